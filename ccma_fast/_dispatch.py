@@ -1,0 +1,188 @@
+"""The only chooser of a backend, and the only importer of the compiled ones.
+
+The order is: the argument, then the environment variable ``CCMA_BACKEND``, then what can run. A backend that was asked
+for by name and cannot run raises; only "auto" falls back.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from . import reference
+from ._errors import BackendUnavailableError
+from ._validate import check_choice, check_integer
+from .pool import BFLOAT16_BITS, Rows, to_float32
+from .reference import KMeans, RowScores
+
+__all__ = ["BACKENDS", "Backend", "choose", "get_num_threads", "set_num_threads"]
+
+BACKENDS = ("auto", "cuda", "cpu", "reference")
+
+
+class Backend(Protocol):
+    """What a backend computes; the functions of :mod:`ccma_fast.reference` say exactly what."""
+
+    NAME: str
+
+    def describe(self) -> str: ...
+
+    def score(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None = None,
+        q_student: float = ...,
+        q_teacher: float = ...,
+        *,
+        chunk_size: int | None = None,
+    ) -> RowScores: ...
+
+    def target_size_threshold(self, logits: Rows, size: float, *, chunk_size: int | None = None) -> float: ...
+
+    def raised_threshold(self, logits: Rows, q: float, *, chunk_size: int | None = None) -> float: ...
+
+    def prediction_sets(self, logits: Rows, q: float, *, chunk_size: int | None = None) -> npt.NDArray[np.bool_]: ...
+
+    def row_lengths(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
+
+    def linear(
+        self,
+        x: npt.NDArray[Any],
+        weight: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None = None,
+        *,
+        scale: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]: ...
+
+    def top_m(self, scores: npt.NDArray[np.float32], m: int) -> npt.NDArray[np.int64]: ...
+
+    def weighted_kmeans(
+        self,
+        x: Rows,
+        n_clusters: int,
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
+        init: str | npt.NDArray[np.float32] = ...,
+        max_iter: int = ...,
+        tol: float = ...,
+        random_state: np.random.Generator,
+        unit: bool = False,
+        chunk_size: int | None = None,
+    ) -> KMeans: ...
+
+
+def choose(backend: str = "auto") -> Backend:
+    """The backend for a call.
+
+    Parameters
+    ----------
+    backend : {"auto", "cuda", "cpu", "reference"}
+        "auto" asks ``CCMA_BACKEND`` and then takes the C++ core where it was built, else the reference.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The backend was asked for by name and cannot run here.
+    """
+    check_choice("backend", backend, BACKENDS)
+    name = backend
+    if name == "auto":
+        name = os.environ.get("CCMA_BACKEND", "auto")
+        check_choice("CCMA_BACKEND", name, BACKENDS)
+    if name == "reference":
+        return _reference()
+    if name == "cuda":
+        raise BackendUnavailableError(
+            "backend 'cuda' cannot run: this version has no CUDA kernels for the query; expected 'cpu' or 'reference'"
+        )
+    try:
+        return _cpu()
+    except ImportError as error:
+        if name == "auto":
+            return _reference()
+        raise BackendUnavailableError(
+            f"backend 'cpu' cannot run: the C++ extension ccma_fast._core was not built ({error}); "
+            "expected an installation by `pip install .`, or backend='reference'"
+        ) from error
+
+
+def get_num_threads() -> int:
+    """Threads that the C++ core uses; at first ``CCMA_NUM_THREADS``, or the processors this process may run on."""
+    return int(_core().num_threads())
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads in the C++ core from now on. No result depends on it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is not a positive integer.
+    BackendUnavailableError
+        The C++ core was not built.
+    """
+    _core().set_num_threads(check_integer("n", n, minimum=1))
+
+
+@cache
+def _cpu() -> Backend:
+    _load_core()
+    from . import _cpu as backend
+
+    return backend
+
+
+@cache
+def _reference() -> Backend:
+    return cast(Backend, _Reference())
+
+
+@cache
+def _load_core() -> Any:
+    from . import _core
+
+    threads = os.environ.get("CCMA_NUM_THREADS")
+    if threads is not None:
+        if not threads.isdecimal() or int(threads) < 1:
+            raise ValueError(f"CCMA_NUM_THREADS must be a positive integer, got {threads!r}")
+        _core.set_num_threads(int(threads))
+    elif hasattr(os, "sched_getaffinity"):
+        _core.set_num_threads(len(os.sched_getaffinity(0)))
+    level = os.environ.get("CCMA_SIMD")
+    if level is not None:
+        check_choice("CCMA_SIMD", level, ("scalar", "avx2", "avx512"))
+        _core.set_simd_level(level)
+    return _core
+
+
+def _core() -> Any:
+    try:
+        return _load_core()
+    except ImportError as error:
+        raise BackendUnavailableError(f"the C++ extension ccma_fast._core was not built ({error})") from error
+
+
+class _Reference:
+    """The reference, which knows no chunks, behind the face of a backend."""
+
+    NAME = "reference"
+
+    def describe(self) -> str:
+        return "reference (NumPy float64)"
+
+    def __getattr__(self, operation: str) -> Any:
+        function = getattr(reference, operation)
+
+        def without_chunks(*args: Any, chunk_size: int | None = None, **kwargs: Any) -> Any:
+            return function(*map(_decoded, args), **kwargs)
+
+        return without_chunks
+
+
+def _decoded(argument: Any) -> Any:
+    is_bfloat16 = isinstance(argument, np.ndarray) and argument.dtype == BFLOAT16_BITS
+    return to_float32(argument) if is_bfloat16 else argument

@@ -1,0 +1,153 @@
+"""Every check of an argument, and its message: what came, and what was expected."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "check_choice",
+    "check_fraction",
+    "check_integer",
+    "check_labels",
+    "check_number",
+    "check_same_rows",
+    "check_threshold",
+    "check_weights",
+    "raise_not_finite",
+    "raise_zero_length",
+    "random_generator",
+]
+
+
+def check_integer(name: str, value: Any, *, minimum: int) -> int:
+    """`value` as an int of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return int(value)
+
+
+def check_number(name: str, value: Any, *, minimum: float = -math.inf, above: float = -math.inf) -> float:
+    """`value` as a finite float, at least `minimum` and greater than `above`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    number = float(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}, got {value}")
+    if number <= above:
+        raise ValueError(f"{name} must be greater than {above:g}, got {value}")
+    return number
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """`value` as a float inside the open interval (0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    number = float(value)
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{name} must lie inside (0, 1), got {value}")
+    return number
+
+
+def check_threshold(name: str, value: Any) -> float:
+    """A threshold q in units of −ln p: any float but NaN."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number (a threshold in units of -ln p), got {type(value).__name__}")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number (a threshold in units of -ln p), got nan")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """`value` is one of `choices`."""
+    expected = tuple(choices)
+    if value not in expected:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, expected))}, got {value!r}")
+
+
+def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:
+    """Two inputs describe the same rows."""
+    if n_rows != n_other:
+        raise ValueError(f"{name} has {n_rows} rows but {other} has {n_other}; both must describe the same rows")
+
+
+def check_labels(labels: Any, n_rows: int, n_classes: int | None) -> npt.NDArray[np.int64]:
+    """Labels as int64, −1 where there is none.
+
+    Parameters
+    ----------
+    labels : array_like, shape (n_rows,)
+        Integers, or floats that are whole; −1 and NaN mean "not labelled".
+    n_rows : int
+        Rows of the pool.
+    n_classes : int or None
+        C where it is known.
+    """
+    if labels is None:
+        return np.full(n_rows, -1, dtype=np.int64)
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        raise ValueError(f"labels must have shape ({n_rows},), got {array.shape}")
+    check_same_rows("labels", array.shape[0], "features", n_rows)
+    if array.dtype.kind == "f":
+        whole = np.where(np.isnan(array), -1.0, array)
+        bad = np.flatnonzero(whole != np.floor(whole))
+        if bad.size:
+            raise ValueError(f"labels must be whole numbers or NaN, got {array[bad[0]]} at row {bad[0]}")
+        array = whole
+    elif array.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers (-1 = not labelled), got dtype {array.dtype}")
+    out_of_range = (array < -1) if n_classes is None else (array < -1) | (array >= n_classes)
+    bad = np.flatnonzero(out_of_range)
+    if bad.size:
+        upper = "" if n_classes is None else f" to {n_classes - 1}"
+        raise ValueError(
+            f"labels must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
+        )
+    return array.astype(np.int64)
+
+
+def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
+    """Non-negative finite weights as float32; unit weights for None, and where every weight is zero."""
+    if weights is None:
+        return np.ones(n_rows, dtype=np.float32)
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"weights must be real numbers, got dtype {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"weights must have shape ({n_rows},), got {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array) | (array < 0))
+    if bad.size:
+        raise ValueError(f"weights must be finite and not negative, got {array[bad[0]]} at row {bad[0]}")
+    array = array.astype(np.float32)
+    return array if array.any() else np.ones(n_rows, dtype=np.float32)
+
+
+def random_generator(random_state: Any) -> np.random.Generator:
+    """A generator from a seed, a SeedSequence, a Generator (drawn from) or None (fresh entropy)."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if random_state is None or isinstance(random_state, np.random.SeedSequence):
+        return np.random.default_rng(random_state)
+    return np.random.default_rng(check_integer("random_state", random_state, minimum=0))
+
+
+def raise_not_finite(name: str, row: int) -> NoReturn:
+    """The error of every backend for NaN or infinity in an input."""
+    raise ValueError(f"{name} must be finite, got NaN or infinity at row {row}")
+
+
+def raise_zero_length(name: str, row: int) -> NoReturn:
+    """The error of every backend for a vector that has no direction."""
+    raise ValueError(
+        f"{name} must have a direction (coverage uses L2-normalised rows), got a zero-length vector at row {row}"
+    )

@@ -1,0 +1,76 @@
+"""Step 4: the acquisition score δ, public."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch
+from ._validate import check_choice, check_same_rows, check_threshold
+from .conformal import open_logits, raised
+
+__all__ = ["score"]
+
+
+def score(
+    student_logits: Any,
+    teacher_logits: Any = None,
+    *,
+    q_student: float | None = None,
+    q_teacher: float | None = None,
+    nonempty: str = "top1",
+    backend: str = "auto",
+) -> npt.NDArray[np.float32]:
+    """δ_i = g_i · J_i + (1 − g_i) · H_i of every row (step 4; Nguyen et al., arXiv 2603.23159).
+
+    J is the Jensen-Shannon divergence of the two posteriors restricted to the union of their conformal sets and
+    renormalised, H the entropy of the student's whole posterior, g = max p^T / (max p^T + max p^S). Natural logarithms:
+    0 ≤ J ≤ ln 2, 0 ≤ H ≤ ln C.
+
+    Parameters
+    ----------
+    student_logits : array_like, torch.Tensor or path, shape (M, C)
+        z^S. float32, float16 and bfloat16 are read as they are; sums are float32 or better.
+    teacher_logits : array_like, torch.Tensor or path, shape (M, C), optional
+        z^T, divided by the temperature. Without it δ = H and thresholds play no part.
+    q_student, q_teacher : float
+        Thresholds in units of −ln p (nats), required with a teacher; ±∞ is allowed.
+    nonempty : {"top1", "raise"}, default "top1"
+        A row whose set would be empty gets its most probable class (ties: the lowest), or the thresholds are raised for
+        all rows until none is empty.
+    backend : {"auto", "cuda", "cpu", "reference"}
+
+    Returns
+    -------
+    ndarray, shape (M,), float32
+        δ in nats.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ or are not (M, C ≥ 2), NaN or infinity in a row (which is named), a threshold missing or NaN.
+    TypeError
+        Inputs that are not real numbers.
+    """
+    student = open_logits(student_logits, "student_logits")
+    check_choice("nonempty", nonempty, ("top1", "raise"))
+    chosen = _dispatch.choose(backend)
+    if teacher_logits is None:
+        return chosen.score(student).delta
+    teacher = open_logits(teacher_logits, "teacher_logits")
+    check_same_rows("teacher_logits", teacher.n_rows, "student_logits", student.n_rows)
+    if teacher.n_columns != student.n_columns:
+        raise ValueError(
+            f"teacher_logits has {teacher.n_columns} classes but student_logits has {student.n_columns}; "
+            "both must describe the same classes"
+        )
+    if q_student is None or q_teacher is None:
+        missing = "q_student" if q_student is None else "q_teacher"
+        raise ValueError(f"{missing} must be given with a teacher (a threshold in units of -ln p), got None")
+    thresholds = [
+        raised(rows, check_threshold(name, q), nonempty, chosen)
+        for rows, name, q in ((student, "q_student", q_student), (teacher, "q_teacher", q_teacher))
+    ]
+    return chosen.score(student, teacher, *thresholds).delta

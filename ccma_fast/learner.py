@@ -1,0 +1,190 @@
+"""The loop for people: query, have the picks labelled, tell the labels, query again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch
+from ._validate import check_integer, check_labels, check_same_rows
+from .config import CCMAConfig
+from .pool import RowSubset, open_rows
+from .select import Selection, select
+from .student import LinearHead, check_two_classes, fit_student, softmax, student_logits
+from .teacher import Teacher
+
+__all__ = ["ActiveLearner"]
+
+
+class ActiveLearner:
+    """A pool, its labels so far, and the query of every round.
+
+    Parameters
+    ----------
+    features : array_like, np.memmap, torch.Tensor or path to ``.npy``, shape (N, D_S)
+        The student's embeddings x.
+    labels : array_like, shape (N,), optional
+        Labels that are already there; −1 or NaN where there is none.
+    teacher : Teacher, optional
+    student : object with `fit` and `predict_proba`, optional
+        A :class:`LinearHead` by default; it is never changed, copies of it are fitted.
+    n_classes : int, optional
+        C; by default the teacher's, or the largest label + 1.
+    config : CCMAConfig, optional
+    random_state : int, default 0
+        The same seed and the same labels give the same picks in every round.
+    backend : {"auto", "cuda", "cpu", "reference"}
+
+    Attributes
+    ----------
+    labels : ndarray, shape (N,), int64
+        −1 where there is no label.
+    n_rounds : int
+        Queries so far.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(3, size=600)
+    >>> x = rng.standard_normal((600, 8), dtype=np.float32) + 3 * np.eye(3, 8, dtype=np.float32)[y]
+    >>> learner = cf.ActiveLearner(x)
+    >>> for _ in range(3):
+    ...     picks = learner.query(10)
+    ...     learner.label(picks.indices, y[picks.indices])
+    >>> int((learner.labels >= 0).sum())
+    30
+    >>> learner.predict_proba(x[:2]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        features: Any,
+        *,
+        labels: npt.ArrayLike | None = None,
+        teacher: Teacher | None = None,
+        student: Any = None,
+        n_classes: int | None = None,
+        config: CCMAConfig | None = None,
+        random_state: int = 0,
+        backend: str = "auto",
+    ) -> None:
+        self._features = open_rows(features, "features")
+        if teacher is not None:
+            teacher.check_rows(self._features.n_rows)
+            if n_classes not in (None, teacher.n_classes):
+                raise ValueError(f"n_classes must be the teacher's {teacher.n_classes}, got {n_classes}")
+            n_classes = teacher.n_classes
+        if n_classes is not None:
+            check_integer("n_classes", n_classes, minimum=2)
+        self._n_classes = n_classes
+        self._teacher = teacher
+        self._student = student
+        self._config = config or CCMAConfig()
+        self._random_state = check_integer("random_state", random_state, minimum=0)
+        self._backend = backend
+        self._fitted: Any = None
+        self.labels = check_labels(labels, self._features.n_rows, n_classes)
+        self.n_rounds = 0
+
+    def query(self, budget: int) -> Selection:
+        """Choose `budget` rows to label, see :func:`ccma_fast.select`; without any label they cover the pool.
+
+        Nothing is recorded but the round: picks that never get a label can be chosen again.
+        """
+        seed = int(np.random.SeedSequence([self._random_state, self.n_rounds]).generate_state(1, np.uint64)[0])
+        cold = not (self.labels >= 0).any()
+        picks = select(
+            self._features,
+            budget,
+            labels=self.labels,
+            teacher=self._teacher,
+            student=None if cold else self._student or self._default_student(),
+            config=self._config,
+            random_state=seed,
+            backend=self._backend,
+        )
+        self.n_rounds += 1
+        return picks
+
+    def label(self, indices: npt.ArrayLike, y: npt.ArrayLike, *, overwrite: bool = False) -> None:
+        """Tell the labels of some rows. Either all are taken or, on an error, none.
+
+        Parameters
+        ----------
+        indices : array_like, shape (n,), int
+            Rows of the pool, distinct.
+        y : array_like, shape (n,), int
+            Their classes.
+        overwrite : bool, default False
+            Allow rows that already have a label.
+
+        Raises
+        ------
+        ValueError
+            Rows out of range, repeated, or already labelled; labels out of range; lengths that differ.
+        TypeError
+            Indices or labels that are not integers.
+        """
+        rows, classes = np.asarray(indices), np.asarray(y)
+        for name, array in (("indices", rows), ("y", classes)):
+            if array.dtype.kind not in "iu" and array.size:
+                raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+            if array.ndim != 1:
+                raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+        check_same_rows("y", classes.size, "indices", rows.size)
+        if rows.size == 0:
+            return
+        n = self._features.n_rows
+        outside = np.flatnonzero((rows < 0) | (rows >= n))
+        if outside.size:
+            raise ValueError(f"indices must be rows from 0 to {n - 1}, got {rows[outside[0]]}")
+        unique, counts = np.unique(rows, return_counts=True)
+        if unique.size < rows.size:
+            raise ValueError(f"indices must be distinct, got row {unique[counts > 1][0]} more than once")
+        upper = np.inf if self._n_classes is None else self._n_classes
+        bad = np.flatnonzero((classes < 0) | (classes >= upper))
+        if bad.size:
+            expected = "at least 0" if self._n_classes is None else f"from 0 to {self._n_classes - 1}"
+            raise ValueError(f"y must be classes {expected}, got {classes[bad[0]]} for row {rows[bad[0]]}")
+        taken = rows[self.labels[rows] >= 0]
+        if taken.size and not overwrite:
+            raise ValueError(
+                f"row {taken[0]} already has the label {self.labels[taken[0]]}; pass overwrite=True to change it"
+            )
+        self.labels[rows] = classes
+        self._fitted = None
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
+        """p^S of any rows by a student fitted on the labels so far.
+
+        Parameters
+        ----------
+        X : array_like, torch.Tensor or path, shape (M, D_S)
+
+        Returns
+        -------
+        ndarray, shape (M, C), float32
+
+        Raises
+        ------
+        ValueError
+            Fewer than two labelled classes, or columns that differ from the pool's.
+        """
+        rows = open_rows(X, "X")
+        if rows.n_columns != self._features.n_columns:
+            raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
+        n_classes = self._n_classes or int(self.labels.max()) + 1
+        if self._fitted is None:
+            labelled = np.flatnonzero(self.labels >= 0)
+            check_two_classes(self.labels[labelled])
+            student = self._student or self._default_student()
+            self._fitted = fit_student(student, RowSubset(self._features, labelled), self.labels[labelled])
+        logits = student_logits(self._fitted, rows, n_classes, _dispatch.choose(self._backend))
+        return softmax(logits.float32())
+
+    def _default_student(self) -> LinearHead:
+        return LinearHead.from_config(self._config, self._n_classes, self._random_state)

@@ -1,0 +1,299 @@
+"""Rows as chunks, whatever they lie in.
+
+Everything that is read row by row, features and logits alike, is a :class:`Rows`. A chunk is a C-contiguous
+array of one of three storage types, which every backend takes as it is: float32, float16, or bfloat16 as its bits
+in a uint16 array (NumPy has no bfloat16). Other real types are converted to float32 chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._errors import FileReadError
+
+__all__ = [
+    "BFLOAT16_BITS",
+    "ArrayRows",
+    "Chunk",
+    "DerivedRows",
+    "KeptRows",
+    "RowSubset",
+    "Rows",
+    "open_rows",
+    "to_float32",
+]
+
+Chunk = npt.NDArray[Any]
+
+BFLOAT16_BITS = np.dtype(np.uint16)
+_STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
+
+# A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
+_CHUNK_BYTES = 32 << 20
+
+
+def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
+    """The values of a chunk in any of the three storage types, as float32 (exact)."""
+    if chunk.dtype == BFLOAT16_BITS:
+        return (chunk.astype(np.uint32) << 16).view(np.float32)
+    return chunk.astype(np.float32, copy=False)
+
+
+class Rows(ABC):
+    """A matrix that is read in chunks of rows.
+
+    Attributes
+    ----------
+    name : str
+        What error messages call it.
+    n_rows, n_columns : int
+        Its shape.
+    bytes_read : int
+        Bytes taken from where the rows lie, so far.
+    """
+
+    name: str
+    n_rows: int
+    n_columns: int
+    bytes_read: int
+
+    @abstractmethod
+    def slice(self, start: int, stop: int) -> Chunk:
+        """Rows start to stop − 1 as a C-contiguous array in a storage type."""
+
+    @abstractmethod
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        """The rows at `indices`, in that order, as a C-contiguous array in a storage type."""
+
+    def row_number(self, row: int) -> int:
+        """What the caller calls row `row`: its number in the matrix that these rows were taken from."""
+        return row
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        """Rows of a chunk: `chunk_size`, or what fits into some 32 MiB of float32."""
+        return chunk_size or max(1, _CHUNK_BYTES // (4 * max(1, self.n_columns)))
+
+    def bounds(self, chunk_size: int | None = None) -> Iterator[tuple[int, int]]:
+        """The (start, stop) of every chunk, in order."""
+        step = self.chunk_rows(chunk_size)
+        for start in range(0, self.n_rows, step):
+            yield start, min(start + step, self.n_rows)
+
+    def chunks(self, chunk_size: int | None = None) -> Iterator[tuple[int, Chunk]]:
+        """Every chunk with the index of its first row, in order."""
+        for start, stop in self.bounds(chunk_size):
+            yield start, self.slice(start, stop)
+
+    def float32(self) -> npt.NDArray[np.float32]:
+        """All rows at once, as float32."""
+        return to_float32(self.slice(0, self.n_rows))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self.float32().astype(np.float32 if dtype is None else dtype)
+
+
+class ArrayRows(Rows):
+    """A two-dimensional ndarray or memmap, read in place.
+
+    Parameters
+    ----------
+    array : ndarray, shape (n_rows, n_columns)
+        Any real dtype, order and strides.
+    name : str
+        What error messages call it.
+    bfloat16 : bool, default False
+        The array is uint16 and holds the bits of bfloat16 numbers.
+    """
+
+    def __init__(self, array: npt.NDArray[Any], name: str, *, bfloat16: bool = False) -> None:
+        if array.ndim != 2:
+            raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {array.shape}")
+        if array.shape[1] == 0:
+            raise ValueError(f"{name} must have at least one column, got shape {array.shape}")
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+        self.name = name
+        self.n_rows, self.n_columns = array.shape
+        self.bytes_read = 0
+        self._array = array
+        self._as_is = bfloat16 or array.dtype in _STORAGE
+
+    def _chunk(self, part: npt.NDArray[Any]) -> Chunk:
+        self.bytes_read += part.nbytes
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+            return np.ascontiguousarray(part, dtype=None if self._as_is else np.float32)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._chunk(self._array[start:stop])
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._chunk(self._array[indices])
+
+
+class _TensorRows(Rows):
+    """A torch tensor on any device, copied to the host chunk by chunk where it lies elsewhere."""
+
+    def __init__(self, tensor: Any, name: str) -> None:
+        import torch
+
+        if tensor.is_complex() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
+        if tensor.ndim != 2:
+            raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {tuple(tensor.shape)}")
+        self.name = name
+        self.n_rows, self.n_columns = tensor.shape
+        self.bytes_read = 0
+        self._tensor = tensor.detach()
+        self._bfloat16 = tensor.dtype == torch.bfloat16
+
+    def _host(self, part: Any) -> Chunk:
+        import torch
+
+        self.bytes_read += part.nbytes
+        part = part.contiguous().cpu()
+        array = (part.view(torch.int16).numpy().view(BFLOAT16_BITS)) if self._bfloat16 else part.numpy()
+        return ArrayRows(array, self.name, bfloat16=self._bfloat16).slice(0, array.shape[0])
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._host(self._tensor[start:stop])
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        import torch
+
+        return self._host(self._tensor[torch.from_numpy(indices).to(self._tensor.device)])
+
+
+class RowSubset(Rows):
+    """Some rows of another matrix, in the given order."""
+
+    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64]) -> None:
+        self.name = rows.name
+        self.n_rows, self.n_columns = indices.size, rows.n_columns
+        self._rows = rows
+        self._indices = indices
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self._rows.bytes_read
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        indices = self._indices[start:stop]
+        if indices.size and (np.diff(indices) == 1).all():  # one run is read in place
+            return self._rows.slice(int(indices[0]), int(indices[-1]) + 1)
+        return self._rows.take(indices)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._rows.take(self._indices[indices])
+
+    def row_number(self, row: int) -> int:
+        return self._rows.row_number(int(self._indices[row]))
+
+
+class DerivedRows(Rows):
+    """Rows that are computed from another matrix's rows whenever they are read.
+
+    Parameters
+    ----------
+    source : Rows
+        What is read.
+    name : str
+        What error messages call the result.
+    n_columns : int
+        Columns of the result.
+    compute : callable
+        From a chunk of the source to as many float32 rows; each row of the result depends on its source row alone.
+    """
+
+    def __init__(self, source: Rows, name: str, n_columns: int, compute: Callable[[Chunk], Chunk]) -> None:
+        self.name = name
+        self.n_rows, self.n_columns = source.n_rows, n_columns
+        self._source = source
+        self._compute = compute
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self._source.bytes_read
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._compute(self._source.slice(start, stop))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._compute(self._source.take(indices))
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(row)
+
+
+class KeptRows(ArrayRows):
+    """The float32 values of another matrix, read once and kept."""
+
+    def __init__(self, source: Rows, chunk_size: int | None = None) -> None:
+        values = np.empty((source.n_rows, source.n_columns), np.float32)
+        for start, chunk in source.chunks(chunk_size):
+            values[start : start + len(chunk)] = to_float32(chunk)
+        super().__init__(values, source.name)
+        self._source = source
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(row)
+
+
+def open_rows(source: Any, name: str) -> Rows:
+    """A matrix in whatever the caller has it, as :class:`Rows`; nothing is copied.
+
+    Parameters
+    ----------
+    source : Rows, ndarray, np.memmap, torch.Tensor, nested sequence, or path to a ``.npy`` file
+        The rows. A file is memory-mapped.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    TypeError
+        Not a matrix of real numbers.
+    ValueError
+        Not two-dimensional, or a file that cannot be read (:class:`FileReadError`).
+    """
+    if isinstance(source, Rows):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return ArrayRows(load_npy(source, name), name)
+    if _is_tensor(source):
+        return _TensorRows(source, name)
+    try:
+        array = source if isinstance(source, np.ndarray) else np.asarray(source)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}") from error
+    if array.dtype.name == "bfloat16":  # ml_dtypes' extension type
+        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True)
+    return ArrayRows(array, name)
+
+
+def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
+    """Memory-map one ``.npy`` file."""
+    file = Path(path)
+    if file.suffix != ".npy":
+        raise FileReadError(f"{name}: expected a .npy file, got {str(file)!r}")
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise FileReadError(f"{name}: no file {str(file)!r}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: {error}") from error
+    return np.asarray(array)
+
+
+def _is_tensor(source: Any) -> bool:
+    # Without importing torch: whoever holds a tensor has imported it.
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)

@@ -1,0 +1,549 @@
+"""The one truth: the method in float64 NumPy, straight from its equations.
+
+Every other backend is tested and benchmarked against this module. It is written to be read: nothing is fused, nothing
+is chunked, whole matrices are formed. Logarithms are natural throughout. Equations are those of Nguyen et al.,
+"Conformal Cross-Modal Active Learning", arXiv 2603.23159.
+
+Symbols: M rows, C classes, K clusters, D dimensions; a = −ln p the nonconformity (LAC); q a threshold on a; Γ the
+conformal set { c : a_c ≤ q }; Ω the union of the student's and the teacher's set.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _validate
+from .config import CCMAConfig
+from .pool import Rows
+
+__all__ = [
+    "KMeans",
+    "QueryResult",
+    "RowScores",
+    "assign",
+    "coverage_threshold",
+    "kmeans_init",
+    "linear",
+    "nonconformity",
+    "prediction_sets",
+    "query",
+    "raised_threshold",
+    "representatives",
+    "row_lengths",
+    "score",
+    "target_size_rank",
+    "target_size_threshold",
+    "top_m",
+    "unit_rows",
+    "weighted_kmeans",
+]
+
+Array = npt.ArrayLike
+Float64 = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+# k-means||: rounds, and the share of K that a round draws on average. Together about 2 K candidates, so that the
+# initialisation costs about two Lloyd iterations.
+KMEANS_PARALLEL_ROUNDS = 4
+KMEANS_PARALLEL_OVERSAMPLING = 0.5
+
+
+# Two rows of a cluster are equally far from their mean. Rounding, which differs from backend to backend, is not to
+# decide between them: so much (in squared distance of unit rows, or nats of δ) counts as equal.
+TIE = 1e-6
+
+
+class RowScores(NamedTuple):
+    """What one pass over the posteriors says of each of M rows."""
+
+    delta: Float32
+    """δ, shape (M,)."""
+    student_size: Int32
+    """|Γ_S|, shape (M,)."""
+    teacher_size: Int32
+    """|Γ_T|, shape (M,); 0 without a teacher."""
+    overlap: Int32
+    """|Γ_S ∩ Γ_T|, shape (M,); 0 without a teacher."""
+    top1_differs: npt.NDArray[np.bool_]
+    """Whether the most probable classes differ, shape (M,); False without a teacher."""
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """A weighted k-means clustering.
+
+    Attributes
+    ----------
+    centroids : ndarray, shape (K, D), float32
+    labels : ndarray, shape (M,), int32
+        The nearest centroid of each row; ties go to the lower index.
+    inertia : float
+        Σ_i w_i ‖x_i − μ_label(i)‖², in squared units of the rows.
+    n_iter : int
+        Centroid updates that were made.
+    backend : str
+        The backend that ran.
+    squared_distances : ndarray, shape (M,), float32
+        ‖x_i − μ_label(i)‖².
+    """
+
+    centroids: Float32
+    labels: Int32
+    inertia: float
+    n_iter: int
+    backend: str
+    squared_distances: Float32
+
+
+class QueryResult(NamedTuple):
+    """The outcome of :func:`query`."""
+
+    indices: Int64
+    scores: Float32
+    represents: Int64
+    scored: Int64
+    q_student: float
+    q_teacher: float
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Posteriors and conformal sets (steps 2 and 3)
+
+
+def _finite(name: str, values: Array | Rows) -> Float64:
+    array = np.asarray(values, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if bad.size:
+        _validate.raise_not_finite(name, _row_number(values, int(bad[0])))
+    return array
+
+
+def _row_number(values: Array | Rows, row: int) -> int:
+    return values.row_number(row) if isinstance(values, Rows) else row
+
+
+def nonconformity(logits: Array | Rows, *, name: str = "logits") -> Float64:
+    """a_ic = −ln softmax(z_i)_c = (max_c z_ic − z_ic) + ln Σ_c exp(z_ic − max_c z_ic), shape (M, C), units of −ln p."""
+    z = _finite(name, logits)
+    shifted = z.max(axis=1, keepdims=True) - z
+    a: Float64 = shifted + np.log(np.exp(-shifted).sum(axis=1, keepdims=True))
+    return a
+
+
+def prediction_sets(logits: Array, q: float, *, name: str = "logits") -> npt.NDArray[np.bool_]:
+    """Γ_i = { c : a_ic ≤ q }, and the lowest most probable class where that is empty; shape (M, C)."""
+    a = nonconformity(logits, name=name)
+    sets = a <= q
+    empty = np.flatnonzero(~sets.any(axis=1))
+    sets[empty, a[empty].argmin(axis=1)] = True
+    return sets
+
+
+def target_size_rank(size: float, n_rows: int, n_classes: int) -> int:
+    """The rank ⌈k·M⌉ among all M·C scores at which the mean set size reaches k (at most C)."""
+    return min(math.ceil(size * n_rows), n_rows * n_classes)
+
+
+def target_size_threshold(logits: Array, size: float, *, name: str = "logits") -> float:
+    """The ⌈k·M⌉-th smallest of all M·C nonconformity scores, in units of −ln p."""
+    a = nonconformity(logits, name=name)
+    rank = target_size_rank(size, *a.shape)
+    return float(np.partition(a, rank - 1, axis=None)[rank - 1])
+
+
+def raised_threshold(logits: Array, q: float, *, name: str = "logits") -> float:
+    """The least threshold from q up that leaves no set empty: max(q, max_i min_c a_ic)."""
+    return max(q, float(nonconformity(logits, name=name).min(axis=1).max()))
+
+
+def coverage_threshold(calibration_scores: Array, alpha: float) -> float:
+    """The ⌈(n+1)(1−α)⌉-th smallest calibration score (split conformal); +∞ where that exceeds n."""
+    scores = np.sort(np.asarray(calibration_scores, dtype=np.float64))
+    # The product of two decimals can land a rounding error above a whole number: 10 · (1 − 0.1) is to be 9.
+    rank = math.ceil((scores.size + 1) * (1.0 - alpha) - 1e-9)
+    return math.inf if rank > scores.size else float(scores[rank - 1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Disagreement and candidates (steps 4 and 5)
+
+
+def _kl(p: Float64, m: Float64) -> Float64:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergence: Float64 = np.where(p > 0.0, p * np.log(p / m), 0.0).sum(axis=1)
+    return divergence
+
+
+def score(
+    student_logits: Array, teacher_logits: Array | None = None, q_student: float = math.inf, q_teacher: float = math.inf
+) -> RowScores:
+    """δ_i = g_i · J_i + (1 − g_i) · H_i (step 4), and what the report needs of each row.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits : array_like, shape (M, C)
+        z^S and z^T (already divided by τ). Without a teacher δ = H.
+    q_student, q_teacher : float
+        Thresholds in units of −ln p. Rows whose set would be empty get their most probable class.
+    """
+    a_s = nonconformity(student_logits, name="student_logits")
+    p_s = np.exp(-a_s)
+    entropy = (p_s * a_s).sum(axis=1)
+    in_s = prediction_sets(student_logits, q_student, name="student_logits")
+    zeros = np.zeros(len(p_s), dtype=np.int32)
+    student_size = in_s.sum(axis=1, dtype=np.int32)
+    if teacher_logits is None:
+        return RowScores(entropy.astype(np.float32), student_size, zeros, zeros, zeros.astype(bool))
+
+    a_t = nonconformity(teacher_logits, name="teacher_logits")
+    p_t = np.exp(-a_t)
+    in_t = prediction_sets(teacher_logits, q_teacher, name="teacher_logits")
+    union = in_s | in_t
+    masked_s, masked_t = np.where(union, p_s, 0.0), np.where(union, p_t, 0.0)
+    masked_s /= masked_s.sum(axis=1, keepdims=True)
+    masked_t /= masked_t.sum(axis=1, keepdims=True)
+    mean = 0.5 * (masked_s + masked_t)
+    disagreement = 0.5 * _kl(masked_s, mean) + 0.5 * _kl(masked_t, mean)
+    gate = p_t.max(axis=1) / (p_t.max(axis=1) + p_s.max(axis=1))
+    return RowScores(
+        (gate * disagreement + (1.0 - gate) * entropy).astype(np.float32),
+        student_size,
+        in_t.sum(axis=1, dtype=np.int32),
+        (in_s & in_t).sum(axis=1, dtype=np.int32),
+        p_s.argmax(axis=1) != p_t.argmax(axis=1),
+    )
+
+
+def top_m(scores: Array, m: int) -> Int64:
+    """Positions of the m largest scores, largest first; ties go to the lower index (step 5)."""
+    values = np.asarray(scores)
+    return np.lexsort((np.arange(values.size), -values))[:m].astype(np.int64)
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None, *, scale: Array | None = None) -> Float32:
+    """(scale · x) Wᵀ + b in float64, rounded to float32; shapes (M, D), (C, D), (C,), scale (M,) → (M, C)."""
+    rows = np.asarray(x, dtype=np.float64)
+    if scale is not None:
+        rows = rows * np.asarray(scale, dtype=np.float64)[:, None]
+    product = rows @ np.asarray(weight, dtype=np.float64).T
+    if bias is not None:
+        product = product + np.asarray(bias, dtype=np.float64)
+    rounded: Float32 = product.astype(np.float32)
+    return rounded
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Coverage (step 6, and the subpool of step 1)
+
+
+def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:
+    """Rows divided by their Euclidean length."""
+    rows = _finite(name, x)
+    lengths = row_lengths(rows)
+    zero = np.flatnonzero(lengths == 0.0)
+    if zero.size:
+        _validate.raise_zero_length(name, _row_number(x, int(zero[0])))
+    unit: Float64 = rows / lengths[:, None]
+    return unit
+
+
+def row_lengths(x: Array) -> Float64:
+    """Euclidean length of each row, shape (M,); not finite exactly where the row is not."""
+    rows = np.asarray(x, dtype=np.float64)
+    lengths: Float64 = np.sqrt((rows * rows).sum(axis=1))
+    return lengths
+
+
+def assign(x: Array, centroids: Array) -> tuple[Int32, Float64]:
+    """The nearest centroid of each row (ties: the lower index) and the squared distance to it."""
+    rows, centres = np.asarray(x, dtype=np.float64), np.asarray(centroids, dtype=np.float64)
+    squared = np.stack([((rows - centre) ** 2).sum(axis=1) for centre in centres], axis=1)
+    labels = squared.argmin(axis=1).astype(np.int32)
+    return labels, squared[np.arange(len(rows)), labels]
+
+
+def kmeans_init(x: Float64, n_clusters: int, weights: Float64, init: str, rng: np.random.Generator) -> Int64:
+    """Rows that start a weighted k-means.
+
+    "random": distinct rows, each drawn with probability proportional to its weight, in the order drawn.
+
+    "k-means++": each row drawn with probability proportional to w_i · (squared distance to the nearest row drawn
+    before) (Arthur and Vassilvitskii 2007).
+
+    "k-means||": the oversampling of Bahmani et al. 2012 (arXiv 1203.6402): from one row drawn by weight, rounds that
+    keep each row with probability min(1, ℓ · w_i d_i / Σ w d), ℓ = K/2; the candidates, weighted by the weight of the
+    rows nearest to them, are thinned to K by k-means++. Where fewer than K candidates came, the rows of largest w_i d_i
+    join them (ties: the lower index).
+    """
+    if init == "random":
+        return weighted_sample(weights, n_clusters, rng)
+    if init == "k-means++":
+        return kmeans_plus_plus(x, n_clusters, weights, rng)
+
+    candidates = [draw(weights, rng.random())]
+    labels, squared = assign(x, x[candidates])
+    for _ in range(KMEANS_PARALLEL_ROUNDS):
+        potential = weights * squared
+        total = potential.sum()
+        if total == 0.0:
+            break
+        keep = rng.random(len(x)) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
+        new = np.flatnonzero(keep)
+        if new.size == 0:
+            continue
+        new_labels, new_squared = assign(x, x[new])
+        closer = new_squared < squared
+        labels = np.where(closer, new_labels + len(candidates), labels)
+        squared = np.where(closer, new_squared, squared)
+        candidates.extend(new.tolist())
+    if len(candidates) < n_clusters:
+        # The new centres stand on rows of their own, so those rows, and only those, change their label.
+        others = np.setdiff1d(np.arange(len(x)), candidates)
+        new = others[top_m((weights * squared)[others], n_clusters - len(candidates))]
+        labels[new] = np.arange(len(candidates), n_clusters)
+        candidates.extend(new.tolist())
+    chosen = np.asarray(candidates)
+    mass: Float64 = np.bincount(labels, weights=weights, minlength=len(candidates)).astype(np.float64)
+    return chosen[kmeans_plus_plus(x[chosen], n_clusters, mass, rng)]
+
+
+def draw(potential: Float64, uniform: float) -> int:
+    """The index that a uniform number in [0, 1) draws in proportion to `potential` (not all zero)."""
+    cumulative = np.cumsum(potential)
+    index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    # Rounding can carry the product onto the total: then the last index that can be drawn.
+    return min(index, int(np.flatnonzero(potential)[-1]))
+
+
+def weighted_sample(weights: Array, size: int, rng: np.random.Generator) -> Int64:
+    """`size` distinct indices drawn by weight, in the order drawn (Efraimidis and Spirakis 2006).
+
+    Index i has the key ln(u_i) / w_i; the largest keys win. Indices of weight zero come last.
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return top_m(np.log1p(-rng.random(w.size)) / w, size)
+
+
+def kmeans_plus_plus(x: Float64, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Int64:
+    """k-means++ by full distances; no row is chosen twice (where nothing can be drawn: the lowest index left)."""
+    chosen: list[int] = []
+    squared = np.ones(len(x))
+    for uniform in rng.random(n_clusters):
+        potential = weights * squared
+        potential[chosen] = 0.0
+        index = draw(potential, uniform) if potential.any() else int(np.setdiff1d(np.arange(len(x)), chosen)[0])
+        to_new = ((x - x[index]) ** 2).sum(axis=1)
+        squared = np.minimum(squared, to_new) if chosen else to_new
+        chosen.append(index)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def weighted_kmeans(
+    x: Array | Rows,
+    n_clusters: int,
+    *,
+    weights: Array | None = None,
+    init: str | Array = "k-means||",
+    max_iter: int = 20,
+    tol: float = 1e-4,
+    random_state: int | np.random.Generator | None = None,
+    unit: bool = False,
+) -> KMeans:
+    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², by full float64 distance matrices.
+
+    Parameters
+    ----------
+    x : array_like, shape (M, D)
+    n_clusters : int
+        K, at most M.
+    weights : array_like, shape (M,), optional
+        w, not negative; unit weights where missing or all zero.
+    init : {"k-means||", "k-means++", "random"} or array_like, shape (K, D)
+        See :func:`kmeans_init`.
+    max_iter, tol : int, float
+        At most `max_iter` updates; stops when the objective falls by no more than tol · objective.
+    random_state : int, Generator or None
+    unit : bool, default False
+        Cluster the L2-normalised rows.
+
+    Notes
+    -----
+    An empty cluster moves to the row of largest w_i d_i (ties: the lower index), several to as many rows, as long as
+    that is positive; otherwise, and where all its rows weigh nothing, a centroid stays where it is.
+    """
+    name = x.name if isinstance(x, Rows) else "X"
+    rows = unit_rows(x, name=name) if unit else _finite(name, x)
+    w = _validate.check_weights(weights, len(rows)).astype(np.float64)
+    rng = _validate.random_generator(random_state)
+    if isinstance(init, str):
+        centroids = rows[kmeans_init(rows, n_clusters, w, init, rng)]
+    else:
+        centroids = np.asarray(init, dtype=np.float64).copy()
+
+    labels, squared = assign(rows, centroids)
+    inertia = float((w * squared).sum())
+    n_iter = 0
+    while n_iter < max_iter:
+        contribution = w * squared
+        owners = labels.copy()
+        empty = np.flatnonzero(np.bincount(owners, minlength=n_clusters) == 0)
+        seeds = top_m(contribution, empty.size)
+        seeds = seeds[contribution[seeds] > 0.0]
+        owners[seeds] = empty[: seeds.size]
+        for k in range(n_clusters):
+            members = owners == k
+            mass = w[members].sum()
+            if mass > 0.0:
+                centroids[k] = (w[members, None] * rows[members]).sum(axis=0) / mass
+        n_iter += 1
+        labels, squared = assign(rows, centroids)
+        previous, inertia = inertia, float((w * squared).sum())
+        if previous - inertia <= tol * previous:
+            break
+    return KMeans(centroids.astype(np.float32), labels, inertia, n_iter, "reference", squared.astype(np.float32))
+
+
+def representatives(
+    labels: Array, squared: Array, n_picks: int, weights: Array, n_clusters: int, *, preference: Array | None = None
+) -> tuple[Int64, Int64]:
+    """`n_picks` distinct rows that stand for the clusters, and how many rows stand behind each.
+
+    The first pick of every cluster comes before any second one; among equals the cluster of larger weight comes first,
+    then that of lower index. Inside a cluster the row nearest to the centroid comes first, or, with `preference`, the
+    row of largest preference; ties, and what lies within :data:`TIE` of the best, go to the lower index.
+
+    Parameters
+    ----------
+    labels, squared : array_like, shape (M,)
+        Cluster of each row and squared distance to its centroid.
+    n_picks : int
+        At most M.
+    weights : array_like, shape (M,)
+        The weights of the clustering.
+    n_clusters : int
+        K.
+    preference : array_like, shape (M,), optional
+        What to prefer instead of nearness.
+
+    Returns
+    -------
+    picks : ndarray, shape (n_picks,), int64
+    represents : ndarray, shape (n_picks,), int64
+        The first pick of a cluster represents all its rows but those picked later, which represent themselves; the sum
+        over all picks is M when every cluster has a pick.
+    """
+    cluster = np.asarray(labels)
+    cost = np.asarray(squared if preference is None else np.negative(preference), dtype=np.float64)
+    least = np.full(n_clusters, np.inf)
+    np.minimum.at(least, cluster, cost)
+    cost = np.where(cost <= least[cluster] + TIE, least[cluster], cost)
+    by_cluster = np.lexsort((np.arange(cluster.size), cost, cluster))
+    counts = np.bincount(cluster, minlength=n_clusters)
+    starts = np.cumsum(counts) - counts
+    turn = np.empty(cluster.size, dtype=np.int64)
+    turn[by_cluster] = np.arange(cluster.size) - starts[cluster[by_cluster]]
+    mass = np.bincount(cluster, weights=np.asarray(weights, dtype=np.float64), minlength=n_clusters)
+    picks = np.lexsort((cluster, -mass[cluster], turn))[:n_picks].astype(np.int64)
+    later = np.bincount(cluster[picks[turn[picks] > 0]], minlength=n_clusters)
+    represents = np.where(turn[picks] == 0, (counts - later)[cluster[picks]], 1)
+    return picks, represents.astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole query
+
+
+def query(
+    budget: int,
+    *,
+    student_logits: Array,
+    teacher_logits: Array | None = None,
+    coverage_features: Array,
+    unlabelled: Array,
+    config: CCMAConfig | None = None,
+    random_state: int = 0,
+) -> QueryResult:
+    """Steps 1 to 6 with target-size thresholds, given the posteriors' logits for the whole pool.
+
+    Parameters
+    ----------
+    budget : int
+        B.
+    student_logits, teacher_logits : array_like, shape (N, C)
+    coverage_features : array_like, shape (N, D)
+        v, or the student's x where there are no teacher features.
+    unlabelled : array_like of int
+        U, ascending.
+    """
+    config = config or CCMAConfig()
+    rng_subpool, _, rng_coverage = (np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(3))
+    features = np.asarray(coverage_features, dtype=np.float64)
+    pool = np.asarray(unlabelled, dtype=np.int64)
+    budget = min(budget, pool.size)
+
+    # 1. Subpool
+    if config.pool_limit is not None and pool.size > config.pool_limit:
+        pool = np.sort(rng_subpool.choice(pool, config.pool_limit, replace=False))
+    n_rows = config.subpool_rows(pool.size, budget)
+    if n_rows < pool.size:
+        k = config.cluster_count(pool.size, n_rows)
+        found = weighted_kmeans(
+            features[pool],
+            k,
+            init="random",
+            max_iter=config.subpool_max_iter,
+            tol=config.kmeans_tol,
+            random_state=rng_subpool,
+            unit=True,
+        )
+        kept, _ = representatives(found.labels, found.squared_distances, n_rows, np.ones(pool.size), k)
+        pool = np.sort(pool[kept])
+
+    # 2. Posteriors
+    z_s = np.asarray(student_logits, dtype=np.float64)[pool]
+    z_t = None if teacher_logits is None else np.asarray(teacher_logits, dtype=np.float64)[pool]
+
+    # 3. Conformal sets
+    def threshold(z: Float64, size: float) -> float:
+        q = target_size_threshold(z, size)
+        return raised_threshold(z, q) if config.nonempty == "raise" else q
+
+    q_s = threshold(z_s, config.student_set_size)
+    q_t = math.nan if z_t is None else threshold(z_t, config.teacher_set_size)
+
+    # 4. Disagreement
+    delta = score(z_s, z_t, q_s, q_t).delta
+
+    # 5. Candidates
+    candidates = np.sort(top_m(delta, config.kappa * budget))
+
+    # 6. Coverage
+    weights = delta[candidates] if config.weighted_coverage else np.ones(candidates.size, dtype=np.float32)
+    if candidates.size > budget:
+        k = config.cluster_count(candidates.size, budget)
+        rows = features[pool[candidates]]
+        found = weighted_kmeans(
+            rows,
+            k,
+            weights=weights,
+            max_iter=config.kmeans_max_iter,
+            tol=config.kmeans_tol,
+            random_state=rng_coverage,
+            unit=True,
+        )
+        preference = delta[candidates] if config.pick == "highest" else None
+        picks, represents = representatives(
+            found.labels, found.squared_distances, budget, weights, k, preference=preference
+        )
+    else:
+        picks, represents = top_m(delta[candidates], budget), np.ones(candidates.size, dtype=np.int64)
+    chosen = candidates[picks]
+    return QueryResult(pool[chosen], delta[chosen], represents, pool, q_s, q_t)

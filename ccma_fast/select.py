@@ -1,0 +1,421 @@
+"""The query: the method's steps 1 to 6, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch
+from ._dispatch import Backend
+from ._validate import (
+    check_integer,
+    check_labels,
+    check_same_rows,
+    raise_not_finite,
+    raise_zero_length,
+)
+from .config import CCMAConfig
+from .conformal import coverage_threshold, open_logits, size_threshold, true_class_scores
+from .pool import KeptRows, Rows, RowSubset, open_rows
+from .reference import KMeans, representatives
+from .student import (
+    LinearHead,
+    check_student,
+    check_two_classes,
+    fit_student,
+    out_of_fold_scores,
+)
+from .student import (
+    student_logits as logits_of_student,
+)
+from .teacher import Teacher
+
+__all__ = ["Report", "Selection", "Stage", "select"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+# Logits of the scored rows are kept between the threshold and the score while both fit into this.
+_KEPT_LOGITS_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a query took."""
+
+    seconds: float
+    """Wall time."""
+    bytes_read: int
+    """Bytes taken from features, logits and teacher, wherever they lie."""
+
+
+@dataclass
+class Report:
+    """What a query did, in the order in which it did it.
+
+    Counts are rows. Thresholds are in units of −ln p (nats), NaN where there is none. Set sizes and the overlap are
+    mean numbers of classes over the scored rows.
+    """
+
+    backend: str = ""
+    mode: str = ""
+    """"cold start" (no labels and no student logits: unit weights over the pool) or "query"."""
+    n_rows: int = 0
+    n_labelled: int = 0
+    n_unlabelled: int = 0
+    n_classes: int = 0
+    """0 at cold start without a teacher."""
+    n_subpool_clusters: int = 0
+    """0 where every row was scored."""
+    n_scored: int = 0
+    calibration: str = ""
+    q_student: float = float("nan")
+    q_teacher: float = float("nan")
+    mean_student_set: float = float("nan")
+    mean_teacher_set: float = float("nan")
+    mean_overlap: float = float("nan")
+    top1_disagreement: float = float("nan")
+    """Share of the scored rows whose most probable classes differ, in [0, 1]."""
+    n_candidates: int = 0
+    n_clusters: int = 0
+    kmeans_iterations: int = 0
+    inertia: float = float("nan")
+    """The coverage step's objective Σ δ ‖v − μ‖² on unit rows."""
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name != "stages"]
+        lines += [f"{name:20} {s.seconds:.3f} s, {s.bytes_read / 1e6:.1f} MB read" for name, s in self.stages.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The rows to label.
+
+    Attributes
+    ----------
+    indices : ndarray, shape (B,), int64
+        Positions in `features`, distinct, never a labelled row, in the order of choice: the first pick of every
+        cluster, heaviest cluster first, then second picks.
+    scores : ndarray, shape (B,), float32
+        δ of each pick in nats; NaN at cold start.
+    represents : ndarray, shape (B,), int64
+        How many candidate rows stand behind each pick, itself included.
+    report : Report
+    """
+
+    indices: Int64
+    scores: Float32
+    represents: Int64
+    report: Report
+
+    def __len__(self) -> int:
+        return int(self.indices.size)
+
+
+def select(
+    features: Any,
+    budget: int,
+    *,
+    labels: npt.ArrayLike | None = None,
+    teacher: Teacher | None = None,
+    student: Any = None,
+    student_logits: Any = None,
+    config: CCMAConfig | None = None,
+    random_state: int = 0,
+    backend: str = "auto",
+    chunk_size: int | None = None,
+) -> Selection:
+    """Choose the rows of a pool whose labels teach a classifier the most.
+
+    Without labels and without student logits the picks cover the pool: k-means on the L2-normalised rows with unit
+    weights, one row per cluster. With them it is one query of Conformal Cross-Modal Acquisition (Nguyen et al., arXiv
+    2603.23159): a diverse subpool, posteriors of student and teacher, conformal sets, the disagreement δ, the κ · B
+    rows of largest δ, and δ-weighted k-means coverage of those.
+
+    Parameters
+    ----------
+    features : array_like, np.memmap, torch.Tensor or path to ``.npy``, shape (N, D_S)
+        The student's embeddings x. float16, bfloat16 and float32 are read as they are, chunk by chunk.
+    budget : int
+        B ≥ 1.
+    labels : array_like, shape (N,), optional
+        Class of each row from 0 to C − 1; −1 or NaN where there is none.
+    teacher : Teacher, optional
+        Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
+        teacher δ is the student's entropy.
+    student : object with `fit` and `predict_proba`, optional
+        Fitted on the labelled rows (a copy is); a :class:`LinearHead` by default.
+    student_logits : array_like, shape (N, C), optional
+        z^S of every row, instead of fitting a student.
+    config : CCMAConfig, optional
+        Every constant of the method.
+    random_state : int, default 0
+        Seed of the subpool, the student and the coverage. The same seed gives the same picks, whatever the number of
+        threads, the chunk size or the storage of the features.
+    backend : {"auto", "cuda", "cpu", "reference"}
+    chunk_size : int, optional
+        Rows read at once; by default some 32 MiB of them.
+
+    Returns
+    -------
+    Selection
+        Exactly min(B, number of unlabelled rows) picks.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity (the row is named), a zero vector where coverage needs a direction, shapes or row counts that do
+        not agree, labels out of range or of fewer than two classes, a budget below 1.
+    TypeError
+        Inputs of the wrong type.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> x = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32)
+    >>> picks = cf.select(x, 5)
+    >>> len(set(picks.indices.tolist()))
+    5
+    """
+    config = config or CCMAConfig()
+    if not isinstance(config, CCMAConfig):
+        raise TypeError(f"config must be a CCMAConfig, got {type(config).__name__}")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise TypeError(f"teacher must be a ccma_fast.Teacher, got {type(teacher).__name__}")
+    if chunk_size is not None:
+        check_integer("chunk_size", chunk_size, minimum=1)
+    check_integer("random_state", random_state, minimum=0)
+    chosen = _dispatch.choose(backend)
+    query = _Query(open_rows(features, "features"), config, chosen, random_state, chunk_size)
+    return query.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
+
+
+class _Query:
+    """One query: its inputs, its random streams, and the report that it writes."""
+
+    def __init__(
+        self, pool: Rows, config: CCMAConfig, backend: Backend, random_state: int, chunk_size: int | None
+    ) -> None:
+        self.pool, self.config, self.backend, self.chunk_size = pool, config, backend, chunk_size
+        streams = np.random.SeedSequence(random_state).spawn(3)
+        self.rng_subpool, self.rng_student, self.rng_coverage = map(np.random.default_rng, streams)
+        self.report = Report(backend=backend.describe(), n_rows=pool.n_rows)
+        self._sources: list[Rows] = [pool]
+
+    def run(self, budget: int, labels: Any, teacher: Teacher | None, student: Any, student_logits: Any) -> Selection:
+        report = self.report
+        with self._stage("check"):
+            given = None if student_logits is None else self._given_logits(student_logits)
+            n_classes = self._class_count(teacher, given)
+            y = check_labels(labels, self.pool.n_rows, n_classes)
+            space = self._coverage_space(teacher)
+            labelled, unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
+            if given is not None and student is not None:
+                raise ValueError("give student or student_logits, not both")
+            if student is not None:
+                check_student(student)
+            cold = labelled.size == 0 and given is None
+            if cold and student is not None:
+                raise ValueError("a student needs labels of at least two classes, got no labelled row")
+            if n_classes is None and not cold:
+                n_classes = int(y.max()) + 1
+            if not cold and given is None:
+                check_two_classes(y[labelled])
+        report.mode = "cold start" if cold else "query"
+        report.n_labelled, report.n_unlabelled = labelled.size, unlabelled.size
+        report.n_classes = n_classes or 0
+        budget = min(budget, unlabelled.size)
+        if budget == 0:
+            return Selection(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64), report)
+        if cold:
+            with self._stage("coverage"):
+                picks, represents = self._cover(space, unlabelled, None, budget)
+            report.n_candidates = unlabelled.size
+            return Selection(unlabelled[picks], np.full(budget, np.nan, np.float32), represents, report)
+
+        assert n_classes is not None, "a query has labels or logits"
+        # 1. Subpool
+        with self._stage("subpool"):
+            scored = self._subpool(space, unlabelled, budget)
+        # 2. Posteriors
+        with self._stage("posteriors"):
+            if given is None:
+                student = student or LinearHead.from_config(self.config, n_classes, self.rng_student)
+                fitted = fit_student(student, RowSubset(self.pool, labelled), y[labelled])
+                z_student = logits_of_student(fitted, self.pool, n_classes, self.backend)
+            else:
+                z_student = given
+            z_teacher = None if teacher is None else teacher.logits(self.backend)
+            scored_student, scored_teacher = self._kept(z_student, scored), self._kept(z_teacher, scored)
+        # 3. Conformal sets
+        with self._stage("thresholds"):
+            student_scores = teacher_scores = None
+            if self.config.calibration == "coverage":
+                if given is None:
+                    student_scores = out_of_fold_scores(
+                        student,
+                        RowSubset(self.pool, labelled),
+                        y[labelled],
+                        n_classes,
+                        self.config.n_folds,
+                        self.rng_student,
+                        self.backend,
+                    )
+                else:
+                    student_scores = self._labelled_scores(given, labelled, y)
+                if z_teacher is not None:
+                    teacher_scores = self._labelled_scores(z_teacher, labelled, y)
+            q_student = self._threshold(scored_student, self.config.student_set_size, student_scores)
+            q_teacher = float("nan")
+            if scored_teacher is not None:
+                q_teacher = self._threshold(scored_teacher, self.config.teacher_set_size, teacher_scores)
+        # 4. Disagreement
+        with self._stage("disagreement"):
+            rows = self.backend.score(scored_student, scored_teacher, q_student, q_teacher, chunk_size=self.chunk_size)
+        # 5. Candidates
+        with self._stage("candidates"):
+            candidates = np.sort(self.backend.top_m(rows.delta, self.config.kappa * budget))
+        # 6. Coverage
+        with self._stage("coverage"):
+            delta = rows.delta[candidates]
+            picks, represents = self._cover(space, scored[candidates], delta, budget)
+
+        report.calibration = self.config.calibration
+        report.q_student, report.q_teacher = q_student, q_teacher
+        report.n_scored, report.n_candidates = scored.size, candidates.size
+        report.mean_student_set = float(rows.student_size.mean())
+        if teacher is not None:
+            report.mean_teacher_set = float(rows.teacher_size.mean())
+            report.mean_overlap = float(rows.overlap.mean())
+            report.top1_disagreement = float(rows.top1_differs.mean())
+        return Selection(scored[candidates[picks]], delta[picks], represents, report)
+
+    def _given_logits(self, source: Any) -> Rows:
+        logits = open_logits(source, "student_logits")
+        check_same_rows("student_logits", logits.n_rows, "features", self.pool.n_rows)
+        self._sources.append(logits)
+        return logits
+
+    def _class_count(self, teacher: Teacher | None, given: Rows | None) -> int | None:
+        if teacher is not None:
+            teacher.check_rows(self.pool.n_rows)
+            if given is not None and given.n_columns != teacher.n_classes:
+                raise ValueError(
+                    f"student_logits has {given.n_columns} classes but the teacher has {teacher.n_classes}; "
+                    "both must describe the same classes"
+                )
+            return teacher.n_classes
+        return None if given is None else given.n_columns
+
+    def _coverage_space(self, teacher: Teacher | None) -> Rows:
+        """v, or x where the teacher has none; every row of both is finite, and those of the space have a direction."""
+        space = self.pool if teacher is None or teacher.features is None else teacher.features
+        if space is not self.pool:
+            self._sources.append(space)
+        for rows in dict.fromkeys((self.pool, space)):
+            for start, chunk in rows.chunks(self.chunk_size):
+                lengths = self.backend.row_lengths(chunk)
+                bad = np.flatnonzero(~np.isfinite(lengths))
+                if bad.size:
+                    raise_not_finite(rows.name, start + int(bad[0]))
+                zero = np.flatnonzero(lengths == 0.0)
+                if rows is space and zero.size:
+                    raise_zero_length(rows.name, start + int(zero[0]))
+        return space
+
+    def _subpool(self, space: Rows, unlabelled: Int64, budget: int) -> Int64:
+        """Step 1: the rows to score, ascending."""
+        limit = self.config.pool_limit
+        if limit is not None and unlabelled.size > limit:
+            unlabelled = np.sort(self.rng_subpool.choice(unlabelled, limit, replace=False))
+        n_rows = self.config.subpool_rows(unlabelled.size, budget)
+        if n_rows == unlabelled.size:
+            return unlabelled
+        n_clusters = self.config.cluster_count(unlabelled.size, n_rows)
+        found = self.backend.weighted_kmeans(
+            RowSubset(space, unlabelled),
+            n_clusters,
+            init="random",
+            max_iter=self.config.subpool_max_iter,
+            tol=self.config.kmeans_tol,
+            random_state=self.rng_subpool,
+            unit=True,
+            chunk_size=self.chunk_size,
+        )
+        self.report.n_subpool_clusters = n_clusters
+        kept, _ = self._representatives(found, n_rows, None, None)
+        return np.sort(unlabelled[kept])
+
+    def _kept(self, logits: Rows | None, scored: Int64) -> Any:
+        """The logits of the scored rows: kept where that is little, else computed anew whenever they are read."""
+        if logits is None:
+            return None
+        subset = RowSubset(logits, scored)
+        if 4 * subset.n_rows * subset.n_columns > _KEPT_LOGITS_BYTES:
+            return subset
+        return KeptRows(subset, self.chunk_size)
+
+    def _labelled_scores(self, logits: Rows, labelled: Int64, y: Int64) -> npt.NDArray[np.float64]:
+        return true_class_scores(RowSubset(logits, labelled).float32(), y[labelled], logits.name)
+
+    def _threshold(self, logits: Rows, size: float, scores: npt.NDArray[np.float64] | None) -> float:
+        if scores is None:
+            return size_threshold(logits, size, self.config.nonempty, self.backend, self.chunk_size)
+        q = coverage_threshold(scores, self.config.alpha)
+        raises = self.config.nonempty == "raise"
+        return self.backend.raised_threshold(logits, q, chunk_size=self.chunk_size) if raises else q
+
+    def _cover(self, space: Rows, rows: Int64, weights: Float32 | None, budget: int) -> tuple[Int64, Int64]:
+        """Step 6: positions in `rows` of the picks, and how many rows stand behind each."""
+        if rows.size <= budget:
+            order = np.arange(rows.size) if weights is None else self.backend.top_m(weights, rows.size)
+            return order, np.ones(rows.size, dtype=np.int64)
+        n_clusters = self.config.cluster_count(rows.size, budget)
+        found = self.backend.weighted_kmeans(
+            RowSubset(space, rows),
+            n_clusters,
+            weights=weights if self.config.weighted_coverage else None,
+            max_iter=self.config.kmeans_max_iter,
+            tol=self.config.kmeans_tol,
+            random_state=self.rng_coverage,
+            unit=True,
+            chunk_size=self.chunk_size,
+        )
+        self.report.n_clusters, self.report.kmeans_iterations = n_clusters, found.n_iter
+        self.report.inertia = found.inertia
+        preference = weights if self.config.pick == "highest" else None
+        return self._representatives(found, budget, weights if self.config.weighted_coverage else None, preference)
+
+    def _representatives(
+        self, found: KMeans, n_picks: int, weights: Float32 | None, preference: Float32 | None
+    ) -> tuple[Int64, Int64]:
+        ones = np.ones(found.labels.size, np.float32)
+        return representatives(
+            found.labels,
+            found.squared_distances,
+            n_picks,
+            ones if weights is None else weights,
+            len(found.centroids),
+            preference=preference,
+        )
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start, before = time.perf_counter(), self._bytes_read()
+        yield
+        self.report.stages[name] = Stage(time.perf_counter() - start, self._bytes_read() - before)
+
+    def _bytes_read(self) -> int:
+        return sum(rows.bytes_read for rows in self._sources)

@@ -1,0 +1,372 @@
+"""The student: a linear head on frozen embeddings, or any classifier with `fit` and `predict_proba`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch
+from ._dispatch import Backend
+from ._validate import check_fraction, check_integer, check_number, raise_not_finite, random_generator
+from .config import CCMAConfig
+from .conformal import true_class_scores
+from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
+
+__all__ = ["LinearHead"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+# The logarithm of a probability of zero, as a logit: far below anything that counts, and finite.
+_LEAST_PROBABILITY = 1e-30
+
+
+class LinearHead:
+    """The paper's student: batch normalisation without affine terms, dropout, one linear layer.
+
+    Trained by AdamW on the cross-entropy, in whole epochs, stopped early on the mean training loss of an epoch, with
+    the parameters of the best epoch kept. After fitting it is one affine map, applied by the package's own product.
+
+    Parameters
+    ----------
+    n_classes : int, optional
+        C; by default the largest label + 1. Classes without a label are learnt as never occurring.
+    dropout : float, default 0.75
+        Share of inputs zeroed in training, in [0, 1).
+    learning_rate, weight_decay : float, default 1e-2
+        Of AdamW. The paper uses a learning rate of 1e-3 on sets of 10 classes.
+    max_epochs : int, default 400
+    batch_size : int, default 4096
+        Rows.
+    patience : int, default 20
+        Epochs without a gain of `min_gain` (nats) in the training loss after which training stops.
+    min_gain : float, default 1e-3
+    random_state : int, Generator, SeedSequence or None, default 0
+        Initial weights, dropout and batch order. No global generator is drawn from.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (C,), int64
+        0 to C − 1, the columns of all outputs.
+    coef_ : ndarray, shape (C, D), float32
+        The affine map's weights, normalisation folded in.
+    intercept_ : ndarray, shape (C,), float32
+    n_iter_ : int
+        Epochs trained.
+    loss_ : float
+        Mean training loss of the best epoch, nats.
+
+    Notes
+    -----
+    Training runs on one thread of the CPU, whatever PyTorch is set to: the order of a parallel sum would depend on the
+    number of threads, and with it the picks.
+    """
+
+    _PARAMETERS = (
+        "n_classes",
+        "dropout",
+        "learning_rate",
+        "weight_decay",
+        "max_epochs",
+        "batch_size",
+        "patience",
+        "min_gain",
+        "random_state",
+    )
+
+    def __init__(
+        self,
+        n_classes: int | None = None,
+        *,
+        dropout: float = CCMAConfig.dropout,
+        learning_rate: float = CCMAConfig.learning_rate,
+        weight_decay: float = CCMAConfig.weight_decay,
+        max_epochs: int = CCMAConfig.max_epochs,
+        batch_size: int = CCMAConfig.batch_size,
+        patience: int = CCMAConfig.patience,
+        min_gain: float = CCMAConfig.min_gain,
+        random_state: int | np.random.Generator | np.random.SeedSequence | None = 0,
+    ) -> None:
+        self.n_classes = n_classes
+        self.dropout = dropout
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.patience = patience
+        self.min_gain = min_gain
+        self.random_state = random_state
+
+    @classmethod
+    def from_config(
+        cls, config: CCMAConfig, n_classes: int | None, random_state: np.random.Generator | np.random.SeedSequence | int
+    ) -> LinearHead:
+        """The head with the constants of `config`."""
+        names = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
+        return cls(n_classes, random_state=random_state, **{name: getattr(config, name) for name in names})
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments, as scikit-learn's tools expect."""
+        return {name: getattr(self, name) for name in self._PARAMETERS}
+
+    def set_params(self, **params: Any) -> LinearHead:
+        """Change constructor arguments."""
+        for name, value in params.items():
+            if name not in self._PARAMETERS:
+                raise ValueError(f"LinearHead has no parameter {name!r}, expected one of {', '.join(self._PARAMETERS)}")
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: Any, y: npt.ArrayLike) -> LinearHead:
+        """Train from scratch.
+
+        Parameters
+        ----------
+        X : array_like, torch.Tensor or path, shape (n, D)
+            n ≥ 2.
+        y : array_like, shape (n,), int
+            Classes from 0 to C − 1, at least two of them.
+
+        Raises
+        ------
+        ValueError
+            Wrong shapes, labels out of range, fewer than two classes, NaN or infinity in a row (which is named).
+        TypeError
+            Inputs of the wrong type.
+        """
+        rows = open_rows(X, "X")
+        labels = _training_labels(y, rows.n_rows, self.n_classes)
+        n_classes = int(labels.max()) + 1 if self.n_classes is None else self.n_classes
+        x = rows.float32()
+        bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+        if bad.size:
+            raise_not_finite("X", rows.row_number(int(bad[0])))
+        self._check_parameters()
+        self._train(x, labels, n_classes)
+        self.classes_ = np.arange(n_classes)
+        return self
+
+    def decision_function(self, X: Any) -> Float32:
+        """Logits z^S, shape (M, C), float32."""
+        self._check_fitted()
+        rows = open_rows(X, "X")
+        self._check_columns(rows)
+        logits = self.logits(rows, _dispatch.choose("auto"))
+        return np.concatenate([chunk for _, chunk in logits.chunks()]) if rows.n_rows else logits.float32()
+
+    def predict_proba(self, X: Any) -> Float32:
+        """p^S = softmax(z^S), shape (M, C), float32."""
+        return softmax(self.decision_function(X))
+
+    def predict(self, X: Any) -> Int64:
+        """The most probable class of each row (ties: the lowest)."""
+        classes: Int64 = self.decision_function(X).argmax(axis=1)
+        return classes
+
+    def logits(self, rows: Rows, backend: Backend) -> Rows:
+        """z^S of rows, computed as chunks are read."""
+        return DerivedRows(
+            rows,
+            "student_logits",
+            len(self.classes_),
+            lambda chunk: backend.linear(chunk, self.coef_, self.intercept_),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt, as plain arrays and numbers: enough for :meth:`load_state_dict` to predict the same bits."""
+        self._check_fitted()
+        return {
+            "classes": self.classes_,
+            "coef": self.coef_,
+            "intercept": self.intercept_,
+            "n_iter": self.n_iter_,
+            "loss": self.loss_,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> LinearHead:
+        """Take over what another head learnt."""
+        expected = {"classes", "coef", "intercept", "n_iter", "loss"}
+        if set(state) != expected:
+            raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state)}")
+        self.classes_ = np.asarray(state["classes"], dtype=np.int64)
+        self.coef_ = np.ascontiguousarray(state["coef"], dtype=np.float32)
+        self.intercept_ = np.ascontiguousarray(state["intercept"], dtype=np.float32)
+        self.n_iter_ = int(state["n_iter"])
+        self.loss_ = float(state["loss"])
+        return self
+
+    def _check_parameters(self) -> None:
+        if self.dropout != 0.0:
+            check_fraction("dropout", self.dropout)
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("weight_decay", self.weight_decay, minimum=0.0)
+        check_number("min_gain", self.min_gain, minimum=0.0)
+        for name in ("max_epochs", "batch_size", "patience"):
+            check_integer(name, getattr(self, name), minimum=1)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "coef_"):
+            raise ValueError("LinearHead must be fitted first: call fit(X, y)")
+
+    def _check_columns(self, rows: Rows) -> None:
+        if rows.n_columns != self.coef_.shape[1]:
+            raise ValueError(f"X must have {self.coef_.shape[1]} columns as in fit, got {rows.n_columns}")
+
+    def _train(self, x: Float32, labels: Int64, n_classes: int) -> None:
+        import torch
+        from torch.nn import functional
+
+        n, d = x.shape
+        # PyTorch's own generator, seeded here, so that its global one is left alone.
+        seed = int(random_generator(copy.deepcopy(self.random_state)).integers(2**63))
+        generator = torch.Generator().manual_seed(seed)
+        bound = d**-0.5  # torch.nn.Linear's own
+        with _one_torch_thread():
+            weight = torch.empty(n_classes, d).uniform_(-bound, bound, generator=generator).requires_grad_()
+            bias = torch.empty(n_classes).uniform_(-bound, bound, generator=generator).requires_grad_()
+            mean, variance = torch.zeros(d), torch.ones(d)
+            optimizer = torch.optim.AdamW([weight, bias], lr=self.learning_rate, weight_decay=self.weight_decay)
+            inputs, targets = torch.tensor(x), torch.tensor(labels)
+            best_loss, best, stale, epoch = float("inf"), None, 0, 0
+            while epoch < self.max_epochs and stale < self.patience:
+                epoch += 1
+                total = 0.0
+                for batch in _batches(n, self.batch_size, generator):
+                    part, target = (inputs, targets) if batch is None else (inputs[batch], targets[batch])
+                    normed = functional.batch_norm(part, mean, variance, training=True)
+                    if self.dropout:
+                        keep = torch.empty_like(normed).bernoulli_(1.0 - self.dropout, generator=generator)
+                        normed = normed * keep.div_(1.0 - self.dropout)
+                    loss = functional.cross_entropy(functional.linear(normed, weight, bias), target)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    total += float(loss.detach()) * len(target)
+                mean_loss = total / n
+                stale = 0 if mean_loss < best_loss - self.min_gain else stale + 1
+                if mean_loss < best_loss - self.min_gain or best is None:
+                    best_loss = mean_loss
+                    best = [t.detach().double().clone() for t in (weight, bias, mean, variance)]
+            assert best is not None, "max_epochs is at least 1"
+            best_weight, best_bias, best_mean, best_variance = best
+            folded = best_weight / torch.sqrt(best_variance + 1e-5)  # torch.nn.BatchNorm1d's own eps
+            self.coef_ = folded.float().numpy()
+            self.intercept_ = (best_bias - folded @ best_mean).float().numpy()
+        self.n_iter_, self.loss_ = epoch, best_loss
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _batches(n: int, batch_size: int, generator: Any) -> Iterator[Any]:
+    """Shuffled batches of an epoch, None for the whole set. A lone last row, which has no variance, joins the rest."""
+    import torch
+
+    if n <= batch_size:
+        yield None
+        return
+    order = torch.randperm(n, generator=generator)
+    start = 0
+    while start < n:
+        stop = n if n - start <= batch_size + 1 else start + batch_size
+        yield order[start:stop]
+        start = stop
+
+
+def _training_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
+    if labels.shape != (n_rows,):
+        raise ValueError(f"y must have shape ({n_rows},) as X has rows, got {labels.shape}")
+    upper = np.inf if n_classes is None else n_classes
+    bad = np.flatnonzero((labels < 0) | (labels >= upper))
+    if bad.size:
+        expected = "a class of at least 0" if n_classes is None else f"a class from 0 to {n_classes - 1}"
+        raise ValueError(f"y must be {expected}, got {labels[bad[0]]} at row {bad[0]}")
+    check_two_classes(labels)
+    return labels.astype(np.int64)
+
+
+def check_two_classes(labels: npt.NDArray[Any]) -> None:
+    """A student needs labels of at least two classes."""
+    found = np.unique(labels)
+    if found.size < 2:
+        raise ValueError(f"a student needs labels of at least two classes, got {found.size} ({found.tolist()})")
+
+
+def check_student(student: Any) -> None:
+    """A student has `fit` and `predict_proba`."""
+    for method in ("fit", "predict_proba"):
+        if not callable(getattr(student, method, None)):
+            raise TypeError(
+                f"student must have the methods fit and predict_proba, got {type(student).__name__} without {method}"
+            )
+
+
+def fit_student(student: Any, rows: Rows, labels: Int64) -> Any:
+    """A copy of `student`, fitted on rows and labels."""
+    fitted = copy.deepcopy(student)
+    fitted.fit(rows if isinstance(fitted, LinearHead) else rows.float32(), labels)
+    return fitted
+
+
+def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) -> Rows:
+    """z^S of rows with one column per class: a head's logits, or the logarithms of a classifier's probabilities."""
+    if isinstance(fitted, LinearHead):
+        return fitted.logits(rows, backend)
+    known = np.asarray(getattr(fitted, "classes_", np.arange(n_classes)), dtype=np.int64)
+
+    def log_probabilities(chunk: Chunk) -> Chunk:
+        probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
+        if probabilities.shape != (len(chunk), known.size):
+            raise ValueError(
+                f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}"
+            )
+        whole = np.zeros((len(chunk), n_classes))
+        whole[:, known] = probabilities
+        with np.errstate(invalid="ignore"):
+            return np.log(np.maximum(whole, _LEAST_PROBABILITY)).astype(np.float32)
+
+    return DerivedRows(rows, "student.predict_proba", n_classes, log_probabilities)
+
+
+def out_of_fold_scores(
+    student: Any, rows: Rows, labels: Int64, n_classes: int, n_folds: int, rng: np.random.Generator, backend: Backend
+) -> npt.NDArray[np.float64]:
+    """−ln p^S of the true class of each labelled row, by a student that was not fitted on it (K-fold refits).
+
+    A fold whose other rows hold fewer than two classes cannot be scored: its scores are +∞, which enlarges the sets.
+    """
+    n = labels.size
+    fold = rng.permutation(np.arange(n) % min(n_folds, n))
+    scores = np.full(n, np.inf)
+    for held_out in range(min(n_folds, n)):
+        test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
+        if np.unique(labels[train]).size < 2:
+            continue
+        fitted = fit_student(student, RowSubset(rows, train), labels[train])
+        logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend).float32()
+        scores[test] = true_class_scores(logits, labels[test], "student_logits")
+    return scores
+
+
+def softmax(logits: Float32) -> Float32:
+    """Probabilities of each row's classes."""
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Float32 = e / e.sum(axis=1, keepdims=True)
+    return probabilities

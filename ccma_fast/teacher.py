@@ -1,0 +1,112 @@
+"""The teacher: zero-shot posteriors from image and class-text embeddings, or from anywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._dispatch import Backend
+from ._validate import check_number, check_same_rows, raise_not_finite, raise_zero_length
+from .config import CCMAConfig
+from .conformal import open_logits
+from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
+
+__all__ = ["Teacher"]
+
+
+class Teacher:
+    """Zero-shot knowledge of the classes: z^T_ic = cos(v_i, t_c) / τ.
+
+    Parameters
+    ----------
+    image_features : array_like, torch.Tensor or path, shape (N, D_T)
+        v, one row per pool row, any length (normalised here; none may be zero).
+    class_features : array_like, torch.Tensor or path, shape (C, D_T)
+        t, one row per class, C ≥ 2, any length (normalised here; none may be zero).
+    temperature : float, default 0.03
+        τ, greater than 0, in units of cosine similarity.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit each other, NaN, infinity or a zero vector among the class features, τ ≤ 0.
+    TypeError
+        Inputs that are not real numbers.
+    """
+
+    def __init__(self, image_features: Any, class_features: Any, temperature: float = CCMAConfig.temperature) -> None:
+        self.temperature = check_number("temperature", temperature, above=0.0)
+        images = open_rows(image_features, "image_features")
+        classes = open_rows(class_features, "class_features")
+        if classes.n_columns != images.n_columns:
+            raise ValueError(
+                f"class_features has {classes.n_columns} columns but image_features has {images.n_columns}; "
+                "both must come from the same teacher"
+            )
+        if classes.n_rows < 2:
+            raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
+        self.n_classes = classes.n_rows
+        self.n_rows = images.n_rows
+        self.features: Rows | None = images
+        self._class_directions = _unit(classes.float32(), "class_features")
+        self._logits: Rows | None = None
+
+    @classmethod
+    def from_logits(cls, logits: Any, temperature: float = 1.0) -> Teacher:
+        """A teacher whose logits are already there.
+
+        Parameters
+        ----------
+        logits : array_like, torch.Tensor or path, shape (N, C)
+            Logits, or logarithms of probabilities; C ≥ 2.
+        temperature : float, default 1.0
+            The logits are divided by it.
+
+        Returns
+        -------
+        Teacher
+            Without image features: coverage then runs in the student's space.
+        """
+        teacher = cls.__new__(cls)
+        teacher.temperature = check_number("temperature", temperature, above=0.0)
+        rows = open_logits(logits, "teacher_logits")
+        teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
+        teacher.features = None
+        if teacher.temperature == 1.0:
+            teacher._logits = rows
+        else:
+            divisor = np.float32(teacher.temperature)
+            teacher._logits = DerivedRows(rows, rows.name, rows.n_columns, lambda chunk: to_float32(chunk) / divisor)
+        return teacher
+
+    def logits(self, backend: Backend) -> Rows:
+        """z^T of every pool row, computed as chunks are read."""
+        if self._logits is not None:
+            return self._logits
+        assert self.features is not None, "a teacher has features or logits"
+        classes = self._class_directions / np.float32(self.temperature)
+
+        def similarities(images: Chunk) -> Chunk:
+            return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))
+
+        return DerivedRows(self.features, "teacher_logits", self.n_classes, similarities)
+
+    def check_rows(self, n_rows: int) -> None:
+        """Raises ValueError unless the teacher describes `n_rows` rows."""
+        name = "teacher_logits" if self.features is None else "image_features"
+        check_same_rows(name, self.n_rows, "features", n_rows)
+
+
+def _unit(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+    """The rows divided by their lengths."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = np.flatnonzero(~np.isfinite(lengths))
+    if bad.size:
+        raise_not_finite(name, int(bad[0]))
+    zero = np.flatnonzero(lengths == 0.0)
+    if zero.size:
+        raise_zero_length(name, int(zero[0]))
+    unit: npt.NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
+    return unit

@@ -1,0 +1,85 @@
+// What every instruction set provides: operations on one row, or one tile of rows, of float32 values in scratch memory.
+//
+// Scratch rows are padded to a multiple of `row_padding` values and aligned to 64 bytes. Sums over a row are formed in
+// float32 over short stretches and carried on in double, so that their relative error stays near 1e-7 at any length.
+// Given the same values in the same columns a kernel returns the same bits, wherever the row lies.
+#pragma once
+
+#include <cstdint>
+
+#include "ccma/types.hpp"
+
+namespace ccma {
+
+constexpr std::int64_t row_padding = 32;
+
+static constexpr std::int64_t padded(std::int64_t n) { return (n + row_padding - 1) / row_padding * row_padding; }
+
+struct ScoreKernels {
+    // Widens `n` values to float32 into `out`, pads with −inf, and finds the maximum. False where a value is NaN or
+    // infinite.
+    bool (*load_logits)(const void* row, Dtype dtype, std::int64_t n, float* out, float* maximum);
+
+    // Σ exp(z − maximum); and Σ exp(z − maximum) · (maximum − z) where `weighted` is not null.
+    double (*exp_sum)(const float* z, std::int64_t n, float maximum, double* weighted);
+
+    // Index of the first value equal to `value`, which must occur.
+    std::int64_t (*find)(const float* z, std::int64_t n, float value);
+
+    // Copies the pairs (s_c, t_c) with s_c ≥ cut_s or t_c ≥ cut_t, in order, to (out_s, out_t), each with room for n +
+    // row_padding values. Returns how many; counts[0..2] receive how many s, t and both passed.
+    std::int64_t (*union_pairs)(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
+                                float* out_t, std::int64_t* counts);
+
+    // Jensen-Shannon divergence, in nats, of softmax(s) and softmax(t) over n pairs. The maxima are those of s and t;
+    // values beyond n, up to the padding, are overwritten.
+    double (*js)(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t);
+};
+
+struct ThresholdKernels {
+    // How many values are ≥ cut.
+    std::int64_t (*count_at_least)(const float* z, std::int64_t n, float cut);
+
+    // Copies the values with low ≤ z < high, in order, to `out` (room for n + row_padding). Returns how many.
+    std::int64_t (*between)(const float* z, std::int64_t n, float low, float high, float* out);
+};
+
+// A tile is `tile_rows` rows of X against one panel of `panel_cols` rows of a second matrix, packed so that panel[d *
+// panel_cols + j] is column d of its j-th row.
+struct KMeansKernels {
+    std::int64_t tile_rows;
+    std::int64_t panel_cols;
+
+    // out[d] = x[d] · scale − shift[d] in float32 (no shift where null), padded with zeros.
+    void (*load_row)(const void* row, Dtype dtype, std::int64_t n, float scale, const float* shift, float* out);
+
+    // Σ x², in double; not finite exactly where a value is NaN or infinite.
+    double (*sum_squares)(const void* row, Dtype dtype, std::int64_t n);
+
+    // For each row r of a tile (x + r · stride): products with the panel minus offset[j], and the running best:
+    // best[r · panel_cols + j], index[r · panel_cols + j] keep the largest value of column j and the panel where it
+    // stood first.
+    void (*tile_best)(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
+                      std::int32_t panel_index, float* best, std::int32_t* index);
+
+    // out[r · panel_cols + j] = product of row r with the panel's j-th row plus offset[j].
+    void (*tile_product)(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
+                         float* out);
+
+    // ‖a − b‖² over n values.
+    double (*squared_distance)(const float* a, const float* b, std::int64_t n);
+
+    // sum[d] += weight · x[d].
+    void (*add_scaled)(double* sum, const float* x, double weight, std::int64_t n);
+};
+
+struct Kernels {
+    ScoreKernels score;
+    ThresholdKernels threshold;
+    KMeansKernels kmeans;
+};
+
+// The kernels of the level in use (dispatch.cpp, the only place that maps a level to functions).
+const Kernels& kernels();
+
+}  // namespace ccma

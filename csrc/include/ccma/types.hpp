@@ -1,0 +1,26 @@
+// Views of the caller's memory. Nothing here owns anything.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ccma {
+
+// The three storage types of a matrix; values are widened to float32 when a row is loaded.
+enum class Dtype : int { f32 = 0, f16 = 1, bf16 = 2 };
+
+static constexpr std::size_t item_size(Dtype dtype) { return dtype == Dtype::f32 ? 4 : 2; }
+
+// A row-major matrix without gaps.
+struct Matrix {
+    const void* data = nullptr;
+    Dtype dtype = Dtype::f32;
+    std::int64_t rows = 0;
+    std::int64_t cols = 0;
+
+    const void* row(std::int64_t i) const {
+        return static_cast<const char*>(data) + static_cast<std::size_t>(i * cols) * item_size(dtype);
+    }
+};
+
+}  // namespace ccma

@@ -1,0 +1,3 @@
+#include "kmeans_simd.hpp"
+
+const ccma::KMeansKernels ccma::kmeans_avx2 = kmeans_kernels;

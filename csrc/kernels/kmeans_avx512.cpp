@@ -1,0 +1,3 @@
+#include "kmeans_simd.hpp"
+
+const ccma::KMeansKernels ccma::kmeans_avx512 = kmeans_kernels;

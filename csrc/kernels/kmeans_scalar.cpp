@@ -1,0 +1,83 @@
+#include "tables.hpp"
+#include "widen_scalar.hpp"
+
+namespace ccma {
+namespace {
+
+// Small enough for the baseline's sixteen 128-bit registers; compilers vectorise the loop over columns.
+constexpr std::int64_t tile_rows = 4, panel_cols = 8;
+
+void load_row(const void* row, Dtype dtype, std::int64_t n, float scale, const float* shift, float* out) {
+    for (std::int64_t d = 0; d < n; ++d) {
+        const float value = widen(row, dtype, d) * scale;
+        out[d] = shift ? value - shift[d] : value;
+    }
+    for (std::int64_t d = n; d < padded(n); ++d) out[d] = 0.0f;
+}
+
+double sum_squares(const void* row, Dtype dtype, std::int64_t n) {
+    double sum = 0.0;
+    for (std::int64_t d = 0; d < n; ++d) {
+        const double value = widen(row, dtype, d);
+        sum += value * value;
+    }
+    return sum;
+}
+
+void products(const float* x, std::int64_t stride, std::int64_t n, const float* panel,
+              float (&total)[tile_rows][panel_cols]) {
+    for (auto& row : total)
+        for (float& value : row) value = 0.0f;
+    for (std::int64_t begin = 0; begin < n; begin += product_stretch) {
+        const std::int64_t end = begin + product_stretch < n ? begin + product_stretch : n;
+        float sum[tile_rows][panel_cols] = {};
+        for (std::int64_t d = begin; d < end; ++d)
+            for (std::int64_t r = 0; r < tile_rows; ++r)
+                for (std::int64_t j = 0; j < panel_cols; ++j)
+                    sum[r][j] += x[r * stride + d] * panel[d * panel_cols + j];
+        for (std::int64_t r = 0; r < tile_rows; ++r)
+            for (std::int64_t j = 0; j < panel_cols; ++j) total[r][j] += sum[r][j];
+    }
+}
+
+void tile_best(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
+               std::int32_t panel_index, float* best, std::int32_t* index) {
+    float total[tile_rows][panel_cols];
+    products(x, stride, n, panel, total);
+    for (std::int64_t r = 0; r < tile_rows; ++r)
+        for (std::int64_t j = 0; j < panel_cols; ++j) {
+            const float value = total[r][j] - offset[j];
+            if (value > best[r * panel_cols + j]) {
+                best[r * panel_cols + j] = value;
+                index[r * panel_cols + j] = panel_index;
+            }
+        }
+}
+
+void tile_product(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
+                  float* out) {
+    float total[tile_rows][panel_cols];
+    products(x, stride, n, panel, total);
+    for (std::int64_t r = 0; r < tile_rows; ++r)
+        for (std::int64_t j = 0; j < panel_cols; ++j) out[r * panel_cols + j] = total[r][j] + offset[j];
+}
+
+double squared_distance(const float* a, const float* b, std::int64_t n) {
+    double sum = 0.0;
+    for (std::int64_t d = 0; d < n; ++d) {
+        const double difference = static_cast<double>(a[d]) - b[d];
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
+    for (std::int64_t d = 0; d < n; ++d) sum[d] += weight * x[d];
+}
+
+}  // namespace
+
+const KMeansKernels kmeans_scalar{tile_rows, panel_cols,   load_row,         sum_squares,
+                                  tile_best, tile_product, squared_distance, add_scaled};
+
+}  // namespace ccma

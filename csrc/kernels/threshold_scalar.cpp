@@ -1,0 +1,24 @@
+#include "tables.hpp"
+
+namespace ccma {
+namespace {
+
+std::int64_t count_at_least(const float* z, std::int64_t n, float cut) {
+    std::int64_t count = 0;
+    for (std::int64_t c = 0; c < n; ++c) count += z[c] >= cut;
+    return count;
+}
+
+std::int64_t between(const float* z, std::int64_t n, float low, float high, float* out) {
+    std::int64_t m = 0;
+    for (std::int64_t c = 0; c < n; ++c) {
+        if (z[c] >= low && z[c] < high) out[m++] = z[c];
+    }
+    return m;
+}
+
+}  // namespace
+
+const ThresholdKernels threshold_scalar{count_at_least, between};
+
+}  // namespace ccma

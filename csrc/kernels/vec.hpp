@@ -1,0 +1,282 @@
+// A vector of float32, in the instruction set that the including file is compiled for, and what the kernels do with it.
+//
+// Everything here has internal linkage, and nothing of the standard library is used: a function shared between files
+// that are compiled for different instruction sets could otherwise be linked into the baseline.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "ccma/types.hpp"
+
+namespace {
+
+#if defined(__AVX512F__)
+
+struct Vec {
+    static constexpr std::int64_t width = 16;
+    using Mask = std::uint32_t;
+    __m512 v;
+
+    static Vec set(float x) { return {_mm512_set1_ps(x)}; }
+    static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+    static Vec load_half(const std::uint16_t* p) {
+        return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+    }
+    static Vec load_bfloat(const std::uint16_t* p) {
+        const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))};
+    }
+    void store(float* p) const { _mm512_storeu_ps(p, v); }
+
+    // The lanes whose bit is set, in order, followed by unspecified values up to a whole vector.
+    void compress(Mask mask, float* p) const {
+        _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), v));
+    }
+};
+
+inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline Vec::Mask at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
+inline Vec::Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+// x · 2^n, where n stands in the low bits of `bits` and no exponent leaves its range.
+inline Vec times_power_of_two(Vec x, Vec bits) {
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(bits.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.v), n))};
+}
+
+// x = mantissa · 2^exponent with mantissa in [√½, √2), for normal positive x.
+inline Vec split(Vec x, Vec* exponent) {
+    const __m512i shifted = _mm512_sub_epi32(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x3f3504f3));
+    const __m512i e = _mm512_srai_epi32(shifted, 23);
+    exponent->v = _mm512_cvtepi32_ps(e);
+    return {_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(x.v), _mm512_slli_epi32(e, 23)))};
+}
+
+// best = max(best, value), remembering `tag` in the lanes that grew.
+inline void keep_best(Vec value, std::int32_t tag, float* best, std::int32_t* index) {
+    const __m512 old = _mm512_loadu_ps(best);
+    const __mmask16 grew = _mm512_cmp_ps_mask(value.v, old, _CMP_GT_OQ);
+    _mm512_mask_storeu_ps(best, grew, value.v);
+    _mm512_mask_storeu_epi32(index, grew, _mm512_set1_epi32(tag));
+}
+
+// A sum in double, lane by lane.
+struct DoubleSum {
+    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+
+    void add(Vec x) {
+        low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(x.v)));
+        high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)));
+    }
+    void add_square(Vec x) {
+        const __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(x.v));
+        const __m512d b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1));
+        low = _mm512_fmadd_pd(a, a, low);
+        high = _mm512_fmadd_pd(b, b, high);
+    }
+    double total() const {
+        double lanes[8];
+        _mm512_storeu_pd(lanes, _mm512_add_pd(low, high));
+        return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    }
+};
+
+inline void add_scaled_vec(double* sum, Vec x, double weight) {
+    const __m512d w = _mm512_set1_pd(weight);
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x.v));
+    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1));
+    _mm512_storeu_pd(sum, _mm512_fmadd_pd(w, low, _mm512_loadu_pd(sum)));
+    _mm512_storeu_pd(sum + 8, _mm512_fmadd_pd(w, high, _mm512_loadu_pd(sum + 8)));
+}
+
+#else  // AVX2, FMA and F16C
+
+struct Vec {
+    static constexpr std::int64_t width = 8;
+    using Mask = std::uint32_t;
+    __m256 v;
+
+    static Vec set(float x) { return {_mm256_set1_ps(x)}; }
+    static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+    static Vec load_half(const std::uint16_t* p) {
+        return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+    }
+    static Vec load_bfloat(const std::uint16_t* p) {
+        const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return {_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16))};
+    }
+    void store(float* p) const { _mm256_storeu_ps(p, v); }
+
+    // The lanes whose bit is set, in order, followed by unspecified values up to a whole vector.
+    void compress(Mask mask, float* p) const {
+        float lanes[8];
+        store(lanes);
+        for (; mask != 0; mask &= mask - 1) *p++ = lanes[__builtin_ctz(mask)];
+    }
+};
+
+inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline Vec::Mask at_least(Vec a, Vec b) {
+    return static_cast<Vec::Mask>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)));
+}
+inline Vec::Mask equal(Vec a, Vec b) {
+    return static_cast<Vec::Mask>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)));
+}
+// x · 2^n, where n stands in the low bits of `bits` and no exponent leaves its range.
+inline Vec times_power_of_two(Vec x, Vec bits) {
+    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(bits.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v), n))};
+}
+
+// x = mantissa · 2^exponent with mantissa in [√½, √2), for normal positive x.
+inline Vec split(Vec x, Vec* exponent) {
+    const __m256i shifted = _mm256_sub_epi32(_mm256_castps_si256(x.v), _mm256_set1_epi32(0x3f3504f3));
+    const __m256i e = _mm256_srai_epi32(shifted, 23);
+    exponent->v = _mm256_cvtepi32_ps(e);
+    return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(x.v), _mm256_slli_epi32(e, 23)))};
+}
+
+// best = max(best, value), remembering `tag` in the lanes that grew.
+inline void keep_best(Vec value, std::int32_t tag, float* best, std::int32_t* index) {
+    const __m256 old = _mm256_loadu_ps(best);
+    const __m256 grew = _mm256_cmp_ps(value.v, old, _CMP_GT_OQ);
+    const __m256 tags = _mm256_castsi256_ps(_mm256_set1_epi32(tag));
+    const __m256 old_index = _mm256_loadu_ps(reinterpret_cast<const float*>(index));
+    _mm256_storeu_ps(best, _mm256_blendv_ps(old, value.v, grew));
+    _mm256_storeu_ps(reinterpret_cast<float*>(index), _mm256_blendv_ps(old_index, tags, grew));
+}
+
+// A sum in double, lane by lane.
+struct DoubleSum {
+    __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+
+    void add(Vec x) {
+        low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(x.v)));
+        high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1)));
+    }
+    void add_square(Vec x) {
+        const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x.v));
+        const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1));
+        low = _mm256_fmadd_pd(a, a, low);
+        high = _mm256_fmadd_pd(b, b, high);
+    }
+    double total() const {
+        double lanes[4];
+        _mm256_storeu_pd(lanes, _mm256_add_pd(low, high));
+        return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+    }
+};
+
+inline void add_scaled_vec(double* sum, Vec x, double weight) {
+    const __m256d w = _mm256_set1_pd(weight);
+    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x.v));
+    const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1));
+    _mm256_storeu_pd(sum, _mm256_fmadd_pd(w, low, _mm256_loadu_pd(sum)));
+    _mm256_storeu_pd(sum + 4, _mm256_fmadd_pd(w, high, _mm256_loadu_pd(sum + 4)));
+}
+
+#endif
+
+// Eight additions in float32, then into double.
+struct LongSum {
+    Vec part = Vec::set(0.0f);
+    DoubleSum sum;
+    int pending = 0;
+
+    void add(Vec x) {
+        part = part + x;
+        if (++pending == 8) fold();
+    }
+    void fold() {
+        sum.add(part);
+        part = Vec::set(0.0f);
+        pending = 0;
+    }
+    double total() {
+        fold();
+        return sum.total();
+    }
+};
+
+constexpr float exp_floor = -86.5f;
+
+// e^x for exp_floor ≤ x ≤ 0, within an ulp or so.
+inline Vec exp_nonpositive(Vec x) {
+    // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits.
+    const Vec shifter = Vec::set(12582912.0f);
+    const Vec shifted = fma(x, Vec::set(1.44269504f), shifter);
+    const Vec n = shifted - shifter;
+    Vec r = fma(n, Vec::set(-0.693359375f), x);  // ln 2 in two parts, the first exact in nine bits
+    r = fma(n, Vec::set(2.12194440e-4f), r);
+    Vec p = Vec::set(1.9875691500e-4f);
+    p = fma(p, r, Vec::set(1.3981999507e-3f));
+    p = fma(p, r, Vec::set(8.3334519073e-3f));
+    p = fma(p, r, Vec::set(4.1665795894e-2f));
+    p = fma(p, r, Vec::set(1.6666665459e-1f));
+    p = fma(p, r, Vec::set(5.0000001201e-1f));
+    p = fma(p, r * r, r) + Vec::set(1.0f);
+    return times_power_of_two(p, shifted);
+}
+
+// ln x for normal positive x, within an ulp or two.
+inline Vec log(Vec x) {
+    Vec e;
+    const Vec m = split(x, &e);
+    const Vec r = m - Vec::set(1.0f);
+    const Vec r2 = r * r;
+    Vec p = Vec::set(7.0376836292e-2f);
+    p = fma(p, r, Vec::set(-1.1514610310e-1f));
+    p = fma(p, r, Vec::set(1.1676998740e-1f));
+    p = fma(p, r, Vec::set(-1.2420140846e-1f));
+    p = fma(p, r, Vec::set(1.4249322787e-1f));
+    p = fma(p, r, Vec::set(-1.6668057665e-1f));
+    p = fma(p, r, Vec::set(2.0000714765e-1f));
+    p = fma(p, r, Vec::set(-2.4999993993e-1f));
+    p = fma(p, r, Vec::set(3.3333331174e-1f));
+    p = p * r * r2;
+    p = fma(e, Vec::set(-2.12194440e-4f), p);
+    p = fma(r2, Vec::set(-0.5f), p);
+    return fma(e, Vec::set(0.693359375f), r + p);
+}
+
+template <ccma::Dtype dtype>
+inline Vec load_stored(const void* row, std::int64_t i) {
+    if constexpr (dtype == ccma::Dtype::f32) {
+        return Vec::load(static_cast<const float*>(row) + i);
+    } else {
+        const std::uint16_t* p = static_cast<const std::uint16_t*>(row) + i;
+        return dtype == ccma::Dtype::f16 ? Vec::load_half(p) : Vec::load_bfloat(p);
+    }
+}
+
+// The values from i up to n, and `fill` beyond.
+template <ccma::Dtype dtype>
+inline Vec load_stored_tail(const void* row, std::int64_t i, std::int64_t n, float fill) {
+    float lanes[Vec::width];
+    for (std::int64_t j = 0; j < Vec::width; ++j) lanes[j] = fill;
+    if constexpr (dtype == ccma::Dtype::f32) {
+        for (std::int64_t j = 0; i + j < n; ++j) lanes[j] = static_cast<const float*>(row)[i + j];
+    } else {
+        std::uint16_t bits[Vec::width] = {};
+        for (std::int64_t j = 0; i + j < n; ++j) bits[j] = static_cast<const std::uint16_t*>(row)[i + j];
+        float widened[Vec::width];
+        load_stored<dtype>(bits, 0).store(widened);
+        for (std::int64_t j = 0; i + j < n; ++j) lanes[j] = widened[j];
+    }
+    return Vec::load(lanes);
+}
+
+}  // namespace
