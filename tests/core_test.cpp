@@ -1,0 +1,217 @@
+// The C++ core by itself: every instruction set against the plain loops, over awkward shapes and alignments, with
+// guards around every output. Meant to run under the address, undefined-behaviour and thread sanitizers
+// (CONTRIBUTING.md).
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ccma/kernels.hpp"
+#include "ccma/kmeans.hpp"
+#include "ccma/parallel.hpp"
+#include "ccma/score.hpp"
+#include "ccma/simd.hpp"
+#include "ccma/threshold.hpp"
+
+namespace {
+
+using namespace ccma;
+
+int passed = 0, failed = 0;
+
+void check(bool condition, const std::string& what) {
+    ++(condition ? passed : failed);
+    if (!condition) std::printf("FAILED: %s\n", what.c_str());
+}
+
+bool close(double a, double b, double tolerance) { return std::fabs(a - b) <= tolerance * (1.0 + std::fabs(b)); }
+
+// Heap memory of exactly the wanted size, so that the address sanitizer sees one value too many.
+std::vector<float> random_values(std::int64_t n, double scale, unsigned seed) {
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal(0.0, scale);
+    std::vector<float> values(static_cast<std::size_t>(n));
+    for (float& value : values) value = static_cast<float>(normal(generator));
+    return values;
+}
+
+// The upper halves of float32: bfloat16 by truncation.
+std::vector<std::uint16_t> bfloat_bits(const std::vector<float>& values) {
+    std::vector<std::uint16_t> bits(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        std::uint32_t whole;
+        std::memcpy(&whole, &values[i], sizeof whole);
+        bits[i] = static_cast<std::uint16_t>(whole >> 16);
+    }
+    return bits;
+}
+
+struct Scores {
+    std::vector<float> delta;
+    std::vector<std::int32_t> student, teacher, overlap;
+    std::vector<std::uint8_t> differs;
+
+    explicit Scores(std::int64_t n)
+        : delta(static_cast<std::size_t>(n)),
+          student(delta.size()),
+          teacher(delta.size()),
+          overlap(delta.size()),
+          differs(delta.size()) {}
+    ScoreResult view() { return {delta.data(), student.data(), teacher.data(), overlap.data(), differs.data()}; }
+};
+
+void test_scores(SimdLevel level) {
+    for (const std::int64_t c : {2, 3, 15, 16, 17, 31, 32, 33, 100, 257}) {
+        for (const std::int64_t m : {0, 1, 2, 33}) {
+            const std::vector<float> s = random_values(m * c, 3.0, 1), t = random_values(m * c, 3.0, 2);
+            const Matrix student{s.data(), Dtype::f32, m, c}, teacher{t.data(), Dtype::f32, m, c};
+            for (const double q : {-1.0, 1.0, 4.0, HUGE_VAL}) {
+                const std::string where =
+                    std::string(name(level)) + " C=" + std::to_string(c) + " q=" + std::to_string(q);
+                Scores plain(m), fast(m);
+                set_simd_level(SimdLevel::scalar);
+                check(score({student, teacher, q, q}, plain.view(), {}).row == -1, where + " finite");
+                set_simd_level(level);
+                check(score({student, teacher, q, q}, fast.view(), {}).row == -1, where + " finite");
+                for (std::size_t i = 0; i < plain.delta.size(); ++i) {
+                    check(close(fast.delta[i], plain.delta[i], 2e-6), where + " delta");
+                    check(fast.differs[i] == plain.differs[i], where + " top-1");
+                    check(std::abs(fast.student[i] - plain.student[i]) <= 1, where + " student set");
+                    check(fast.student[i] >= 1 && fast.teacher[i] >= 1 && fast.overlap[i] <= fast.student[i], where);
+                }
+                std::vector<std::uint8_t> sets(static_cast<std::size_t>(m * c));
+                check(prediction_sets(student, q, sets.data(), {}) == -1, where);
+                for (std::int64_t i = 0; i < m; ++i) {
+                    std::int32_t size = 0;
+                    for (std::int64_t j = 0; j < c; ++j) size += sets[static_cast<std::size_t>(i * c + j)];
+                    check(size == fast.student[static_cast<std::size_t>(i)], where + " sets agree with sizes");
+                }
+                const ScoresBetween found = scores_between(student, -1.0, q, 1 << 20, {});
+                check(found.at_most_low == 0 && found.between == static_cast<std::int64_t>(found.values.size()), where);
+            }
+        }
+    }
+    std::vector<float> bad = random_values(40 * 5, 1.0, 3);
+    bad[17 * 5 + 4] = std::numeric_limits<float>::quiet_NaN();
+    bad[30 * 5] = HUGE_VALF;
+    Scores out(40);
+    const Matrix student{bad.data(), Dtype::f32, 40, 5};
+    check(score({student, {}, 1.0, 1.0}, out.view(), {}).row == 17, "the first bad row is named");
+}
+
+void test_kmeans(SimdLevel level) {
+    for (const std::int64_t d : {1, 2, 15, 16, 17, 33, 255, 256, 257, 600}) {
+        for (const std::int64_t m : {1, 5, 14, 15, 113}) {
+            for (const std::int64_t k : {1, 2, 16, 31, 33}) {
+                const std::string where = std::string(name(level)) + " D=" + std::to_string(d) +
+                                          " M=" + std::to_string(m) + " K=" + std::to_string(k);
+                const std::vector<float> x = random_values(m * d, 1.0, 4), centres = random_values(k * d, 1.0, 5);
+                const std::vector<std::uint16_t> bits = bfloat_bits(x);
+                const std::vector<float> scale = random_values(m, 1.0, 6), weights(static_cast<std::size_t>(m), 0.5f);
+                for (const bool narrow : {false, true}) {
+                    const Matrix rows =
+                        narrow ? Matrix{bits.data(), Dtype::bf16, m, d} : Matrix{x.data(), Dtype::f32, m, d};
+                    std::vector<std::int32_t> labels(static_cast<std::size_t>(m));
+                    std::vector<float> squared(labels.size()), product(static_cast<std::size_t>(m * k));
+                    set_simd_level(level);
+                    Panels(centres.data(), k, d, true).nearest(rows, scale.data(), labels.data(), squared.data(), {});
+                    Panels(centres.data(), k, d, false).multiply(rows, scale.data(), nullptr, product.data(), {});
+                    for (std::int64_t i = 0; i < m; ++i) {
+                        double best = HUGE_VAL, chosen = 0.0;
+                        for (std::int64_t j = 0; j < k; ++j) {
+                            double distance = 0.0, dot = 0.0;
+                            for (std::int64_t at = 0; at < d; ++at) {
+                                float value = x[static_cast<std::size_t>(i * d + at)];
+                                if (narrow) {
+                                    const std::uint32_t whole =
+                                        static_cast<std::uint32_t>(bits[static_cast<std::size_t>(i * d + at)]) << 16;
+                                    std::memcpy(&value, &whole, sizeof value);
+                                }
+                                value *= scale[static_cast<std::size_t>(i)];
+                                const double centre = centres[static_cast<std::size_t>(j * d + at)];
+                                distance += (value - centre) * (value - centre);
+                                dot += value * centre;
+                            }
+                            best = std::min(best, distance);
+                            if (j == labels[static_cast<std::size_t>(i)]) chosen = distance;
+                            check(close(product[static_cast<std::size_t>(i * k + j)], dot, 3e-5), where + " product");
+                        }
+                        check(chosen <= best + 1e-5 * (1.0 + best), where + " nearest");
+                        check(close(squared[static_cast<std::size_t>(i)], chosen, 1e-5), where + " distance");
+                    }
+                    std::vector<double> sums(static_cast<std::size_t>(k * d)), mass(static_cast<std::size_t>(k)),
+                        lengths(labels.size());
+                    accumulate(rows, nullptr, labels.data(), weights.data(), k, sums.data(), mass.data(), {});
+                    double total = 0.0;
+                    for (const double value : mass) total += value;
+                    check(close(total, 0.5 * static_cast<double>(m), 1e-12), where + " mass");
+                    row_lengths(rows, lengths.data(), {});
+                    check(std::isfinite(lengths[0]), where + " length");
+                }
+            }
+        }
+    }
+}
+
+void test_top_m() {
+    const std::vector<float> values{1.0f, 3.0f, -0.0f, 3.0f, 0.0f, -5.0f};
+    check(top_m(values.data(), 6, 4) == std::vector<std::int64_t>{1, 3, 0, 2}, "ties go to the lower index, -0 is 0");
+    check(top_m(values.data(), 6, 99).size() == 6, "no more than there are");
+    check(top_m(values.data(), 0, 3).empty(), "none of none");
+}
+
+void test_parallel() {
+    for (const int threads : {1, 2, 7}) {
+        set_num_threads(threads);
+        std::vector<int> seen(1000);
+        parallel_for(1000, [&](std::int64_t i) { ++seen[static_cast<std::size_t>(i)]; }, {});
+        check(seen == std::vector<int>(1000, 1), "every chunk once");
+        bool thrown = false;
+        try {
+            parallel_for(1000,
+                         [](std::int64_t i) {
+                             if (i == 500) throw std::runtime_error("500");
+                         },
+                         {});
+        } catch (const std::runtime_error& error) {
+            thrown = std::string(error.what()) == "500";
+        }
+        check(thrown, "an exception of a body is rethrown");
+    }
+    set_num_threads(2);
+    bool interrupted = false;
+    std::atomic<long> spent{0};
+    try {
+        const auto busy = [&](std::int64_t) {
+            for (int i = 0; i < 100000; ++i) spent.fetch_add(1, std::memory_order_relaxed);
+        };
+        parallel_for(1 << 20, busy, [] { return true; });
+    } catch (const Interrupted&) {
+        interrupted = true;
+    }
+    check(interrupted, "a poll stops the work");
+}
+
+}  // namespace
+
+int main() {
+    const SimdLevel best = detected_simd_level();
+    for (const SimdLevel level : {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512}) {
+        if (level > best) continue;
+        for (const int threads : {1, 3}) {
+            set_num_threads(threads);
+            test_scores(level);
+        }
+        test_kmeans(level);
+    }
+    set_simd_level(best);
+    test_top_m();
+    test_parallel();
+    std::printf("%s: %d passed, %d failed\n", name(best), passed, failed);
+    return failed == 0 ? 0 : 1;
+}
