@@ -7,6 +7,7 @@ for by name and cannot run raises; only "auto" falls back.
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -81,7 +82,8 @@ def choose(backend: str = "auto") -> Backend:
     Parameters
     ----------
     backend : {"auto", "cuda", "cpu", "reference"}
-        "auto" asks ``CCMA_BACKEND`` and then takes the C++ core where it was built, else the reference.
+        "auto" asks ``CCMA_BACKEND`` and then takes the C++ core where it was built, else, with a RuntimeWarning, the
+        reference.
 
     Raises
     ------
@@ -103,6 +105,12 @@ def choose(backend: str = "auto") -> Backend:
         return _cpu()
     except ImportError as error:
         if name == "auto":
+            warnings.warn(
+                f"the C++ extension ccma_fast._core was not found ({error}); running the NumPy reference, which is far "
+                "slower. Was Python started in the source tree of an installed package?",
+                RuntimeWarning,
+                stacklevel=3,
+            )
             return _reference()
         raise BackendUnavailableError(
             f"backend 'cpu' cannot run: the C++ extension ccma_fast._core was not built ({error}); "

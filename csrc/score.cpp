@@ -62,7 +62,7 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
                 return bad.report(2 * i);
             }
             double weighted;
-            const double sum_s = k.exp_sum(s.get(), n, student.maximum, &weighted);
+            const double sum_s = k.exp_sum(s.get(), n, student.maximum, &weighted, task.student.row(i + 1));
             student.log_normalizer = std::log(sum_s);
             // H = −Σ p ln p with ln p = −(max − z) − ln Σ: two sums of non-negative terms.
             const double entropy = student.log_normalizer + weighted / sum_s;
@@ -81,7 +81,7 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
             if (!k.load_logits(task.teacher.row(i), task.teacher.dtype, n, t.get(), &teacher.maximum)) {
                 return bad.report(2 * i + 1);
             }
-            const double sum_t = k.exp_sum(t.get(), n, teacher.maximum, nullptr);
+            const double sum_t = k.exp_sum(t.get(), n, teacher.maximum, nullptr, task.teacher.row(i + 1));
             teacher.log_normalizer = std::log(sum_t);
             const Set set_t(k, t.get(), n, teacher, task.q_teacher);
 
@@ -126,7 +126,7 @@ std::int64_t log_normalizers(const Matrix& logits, double* out, const Poll& poll
         for (std::int64_t i = begin; i < end; ++i) {
             float maximum;
             if (!k.load_logits(logits.row(i), logits.dtype, logits.cols, z.get(), &maximum)) return bad.report(i);
-            out[i] = std::log(k.exp_sum(z.get(), logits.cols, maximum, nullptr));
+            out[i] = std::log(k.exp_sum(z.get(), logits.cols, maximum, nullptr, logits.row(i + 1)));
         }
     };
     parallel_ranges(logits.rows, chunk_rows(logits.cols), rows, poll);
@@ -142,7 +142,7 @@ std::int64_t prediction_sets(const Matrix& logits, double q, std::uint8_t* sets,
         for (std::int64_t i = begin; i < end; ++i) {
             ScoredRow row;
             if (!k.load_logits(logits.row(i), logits.dtype, n, z.get(), &row.maximum)) return bad.report(i);
-            row.log_normalizer = std::log(k.exp_sum(z.get(), n, row.maximum, nullptr));
+            row.log_normalizer = std::log(k.exp_sum(z.get(), n, row.maximum, nullptr, logits.row(i + 1)));
             const Set set(k, z.get(), n, row, q);
             for (std::int64_t c = 0; c < n; ++c) sets[i * n + c] = set.holds(z.get(), c);
         }

@@ -31,7 +31,7 @@ ScoresBetween scores_between(const Matrix& logits, double low, double high, std:
                 part.bad_row = i;
                 return;
             }
-            row.log_normalizer = std::log(k.score.exp_sum(z.get(), n, row.maximum, nullptr));
+            row.log_normalizer = std::log(k.score.exp_sum(z.get(), n, row.maximum, nullptr, logits.row(i + 1)));
             const float cut_low = row.cut(low), cut_high = row.cut(high);
             part.at_most_low += k.threshold.count_at_least(z.get(), n, cut_low);
             const std::int64_t m = k.threshold.between(z.get(), n, cut_high, cut_low, inside.get());

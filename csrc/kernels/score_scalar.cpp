@@ -22,7 +22,7 @@ bool load_logits(const void* row, Dtype dtype, std::int64_t n, float* out, float
     return finite;
 }
 
-double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted) {
+double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const void*) {
     double sum = 0.0, weighted_sum = 0.0;
     for (std::int64_t c = 0; c < n; ++c) {
         const float below = maximum - z[c];

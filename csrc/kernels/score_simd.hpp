@@ -51,10 +51,11 @@ bool load_logits(const void* row, Dtype dtype, std::int64_t n, float* out, float
 }
 
 template <bool with_weighted>
-double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighted) {
+double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighted, const char* next) {
     LongSum sum, weighted_sum;
     const Vec top = Vec::set(maximum), least = Vec::set(exp_floor);
     for (std::int64_t c = 0; c < n; c += Vec::width) {
+        __builtin_prefetch(next + c * 4, 0, 3);
         const Vec x = max(Vec::load(z + c) - top, least);
         const Vec e = exp_nonpositive(x);
         sum.add(e);
@@ -64,8 +65,9 @@ double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighte
     return sum.total();
 }
 
-double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted) {
-    return weighted ? exp_sum_as<true>(z, n, maximum, weighted) : exp_sum_as<false>(z, n, maximum, nullptr);
+double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const void* next) {
+    return weighted ? exp_sum_as<true>(z, n, maximum, weighted, static_cast<const char*>(next))
+                    : exp_sum_as<false>(z, n, maximum, nullptr, static_cast<const char*>(next));
 }
 
 std::int64_t find(const float* z, std::int64_t, float value) {
