@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["CCMAConfig"]
+__all__ = ["PAPER_DATASETS", "CCMAConfig"]
 
 # What the authors changed for single data sets in their published configuration.
-_PAPER_DATASETS: dict[str, dict[str, Any]] = {
+PAPER_DATASETS: dict[str, dict[str, Any]] = {
     "food101": {},
     "caltech101": {},
     "cifar10": {"learning_rate": 1e-3},
@@ -153,8 +153,8 @@ class CCMAConfig:
             return published
         from ._validate import check_choice
 
-        check_choice("dataset", dataset, tuple(_PAPER_DATASETS))
-        return replace(published, **_PAPER_DATASETS[dataset])
+        check_choice("dataset", dataset, tuple(PAPER_DATASETS))
+        return replace(published, **PAPER_DATASETS[dataset])
 
     def subpool_rows(self, n_unlabelled: int, budget: int) -> int:
         """Rows R of the subpool: min(S, n/3), but never fewer than the budget nor more than there are."""

@@ -286,8 +286,11 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {str(file)!r}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header raises whatever its parser meets, from SyntaxError to BadZipFile
         raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: it is an .npz archive")
     return np.asarray(array)
 
 

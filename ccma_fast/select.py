@@ -233,6 +233,7 @@ class _Query:
                 n_classes = int(y.max()) + 1
             if not cold and given is None:
                 check_two_classes(y[labelled])
+            self._check_values(space)
         report.mode = "cold start" if cold else "query"
         report.n_labelled, report.n_unlabelled = labelled.size, unlabelled.size
         report.n_classes = n_classes or 0
@@ -320,11 +321,15 @@ class _Query:
         return None if given is None else given.n_columns
 
     def _coverage_space(self, teacher: Teacher | None) -> Rows:
-        """v, or x where the teacher has none; every row of both is finite, and those of the space have a direction."""
+        """v, or x where the teacher has none."""
         space = self.pool if teacher is None or teacher.features is None else teacher.features
-        if space is not self.pool:
-            self._sources.append(space)
-        for rows in dict.fromkeys((self.pool, space)):
+        if teacher is not None and teacher.source is not self.pool:
+            self._sources.append(teacher.source)
+        return space
+
+    def _check_values(self, space: Rows) -> None:
+        """Every row of every source is finite, also where it will not be scored; those of `space` have a direction."""
+        for rows in self._sources:
             for start, chunk in rows.chunks(self.chunk_size):
                 lengths = self.backend.row_lengths(chunk)
                 bad = np.flatnonzero(~np.isfinite(lengths))
@@ -333,7 +338,6 @@ class _Query:
                 zero = np.flatnonzero(lengths == 0.0)
                 if rows is space and zero.size:
                     raise_zero_length(rows.name, start + int(zero[0]))
-        return space
 
     def _subpool(self, space: Rows, unlabelled: Int64, budget: int) -> Int64:
         """Step 1: the rows to score, ascending."""

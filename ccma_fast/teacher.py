@@ -28,6 +28,15 @@ class Teacher:
     temperature : float, default 0.03
         τ, greater than 0, in units of cosine similarity.
 
+    Attributes
+    ----------
+    n_rows, n_classes : int
+        N and C.
+    source : Rows
+        What is read: the image features, or the logits of :meth:`from_logits`.
+    features : Rows or None
+        The space in which coverage runs; None for :meth:`from_logits`.
+
     Raises
     ------
     ValueError
@@ -49,9 +58,9 @@ class Teacher:
             raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
         self.n_classes = classes.n_rows
         self.n_rows = images.n_rows
+        self.source: Rows = images
         self.features: Rows | None = images
         self._class_directions = _unit(classes.float32(), "class_features")
-        self._logits: Rows | None = None
 
     @classmethod
     def from_logits(cls, logits: Any, temperature: float = 1.0) -> Teacher:
@@ -73,25 +82,22 @@ class Teacher:
         teacher.temperature = check_number("temperature", temperature, above=0.0)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
-        teacher.features = None
-        if teacher.temperature == 1.0:
-            teacher._logits = rows
-        else:
-            divisor = np.float32(teacher.temperature)
-            teacher._logits = DerivedRows(rows, rows.name, rows.n_columns, lambda chunk: to_float32(chunk) / divisor)
+        teacher.source, teacher.features = rows, None
         return teacher
 
     def logits(self, backend: Backend) -> Rows:
         """z^T of every pool row, computed as chunks are read."""
-        if self._logits is not None:
-            return self._logits
-        assert self.features is not None, "a teacher has features or logits"
-        classes = self._class_directions / np.float32(self.temperature)
+        divisor = np.float32(self.temperature)
+        if self.features is None:
+            if divisor == 1.0:
+                return self.source
+            return DerivedRows(self.source, self.source.name, self.n_classes, lambda chunk: to_float32(chunk) / divisor)
+        classes = self._class_directions / divisor
 
         def similarities(images: Chunk) -> Chunk:
             return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))
 
-        return DerivedRows(self.features, "teacher_logits", self.n_classes, similarities)
+        return DerivedRows(self.source, "teacher_logits", self.n_classes, similarities)
 
     def check_rows(self, n_rows: int) -> None:
         """Raises ValueError unless the teacher describes `n_rows` rows."""

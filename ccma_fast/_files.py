@@ -1,0 +1,57 @@
+"""Output files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["check_can_write", "check_can_write_into", "write_whole"]
+
+
+def check_can_write(path: str | os.PathLike[str]) -> None:
+    """Raises OSError, before anything is computed, where :func:`write_whole` could not write `path`."""
+    file = Path(os.path.realpath(path))
+    if file.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no directory {str(file.parent)!r}")
+    _check_directory(file.parent)
+
+
+def check_can_write_into(directory: str | os.PathLike[str]) -> None:
+    """Raises OSError where files cannot be written into `directory`, which may still have to be made."""
+    nearest = Path(os.path.realpath(directory))
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"cannot write into {str(directory)!r}: {str(nearest)!r} is not a directory")
+    _check_directory(nearest)
+
+
+def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside `path` and rename it to `path`, which nobody can then see half-written.
+
+    Parameters
+    ----------
+    path : path
+        An existing file is replaced; a symbolic link stays one.
+    write : callable
+        Gets the open file. Whatever it raises, Ctrl-C included, leaves `path` as it was.
+    """
+    file = Path(os.path.realpath(path))
+    # Not tempfile's, whose files only their owner can read whatever the umask says.
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as handle:
+            write(handle)
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _check_directory(directory: Path) -> None:
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write into {str(directory)!r}")

@@ -1,0 +1,412 @@
+"""The program ``ccma-fast``.
+
+Exit codes: 0; 2 with one line on stderr for anything wrong with what was given; 130 after Ctrl-C; 141 where the reader
+of stdout has gone. An output file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from . import __version__
+from ._dispatch import BACKENDS
+from ._files import check_can_write, write_whole
+from .config import PAPER_DATASETS, CCMAConfig
+
+if TYPE_CHECKING:
+    from .select import Report, Selection
+    from .teacher import Teacher
+
+__all__ = ["main"]
+
+_SUFFIXES = (".csv", ".json", ".npy")
+
+_DESCRIPTION = "Choose which images to label, by Conformal Cross-Modal Acquisition (arXiv 2603.23159)."
+
+_EPILOG = """\
+examples:
+  ccma-fast demo                                    the whole loop on real images, nothing to download
+  ccma-fast select --features x.npy --budget 100    100 rows of x.npy that cover it
+  ccma-fast select --help                           with labels and a vision-language teacher
+"""
+
+_DEMO_DESCRIPTION = """\
+Run active learning on the handwritten digits that scikit-learn ships, and compare CCMA as published with random
+choice and with margin sampling. The teacher that CCMA asks is the names of the classes as printed in the fonts that
+matplotlib ships: nothing is downloaded. Needs: pip install 'ccma-fast[demo]'
+
+Prints the test accuracy against the number of labels and the labels needed for 80, 85 and 90 %, and writes
+learning_curves.png, first_picks.png and accuracy.csv.
+"""
+
+_DEMO_EPILOG = """\
+examples:
+  ccma-fast demo                                    half a minute on 2 cores
+  ccma-fast demo --seeds 1 --rounds 5               a quick look
+  ccma-fast demo --seeds 10 --out digits            a closer one, into the directory digits
+"""
+
+_SELECT_DESCRIPTION = """\
+Choose the rows of a pool of N images whose labels teach a classifier the most. Files are .npy arrays with one row per
+image, in the same order, and are read in place, however large.
+
+  no labels               rows that cover the pool
+  labels                  rows on which a classifier trained on the labels is uncertain, spread over the pool
+  labels and a teacher    Conformal Cross-Modal Acquisition: rows on which the classifier and the zero-shot
+                          vision-language teacher disagree, spread over the pool
+"""
+
+_SELECT_EPILOG = """\
+output, one entry per pick, in the order of choice (the first ones matter most):
+  rank                    1, 2, 3, ...
+  index                   row of the features, counted from 0; never a row that has a label
+  score                   delta in nats: disagreement and uncertainty; nan (in JSON null) where there were no labels
+  represents              candidate rows that the pick stands for, itself included
+  .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).
+
+examples:
+  ccma-fast select --features x.npy --budget 100 --out picks.csv
+  ccma-fast select --features x.npy --labels y.npy --teacher-images v.npy --teacher-classes t.npy \\
+                   --budget 100 --out picks.csv
+  ccma-fast select --features x.npy --student-logits z.npy --teacher-logits zt.npy --budget 100 > picks.csv
+
+The same call in Python: ccma_fast.select(features, budget, labels=..., teacher=ccma_fast.Teacher(...)).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ccma-fast``.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 2 (bad input; one line on stderr says which), 130 (Ctrl-C) or 141 (stdout was closed).
+    """
+    program = "ccma-fast"
+    try:
+        try:
+            arguments = _parser().parse_args(argv)
+        except SystemExit as stop:  # argparse has printed what there is to say
+            sys.stdout.flush()
+            return stop.code if isinstance(stop.code, int) else 0
+        program = f"ccma-fast {arguments.command}"
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", 130)
+    except BrokenPipeError:
+        # What is left in the buffer has no reader; without this the interpreter would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _fail(program, f"error: {error}", 2)
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Here and not in the outer parser's parse_args, so that the error names the command.
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ccma-fast", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"ccma-fast {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="{demo,select}", required=True)
+    _add_demo(commands)
+    _add_select(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo", help="run the whole loop on real images", description=_DEMO_DESCRIPTION, epilog=_DEMO_EPILOG
+    )
+    demo.set_defaults(run=_run_demo)
+    demo.add_argument("--seeds", type=_at_least_1, default=3, metavar="N", help="repetitions (default: 3)")
+    demo.add_argument(
+        "--rounds", type=_at_least_1, default=20, metavar="N", help="queries per repetition (default: 20)"
+    )
+    demo.add_argument("--budget", type=_at_least_1, default=10, metavar="N", help="labels per query (default: 10)")
+    demo.add_argument(
+        "--out", default="ccma-fast-demo", metavar="DIR", help="directory for the pictures (default: ccma-fast-demo)"
+    )
+    demo.add_argument("-q", "--quiet", action="store_true", help="print the tables only, no progress bar")
+
+
+def _add_select(commands: Any) -> None:
+    select = commands.add_parser(
+        "select",
+        help="choose which rows of a pool to label",
+        description=_SELECT_DESCRIPTION,
+        epilog=_SELECT_EPILOG,
+    )
+    select.set_defaults(run=_run_select)
+
+    pool = select.add_argument_group("the pool")
+    pool.add_argument(
+        "--features",
+        required=True,
+        metavar="X.npy",
+        help="embeddings that the classifier is trained on, e.g. of DINOv2: N x D numbers",
+    )
+    pool.add_argument("--budget", required=True, type=_at_least_1, metavar="B", help="how many rows to choose")
+    pool.add_argument("--labels", metavar="Y.npy", help="N classes from 0 to C-1; -1 (or NaN) where a row has no label")
+    pool.add_argument(
+        "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
+    )
+
+    teacher = select.add_argument_group("the teacher (optional)")
+    teacher.add_argument(
+        "--teacher-images", metavar="V.npy", help="N x E image embeddings of a vision-language model, e.g. of CLIP"
+    )
+    teacher.add_argument(
+        "--teacher-classes", metavar="T.npy", help="C x E text embeddings of the class names, by the same model"
+    )
+    teacher.add_argument(
+        "--teacher-logits", metavar="ZT.npy", help="N x C logits of any other teacher, instead of the two embeddings"
+    )
+    teacher.add_argument(
+        "--temperature",
+        type=_above_0,
+        metavar="TAU",
+        help="what cosine similarities (default: 0.03) or teacher logits (default: 1) are divided by",
+    )
+
+    method = select.add_argument_group("the method")
+    method.add_argument(
+        "--config",
+        type=_config,
+        default="default",
+        metavar="NAME",
+        help="constants of the method: default; paper, the published run; or paper:SET, the published run on SET, one "
+        f"of {', '.join(PAPER_DATASETS)}",
+    )
+    method.add_argument(
+        "--subpool-size",
+        type=_rows_or_all,
+        metavar="S",
+        help="rows of the diverse subpool that is scored, or all (default: that of --config, "
+        f"{CCMAConfig.subpool_size}; never more than a third of the unlabelled rows)",
+    )
+    method.add_argument(
+        "--kappa",
+        type=_at_least_1,
+        metavar="K",
+        help=f"candidates per pick (default: that of --config, {CCMAConfig.kappa})",
+    )
+    method.add_argument("--seed", type=_at_least_0, default=0, metavar="N", help="same seed, same picks (default: 0)")
+    method.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
+
+    output = select.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=_output_file,
+        metavar="FILE",
+        help=f"file for the picks, by its suffix {', '.join(_SUFFIXES)}; an existing one is replaced "
+        "(default: CSV to stdout)",
+    )
+    output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
+
+
+def _run_demo(arguments: argparse.Namespace) -> None:
+    from .demo import run
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to lose the tables
+    run(
+        arguments.out,
+        seeds=arguments.seeds,
+        rounds=arguments.rounds,
+        budget=arguments.budget,
+        quiet=arguments.quiet,
+    )
+
+
+def _run_select(arguments: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from .pool import load_npy
+    from .select import select
+
+    _check_output(arguments)
+    config: CCMAConfig = arguments.config
+    if arguments.subpool_size is not None:
+        config = replace(config, subpool_size=None if arguments.subpool_size == "all" else arguments.subpool_size)
+    if arguments.kappa is not None:
+        config = replace(config, kappa=arguments.kappa)
+    picks = select(
+        arguments.features,
+        arguments.budget,
+        labels=None if arguments.labels is None else load_npy(arguments.labels, "labels"),
+        teacher=_teacher(arguments),
+        student_logits=arguments.student_logits,
+        config=config,
+        random_state=arguments.seed,
+        backend=arguments.backend,
+    )
+    if arguments.out is None:
+        sys.stdout.write(_csv(picks))
+        sys.stdout.flush()
+    else:
+        content = _content(picks, arguments.out.suffix.lower())
+        write_whole(arguments.out, lambda file: file.write(content))
+    if not arguments.quiet:
+        print(_summary(picks, arguments), file=sys.stderr)
+
+
+def _teacher(arguments: argparse.Namespace) -> Teacher | None:
+    from .teacher import Teacher
+
+    embeddings = (arguments.teacher_images, arguments.teacher_classes)
+    if arguments.teacher_logits is not None and embeddings != (None, None):
+        raise ValueError("give either --teacher-logits or --teacher-images and --teacher-classes, not both")
+    if (embeddings[0] is None) != (embeddings[1] is None):
+        raise ValueError("--teacher-images and --teacher-classes must be given together")
+    temperature = {} if arguments.temperature is None else {"temperature": arguments.temperature}
+    if arguments.teacher_logits is not None:
+        return Teacher.from_logits(arguments.teacher_logits, **temperature)
+    if embeddings[0] is not None:
+        return Teacher(*embeddings, **temperature)
+    if temperature:
+        raise ValueError("--temperature needs a teacher: --teacher-images and --teacher-classes, or --teacher-logits")
+    return None
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """The output can be written, and is none of the inputs."""
+    if arguments.out is None:
+        return
+    check_can_write(arguments.out)
+    if not arguments.out.exists():
+        return
+    for name in ("features", "labels", "student_logits", "teacher_images", "teacher_classes", "teacher_logits"):
+        source = getattr(arguments, name)
+        if source is not None and os.path.exists(source) and os.path.samefile(source, arguments.out):
+            raise ValueError(f"--out {str(arguments.out)!r} is also --{name.replace('_', '-')}; expected another file")
+
+
+def _content(picks: Selection, suffix: str) -> bytes:
+    if suffix == ".csv":
+        return _csv(picks).encode()
+    if suffix == ".json":
+        return _json(picks).encode()
+    buffer = io.BytesIO()
+    np.save(buffer, picks.indices)
+    return buffer.getvalue()
+
+
+def _csv(picks: Selection) -> str:
+    # str() of a float32 is the shortest text that reads back as the same float32.
+    rows = zip(picks.indices, picks.scores, picks.represents, strict=True)
+    lines = [f"{rank},{index},{score!s},{represents}" for rank, (index, score, represents) in enumerate(rows, 1)]
+    return "\n".join(["rank,index,score,represents", *lines]) + "\n"
+
+
+def _json(picks: Selection) -> str:
+    whole = {
+        "rank": list(range(1, len(picks) + 1)),
+        "index": picks.indices.tolist(),
+        "score": picks.scores.tolist(),
+        "represents": picks.represents.tolist(),
+        "report": picks.report.to_dict(),
+    }
+    # One line per key: a list of 10,000 picks over as many lines is of use to nobody.
+    lines = [f'  "{key}": {json.dumps(_finite(value), allow_nan=False)}' for key, value in whole.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for the numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
+    report: Report = picks.report
+    where = "" if arguments.out is None else f" -> {arguments.out}"
+    short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, but no more rows are unlabelled)"
+    return f"{report}\n{len(picks)} picks{short}{where}"
+
+
+def _at_least_1(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _at_least_0(text: str) -> int:
+    return _integer(text, 0)
+
+
+def _integer(text: str, minimum: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+    if value < minimum:
+        raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
+    return value
+
+
+def _above_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be finite and greater than 0, got {text}")
+    return value
+
+
+def _rows_or_all(text: str) -> int | str:
+    return text if text == "all" else _integer(text, 1)
+
+
+def _config(text: str) -> CCMAConfig:
+    if text == "default":
+        return CCMAConfig()
+    name, colon, dataset = text.partition(":")
+    if name != "paper" or (colon and dataset not in PAPER_DATASETS):
+        expected = ", ".join(["default", "paper", *(f"paper:{known}" for known in PAPER_DATASETS)])
+        raise argparse.ArgumentTypeError(f"must be one of {expected}, got {text!r}")
+    return CCMAConfig.paper(dataset or None)
+
+
+def _output_file(text: str) -> Path:
+    file = Path(text)
+    if file.suffix.lower() not in _SUFFIXES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(_SUFFIXES)}, got {text!r}")
+    return file

@@ -1,0 +1,268 @@
+"""Tables and plots of learning curves.
+
+Figures are built without pyplot: no window, no backend and no setting of the caller's session is touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "LearningCurve",
+    "Panel",
+    "accuracy_table",
+    "curves_csv",
+    "plot_learning_curves",
+    "plot_panels",
+    "targets_table",
+]
+
+# Okabe and Ito's colours, told apart under every common colour blindness, each with a marker of its own.
+_BLUE, _VERMILION = "#0072B2", "#D55E00"
+_STYLES = (
+    (_BLUE, "o"),
+    (_VERMILION, "s"),
+    ("#009E73", "^"),
+    ("#CC79A7", "D"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+    ("#000000", "X"),
+)
+_GREY = "#666666"
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """Test accuracy of one method against the number of labels.
+
+    Parameters
+    ----------
+    name : str
+    n_labels : ndarray, shape (R,), int64
+        Labels at which the accuracy was measured, ascending.
+    accuracy : ndarray, shape (S, R), float64
+        One row per seed, in [0, 1].
+    """
+
+    name: str
+    n_labels: npt.NDArray[np.int64]
+    accuracy: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.accuracy.ndim != 2 or self.accuracy.shape[1] != self.n_labels.size or not self.accuracy.size:
+            raise ValueError(
+                f"accuracy must have shape (seeds, {self.n_labels.size}) with at least one of each, "
+                f"got {self.accuracy.shape}"
+            )
+
+    @property
+    def n_seeds(self) -> int:
+        """S."""
+        return int(self.accuracy.shape[0])
+
+    @property
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Mean over the seeds, shape (R,)."""
+        mean: npt.NDArray[np.float64] = self.accuracy.mean(axis=0)
+        return mean
+
+    @property
+    def standard_error(self) -> npt.NDArray[np.float64]:
+        """Standard error of the mean over the seeds (sample standard deviation / √S), shape (R,); NaN for one seed."""
+        if self.n_seeds == 1:
+            return np.full(self.n_labels.size, np.nan)
+        error: npt.NDArray[np.float64] = self.accuracy.std(axis=0, ddof=1) / math.sqrt(self.n_seeds)
+        return error
+
+    def labels_to_reach(self, accuracy: float) -> int | None:
+        """The first measured number of labels at which the mean is at least `accuracy`, None where it never is."""
+        reached = np.flatnonzero(self.mean >= accuracy)
+        return int(self.n_labels[reached[0]]) if reached.size else None
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One image of :func:`plot_panels`.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W)
+        Grey values, dark where large.
+    title : str
+        Stands above the image.
+    lines : sequence of (str, bool or None)
+        Stand below it. True and False mark a line as right (✓, blue) or wrong (✗, vermilion); None marks nothing.
+    """
+
+    image: npt.NDArray[np.float32]
+    title: str
+    lines: Sequence[tuple[str, bool | None]]
+
+
+def accuracy_table(curves: Sequence[LearningCurve]) -> str:
+    """Accuracy in % against labels, mean ± standard error over the seeds, one column per curve.
+
+    Parameters
+    ----------
+    curves : sequence of LearningCurve
+        At least one, all measured at the same numbers of labels.
+    """
+    n_labels = _shared_labels(curves)
+    cells = [[_percent(m, e) for m, e in zip(c.mean, c.standard_error, strict=True)] for c in curves]
+    return _table("labels", [str(n) for n in n_labels], [c.name for c in curves], cells)
+
+
+def targets_table(curves: Sequence[LearningCurve], targets: Sequence[float]) -> str:
+    """Labels at which each mean curve first reaches each accuracy, or "not reached".
+
+    Parameters
+    ----------
+    curves : sequence of LearningCurve
+    targets : sequence of float
+        Accuracies in [0, 1].
+    """
+    reached = [[curve.labels_to_reach(target) for target in targets] for curve in curves]
+    cells = [["not reached" if n is None else str(n) for n in column] for column in reached]
+    return _table("accuracy", [f"{100 * t:g} %" for t in targets], [c.name for c in curves], cells)
+
+
+def curves_csv(curves: Sequence[LearningCurve], seeds: Sequence[int]) -> str:
+    """Every measured accuracy as CSV with the columns method, seed, labels, accuracy (in [0, 1])."""
+    lines = ["method,seed,labels,accuracy"]
+    for curve in curves:
+        for seed, row in zip(seeds, curve.accuracy, strict=True):
+            lines += [f"{curve.name},{seed},{n},{a:.6g}" for n, a in zip(curve.n_labels, row, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def plot_learning_curves(
+    curves: Sequence[LearningCurve],
+    *,
+    title: str,
+    targets: Sequence[float] = (),
+    level: tuple[str, float] | None = None,
+) -> Figure:
+    """Mean accuracy against labels, with a band of one standard error on either side.
+
+    Parameters
+    ----------
+    curves : sequence of LearningCurve
+    title : str
+    targets : sequence of float
+        Accuracies in [0, 1] to mark on the axis.
+    level : (str, float), optional
+        An accuracy that needs no labels, drawn as a dotted line with its name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    for target in targets:
+        axes.axhline(100 * target, color="#CCCCCC", linewidth=0.8, zorder=0)
+        axes.annotate(
+            f"{100 * target:g} %",
+            (1.0, 100 * target),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=_GREY,
+        )
+    if level is not None:
+        axes.axhline(100 * level[1], color=_GREY, linewidth=1.2, linestyle=":", label=level[0], zorder=1)
+    for curve, (color, marker) in zip(curves, _styles(len(curves)), strict=True):
+        mean, error = 100 * curve.mean, 100 * curve.standard_error
+        axes.plot(curve.n_labels, mean, color=color, marker=marker, markersize=4.5, linewidth=1.8, label=curve.name)
+        if curve.n_seeds > 1:
+            axes.fill_between(curve.n_labels, mean - error, mean + error, color=color, alpha=0.18, linewidth=0)
+    axes.set_title(title, fontsize=12, loc="left")
+    axes.set_xlabel("labels", fontsize=11)
+    axes.set_ylabel("test accuracy (%)", fontsize=11)
+    axes.legend(loc="lower right", frameon=False, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.02)
+    return figure
+
+
+def plot_panels(panels: Sequence[Panel], *, title: str, columns: int = 5) -> Figure:
+    """Small images in a grid, each with a title above and lines of text below.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        At least one.
+    title : str
+    columns : int, default 5
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    n_lines = max(len(panel.lines) for panel in panels)
+    size = (max(1.8 * columns, 6.0), (1.95 + 0.2 * n_lines) * rows + 0.6)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.12))
+    figure.suptitle(title, fontsize=12)
+    colors = {True: _BLUE, False: _VERMILION, None: "black"}
+    marks = {True: " ✓", False: " ✗", None: ""}
+    for number, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(panel.image, cmap="gray_r", interpolation="nearest")
+        axes.set_title(panel.title, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for line, (text, right) in enumerate(panel.lines):
+            axes.annotate(
+                text + marks[right],
+                (0.5, 0.0),
+                xycoords="axes fraction",
+                xytext=(0, -5 - 13 * line),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=10,
+                color=colors[right],
+            )
+    return figure
+
+
+def _shared_labels(curves: Sequence[LearningCurve]) -> npt.NDArray[np.int64]:
+    for curve in curves:
+        if not np.array_equal(curve.n_labels, curves[0].n_labels):
+            raise ValueError(f"curves must share their numbers of labels, got others for {curve.name!r}")
+    return curves[0].n_labels
+
+
+def _styles(n: int) -> list[tuple[str, str]]:
+    return [_STYLES[i % len(_STYLES)] for i in range(n)]
+
+
+def _percent(mean: float, error: float) -> str:
+    return f"{100 * mean:.1f}" if math.isnan(error) else f"{100 * mean:.1f} ± {100 * error:.1f}"
+
+
+def _table(corner: str, index: Sequence[str], header: Sequence[str], columns: Sequence[Sequence[str]]) -> str:
+    """Right-aligned columns under their names."""
+    aligned = []
+    for name, cells in zip([corner, *header], [index, *columns], strict=True):
+        width = max(len(cell) for cell in (name, *cells))
+        aligned.append([cell.rjust(width) for cell in (name, *cells)])
+    return "\n".join("   ".join(row) for row in zip(*aligned, strict=True))
