@@ -16,7 +16,7 @@ import pytest
 import ccma_fast as cf
 from ccma_fast import _files
 from ccma_fast.cli import main
-from ccma_fast.config import _PAPER_DATASETS
+from ccma_fast.config import PAPER_DATASETS
 
 N, D, E, C = 240, 8, 6, 3
 
@@ -122,7 +122,7 @@ def test_the_options_reach_the_method(data: Any, capsys: pytest.CaptureFixture[s
         assert picks(*options) != plain, options
 
 
-@pytest.mark.parametrize("dataset", _PAPER_DATASETS)
+@pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_every_data_set_of_the_paper_is_a_config(data: Any, dataset: str) -> None:
     assert select("--budget", 2, "--student-logits", "z.npy", "--config", f"paper:{dataset}", "--out", "p.npy") == 0
     assert np.load("p.npy").size == 2
@@ -472,7 +472,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     of_select = text("select")
     options = "--features --budget --labels --student-logits --teacher-images --teacher-classes --teacher-logits "
     options += "--temperature --config --subpool-size --kappa --seed --backend --out --quiet"
-    for expected in (*options.split(), *_PAPER_DATASETS, "N x D", "C x E", "0.03", "nats", "rank", "represents"):
+    for expected in (*options.split(), *PAPER_DATASETS, "N x D", "C x E", "0.03", "nats", "rank", "represents"):
         assert expected in of_select, expected
     of_demo = text("demo")
     for expected in ("--seeds", "--rounds", "--budget", "--out", "--quiet", "ccma-fast[demo]"):
