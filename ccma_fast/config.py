@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ._validate import check_choice, check_fraction, check_integer, check_number
+
 __all__ = ["PAPER_DATASETS", "CCMAConfig"]
 
 # What the authors changed for single data sets in their published configuration.
@@ -98,8 +100,6 @@ class CCMAConfig:
     kmeans_tol: float = 1e-4
 
     def __post_init__(self) -> None:
-        from ._validate import check_choice, check_fraction, check_integer, check_number
-
         for name in ("pool_limit", "subpool_size", "max_clusters"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), minimum=1)
@@ -151,8 +151,6 @@ class CCMAConfig:
         )
         if dataset is None:
             return published
-        from ._validate import check_choice
-
         check_choice("dataset", dataset, tuple(PAPER_DATASETS))
         return replace(published, **PAPER_DATASETS[dataset])
 
