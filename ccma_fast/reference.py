@@ -210,7 +210,8 @@ def score(
     masked_s /= masked_s.sum(axis=1, keepdims=True)
     masked_t /= masked_t.sum(axis=1, keepdims=True)
     mean = 0.5 * (masked_s + masked_t)
-    disagreement = 0.5 * _kl(masked_s, mean) + 0.5 * _kl(masked_t, mean)
+    # Rounding can leave equal posteriors a hair below zero.
+    disagreement = np.maximum(0.5 * _kl(masked_s, mean) + 0.5 * _kl(masked_t, mean), 0.0)
     gate = p_t.max(axis=1) / (p_t.max(axis=1) + p_s.max(axis=1))
     return RowScores(
         (gate * disagreement + (1.0 - gate) * entropy).astype(np.float32),
