@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._validate import check_weights, raise_not_finite, raise_zero_length
+from ._validate import LEAST_LENGTH, check_weights, raise_not_finite, raise_zero_length
 from .pool import Rows, RowSubset, to_float32
 from .reference import (
     KMEANS_PARALLEL_OVERSAMPLING,
@@ -207,9 +207,9 @@ class _ScaledRows:
             if bad.size:
                 raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))
             if self._scale is not None:
-                zero = np.flatnonzero(lengths == 0.0)
-                if zero.size:
-                    raise_zero_length(rows.name, rows.row_number(start + int(zero[0])))
+                short = np.flatnonzero(lengths < LEAST_LENGTH)
+                if short.size:
+                    raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
                 self._scale[start : start + len(chunk)] = 1.0 / lengths
 
     def _chunks(self) -> Any:

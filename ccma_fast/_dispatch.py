@@ -22,6 +22,8 @@ from .reference import KMeans, RowScores
 
 __all__ = ["BACKENDS", "Backend", "choose", "get_num_threads", "set_num_threads"]
 
+_MOST_THREADS = 1024
+
 BACKENDS = ("auto", "cuda", "cpu", "reference")
 
 
@@ -129,11 +131,11 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        `n` is not a positive integer.
+        `n` is not an integer from 1 to 1024.
     BackendUnavailableError
         The C++ core was not built.
     """
-    _core().set_num_threads(check_integer("n", n, minimum=1))
+    _core().set_num_threads(check_integer("n", n, minimum=1, maximum=_MOST_THREADS))
 
 
 @cache

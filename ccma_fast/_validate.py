@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from .pool import Rows
+
 __all__ = [
+    "LEAST_LENGTH",
     "check_choice",
     "check_fraction",
     "check_integer",
     "check_labels",
     "check_number",
+    "check_rows",
     "check_same_rows",
     "check_threshold",
     "check_weights",
@@ -25,12 +30,21 @@ __all__ = [
 ]
 
 
-def check_integer(name: str, value: Any, *, minimum: int) -> int:
-    """`value` as an int of at least `minimum`."""
+# Classes are columns; nobody has this many.
+_MOST_CLASSES = 2**31
+
+# A row shorter than float32's smallest normal number has no direction that float32 could hold.
+LEAST_LENGTH = float(np.finfo(np.float32).tiny)
+
+
+def check_integer(name: str, value: Any, *, minimum: int, maximum: float = math.inf) -> int:
+    """`value` as an int from `minimum` to `maximum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if value > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {value}")
     return int(value)
 
 
@@ -100,16 +114,15 @@ def check_labels(labels: Any, n_rows: int, n_classes: int | None) -> npt.NDArray
     check_same_rows("labels", array.shape[0], "features", n_rows)
     if array.dtype.kind == "f":
         whole = np.where(np.isnan(array), -1.0, array)
-        bad = np.flatnonzero(whole != np.floor(whole))
+        bad = np.flatnonzero((whole != np.floor(whole)) | np.isinf(whole))
         if bad.size:
             raise ValueError(f"labels must be whole numbers or NaN, got {array[bad[0]]} at row {bad[0]}")
         array = whole
     elif array.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers (-1 = not labelled), got dtype {array.dtype}")
-    out_of_range = (array < -1) if n_classes is None else (array < -1) | (array >= n_classes)
-    bad = np.flatnonzero(out_of_range)
+    bad = np.flatnonzero((array < -1) | (array >= (_MOST_CLASSES if n_classes is None else n_classes)))
     if bad.size:
-        upper = "" if n_classes is None else f" to {n_classes - 1}"
+        upper = " up" if n_classes is None else f" to {n_classes - 1}"
         raise ValueError(
             f"labels must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
         )
@@ -125,11 +138,30 @@ def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
         raise TypeError(f"weights must be real numbers, got dtype {array.dtype}")
     if array.shape != (n_rows,):
         raise ValueError(f"weights must have shape ({n_rows},), got {array.shape}")
-    bad = np.flatnonzero(~np.isfinite(array) | (array < 0))
+    # Written so that NaN fails it too.
+    bad = np.flatnonzero(~((array >= 0) & (array <= np.finfo(np.float32).max)))
     if bad.size:
-        raise ValueError(f"weights must be finite and not negative, got {array[bad[0]]} at row {bad[0]}")
+        raise ValueError(f"weights must be finite in float32 and not negative, got {array[bad[0]]} at row {bad[0]}")
     array = array.astype(np.float32)
     return array if array.any() else np.ones(n_rows, dtype=np.float32)
+
+
+def check_rows(
+    rows: Rows,
+    row_lengths: Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]],
+    *,
+    directions: bool = False,
+    chunk_size: int | None = None,
+) -> None:
+    """Every row is finite and, where `directions` are needed, long enough to have one."""
+    for start, chunk in rows.chunks(chunk_size):
+        lengths = row_lengths(chunk)
+        bad = np.flatnonzero(~np.isfinite(lengths))
+        if bad.size:
+            raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))
+        short = np.flatnonzero(lengths < LEAST_LENGTH)
+        if directions and short.size:
+            raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
 
 
 def random_generator(random_state: Any) -> np.random.Generator:

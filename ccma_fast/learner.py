@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._validate import check_integer, check_labels, check_same_rows
+from ._validate import check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
 from .pool import RowSubset, open_rows
-from .select import Selection, select
+from .select import Selection, check_arguments, select
 from .student import LinearHead, check_two_classes, fit_student, softmax, student_logits
 from .teacher import Teacher
 
@@ -73,6 +73,7 @@ class ActiveLearner:
         backend: str = "auto",
     ) -> None:
         self._features = open_rows(features, "features")
+        check_arguments(teacher, student, config)
         if teacher is not None:
             teacher.check_rows(self._features.n_rows)
             if n_classes not in (None, teacher.n_classes):
@@ -102,7 +103,7 @@ class ActiveLearner:
             budget,
             labels=self.labels,
             teacher=self._teacher,
-            student=None if cold else self._student or self._default_student(),
+            student=None if cold else self._student,
             config=self._config,
             random_state=seed,
             backend=self._backend,
@@ -178,13 +179,14 @@ class ActiveLearner:
         if rows.n_columns != self._features.n_columns:
             raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
         n_classes = self._n_classes or int(self.labels.max()) + 1
+        backend = _dispatch.choose(self._backend)
+        check_rows(rows, backend.row_lengths)
         if self._fitted is None:
             labelled = np.flatnonzero(self.labels >= 0)
             check_two_classes(self.labels[labelled])
-            student = self._student or self._default_student()
-            self._fitted = fit_student(student, RowSubset(self._features, labelled), self.labels[labelled])
-        logits = student_logits(self._fitted, rows, n_classes, _dispatch.choose(self._backend))
+            student = self._student
+            if student is None:
+                student = LinearHead.from_config(self._config, n_classes, self._random_state)
+            self._fitted = fit_student(student, RowSubset(self._features, labelled), self.labels[labelled], n_classes)
+        logits = student_logits(self._fitted, rows, n_classes, backend)
         return softmax(logits.float32())
-
-    def _default_student(self) -> LinearHead:
-        return LinearHead.from_config(self._config, self._n_classes, self._random_state)

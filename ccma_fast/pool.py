@@ -143,6 +143,8 @@ class _TensorRows(Rows):
     def __init__(self, tensor: Any, name: str) -> None:
         import torch
 
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
         if tensor.is_complex() or tensor.dtype == torch.bool:
             raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
         if tensor.ndim != 2:

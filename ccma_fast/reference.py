@@ -121,8 +121,12 @@ def _finite(name: str, values: Array | Rows) -> Float64:
     array = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
-        _validate.raise_not_finite(name, _row_number(values, int(bad[0])))
+        _validate.raise_not_finite(_name(values, name), _row_number(values, int(bad[0])))
     return array
+
+
+def _name(values: Array | Rows, otherwise: str) -> str:
+    return values.name if isinstance(values, Rows) else otherwise
 
 
 def _row_number(values: Array | Rows, row: int) -> int:
@@ -193,6 +197,12 @@ def score(
     q_student, q_teacher : float
         Thresholds in units of −ln p. Rows whose set would be empty get their most probable class.
     """
+    if teacher_logits is not None:
+        # Of two rows that are not finite the first is named, and in one row the student.
+        finite_s, finite_t = (np.isfinite(np.asarray(z)).all(axis=1) for z in (student_logits, teacher_logits))
+        first = np.flatnonzero(~(finite_s & finite_t))[:1]
+        if first.size and finite_s[first[0]]:
+            _finite("teacher_logits", teacher_logits)
     a_s = nonconformity(student_logits, name="student_logits")
     p_s = np.exp(-a_s)
     entropy = (p_s * a_s).sum(axis=1)
@@ -248,9 +258,9 @@ def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:
     """Rows divided by their Euclidean length."""
     rows = _finite(name, x)
     lengths = row_lengths(rows)
-    zero = np.flatnonzero(lengths == 0.0)
+    zero = np.flatnonzero(lengths < _validate.LEAST_LENGTH)
     if zero.size:
-        _validate.raise_zero_length(name, _row_number(x, int(zero[0])))
+        _validate.raise_zero_length(_name(x, name), _row_number(x, int(zero[0])))
     unit: Float64 = rows / lengths[:, None]
     return unit
 
@@ -380,8 +390,7 @@ def weighted_kmeans(
     An empty cluster moves to the row of largest w_i d_i (ties: the lower index), several to as many rows, as long as
     that is positive; otherwise, and where all its rows weigh nothing, a centroid stays where it is.
     """
-    name = x.name if isinstance(x, Rows) else "X"
-    rows = unit_rows(x, name=name) if unit else _finite(name, x)
+    rows = unit_rows(x) if unit else _finite("X", x)
     w = _validate.check_weights(weights, len(rows)).astype(np.float64)
     rng = _validate.random_generator(random_state)
     if isinstance(init, str):
@@ -491,8 +500,8 @@ def query(
     budget = min(budget, pool.size)
 
     # 1. Subpool
-    if config.pool_limit is not None and pool.size > config.pool_limit:
-        pool = np.sort(rng_subpool.choice(pool, config.pool_limit, replace=False))
+    if config.pool_limit is not None and pool.size > max(config.pool_limit, budget):
+        pool = np.sort(rng_subpool.choice(pool, max(config.pool_limit, budget), replace=False))
     n_rows = config.subpool_rows(pool.size, budget)
     if n_rows < pool.size:
         k = config.cluster_count(pool.size, n_rows)

@@ -16,9 +16,8 @@ from ._dispatch import Backend
 from ._validate import (
     check_integer,
     check_labels,
+    check_rows,
     check_same_rows,
-    raise_not_finite,
-    raise_zero_length,
 )
 from .config import CCMAConfig
 from .conformal import coverage_threshold, open_logits, size_threshold, true_class_scores
@@ -189,17 +188,23 @@ def select(
     >>> len(set(picks.indices.tolist()))
     5
     """
-    config = config or CCMAConfig()
-    if not isinstance(config, CCMAConfig):
-        raise TypeError(f"config must be a CCMAConfig, got {type(config).__name__}")
-    if teacher is not None and not isinstance(teacher, Teacher):
-        raise TypeError(f"teacher must be a ccma_fast.Teacher, got {type(teacher).__name__}")
+    check_arguments(teacher, student, config)
     if chunk_size is not None:
         check_integer("chunk_size", chunk_size, minimum=1)
     check_integer("random_state", random_state, minimum=0)
     chosen = _dispatch.choose(backend)
-    query = _Query(open_rows(features, "features"), config, chosen, random_state, chunk_size)
+    query = _Query(open_rows(features, "features"), config or CCMAConfig(), chosen, random_state, chunk_size)
     return query.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
+
+
+def check_arguments(teacher: Any, student: Any, config: Any) -> None:
+    """What a query is asked with is of the right types."""
+    if config is not None and not isinstance(config, CCMAConfig):
+        raise TypeError(f"config must be a CCMAConfig, got {type(config).__name__}")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise TypeError(f"teacher must be a ccma_fast.Teacher, got {type(teacher).__name__}")
+    if student is not None:
+        check_student(student)
 
 
 class _Query:
@@ -212,7 +217,8 @@ class _Query:
         streams = np.random.SeedSequence(random_state).spawn(3)
         self.rng_subpool, self.rng_student, self.rng_coverage = map(np.random.default_rng, streams)
         self.report = Report(backend=backend.describe(), n_rows=pool.n_rows)
-        self._sources: list[Rows] = [pool]
+        self._sources: list[tuple[Rows, int]] = []  # what is read, and how much of it had been read before
+        self._add_source(pool)
 
     def run(self, budget: int, labels: Any, teacher: Teacher | None, student: Any, student_logits: Any) -> Selection:
         report = self.report
@@ -224,8 +230,6 @@ class _Query:
             labelled, unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
             if given is not None and student is not None:
                 raise ValueError("give student or student_logits, not both")
-            if student is not None:
-                check_student(student)
             cold = labelled.size == 0 and given is None
             if cold and student is not None:
                 raise ValueError("a student needs labels of at least two classes, got no labelled row")
@@ -253,8 +257,9 @@ class _Query:
         # 2. Posteriors
         with self._stage("posteriors"):
             if given is None:
-                student = student or LinearHead.from_config(self.config, n_classes, self.rng_student)
-                fitted = fit_student(student, RowSubset(self.pool, labelled), y[labelled])
+                if student is None:
+                    student = LinearHead.from_config(self.config, n_classes, self.rng_student)
+                fitted = fit_student(student, RowSubset(self.pool, labelled), y[labelled], n_classes)
                 z_student = logits_of_student(fitted, self.pool, n_classes, self.backend)
             else:
                 z_student = given
@@ -306,7 +311,7 @@ class _Query:
     def _given_logits(self, source: Any) -> Rows:
         logits = open_logits(source, "student_logits")
         check_same_rows("student_logits", logits.n_rows, "features", self.pool.n_rows)
-        self._sources.append(logits)
+        self._add_source(logits)
         return logits
 
     def _class_count(self, teacher: Teacher | None, given: Rows | None) -> int | None:
@@ -324,25 +329,18 @@ class _Query:
         """v, or x where the teacher has none."""
         space = self.pool if teacher is None or teacher.features is None else teacher.features
         if teacher is not None and teacher.source is not self.pool:
-            self._sources.append(teacher.source)
+            self._add_source(teacher.source)
         return space
 
     def _check_values(self, space: Rows) -> None:
         """Every row of every source is finite, also where it will not be scored; those of `space` have a direction."""
-        for rows in self._sources:
-            for start, chunk in rows.chunks(self.chunk_size):
-                lengths = self.backend.row_lengths(chunk)
-                bad = np.flatnonzero(~np.isfinite(lengths))
-                if bad.size:
-                    raise_not_finite(rows.name, start + int(bad[0]))
-                zero = np.flatnonzero(lengths == 0.0)
-                if rows is space and zero.size:
-                    raise_zero_length(rows.name, start + int(zero[0]))
+        for rows, _ in self._sources:
+            check_rows(rows, self.backend.row_lengths, directions=rows is space, chunk_size=self.chunk_size)
 
     def _subpool(self, space: Rows, unlabelled: Int64, budget: int) -> Int64:
         """Step 1: the rows to score, ascending."""
         limit = self.config.pool_limit
-        if limit is not None and unlabelled.size > limit:
+        if limit is not None and unlabelled.size > (limit := max(limit, budget)):
             unlabelled = np.sort(self.rng_subpool.choice(unlabelled, limit, replace=False))
         n_rows = self.config.subpool_rows(unlabelled.size, budget)
         if n_rows == unlabelled.size:
@@ -422,4 +420,7 @@ class _Query:
         self.report.stages[name] = Stage(time.perf_counter() - start, self._bytes_read() - before)
 
     def _bytes_read(self) -> int:
-        return sum(rows.bytes_read for rows in self._sources)
+        return sum(rows.bytes_read - before for rows, before in self._sources)
+
+    def _add_source(self, rows: Rows) -> None:
+        self._sources.append((rows, rows.bytes_read))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch
+from . import _dispatch, reference
 from ._dispatch import Backend
-from ._validate import check_fraction, check_integer, check_number, raise_not_finite, random_generator
+from ._validate import check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
 from .conformal import true_class_scores
 from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
@@ -42,7 +42,7 @@ class LinearHead:
         Of AdamW. The paper uses a learning rate of 1e-3 on sets of 10 classes.
     max_epochs : int, default 400
     batch_size : int, default 4096
-        Rows.
+        Rows; never fewer than two, for one row has no variance.
     patience : int, default 20
         Epochs without a gain of `min_gain` (nats) in the training loss after which training stops.
     min_gain : float, default 1e-3
@@ -140,13 +140,11 @@ class LinearHead:
             Inputs of the wrong type.
         """
         rows = open_rows(X, "X")
+        self._check_parameters()
         labels = _training_labels(y, rows.n_rows, self.n_classes)
         n_classes = int(labels.max()) + 1 if self.n_classes is None else self.n_classes
         x = rows.float32()
-        bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        if bad.size:
-            raise_not_finite("X", rows.row_number(int(bad[0])))
-        self._check_parameters()
+        check_rows(rows, reference.row_lengths)
         self._train(x, labels, n_classes)
         self.classes_ = np.arange(n_classes)
         return self
@@ -156,7 +154,9 @@ class LinearHead:
         self._check_fitted()
         rows = open_rows(X, "X")
         self._check_columns(rows)
-        logits = self.logits(rows, _dispatch.choose("auto"))
+        backend = _dispatch.choose("auto")
+        check_rows(rows, backend.row_lengths)
+        logits = self.logits(rows, backend)
         return np.concatenate([chunk for _, chunk in logits.chunks()]) if rows.n_rows else logits.float32()
 
     def predict_proba(self, X: Any) -> Float32:
@@ -201,6 +201,8 @@ class LinearHead:
         return self
 
     def _check_parameters(self) -> None:
+        if self.n_classes is not None:
+            check_integer("n_classes", self.n_classes, minimum=2)
         if self.dropout != 0.0:
             check_fraction("dropout", self.dropout)
         check_number("learning_rate", self.learning_rate, above=0.0)
@@ -226,10 +228,12 @@ class LinearHead:
         seed = int(random_generator(copy.deepcopy(self.random_state)).integers(2**63))
         generator = torch.Generator().manual_seed(seed)
         bound = d**-0.5  # torch.nn.Linear's own
-        with _one_torch_thread():
-            weight = torch.empty(n_classes, d).uniform_(-bound, bound, generator=generator).requires_grad_()
-            bias = torch.empty(n_classes).uniform_(-bound, bound, generator=generator).requires_grad_()
-            mean, variance = torch.zeros(d), torch.ones(d)
+        # Whatever the caller's gradient mode, default dtype and number of threads are.
+        with _one_torch_thread(), torch.inference_mode(False), torch.enable_grad():
+            weight, bias = torch.empty((n_classes, d), dtype=torch.float32), torch.empty(n_classes, dtype=torch.float32)
+            for parameter in (weight, bias):
+                parameter.uniform_(-bound, bound, generator=generator).requires_grad_()
+            mean, variance = torch.zeros(d, dtype=torch.float32), torch.ones(d, dtype=torch.float32)
             optimizer = torch.optim.AdamW([weight, bias], lr=self.learning_rate, weight_decay=self.weight_decay)
             inputs, targets = torch.tensor(x), torch.tensor(labels)
             best_loss, best, stale, epoch = float("inf"), None, 0, 0
@@ -276,6 +280,7 @@ def _batches(n: int, batch_size: int, generator: Any) -> Iterator[Any]:
     """Shuffled batches of an epoch, None for the whole set. A lone last row, which has no variance, joins the rest."""
     import torch
 
+    batch_size = max(2, batch_size)
     if n <= batch_size:
         yield None
         return
@@ -318,9 +323,16 @@ def check_student(student: Any) -> None:
             )
 
 
-def fit_student(student: Any, rows: Rows, labels: Int64) -> Any:
-    """A copy of `student`, fitted on rows and labels."""
+def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int) -> Any:
+    """A copy of `student`, fitted on rows and labels of `n_classes` classes."""
     fitted = copy.deepcopy(student)
+    if isinstance(fitted, LinearHead):
+        if fitted.n_classes not in (None, n_classes):
+            raise ValueError(
+                f"student was made for {fitted.n_classes} classes, but labels, teacher or logits have {n_classes}; "
+                "both must describe the same classes"
+            )
+        fitted.n_classes = n_classes  # those without a label as well
     fitted.fit(rows if isinstance(fitted, LinearHead) else rows.float32(), labels)
     return fitted
 
@@ -359,7 +371,7 @@ def out_of_fold_scores(
         test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
         if np.unique(labels[train]).size < 2:
             continue
-        fitted = fit_student(student, RowSubset(rows, train), labels[train])
+        fitted = fit_student(student, RowSubset(rows, train), labels[train], n_classes)
         logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend).float32()
         scores[test] = true_class_scores(logits, labels[test], "student_logits")
     return scores

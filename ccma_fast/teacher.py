@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._dispatch import Backend
-from ._validate import check_number, check_same_rows, raise_not_finite, raise_zero_length
+from ._validate import LEAST_LENGTH, check_number, check_same_rows, raise_not_finite, raise_zero_length
 from .config import CCMAConfig
 from .conformal import open_logits
 from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
@@ -46,7 +46,7 @@ class Teacher:
     """
 
     def __init__(self, image_features: Any, class_features: Any, temperature: float = CCMAConfig.temperature) -> None:
-        self.temperature = check_number("temperature", temperature, above=0.0)
+        self.temperature = _check_temperature(temperature)
         images = open_rows(image_features, "image_features")
         classes = open_rows(class_features, "class_features")
         if classes.n_columns != images.n_columns:
@@ -79,7 +79,7 @@ class Teacher:
             Without image features: coverage then runs in the student's space.
         """
         teacher = cls.__new__(cls)
-        teacher.temperature = check_number("temperature", temperature, above=0.0)
+        teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
         teacher.source, teacher.features = rows, None
@@ -91,8 +91,10 @@ class Teacher:
         if self.features is None:
             if divisor == 1.0:
                 return self.source
-            return DerivedRows(self.source, self.source.name, self.n_classes, lambda chunk: to_float32(chunk) / divisor)
-        classes = self._class_directions / divisor
+            return DerivedRows(
+                self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
+            )
+        classes = _divided(self._class_directions, divisor)
 
         def similarities(images: Chunk) -> Chunk:
             return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))
@@ -105,13 +107,22 @@ class Teacher:
         check_same_rows(name, self.n_rows, "features", n_rows)
 
 
+def _check_temperature(temperature: Any) -> float:
+    return check_number("temperature", temperature, minimum=float(np.finfo(np.float32).tiny))
+
+
+def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
+        return logits / divisor
+
+
 def _unit(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
     """The rows divided by their lengths."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     bad = np.flatnonzero(~np.isfinite(lengths))
     if bad.size:
         raise_not_finite(name, int(bad[0]))
-    zero = np.flatnonzero(lengths == 0.0)
+    zero = np.flatnonzero(lengths < LEAST_LENGTH)
     if zero.size:
         raise_zero_length(name, int(zero[0]))
     unit: npt.NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)

@@ -1,0 +1,128 @@
+"""Turn the JSON of a benchmark run into tables::
+
+python -m bench.tabulate bench/results/run.json --output bench/results/run.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+OURS = "ccma_fast"
+
+_LEGEND = """\
+Median, interquartile range (IQR) and the fastest of all rounds, of wall time. "ccma_fast is faster by" is the
+contender's median over ours in the same run, and in brackets the range from the quartiles of both; below 1 ours is
+slower, as it must be than a floor. "CPU of others" is what other processes took of the machine meanwhile. It lengthens
+the times, most of all those of libraries whose threads wait for each other, so that no ratio is given where either of
+the two saw more than 10 %."""
+
+_DISTURBED = 10.0  # per cent
+
+
+def main() -> None:
+    """Read one file, write one."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tabulate", description=__doc__.split("::")[0])
+    parser.add_argument("json", type=Path, help="what pytest wrote with --benchmark-json")
+    parser.add_argument("--output", type=Path, help="the markdown file to write (default: print)")
+    arguments = parser.parse_args()
+    text = report(json.loads(arguments.json.read_text(encoding="utf-8")))
+    if arguments.output is None:
+        print(text, end="")
+    else:
+        arguments.output.write_text(text, encoding="utf-8")
+
+
+def report(run: dict[str, Any]) -> str:
+    """The whole document."""
+    by_title: dict[str, list[dict[str, Any]]] = {}
+    for benchmark in run["benchmarks"]:
+        by_title.setdefault(benchmark["extra_info"]["title"], []).append(benchmark)
+    parts = [_header(run), _LEGEND]
+    for title, benchmarks in by_title.items():
+        parts += [f"## {title}", _times(benchmarks)]
+        if any("stages_ms" in b["extra_info"] for b in benchmarks):
+            parts += ["Of this, by stage:", _stages(benchmarks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(run: dict[str, Any]) -> str:
+    machine, commit = run["machine_info"], run["commit_info"]
+    changes = ", with uncommitted changes" if commit.get("dirty") else ""
+    lines = [
+        f"# Benchmarks of {run['datetime'][:10]}",
+        "",
+        f"- Machine: {machine['cpu']} ({machine['architecture']}), {machine['processors']} processors, "
+        f"{machine['memory_gib']} GiB, {machine['system']}; of interest: {', '.join(machine['instruction_sets'])}",
+        f"- Threads: {machine['threads']} for every contender; backend of ccma_fast: {machine['backend']}",
+        f"- Versions: {', '.join(f'{name} {version}' for name, version in machine['versions'].items())}",
+        f"- Commit: {str(commit.get('id'))[:12]}{changes}",
+    ]
+    if machine["openblas"]:
+        lines.insert(-1, f"- OpenBLAS: {'; '.join(machine['openblas'])}")
+    return "\n".join(lines)
+
+
+def _times(benchmarks: list[dict[str, Any]]) -> str:
+    qualities = list(dict.fromkeys(name for b in benchmarks for name in b["extra_info"].get("quality", {})))
+    ours = {b["group"]: b for b in benchmarks if b["extra_info"]["contender"] == OURS}
+    head = ["shape", "dtype", "contender", "backend", "median [ms]", "IQR [ms]", "fastest [ms]", "rounds"]
+    head += [f"{OURS} is faster by [×]", *qualities, "CPU of others [%]"]
+    rows = []
+    for b in benchmarks:
+        info, stats = b["extra_info"], b["stats"]
+        rows.append(
+            [
+                ", ".join(f"{key} = {value}" for key, value in info["shape"].items()),
+                info["dtype"],
+                info["contender"],
+                info["backend"],
+                *(f"{_digits(1e3 * stats[name])}" for name in ("median", "iqr", "min")),
+                str(stats["rounds"]),
+                _ratio(b, ours.get(b["group"])) if info["contender"] != OURS else "1",
+                *(_digits(info.get("quality", {}).get(name)) for name in qualities),
+                _digits(info.get("others_cpu_percent")),
+            ]
+        )
+    return _table(head, rows)
+
+
+def _stages(benchmarks: list[dict[str, Any]]) -> str:
+    staged = [b["extra_info"] for b in benchmarks if "stages_ms" in b["extra_info"]]
+    names = list(dict.fromkeys(name for info in staged for name in info["stages_ms"]))
+    rows = [
+        [", ".join(f"{k} = {v}" for k, v in info["shape"].items()), *(_digits(info["stages_ms"].get(n)) for n in names)]
+        for info in staged
+    ]
+    return _table(["shape", *(f"{name} [ms]" for name in names)], rows)
+
+
+def _ratio(theirs: dict[str, Any], ours: dict[str, Any] | None) -> str:
+    if ours is None:
+        return ""
+    if any((b["extra_info"].get("others_cpu_percent") or 0.0) > _DISTURBED for b in (theirs, ours)):
+        return "disturbed"
+    a, b = theirs["stats"], ours["stats"]
+    return f"{_digits(a['median'] / b['median'])} ({_digits(a['q1'] / b['q3'])} to {_digits(a['q3'] / b['q1'])})"
+
+
+def _digits(value: float | None) -> str:
+    """Three significant digits; whole numbers whole."""
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *map(list, rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

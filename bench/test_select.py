@@ -1,0 +1,74 @@
+"""One query: labels, embeddings and the student's logits in, picks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ccma_fast as cf
+
+from . import data, peers
+
+N_ROWS, N_CLASSES, BUDGET, N_LABELLED = 50_000, 100, 100, 500
+
+CONFIGS = {
+    "published": cf.CCMAConfig.paper(),
+    "default": cf.CCMAConfig(),
+    "whole pool": cf.CCMAConfig(subpool_size=None),
+}
+
+
+@pytest.mark.parametrize("contender", peers.contenders(peers.QUERIES))
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("d_student", "d_teacher"), [(384, 512)])
+def test_select(
+    benchmark: Any,
+    measure: Callable[..., peers.Picked],
+    record: Callable,
+    contender: str,
+    config: str,
+    d_student: int,
+    d_teacher: int,
+) -> None:
+    pool = data.pool(N_ROWS, d_student, d_teacher, N_CLASSES, N_LABELLED)
+    reports: list[cf.Report] = []
+    way = peers.QUERIES[contender]
+
+    def run(*args: Any) -> peers.Picked:
+        picked = way.run(*args)
+        if picked.report is not None:
+            reports.append(picked.report)
+        return picked
+
+    picked = measure(
+        "Query, student's logits given",
+        contender,
+        replace(way, run=run),
+        pool.features,
+        pool.image_features,
+        pool.class_features,
+        pool.student_logits,
+        pool.labels,
+        BUDGET,
+        CONFIGS[config],
+        shape={"N": N_ROWS, "D_S": d_student, "D_T": d_teacher, "C": N_CLASSES, "B": BUDGET, "config": config},
+        warm_up=CONFIGS[config].subpool_size is None,
+    )
+    record(
+        {
+            "picks": len(np.unique(picked.indices)),
+            "classes among the picks": len(np.unique(pool.truth[picked.indices])),
+            "mean δ of the picks [nats]": float(picked.scores.mean()),
+        }
+    )
+    if reports:
+        names = reports[0].stages
+        benchmark.extra_info["stages_ms"] = {
+            name: 1e3 * median(report.stages[name].seconds for report in reports) for name in names
+        }
+        benchmark.extra_info["backend"] = reports[-1].backend

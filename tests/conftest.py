@@ -1,0 +1,129 @@
+"""What the tests share: instruction sets, thread counts, time limits and small data sets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import ccma_fast as cf
+from ccma_fast import _core
+
+# The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("repeatable")
+
+_LEVELS = ("scalar", "avx2", "avx512")
+SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.detected_simd_level()) + 1]
+
+
+@pytest.fixture
+def simd_levels() -> Iterator[Iterator[str]]:
+    """Every instruction set of this processor, in use while it is the loop's: `for level in simd_levels`."""
+    before = _core.simd_level()
+
+    def levels() -> Iterator[str]:
+        for level in SIMD_LEVELS:
+            _core.set_simd_level(level)
+            yield level
+
+    yield levels()
+    _core.set_simd_level(before)
+
+
+@pytest.fixture(params=SIMD_LEVELS)
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One test for each instruction set of this processor."""
+    before = _core.simd_level()
+    _core.set_simd_level(request.param)
+    yield request.param
+    _core.set_simd_level(before)
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    """Puts the core's and PyTorch's thread counts back."""
+    import torch
+
+    core, of_torch = cf.get_num_threads(), torch.get_num_threads()
+    yield
+    cf.set_num_threads(core)
+    torch.set_num_threads(of_torch)
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Fails a test that has not ended after ten seconds: a search that does not narrow would go on for ever."""
+
+    def expired(*_: object) -> None:
+        raise TimeoutError("the test ran for more than 10 s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20260323)
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """Runs a script in a new interpreter and returns what it printed; fails where the script does."""
+
+    def run(script: str, *args: str, **environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *args],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Well separated classes: (x, y), x float32 of shape (n, d) and y of shape (n,)."""
+
+    def make(n: int, d: int, n_classes: int, *, seed: int = 0, distance: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        centres = rng.standard_normal((n_classes, d))
+        centres *= distance * 2**0.5 / np.linalg.norm(centres, axis=1, keepdims=True)
+        y = rng.integers(n_classes, size=n)
+        x = centres[y] + 0.3 * rng.standard_normal((n, d))
+        return x.astype(np.float32), y
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def partly_labelled() -> Callable[..., np.ndarray]:
+    """Labels of `n_labelled` random rows, −1 elsewhere."""
+
+    def make(y: np.ndarray, n_labelled: int, *, seed: int = 0) -> np.ndarray:
+        labels = np.full(y.size, -1)
+        known = np.random.default_rng(seed).permutation(y.size)[:n_labelled]
+        labels[known] = y[known]
+        return labels
+
+    return make

@@ -1,0 +1,184 @@
+"""The same seed gives the same bits: threads, chunks, storage, processes, and nobody else's generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ccma_fast as cf
+
+CONFIG = cf.CCMAConfig(max_epochs=8, subpool_max_iter=2, kmeans_max_iter=4)
+
+
+@pytest.fixture(scope="module")
+def data(blobs):
+    x, y = blobs(700, 21, 6, seed=9, distance=1.0)
+    # Values that float16 and bfloat16 hold exactly, so that every storage type holds the same numbers.
+    x = torch.from_numpy(x).bfloat16().float().numpy()
+    v = torch.from_numpy(x[:, :13] ** 2 - x[:, 5:18]).bfloat16().float().numpy()
+    v = np.where(np.abs(v) < 2**-14, np.float32(2**-14), v)
+    x = np.where(np.abs(x) < 2**-14, np.float32(2**-14), x)
+    return x, np.where(np.arange(700) % 10 == 0, y, -1), v, v[:6] + np.float32(0.5)
+
+
+def query(x, labels, v, t, **options) -> cf.Selection:
+    return cf.select(x, 25, labels=labels, teacher=cf.Teacher(v, t), config=CONFIG, backend="cpu", **options)
+
+
+def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
+    for name in ("indices", "scores", "represents"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name in ("q_student", "q_teacher", "inertia", "mean_student_set", "kmeans_iterations"):
+        assert getattr(found.report, name) == getattr(expected.report, name), name
+
+
+@pytest.mark.usefixtures("restore_threads")
+@pytest.mark.parametrize("chunk_size", [1, 7, 64, None])
+def test_threads_and_chunks(simd, data, chunk_size):
+    cf.set_num_threads(1)
+    expected = query(*data)
+    cold = cf.select(data[0], 25, backend="cpu")
+    for n_threads in (1, 2, 7) if chunk_size != 1 else (2,):
+        cf.set_num_threads(n_threads)
+        assert_same(query(*data, chunk_size=chunk_size), expected)
+        np.testing.assert_array_equal(
+            cf.select(data[0], 25, backend="cpu", chunk_size=chunk_size).indices, cold.indices
+        )
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_threads_of_torch(data):
+    expected = query(*data)
+    for n_threads in (1, 2, 4):
+        torch.set_num_threads(n_threads)
+        assert_same(query(*data), expected)
+
+
+def strided(x: np.ndarray) -> np.ndarray:
+    wide = np.full((2 * x.shape[0], 3 * x.shape[1]), np.nan, x.dtype)
+    wide[::2, ::3] = x
+    return wide[::2, ::3]
+
+
+def memmap(x: np.ndarray, tmp_path) -> np.memmap:
+    file = tmp_path / f"x{x.shape[1]}.bin"
+    x.tofile(file)
+    return np.memmap(file, x.dtype, "r", shape=x.shape)
+
+
+def npy(x: np.ndarray, tmp_path) -> str:
+    np.save(tmp_path / f"x{x.shape[1]}.npy", x)
+    return str(tmp_path / f"x{x.shape[1]}.npy")
+
+
+STORAGE = {
+    "Fortran": lambda x, _: np.asfortranarray(x),
+    "strided": lambda x, _: strided(x),
+    "backwards": lambda x, _: np.ascontiguousarray(x[::-1])[::-1],
+    "big-endian": lambda x, _: x.astype(">f4"),
+    "float64": lambda x, _: x.astype(np.float64),
+    "read-only": lambda x, _: np.frombuffer(x.tobytes(), np.float32).reshape(x.shape),
+    "memmap": memmap,
+    "npy": npy,
+    "npy, Fortran": lambda x, p: npy(np.asfortranarray(x), p),
+    "path": lambda x, p: Path(npy(x, p)),
+    "list": lambda x, _: x.tolist(),
+    "tensor": lambda x, _: torch.from_numpy(x),
+    "tensor, transposed": lambda x, _: torch.from_numpy(np.ascontiguousarray(x.T)).T,
+    "tensor with a gradient": lambda x, _: torch.from_numpy(x.copy()).requires_grad_(),
+    "float64 tensor": lambda x, _: torch.from_numpy(x).double(),
+    "float16": lambda x, _: x.astype(np.float16),
+    "float16 tensor": lambda x, _: torch.from_numpy(x).half(),
+    "float16 npy": lambda x, p: npy(x.astype(np.float16), p),
+    "bfloat16 tensor": lambda x, _: torch.from_numpy(x).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+def test_storage(data, storage, tmp_path):
+    x, labels, v, t = data
+    found = query(STORAGE[storage](x, tmp_path), labels, STORAGE[storage](v, tmp_path), t)
+    assert_same(found, query(x, labels, v, t))
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+def test_storage_of_logits(data, storage, tmp_path):
+    x, labels, v, _ = data
+    z = np.ascontiguousarray(v[:, :6])
+
+    def run(student, teacher):
+        return cf.select(
+            x, 25, labels=labels, student_logits=student, teacher=cf.Teacher.from_logits(teacher), config=CONFIG
+        )
+
+    (tmp_path / "s").mkdir()
+    (tmp_path / "t").mkdir()
+    teacher = np.ascontiguousarray(z[:, ::-1])
+    found = run(STORAGE[storage](z, tmp_path / "s"), STORAGE[storage](teacher, tmp_path / "t"))
+    assert_same(found, run(z, teacher))
+
+
+def test_the_order_of_calls_does_not_matter(data):
+    expected = query(*data)
+    teacher = cf.Teacher(data[2], data[3])
+    for _ in range(2):
+        assert_same(cf.select(data[0], 25, labels=data[1], teacher=teacher, config=CONFIG, backend="cpu"), expected)
+        cf.select(data[0], 3, random_state=8)
+
+
+def test_seeds_differ(data):
+    assert not np.array_equal(query(*data, random_state=1).indices, query(*data, random_state=2).indices)
+    np.testing.assert_array_equal(query(*data, random_state=1).indices, query(*data, random_state=1).indices)
+
+
+SCRIPT = """
+import sys
+import numpy as np, ccma_fast as cf
+x, labels, v, t = (np.load(f"{sys.argv[1]}/{i}.npy") for i in range(4))
+config = cf.CCMAConfig(max_epochs=8, subpool_max_iter=2, kmeans_max_iter=4)
+picks = cf.select(x, 25, labels=labels, teacher=cf.Teacher(v, t), config=config, backend="cpu")
+print(picks.indices.tobytes().hex(), picks.scores.tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_new_process(data, run_python, tmp_path, threads):
+    for i, array in enumerate(data):
+        np.save(tmp_path / f"{i}.npy", array)
+    expected = query(*data)
+    printed = run_python(
+        SCRIPT,
+        str(tmp_path),
+        PYTHONHASHSEED=threads,
+        OMP_NUM_THREADS=threads,
+        MKL_NUM_THREADS=threads,
+        CCMA_NUM_THREADS=threads,
+    )
+    assert printed.split() == [expected.indices.tobytes().hex(), expected.scores.tobytes().hex()]
+
+
+def test_global_generators_are_neither_drawn_from_nor_seeded(data):
+    expected = query(*data)
+    np.random.seed(5)  # noqa: NPY002 - the generator in question
+    torch.manual_seed(5)
+    before = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    assert_same(query(*data), expected)
+    cf.weighted_kmeans(data[0], 5)
+    learner = cf.ActiveLearner(data[0], labels=data[1], config=CONFIG)
+    learner.query(3)
+    learner.predict_proba(data[0][:3])
+    after = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    np.testing.assert_array_equal(after[0][1], before[0][1])
+    assert after[0][2:] == before[0][2:]
+    assert torch.equal(after[1], before[1])
+
+
+def test_inputs_are_left_as_they_are(data):
+    copies = [array.copy() for array in data]
+    query(*data)
+    cf.select(data[0], 5)
+    for array, copy in zip(data, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)

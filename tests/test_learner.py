@@ -1,0 +1,161 @@
+"""The loop for people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ccma_fast as cf
+
+QUICK = cf.CCMAConfig(max_epochs=20)
+
+
+@pytest.fixture(scope="module")
+def data(blobs):
+    return blobs(400, 10, 5, seed=3)
+
+
+def loop(learner: cf.ActiveLearner, y: np.ndarray, n_rounds: int, budget: int) -> list[np.ndarray]:
+    rounds = []
+    for _ in range(n_rounds):
+        picks = learner.query(budget)
+        learner.label(picks.indices, y[picks.indices])
+        rounds.append(picks.indices)
+    return rounds
+
+
+@pytest.mark.parametrize("teacher", ["none", "features", "logits"])
+def test_rounds_never_pick_a_row_twice_and_exhaust_the_pool(data, teacher):
+    x, y = data
+    x, y = x[:60], y[:60]
+    given = {
+        "none": None,
+        "features": cf.Teacher(x, x[:5]),
+        "logits": cf.Teacher.from_logits(np.random.default_rng(0).standard_normal((60, 5))),
+    }[teacher]
+    learner = cf.ActiveLearner(x, teacher=given, config=QUICK)
+    picked = np.concatenate(loop(learner, y, 5, 13))
+    assert picked.size == 60
+    assert np.unique(picked).size == 60
+    assert learner.n_rounds == 5
+    np.testing.assert_array_equal(learner.labels, y)
+    assert len(learner.query(3)) == 0
+
+
+def test_learns(data):
+    x, y = data
+    learner = cf.ActiveLearner(x, config=cf.CCMAConfig(max_epochs=100))
+    loop(learner, y, 3, 15)
+    probabilities = learner.predict_proba(x)
+    assert probabilities.shape == (400, 5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    assert (probabilities.argmax(axis=1) == y).mean() > 0.95
+
+
+def test_the_same_seed_and_labels_give_the_same_rounds(data):
+    x, y = data
+    first, second, other = (
+        np.concatenate(loop(cf.ActiveLearner(x, config=QUICK, random_state=seed), y, 3, 10)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_unlabelled_picks_can_come_again_and_every_round_has_a_seed_of_its_own(data):
+    learner = cf.ActiveLearner(data[0])
+    assert not np.array_equal(learner.query(10).indices, learner.query(10).indices)
+    assert (learner.labels == -1).all()
+
+
+def test_starts_from_labels_that_are_there(data, partly_labelled):
+    x, y = data
+    labels = partly_labelled(y, 50)
+    learner = cf.ActiveLearner(x, labels=np.where(labels < 0, np.nan, labels), config=QUICK)
+    picks = learner.query(10)
+    assert picks.report.mode == "query"
+    assert (labels[picks.indices] == -1).all()
+    # The learner keeps a copy.
+    learner.label(picks.indices, y[picks.indices])
+    assert (labels >= 0).sum() == 50
+
+
+def test_students(data, partly_labelled):
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = data
+    for student in (LogisticRegression(), RandomForestClassifier(5, random_state=0), cf.LinearHead(max_epochs=5)):
+        learner = cf.ActiveLearner(x, labels=partly_labelled(y, 50), student=student, config=QUICK)
+        assert len(learner.query(4)) == 4
+        assert learner.predict_proba(x[:3]).shape == (3, 5)
+        assert not hasattr(student, "classes_")
+
+
+def test_probabilities_have_a_column_for_every_class(data, partly_labelled):
+    """Also for classes that nobody has labelled yet."""
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = data
+    labels = np.where(y < 2, partly_labelled(y, 100), -1)
+    for student in (None, LogisticRegression(), cf.LinearHead(max_epochs=5)):
+        learner = cf.ActiveLearner(x, labels=labels, n_classes=5, student=student, config=QUICK)
+        assert learner.predict_proba(x[:3]).shape == (3, 5)
+
+
+def test_predictions_follow_the_labels(data, partly_labelled):
+    x, y = data
+    learner = cf.ActiveLearner(x, labels=partly_labelled(y, 30), n_classes=5, config=QUICK)
+    before = learner.predict_proba(x[:20])
+    np.testing.assert_array_equal(learner.predict_proba(x[:20]), before)
+    rows = np.flatnonzero(learner.labels < 0)[:40]
+    learner.label(rows, y[rows])
+    assert not np.array_equal(learner.predict_proba(x[:20]), before)
+
+
+def test_labels_are_taken_whole_or_not_at_all(data):
+    learner = cf.ActiveLearner(data[0], n_classes=5)
+    learner.label([3, 4], [1, 2])
+    for indices, y, error, text in [
+        ([1, 400], [0, 0], ValueError, "indices must be rows from 0 to 399, got 400"),
+        ([1, -1], [0, 0], ValueError, "indices must be rows from 0 to 399, got -1"),
+        ([1, 1], [0, 0], ValueError, "indices must be distinct, got row 1 more than once"),
+        ([1, 2], [0, 5], ValueError, "y must be classes from 0 to 4, got 5 for row 2"),
+        ([1, 2], [0, -1], ValueError, "y must be classes from 0 to 4, got -1 for row 2"),
+        ([1, 3], [0, 0], ValueError, "row 3 already has the label 1; pass overwrite=True to change it"),
+        ([1, 2], [0], ValueError, "y has 1 rows but indices has 2; both must describe the same rows"),
+        ([1.0, 2.0], [0, 0], TypeError, "indices must be integers, got dtype float64"),
+        ([1, 2], ["a", "b"], TypeError, "y must be integers, got dtype <U1"),
+        ([[1]], [[0]], ValueError, r"indices must have one dimension, got shape \(1, 1\)"),
+    ]:
+        with pytest.raises(error, match=f"^{text}$"):
+            learner.label(indices, y)
+        assert np.flatnonzero(learner.labels >= 0).tolist() == [3, 4]
+    learner.label([3, 5], [0, 0], overwrite=True)
+    assert learner.labels[[3, 4, 5]].tolist() == [0, 2, 0]
+    learner.label([], [])
+    learner.label(np.array([7], np.uint8), np.array([4], np.int8))
+    assert learner.labels[7] == 4
+
+
+def test_errors(data):
+    x, _ = data
+    with pytest.raises(ValueError, match="a student needs labels of at least two classes, got 0"):
+        cf.ActiveLearner(x).predict_proba(x)
+    with pytest.raises(ValueError, match="X must have 10 columns as the pool, got 9"):
+        cf.ActiveLearner(x).predict_proba(x[:, :9])
+    with pytest.raises(ValueError, match="n_classes must be the teacher's 5, got 4"):
+        cf.ActiveLearner(x, teacher=cf.Teacher(x, x[:5]), n_classes=4)
+    with pytest.raises(ValueError, match="image_features has 399 rows but features has 400"):
+        cf.ActiveLearner(x, teacher=cf.Teacher(x[:399], x[:5]))
+    with pytest.raises(ValueError, match="n_classes must be at least 2, got 1"):
+        cf.ActiveLearner(x, n_classes=1)
+    with pytest.raises(TypeError, match="config must be a CCMAConfig, got dict"):
+        cf.ActiveLearner(x, config={"kappa": 3})
+    with pytest.raises(TypeError, match="student must have the methods fit and predict_proba, got str without fit"):
+        cf.ActiveLearner(x, student="logistic")
+    with pytest.raises(ValueError, match="backend must be one of"):
+        cf.ActiveLearner(x, backend="gpu")
+    learner = cf.ActiveLearner(x)
+    with pytest.raises(ValueError, match="budget must be at least 1, got 0"):
+        learner.query(0)
+    assert learner.n_rounds == 0

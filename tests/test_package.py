@@ -1,0 +1,171 @@
+"""The package as it is installed: what it imports, what it carries, what it says of itself, and how it stops."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import ccma_fast as cf
+
+# Programs of their own, which have their own tests.
+PROGRAMS = {"ccma_fast.__main__", "ccma_fast.cli", "ccma_fast.demo"}
+MODULES = sorted(
+    {f"ccma_fast.{file.stem}" for file in pathlib.Path(cf.__file__).parent.glob("*.py")}
+    - PROGRAMS
+    - {"ccma_fast.__init__"}
+)
+
+
+def test_import_is_light(run_python):
+    script = (
+        "import time; start = time.perf_counter(); import ccma_fast; seconds = time.perf_counter() - start\n"
+        "import sys; print(seconds, *(m for m in ('torch', 'triton', 'sklearn', 'matplotlib') if m in sys.modules))"
+    )
+    printed = [run_python(script).split() for _ in range(5)]
+    assert all(len(words) == 1 for words in printed), printed[0]
+    # The least of several: other programs run on the machine too.
+    assert min(float(words[0]) for words in printed) < 0.3
+
+
+def test_torch_is_not_loaded_for_arrays(run_python):
+    run_python(
+        "import sys, numpy as np, ccma_fast as cf\n"
+        "x = np.random.default_rng(0).standard_normal((50, 4))\n"
+        "cf.select(x, 3); cf.score(x); cf.weighted_kmeans(x, 3, random_state=0); cf.target_size_threshold(x, 2)\n"
+        "cf.select(x, 3, student_logits=x, teacher=cf.Teacher(x, x[:4]))\n"
+        "assert 'torch' not in sys.modules"
+    )
+
+
+def test_what_is_installed():
+    root = importlib.resources.files("ccma_fast")
+    assert root.joinpath("py.typed").is_file()
+    assert root.joinpath("_core.pyi").is_file()
+    assert importlib.import_module("ccma_fast.kernels").__doc__
+    assert importlib.import_module("ccma_fast._core").__doc__
+    assert cf.__version__ == importlib.metadata.version("ccma-fast")
+    assert importlib.metadata.metadata("ccma-fast")["License-Expression"] == "MIT"
+
+
+def test_the_stub_names_what_the_core_has():
+    import ast
+
+    from ccma_fast import _core
+
+    tree = ast.parse(importlib.resources.files("ccma_fast").joinpath("_core.pyi").read_text("utf-8"))
+    described = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert described == {name for name in dir(_core) if not name.startswith("_")}
+
+
+def test_every_public_name_is_listed_and_described():
+    assert sorted(cf.__all__) == cf.__all__ or set(cf.__all__) <= set(dir(cf))
+    public = {name for name in vars(cf) if not name.startswith("_") and not inspect.ismodule(getattr(cf, name))}
+    assert public - {"annotations"} <= set(cf.__all__)
+    for name in set(cf.__all__) - {"__version__"}:
+        thing = getattr(cf, name)
+        assert inspect.getdoc(thing), name
+        if inspect.isclass(thing):
+            for attribute, member in vars(thing).items():
+                if callable(getattr(thing, attribute)) and not attribute.startswith("_"):
+                    assert getattr(member, "__doc__", None), f"{name}.{attribute}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(name)
+    assert module.__doc__, name
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder()
+    for thing in (cf.select, cf.target_size_threshold, cf.ActiveLearner):
+        assert any(test.examples for test in finder.find(thing, thing.__name__)), thing
+
+
+CALLS = {
+    "weighted_kmeans": "cf.weighted_kmeans(x, 4000, init='random', max_iter=1000, tol=0.0, random_state=0)",
+    "select": "cf.select(x, 4000)",
+    "score": "[cf.score(x, x, q_student=5.0, q_teacher=5.0) for _ in range(10**6)]",
+    "target_size_threshold": "[cf.target_size_threshold(x, 5.0) for _ in range(10**6)]",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_interrupt(call, threads):
+    """Ctrl-C ends a long call of the core within a second, as KeyboardInterrupt."""
+    script = (
+        "import numpy as np, time, ccma_fast as cf\n"
+        "x = np.random.default_rng(0).standard_normal((40_000, 256), dtype=np.float32)\n"
+        "print('ready', flush=True)\n"
+        f"try: {CALLS[call]}\n"
+        "except KeyboardInterrupt: print('interrupted', time.time(), flush=True)\n"
+    )
+    # The plain loops, so that one pass takes many seconds on any machine.
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CCMA_SIMD": "scalar", "CCMA_NUM_THREADS": threads},
+    )
+    try:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        assert child.poll() is None
+        sent = time.time()
+        child.send_signal(signal.SIGINT)
+        word, when = child.stdout.readline().split()
+        assert word == "interrupted"
+        assert float(when) - sent < 1.0
+        assert child.wait(timeout=10) == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+FORK = """
+import os, sys
+import numpy as np, ccma_fast as cf
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((3000, 32), dtype=np.float32), np.where(np.arange(3000) % 30 == 0, np.arange(3000) % 7, -1)
+cf.set_num_threads(4)
+run = lambda: cf.select(x, 10, labels=y, config=cf.CCMAConfig(max_epochs=5)).indices.tolist()
+expected = run()
+child = os.fork()
+if child == 0:
+    os._exit(0 if run() == expected else 1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+assert run() == expected
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_after_use(run_python):
+    """No thread outlives a call, so a child process finds none missing."""
+    run_python("import warnings; warnings.simplefilter('ignore')\n" + FORK)
+
+
+def test_threads_of_python_may_share_the_core():
+    from concurrent.futures import ThreadPoolExecutor
+
+    x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
+    expected = cf.select(x, 10).indices
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: cf.select(x, 10).indices, range(8)):
+            np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,88 @@
+"""Rows as chunks, whatever they lie in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ccma_fast import pool
+from ccma_fast.pool import open_rows
+
+X = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: X,
+        lambda: X.astype(np.float16),
+        lambda: X.astype(np.int32),
+        lambda: X.astype(np.uint16),
+        lambda: X.tolist(),
+        lambda: torch.from_numpy(X),
+        lambda: torch.from_numpy(X).bfloat16(),
+        lambda: torch.from_numpy(X).short(),
+        lambda: torch.from_numpy(X).to(torch.uint16),
+    ],
+    ids=["float32", "float16", "int32", "uint16", "list", "tensor", "bfloat16", "short", "uint16 tensor"],
+)
+def test_chunks_and_subsets(make):
+    rows = open_rows(make(), "x")
+    assert (rows.n_rows, rows.n_columns, rows.name) == (20, 3, "x")
+    for chunk_size in (1, 7, 20, 100, None):
+        chunks = list(rows.chunks(chunk_size))
+        assert [start for start, _ in chunks] == list(range(0, 20, chunk_size or 20))
+        assert all(chunk.flags.c_contiguous for _, chunk in chunks)
+        np.testing.assert_array_equal(np.concatenate([pool.to_float32(chunk) for _, chunk in chunks]), X)
+    np.testing.assert_array_equal(rows.float32(), X)
+    np.testing.assert_array_equal(np.asarray(rows), X)
+    indices = np.array([7, 3, 3, 19, 0])
+    subset = pool.RowSubset(rows, indices)
+    np.testing.assert_array_equal(pool.to_float32(rows.take(indices)), X[indices])
+    np.testing.assert_array_equal(subset.float32(), X[indices])
+    np.testing.assert_array_equal(pool.to_float32(subset.take(np.array([4, 1]))), X[[0, 3]])
+    run = pool.RowSubset(rows, np.arange(5, 9))
+    np.testing.assert_array_equal(run.float32(), X[5:9])
+    # Row numbers are those of the whole, through any number of views.
+    nested = pool.KeptRows(pool.RowSubset(subset, np.array([3, 1])))
+    derived = pool.DerivedRows(nested, "y", 1, lambda chunk: pool.to_float32(chunk).sum(axis=1, keepdims=True))
+    assert [derived.row_number(i) for i in range(2)] == [19, 3]
+    np.testing.assert_array_equal(derived.float32(), X[[19, 3]].sum(axis=1, keepdims=True))
+    assert derived.name == "y"
+
+
+def test_nothing_is_copied_that_can_be_read_in_place():
+    for array in (X, X.astype(np.float16)):
+        assert np.shares_memory(open_rows(array, "x").slice(3, 9), array)
+    tensor = torch.from_numpy(X.copy())
+    assert np.shares_memory(open_rows(tensor, "x").slice(3, 9), tensor.numpy())
+    half = tensor.bfloat16()
+    assert np.shares_memory(open_rows(half, "x").slice(3, 9), half.view(torch.int16).numpy())
+    assert np.shares_memory(pool.RowSubset(open_rows(X, "x"), np.arange(4, 8)).slice(0, 4), X)
+
+
+def test_files_are_mapped_and_bytes_counted(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    rows = open_rows(tmp_path / "x.npy", "x")
+    assert rows.bytes_read == 0
+    rows.slice(0, 5)
+    rows.take(np.array([1, 2]))
+    assert rows.bytes_read == 7 * 12
+
+
+def test_bfloat16_is_widened_exactly():
+    values = torch.tensor([[0.0, -0.0, 1.0, -2.5, 3e38, 1e-38, 1e-40, float("inf"), float("nan")]]).bfloat16()
+    np.testing.assert_array_equal(open_rows(values, "x").float32(), values.float().numpy())
+
+
+def test_default_chunks_are_of_bounded_size():
+    for n_columns in (1, 100, 10**7):
+        rows = open_rows(np.broadcast_to(np.float32(0), (10**6, n_columns)), "x")
+        assert 1 <= rows.chunk_rows() <= max(1, (32 << 20) // (4 * n_columns))
+        assert rows.chunk_rows(5) == 5
+
+
+def test_memory_mapped_empty_file(tmp_path):
+    np.save(tmp_path / "x.npy", X[:0])
+    assert open_rows(tmp_path / "x.npy", "x").float32().shape == (0, 3)

@@ -1,0 +1,546 @@
+"""The query: what it promises of its picks, parity with the reference, and the numbers of the published run."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import ccma_fast as cf
+from ccma_fast import reference
+
+BACKENDS = ("cpu", "reference")
+# A short training: what the student learns is not what these tests are about.
+QUICK = cf.CCMAConfig(max_epochs=15)
+
+
+@pytest.fixture(scope="module")
+def pool(blobs):
+    """300 rows of 5 classes: features, teacher and labels."""
+
+    x, y = blobs(300, 12, 5)
+    v = x @ np.random.default_rng(1).standard_normal((12, 7), dtype=np.float32)
+    t = np.stack([v[y == c].mean(axis=0) for c in range(5)])
+    return SimpleNamespace(
+        x=x,
+        y=y,
+        v=v,
+        t=t,
+        teacher=cf.Teacher(v, t),
+        student_logits=np.random.default_rng(2).standard_normal((300, 5), dtype=np.float32),
+        teacher_logits=np.random.default_rng(3).standard_normal((300, 5), dtype=np.float32),
+    )
+
+
+def assert_valid(picks: cf.Selection, budget: int, labels: np.ndarray) -> None:
+    """min(budget, unlabelled) distinct unlabelled rows, of the types that are promised."""
+    unlabelled = np.flatnonzero(labels < 0)
+    assert len(picks) == picks.indices.size == min(budget, unlabelled.size)
+    assert np.unique(picks.indices).size == picks.indices.size
+    assert np.isin(picks.indices, unlabelled).all()
+    assert picks.scores.shape == picks.represents.shape == picks.indices.shape
+    assert (picks.indices.dtype, picks.scores.dtype, picks.represents.dtype) == (np.int64, np.float32, np.int64)
+    assert (picks.represents >= 1).all()
+    report = picks.report
+    if len(picks):
+        assert picks.represents.sum() <= report.n_candidates
+        if report.n_clusters in (0, len(picks)):
+            assert picks.represents.sum() == report.n_candidates
+    if report.mode == "cold start":
+        assert np.isnan(picks.scores).all()
+    else:
+        assert (picks.scores >= 0).all()
+
+
+LABELLED = {
+    "none": lambda y: np.full(y.size, -1),
+    "some": lambda y: np.where(np.arange(y.size) % 5 == 0, y, -1),
+    "two classes": lambda y: np.where((np.arange(y.size) % 3 == 0) & (y < 2), y, -1),
+    "most": lambda y: np.where(np.arange(y.size) < 280, y, -1),
+    "all": lambda y: y,
+}
+
+
+@pytest.mark.parametrize("budget", [1, 2, 19, 20, 21, 300, 1000])
+@pytest.mark.parametrize("labelled", LABELLED)
+@pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
+def test_exactly_the_budget_of_distinct_unlabelled_rows(pool, with_teacher, labelled, budget):
+    labels = LABELLED[labelled](pool.y)
+    picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher if with_teacher else None, config=QUICK)
+    assert_valid(picks, budget, labels)
+    assert picks.report.mode == ("cold start" if labelled == "none" else "query")
+
+
+DEGENERATE = {
+    "all rows equal": lambda x: np.ones_like(x),
+    "two distinct rows": lambda x: x[np.arange(len(x)) % 2],
+    "duplicates": lambda x: x[np.arange(len(x)) // 10],
+    "opposite": lambda x: np.where(np.arange(len(x))[:, None] % 2 == 0, x[:1], -x[:1]),
+    "one column": lambda x: np.abs(x[:, :1]) + 1,
+    "tiny": lambda x: x * np.float32(1e-30),
+    "huge": lambda x: x * np.float32(1e30),
+    "denormal": lambda x: np.sign(x) * np.float32(1e-42),
+}
+
+
+@pytest.mark.parametrize("budget", [1, 7, 100])
+@pytest.mark.parametrize("make", DEGENERATE)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_degenerate_pools(pool, backend, make, budget):
+    x = DEGENERATE[make](pool.x[:120])
+    labels = np.where(np.arange(120) % 9 == 0, pool.y[:120], -1)
+    zero = np.zeros((120, 4), np.float32)
+    teacher = cf.Teacher.from_logits(zero)
+    assert_valid(cf.select(x, budget, backend=backend), budget, np.full(120, -1))
+    for given in (None, teacher):
+        picks = cf.select(x, budget, labels=np.minimum(labels, 3), student_logits=zero, teacher=given, backend=backend)
+        assert_valid(picks, budget, labels)
+    if make in ("all rows equal", "duplicates", "one column"):
+        assert_valid(cf.select(x, budget, labels=labels, config=QUICK, backend=backend), budget, labels)
+
+
+@pytest.mark.parametrize("missing", [-1, np.nan])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.int64, "list", "tensor"])
+def test_forms_of_labels(pool, partly_labelled, dtype, missing):
+    labels = partly_labelled(pool.y, 40)
+    expected = cf.select(pool.x, 6, labels=labels, config=QUICK).indices
+    if dtype in (np.int8, np.int64) and missing != -1:
+        pytest.skip("integers have no NaN")
+    values = np.where(labels < 0, missing, labels)
+    given = {"list": values.tolist, "tensor": lambda: torch.from_numpy(values)}.get(dtype, lambda: values.astype(dtype))
+    np.testing.assert_array_equal(cf.select(pool.x, 6, labels=given(), config=QUICK).indices, expected)
+
+
+class TestWhereThePosteriorsComeFrom:
+    def test_cold_start(self, pool):
+        """Without labels the picks cover the pool; a teacher with features lends its space, others change nothing."""
+        labels = np.full(300, -1)
+        alone = cf.select(pool.x, 9)
+        assert_valid(alone, 9, labels)
+        assert alone.report.mode == "cold start"
+        assert (alone.report.n_candidates, alone.report.n_clusters) == (300, 9)
+        assert alone.represents.sum() == 300
+        np.testing.assert_array_equal(cf.select(pool.v, 9).indices, cf.select(pool.x, 9, teacher=pool.teacher).indices)
+        from_logits = cf.select(pool.x, 9, teacher=cf.Teacher.from_logits(pool.teacher_logits))
+        np.testing.assert_array_equal(from_logits.indices, alone.indices)
+        np.testing.assert_array_equal(cf.select(pool.x, 9, labels=labels).indices, alone.indices)
+
+    def test_cold_start_covers_the_classes(self, blobs):
+        x, y = blobs(500, 16, 10, seed=4)
+        for seed in range(5):
+            assert np.unique(y[cf.select(x, 10, random_state=seed).indices]).size >= 9
+        assert np.mean([np.unique(y[cf.select(x, 10, random_state=s).indices]).size for s in range(5)]) > 9.5
+
+    @pytest.mark.parametrize("teacher", ["none", "features", "logits"])
+    @pytest.mark.parametrize("student", ["head", "logits", "classifier"])
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_every_combination(self, pool, partly_labelled, backend, student, teacher):
+        from sklearn.linear_model import LogisticRegression
+
+        labels = partly_labelled(pool.y, 40)
+        given = {
+            "head": {},
+            "logits": {"student_logits": pool.student_logits},
+            "classifier": {"student": LogisticRegression()},
+        }[student]
+        of_teacher = {"none": None, "features": pool.teacher, "logits": cf.Teacher.from_logits(pool.teacher_logits)}
+        picks = cf.select(pool.x, 8, labels=labels, teacher=of_teacher[teacher], config=QUICK, backend=backend, **given)
+        assert_valid(picks, 8, labels)
+        report = picks.report
+        assert report.mode == "query"
+        assert report.n_scored == 260 // 3
+        assert report.mean_student_set == pytest.approx(5.0, abs=0.1)
+        if teacher == "none":
+            assert np.isnan([report.q_teacher, report.mean_teacher_set, report.mean_overlap]).all()
+            assert np.isnan(report.top1_disagreement)
+        else:
+            assert 3.0 <= report.mean_teacher_set < 4.0
+            assert report.mean_overlap <= report.mean_teacher_set + 1e-6
+            assert 0.0 <= report.top1_disagreement <= 1.0
+            if teacher == "logits":
+                assert report.mean_teacher_set == pytest.approx(3.0, abs=0.1)
+
+    def test_ready_made_logits_need_no_labels(self, pool):
+        picks = cf.select(pool.x, 8, student_logits=pool.student_logits)
+        assert_valid(picks, 8, np.full(300, -1))
+        assert picks.report.mode == "query"
+
+    @pytest.mark.parametrize("n_classes", [None, 5])
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("calibration", ["target_size", "coverage"])
+    def test_classes_that_have_no_label(self, pool, calibration, backend, n_classes):
+        """Labels of two classes of five: the teacher knows the other three, whatever the student is."""
+        from sklearn.linear_model import LogisticRegression
+
+        labels = LABELLED["two classes"](pool.y)
+        config = replace(QUICK, calibration=calibration)
+        for student in (None, LogisticRegression(), cf.LinearHead(n_classes, max_epochs=15)):
+            picks = cf.select(
+                pool.x, 8, labels=labels, teacher=pool.teacher, student=student, config=config, backend=backend
+            )
+            assert_valid(picks, 8, labels)
+            assert picks.report.n_classes == 5
+
+    def test_every_kind_of_scikit_learn_classifier(self, pool, partly_labelled):
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.naive_bayes import GaussianNB
+        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        labels = partly_labelled(pool.y, 40)
+        for student in (
+            KNeighborsClassifier(3),  # probabilities of exactly 0
+            GaussianNB(),
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            RandomForestClassifier(10, random_state=0),  # has a length, and none before it is fitted
+        ):
+            before = copy.deepcopy(student.get_params())
+            picks = cf.select(pool.x, 8, labels=labels, student=student, teacher=pool.teacher)
+            assert_valid(picks, 8, labels)
+            # A copy was fitted.
+            assert not hasattr(student, "classes_")
+            assert str(student.get_params()) == str(before)
+
+    def test_a_student_of_ones_own(self, pool, partly_labelled):
+        """Anything with fit and predict_proba, also without classes_."""
+
+        class Nearest:
+            def fit(self, X, y):
+                assert isinstance(X, np.ndarray)
+                self.means = np.stack([X[y == c].mean(axis=0) for c in range(5)])
+
+            def predict_proba(self, X):
+                z = X @ self.means.T
+                e = np.exp(z - z.max(axis=1, keepdims=True))
+                return e / e.sum(axis=1, keepdims=True)
+
+        labels = partly_labelled(pool.y, 60)
+        assert_valid(cf.select(pool.x, 8, labels=labels, student=Nearest()), 8, labels)
+
+
+CONFIGS = {
+    "default": cf.CCMAConfig(),
+    "paper": cf.CCMAConfig.paper(),
+    **{f"paper {name}": cf.CCMAConfig.paper(name) for name in ("cifar10", "cifar100", "domainnet-real")},
+    "highest": cf.CCMAConfig(pick="highest"),
+    "coverage": cf.CCMAConfig(calibration="coverage"),
+    "coverage, raise": cf.CCMAConfig(calibration="coverage", nonempty="raise", alpha=0.3),
+    "whole pool": cf.CCMAConfig(subpool_size=None),
+    "small subpool": cf.CCMAConfig(subpool_size=25),
+    "subpool of one": cf.CCMAConfig(subpool_size=1),
+    "limit": cf.CCMAConfig(pool_limit=50),
+    "limit below budget": cf.CCMAConfig(pool_limit=20),
+    "raise": cf.CCMAConfig(nonempty="raise"),
+    "few clusters": cf.CCMAConfig(max_clusters=3, subpool_size=60),
+    "one cluster": cf.CCMAConfig(max_clusters=1),
+    "unweighted": cf.CCMAConfig(weighted_coverage=False),
+    "kappa": cf.CCMAConfig(kappa=1),
+    "sets": cf.CCMAConfig(student_set_size=0.5, teacher_set_size=100.0, subpool_size=None),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_configurations(pool, partly_labelled, backend, name):
+    labels = partly_labelled(pool.y, 40)
+    config = replace(CONFIGS[name], max_epochs=10)
+    for budget in (1, 20):
+        picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher, config=config, backend=backend)
+        if config.pool_limit is None or budget <= config.pool_limit:
+            assert_valid(picks, budget, labels)
+        assert picks.report.calibration == config.calibration
+
+
+@pytest.mark.parametrize("n_unlabelled", [200, 0])
+def test_a_limit_never_costs_picks(pool, n_unlabelled):
+    """The budget is met also where the published cut of the pool would leave fewer rows."""
+    labels = np.where(np.arange(300) < n_unlabelled, -1, pool.y)
+    picks = cf.select(
+        pool.x, 60, labels=labels, student_logits=pool.student_logits, config=cf.CCMAConfig(pool_limit=20)
+    )
+    assert_valid(picks, 60, labels)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parity with the reference
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
+def test_same_picks_as_the_reference(pool, partly_labelled, with_teacher, seed, name):
+    config = CONFIGS[name]
+    if config.calibration == "coverage":
+        pytest.skip("the reference has target-size thresholds only")
+    rng = np.random.default_rng([seed, 7])
+    features = rng.standard_normal((700, 16), dtype=np.float32) + 0.5
+    z_s = 2 * rng.standard_normal((700, 12), dtype=np.float32)
+    z_t = 2 * rng.standard_normal((700, 12), dtype=np.float32) if with_teacher else None
+    labels = partly_labelled(rng.integers(12, size=700), 100, seed=seed)
+    expected = reference.query(
+        15,
+        student_logits=z_s,
+        teacher_logits=z_t,
+        coverage_features=features,
+        unlabelled=np.flatnonzero(labels < 0),
+        config=config,
+        random_state=seed,
+    )
+    for backend in BACKENDS:
+        picks = cf.select(
+            features,
+            15,
+            labels=labels,
+            student_logits=z_s,
+            teacher=None if z_t is None else cf.Teacher.from_logits(z_t),
+            config=config,
+            random_state=seed,
+            backend=backend,
+        )
+        np.testing.assert_array_equal(picks.indices, expected.indices, err_msg=backend)
+        np.testing.assert_allclose(picks.scores, expected.scores, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(picks.represents, expected.represents)
+        assert picks.report.n_scored == expected.scored.size
+        assert picks.report.q_student == pytest.approx(expected.q_student, abs=1e-6)
+        assert picks.report.q_teacher == pytest.approx(expected.q_teacher, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_same_picks_as_the_reference_in_the_teachers_space(pool, partly_labelled, seed):
+    labels = partly_labelled(pool.y, 40, seed=seed)
+    v, t = reference.unit_rows(pool.v), reference.unit_rows(pool.t)
+    expected = reference.query(
+        12,
+        student_logits=pool.student_logits,
+        teacher_logits=v @ t.T / 0.03,
+        coverage_features=pool.v,
+        unlabelled=np.flatnonzero(labels < 0),
+        config=cf.CCMAConfig(subpool_size=None, kappa=4),
+        random_state=seed,
+    )
+    picks = cf.select(
+        pool.x,
+        12,
+        labels=labels,
+        student_logits=pool.student_logits,
+        teacher=pool.teacher,
+        config=cf.CCMAConfig(subpool_size=None, kappa=4),
+        random_state=seed,
+        backend="cpu",
+    )
+    np.testing.assert_array_equal(picks.indices, expected.indices)
+    # The cosine is rounded to float32 before it is divided by τ.
+    np.testing.assert_allclose(picks.scores, expected.scores, atol=2e-5)
+    np.testing.assert_array_equal(picks.represents, expected.represents)
+
+
+def test_candidates_are_the_rows_of_largest_delta(pool, partly_labelled):
+    labels = partly_labelled(pool.y, 40)
+    unlabelled = np.flatnonzero(labels < 0)
+    config = cf.CCMAConfig(subpool_size=None, kappa=3)
+    picks = cf.select(
+        pool.x,
+        10,
+        labels=labels,
+        student_logits=pool.student_logits,
+        teacher=cf.Teacher.from_logits(pool.teacher_logits),
+        config=config,
+    )
+    delta = cf.score(
+        pool.student_logits,
+        pool.teacher_logits,
+        q_student=picks.report.q_student,
+        q_teacher=picks.report.q_teacher,
+    )
+    candidates = unlabelled[reference.top_m(delta[unlabelled], 30)]
+    assert np.isin(picks.indices, candidates).all()
+    np.testing.assert_array_equal(picks.scores, delta[picks.indices])
+    report = picks.report
+    assert report.q_student == cf.target_size_threshold(pool.student_logits[unlabelled], 5.0)
+    assert report.q_teacher == cf.target_size_threshold(pool.teacher_logits[unlabelled], 3.0)
+    assert (report.n_rows, report.n_labelled, report.n_unlabelled) == (300, 40, 260)
+    assert (report.n_scored, report.n_candidates, report.n_clusters) == (260, 30, 10)
+    assert (report.n_classes, report.n_subpool_clusters) == (5, 0)
+
+
+def test_as_many_candidates_as_picks_come_in_order_of_delta(pool, partly_labelled):
+    labels = partly_labelled(pool.y, 40)
+    picks = cf.select(
+        pool.x, 10, labels=labels, student_logits=pool.student_logits, config=cf.CCMAConfig(kappa=1, subpool_size=None)
+    )
+    assert (np.diff(picks.scores) <= 0).all()
+    assert (picks.represents == 1).all()
+
+
+def test_highest_takes_the_largest_delta_of_each_cluster(pool):
+    nearest, highest = (
+        cf.select(
+            pool.x,
+            10,
+            student_logits=pool.student_logits,
+            config=cf.CCMAConfig(pick=pick, subpool_size=None),
+            random_state=3,
+        )
+        for pick in ("nearest", "highest")
+    )
+    # The same clusters, heaviest first: each one's highest is at least its nearest.
+    np.testing.assert_array_equal(nearest.represents, highest.represents)
+    assert (highest.scores >= nearest.scores - 1e-6).all()
+    assert highest.scores.sum() > nearest.scores.sum()
+
+
+def test_coverage_calibration_uses_the_labelled_rows(pool, partly_labelled):
+    labels = partly_labelled(pool.y, 60)
+    labelled = np.flatnonzero(labels >= 0)
+    picks = cf.select(
+        pool.x,
+        10,
+        labels=labels,
+        student_logits=pool.student_logits,
+        teacher=cf.Teacher.from_logits(pool.teacher_logits),
+        config=cf.CCMAConfig(calibration="coverage", alpha=0.2),
+    )
+    for logits, q in ((pool.student_logits, picks.report.q_student), (pool.teacher_logits, picks.report.q_teacher)):
+        scores = reference.nonconformity(logits)[labelled, labels[labelled]]
+        assert q == pytest.approx(reference.coverage_threshold(scores, 0.2), abs=1e-9)
+
+
+def test_coverage_calibration_never_scores_a_row_by_a_student_fitted_on_it(pool, partly_labelled):
+    """A student that remembers its training rows is certain of them, and of nothing else."""
+
+    class Memory:
+        def fit(self, X, y):
+            self.seen = {row.tobytes(): c for row, c in zip(X, y, strict=True)}
+
+        def predict_proba(self, X):
+            p = np.full((len(X), 5), 0.2)
+            for i, row in enumerate(X):
+                if row.tobytes() in self.seen:
+                    p[i] = np.eye(5)[self.seen[row.tobytes()]]
+            return p
+
+    config = cf.CCMAConfig(calibration="coverage")
+    picks = cf.select(pool.x, 5, labels=partly_labelled(pool.y, 50), student=Memory(), config=config)
+    assert picks.report.q_student == pytest.approx(np.log(5), abs=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The report
+
+
+def test_report(pool, partly_labelled):
+    import json
+
+    picks = cf.select(pool.x, 5, labels=partly_labelled(pool.y, 40), teacher=pool.teacher, config=QUICK, backend="cpu")
+    report = picks.report
+    assert list(report.stages) == [
+        "check",
+        "subpool",
+        "posteriors",
+        "thresholds",
+        "disagreement",
+        "candidates",
+        "coverage",
+    ]
+    assert all(stage.seconds >= 0 and stage.bytes_read >= 0 for stage in report.stages.values())
+    assert report.stages["check"].bytes_read == pool.x.nbytes + pool.v.nbytes
+    assert report.stages["posteriors"].bytes_read > 0
+    assert report.backend.startswith("cpu (")
+    assert json.loads(json.dumps(report.to_dict()))["n_scored"] == report.n_scored
+    for name in ("backend", "q_student", "n_candidates", "coverage", "MB read"):
+        assert name in str(report)
+    assert cf.select(pool.x, 5, backend="reference").report.backend.startswith("reference")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The published run
+
+
+def test_paper_settings():
+    """The published constants, and the default's differences from them."""
+    paper, ours = cf.CCMAConfig.paper(), cf.CCMAConfig()
+    assert (paper.pool_limit, paper.subpool_size, paper.rows_per_cluster, paper.max_clusters) == (
+        50_000,
+        10_000,
+        10,
+        5_000,
+    )
+    assert (paper.nonempty, paper.weighted_coverage, paper.pick) == ("raise", False, "nearest")
+    assert (paper.student_set_size, paper.teacher_set_size, paper.temperature, paper.kappa) == (5, 3, 0.03, 20)
+    assert (paper.dropout, paper.learning_rate, paper.weight_decay) == (0.75, 1e-2, 1e-2)
+    assert (paper.max_epochs, paper.batch_size, paper.patience, paper.min_gain) == (400, 4096, 20, 1e-3)
+    assert paper.calibration == "target_size"
+    assert (
+        replace(paper, pool_limit=None, rows_per_cluster=1, max_clusters=None, nonempty="top1", weighted_coverage=True)
+        == ours
+    )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changed"),
+    [
+        ("food101", {}),
+        ("caltech101", {}),
+        ("cifar10", {"learning_rate": 1e-3}),
+        ("cifar100", {"subpool_size": 20_000}),
+        ("caltech256", {"subpool_size": 20_000}),
+        ("domainnet-real", {"subpool_size": 30_000, "kappa": 10}),
+    ],
+)
+def test_paper_data_sets(dataset, changed):
+    assert cf.CCMAConfig.paper(dataset) == replace(cf.CCMAConfig.paper(), **changed)
+
+
+@pytest.mark.parametrize(
+    ("n", "budget", "rows", "clusters"),
+    [
+        (50_000, 100, 10_000, 5_000),  # S rows; n/10 and the cap are both 5,000
+        (40_000, 100, 10_000, 4_000),  # n/10 clusters
+        (30_000, 100, 10_000, 3_000),
+        (29_999, 100, 9_999, 2_999),  # n/3 rows
+        (3_000, 100, 1_000, 300),
+        (300, 100, 100, 30),
+        (240, 100, 100, 24),  # never fewer rows than the budget
+        (90, 100, 90, 9),  # nor more than there are
+    ],
+)
+def test_paper_subpool(n, budget, rows, clusters):
+    """R = min(S, n/3) rows from min(R, n/10, 5,000) clusters."""
+    paper = cf.CCMAConfig.paper()
+    assert paper.subpool_rows(n, budget) == rows
+    assert paper.cluster_count(n, rows) == clusters
+
+
+@pytest.mark.parametrize(
+    ("n_candidates", "budget", "clusters"), [(2_000, 100, 100), (500, 100, 50), (100_000, 6_000, 5_000), (5, 3, 1)]
+)
+def test_paper_coverage(n_candidates, budget, clusters):
+    """min(B, m/10, 5,000) clusters for m candidates."""
+    assert cf.CCMAConfig.paper().cluster_count(n_candidates, budget) == clusters
+
+
+def test_paper_steps_are_those_of_the_report(blobs):
+    x, _ = blobs(900, 8, 4)
+    z = np.random.default_rng(0).standard_normal((900, 4), dtype=np.float32)
+    picks = cf.select(x, 30, student_logits=z, config=cf.CCMAConfig.paper())
+    report = picks.report
+    # 300 rows from 90 clusters, all of them candidates, and 30 picks from min(30, 300 / 10) clusters.
+    assert (report.n_scored, report.n_subpool_clusters, report.n_candidates, report.n_clusters) == (300, 90, 300, 30)
+    assert report.mean_student_set == 4.0
+    limited = cf.select(x, 30, student_logits=z, config=replace(cf.CCMAConfig.paper(), pool_limit=600))
+    assert limited.report.n_scored == 200
+    assert limited.report.n_subpool_clusters == 60
+
+
+def test_default_subpool_is_at_most_a_third_and_at_least_the_budget():
+    config = cf.CCMAConfig()
+    assert [config.subpool_rows(n, 100) for n in (10**6, 30_000, 3_000, 200, 50)] == [10_000, 10_000, 1_000, 100, 50]
+    assert cf.CCMAConfig(subpool_size=None).subpool_rows(10**6, 100) == 10**6
+    assert config.cluster_count(10**6, 10_000) == 10_000
+    assert config.cluster_count(5, 10) == 5
