@@ -94,7 +94,7 @@ def raised_threshold(logits: Rows, q: float, *, chunk_size: int | None = None) -
         smallest_scores, bad = _core.log_normalizers(chunk)
         if bad >= 0:
             raise_not_finite(logits.name, logits.row_number(start + bad))
-        q = max(q, float(smallest_scores.max()))
+        q = float(smallest_scores.max(initial=q))
     return q
 
 
@@ -132,6 +132,8 @@ def target_size_threshold(logits: Rows, size: float, *, chunk_size: int | None =
             floor, ceiling = low, high
             low, high = _bracket(values, (rank - below) / inside, values.size**0.5)
             low, high = max(low, floor), min(high, ceiling)
+            if (low, high) == (floor, ceiling):  # few numbers, each very many times
+                high = low + (high - low) / 2
 
 
 def _scores_between(logits: Rows, low: float, high: float, chunk_size: int | None) -> tuple[int, int, Float64]:

@@ -157,8 +157,8 @@ def _load_core() -> Any:
 
     threads = os.environ.get("CCMA_NUM_THREADS")
     if threads is not None:
-        if not threads.isdecimal() or int(threads) < 1:
-            raise ValueError(f"CCMA_NUM_THREADS must be a positive integer, got {threads!r}")
+        if not threads.isdecimal() or not 1 <= int(threads) <= _MOST_THREADS:
+            raise ValueError(f"CCMA_NUM_THREADS must be an integer from 1 to {_MOST_THREADS}, got {threads!r}")
         _core.set_num_threads(int(threads))
     elif hasattr(os, "sched_getaffinity"):
         _core.set_num_threads(len(os.sched_getaffinity(0)))

@@ -31,7 +31,7 @@ __all__ = [
 
 
 # Classes are columns; nobody has this many.
-_MOST_CLASSES = 2**31
+_MOST_CLASSES = 2**20
 
 # A row shorter than float32's smallest normal number has no direction that float32 could hold.
 LEAST_LENGTH = float(np.finfo(np.float32).tiny)
@@ -43,9 +43,10 @@ def check_integer(name: str, value: Any, *, minimum: int, maximum: float = math.
         raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if value > maximum:
+    number = int(value)
+    if number > maximum:
         raise ValueError(f"{name} must be at most {maximum}, got {value}")
-    return int(value)
+    return number
 
 
 def check_number(name: str, value: Any, *, minimum: float = -math.inf, above: float = -math.inf) -> float:
@@ -55,10 +56,10 @@ def check_number(name: str, value: Any, *, minimum: float = -math.inf, above: fl
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     number = float(value)
-    if number < minimum:
-        raise ValueError(f"{name} must be at least {minimum:g}, got {value}")
     if number <= above:
         raise ValueError(f"{name} must be greater than {above:g}, got {value}")
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}, got {value}")
     return number
 
 
@@ -122,7 +123,7 @@ def check_labels(labels: Any, n_rows: int, n_classes: int | None) -> npt.NDArray
         raise TypeError(f"labels must be integers (-1 = not labelled), got dtype {array.dtype}")
     bad = np.flatnonzero((array < -1) | (array >= (_MOST_CLASSES if n_classes is None else n_classes)))
     if bad.size:
-        upper = " up" if n_classes is None else f" to {n_classes - 1}"
+        upper = "" if n_classes is None else f" to {n_classes - 1}"
         raise ValueError(
             f"labels must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
         )
@@ -138,10 +139,13 @@ def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
         raise TypeError(f"weights must be real numbers, got dtype {array.dtype}")
     if array.shape != (n_rows,):
         raise ValueError(f"weights must have shape ({n_rows},), got {array.shape}")
-    # Written so that NaN fails it too.
-    bad = np.flatnonzero(~((array >= 0) & (array <= np.finfo(np.float32).max)))
+    bad = np.flatnonzero(~np.isfinite(array) | (array < 0))
     if bad.size:
-        raise ValueError(f"weights must be finite in float32 and not negative, got {array[bad[0]]} at row {bad[0]}")
+        raise ValueError(f"weights must be finite and not negative, got {array[bad[0]]} at row {bad[0]}")
+    most = np.finfo(np.float32).max
+    bad = np.flatnonzero(array > most)
+    if bad.size:
+        raise ValueError(f"weights must be at most {most:g} (float32), got {array[bad[0]]} at row {bad[0]}")
     array = array.astype(np.float32)
     return array if array.any() else np.ones(n_rows, dtype=np.float32)
 

@@ -74,6 +74,7 @@ class ActiveLearner:
     ) -> None:
         self._features = open_rows(features, "features")
         check_arguments(teacher, student, config)
+        _dispatch.choose(backend)
         if teacher is not None:
             teacher.check_rows(self._features.n_rows)
             if n_classes not in (None, teacher.n_classes):

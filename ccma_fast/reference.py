@@ -38,6 +38,7 @@ __all__ = [
     "score",
     "target_size_rank",
     "target_size_threshold",
+    "top1",
     "top_m",
     "unit_rows",
     "weighted_kmeans",
@@ -141,18 +142,24 @@ def nonconformity(logits: Array | Rows, *, name: str = "logits") -> Float64:
     return a
 
 
-def prediction_sets(logits: Array, q: float, *, name: str = "logits") -> npt.NDArray[np.bool_]:
+def prediction_sets(logits: Array | Rows, q: float, *, name: str = "logits") -> npt.NDArray[np.bool_]:
     """Γ_i = { c : a_ic ≤ q }, and the lowest most probable class where that is empty; shape (M, C)."""
-    a = nonconformity(logits, name=name)
-    sets = a <= q
+    sets = nonconformity(logits, name=name) <= q
     empty = np.flatnonzero(~sets.any(axis=1))
-    sets[empty, a[empty].argmin(axis=1)] = True
+    # The logits' own maximum: scores of logits that are very close can round to one number.
+    sets[empty, top1(logits)[empty]] = True
     return sets
+
+
+def top1(logits: Array | Rows) -> Int64:
+    """The most probable class of each row (ties: the lowest), shape (M,)."""
+    classes: Int64 = np.asarray(logits).argmax(axis=1)
+    return classes
 
 
 def target_size_rank(size: float, n_rows: int, n_classes: int) -> int:
     """The rank ⌈k·M⌉ among all M·C scores at which the mean set size reaches k (at most C)."""
-    return min(math.ceil(size * n_rows), n_rows * n_classes)
+    return math.ceil(min(size, n_classes) * n_rows)
 
 
 def target_size_threshold(logits: Array, size: float, *, name: str = "logits") -> float:
@@ -164,7 +171,7 @@ def target_size_threshold(logits: Array, size: float, *, name: str = "logits") -
 
 def raised_threshold(logits: Array, q: float, *, name: str = "logits") -> float:
     """The least threshold from q up that leaves no set empty: max(q, max_i min_c a_ic)."""
-    return max(q, float(nonconformity(logits, name=name).min(axis=1).max()))
+    return float(nonconformity(logits, name=name).min(axis=1).max(initial=q))
 
 
 def coverage_threshold(calibration_scores: Array, alpha: float) -> float:
@@ -228,7 +235,7 @@ def score(
         student_size,
         in_t.sum(axis=1, dtype=np.int32),
         (in_s & in_t).sum(axis=1, dtype=np.int32),
-        p_s.argmax(axis=1) != p_t.argmax(axis=1),
+        top1(student_logits) != top1(teacher_logits),
     )
 
 

@@ -108,12 +108,12 @@ class Teacher:
 
 
 def _check_temperature(temperature: Any) -> float:
-    return check_number("temperature", temperature, minimum=float(np.finfo(np.float32).tiny))
+    return check_number("temperature", temperature, above=0.0, minimum=float(np.finfo(np.float32).tiny))
 
 
 def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
-        return logits / divisor
+        return np.divide(logits, divisor, dtype=np.float32)
 
 
 def _unit(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:

@@ -116,6 +116,8 @@ CASES = [
     # Directions.
     ("zero features", lambda b: cf.select(zero(X, 9), 3, backend=b), ValueError,
      r"features must have a direction \(coverage uses L2-normalised rows\), got a zero-length vector at row 9"),
+    ("features too short for float32", lambda b: cf.select(np.sign(X) * np.float32(1e-42), 3, backend=b), ValueError,
+     r"features must have a direction .*, got a zero-length vector at row 0"),
     ("zero image features", lambda b: cf.select(X, 3, teacher=cf.Teacher(zero(V, 9), T), backend=b), ValueError,
      "image_features must have a direction .*, got a zero-length vector at row 9"),
     ("zero class features", lambda b: cf.Teacher(V, zero(T, 4)), ValueError,
@@ -470,8 +472,8 @@ def test_without_the_extension(run_python):
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
-        ("CCMA_NUM_THREADS", "0", "CCMA_NUM_THREADS must be a positive integer, got '0'"),
-        ("CCMA_NUM_THREADS", "two", "CCMA_NUM_THREADS must be a positive integer, got 'two'"),
+        ("CCMA_NUM_THREADS", "0", "CCMA_NUM_THREADS must be an integer from 1 to 1024, got '0'"),
+        ("CCMA_NUM_THREADS", "two", "CCMA_NUM_THREADS must be an integer from 1 to 1024, got 'two'"),
         ("CCMA_SIMD", "sse", "CCMA_SIMD must be one of 'scalar', 'avx2', 'avx512', got 'sse'"),
     ],
 )
