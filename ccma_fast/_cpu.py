@@ -47,6 +47,9 @@ Int64 = npt.NDArray[np.int64]
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
+# Scores among which the threshold's first bracket is looked for.
+_SAMPLE = 1 << 19
+
 # k-means++ keeps all pairwise distances of its candidates up to this many (256 MiB), beyond it one row at a time.
 _PAIRWISE = 8192
 
@@ -153,7 +156,7 @@ def _scores_between(logits: Rows, low: float, high: float, chunk_size: int | Non
 
 def _sampled_bracket(logits: Rows, rank: int) -> tuple[float, float]:
     """A likely bracket of the rank-th smallest score, from rows spread evenly over the matrix."""
-    n_sample = min(logits.n_rows, max(64, min(4096, _COLLECT // logits.n_columns)))
+    n_sample = min(logits.n_rows, max(64, min(4096, _SAMPLE // logits.n_columns)))
     rows = (np.arange(n_sample) * logits.n_rows) // n_sample
     sample = RowSubset(logits, rows)
     _, _, values = _scores_between(sample, -1.0, np.inf, None)
@@ -339,8 +342,10 @@ def _kmeans_plus_plus(x: Float32, n_clusters: int, weights: Float64, rng: np.ran
     def squared_from(index: int) -> Float64:
         row = linear(x[index : index + 1], x)[0] if products is None else products[index]
         squared: Float64 = squares + squares[index] - 2.0 * row
-        # What rounding leaves between equal rows is no distance.
-        squared[squared < 1e-6 * (squares + squares[index])] = 0.0
+        # Between rows this close the products cancel: take the difference itself, which is zero for equal rows.
+        near = np.flatnonzero(squared < 1e-3 * (squares + squares[index]))
+        differences = x[near].astype(np.float64) - x[index]
+        squared[near] = np.einsum("ij,ij->i", differences, differences)
         return squared
 
     chosen: list[int] = []
