@@ -12,7 +12,7 @@ from ._validate import check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
 from .pool import RowSubset, open_rows
 from .select import Selection, check_arguments, select
-from .student import LinearHead, check_two_classes, fit_student, softmax, student_logits
+from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
 from .teacher import Teacher
 
 __all__ = ["ActiveLearner"]
@@ -179,7 +179,7 @@ class ActiveLearner:
         rows = open_rows(X, "X")
         if rows.n_columns != self._features.n_columns:
             raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
-        n_classes = self._n_classes or int(self.labels.max()) + 1
+        n_classes = self._n_classes or class_count(self._student, self.labels)
         backend = _dispatch.choose(self._backend)
         check_rows(rows, backend.row_lengths)
         if self._fitted is None:

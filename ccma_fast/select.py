@@ -27,6 +27,7 @@ from .student import (
     LinearHead,
     check_student,
     check_two_classes,
+    class_count,
     fit_student,
     out_of_fold_scores,
 )
@@ -234,7 +235,7 @@ class _Query:
             if cold and student is not None:
                 raise ValueError("a student needs labels of at least two classes, got no labelled row")
             if n_classes is None and not cold:
-                n_classes = int(y.max()) + 1
+                n_classes = class_count(student, y)
             if not cold and given is None:
                 check_two_classes(y[labelled])
             self._check_values(space)

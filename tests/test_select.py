@@ -184,6 +184,13 @@ class TestWhereThePosteriorsComeFrom:
             assert_valid(picks, 8, labels)
             assert picks.report.n_classes == 5
 
+    def test_a_head_may_know_of_more_classes_than_the_labels(self, pool):
+        labels = LABELLED["two classes"](pool.y)
+        picks = cf.select(pool.x, 8, labels=labels, student=cf.LinearHead(9, max_epochs=5), config=QUICK)
+        assert picks.report.n_classes == 9
+        learner = cf.ActiveLearner(pool.x, labels=labels, student=cf.LinearHead(9, max_epochs=5), config=QUICK)
+        assert learner.predict_proba(pool.x[:3]).shape == (3, 9)
+
     def test_every_kind_of_scikit_learn_classifier(self, pool, partly_labelled):
         from sklearn.ensemble import RandomForestClassifier
         from sklearn.linear_model import LogisticRegression
