@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._validate import LEAST_LENGTH, check_weights, raise_not_finite, raise_zero_length
+from ._validate import check_lengths, check_weights, raise_not_finite
 from .pool import Rows, RowSubset, to_float32
 from .reference import (
     KMEANS_PARALLEL_OVERSAMPLING,
@@ -208,13 +208,8 @@ class _ScaledRows:
         self._scale: Float32 | None = np.empty(rows.n_rows, np.float32) if unit else None
         for start, chunk in rows.chunks(chunk_size):
             lengths = row_lengths(chunk)
-            bad = np.flatnonzero(~np.isfinite(lengths))
-            if bad.size:
-                raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))
+            check_lengths(rows, start, lengths, directions=unit)
             if self._scale is not None:
-                short = np.flatnonzero(lengths < LEAST_LENGTH)
-                if short.size:
-                    raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
                 self._scale[start : start + len(chunk)] = 1.0 / lengths
 
     def _chunks(self) -> Any:

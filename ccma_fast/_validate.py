@@ -19,6 +19,7 @@ __all__ = [
     "check_fraction",
     "check_integer",
     "check_labels",
+    "check_lengths",
     "check_number",
     "check_rows",
     "check_same_rows",
@@ -159,13 +160,17 @@ def check_rows(
 ) -> None:
     """Every row is finite and, where `directions` are needed, long enough to have one."""
     for start, chunk in rows.chunks(chunk_size):
-        lengths = row_lengths(chunk)
-        bad = np.flatnonzero(~np.isfinite(lengths))
-        if bad.size:
-            raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))
-        short = np.flatnonzero(lengths < LEAST_LENGTH)
-        if directions and short.size:
-            raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
+        check_lengths(rows, start, row_lengths(chunk), directions=directions)
+
+
+def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, directions: bool) -> None:
+    """What :func:`check_rows` checks, given the lengths of the rows from `start` on."""
+    bad = np.flatnonzero(~np.isfinite(lengths))
+    if bad.size:
+        raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))
+    short = np.flatnonzero(lengths < LEAST_LENGTH)
+    if directions and short.size:
+        raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
 
 
 def random_generator(random_state: Any) -> np.random.Generator:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from ._validate import check_choice, check_fraction, check_integer, check_number
 
-__all__ = ["PAPER_DATASETS", "CCMAConfig"]
+__all__ = ["NONEMPTY", "PAPER_DATASETS", "CCMAConfig"]
+
+NONEMPTY = ("top1", "raise")
 
 # What the authors changed for single data sets in their published configuration.
 PAPER_DATASETS: dict[str, dict[str, Any]] = {
@@ -122,7 +124,7 @@ class CCMAConfig:
         if self.dropout != 0.0:
             check_fraction("dropout", self.dropout)
         check_choice("calibration", self.calibration, ("target_size", "coverage"))
-        check_choice("nonempty", self.nonempty, ("top1", "raise"))
+        check_choice("nonempty", self.nonempty, NONEMPTY)
         check_choice("pick", self.pick, ("nearest", "highest"))
 
     @classmethod

@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from . import _dispatch, reference
 from ._validate import check_choice, check_fraction, check_number, check_threshold
+from .config import NONEMPTY
 from .pool import Rows, open_rows
 
 __all__ = ["coverage_threshold", "prediction_sets", "target_size_threshold"]
-
-_NONEMPTY = ("top1", "raise")
 
 
 def target_size_threshold(logits: Any, size: float, *, nonempty: str = "top1", backend: str = "auto") -> float:
@@ -53,7 +52,7 @@ def target_size_threshold(logits: Any, size: float, *, nonempty: str = "top1", b
     0.3
     """
     rows = open_logits(logits, "logits")
-    check_choice("nonempty", nonempty, _NONEMPTY)
+    check_choice("nonempty", nonempty, NONEMPTY)
     return size_threshold(rows, check_number("size", size, above=0.0), nonempty, _dispatch.choose(backend))
 
 
@@ -64,7 +63,7 @@ def size_threshold(
     if logits.n_rows == 0:
         raise ValueError(f"{logits.name} must have at least one row to take a threshold from, got none")
     q = backend.target_size_threshold(logits, size, chunk_size=chunk_size)
-    return backend.raised_threshold(logits, q, chunk_size=chunk_size) if nonempty == "raise" else q
+    return raised(logits, q, nonempty, backend, chunk_size)
 
 
 def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float:
@@ -132,14 +131,14 @@ def prediction_sets(logits: Any, q: float, *, nonempty: str = "top1", backend: s
     """
     rows = open_logits(logits, "logits")
     q = check_threshold("q", q)
-    check_choice("nonempty", nonempty, _NONEMPTY)
+    check_choice("nonempty", nonempty, NONEMPTY)
     chosen = _dispatch.choose(backend)
     return chosen.prediction_sets(rows, raised(rows, q, nonempty, chosen))
 
 
-def raised(logits: Rows, q: float, nonempty: str, backend: _dispatch.Backend) -> float:
+def raised(logits: Rows, q: float, nonempty: str, backend: _dispatch.Backend, chunk_size: int | None = None) -> float:
     """q as `nonempty` wants it."""
-    return backend.raised_threshold(logits, q) if nonempty == "raise" else q
+    return backend.raised_threshold(logits, q, chunk_size=chunk_size) if nonempty == "raise" else q
 
 
 def open_logits(source: Any, name: str) -> Rows:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._validate import check_choice, check_same_rows, check_threshold
+from .config import NONEMPTY
 from .conformal import open_logits, raised
 
 __all__ = ["score"]
@@ -55,7 +56,7 @@ def score(
         Inputs that are not real numbers.
     """
     student = open_logits(student_logits, "student_logits")
-    check_choice("nonempty", nonempty, ("top1", "raise"))
+    check_choice("nonempty", nonempty, NONEMPTY)
     chosen = _dispatch.choose(backend)
     if teacher_logits is None:
         return chosen.score(student).delta

@@ -20,7 +20,7 @@ from ._validate import (
     check_same_rows,
 )
 from .config import CCMAConfig
-from .conformal import coverage_threshold, open_logits, size_threshold, true_class_scores
+from .conformal import coverage_threshold, open_logits, raised, size_threshold, true_class_scores
 from .pool import KeptRows, Rows, RowSubset, open_rows
 from .reference import KMeans, representatives
 from .student import (
@@ -377,8 +377,7 @@ class _Query:
         if scores is None:
             return size_threshold(logits, size, self.config.nonempty, self.backend, self.chunk_size)
         q = coverage_threshold(scores, self.config.alpha)
-        raises = self.config.nonempty == "raise"
-        return self.backend.raised_threshold(logits, q, chunk_size=self.chunk_size) if raises else q
+        return raised(logits, q, self.config.nonempty, self.backend, self.chunk_size)
 
     def _cover(self, space: Rows, rows: Int64, weights: Float32 | None, budget: int) -> tuple[Int64, Int64]:
         """Step 6: positions in `rows` of the picks, and how many rows stand behind each."""

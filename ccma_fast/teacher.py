@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import reference
 from ._dispatch import Backend
-from ._validate import LEAST_LENGTH, check_number, check_same_rows, raise_not_finite, raise_zero_length
+from ._validate import check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
 from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
@@ -60,7 +61,7 @@ class Teacher:
         self.n_rows = images.n_rows
         self.source: Rows = images
         self.features: Rows | None = images
-        self._class_directions = _unit(classes.float32(), "class_features")
+        self._class_directions = _unit(classes)
 
     @classmethod
     def from_logits(cls, logits: Any, temperature: float = 1.0) -> Teacher:
@@ -116,14 +117,10 @@ def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArra
         return np.divide(logits, divisor, dtype=np.float32)
 
 
-def _unit(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+def _unit(vectors: Rows) -> npt.NDArray[np.float32]:
     """The rows divided by their lengths."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~np.isfinite(lengths))
-    if bad.size:
-        raise_not_finite(name, int(bad[0]))
-    zero = np.flatnonzero(lengths < LEAST_LENGTH)
-    if zero.size:
-        raise_zero_length(name, int(zero[0]))
-    unit: npt.NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
+    values = vectors.float32()
+    lengths = reference.row_lengths(values)
+    check_lengths(vectors, 0, lengths, directions=True)
+    unit: npt.NDArray[np.float32] = (values / lengths[:, None]).astype(np.float32)
     return unit

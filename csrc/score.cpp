@@ -12,11 +12,6 @@
 namespace ccma {
 namespace {
 
-// Rows of a chunk: enough to hide the cost of handing chunks out, few enough to stop within milliseconds.
-std::int64_t chunk_rows(std::int64_t cols) {
-    return std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(cols, 1));
-}
-
 // The smallest index that any thread reports.
 class FirstIndex {
   public:

@@ -11,6 +11,11 @@
 
 namespace ccma {
 
+// Rows of a chunk: enough to hide the cost of handing chunks out, few enough to stop within milliseconds.
+inline std::int64_t chunk_rows(std::int64_t cols) {
+    return std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(cols, 1));
+}
+
 // Finite floats as integers in the same order, and back.
 inline std::int64_t order_of(float z) {
     std::int32_t bits;

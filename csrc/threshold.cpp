@@ -14,7 +14,7 @@ namespace ccma {
 
 ScoresBetween scores_between(const Matrix& logits, double low, double high, std::int64_t capacity, const Poll& poll) {
     const std::int64_t n = logits.cols;
-    const std::int64_t rows_of_chunk = std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(n, 1));
+    const std::int64_t rows_of_chunk = chunk_rows(n);
     const std::int64_t n_chunks = (logits.rows + rows_of_chunk - 1) / rows_of_chunk;
     // Every chunk may keep four times its share: few matrices are so uneven that this drops what would have fitted.
     const std::size_t share = static_cast<std::size_t>(4 * capacity / std::max<std::int64_t>(n_chunks, 1) + 1);
