@@ -25,6 +25,10 @@ Int64 = npt.NDArray[np.int64]
 # The logarithm of a probability of zero, as a logit: far below anything that counts, and finite.
 _LEAST_PROBABILITY = 1e-30
 
+# torch.nn.BatchNorm1d's own.
+_BATCH_NORM_EPS = 1e-5
+_BATCH_NORM_MOMENTUM = 0.1
+
 
 class LinearHead:
     """The paper's student: batch normalisation without affine terms, dropout, one linear layer.
@@ -56,6 +60,8 @@ class LinearHead:
     coef_ : ndarray, shape (C, D), float32
         The affine map's weights, normalisation folded in.
     intercept_ : ndarray, shape (C,), float32
+    mean_ : ndarray, shape (D,), float32
+        The inputs' running mean: a dropped input counts as its mean.
     n_iter_ : int
         Epochs trained.
     loss_ : float
@@ -184,18 +190,20 @@ class LinearHead:
             "classes": self.classes_,
             "coef": self.coef_,
             "intercept": self.intercept_,
+            "mean": self.mean_,
             "n_iter": self.n_iter_,
             "loss": self.loss_,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> LinearHead:
         """Take over what another head learnt."""
-        expected = {"classes", "coef", "intercept", "n_iter", "loss"}
+        expected = {"classes", "coef", "intercept", "mean", "n_iter", "loss"}
         if set(state) != expected:
             raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state)}")
         self.classes_ = np.asarray(state["classes"], dtype=np.int64)
         self.coef_ = np.ascontiguousarray(state["coef"], dtype=np.float32)
         self.intercept_ = np.ascontiguousarray(state["intercept"], dtype=np.float32)
+        self.mean_ = np.ascontiguousarray(state["mean"], dtype=np.float32)
         self.n_iter_ = int(state["n_iter"])
         self.loss_ = float(state["loss"])
         return self
@@ -224,44 +232,100 @@ class LinearHead:
         from torch.nn import functional
 
         n, d = x.shape
-        # PyTorch's own generator, seeded here, so that its global one is left alone.
-        seed = int(random_generator(copy.deepcopy(self.random_state)).integers(2**63))
-        generator = torch.Generator().manual_seed(seed)
-        bound = d**-0.5  # torch.nn.Linear's own
-        # Whatever the caller's gradient mode, default dtype and number of threads are.
-        with _one_torch_thread(), torch.inference_mode(False), torch.enable_grad():
-            weight, bias = torch.empty((n_classes, d), dtype=torch.float32), torch.empty(n_classes, dtype=torch.float32)
-            for parameter in (weight, bias):
-                parameter.uniform_(-bound, bound, generator=generator).requires_grad_()
-            mean, variance = torch.zeros(d, dtype=torch.float32), torch.ones(d, dtype=torch.float32)
-            optimizer = torch.optim.AdamW([weight, bias], lr=self.learning_rate, weight_decay=self.weight_decay)
-            inputs, targets = torch.tensor(x), torch.tensor(labels)
+        rng = random_generator(copy.deepcopy(self.random_state))
+        keep = 1.0 - self.dropout
+        # Whatever the caller's default dtype and number of threads are. Gradients of a linear layer are two lines, and
+        # a step of this size would spend more time in autograd than in arithmetic.
+        with _one_torch_thread(), torch.inference_mode():
+            bound = d**-0.5  # torch.nn.Linear's own
+            parameters = torch.from_numpy(rng.uniform(-bound, bound, (n_classes, d + 1)).astype(np.float32))
+            weight, bias = parameters[:, :d], parameters[:, d]
+            gradient = torch.empty_like(parameters)
+            step = _AdamW(parameters, self.learning_rate, self.weight_decay)
+            mean, variance = np.zeros(d), np.ones(d)
+            inputs, targets = torch.from_numpy(np.array(x)), torch.from_numpy(labels)
+            whole = _Normalized(inputs, keep) if n <= max(2, self.batch_size) else None
             best_loss, best, stale, epoch = float("inf"), None, 0, 0
             while epoch < self.max_epochs and stale < self.patience:
                 epoch += 1
                 total = 0.0
-                for batch in _batches(n, self.batch_size, generator):
-                    part, target = (inputs, targets) if batch is None else (inputs[batch], targets[batch])
-                    normed = functional.batch_norm(part, mean, variance, training=True)
-                    if self.dropout:
-                        keep = torch.empty_like(normed).bernoulli_(1.0 - self.dropout, generator=generator)
-                        normed = normed * keep.div_(1.0 - self.dropout)
-                    loss = functional.cross_entropy(functional.linear(normed, weight, bias), target)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    total += float(loss.detach()) * len(target)
+                for rows in _batches(n, self.batch_size, rng):
+                    batch = whole or _Normalized(inputs[rows], keep)
+                    target = targets if whole else targets[rows]
+                    mean += _BATCH_NORM_MOMENTUM * (batch.mean - mean)
+                    variance += _BATCH_NORM_MOMENTUM * (batch.variance - variance)
+                    dropped = batch.dropped(rng)
+                    log_p = functional.log_softmax(torch.addmm(bias, dropped, weight.T), dim=1)
+                    total -= float(log_p.gather(1, target[:, None]).sum())
+                    residual = log_p.exp_()
+                    residual[torch.arange(len(target)), target] -= 1.0
+                    residual /= len(target)
+                    torch.mm(residual.T, dropped, out=gradient[:, :d])
+                    torch.sum(residual, dim=0, out=gradient[:, d])
+                    step(gradient)
                 mean_loss = total / n
                 stale = 0 if mean_loss < best_loss - self.min_gain else stale + 1
                 if mean_loss < best_loss - self.min_gain or best is None:
                     best_loss = mean_loss
-                    best = [t.detach().double().clone() for t in (weight, bias, mean, variance)]
+                    best = parameters.double().numpy().copy(), mean.copy(), variance.copy()
             assert best is not None, "max_epochs is at least 1"
-            best_weight, best_bias, best_mean, best_variance = best
-            folded = best_weight / torch.sqrt(best_variance + 1e-5)  # torch.nn.BatchNorm1d's own eps
-            self.coef_ = folded.float().numpy()
-            self.intercept_ = (best_bias - folded @ best_mean).float().numpy()
+        best_parameters, best_mean, best_variance = best
+        folded = best_parameters[:, :d] / np.sqrt(best_variance + _BATCH_NORM_EPS)
+        self.coef_ = folded.astype(np.float32)
+        self.intercept_ = (best_parameters[:, d] - folded @ best_mean).astype(np.float32)
+        self.mean_ = best_mean.astype(np.float32)
         self.n_iter_, self.loss_ = epoch, best_loss
+
+
+class _Normalized:
+    """A batch as batch normalisation leaves it, and its dropout.
+
+    Attributes
+    ----------
+    mean, variance : ndarray, shape (D,), float64
+        What goes into the running statistics: of the batch, the variance unbiased.
+    """
+
+    def __init__(self, inputs: Any, keep: float) -> None:
+        import torch
+
+        n = len(inputs)
+        variance, mean = torch.var_mean(inputs.double(), dim=0, correction=0)
+        scale = 1.0 / (torch.sqrt(variance + _BATCH_NORM_EPS) * keep)
+        self._values = (inputs.double() - mean).mul_(scale).float()
+        self._keep = round(keep * 2**16)  # of 2^16, exact to 8e-6
+        self.mean, self.variance = mean.numpy(), variance.numpy() * (n / (n - 1))
+
+    def dropped(self, rng: np.random.Generator) -> Any:
+        """The batch with a random share of its values set to zero and the others scaled up."""
+        import torch
+
+        if self._keep == 2**16:
+            return self._values
+        n, d = self._values.shape
+        bits = np.frombuffer(rng.bytes(2 * n * d), np.uint16).reshape(n, d)
+        return self._values * torch.from_numpy(bits < self._keep)
+
+
+class _AdamW:
+    """torch.optim.AdamW with its default constants, on one tensor, in place."""
+
+    def __init__(self, parameters: Any, learning_rate: float, weight_decay: float) -> None:
+        import torch
+
+        self._parameters, self._learning_rate, self._weight_decay = parameters, learning_rate, weight_decay
+        self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self._steps = 0
+
+    def __call__(self, gradient: Any) -> None:
+        self._steps += 1
+        first_decay, second_decay = 0.9, 0.999
+        self._parameters.mul_(1.0 - self._learning_rate * self._weight_decay)
+        self._first.lerp_(gradient, 1.0 - first_decay)
+        self._second.mul_(second_decay).addcmul_(gradient, gradient, value=1.0 - second_decay)
+        step = self._learning_rate / (1.0 - first_decay**self._steps)
+        spread = self._second.sqrt().mul_((1.0 - second_decay**self._steps) ** -0.5).add_(1e-8)
+        self._parameters.addcdiv_(self._first, spread, value=-step)
 
 
 @contextmanager
@@ -276,15 +340,13 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _batches(n: int, batch_size: int, generator: Any) -> Iterator[Any]:
+def _batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Any]:
     """Shuffled batches of an epoch, None for the whole set. A lone last row, which has no variance, joins the rest."""
-    import torch
-
     batch_size = max(2, batch_size)
     if n <= batch_size:
         yield None
         return
-    order = torch.randperm(n, generator=generator)
+    order = rng.permutation(n)
     start = 0
     while start < n:
         stop = n if n - start <= batch_size + 1 else start + batch_size
