@@ -6,14 +6,24 @@
 from __future__ import annotations
 
 from ._dispatch import get_num_threads, set_num_threads
-from ._errors import BackendUnavailableError, FileReadError
+from ._errors import BackendUnavailableError, ExchangeabilityWarning, FileReadError
 from .config import CCMAConfig
-from .conformal import coverage_threshold, prediction_sets, target_size_threshold
+from .conformal import (
+    coverage_interval,
+    coverage_threshold,
+    nonconformity_scores,
+    prediction_sets,
+    stratified_weights,
+    target_size_threshold,
+    weighted_coverage_threshold,
+)
 from .coverage import weighted_kmeans
 from .disagreement import score
 from .learner import ActiveLearner
 from .reference import KMeans
 from .select import Report, Selection, Stage, select
+from .simulate import simulate
+from .store import Results
 from .student import LinearHead
 from .teacher import Teacher
 
@@ -23,20 +33,27 @@ __all__ = [
     "ActiveLearner",
     "BackendUnavailableError",
     "CCMAConfig",
+    "ExchangeabilityWarning",
     "FileReadError",
     "KMeans",
     "LinearHead",
     "Report",
+    "Results",
     "Selection",
     "Stage",
     "Teacher",
     "__version__",
+    "coverage_interval",
     "coverage_threshold",
     "get_num_threads",
+    "nonconformity_scores",
     "prediction_sets",
     "score",
     "select",
     "set_num_threads",
+    "simulate",
+    "stratified_weights",
     "target_size_threshold",
+    "weighted_coverage_threshold",
     "weighted_kmeans",
 ]

@@ -17,6 +17,7 @@ from .pool import Rows, RowSubset, to_float32
 from .reference import (
     KMEANS_PARALLEL_OVERSAMPLING,
     KMEANS_PARALLEL_ROUNDS,
+    Cumulative,
     KMeans,
     RowScores,
     draw,
@@ -31,6 +32,7 @@ __all__ = [
     "prediction_sets",
     "raised_threshold",
     "row_lengths",
+    "row_thresholds",
     "score",
     "target_size_threshold",
     "top_m",
@@ -66,23 +68,22 @@ def describe() -> str:
 def score(
     student_logits: Rows,
     teacher_logits: Rows | None = None,
-    q_student: float = np.inf,
-    q_teacher: float = np.inf,
+    q_student: float | Float64 = np.inf,
+    q_teacher: float | Float64 = np.inf,
     *,
     chunk_size: int | None = None,
 ) -> RowScores:
     """δ and the sizes of the sets, each logit read once."""
     n = student_logits.n_rows
-    scores = RowScores(
-        np.empty(n, np.float32),
-        np.empty(n, np.int32),
-        np.empty(n, np.int32),
-        np.empty(n, np.int32),
-        np.empty(n, np.bool_),
-    )
+    scores = RowScores.empty(n)
     for start, stop in student_logits.bounds(chunk_size):
         teacher = None if teacher_logits is None else teacher_logits.slice(start, stop)
-        *parts, bad, of_teacher = _core.score(student_logits.slice(start, stop), teacher, q_student, q_teacher)
+        *parts, bad, of_teacher = _core.score(
+            student_logits.slice(start, stop),
+            teacher,
+            _of_rows(q_student, start, stop),
+            _of_rows(q_teacher, start, stop),
+        )
         if bad >= 0:
             of = teacher_logits if of_teacher and teacher_logits is not None else student_logits
             raise_not_finite(of.name, of.row_number(start + bad))
@@ -91,27 +92,54 @@ def score(
     return scores
 
 
-def raised_threshold(logits: Rows, q: float, *, chunk_size: int | None = None) -> float:
+def raised_threshold(
+    logits: Rows, q: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+) -> float:
     """The least threshold from q up that leaves no set empty."""
     for start, chunk in logits.chunks(chunk_size):
-        smallest_scores, bad = _core.log_normalizers(chunk)
+        if cumulative is None:
+            smallest_scores, bad = _core.log_normalizers(chunk)
+        else:
+            smallest_scores, bad = _core.least_scores(chunk, cumulative.of_rows(slice(start, start + len(chunk))))
         if bad >= 0:
             raise_not_finite(logits.name, logits.row_number(start + bad))
         q = float(smallest_scores.max(initial=q))
     return q
 
 
-def prediction_sets(logits: Rows, q: float, *, chunk_size: int | None = None) -> npt.NDArray[np.bool_]:
+def prediction_sets(logits: Rows, q: float | Float64, *, chunk_size: int | None = None) -> npt.NDArray[np.bool_]:
     """Γ of every row."""
     sets = np.empty((logits.n_rows, logits.n_columns), dtype=np.bool_)
     for start, chunk in logits.chunks(chunk_size):
-        sets[start : start + len(chunk)], bad = _core.prediction_sets(chunk, q)
+        stop = start + len(chunk)
+        sets[start:stop], bad = _core.prediction_sets(chunk, _of_rows(q, start, stop))
         if bad >= 0:
             raise_not_finite(logits.name, logits.row_number(start + bad))
     return sets
 
 
-def target_size_threshold(logits: Rows, size: float, *, chunk_size: int | None = None) -> float:
+def row_thresholds(
+    logits: Rows, q: float | Float64, cumulative: Cumulative, *, chunk_size: int | None = None
+) -> Float64:
+    """Thresholds on −ln p that give the sets of a cumulative score."""
+    thresholds = np.empty(logits.n_rows)
+    for start, chunk in logits.chunks(chunk_size):
+        stop = start + len(chunk)
+        score_of_rows = cumulative.of_rows(slice(start, stop))
+        thresholds[start:stop], bad = _core.row_thresholds(chunk, _of_rows(q, start, stop), score_of_rows)
+        if bad >= 0:
+            raise_not_finite(logits.name, logits.row_number(start + bad))
+    return thresholds
+
+
+def _of_rows(q: float | Float64, start: int, stop: int) -> float | Float64:
+    """The thresholds of a chunk's rows."""
+    return q[start:stop] if isinstance(q, np.ndarray) else q
+
+
+def target_size_threshold(
+    logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+) -> float:
     """The exact ⌈k·M⌉-th smallest of all M·C scores, without sorting or storing them.
 
     A sample of rows brackets the threshold; one pass over all logits counts the scores below the bracket and keeps
@@ -119,10 +147,10 @@ def target_size_threshold(logits: Rows, size: float, *, chunk_size: int | None =
     it is drawn anew from what is known: every further pass has fewer scores in question.
     """
     rank = target_size_rank(size, logits.n_rows, logits.n_columns)
-    low, high = _sampled_bracket(logits, rank)
+    low, high = _sampled_bracket(logits, rank, cumulative)
     floor, ceiling = -1.0, np.inf  # scores are not negative; the threshold lies in (floor, ceiling]
     while True:
-        below, inside, values = _scores_between(logits, low, high, chunk_size)
+        below, inside, values = _scores_between(logits, low, high, cumulative, chunk_size)
         if rank <= below:
             ceiling, low, high = low, floor, low
         elif rank > below + inside:
@@ -139,13 +167,16 @@ def target_size_threshold(logits: Rows, size: float, *, chunk_size: int | None =
                 high = low + (high - low) / 2
 
 
-def _scores_between(logits: Rows, low: float, high: float, chunk_size: int | None) -> tuple[int, int, Float64]:
-    """How many scores a ≤ low, how many in (low, high], and those, or a sample where there are very many."""
+def _scores_between(
+    logits: Rows, low: float, high: float, cumulative: Cumulative | None, chunk_size: int | None
+) -> tuple[int, int, Float64]:
+    """How many scores are ≤ low, how many in (low, high], and those, or a sample where there are very many."""
     below = inside = 0
     kept = []
     for start, chunk in logits.chunks(chunk_size):
         share = max(1, _COLLECT * len(chunk) // logits.n_rows)
-        n_below, n_inside, values, bad = _core.scores_between(chunk, low, high, share)
+        score_of_rows = None if cumulative is None else cumulative.of_rows(slice(start, start + len(chunk)))
+        n_below, n_inside, values, bad = _core.scores_between(chunk, low, high, share, score_of_rows)
         if bad >= 0:
             raise_not_finite(logits.name, logits.row_number(start + bad))
         below += n_below
@@ -154,12 +185,13 @@ def _scores_between(logits: Rows, low: float, high: float, chunk_size: int | Non
     return below, inside, np.concatenate(kept)
 
 
-def _sampled_bracket(logits: Rows, rank: int) -> tuple[float, float]:
+def _sampled_bracket(logits: Rows, rank: int, cumulative: Cumulative | None) -> tuple[float, float]:
     """A likely bracket of the rank-th smallest score, from rows spread evenly over the matrix."""
     n_sample = min(logits.n_rows, max(64, min(4096, _SAMPLE // logits.n_columns)))
     rows = (np.arange(n_sample) * logits.n_rows) // n_sample
     sample = RowSubset(logits, rows)
-    _, _, values = _scores_between(sample, -1.0, np.inf, None)
+    of_sample = None if cumulative is None else cumulative.of_rows(rows)
+    _, _, values = _scores_between(sample, -1.0, np.inf, of_sample, None)
     # Scores of one row go up and down together, which is why the margin counts rows, not scores.
     per_row = rank / logits.n_rows
     return _bracket(values, rank / (logits.n_rows * logits.n_columns), 4.0 * max(1.0, per_row) * n_sample**0.5)

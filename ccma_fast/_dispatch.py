@@ -18,7 +18,7 @@ from . import reference
 from ._errors import BackendUnavailableError
 from ._validate import check_choice, check_integer
 from .pool import BFLOAT16_BITS, Rows, to_float32
-from .reference import KMeans, RowScores
+from .reference import Cumulative, KMeans, RowScores
 
 __all__ = ["BACKENDS", "Backend", "choose", "get_num_threads", "set_num_threads"]
 
@@ -38,17 +38,32 @@ class Backend(Protocol):
         self,
         student_logits: Rows,
         teacher_logits: Rows | None = None,
-        q_student: float = ...,
-        q_teacher: float = ...,
+        q_student: float | npt.NDArray[np.float64] = ...,
+        q_teacher: float | npt.NDArray[np.float64] = ...,
         *,
         chunk_size: int | None = None,
     ) -> RowScores: ...
 
-    def target_size_threshold(self, logits: Rows, size: float, *, chunk_size: int | None = None) -> float: ...
+    def target_size_threshold(
+        self, logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+    ) -> float: ...
 
-    def raised_threshold(self, logits: Rows, q: float, *, chunk_size: int | None = None) -> float: ...
+    def raised_threshold(
+        self, logits: Rows, q: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+    ) -> float: ...
 
-    def prediction_sets(self, logits: Rows, q: float, *, chunk_size: int | None = None) -> npt.NDArray[np.bool_]: ...
+    def row_thresholds(
+        self,
+        logits: Rows,
+        q: float | npt.NDArray[np.float64],
+        cumulative: Cumulative,
+        *,
+        chunk_size: int | None = None,
+    ) -> npt.NDArray[np.float64]: ...
+
+    def prediction_sets(
+        self, logits: Rows, q: float | npt.NDArray[np.float64], *, chunk_size: int | None = None
+    ) -> npt.NDArray[np.bool_]: ...
 
     def row_lengths(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
 

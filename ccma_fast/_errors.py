@@ -1,12 +1,19 @@
-"""Exceptions with a meaning of their own. Each is also the built-in that its kind of mistake would raise."""
+"""Exceptions and warnings with a meaning of their own. Each exception is also the built-in of its kind of mistake."""
 
 from __future__ import annotations
 
-__all__ = ["BackendUnavailableError", "FileReadError"]
+__all__ = ["BackendUnavailableError", "ExchangeabilityWarning", "FileReadError"]
 
 
 class BackendUnavailableError(ValueError):
     """A backend that was asked for by name cannot run here; the text says why and what would run."""
+
+
+class ExchangeabilityWarning(UserWarning):
+    """Conformal sets were calibrated on rows that are not exchangeable with those they are for.
+
+    Rows that active learning chose are such: the sets may hold the true class more or less often than 1 − α.
+    """
 
 
 class FileReadError(ValueError, OSError):

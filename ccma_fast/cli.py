@@ -25,6 +25,7 @@ from .config import PAPER_DATASETS, CCMAConfig
 
 if TYPE_CHECKING:
     from .select import Report, Selection
+    from .store import Results
     from .teacher import Teacher
 
 __all__ = ["main"]
@@ -38,6 +39,7 @@ examples:
   ccma-fast demo                                    the whole loop on real images, nothing to download
   ccma-fast select --features x.npy --budget 100    100 rows of x.npy that cover it
   ccma-fast select --help                           with labels and a vision-language teacher
+  ccma-fast simulate --help                         strategies compared where all labels are known
 """
 
 _DEMO_DESCRIPTION = """\
@@ -81,6 +83,52 @@ examples:
   ccma-fast select --features x.npy --student-logits z.npy --teacher-logits zt.npy --budget 100 > picks.csv
 
 The same call in Python: ccma_fast.select(features, budget, labels=..., teacher=ccma_fast.Teacher(...)).
+"""
+
+_SIMULATE_DESCRIPTION = """\
+Compare strategies on a pool whose labels are all known: a few rows get their label, a classifier is trained on them and
+measured on the test rows, the strategy chooses more rows, and so on; for every strategy and seed. The defaults are the
+paper's protocol: as many first labels and labels per round as there are classes, 20 rounds, 5 seeds.
+
+Prints the area under the learning curve (the mean accuracy over the numbers of labels) and the accuracy at the end.
+"""
+
+_SIMULATE_EPILOG = """\
+strategies:
+  random                  a name; with --teacher-images or --teacher-logits every strategy may use the teacher
+  ccma:kappa=5            a name with constants of ccma_fast.CCMAConfig
+  ccma:paper              the published constants
+  margins:start=NAME      another choice of the first labels than --start
+  all                     every strategy that there is
+
+files in DIR, which a report is made from; a run that was interrupted goes on when the same command is given again:
+  results.csv             strategy, seed, round, n_labels, accuracy, macro_auroc, macro_f1, and conformal diagnostics
+  picks.csv, timings.csv  the rows chosen and the seconds taken in each round
+  results.json            the results with every argument, the versions and a fingerprint of the data
+  map.npz                 the pool in the plane
+  run.json, rounds/       what is needed to go on
+
+examples:
+  ccma-fast simulate --features x.npy --labels y.npy --test-features tx.npy --test-labels ty.npy --out run
+  ccma-fast simulate --features x.npy --labels y.npy --test-features tx.npy --test-labels ty.npy \\
+                     --teacher-images v.npy --teacher-classes t.npy --strategies ccma ccma:kappa=5 margins random \\
+                     --jobs 2 --out run
+
+The same call in Python: ccma_fast.simulate(features, labels, test_features=..., test_labels=..., ...).
+"""
+
+_REPORT_DESCRIPTION = """\
+Tables and pictures of a run of ccma-fast simulate, finished or not: area under the learning curves, paired differences
+to a reference strategy, labels to reach an accuracy, the conformal sets over the rounds, the effect of kappa, time per
+stage, and a map of pool and picks. Needs: pip install 'ccma-fast[plot]'
+
+Prints the tables, and writes the pictures as PNG and report.html, one file that holds everything and needs no network.
+"""
+
+_REPORT_EPILOG = """\
+examples:
+  ccma-fast report run                              into the folder of the run itself
+  ccma-fast report run --baseline random --targets 70 75 --out pictures
 """
 
 
@@ -143,9 +191,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="ccma-fast", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"ccma-fast {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="{demo,select}", required=True)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="{demo,select,simulate,report}", required=True
+    )
     _add_demo(commands)
     _add_select(commands)
+    _add_simulate(commands)
+    _add_report(commands)
     return parser
 
 
@@ -187,32 +239,10 @@ def _add_select(commands: Any) -> None:
         "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
     )
 
-    teacher = select.add_argument_group("the teacher (optional)")
-    teacher.add_argument(
-        "--teacher-images", metavar="V.npy", help="N x E image embeddings of a vision-language model, e.g. of CLIP"
-    )
-    teacher.add_argument(
-        "--teacher-classes", metavar="T.npy", help="C x E text embeddings of the class names, by the same model"
-    )
-    teacher.add_argument(
-        "--teacher-logits", metavar="ZT.npy", help="N x C logits of any other teacher, instead of the two embeddings"
-    )
-    teacher.add_argument(
-        "--temperature",
-        type=_above_0,
-        metavar="TAU",
-        help="what cosine similarities (default: 0.03) or teacher logits (default: 1) are divided by",
-    )
+    _add_teacher_options(select)
 
     method = select.add_argument_group("the method")
-    method.add_argument(
-        "--config",
-        type=_config,
-        default="default",
-        metavar="NAME",
-        help="constants of the method: default; paper, the published run; or paper:SET, the published run on SET, one "
-        f"of {', '.join(PAPER_DATASETS)}",
-    )
+    _add_config_option(method)
     method.add_argument(
         "--subpool-size",
         type=_rows_or_all,
@@ -240,11 +270,109 @@ def _add_select(commands: Any) -> None:
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
 
 
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report", help="tables and pictures of a run", description=_REPORT_DESCRIPTION, epilog=_REPORT_EPILOG
+    )
+    report.set_defaults(run=_run_report)
+    report.add_argument("folder", metavar="RUN", help="folder that ccma-fast simulate wrote")
+    report.add_argument("--out", metavar="DIR", help="directory for the files (default: RUN)")
+    report.add_argument(
+        "--baseline", metavar="NAME", help="the strategy that the others are compared with (default: the first)"
+    )
+    report.add_argument(
+        "--targets",
+        type=_percentage,
+        nargs="+",
+        default=[0.8, 0.85, 0.9],
+        metavar="P",
+        help="accuracies in %% whose price in labels is stated (default: 80 85 90)",
+    )
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="compare strategies on a pool whose labels are known",
+        description=_SIMULATE_DESCRIPTION,
+        epilog=_SIMULATE_EPILOG,
+    )
+    simulate.set_defaults(run=_run_simulate)
+
+    pool = simulate.add_argument_group("the data")
+    pool.add_argument("--features", required=True, metavar="X.npy", help="embeddings of the pool: N x D numbers")
+    pool.add_argument("--labels", required=True, metavar="Y.npy", help="their N classes from 0 to C-1")
+    pool.add_argument(
+        "--test-features", required=True, metavar="TX.npy", help="embeddings of the test images: M x D numbers"
+    )
+    pool.add_argument("--test-labels", required=True, metavar="TY.npy", help="their M classes")
+    _add_teacher_options(simulate)
+
+    protocol = simulate.add_argument_group("the comparison")
+    protocol.add_argument(
+        "--strategies",
+        nargs="+",
+        default=["ccma", "random", "margins"],
+        metavar="NAME",
+        help="what is compared, see below (default: ccma random margins)",
+    )
+    protocol.add_argument(
+        "--seeds",
+        nargs="+",
+        type=_at_least_0,
+        default=[1, 10, 100, 1000, 10000],
+        metavar="N",
+        help="one repetition each (default: 1 10 100 1000 10000)",
+    )
+    protocol.add_argument("--rounds", type=_at_least_1, default=20, metavar="N", help="queries (default: 20)")
+    protocol.add_argument("--budget", type=_at_least_1, metavar="B", help="labels per query (default: C)")
+    protocol.add_argument("--n-start", type=_at_least_1, metavar="N", help="first labels (default: C)")
+    protocol.add_argument(
+        "--start", default="random", metavar="NAME", help="strategy that chooses the first labels (default: random)"
+    )
+    _add_config_option(protocol)
+    protocol.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
+    protocol.add_argument("--jobs", type=_at_least_1, default=1, metavar="N", help="processes (default: 1)")
+
+    output = simulate.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help="folder of the run, new or one that was interrupted")
+    output.add_argument("-q", "--quiet", action="store_true", help="print the table only, no progress bar")
+
+
+def _add_teacher_options(command: Any) -> None:
+    teacher = command.add_argument_group("the teacher (optional)")
+    teacher.add_argument(
+        "--teacher-images", metavar="V.npy", help="N x E image embeddings of a vision-language model, e.g. of CLIP"
+    )
+    teacher.add_argument(
+        "--teacher-classes", metavar="T.npy", help="C x E text embeddings of the class names, by the same model"
+    )
+    teacher.add_argument(
+        "--teacher-logits", metavar="ZT.npy", help="N x C logits of any other teacher, instead of the two embeddings"
+    )
+    teacher.add_argument(
+        "--temperature",
+        type=_above_0,
+        metavar="TAU",
+        help="what cosine similarities (default: 0.03) or teacher logits (default: 1) are divided by",
+    )
+
+
+def _add_config_option(method: Any) -> None:
+    method.add_argument(
+        "--config",
+        type=_config,
+        default="default",
+        metavar="NAME",
+        help="constants of the method: default; paper, the published run; or paper:SET, the published run on SET, one "
+        f"of {', '.join(PAPER_DATASETS)}",
+    )
+
+
 def _run_demo(arguments: argparse.Namespace) -> None:
     from .demo import run
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to lose the tables
+    _forgive_terminal()
     run(
         arguments.out,
         seeds=arguments.seeds,
@@ -252,6 +380,20 @@ def _run_demo(arguments: argparse.Namespace) -> None:
         budget=arguments.budget,
         quiet=arguments.quiet,
     )
+
+
+def _run_report(arguments: argparse.Namespace) -> None:
+    from .report import write_report
+
+    _forgive_terminal()
+    tables = write_report(arguments.folder, arguments.out, baseline=arguments.baseline, targets=arguments.targets)
+    print(f"{tables}\n\nEverything on one page: {Path(arguments.out or arguments.folder) / 'report.html'}")
+
+
+def _forgive_terminal() -> None:
+    """A terminal that knows no ± is no reason to lose the tables."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _run_select(arguments: argparse.Namespace) -> None:
@@ -284,6 +426,54 @@ def _run_select(arguments: argparse.Namespace) -> None:
         write_whole(arguments.out, lambda file: file.write(content))
     if not arguments.quiet:
         print(_summary(picks, arguments), file=sys.stderr)
+
+
+def _run_simulate(arguments: argparse.Namespace) -> None:
+    from .simulate import simulate
+    from .strategies import names
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to lose the table
+    strategies = [name for given in arguments.strategies for name in (names() if given == "all" else [given])]
+    results = simulate(
+        arguments.features,
+        arguments.labels,
+        test_features=arguments.test_features,
+        test_labels=arguments.test_labels,
+        strategies=strategies,
+        seeds=arguments.seeds,
+        rounds=arguments.rounds,
+        budget=arguments.budget,
+        n_start=arguments.n_start,
+        start=arguments.start,
+        teacher=_teacher(arguments),
+        config=arguments.config,
+        out=arguments.out,
+        jobs=arguments.jobs,
+        progress=not arguments.quiet,
+        backend=arguments.backend,
+    )
+    print(_areas(results))
+
+
+def _areas(results: Results) -> str:
+    """A table of the areas under the curves and the accuracies at the end, by falling area."""
+    from .report.curves import aligned, percent
+    from .report.tables import mean_and_error
+
+    curves = [results.curve(strategy) for strategy in results.strategies]
+    curves.sort(key=lambda curve: -float(curve.area.mean()))
+    areas = [percent(*map(float, mean_and_error(curve.area))) for curve in curves]
+    ends = [percent(float(curve.mean[-1]), float(curve.standard_error[-1])) for curve in curves]
+    n_labels, n_seeds = curves[0].n_labels, len(results.seeds)
+    spread = f"mean ± standard error over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    table = aligned(
+        "strategy",
+        [curve.name for curve in curves],
+        ["area under the curve", f"at {n_labels[-1]} labels"],
+        [areas, ends],
+    )
+    return f"Test accuracy in %, {n_labels[0]} to {n_labels[-1]} labels, {spread}\n\n{table}"
 
 
 def _teacher(arguments: argparse.Namespace) -> Teacher | None:
@@ -389,6 +579,13 @@ def _above_0(text: str) -> float:
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be finite and greater than 0, got {text}")
     return value
+
+
+def _percentage(text: str) -> float:
+    value = _above_0(text)
+    if value > 100:
+        raise argparse.ArgumentTypeError(f"must be at most 100, got {text}")
+    return value / 100
 
 
 def _rows_or_all(text: str) -> int | str:

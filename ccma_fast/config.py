@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from ._validate import check_choice, check_fraction, check_integer, check_number
 
-__all__ = ["NONEMPTY", "PAPER_DATASETS", "CCMAConfig"]
+__all__ = ["NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
 
 NONEMPTY = ("top1", "raise")
+SCORES = ("lac", "aps", "raps")
 
 # What the authors changed for single data sets in their published configuration.
 PAPER_DATASETS: dict[str, dict[str, Any]] = {
@@ -27,17 +28,20 @@ PAPER_DATASETS: dict[str, dict[str, Any]] = {
 class CCMAConfig:
     """The constants of one Conformal Cross-Modal Acquisition query.
 
-    The defaults follow the published run (Nguyen et al., arXiv 2603.23159) except that nothing of the pool is
-    thrown away, every cluster gives one row, the coverage step is weighted by δ and rows whose conformal set
-    would be empty get their most probable class. :meth:`paper` is the published run itself.
+    The default is the package's own acquisition, "trust", see :func:`ccma_fast.select`: it keeps the published method's
+    ingredients (conformal sets of student and teacher, their masked disagreement, weighted coverage) and lets the
+    labelled rows decide how much the teacher has to say. :meth:`paper` is the published run (Nguyen et al., arXiv
+    2603.23159), exactly; ``acquisition="delta"`` is the published score on the whole pool.
 
     Parameters
     ----------
+    acquisition : {"trust", "delta"}, default "trust"
+        Steps 4 to 6. The default, which needs ``calibration="coverage"``, or the published δ.
     pool_limit : int or None, default None
         Step 1. Keep a random share of this many unlabelled rows and ignore the rest; None ignores nothing.
-    subpool_size : int or None, default 10_000
+    subpool_size : int or None, default None
         Step 1. Rows S of the diverse subpool, at most a third of the unlabelled rows and at least the budget;
-        None scores every unlabelled row.
+        None scores every unlabelled row. 10,000 in the published run.
     subpool_max_iter : int, default 5
         Step 1. Lloyd iterations of the subpool's k-means.
     rows_per_cluster : int, default 1
@@ -49,19 +53,36 @@ class CCMAConfig:
         τ of the teacher's zero-shot softmax, in units of cosine similarity.
     dropout, learning_rate, weight_decay, max_epochs, batch_size, patience, min_gain
         The student's training, see :class:`ccma_fast.LinearHead`.
-    calibration : {"target_size", "coverage"}, default "target_size"
-        Step 3. Thresholds from a wanted mean set size, or from labelled rows with coverage 1 − α.
+    nonconformity : {"lac", "aps", "raps"}, default "lac"
+        Step 3. The score of a class, see :func:`ccma_fast.nonconformity_scores`.
+    raps_penalty : float, default 0.01
+    raps_k_reg : int, default 5
+        Step 3, ``nonconformity="raps"``. λ and k_reg.
+    calibration : {"coverage", "target_size"}, default "coverage"
+        Step 3. Thresholds from labelled rows with coverage 1 − α, or from a wanted mean set size.
+    reweight : bool, default False
+        Step 3, ``calibration="coverage"``. Weight the labelled rows so that the teacher's most probable classes (the
+        student's, without a teacher) are as frequent among them as in the pool, see
+        :func:`ccma_fast.stratified_weights`: for rows that were not chosen at random.
     student_set_size, teacher_set_size : float, default 5 and 3
         Step 3. Mean |Γ_S| and |Γ_T| over the scored rows, in classes; at most C.
     alpha : float, default 0.1
         Step 3, ``calibration="coverage"``. Miscoverage, inside (0, 1).
-    n_folds : int, default 5
+    n_folds : int, default 3
         Step 3, ``calibration="coverage"``. Folds of the student's out-of-fold probabilities.
     nonempty : {"top1", "raise"}, default "top1"
         Step 3. A row whose set would be empty gets its most probable class, or the threshold of all rows is
         raised until no set is empty.
     kappa : int, default 20
-        Step 5. κ: candidates per pick.
+        Step 5. κ: candidates per pick; with "trust", per pick that the teacher leads.
+    student_kappa : int, default 100
+        Step 5, "trust". Candidates per pick that the student leads.
+    candidate_limit : int, default 10_000
+        Step 5, "trust". Most candidates of the student's picks, whose pairs are all compared (never fewer than twice
+        its picks).
+    confident_share : float, default 0.25
+        Cold start with a teacher, "trust". Share of each of its classes, the most confident, from which the first
+        labels are chosen; inside (0, 1).
     weighted_coverage : bool, default True
         Step 6. Weight the candidates of the coverage k-means by δ.
     pick : {"nearest", "highest"}, default "nearest"
@@ -72,8 +93,10 @@ class CCMAConfig:
         Steps 1 and 6. Lloyd stops when the objective falls by no more than this share of itself.
     """
 
+    acquisition: Literal["trust", "delta"] = "trust"
+
     pool_limit: int | None = None
-    subpool_size: int | None = 10_000
+    subpool_size: int | None = None
     subpool_max_iter: int = 5
     rows_per_cluster: int = 1
     max_clusters: int | None = None
@@ -87,14 +110,21 @@ class CCMAConfig:
     patience: int = 20
     min_gain: float = 1e-3
 
-    calibration: Literal["target_size", "coverage"] = "target_size"
+    nonconformity: Literal["lac", "aps", "raps"] = "lac"
+    raps_penalty: float = 0.01
+    raps_k_reg: int = 5
+    calibration: Literal["coverage", "target_size"] = "coverage"
+    reweight: bool = False
     student_set_size: float = 5.0
     teacher_set_size: float = 3.0
     alpha: float = 0.1
-    n_folds: int = 5
+    n_folds: int = 3
     nonempty: Literal["top1", "raise"] = "top1"
 
     kappa: int = 20
+    student_kappa: int = 100
+    candidate_limit: int = 10_000
+    confident_share: float = 0.25
 
     weighted_coverage: bool = True
     pick: Literal["nearest", "highest"] = "nearest"
@@ -112,18 +142,29 @@ class CCMAConfig:
             "batch_size",
             "patience",
             "kappa",
+            "student_kappa",
+            "candidate_limit",
             "kmeans_max_iter",
         ):
             check_integer(name, getattr(self, name), minimum=1)
         check_integer("n_folds", self.n_folds, minimum=2)
         for name in ("temperature", "learning_rate", "student_set_size", "teacher_set_size"):
             check_number(name, getattr(self, name), above=0.0)
-        for name in ("weight_decay", "min_gain", "kmeans_tol"):
+        check_integer("raps_k_reg", self.raps_k_reg, minimum=0)
+        for name in ("weight_decay", "min_gain", "kmeans_tol", "raps_penalty"):
             check_number(name, getattr(self, name), minimum=0.0)
-        check_fraction("alpha", self.alpha)
+        for name in ("alpha", "confident_share"):
+            check_fraction(name, getattr(self, name))
         if self.dropout != 0.0:
             check_fraction("dropout", self.dropout)
-        check_choice("calibration", self.calibration, ("target_size", "coverage"))
+        check_choice("acquisition", self.acquisition, ("trust", "delta"))
+        check_choice("nonconformity", self.nonconformity, SCORES)
+        check_choice("calibration", self.calibration, ("coverage", "target_size"))
+        if self.acquisition == "trust" and self.calibration != "coverage":
+            raise ValueError(
+                'acquisition="trust" judges the teacher by its calibrated sets and needs calibration="coverage", '
+                f"got {self.calibration!r}; expected that, or acquisition=\"delta\""
+            )
         check_choice("nonempty", self.nonempty, NONEMPTY)
         check_choice("pick", self.pick, ("nearest", "highest"))
 
@@ -145,6 +186,9 @@ class CCMAConfig:
             min(B, m/10, 5,000) clusters for m candidates.
         """
         published = cls(
+            acquisition="delta",
+            calibration="target_size",
+            subpool_size=10_000,
             pool_limit=50_000,
             rows_per_cluster=10,
             max_clusters=5_000,

@@ -1,24 +1,127 @@
-"""Step 3: thresholds and conformal sets, public.
+"""Step 3: nonconformity scores, thresholds and conformal sets, public.
 
-The nonconformity of class c in row i is a_ic = −ln p_ic (LAC); a row's set is Γ_i = { c : a_ic ≤ q }.
+A row's set holds the classes whose score is at most q. Three scores are offered:
+
+- "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
+- "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
+  2006.02544); sets adapt to how hard a row is.
+- "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
+
+A set of any of them is a set of the most probable classes of its row. Classes of equal probability have the same score,
+the rank of the first of them, and enter a set together, so that no set depends on the order of the classes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import warnings
+from statistics import NormalDist
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, reference
-from ._validate import check_choice, check_fraction, check_number, check_threshold
-from .config import NONEMPTY
+from ._errors import ExchangeabilityWarning
+from ._validate import (
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_number,
+    check_same_rows,
+    check_threshold,
+)
+from .config import NONEMPTY, SCORES, CCMAConfig
 from .pool import Rows, open_rows
+from .reference import Cumulative
 
-__all__ = ["coverage_threshold", "prediction_sets", "target_size_threshold"]
+__all__ = [
+    "SCORES",
+    "coverage_interval",
+    "coverage_threshold",
+    "nonconformity_scores",
+    "prediction_sets",
+    "stratified_weights",
+    "target_size_threshold",
+    "warn_not_exchangeable",
+    "weighted_coverage_threshold",
+]
+
+Bool = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
 
 
-def target_size_threshold(logits: Any, size: float, *, nonempty: str = "top1", backend: str = "auto") -> float:
+def nonconformity_scores(
+    logits: Any,
+    labels: npt.ArrayLike | None = None,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+) -> Float64:
+    """The nonconformity of every class, or of each row's true class: the calibration scores of split conformal.
+
+    Parameters
+    ----------
+    logits : array_like, torch.Tensor or path, shape (M, C)
+        C ≥ 2.
+    labels : array_like, shape (M,), int, optional
+        The true classes, from 0 to C − 1.
+    score : {"lac", "aps", "raps"}, default "lac"
+        See :mod:`ccma_fast.conformal`.
+    penalty, k_reg : float, int, default 0.01 and 5
+        λ ≥ 0 and k_reg ≥ 0 of RAPS; the other scores do not have them.
+    u : array_like, shape (M,), optional
+        Numbers in [0, 1], one for each row, such as ``rng.random(M)``: the randomised APS and RAPS, in which a class
+        counts u · p of its own probability, and whose coverage is then 1 − α and no more. Calibration and test rows
+        need draws of their own. Without it u = 1: deterministic, and conservative.
+
+    Returns
+    -------
+    ndarray, shape (M, C), or (M,) with labels, float64
+        Computed in float64 by :mod:`ccma_fast.reference`.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, NaN or infinity in a row (which is named), labels or u out of range, u with "lac".
+    TypeError
+        Logits or u that are not real numbers, labels that are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> cf.nonconformity_scores(np.log([[0.2, 0.7, 0.1]]), score="aps").round(6)
+    array([[0.9, 0.7, 1. ]])
+    """
+    rows = open_logits(logits, "logits")
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
+    if labels is None:
+        return reference.nonconformity(rows, cumulative)
+    y = np.asarray(labels)
+    if y.dtype.kind not in "iu" and y.size:
+        raise TypeError(f"labels must be integers (classes), got dtype {y.dtype}")
+    if y.ndim != 1:
+        raise ValueError(f"labels must have shape ({rows.n_rows},), got {y.shape}")
+    check_same_rows("labels", y.size, "logits", rows.n_rows)
+    bad = np.flatnonzero((y < 0) | (y >= rows.n_columns))
+    if bad.size:
+        raise ValueError(f"labels must be a class from 0 to {rows.n_columns - 1}, got {y[bad[0]]} at row {bad[0]}")
+    return true_class_scores(rows.float32(), y.astype(np.int64), rows.name, cumulative)
+
+
+def target_size_threshold(
+    logits: Any,
+    size: float,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+    nonempty: str = "top1",
+    backend: str = "auto",
+) -> float:
     """The threshold at which the mean set size reaches `size` (step 3, "target size").
 
     Parameters
@@ -27,6 +130,8 @@ def target_size_threshold(logits: Any, size: float, *, nonempty: str = "top1", b
         M ≥ 1 rows, C ≥ 2 classes; float32, float16 or bfloat16 are read as they are.
     size : float
         k, the wanted mean number of classes per set, greater than 0; above C it means C.
+    score, penalty, k_reg, u
+        As in :func:`nonconformity_scores`.
     nonempty : {"top1", "raise"}, default "top1"
         "raise" lifts the threshold until no row's set is empty, q ≥ max_i min_c a_ic; "top1" leaves it, because empty
         sets get their most probable class when sets are formed.
@@ -35,7 +140,7 @@ def target_size_threshold(logits: Any, size: float, *, nonempty: str = "top1", b
     Returns
     -------
     float
-        q in units of −ln p (nats): exactly the ⌈k·M⌉-th smallest of all M·C scores.
+        q in units of the score (−ln p in nats for "lac"): exactly the ⌈k·M⌉-th smallest of all M·C scores.
 
     Raises
     ------
@@ -53,17 +158,24 @@ def target_size_threshold(logits: Any, size: float, *, nonempty: str = "top1", b
     """
     rows = open_logits(logits, "logits")
     check_choice("nonempty", nonempty, NONEMPTY)
-    return size_threshold(rows, check_number("size", size, above=0.0), nonempty, _dispatch.choose(backend))
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
+    k = check_number("size", size, above=0.0)
+    return size_threshold(rows, k, nonempty, _dispatch.choose(backend), cumulative=cumulative)
 
 
 def size_threshold(
-    logits: Rows, size: float, nonempty: str, backend: _dispatch.Backend, chunk_size: int | None = None
+    logits: Rows,
+    size: float,
+    nonempty: str,
+    backend: _dispatch.Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
 ) -> float:
     """:func:`target_size_threshold` on opened rows."""
     if logits.n_rows == 0:
         raise ValueError(f"{logits.name} must have at least one row to take a threshold from, got none")
-    q = backend.target_size_threshold(logits, size, chunk_size=chunk_size)
-    return raised(logits, q, nonempty, backend, chunk_size)
+    q = backend.target_size_threshold(logits, size, cumulative, chunk_size=chunk_size)
+    return raised(logits, q, nonempty, backend, chunk_size, cumulative)
 
 
 def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float:
@@ -72,14 +184,15 @@ def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float
     Parameters
     ----------
     calibration_scores : array_like, shape (n,)
-        s_j = −ln p_{j, y_j} in nats, of rows that the model was not fitted on. +∞ is allowed (a probability of zero).
+        Scores of the true classes (:func:`nonconformity_scores`) of rows that the model was not fitted on. +∞ is
+        allowed (a probability of zero).
     alpha : float
         Miscoverage, inside (0, 1).
 
     Returns
     -------
     float
-        The ⌈(n+1)(1−α)⌉-th smallest score; +∞ where that exceeds n, so that every class is in every set.
+        The r-th smallest score, r = ⌈(n+1)(1−α)⌉; +∞ where r exceeds n, so that every class is in every set.
 
     Raises
     ------
@@ -89,29 +202,147 @@ def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float
     Notes
     -----
     Coverage holds for rows that are exchangeable with the calibration rows. Rows that active learning chose are not
-    exchangeable with the pool.
+    exchangeable with the pool: see :func:`weighted_coverage_threshold`.
+
+    It holds on average over calibration sets. Given one of n rows, the coverage over fresh rows is a random number with
+    the law Beta(r, n + 1 − r) where scores have no ties (Vovk 2012; Angelopoulos and Bates 2023, arXiv 2107.07511): its
+    mean is c = r / (n + 1), its standard deviation √(c (1 − c) / (n + 2)), 0.041 for n = 50 and α = 0.1. That is how
+    far a coverage may honestly stray from 1 − α; :func:`coverage_interval` adds what a finite test set leaves open.
     """
     fraction = check_fraction("alpha", alpha)
-    scores = np.asarray(calibration_scores)
-    if scores.dtype.kind not in "fiu":
-        raise TypeError(f"calibration_scores must be real numbers, got dtype {scores.dtype}")
-    if scores.ndim != 1:
-        raise ValueError(f"calibration_scores must have one dimension, got shape {scores.shape}")
-    nan = np.flatnonzero(np.isnan(scores))
-    if nan.size:
-        raise ValueError(f"calibration_scores must be numbers, got NaN at row {nan[0]}")
-    return reference.coverage_threshold(scores, fraction)
+    return reference.coverage_threshold(_calibration_scores(calibration_scores), fraction)
 
 
-def prediction_sets(logits: Any, q: float, *, nonempty: str = "top1", backend: str = "auto") -> npt.NDArray[np.bool_]:
-    """Γ_i = { c : −ln softmax(z_i)_c ≤ q } of every row.
+def weighted_coverage_threshold(
+    calibration_scores: npt.ArrayLike, alpha: float, weights: npt.ArrayLike, test_weights: npt.ArrayLike
+) -> Float64:
+    """The split-conformal thresholds with marginal coverage 1 − α under a known covariate shift.
+
+    Calibration rows that were chosen do not look like the rows that are to be covered. With weights w proportional to
+    (density of the rows to cover) / (density of the calibration rows) split conformal prediction covers again
+    (Tibshirani et al. 2019, arXiv 1904.06019): the threshold is the (1−α)-quantile of the calibration scores and of +∞,
+    the latter with the test row's own weight.
+
+    Parameters
+    ----------
+    calibration_scores : array_like, shape (n,)
+        As in :func:`coverage_threshold`.
+    alpha : float
+        Miscoverage, inside (0, 1).
+    weights : array_like, shape (n,)
+        Weights of the calibration rows, finite and not negative, in any common unit. Where each row of the pool was
+        drawn with a known probability π, 1 / π covers the pool; where π is not known, :func:`stratified_weights`
+        estimates them.
+    test_weights : array_like, shape (M,)
+        Weights of the rows to cover, in the same unit, finite and positive.
+
+    Returns
+    -------
+    ndarray, shape (M,), float64
+        q_i = min{ s_k : Σ_{j : s_j ≤ s_k} w_j ≥ (1−α) · (Σ_j w_j + w_i) }, +∞ where there is none: a row that weighs
+        more than the calibration rows can speak for gets every class. Equal weights give :func:`coverage_threshold`.
+
+    Raises
+    ------
+    ValueError
+        α outside (0, 1), wrong shapes, NaN among the scores, weights that are not finite, negative, or zero for a row
+        to cover.
+    TypeError
+        Scores or weights that are not real numbers.
+    """
+    fraction = check_fraction("alpha", alpha)
+    scores = _calibration_scores(calibration_scores)
+    w = _weights("weights", weights)
+    check_same_rows("weights", w.size, "calibration_scores", scores.size)
+    of_test = _weights("test_weights", test_weights)
+    zero = np.flatnonzero(of_test == 0.0)
+    if zero.size:
+        raise ValueError(f"test_weights must be positive, got 0 at row {zero[0]}")
+    return reference.weighted_coverage_threshold(scores, fraction, w, of_test)
+
+
+def stratified_weights(labelled_cells: npt.ArrayLike, pool_cells: npt.ArrayLike) -> tuple[Float64, Float64]:
+    """Weights that make labelled rows stand for a pool from which they were not drawn at random: post-stratification.
+
+    Rows are sorted into cells by anything that is known of all of them and drove the choice: bins of the acquisition
+    score or of the largest probability, the teacher's most probable class, the labels of a k-means clustering. A row of
+    cell g weighs its cell's share of the pool over its share of the labelled rows, where one row, spread over the cells
+    as the pool is, counts as labelled besides those that were:
+
+        w_g = (N_g / N) / ((n_g + N_g / N) / (n + 1)).
+
+    That row bounds the weights by n + 1, which is what clipping would do, and fades as labels come in. The weights are
+    exact, as n grows, where within a cell the choice does not depend on the score; take as many cells as leave a dozen
+    labelled rows or more in each. A classifier of labelled rows against the pool would not need cells, but in
+    embeddings of some hundred dimensions it tells a few hundred labelled rows from any pool, and its weights then say
+    how it was regularised; a cell's weight is two counts.
+
+    Parameters
+    ----------
+    labelled_cells : array_like, shape (n,), int
+        Cell of each labelled (calibration) row.
+    pool_cells : array_like, shape (N,), int
+        Cell of each row that is to be covered, N ≥ 1.
+
+    Returns
+    -------
+    weights : ndarray, shape (n,), float64
+        Of the labelled rows; 0 in a cell without a row of the pool.
+    test_weights : ndarray, shape (N,), float64
+        Of the rows of the pool; n + 1 in a cell without a labelled row, whose rows then get every class.
+
+    Raises
+    ------
+    ValueError
+        Cells that are not one-dimensional, or no row in the pool.
+    TypeError
+        Cells that are not integers.
+
+    Notes
+    -----
+    For :func:`weighted_coverage_threshold`. Post-stratification: Holt and Smith 1979; as weights of a covariate shift:
+    Tibshirani et al. 2019, arXiv 1904.06019, section 2.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> weights, test_weights = cf.stratified_weights([0, 0, 0, 1], [0, 1])
+    >>> weights.round(3).tolist(), test_weights.round(3).tolist()
+    ([0.714, 0.714, 0.714, 1.667], [0.714, 1.667])
+    """
+    labelled, pool = _cells("labelled_cells", labelled_cells), _cells("pool_cells", pool_cells)
+    if pool.size == 0:
+        raise ValueError("pool_cells must have at least one row, got none")
+    cells, pool_cell = np.unique(pool, return_inverse=True)
+    share = np.bincount(pool_cell) / pool.size
+    labelled_cell = np.minimum(np.searchsorted(cells, labelled), cells.size - 1)
+    known = cells[labelled_cell] == labelled
+    n_labelled = np.bincount(labelled_cell[known], minlength=cells.size)
+    of_cell = share * (labelled.size + 1) / (n_labelled + share)
+    return np.where(known, of_cell[labelled_cell], 0.0), of_cell[pool_cell]
+
+
+def prediction_sets(
+    logits: Any,
+    q: float | npt.ArrayLike,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+    nonempty: str = "top1",
+    backend: str = "auto",
+) -> Bool:
+    """Γ_i, the classes of every row whose score is at most q.
 
     Parameters
     ----------
     logits : array_like, torch.Tensor or path, shape (M, C)
         C ≥ 2.
-    q : float
-        Threshold in units of −ln p (nats); ±∞ is allowed.
+    q : float, or array_like of shape (M,)
+        Threshold in units of the score (−ln p in nats for "lac"), of all rows or of each; ±∞ is allowed.
+    score, penalty, k_reg, u
+        As in :func:`nonconformity_scores`. Classes of equal probability enter together.
     nonempty : {"top1", "raise"}, default "top1"
         A row whose set would be empty gets its most probable class (ties: the lowest), or q is raised for all rows
         until none is empty.
@@ -130,15 +361,202 @@ def prediction_sets(logits: Any, q: float, *, nonempty: str = "top1", backend: s
         Logits or q that are not real numbers.
     """
     rows = open_logits(logits, "logits")
-    q = check_threshold("q", q)
+    thresholds = _thresholds(q, rows.n_rows)
     check_choice("nonempty", nonempty, NONEMPTY)
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
     chosen = _dispatch.choose(backend)
-    return chosen.prediction_sets(rows, raised(rows, q, nonempty, chosen))
+    thresholds = raised(rows, thresholds, nonempty, chosen, cumulative=cumulative)
+    return chosen.prediction_sets(rows, row_thresholds(rows, thresholds, chosen, cumulative=cumulative))
 
 
-def raised(logits: Rows, q: float, nonempty: str, backend: _dispatch.Backend, chunk_size: int | None = None) -> float:
+def coverage_interval(covered: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The confidence interval of a coverage that was counted on independent rows (Wilson 1927).
+
+    Parameters
+    ----------
+    covered : int
+        Rows whose set held the true class, from 0 to n.
+    n : int
+        Rows.
+    confidence : float, default 0.95
+        Inside (0, 1).
+
+    Returns
+    -------
+    low, high : float
+        (covered + z²/2 ± z √(covered (n − covered) / n + z²/4)) / (n + z²), z the normal quantile; (0, 1) for n = 0.
+
+    Raises
+    ------
+    ValueError
+        `covered` or `n` negative, more rows covered than there are, confidence outside (0, 1).
+    TypeError
+        Counts that are not integers.
+
+    Notes
+    -----
+    Wilson's interval has a closed form, stays inside [0, 1], is right for 0 and for n covered rows, and is as often
+    right as it says on average over coverages; the exact interval of Clopper and Pearson errs on the wide side at all
+    of them (Brown, Cai and DasGupta 2001), and what is compared with 1 − α is better served by the sharper one.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> low, high = cf.coverage_interval(85, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.767, 0.907)
+    """
+    rows = check_integer("n", n, minimum=0)
+    k = check_integer("covered", covered, minimum=0, maximum=rows)
+    z = NormalDist().inv_cdf(0.5 + 0.5 * check_fraction("confidence", confidence))
+    if rows == 0:
+        return 0.0, 1.0
+    centre = k + 0.5 * z * z
+    margin = z * math.sqrt(k * (rows - k) / rows + 0.25 * z * z)
+    # Rounding is not to move an end off 0 or 1.
+    low = 0.0 if k == 0 else (centre - margin) / (rows + z * z)
+    high = 1.0 if k == rows else (centre + margin) / (rows + z * z)
+    return low, high
+
+
+def warn_not_exchangeable(n_rows: int, *, stacklevel: int = 2) -> None:
+    """Say that the `n_rows` rows a coverage is calibrated on were chosen by active learning.
+
+    Warns
+    -----
+    ExchangeabilityWarning
+        `stacklevel` counts as in :func:`warnings.warn`, 1 being the caller of this function.
+    """
+    warnings.warn(
+        f"the {n_rows} calibration rows were chosen by active learning: they are not exchangeable with the pool, and "
+        "the conformal sets may cover the true class more or less often than 1 - alpha; label a random sample for "
+        "calibration, or weight the scores (ccma_fast.weighted_coverage_threshold)",
+        ExchangeabilityWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def score_rule(
+    score: str, penalty: float, k_reg: int, u: npt.ArrayLike | None = None, n_rows: int = 0
+) -> Cumulative | None:
+    """The score of :func:`nonconformity_scores` as backends take it: None for "lac"."""
+    check_choice("score", score, SCORES)
+    weight = check_number("penalty", penalty, minimum=0.0)
+    free = check_integer("k_reg", k_reg, minimum=0)
+    if score == "lac":
+        if u is not None:
+            raise ValueError("u belongs to the scores 'aps' and 'raps', got it with the score 'lac'")
+        return None
+    if u is not None:
+        drawn = _real("u", u)
+        if drawn.shape != (n_rows,):
+            raise ValueError(f"u must have shape ({n_rows},), got {drawn.shape}")
+        bad = np.flatnonzero(~((drawn >= 0.0) & (drawn <= 1.0)))
+        if bad.size:
+            raise ValueError(f"u must lie in [0, 1], got {drawn[bad[0]]} at row {bad[0]}")
+        u = drawn
+    return Cumulative(weight, free, u) if score == "raps" else Cumulative(u=u)
+
+
+def row_thresholds(
+    logits: Rows,
+    q: float | Float64,
+    backend: _dispatch.Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float | Float64:
+    """Thresholds on −ln p, which is what backends cut sets at, from one in units of the score."""
+    return q if cumulative is None else backend.row_thresholds(logits, q, cumulative, chunk_size=chunk_size)
+
+
+@overload
+def raised(
+    logits: Rows,
+    q: float,
+    nonempty: str,
+    backend: _dispatch.Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float: ...
+@overload
+def raised(
+    logits: Rows,
+    q: float | Float64,
+    nonempty: str,
+    backend: _dispatch.Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float | Float64: ...
+def raised(
+    logits: Rows,
+    q: float | Float64,
+    nonempty: str,
+    backend: _dispatch.Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float | Float64:
     """q as `nonempty` wants it."""
-    return backend.raised_threshold(logits, q, chunk_size=chunk_size) if nonempty == "raise" else q
+    if nonempty != "raise":
+        return q
+    if isinstance(q, np.ndarray):
+        return np.maximum(q, backend.raised_threshold(logits, -math.inf, cumulative, chunk_size=chunk_size))
+    return backend.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
+
+
+def set_thresholds(
+    logits: Rows,
+    config: CCMAConfig,
+    backend: _dispatch.Backend,
+    *,
+    size: float,
+    scores: npt.ArrayLike | None = None,
+    weights: tuple[Float64, Float64] | None = None,
+    chunk_size: int | None = None,
+) -> tuple[float | Float64, float | Float64]:
+    """The thresholds of one model's conformal sets, as the configuration wants them (step 3).
+
+    Parameters
+    ----------
+    logits : Rows, shape (M, C)
+        Of the rows that get a set.
+    config : CCMAConfig
+    backend : Backend
+    size : float
+        The mean set size, where no scores are given.
+    scores : array_like, shape (n,), optional
+        Calibration scores. With ``acquisition="trust"`` a coverage that so few cannot attain is lowered to the largest
+        that they can, n / (n + 1); else the threshold is +∞ there.
+    weights : (ndarray, ndarray), optional
+        Of the scores and of the M rows, as :func:`stratified_weights` gives them.
+
+    Returns
+    -------
+    q, cuts : float or ndarray, shape (M,)
+        The threshold in units of the score, and those on −ln p at which backends cut; one for each row where scores are
+        weighted, and cuts of APS and RAPS always.
+    """
+    rule = score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
+    q: float | Float64
+    if scores is None:
+        q = size_threshold(logits, size, config.nonempty, backend, chunk_size, rule)
+    else:
+        alpha = config.alpha
+        if config.acquisition == "trust":
+            alpha = max(alpha, 1.0 / (np.size(scores) + 1.0))
+        q = coverage_threshold(scores, alpha) if weights is None else weighted_coverage_threshold(scores, alpha, *weights)
+        q = raised(logits, q, config.nonempty, backend, chunk_size, rule)
+    return q, row_thresholds(logits, q, backend, chunk_size, rule)
+
+
+def trust(mean_student_size: float, mean_teacher_size: float) -> float:
+    """The share of the student's ambiguity that the teacher resolves: max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)).
+
+    Both sizes are means over the same rows, of sets calibrated to the same coverage on the same labelled rows, on which
+    neither model was fitted. 1 where the teacher's sets hold one class, 0 where they are no smaller than the student's:
+    sets that are right as often but larger say less. A student whose sets hold one class leaves nothing to resolve: 0.
+    """
+    ambiguity = mean_student_size - 1.0
+    return max(0.0, 1.0 - (mean_teacher_size - 1.0) / ambiguity) if ambiguity > 0.0 else 0.0
 
 
 def open_logits(source: Any, name: str) -> Rows:
@@ -150,7 +568,58 @@ def open_logits(source: Any, name: str) -> Rows:
 
 
 def true_class_scores(
-    logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], name: str
-) -> npt.NDArray[np.float64]:
-    """Calibration scores s_j = −ln p_{j, y_j}, in float64."""
-    return reference.nonconformity(logits, name=name)[np.arange(labels.size), labels]
+    logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], name: str, cumulative: Cumulative | None = None
+) -> Float64:
+    """Calibration scores: the nonconformity of each row's true class, in float64."""
+    return reference.nonconformity(logits, cumulative, name=name)[np.arange(labels.size), labels]
+
+
+def _real(name: str, values: npt.ArrayLike) -> Float64:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    return np.asarray(array, dtype=np.float64, order="C")
+
+
+def _vector(name: str, values: npt.ArrayLike) -> Float64:
+    array = _real(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+    return array
+
+
+def _calibration_scores(values: npt.ArrayLike) -> Float64:
+    scores = _vector("calibration_scores", values)
+    nan = np.flatnonzero(np.isnan(scores))
+    if nan.size:
+        raise ValueError(f"calibration_scores must be numbers, got NaN at row {nan[0]}")
+    return scores
+
+
+def _weights(name: str, values: npt.ArrayLike) -> Float64:
+    weights = _vector(name, values)
+    bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0.0))
+    if bad.size:
+        raise ValueError(f"{name} must be finite and not negative, got {weights[bad[0]]} at row {bad[0]}")
+    return weights
+
+
+def _cells(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    cells = np.asarray(values)
+    if cells.dtype.kind not in "iu" and cells.size:
+        raise TypeError(f"{name} must be integers, got dtype {cells.dtype}")
+    if cells.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {cells.shape}")
+    return cells.astype(np.int64)
+
+
+def _thresholds(q: Any, n_rows: int) -> float | Float64:
+    if not isinstance(q, (np.ndarray, list, tuple)):
+        return check_threshold("q", q)
+    thresholds = _real("q", q)
+    if thresholds.shape != (n_rows,):
+        raise ValueError(f"q must be one number or have shape ({n_rows},), got shape {thresholds.shape}")
+    nan = np.flatnonzero(np.isnan(thresholds))
+    if nan.size:
+        raise ValueError(f"q must be numbers, got NaN at row {nan[0]}")
+    return thresholds

@@ -1,18 +1,44 @@
-"""Step 6, and the clusterings of step 1: weighted k-means and the rows that stand for its clusters."""
+"""Steps 5 and 6, and the clusterings of step 1: quotas, weighted k-means, and greedy coverage."""
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._validate import check_choice, check_integer, check_number, check_weights, random_generator
-from .pool import open_rows
+from ._dispatch import Backend
+from ._validate import check_choice, check_integer, check_lengths, check_number, check_weights, random_generator
+from .pool import Rows, open_rows, to_float32
 from .reference import KMeans
 
-__all__ = ["weighted_kmeans"]
+__all__ = ["Kernel", "UnitRows", "class_quotas", "greedy_coverage", "weighted_kmeans"]
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+Kernel = Callable[[Float32], Float32]
+"""From cosine similarities to values that do not fall as the similarity grows."""
+
+# Rows of which gains are added up in one go: fixed, so that the order of a sum never depends on what else is computed.
+_SUM_ROWS = 256
+
+# Similarities of one product, 16 MiB of them, and rows and columns of a square one.
+_BLOCK = 1 << 22
+_SQUARE = 1024
+
+# Candidates that are evaluated together, first and at most.
+_FIRST_BATCH, _LARGEST_BATCH = 64, 1024
+
+# Share of pairs that count from which the kernel of all of them is computed at once.
+_DENSE = 0.25
+
+# A sum in another order than the evaluation's differs by less than this share.
+_ROUNDING = 1e-6
 
 _INITS = ("k-means||", "k-means++", "random")
 
@@ -89,3 +115,228 @@ def weighted_kmeans(
         tol=tol,
         random_state=random_generator(random_state),
     )
+
+
+def class_quotas(available: npt.ArrayLike, labelled: npt.ArrayLike, budget: int) -> Int64:
+    """How many picks each class gets so that the labels become as balanced as they can: water-filling.
+
+    One pick after the other goes to the class with the fewest labels, chosen ones included, that has rows left; ties go
+    to the class with more rows, then to the lower index.
+
+    Parameters
+    ----------
+    available, labelled : array_like, shape (C,), int
+        Rows that can be picked and labels that are there already, of each class.
+    budget : int
+        At most the number of available rows.
+
+    Returns
+    -------
+    ndarray, shape (C,), int64
+        Adds up to `budget`.
+    """
+    rows, labels = np.asarray(available), np.asarray(labelled)
+    quotas = np.zeros(rows.size, dtype=np.int64)
+    queue = [(int(labels[c]), -int(rows[c]), int(c)) for c in np.flatnonzero(rows)]
+    heapq.heapify(queue)
+    for _ in range(budget):
+        n_labels, minus_rows, c = queue[0]
+        quotas[c] += 1
+        if quotas[c] < rows[c]:
+            heapq.heapreplace(queue, (n_labels + 1, minus_rows, c))
+        else:
+            heapq.heappop(queue)
+    return quotas
+
+
+class UnitRows:
+    """The rows of a pool divided by their lengths, computed whenever they are read.
+
+    Parameters
+    ----------
+    rows : Rows, shape (N, D)
+    backend : Backend
+        What computes lengths and products.
+
+    Raises
+    ------
+    ValueError
+        NaN, infinity or a zero vector in a row, which is named.
+    """
+
+    def __init__(self, rows: Rows, backend: Backend) -> None:
+        self.n_rows = rows.n_rows
+        self.backend = backend
+        self._rows = rows
+        self._scale = np.empty(rows.n_rows, np.float32)
+        for start, chunk in rows.chunks():
+            lengths = backend.row_lengths(chunk)
+            check_lengths(rows, start, lengths, directions=True)
+            self._scale[start : start + len(chunk)] = 1.0 / lengths
+
+    def take(self, indices: Int64) -> Float32:
+        """Some rows, shape (M, D), float32."""
+        unit: Float32 = to_float32(self._rows.take(indices)) * self._scale[indices, None]
+        return unit
+
+    def between(self, start: int, stop: int) -> Float32:
+        """Rows start to stop − 1, shape (stop − start, D), float32."""
+        unit: Float32 = to_float32(self._rows.slice(start, stop)) * self._scale[start:stop, None]
+        return unit
+
+    def similarities(self, others: Float32) -> Iterator[tuple[slice, Float32]]:
+        """Cosine similarities s of all rows to `others`, shape (M, D), unit rows too: (rows, (m, M) float32) pieces."""
+        step = min(self._rows.chunk_rows(), _BLOCK // max(1, len(others)))
+        for start, chunk in self._rows.chunks(max(_SUM_ROWS, step - step % _SUM_ROWS)):
+            part = slice(start, start + len(chunk))
+            yield part, self.backend.linear(chunk, others, scale=self._scale[part])
+
+    def nearest(self, others: UnitRows, least: float = -np.inf) -> Float32:
+        """Similarity of each row to the most similar of `others`, at least `least`; shape (N,)."""
+        near = np.full(self.n_rows, least, np.float32)
+        for start in range(0, others.n_rows, _SQUARE):
+            for part, similarity in self.similarities(others.between(start, min(start + _SQUARE, others.n_rows))):
+                np.maximum(near[part], similarity.max(axis=1), out=near[part])
+        return near
+
+
+def greedy_coverage(
+    pool: UnitRows,
+    candidates: Int64,
+    n_picks: int,
+    *,
+    near: Float32,
+    kernel: Kernel,
+    rng: np.random.Generator,
+    weights: Float32 | None = None,
+) -> Int64:
+    """Greedily the candidates that raise Σ_i w_i · max_j k(s_ij), j over what covers already and the chosen, the most.
+
+    Parameters
+    ----------
+    pool : UnitRows, shape (N, D)
+        The rows to cover.
+    candidates : ndarray, shape (n,), int64
+        Rows of `pool`, ascending.
+    n_picks : int
+        At most n.
+    near : ndarray, shape (N,), float32
+        Similarity of each row to the nearest row that covers already. Overwritten.
+    kernel : callable
+        k, from similarities s.
+    rng : Generator
+        Draws the rest where no candidate adds anything.
+    weights : ndarray, shape (N,), float32, optional
+        w, not negative; unit weights where missing.
+
+    Returns
+    -------
+    ndarray, shape (n_picks,), int64
+        Rows of `pool` in the order of choice; ties go to the lower index.
+
+    Notes
+    -----
+    Lazy and exact: what a row adds only falls as others are chosen, so that what it added before bounds it from above,
+    and of all candidates only those are evaluated again whose bound reaches the best found so far (Minoux 1978). Time
+    goes as n · N; memory is some bytes per row of the pool and some blocks of similarities.
+    """
+    coverage = _Coverage(pool, near, kernel, weights)
+    bounds = coverage.bounds()[candidates] if candidates.size == pool.n_rows else coverage.gains(candidates)
+    chosen: list[int] = []
+    while len(chosen) < n_picks:
+        order = np.argsort(-bounds, kind="stable")
+        best, best_gain = -1, 0.0
+        start, size = 0, _FIRST_BATCH
+        while start < order.size:
+            bound = bounds[order[start]]
+            if bound < best_gain or bound <= 0.0 or (bound == best_gain and order[start] > best):
+                break
+            batch = np.sort(order[start : start + size])
+            bounds[batch] = gains = coverage.gains(candidates[batch])
+            first = int(gains.argmax())
+            if gains[first] > best_gain or (gains[first] == best_gain and batch[first] < best):
+                best, best_gain = int(batch[first]), float(gains[first])
+            start, size = start + size, min(2 * size, _LARGEST_BATCH)
+        if best < 0:
+            rest = np.setdiff1d(candidates, chosen, assume_unique=True)
+            chosen.extend(rng.choice(rest, n_picks - len(chosen), replace=False).tolist())
+            break
+        chosen.append(int(candidates[best]))
+        coverage.add(chosen[-1])
+        bounds[best] = -np.inf
+    return np.asarray(chosen, dtype=np.int64)
+
+
+class _Coverage:
+    """Σ_i w_i · k(s_i) with s_i the similarity of row i to the nearest row that covers, and what others would add."""
+
+    def __init__(self, pool: UnitRows, near: Float32, kernel: Kernel, weights: Float32 | None) -> None:
+        self._pool, self._near, self._kernel = pool, near, kernel
+        self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
+        self._added: list[int] = []  # rows that cover, but are not yet in `near`
+
+    def add(self, row: int) -> None:
+        """Cover with one row more."""
+        self._added.append(row)
+
+    def gains(self, rows: Int64) -> Float64:
+        """What each of `rows` alone would add, shape (M,); each sum has the same order whatever else is in `rows`."""
+        gains = np.zeros(rows.size)
+        for start in range(0, rows.size, _LARGEST_BATCH):
+            # The rows added last are columns of the same product: no pass over the pool of their own.
+            added, self._added = self._added, []
+            part_gains = gains[start : start + _LARGEST_BATCH]
+            others = np.concatenate([np.asarray(added, np.int64), rows[start : start + _LARGEST_BATCH]])
+            for part, similarity in self._pool.similarities(self._pool.take(others)):
+                for column in range(len(added)):
+                    np.maximum(self._near[part], similarity[:, column], out=self._near[part])
+                self._add_gains(part_gains, similarity[:, len(added) :], part)
+        return gains
+
+    def bounds(self) -> Float64:
+        """Upper bounds, tight but for rounding, of what each row of the pool would add at first, shape (N,).
+
+        Each pair of rows is multiplied once, for the gains of both.
+        """
+        n = self._pool.n_rows
+        gains = np.zeros(n)
+        for start in range(0, n, _SQUARE):
+            rows = slice(start, min(start + _SQUARE, n))
+            unit = self._pool.between(rows.start, rows.stop)
+            for other in range(0, start + 1, _SQUARE):
+                columns = slice(other, min(other + _SQUARE, n))
+                similarity = self._pool.backend.linear(unit, self._pool.between(columns.start, columns.stop))
+                self._add_gains(gains[columns], similarity, rows)
+                if other < start:
+                    self._add_gains(gains[rows], similarity.T, columns)
+        return gains * (1.0 + _ROUNDING)
+
+    def _add_gains(self, gains: Float64, similarity: Float32, rows: slice) -> None:
+        """Adds Σ_i w_i · max(0, k(s_ij) − k(s_i)) over some rows i to the gain of each column j."""
+        near, weights = self._near[rows, None], self._weights[rows, None]
+        covered = self._kernel(near)
+        for start in range(0, len(similarity), _SUM_ROWS):
+            piece = slice(start, start + _SUM_ROWS)
+            part = similarity[piece]
+            nearer = part > near[piece]
+            if np.count_nonzero(nearer) > _DENSE * nearer.size:
+                gained = self._kernel(np.maximum(part, near[piece]))
+                gained -= covered[piece]
+                gained *= weights[piece]
+                gains += gained.sum(axis=0, dtype=np.float64)
+            else:
+                # Few rows are nearer to a candidate than to what covers them: the kernel of those alone is computed.
+                i, j = _positions(nearer)
+                gained = self._kernel(part[i, j])
+                gained -= covered[piece][i, 0]
+                gained *= weights[piece][i, 0]
+                gains += np.bincount(j, gained, minlength=gains.size)
+
+
+def _positions(mask: npt.NDArray[np.bool_]) -> tuple[Int64, Int64]:
+    """numpy.nonzero of a matrix that lies in memory by rows or by columns, a column's rows ascending; far faster."""
+    if mask.flags.c_contiguous:
+        i, j = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    else:
+        j, i = np.divmod(np.flatnonzero(mask.T), mask.shape[0])
+    return i, j

@@ -4,8 +4,9 @@ Every other backend is tested and benchmarked against this module. It is written
 is chunked, whole matrices are formed. Logarithms are natural throughout. Equations are those of Nguyen et al.,
 "Conformal Cross-Modal Active Learning", arXiv 2603.23159.
 
-Symbols: M rows, C classes, K clusters, D dimensions; a = −ln p the nonconformity (LAC); q a threshold on a; Γ the
-conformal set { c : a_c ≤ q }; Ω the union of the student's and the teacher's set.
+Symbols: M rows, C classes, K clusters, D dimensions; a = −ln p the nonconformity (LAC), s the cumulative one (APS,
+RAPS); q a threshold on either; Γ the conformal set of the classes whose score is at most q; Ω the union of the
+student's and the teacher's set.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .config import CCMAConfig
 from .pool import Rows
 
 __all__ = [
+    "Cumulative",
     "KMeans",
     "QueryResult",
     "RowScores",
@@ -35,12 +37,14 @@ __all__ = [
     "raised_threshold",
     "representatives",
     "row_lengths",
+    "row_thresholds",
     "score",
     "target_size_rank",
     "target_size_threshold",
     "top1",
     "top_m",
     "unit_rows",
+    "weighted_coverage_threshold",
     "weighted_kmeans",
 ]
 
@@ -61,19 +65,53 @@ KMEANS_PARALLEL_OVERSAMPLING = 0.5
 TIE = 1e-6
 
 
+class Cumulative(NamedTuple):
+    """A score that adds up probabilities: APS, and with a penalty RAPS. See :func:`nonconformity`."""
+
+    penalty: float = 0.0
+    """λ ≥ 0; 0 is APS."""
+    k_reg: int = 0
+    """Ranks that are free of the penalty."""
+    u: Float64 | None = None
+    """The share of its own probability that a class counts, in [0, 1], shape (M,); 1 in every row where None."""
+
+    def of_rows(self, rows: slice | Int64) -> Cumulative:
+        """The score of some of the rows."""
+        return self if self.u is None else self._replace(u=self.u[rows])
+
+
 class RowScores(NamedTuple):
-    """What one pass over the posteriors says of each of M rows."""
+    """What one pass over the posteriors says of each of M rows; every field has shape (M,)."""
 
     delta: Float32
-    """δ, shape (M,)."""
+    """δ in nats."""
+    divergence: Float32
+    """J in nats; 0 without a teacher."""
+    margin: Float32
+    """The student's largest probability minus its second largest, in [0, 1]."""
+    confidence: Float32
+    """The teacher's largest probability; 0 without a teacher."""
+    student_top1: Int32
+    """The student's most probable class (ties: the lowest)."""
+    teacher_top1: Int32
+    """The teacher's, −1 without a teacher."""
     student_size: Int32
-    """|Γ_S|, shape (M,)."""
+    """|Γ_S|."""
     teacher_size: Int32
-    """|Γ_T|, shape (M,); 0 without a teacher."""
+    """|Γ_T|; 0 without a teacher."""
     overlap: Int32
-    """|Γ_S ∩ Γ_T|, shape (M,); 0 without a teacher."""
-    top1_differs: npt.NDArray[np.bool_]
-    """Whether the most probable classes differ, shape (M,); False without a teacher."""
+    """|Γ_S ∩ Γ_T|; 0 without a teacher."""
+
+    @classmethod
+    def empty(cls, n_rows: int) -> RowScores:
+        """Arrays to be written."""
+        real, whole = (lambda: np.empty(n_rows, np.float32)), (lambda: np.empty(n_rows, np.int32))
+        return cls(real(), real(), real(), real(), whole(), whole(), whole(), whole(), whole())
+
+    @property
+    def top1_differs(self) -> npt.NDArray[np.bool_]:
+        """Whether student and teacher disagree on the most probable class; False without a teacher."""
+        return (self.student_top1 != self.teacher_top1) & (self.teacher_top1 >= 0)
 
 
 @dataclass(frozen=True)
@@ -134,17 +172,56 @@ def _row_number(values: Array | Rows, row: int) -> int:
     return values.row_number(row) if isinstance(values, Rows) else row
 
 
-def nonconformity(logits: Array | Rows, *, name: str = "logits") -> Float64:
-    """a_ic = −ln softmax(z_i)_c = (max_c z_ic − z_ic) + ln Σ_c exp(z_ic − max_c z_ic), shape (M, C), units of −ln p."""
+def nonconformity(logits: Array | Rows, cumulative: Cumulative | None = None, *, name: str = "logits") -> Float64:
+    """The nonconformity of every class of every row, shape (M, C).
+
+    LAC (Sadinle et al. 2019): a_ic = −ln softmax(z_i)_c = (max_c z_ic − z_ic) + ln Σ_c exp(z_ic − max_c z_ic), in units
+    of −ln p.
+
+    APS (Romano et al. 2020, arXiv 2006.02544) and RAPS (Angelopoulos et al. 2021, arXiv 2009.14193), where `cumulative`
+    is given: s_ic = Σ_{c' before c} p_ic' + u_i · p_ic + λ · max(0, r_ic − k_reg), a probability plus a penalty. c' is
+    before c where a_ic' < a_ic, and r_ic is one more than the number of such classes: classes of equal probability have
+    the same score. Probabilities are divided by their own cumulative sum, so that the largest score without λ is 1.
+    """
     z = _finite(name, logits)
     shifted = z.max(axis=1, keepdims=True) - z
     a: Float64 = shifted + np.log(np.exp(-shifted).sum(axis=1, keepdims=True))
-    return a
+    if cumulative is None:
+        return a
+    order = np.argsort(a, axis=1, kind="stable")
+    in_order = np.take_along_axis(a, order, axis=1)
+    p = np.exp(-np.take_along_axis(shifted, order, axis=1))
+    upto = np.cumsum(p, axis=1)
+    is_first = np.concatenate([np.ones((len(a), 1), bool), in_order[:, 1:] != in_order[:, :-1]], axis=1)
+    first = np.maximum.accumulate(np.where(is_first, np.arange(a.shape[1]), 0), axis=1)
+    before = np.take_along_axis(np.concatenate([np.zeros((len(a), 1)), upto], axis=1), first, axis=1)
+    u = 1.0 if cumulative.u is None else cumulative.u[:, None]
+    s = (before + u * np.take_along_axis(p, first, axis=1)) / upto[:, -1:]
+    s += cumulative.penalty * np.maximum(first + 1 - cumulative.k_reg, 0)
+    scores = np.empty_like(a)
+    np.put_along_axis(scores, order, s, axis=1)
+    return scores
 
 
-def prediction_sets(logits: Array | Rows, q: float, *, name: str = "logits") -> npt.NDArray[np.bool_]:
-    """Γ_i = { c : a_ic ≤ q }, and the lowest most probable class where that is empty; shape (M, C)."""
-    sets = nonconformity(logits, name=name) <= q
+def row_thresholds(
+    logits: Array | Rows, q: float | Float64, cumulative: Cumulative, *, name: str = "logits"
+) -> Float64:
+    """Thresholds on −ln p that give the sets of a cumulative score, shape (M,).
+
+    s grows with a, so that { c : s_ic ≤ q_i } = { c : a_ic ≤ t_i }, where t_i is the largest a_ic of that set, −∞ where
+    it is empty. q is one threshold, or one for each row.
+    """
+    admitted = nonconformity(logits, cumulative, name=name) <= np.asarray(q)[..., None]
+    thresholds: Float64 = np.where(admitted, nonconformity(logits, name=name), -np.inf).max(axis=1)
+    return thresholds
+
+
+def prediction_sets(logits: Array | Rows, q: float | Float64, *, name: str = "logits") -> npt.NDArray[np.bool_]:
+    """Γ_i = { c : a_ic ≤ q_i }, and the lowest most probable class where that is empty; shape (M, C).
+
+    q is one threshold on −ln p, or one for each row, shape (M,).
+    """
+    sets = nonconformity(logits, name=name) <= np.asarray(q)[..., None]
     empty = np.flatnonzero(~sets.any(axis=1))
     # The logits' own maximum: scores of logits that are very close can round to one number.
     sets[empty, top1(logits)[empty]] = True
@@ -162,16 +239,18 @@ def target_size_rank(size: float, n_rows: int, n_classes: int) -> int:
     return math.ceil(min(size, n_classes) * n_rows)
 
 
-def target_size_threshold(logits: Array, size: float, *, name: str = "logits") -> float:
-    """The ⌈k·M⌉-th smallest of all M·C nonconformity scores, in units of −ln p."""
-    a = nonconformity(logits, name=name)
+def target_size_threshold(
+    logits: Array, size: float, cumulative: Cumulative | None = None, *, name: str = "logits"
+) -> float:
+    """The ⌈k·M⌉-th smallest of all M·C nonconformity scores, in their units."""
+    a = nonconformity(logits, cumulative, name=name)
     rank = target_size_rank(size, *a.shape)
     return float(np.partition(a, rank - 1, axis=None)[rank - 1])
 
 
-def raised_threshold(logits: Array, q: float, *, name: str = "logits") -> float:
+def raised_threshold(logits: Array, q: float, cumulative: Cumulative | None = None, *, name: str = "logits") -> float:
     """The least threshold from q up that leaves no set empty: max(q, max_i min_c a_ic)."""
-    return float(nonconformity(logits, name=name).min(axis=1).max(initial=q))
+    return float(nonconformity(logits, cumulative, name=name).min(axis=1).max(initial=q))
 
 
 def coverage_threshold(calibration_scores: Array, alpha: float) -> float:
@@ -180,6 +259,24 @@ def coverage_threshold(calibration_scores: Array, alpha: float) -> float:
     # The product of two decimals can land a rounding error above a whole number: 10 · (1 − 0.1) is to be 9.
     rank = math.ceil((scores.size + 1) * (1.0 - alpha) - 1e-9)
     return math.inf if rank > scores.size else float(scores[rank - 1])
+
+
+def weighted_coverage_threshold(
+    calibration_scores: Array, alpha: float, weights: Array, test_weights: Array
+) -> Float64:
+    """The (1−α)-quantile of the calibration scores and +∞, each by its weight, for each test weight; shape (M,).
+
+    Weighted split conformal prediction (Tibshirani et al. 2019, arXiv 1904.06019, Lemma 3): q_i is the smallest score
+    s_k for which Σ_{j : s_j ≤ s_k} w_j ≥ (1−α) · (Σ_j w_j + w_i), +∞ where there is none. Equal weights give
+    :func:`coverage_threshold`.
+    """
+    scores, w = np.asarray(calibration_scores, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    order = np.argsort(scores, kind="stable")
+    mass = np.cumsum(w[order])
+    # Rounding must not carry the wanted mass over that of a score which just reaches it.
+    wanted = (mass[-1:].sum() + np.asarray(test_weights, dtype=np.float64)) * (1.0 - alpha) * (1.0 - 1e-9)
+    thresholds: Float64 = np.append(scores[order], np.inf)[np.searchsorted(mass, wanted)]
+    return thresholds
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -193,7 +290,10 @@ def _kl(p: Float64, m: Float64) -> Float64:
 
 
 def score(
-    student_logits: Array, teacher_logits: Array | None = None, q_student: float = math.inf, q_teacher: float = math.inf
+    student_logits: Array,
+    teacher_logits: Array | None = None,
+    q_student: float | Float64 = math.inf,
+    q_teacher: float | Float64 = math.inf,
 ) -> RowScores:
     """δ_i = g_i · J_i + (1 − g_i) · H_i (step 4), and what the report needs of each row.
 
@@ -201,8 +301,9 @@ def score(
     ----------
     student_logits, teacher_logits : array_like, shape (M, C)
         z^S and z^T (already divided by τ). Without a teacher δ = H.
-    q_student, q_teacher : float
-        Thresholds in units of −ln p. Rows whose set would be empty get their most probable class.
+    q_student, q_teacher : float or ndarray, shape (M,)
+        Thresholds in units of −ln p, of all rows or of each. Rows whose set would be empty get their most probable
+        class.
     """
     if teacher_logits is not None:
         # Of two rows that are not finite the first is named, and in one row the student.
@@ -214,10 +315,20 @@ def score(
     p_s = np.exp(-a_s)
     entropy = (p_s * a_s).sum(axis=1)
     in_s = prediction_sets(student_logits, q_student, name="student_logits")
-    zeros = np.zeros(len(p_s), dtype=np.int32)
-    student_size = in_s.sum(axis=1, dtype=np.int32)
+    ordered = np.sort(p_s, axis=1)
+    of_student = {
+        "margin": (ordered[:, -1] - ordered[:, -2]).astype(np.float32),
+        "student_top1": top1(student_logits).astype(np.int32),
+        "student_size": in_s.sum(axis=1, dtype=np.int32),
+    }
     if teacher_logits is None:
-        return RowScores(entropy.astype(np.float32), student_size, zeros, zeros, zeros.astype(bool))
+        none = {"divergence": np.float32, "confidence": np.float32, "teacher_size": np.int32, "overlap": np.int32}
+        return RowScores(
+            delta=entropy.astype(np.float32),
+            teacher_top1=np.full(len(p_s), -1, dtype=np.int32),
+            **{name: np.zeros(len(p_s), dtype) for name, dtype in none.items()},
+            **of_student,
+        )
 
     a_t = nonconformity(teacher_logits, name="teacher_logits")
     p_t = np.exp(-a_t)
@@ -231,11 +342,13 @@ def score(
     disagreement = np.maximum(0.5 * _kl(masked_s, mean) + 0.5 * _kl(masked_t, mean), 0.0)
     gate = p_t.max(axis=1) / (p_t.max(axis=1) + p_s.max(axis=1))
     return RowScores(
-        (gate * disagreement + (1.0 - gate) * entropy).astype(np.float32),
-        student_size,
-        in_t.sum(axis=1, dtype=np.int32),
-        (in_s & in_t).sum(axis=1, dtype=np.int32),
-        top1(student_logits) != top1(teacher_logits),
+        delta=(gate * disagreement + (1.0 - gate) * entropy).astype(np.float32),
+        divergence=disagreement.astype(np.float32),
+        confidence=p_t.max(axis=1).astype(np.float32),
+        teacher_top1=top1(teacher_logits).astype(np.int32),
+        teacher_size=in_t.sum(axis=1, dtype=np.int32),
+        overlap=(in_s & in_t).sum(axis=1, dtype=np.int32),
+        **of_student,
     )
 
 

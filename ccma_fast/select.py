@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,17 @@ from ._validate import (
     check_same_rows,
 )
 from .config import CCMAConfig
-from .conformal import coverage_threshold, open_logits, raised, size_threshold, true_class_scores
+from .conformal import (
+    open_logits,
+    score_rule,
+    set_thresholds,
+    stratified_weights,
+    true_class_scores,
+    trust,
+)
+from .coverage import UnitRows, class_quotas, greedy_coverage
 from .pool import KeptRows, Rows, RowSubset, open_rows
-from .reference import KMeans, representatives
+from .reference import KMeans, RowScores, representatives
 from .student import (
     LinearHead,
     check_student,
@@ -36,7 +44,7 @@ from .student import (
 )
 from .teacher import Teacher
 
-__all__ = ["Report", "Selection", "Stage", "select"]
+__all__ = ["Report", "Selection", "Stage", "query", "select"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -75,6 +83,7 @@ class Report:
     """0 where every row was scored."""
     n_scored: int = 0
     calibration: str = ""
+    """"coverage" or "target_size"; empty where no sets were formed."""
     q_student: float = float("nan")
     q_teacher: float = float("nan")
     mean_student_set: float = float("nan")
@@ -82,11 +91,15 @@ class Report:
     mean_overlap: float = float("nan")
     top1_disagreement: float = float("nan")
     """Share of the scored rows whose most probable classes differ, in [0, 1]."""
+    trust: float = float("nan")
+    """The share of the picks that the teacher led, in [0, 1], see :func:`select`; NaN where nothing judged it."""
     n_candidates: int = 0
     n_clusters: int = 0
+    """Clusters of the coverage step's k-means, all classes together."""
     kmeans_iterations: int = 0
-    inertia: float = float("nan")
-    """The coverage step's objective Σ δ ‖v − μ‖² on unit rows."""
+    """The most of any of its clusterings."""
+    inertia: float = 0.0
+    """Its objective Σ δ ‖v − μ‖² on unit rows."""
     stages: dict[str, Stage] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,6 +112,23 @@ class Report:
         return "\n".join(lines)
 
 
+class _Picks(NamedTuple):
+    """Chosen rows, by their positions among the scored ones."""
+
+    positions: Int64
+    scores: Float32
+    represents: Int64
+
+    def in_order(self, order: Int64) -> _Picks:
+        return _Picks(*(part[order] for part in self))
+
+    def followed_by(self, others: _Picks) -> _Picks:
+        return _Picks(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+
+
+_NO_PICKS = _Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """The rows to label.
@@ -106,12 +136,13 @@ class Selection:
     Attributes
     ----------
     indices : ndarray, shape (B,), int64
-        Positions in `features`, distinct, never a labelled row, in the order of choice: the first pick of every
-        cluster, heaviest cluster first, then second picks.
+        Positions in `features`, distinct, never a labelled row, in the order of choice: those that the teacher leads,
+        largest δ first, then those that the student leads; with ``acquisition="delta"`` and without labels the first
+        pick of every cluster, heaviest cluster first, then second picks.
     scores : ndarray, shape (B,), float32
-        δ of each pick in nats; NaN at cold start.
+        δ of each pick, see :func:`select`; NaN at cold start.
     represents : ndarray, shape (B,), int64
-        How many candidate rows stand behind each pick, itself included.
+        How many candidate rows stand behind each pick, itself included: its cluster, or those nearest to it.
     report : Report
     """
 
@@ -139,10 +170,23 @@ def select(
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
 
-    Without labels and without student logits the picks cover the pool: k-means on the L2-normalised rows with unit
-    weights, one row per cluster. With them it is one query of Conformal Cross-Modal Acquisition (Nguyen et al., arXiv
-    2603.23159): a diverse subpool, posteriors of student and teacher, conformal sets, the disagreement δ, the κ · B
-    rows of largest δ, and δ-weighted k-means coverage of those.
+    One query of Conformal Cross-Modal Acquisition (Nguyen et al., arXiv 2603.23159), by default with the package's own
+    rule for who chooses, ``CCMAConfig(acquisition="trust")``. The labelled rows calibrate the conformal sets of student
+    (out of fold) and teacher to the same coverage; the teacher is trusted with the share t of the student's ambiguity
+    that it resolves, t = max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)) of the mean set sizes, and leads that share of the
+    picks. Its picks go to its own classes, those with the fewest labels first; in each, of the κ rows for each pick of
+    largest δ = max p^T · (m + J / ln 2) (the teacher is sure, while the student is not, m = 1 − (p^S_1 − p^S_2), or
+    says otherwise, J inside the union of both sets), k-means weighted by δ finds the most central. The student leads
+    the other picks: of the rows of largest δ = m those that, one after the other, reduce Σ δ · min ‖x − x_j‖² the most,
+    where j runs over all that is labelled or picked. So a teacher whose sets are no smaller than the student's has no
+    say, and the query is uncertainty coverage in the student's space.
+
+    Without labels and student logits a teacher chooses the first labels alone: of each of its classes the most central
+    rows of the quarter that it is surest of. Without a teacher they cover the pool: k-means on the L2-normalised rows,
+    one row per cluster. Student logits without any label leave nothing to judge the teacher by: t = 0.
+
+    ``acquisition="delta"`` is the published query instead: δ = g · J + (1 − g) · H, the κ · B rows of largest δ, and
+    δ-weighted k-means coverage of those.
 
     Parameters
     ----------
@@ -198,6 +242,22 @@ def select(
     return query.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
 
 
+def query(
+    features: Rows,
+    budget: int,
+    *,
+    labels: Int64,
+    teacher: Teacher | None,
+    fitted: Any,
+    config: CCMAConfig,
+    random_state: int,
+    backend: Backend,
+) -> Selection:
+    """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows."""
+    state = _Query(features, config, backend, random_state, None)
+    return state.run(budget, labels, teacher, fitted, None, is_fitted=True)
+
+
 def check_arguments(teacher: Any, student: Any, config: Any) -> None:
     """What a query is asked with is of the right types."""
     if config is not None and not isinstance(config, CCMAConfig):
@@ -221,7 +281,17 @@ class _Query:
         self._sources: list[tuple[Rows, int]] = []  # what is read, and how much of it had been read before
         self._add_source(pool)
 
-    def run(self, budget: int, labels: Any, teacher: Teacher | None, student: Any, student_logits: Any) -> Selection:
+    def run(
+        self,
+        budget: int,
+        labels: Any,
+        teacher: Teacher | None,
+        student: Any,
+        student_logits: Any,
+        *,
+        is_fitted: bool = False,
+    ) -> Selection:
+        """The query. A student that `is_fitted` on the labelled rows is used as it is."""
         report = self.report
         with self._stage("check"):
             given = None if student_logits is None else self._given_logits(student_logits)
@@ -238,18 +308,22 @@ class _Query:
                 n_classes = class_count(student, y)
             if not cold and given is None:
                 check_two_classes(y[labelled])
-            self._check_values(space)
+            by_trust = self.config.acquisition == "trust"
+            self._check_values({space} if cold or not by_trust else {space, self.pool})
         report.mode = "cold start" if cold else "query"
         report.n_labelled, report.n_unlabelled = labelled.size, unlabelled.size
         report.n_classes = n_classes or 0
         budget = min(budget, unlabelled.size)
         if budget == 0:
-            return Selection(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64), report)
+            return self._selection(unlabelled, _NO_PICKS)
+        z_teacher = None if teacher is None else teacher.logits(self.backend)
         if cold:
             with self._stage("coverage"):
+                report.n_candidates = unlabelled.size
+                if by_trust and z_teacher is not None:
+                    return self._selection(unlabelled, self._first_by_class(z_teacher, space, unlabelled, budget))
                 picks, represents = self._cover(space, unlabelled, None, budget)
-            report.n_candidates = unlabelled.size
-            return Selection(unlabelled[picks], np.full(budget, np.nan, np.float32), represents, report)
+                return self._selection(unlabelled, _Picks(picks, np.full(budget, np.nan, np.float32), represents))
 
         assert n_classes is not None, "a query has labels or logits"
         # 1. Subpool
@@ -260,54 +334,178 @@ class _Query:
             if given is None:
                 if student is None:
                     student = LinearHead.from_config(self.config, n_classes, self.rng_student)
-                fitted = fit_student(student, RowSubset(self.pool, labelled), y[labelled], n_classes)
+                fitted = student
+                if not is_fitted:
+                    fitted = fit_student(student, RowSubset(self.pool, labelled), y[labelled], n_classes)
                 z_student = logits_of_student(fitted, self.pool, n_classes, self.backend)
             else:
                 z_student = given
-            z_teacher = None if teacher is None else teacher.logits(self.backend)
             scored_student, scored_teacher = self._kept(z_student, scored), self._kept(z_teacher, scored)
         # 3. Conformal sets
         with self._stage("thresholds"):
-            student_scores = teacher_scores = None
-            if self.config.calibration == "coverage":
-                if given is None:
-                    student_scores = out_of_fold_scores(
-                        student,
-                        RowSubset(self.pool, labelled),
-                        y[labelled],
-                        n_classes,
-                        self.config.n_folds,
-                        self.rng_student,
-                        self.backend,
-                    )
-                else:
-                    student_scores = self._labelled_scores(given, labelled, y)
-                if z_teacher is not None:
-                    teacher_scores = self._labelled_scores(z_teacher, labelled, y)
-            q_student = self._threshold(scored_student, self.config.student_set_size, student_scores)
-            q_teacher = float("nan")
-            if scored_teacher is not None:
-                q_teacher = self._threshold(scored_teacher, self.config.teacher_set_size, teacher_scores)
+            cut_student, cut_teacher = np.inf, np.inf
+            if not by_trust or (scored_teacher is not None and labelled.size):
+                scores = weights = None
+                if self.config.calibration == "coverage":
+                    if given is None:
+                        scores = self._out_of_fold_scores(student, labelled, y, n_classes)
+                    else:
+                        scores = self._labelled_scores(given, labelled, y)
+                    if self.config.reweight:
+                        weights = self._class_weights(z_student if z_teacher is None else z_teacher, labelled, scored)
+                cut_student = self._cut(scored_student, "student", scores, weights)
+                if scored_teacher is not None:
+                    if scores is not None:
+                        scores = self._labelled_scores(z_teacher, labelled, y)
+                    cut_teacher = self._cut(scored_teacher, "teacher", scores, weights)
+                report.calibration = self.config.calibration
         # 4. Disagreement
         with self._stage("disagreement"):
-            rows = self.backend.score(scored_student, scored_teacher, q_student, q_teacher, chunk_size=self.chunk_size)
-        # 5. Candidates
-        with self._stage("candidates"):
-            candidates = np.sort(self.backend.top_m(rows.delta, self.config.kappa * budget))
-        # 6. Coverage
-        with self._stage("coverage"):
-            delta = rows.delta[candidates]
-            picks, represents = self._cover(space, scored[candidates], delta, budget)
-
-        report.calibration = self.config.calibration
-        report.q_student, report.q_teacher = q_student, q_teacher
-        report.n_scored, report.n_candidates = scored.size, candidates.size
-        report.mean_student_set = float(rows.student_size.mean())
+            rows = self.backend.score(
+                scored_student, scored_teacher, cut_student, cut_teacher, chunk_size=self.chunk_size
+            )
+        report.n_scored = scored.size
+        if report.calibration:
+            report.mean_student_set = float(rows.student_size.mean())
         if teacher is not None:
-            report.mean_teacher_set = float(rows.teacher_size.mean())
-            report.mean_overlap = float(rows.overlap.mean())
             report.top1_disagreement = float(rows.top1_differs.mean())
-        return Selection(scored[candidates[picks]], delta[picks], represents, report)
+            if report.calibration:
+                report.mean_teacher_set, report.mean_overlap = float(rows.teacher_size.mean()), float(rows.overlap.mean())
+        # 5. Candidates and 6. Coverage
+        with self._stage("coverage"):
+            if by_trust:
+                return self._selection(scored, self._picks_by_trust(rows, space, scored, y, budget))
+            return self._selection(scored, self._picks_by_delta(rows.delta, space, scored, budget))
+
+    def _picks_by_delta(self, delta: Float32, space: Rows, scored: Int64, budget: int) -> _Picks:
+        """Steps 5 and 6 as published: the κ · B rows of largest δ, spread by k-means."""
+        candidates = np.sort(self.backend.top_m(delta, self.config.kappa * budget))
+        self.report.n_candidates = candidates.size
+        picks, represents = self._cover(space, scored[candidates], delta[candidates], budget)
+        return _Picks(candidates[picks], delta[candidates[picks]], represents)
+
+    def _picks_by_trust(self, rows: RowScores, space: Rows, scored: Int64, y: Int64, budget: int) -> _Picks:
+        """Steps 5 and 6 of the default: the teacher leads as large a share of the picks as it is trusted."""
+        report = self.report
+        report.trust = 0.0
+        if report.calibration:
+            report.trust = trust(report.mean_student_set, report.mean_teacher_set)
+        n_led = int(report.trust * budget + 0.5)
+        labelled = np.flatnonzero(y >= 0)
+        uncertainty = 1.0 - rows.margin
+        led = _NO_PICKS
+        if n_led:
+            disagreement = rows.confidence * (uncertainty + rows.divergence / np.float32(np.log(2.0)))
+            already = np.bincount(y[labelled], minlength=report.n_classes)
+            led = self._picks_by_class(
+                disagreement, rows.teacher_top1, already, space, scored, n_led, kappa=self.config.kappa
+            )
+        if n_led == budget:
+            return led
+        free = np.delete(np.arange(scored.size), led.positions)
+        covered = np.concatenate([labelled, scored[led.positions]])
+        return led.followed_by(self._picks_by_student(uncertainty, free, covered, scored, budget - n_led))
+
+    def _picks_by_class(
+        self,
+        scores: Float32,
+        classes: npt.NDArray[np.int32],
+        already: Int64,
+        space: Rows,
+        scored: Int64,
+        n_picks: int,
+        *,
+        kappa: int | None,
+    ) -> _Picks:
+        """Of the teacher's classes, those with the fewest labels first: their best rows, spread by k-means.
+
+        The best are the κ of largest score for each pick or, where κ is None, the configured share of a class.
+        """
+        n_rows = np.bincount(classes, minlength=already.size)
+        by_class = np.argsort(classes, kind="stable")
+        ends = np.cumsum(n_rows)
+        parts = []
+        for c, quota in enumerate(class_quotas(n_rows, already, n_picks)):
+            if quota == 0:
+                continue
+            members = by_class[ends[c] - n_rows[c] : ends[c]]
+            m = kappa * quota if kappa is not None else max(quota, int(self.config.confident_share * members.size))
+            candidates = members[np.sort(self.backend.top_m(scores[members], int(m)))]
+            self.report.n_candidates += candidates.size
+            weights = None if kappa is None else scores[candidates]
+            picks, represents = self._cover(space, scored[candidates], weights, int(quota))
+            parts.append(_Picks(candidates[picks], scores[candidates[picks]], represents))
+        whole = _Picks(*map(np.concatenate, zip(*parts, strict=True)))
+        return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
+
+    def _picks_by_student(
+        self, uncertainty: Float32, free: Int64, covered: Int64, scored: Int64, n_picks: int
+    ) -> _Picks:
+        """Of the most uncertain rows, greedily those that are nearest to what neither labels nor picks are near to.
+
+        Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, j running over labelled rows and picks.
+        """
+        most = max(self.config.candidate_limit, 2 * n_picks)
+        n_candidates = min(self.config.student_kappa * n_picks, most)
+        candidates = free[np.sort(self.backend.top_m(uncertainty[free], n_candidates))]
+        self.report.n_candidates += candidates.size
+        rows = UnitRows(RowSubset(self.pool, scored[candidates]), self.backend)
+        near = rows.nearest(UnitRows(RowSubset(self.pool, covered), self.backend), -1.0)
+        picks = greedy_coverage(
+            rows,
+            np.arange(candidates.size),
+            n_picks,
+            near=near,
+            kernel=lambda similarity: similarity,
+            rng=self.rng_coverage,
+            weights=uncertainty[candidates],
+        )
+        represents = np.zeros(n_picks, dtype=np.int64)
+        for _, similarity in rows.similarities(rows.take(picks)):
+            represents += np.bincount(similarity.argmax(axis=1), minlength=n_picks)
+        return _Picks(candidates[picks], uncertainty[candidates[picks]], represents)
+
+    def _first_by_class(self, z_teacher: Rows, space: Rows, unlabelled: Int64, budget: int) -> _Picks:
+        """The first labels, by the teacher: of the rows that it is surest of, the most central ones of each class."""
+        rows = self.backend.score(RowSubset(z_teacher, unlabelled), chunk_size=self.chunk_size)
+        none = np.zeros(self.report.n_classes, dtype=np.int64)
+        self.report.n_candidates = 0
+        found = self._picks_by_class(rows.margin, rows.student_top1, none, space, unlabelled, budget, kappa=None)
+        return found._replace(scores=np.full(budget, np.nan, np.float32))
+
+    def _selection(self, rows: Int64, picks: _Picks) -> Selection:
+        return Selection(rows[picks.positions], picks.scores, picks.represents, self.report)
+
+    def _cut(
+        self,
+        logits: Rows,
+        model: str,
+        scores: npt.NDArray[np.float64] | None,
+        weights: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+    ) -> float | npt.NDArray[np.float64]:
+        """Where a model's sets are cut, with the threshold in the report."""
+        size = getattr(self.config, f"{model}_set_size")
+        q, cuts = set_thresholds(
+            logits, self.config, self.backend, size=size, scores=scores, weights=weights, chunk_size=self.chunk_size
+        )
+        setattr(self.report, f"q_{model}", float(np.median(q)))
+        return cuts
+
+    def _out_of_fold_scores(
+        self, student: Any, labelled: Int64, y: Int64, n_classes: int
+    ) -> npt.NDArray[np.float64]:
+        rows = RowSubset(self.pool, labelled)
+        return out_of_fold_scores(student, rows, y[labelled], n_classes, self.config, self.rng_student, self.backend)
+
+    def _class_weights(
+        self, logits: Rows, labelled: Int64, scored: Int64
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Weights that make the most probable classes as frequent among the labelled rows as among the scored."""
+        cells = [
+            self.backend.score(RowSubset(logits, rows), chunk_size=self.chunk_size).student_top1
+            for rows in (labelled, scored)
+        ]
+        return stratified_weights(*cells)
 
     def _given_logits(self, source: Any) -> Rows:
         logits = open_logits(source, "student_logits")
@@ -333,10 +531,10 @@ class _Query:
             self._add_source(teacher.source)
         return space
 
-    def _check_values(self, space: Rows) -> None:
-        """Every row of every source is finite, also where it will not be scored; those of `space` have a direction."""
+    def _check_values(self, spaces: set[Rows]) -> None:
+        """Every row of every source is finite, also where it will not be scored; those of `spaces` have a direction."""
         for rows, _ in self._sources:
-            check_rows(rows, self.backend.row_lengths, directions=rows is space, chunk_size=self.chunk_size)
+            check_rows(rows, self.backend.row_lengths, directions=rows in spaces, chunk_size=self.chunk_size)
 
     def _subpool(self, space: Rows, unlabelled: Int64, budget: int) -> Int64:
         """Step 1: the rows to score, ascending."""
@@ -371,13 +569,8 @@ class _Query:
         return KeptRows(subset, self.chunk_size)
 
     def _labelled_scores(self, logits: Rows, labelled: Int64, y: Int64) -> npt.NDArray[np.float64]:
-        return true_class_scores(RowSubset(logits, labelled).float32(), y[labelled], logits.name)
-
-    def _threshold(self, logits: Rows, size: float, scores: npt.NDArray[np.float64] | None) -> float:
-        if scores is None:
-            return size_threshold(logits, size, self.config.nonempty, self.backend, self.chunk_size)
-        q = coverage_threshold(scores, self.config.alpha)
-        return raised(logits, q, self.config.nonempty, self.backend, self.chunk_size)
+        rule = score_rule(self.config.nonconformity, self.config.raps_penalty, self.config.raps_k_reg)
+        return true_class_scores(RowSubset(logits, labelled).float32(), y[labelled], logits.name, rule)
 
     def _cover(self, space: Rows, rows: Int64, weights: Float32 | None, budget: int) -> tuple[Int64, Int64]:
         """Step 6: positions in `rows` of the picks, and how many rows stand behind each."""
@@ -395,8 +588,9 @@ class _Query:
             unit=True,
             chunk_size=self.chunk_size,
         )
-        self.report.n_clusters, self.report.kmeans_iterations = n_clusters, found.n_iter
-        self.report.inertia = found.inertia
+        self.report.n_clusters += n_clusters
+        self.report.kmeans_iterations = max(self.report.kmeans_iterations, found.n_iter)
+        self.report.inertia += found.inertia
         preference = weights if self.config.pick == "highest" else None
         return self._representatives(found, budget, weights if self.config.weighted_coverage else None, preference)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from . import _dispatch, reference
 from ._dispatch import Backend
 from ._validate import check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
-from .conformal import true_class_scores
+from .conformal import score_rule, true_class_scores
 from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
 
 __all__ = ["LinearHead"]
@@ -28,6 +29,9 @@ _LEAST_PROBABILITY = 1e-30
 # torch.nn.BatchNorm1d's own.
 _BATCH_NORM_EPS = 1e-5
 _BATCH_NORM_MOMENTUM = 0.1
+
+# Dropout compares 16 random bits with a threshold: rates are exact to 8e-6.
+_DROPOUT_STEPS = 2**16
 
 
 class LinearHead:
@@ -183,6 +187,29 @@ class LinearHead:
             lambda chunk: backend.linear(chunk, self.coef_, self.intercept_),
         )
 
+    def dropout_logits(self, chunk: Chunk, rng: np.random.Generator, backend: Backend) -> Float32:
+        """z^S with dropout left on: one Monte-Carlo pass over a chunk of rows.
+
+        Parameters
+        ----------
+        chunk : ndarray, shape (M, D)
+            In a storage type of :mod:`ccma_fast.pool`.
+        rng : Generator
+            Draws which inputs of which row are dropped, afresh for every call.
+        backend : Backend
+
+        Returns
+        -------
+        ndarray, shape (M, C), float32
+            The mean over many passes tends to the logits without dropout.
+        """
+        self._check_fitted()
+        keep = round((1.0 - self.dropout) * _DROPOUT_STEPS)
+        centred = to_float32(chunk) - self.mean_
+        centred *= _random_bits(rng, centred.shape) < keep
+        centred *= np.float32(_DROPOUT_STEPS / keep)
+        return backend.linear(centred, self.coef_, self.intercept_ + self.coef_ @ self.mean_)
+
     def state_dict(self) -> dict[str, Any]:
         """What was learnt, as plain arrays and numbers: enough for :meth:`load_state_dict` to predict the same bits."""
         self._check_fitted()
@@ -293,18 +320,23 @@ class _Normalized:
         variance, mean = torch.var_mean(inputs.double(), dim=0, correction=0)
         scale = 1.0 / (torch.sqrt(variance + _BATCH_NORM_EPS) * keep)
         self._values = (inputs.double() - mean).mul_(scale).float()
-        self._keep = round(keep * 2**16)  # of 2^16, exact to 8e-6
+        self._keep = round(keep * _DROPOUT_STEPS)
         self.mean, self.variance = mean.numpy(), variance.numpy() * (n / (n - 1))
 
     def dropped(self, rng: np.random.Generator) -> Any:
         """The batch with a random share of its values set to zero and the others scaled up."""
         import torch
 
-        if self._keep == 2**16:
+        if self._keep == _DROPOUT_STEPS:
             return self._values
-        n, d = self._values.shape
-        bits = np.frombuffer(rng.bytes(2 * n * d), np.uint16).reshape(n, d)
-        return self._values * torch.from_numpy(bits < self._keep)
+        return self._values * torch.from_numpy(_random_bits(rng, self._values.shape) < self._keep)
+
+
+def _random_bits(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
+    n = math.prod(shape)
+    # Whole 64-bit draws: rng.bytes takes six times as long.
+    draws = rng.integers(0, 2**64, size=-(-n // 4), dtype=np.uint64)
+    return draws.view(np.uint16)[:n].reshape(shape)
 
 
 class _AdamW:
@@ -426,22 +458,29 @@ def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) ->
 
 
 def out_of_fold_scores(
-    student: Any, rows: Rows, labels: Int64, n_classes: int, n_folds: int, rng: np.random.Generator, backend: Backend
+    student: Any,
+    rows: Rows,
+    labels: Int64,
+    n_classes: int,
+    config: CCMAConfig,
+    rng: np.random.Generator,
+    backend: Backend,
 ) -> npt.NDArray[np.float64]:
-    """−ln p^S of the true class of each labelled row, by a student that was not fitted on it (K-fold refits).
+    """The nonconformity of each labelled row's class, by a student that was not fitted on the row (K-fold refits).
 
     A fold whose other rows hold fewer than two classes cannot be scored: its scores are +∞, which enlarges the sets.
     """
-    n = labels.size
-    fold = rng.permutation(np.arange(n) % min(n_folds, n))
+    n, rule = labels.size, score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
+    n_folds = min(config.n_folds, n)
+    fold = rng.permutation(np.arange(n) % n_folds)
     scores = np.full(n, np.inf)
-    for held_out in range(min(n_folds, n)):
+    for held_out in range(n_folds):
         test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
         if np.unique(labels[train]).size < 2:
             continue
         fitted = fit_student(student, RowSubset(rows, train), labels[train], n_classes)
         logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend).float32()
-        scores[test] = true_class_scores(logits, labels[test], "student_logits")
+        scores[test] = true_class_scores(logits, labels[test], "student_logits", rule)
     return scores
 
 

@@ -1,7 +1,6 @@
 #include "ccma/score.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -11,23 +10,6 @@
 
 namespace ccma {
 namespace {
-
-// The smallest index that any thread reports.
-class FirstIndex {
-  public:
-    void report(std::int64_t index) {
-        std::int64_t seen = first_.load();
-        while (index < seen && !first_.compare_exchange_weak(seen, index)) {
-        }
-    }
-    std::int64_t get() const {
-        const std::int64_t first = first_.load();
-        return first == INT64_MAX ? -1 : first;
-    }
-
-  private:
-    std::atomic<std::int64_t> first_{INT64_MAX};
-};
 
 // The student's and the teacher's conformal set of one row, by comparisons with a cut, and the one class that a set
 // falls back to where no class passes.
@@ -61,7 +43,10 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
             student.log_normalizer = std::log(sum_s);
             // H = −Σ p ln p with ln p = −(max − z) − ln Σ: two sums of non-negative terms.
             const double entropy = student.log_normalizer + weighted / sum_s;
-            const Set set_s(k, s.get(), n, student, task.q_student);
+            const float second = k.second_largest(s.get(), n);
+            result.margin[i] = static_cast<float>(-std::expm1(static_cast<double>(second) - student.maximum) / sum_s);
+            result.student_top1[i] = static_cast<std::int32_t>(k.find(s.get(), n, student.maximum));
+            const Set set_s(k, s.get(), n, student, task.q_student.at(i));
 
             if (!with_teacher) {
                 std::int64_t counts[3];
@@ -69,7 +54,8 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
                 result.delta[i] = static_cast<float>(entropy);
                 result.student_size[i] = static_cast<std::int32_t>(set_s.only >= 0 ? 1 : counts[0]);
                 result.teacher_size[i] = result.overlap[i] = 0;
-                result.top1_differs[i] = 0;
+                result.teacher_top1[i] = -1;
+                result.divergence[i] = result.confidence[i] = 0.0f;
                 continue;
             }
 
@@ -78,7 +64,7 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
             }
             const double sum_t = k.exp_sum(t.get(), n, teacher.maximum, nullptr, task.teacher.row(i + 1));
             teacher.log_normalizer = std::log(sum_t);
-            const Set set_t(k, t.get(), n, teacher, task.q_teacher);
+            const Set set_t(k, t.get(), n, teacher, task.q_teacher.at(i));
 
             std::int64_t counts[3];
             std::int64_t m =
@@ -102,10 +88,12 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
             // g = max p^T / (max p^T + max p^S), and the largest probability of a row is 1 / Σ.
             const double gate = sum_s / (sum_s + sum_t);
             result.delta[i] = static_cast<float>(gate * divergence + (1.0 - gate) * entropy);
+            result.divergence[i] = static_cast<float>(divergence);
+            result.confidence[i] = static_cast<float>(1.0 / sum_t);
+            result.teacher_top1[i] = static_cast<std::int32_t>(k.find(t.get(), n, teacher.maximum));
             result.student_size[i] = static_cast<std::int32_t>(counts[0]);
             result.teacher_size[i] = static_cast<std::int32_t>(counts[1]);
             result.overlap[i] = static_cast<std::int32_t>(counts[2]);
-            result.top1_differs[i] = k.find(s.get(), n, student.maximum) != k.find(t.get(), n, teacher.maximum);
         }
     };
     parallel_ranges(task.student.rows, chunk_rows(n), rows, poll);
@@ -128,7 +116,7 @@ std::int64_t log_normalizers(const Matrix& logits, double* out, const Poll& poll
     return bad.get();
 }
 
-std::int64_t prediction_sets(const Matrix& logits, double q, std::uint8_t* sets, const Poll& poll) {
+std::int64_t prediction_sets(const Matrix& logits, const Threshold& q, std::uint8_t* sets, const Poll& poll) {
     FirstIndex bad;
     const ScoreKernels& k = kernels().score;
     const std::int64_t n = logits.cols;
@@ -138,7 +126,7 @@ std::int64_t prediction_sets(const Matrix& logits, double q, std::uint8_t* sets,
             ScoredRow row;
             if (!k.load_logits(logits.row(i), logits.dtype, n, z.get(), &row.maximum)) return bad.report(i);
             row.log_normalizer = std::log(k.exp_sum(z.get(), n, row.maximum, nullptr, logits.row(i + 1)));
-            const Set set(k, z.get(), n, row, q);
+            const Set set(k, z.get(), n, row, q.at(i));
             for (std::int64_t c = 0; c < n; ++c) sets[i * n + c] = set.holds(z.get(), c);
         }
     };

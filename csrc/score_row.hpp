@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +16,23 @@ namespace ccma {
 inline std::int64_t chunk_rows(std::int64_t cols) {
     return std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(cols, 1));
 }
+
+// The smallest index that any thread reports.
+class FirstIndex {
+  public:
+    void report(std::int64_t index) {
+        std::int64_t seen = first_.load();
+        while (index < seen && !first_.compare_exchange_weak(seen, index)) {
+        }
+    }
+    std::int64_t get() const {
+        const std::int64_t first = first_.load();
+        return first == INT64_MAX ? -1 : first;
+    }
+
+  private:
+    std::atomic<std::int64_t> first_{INT64_MAX};
+};
 
 // Finite floats as integers in the same order, and back.
 inline std::int64_t order_of(float z) {

@@ -7,12 +7,45 @@
 #include <numeric>
 
 #include "ccma/kernels.hpp"
+#include "cumulative_row.hpp"
 #include "score_row.hpp"
 #include "scratch.hpp"
 
 namespace ccma {
+namespace {
 
-ScoresBetween scores_between(const Matrix& logits, double low, double high, std::int64_t capacity, const Poll& poll) {
+// of_row(row) of every row into `out`; the first row that is not finite, or −1.
+template <class OfRow>
+std::int64_t from_cumulative_rows(const Matrix& logits, const Cumulative& cumulative, double* out, const Poll& poll,
+                                  const OfRow& of_row) {
+    FirstIndex bad;
+    const ScoreKernels& k = kernels().score;
+    const auto rows = [&](std::int64_t begin, std::int64_t end) {
+        CumulativeRow row(logits.cols);
+        for (std::int64_t i = begin; i < end; ++i) {
+            if (!row.load(k, logits, i, cumulative)) return bad.report(i);
+            out[i] = of_row(row, i);
+        }
+    };
+    parallel_ranges(logits.rows, chunk_rows(logits.cols), rows, poll);
+    return bad.get();
+}
+
+}  // namespace
+
+std::int64_t row_thresholds(const Matrix& logits, const Threshold& q, const Cumulative& cumulative, double* out,
+                            const Poll& poll) {
+    return from_cumulative_rows(logits, cumulative, out, poll,
+                                [&](CumulativeRow& row, std::int64_t i) { return row.threshold(q.at(i)); });
+}
+
+std::int64_t least_scores(const Matrix& logits, const Cumulative& cumulative, double* out, const Poll& poll) {
+    return from_cumulative_rows(logits, cumulative, out, poll,
+                                [](CumulativeRow& row, std::int64_t) { return row.least(); });
+}
+
+ScoresBetween scores_between(const Matrix& logits, double low, double high, std::int64_t capacity,
+                             const Cumulative* cumulative, const Poll& poll) {
     const std::int64_t n = logits.cols;
     const std::int64_t rows_of_chunk = chunk_rows(n);
     const std::int64_t n_chunks = (logits.rows + rows_of_chunk - 1) / rows_of_chunk;
@@ -23,8 +56,22 @@ ScoresBetween scores_between(const Matrix& logits, double low, double high, std:
 
     const auto chunk = [&](std::int64_t index) {
         ScoresBetween& part = parts[static_cast<std::size_t>(index)];
-        const Scratch<float> z(padded(n)), inside(padded(n) + row_padding);
         const std::int64_t begin = index * rows_of_chunk, end = std::min(logits.rows, begin + rows_of_chunk);
+        if (cumulative) {
+            CumulativeRow row(n);
+            for (std::int64_t i = begin; i < end; ++i) {
+                if (!row.load(k.score, logits, i, *cumulative)) {
+                    part.bad_row = i;
+                    return;
+                }
+                part.at_most_low += row.between(low, high, [&](double s, std::int64_t count) {
+                    part.between += count;
+                    for (; count > 0 && part.values.size() < share; --count) part.values.push_back(s);
+                });
+            }
+            return;
+        }
+        const Scratch<float> z(padded(n)), inside(padded(n) + row_padding);
         for (std::int64_t i = begin; i < end; ++i) {
             ScoredRow row;
             if (!k.score.load_logits(logits.row(i), logits.dtype, n, z.get(), &row.maximum)) {

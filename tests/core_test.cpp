@@ -1,6 +1,7 @@
 // The C++ core by itself: every instruction set against the plain loops, over awkward shapes and alignments, with
 // guards around every output. Meant to run under the address, undefined-behaviour and thread sanitizers
 // (CONTRIBUTING.md).
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -52,17 +53,23 @@ std::vector<std::uint16_t> bfloat_bits(const std::vector<float>& values) {
 }
 
 struct Scores {
-    std::vector<float> delta;
-    std::vector<std::int32_t> student, teacher, overlap;
-    std::vector<std::uint8_t> differs;
+    std::vector<float> delta, divergence, margin, confidence;
+    std::vector<std::int32_t> student_top1, teacher_top1, student, teacher, overlap;
 
     explicit Scores(std::int64_t n)
         : delta(static_cast<std::size_t>(n)),
+          divergence(delta.size()),
+          margin(delta.size()),
+          confidence(delta.size()),
+          student_top1(delta.size()),
+          teacher_top1(delta.size()),
           student(delta.size()),
           teacher(delta.size()),
-          overlap(delta.size()),
-          differs(delta.size()) {}
-    ScoreResult view() { return {delta.data(), student.data(), teacher.data(), overlap.data(), differs.data()}; }
+          overlap(delta.size()) {}
+    ScoreResult view() {
+        return {delta.data(),        divergence.data(), margin.data(),  confidence.data(), student_top1.data(),
+                teacher_top1.data(), student.data(),    teacher.data(), overlap.data()};
+    }
 };
 
 void test_scores(SimdLevel level) {
@@ -80,7 +87,11 @@ void test_scores(SimdLevel level) {
                 check(score({student, teacher, q, q}, fast.view(), {}).row == -1, where + " finite");
                 for (std::size_t i = 0; i < plain.delta.size(); ++i) {
                     check(close(fast.delta[i], plain.delta[i], 2e-6), where + " delta");
-                    check(fast.differs[i] == plain.differs[i], where + " top-1");
+                    check(close(fast.divergence[i], plain.divergence[i], 2e-6), where + " divergence");
+                    check(close(fast.margin[i], plain.margin[i], 2e-6), where + " margin");
+                    check(close(fast.confidence[i], plain.confidence[i], 2e-6), where + " confidence");
+                    check(fast.student_top1[i] == plain.student_top1[i], where + " student's class");
+                    check(fast.teacher_top1[i] == plain.teacher_top1[i], where + " teacher's class");
                     check(std::abs(fast.student[i] - plain.student[i]) <= 1, where + " student set");
                     check(fast.student[i] >= 1 && fast.teacher[i] >= 1 && fast.overlap[i] <= fast.student[i], where);
                 }
@@ -91,7 +102,7 @@ void test_scores(SimdLevel level) {
                     for (std::int64_t j = 0; j < c; ++j) size += sets[static_cast<std::size_t>(i * c + j)];
                     check(size == fast.student[static_cast<std::size_t>(i)], where + " sets agree with sizes");
                 }
-                const ScoresBetween found = scores_between(student, -1.0, q, 1 << 20, {});
+                const ScoresBetween found = scores_between(student, -1.0, q, 1 << 20, nullptr, {});
                 check(found.at_most_low == 0 && found.between == static_cast<std::int64_t>(found.values.size()), where);
             }
         }
@@ -102,6 +113,79 @@ void test_scores(SimdLevel level) {
     Scores out(40);
     const Matrix student{bad.data(), Dtype::f32, 40, 5};
     check(score({student, {}, 1.0, 1.0}, out.view(), {}).row == 17, "the first bad row is named");
+}
+
+// Scores s of a row by their definition, in the order of its classes.
+std::vector<double> cumulative_scores(const float* z, std::int64_t c, double u, const Cumulative& rule) {
+    const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+    const double largest = *std::max_element(z, z + c);
+    std::vector<double> p(at(c)), scores(at(c));
+    double sum = 0.0;
+    for (std::int64_t j = 0; j < c; ++j) sum += p[at(j)] = std::exp(z[j] - largest);
+    for (std::int64_t j = 0; j < c; ++j) {
+        double before = 0.0;
+        std::int64_t rank = 1;
+        for (std::int64_t k = 0; k < c; ++k) {
+            if (z[k] <= z[j]) continue;
+            before += p[at(k)] / sum;
+            ++rank;
+        }
+        const std::int64_t above = std::max<std::int64_t>(0, rank - rule.k_reg);
+        scores[at(j)] = before + u * p[at(j)] / sum + rule.penalty * static_cast<double>(above);
+    }
+    return scores;
+}
+
+void test_cumulative(SimdLevel level) {
+    set_simd_level(level);
+    for (const std::int64_t c : {2, 3, 16, 17, 33, 257}) {
+        for (const double scale : {0.0, 1e-3, 2.0, 50.0}) {
+            const std::int64_t m = 19;
+            std::vector<float> z = random_values(m * c, scale, 7);
+            for (std::int64_t j = 0; j < 5 * c; ++j)
+                z[static_cast<std::size_t>(j)] = std::round(z[static_cast<std::size_t>(j)]);
+            const std::vector<double> u(static_cast<std::size_t>(m), 0.4);
+            const Matrix logits{z.data(), Dtype::f32, m, c};
+            for (const Cumulative& rule : {Cumulative{}, Cumulative{0.1, 2, nullptr}, Cumulative{0.0, 0, u.data()}}) {
+                for (const double q : {-HUGE_VAL, 0.25, 0.95, HUGE_VAL}) {
+                    const std::string where = std::string(name(level)) + " C=" + std::to_string(c) +
+                                              " scale=" + std::to_string(scale) + " q=" + std::to_string(q);
+                    std::vector<double> thresholds(static_cast<std::size_t>(m)), least(thresholds.size()),
+                        of_rows(thresholds.size(), q);
+                    std::vector<std::uint8_t> sets(z.size());
+                    check(row_thresholds(logits, Threshold(of_rows.data()), rule, thresholds.data(), {}) == -1, where);
+                    check(prediction_sets(logits, Threshold(thresholds.data()), sets.data(), {}) == -1, where);
+                    check(least_scores(logits, rule, least.data(), {}) == -1, where);
+                    std::int64_t admitted = 0;
+                    bool near = false;
+                    for (std::int64_t i = 0; i < m; ++i) {
+                        const double share = rule.u ? rule.u[i] : 1.0;
+                        const std::vector<double> s = cumulative_scores(z.data() + i * c, c, share, rule);
+                        const double smallest = *std::min_element(s.begin(), s.end());
+                        check(close(least[static_cast<std::size_t>(i)], smallest, 1e-6), where + " least");
+                        std::int64_t size = 0, wanted = 0;
+                        for (std::int64_t j = 0; j < c; ++j) {
+                            near = near || std::fabs(s[static_cast<std::size_t>(j)] - q) < 1e-6;
+                            wanted += s[static_cast<std::size_t>(j)] <= q;
+                            size += sets[static_cast<std::size_t>(i * c + j)];
+                        }
+                        admitted += std::isinf(thresholds[static_cast<std::size_t>(i)]) ? 0 : size;
+                        if (!near) check(size == std::max<std::int64_t>(1, wanted), where + " set");
+                    }
+                    const ScoresBetween found = scores_between(logits, -1.0, std::max(q, -1.0), 1 << 20, &rule, {});
+                    check(found.at_most_low == 0 && found.between == admitted, where + " count agrees with sets");
+                    check(found.between == static_cast<std::int64_t>(found.values.size()), where + " values");
+                }
+            }
+        }
+    }
+    std::vector<float> bad = random_values(40 * 5, 1.0, 3);
+    bad[17 * 5 + 4] = std::numeric_limits<float>::quiet_NaN();
+    std::vector<double> out(40);
+    const Matrix logits{bad.data(), Dtype::f32, 40, 5};
+    const Cumulative rule;
+    check(row_thresholds(logits, 0.5, rule, out.data(), {}) == 17, "the first bad row is named");
+    check(scores_between(logits, 0.0, 1.0, 10, &rule, {}).bad_row == 17, "the first bad row is named");
 }
 
 void test_kmeans(SimdLevel level) {
@@ -206,6 +290,7 @@ int main() {
         for (const int threads : {1, 3}) {
             set_num_threads(threads);
             test_scores(level);
+            test_cumulative(level);
         }
         test_kmeans(level);
     }

@@ -92,7 +92,7 @@ def test_examples_in_docstrings(name):
 
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
-    for thing in (cf.select, cf.target_size_threshold, cf.ActiveLearner):
+    for thing in (cf.select, cf.target_size_threshold, cf.ActiveLearner, cf.simulate):
         assert any(test.examples for test in finder.find(thing, thing.__name__)), thing
 
 

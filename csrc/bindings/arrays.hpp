@@ -54,6 +54,12 @@ T* writable(py::array& array, std::initializer_list<py::ssize_t> shape, const ch
     return data;
 }
 
+// One float for all rows, or a C-contiguous float64 array of (rows,).
+inline Threshold threshold(const py::object& q, std::int64_t rows, const char* name) {
+    if (!py::isinstance<py::array>(q)) return q.cast<double>();
+    return Threshold(exact<double>(q.cast<py::array>(), {rows}, name));
+}
+
 // Lets Ctrl-C through while C++ runs without the interpreter lock.
 inline Poll signal_poll() {
     return [] {

@@ -1,4 +1,5 @@
 // The plain loops: what the vector kernels are held against, and what runs where there are none.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -34,10 +35,25 @@ double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, 
     return sum;
 }
 
+double exp_row(const float* z, std::int64_t n, float maximum, float* out, const void*) {
+    double sum = 0.0;
+    for (std::int64_t c = 0; c < n; ++c) sum += out[c] = std::exp(-(maximum - z[c]));
+    return sum;
+}
+
 std::int64_t find(const float* z, std::int64_t, float value) {
     std::int64_t c = 0;
     while (z[c] != value) ++c;
     return c;
+}
+
+float second_largest(const float* z, std::int64_t n) {
+    float first = -std::numeric_limits<float>::infinity(), second = first;
+    for (std::int64_t c = 0; c < n; ++c) {
+        second = std::max(second, std::min(first, z[c]));
+        first = std::max(first, z[c]);
+    }
+    return second;
 }
 
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
@@ -76,6 +92,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
 
 }  // namespace
 
-const ScoreKernels score_scalar{load_logits, exp_sum, find, union_pairs, js};
+const ScoreKernels score_scalar{load_logits, exp_sum, exp_row, find, second_largest, union_pairs, js};
 
 }  // namespace ccma

@@ -50,8 +50,8 @@ bool load_logits(const void* row, Dtype dtype, std::int64_t n, float* out, float
     }
 }
 
-template <bool with_weighted>
-double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighted, const char* next) {
+template <bool with_weighted, bool stored>
+double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighted, float* out, const char* next) {
     LongSum sum, weighted_sum;
     const Vec top = Vec::set(maximum), least = Vec::set(exp_floor);
     for (std::int64_t c = 0; c < n; c += Vec::width) {
@@ -60,14 +60,20 @@ double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighte
         const Vec e = exp_nonpositive(x);
         sum.add(e);
         if (with_weighted) weighted_sum.add(e * x);
+        if (stored) e.store(out + c);
     }
     if (with_weighted) *weighted = -weighted_sum.total();
     return sum.total();
 }
 
 double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const void* next) {
-    return weighted ? exp_sum_as<true>(z, n, maximum, weighted, static_cast<const char*>(next))
-                    : exp_sum_as<false>(z, n, maximum, nullptr, static_cast<const char*>(next));
+    const char* ahead = static_cast<const char*>(next);
+    return weighted ? exp_sum_as<true, false>(z, n, maximum, weighted, nullptr, ahead)
+                    : exp_sum_as<false, false>(z, n, maximum, nullptr, nullptr, ahead);
+}
+
+double exp_row(const float* z, std::int64_t n, float maximum, float* out, const void* next) {
+    return exp_sum_as<false, true>(z, n, maximum, nullptr, out, static_cast<const char*>(next));
 }
 
 std::int64_t find(const float* z, std::int64_t, float value) {
@@ -76,6 +82,26 @@ std::int64_t find(const float* z, std::int64_t, float value) {
         const Vec::Mask hit = equal(Vec::load(z + c), wanted);
         if (hit) return c + __builtin_ctz(hit);
     }
+}
+
+float second_largest(const float* z, std::int64_t n) {
+    Vec first = Vec::set(-infinity), second = first;
+    for (std::int64_t c = 0; c < n; c += Vec::width) {
+        const Vec value = Vec::load(z + c);
+        second = max(second, min(first, value));
+        first = max(first, value);
+    }
+    float firsts[Vec::width], seconds[Vec::width];
+    first.store(firsts);
+    second.store(seconds);
+    float top = firsts[0], next = seconds[0];
+    for (std::int64_t j = 1; j < Vec::width; ++j) {
+        const float lower = firsts[j] < top ? firsts[j] : top;
+        next = lower > next ? lower : next;
+        next = seconds[j] > next ? seconds[j] : next;
+        top = firsts[j] > top ? firsts[j] : top;
+    }
+    return next;
 }
 
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
@@ -125,6 +151,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     return twice > 0.0 ? 0.5 * twice : 0.0;
 }
 
-constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sum, find, union_pairs, js};
+constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sum, exp_row, find, second_largest, union_pairs, js};
 
 }  // namespace

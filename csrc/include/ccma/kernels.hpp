@@ -25,8 +25,14 @@ struct ScoreKernels {
     // classes.
     double (*exp_sum)(const float* z, std::int64_t n, float maximum, double* weighted, const void* next);
 
+    // The sum of exp_sum, bit for bit, and every exp(z − maximum) into `out`, whose padding is overwritten.
+    double (*exp_row)(const float* z, std::int64_t n, float maximum, float* out, const void* next);
+
     // Index of the first value equal to `value`, which must occur.
     std::int64_t (*find)(const float* z, std::int64_t n, float value);
+
+    // The second largest of n ≥ 2 values; the largest where it occurs twice.
+    float (*second_largest)(const float* z, std::int64_t n);
 
     // Copies the pairs (s_c, t_c) with s_c ≥ cut_s or t_c ≥ cut_t, in order, to (out_s, out_t), each with room for n +
     // row_padding values. Returns how many; counts[0..2] receive how many s, t and both passed.

@@ -15,17 +15,21 @@ namespace ccma {
 struct ScoreTask {
     Matrix student;  // (M, C)
     Matrix teacher;  // (M, C), or data null: then δ = H
-    double q_student = 0.0;
-    double q_teacher = 0.0;
+    Threshold q_student;
+    Threshold q_teacher;
 };
 
 // Arrays of M; all written.
 struct ScoreResult {
     float* delta;
+    float* divergence;       // J; 0 without a teacher
+    float* margin;           // p_(1) − p_(2) of the student
+    float* confidence;       // max p of the teacher; 0 without one
+    std::int32_t* student_top1;
+    std::int32_t* teacher_top1;  // −1 without a teacher
     std::int32_t* student_size;
     std::int32_t* teacher_size;
     std::int32_t* overlap;
-    std::uint8_t* top1_differs;
 };
 
 // The first row, in the order of rows and then student before teacher, that holds NaN or infinity.
@@ -40,7 +44,7 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
 // finite, or −1.
 std::int64_t log_normalizers(const Matrix& logits, double* out, const Poll& poll);
 
-// sets[i·C + c] = whether a_ic ≤ q, or c is the first most probable class of a row whose set would be empty.
-std::int64_t prediction_sets(const Matrix& logits, double q, std::uint8_t* sets, const Poll& poll);
+// sets[i·C + c] = whether a_ic ≤ q_i, or c is the first most probable class of a row whose set would be empty.
+std::int64_t prediction_sets(const Matrix& logits, const Threshold& q, std::uint8_t* sets, const Poll& poll);
 
 }  // namespace ccma

@@ -23,4 +23,14 @@ struct Matrix {
     }
 };
 
+// A threshold on the scores of all rows, or one for each.
+struct Threshold {
+    double all;
+    const double* of_rows;  // (M,), or null
+
+    Threshold(double everywhere = 0.0) : all(everywhere), of_rows(nullptr) {}
+    explicit Threshold(const double* rows) : all(0.0), of_rows(rows) {}
+    double at(std::int64_t i) const { return of_rows ? of_rows[i] : all; }
+};
+
 }  // namespace ccma

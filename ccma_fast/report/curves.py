@@ -1,4 +1,4 @@
-"""Tables and plots of learning curves.
+"""Learning curves: mean, spread, and the tables and plots of a few of them.
 
 Figures are built without pyplot: no window, no backend and no setting of the caller's session is touched.
 """
@@ -17,32 +17,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "BLUE",
+    "GREY",
+    "OKABE_ITO",
+    "VERMILION",
     "LearningCurve",
     "Panel",
     "accuracy_table",
+    "aligned",
     "curves_csv",
+    "percent",
     "plot_learning_curves",
     "plot_panels",
     "targets_table",
 ]
 
-# Okabe and Ito's colours, told apart under every common colour blindness, each with a marker of its own.
-_BLUE, _VERMILION = "#0072B2", "#D55E00"
-_STYLES = (
-    (_BLUE, "o"),
-    (_VERMILION, "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-    ("#000000", "X"),
-)
-_GREY = "#666666"
+# Okabe and Ito's colours, told apart under every common colour blindness.
+BLUE, VERMILION = "#0072B2", "#D55E00"
+OKABE_ITO = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#666666"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """Test accuracy of one method against the number of labels.
+    """Test accuracy, or another measure in [0, 1], of one method against the number of labels.
 
     Parameters
     ----------
@@ -83,6 +82,33 @@ class LearningCurve:
         error: npt.NDArray[np.float64] = self.accuracy.std(axis=0, ddof=1) / math.sqrt(self.n_seeds)
         return error
 
+    @property
+    def area(self) -> npt.NDArray[np.float64]:
+        """Area under each seed's curve (trapezoids) divided by the range of labels, shape (S,).
+
+        It is the mean accuracy over that range, in the curve's own units; the accuracy itself where there is one count.
+        """
+        if self.n_labels.size == 1:
+            return self.accuracy[:, 0]
+        widths = np.diff(self.n_labels)
+        area: npt.NDArray[np.float64] = (self.accuracy[:, 1:] + self.accuracy[:, :-1]) @ widths / (2 * widths.sum())
+        return area
+
+    def crossings(self, accuracy: float) -> npt.NDArray[np.float64]:
+        """Labels at which each seed's curve first reaches `accuracy`, shape (S,); NaN where it never does.
+
+        Between the last count below and the first measured count at or above, the curve is taken as a straight line. A
+        curve that starts at or above is given its first count.
+        """
+        labels = np.full(self.n_seeds, np.nan)
+        for seed, row in enumerate(self.accuracy):
+            reached = np.flatnonzero(row >= accuracy)
+            if reached.size:
+                upper = reached[0]
+                lower = max(upper - 1, 0)
+                labels[seed] = np.interp(accuracy, row[[lower, upper]], self.n_labels[[lower, upper]])
+        return labels
+
     def labels_to_reach(self, accuracy: float) -> int | None:
         """The first measured number of labels at which the mean is at least `accuracy`, None where it never is."""
         reached = np.flatnonzero(self.mean >= accuracy)
@@ -117,8 +143,8 @@ def accuracy_table(curves: Sequence[LearningCurve]) -> str:
         At least one, all measured at the same numbers of labels.
     """
     n_labels = _shared_labels(curves)
-    cells = [[_percent(m, e) for m, e in zip(c.mean, c.standard_error, strict=True)] for c in curves]
-    return _table("labels", [str(n) for n in n_labels], [c.name for c in curves], cells)
+    cells = [[percent(m, e) for m, e in zip(c.mean, c.standard_error, strict=True)] for c in curves]
+    return aligned("labels", [str(n) for n in n_labels], [c.name for c in curves], cells)
 
 
 def targets_table(curves: Sequence[LearningCurve], targets: Sequence[float]) -> str:
@@ -132,7 +158,7 @@ def targets_table(curves: Sequence[LearningCurve], targets: Sequence[float]) -> 
     """
     reached = [[curve.labels_to_reach(target) for target in targets] for curve in curves]
     cells = [["not reached" if n is None else str(n) for n in column] for column in reached]
-    return _table("accuracy", [f"{100 * t:g} %" for t in targets], [c.name for c in curves], cells)
+    return aligned("accuracy", [f"{100 * t:g} %" for t in targets], [c.name for c in curves], cells)
 
 
 def curves_csv(curves: Sequence[LearningCurve], seeds: Sequence[int]) -> str:
@@ -180,10 +206,10 @@ def plot_learning_curves(
             textcoords="offset points",
             va="center",
             fontsize=9,
-            color=_GREY,
+            color=GREY,
         )
     if level is not None:
-        axes.axhline(100 * level[1], color=_GREY, linewidth=1.2, linestyle=":", label=level[0], zorder=1)
+        axes.axhline(100 * level[1], color=GREY, linewidth=1.2, linestyle=":", label=level[0], zorder=1)
     for curve, (color, marker) in zip(curves, _styles(len(curves)), strict=True):
         mean, error = 100 * curve.mean, 100 * curve.standard_error
         axes.plot(curve.n_labels, mean, color=color, marker=marker, markersize=4.5, linewidth=1.8, label=curve.name)
@@ -221,7 +247,7 @@ def plot_panels(panels: Sequence[Panel], *, title: str, columns: int = 5) -> Fig
     size = (max(1.8 * columns, 6.0), (1.95 + 0.2 * n_lines) * rows + 0.6)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.12))
     figure.suptitle(title, fontsize=12)
-    colors = {True: _BLUE, False: _VERMILION, None: "black"}
+    colors = {True: BLUE, False: VERMILION, None: "black"}
     marks = {True: " ✓", False: " ✗", None: ""}
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, number + 1)
@@ -252,17 +278,18 @@ def _shared_labels(curves: Sequence[LearningCurve]) -> npt.NDArray[np.int64]:
 
 
 def _styles(n: int) -> list[tuple[str, str]]:
-    return [_STYLES[i % len(_STYLES)] for i in range(n)]
+    return [(OKABE_ITO[i % len(OKABE_ITO)], _MARKERS[i % len(_MARKERS)]) for i in range(n)]
 
 
-def _percent(mean: float, error: float) -> str:
+def percent(mean: float, error: float) -> str:
+    """Shares as text: "81.5 ± 0.3", without the error where it is NaN."""
     return f"{100 * mean:.1f}" if math.isnan(error) else f"{100 * mean:.1f} ± {100 * error:.1f}"
 
 
-def _table(corner: str, index: Sequence[str], header: Sequence[str], columns: Sequence[Sequence[str]]) -> str:
-    """Right-aligned columns under their names."""
-    aligned = []
+def aligned(corner: str, index: Sequence[str], header: Sequence[str], columns: Sequence[Sequence[str]]) -> str:
+    """A text table: right-aligned columns under their names, `index` under `corner` before them."""
+    padded = []
     for name, cells in zip([corner, *header], [index, *columns], strict=True):
         width = max(len(cell) for cell in (name, *cells))
-        aligned.append([cell.rjust(width) for cell in (name, *cells)])
-    return "\n".join("   ".join(row) for row in zip(*aligned, strict=True))
+        padded.append([cell.rjust(width) for cell in (name, *cells)])
+    return "\n".join("   ".join(row) for row in zip(*padded, strict=True))

@@ -1,0 +1,195 @@
+"""Processes that play the runs of :func:`ccma_fast.simulate`."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch
+from ._errors import BackendUnavailableError
+from .store import RoundRecord
+
+__all__ = ["Played", "Runs", "dumped", "played_by_workers"]
+
+Played = Generator[tuple[str, int, RoundRecord], None, None]
+"""The label, the seed and the record of every round, as it is finished."""
+
+Runs = Mapping[tuple[str, int], Sequence[RoundRecord]]
+"""The finished rounds of every (label, seed)."""
+
+
+class _Study(Protocol):
+    def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]: ...
+
+
+def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int]], runs: Runs) -> Played:
+    """Play runs in worker processes, each one run at a time. Closing the generator ends them.
+
+    Workers write no file: one that outlived this process for a moment could not spoil what its successor does.
+
+    Parameters
+    ----------
+    payload : bytes
+        A :func:`dumped` study.
+    n_workers : int
+        Each has its share of the threads of this process's core.
+    left : sequence of (str, int)
+        What is to be played.
+    runs : mapping
+        Where each of them stands.
+
+    Raises
+    ------
+    ChildProcessError
+        A worker has died.
+    Exception
+        What a run raised.
+    """
+    waiting = deque(left)
+    workers: dict[Connection, Any] = {}
+    playing: dict[Connection, tuple[str, int]] = {}
+
+    def give_work(connection: Connection) -> None:
+        playing.pop(connection, None)
+        if waiting:
+            playing[connection] = waiting.popleft()
+            with suppress(OSError):  # the worker has died, which reading from it will tell
+                connection.send((*playing[connection], list(runs[playing[connection]])))
+
+    try:
+        for _ in range(min(n_workers, len(left))):
+            connection, process = _started(payload, max(1, _threads() // n_workers))
+            workers[connection] = process
+            give_work(connection)
+        while playing:
+            for ready in wait_for(list(playing)):
+                assert isinstance(ready, Connection), "only connections were waited for"
+                label, seed = playing[ready]
+                try:
+                    message = ready.recv()
+                except (EOFError, OSError):
+                    workers[ready].join()
+                    raise _death(workers[ready].exitcode, label, seed) from None
+                if isinstance(message, RoundRecord):
+                    yield label, seed, message
+                elif message is None:
+                    give_work(ready)
+                else:
+                    error, text = message
+                    raise error from RuntimeError(f"in a worker process:\n{text}")
+    finally:
+        for connection, process in workers.items():
+            process.kill()
+            process.join()
+            connection.close()
+
+
+def dumped(thing: Any) -> bytes:
+    """A pickle in which arrays that lie in files are the names of those."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(thing)
+    return buffer.getvalue()
+
+
+def _threads() -> int:
+    try:
+        return _dispatch.get_num_threads()
+    except BackendUnavailableError:  # the reference has none of its own
+        return 1
+
+
+def _started(payload: bytes, n_threads: int) -> tuple[Connection, Any]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, payload, n_threads), daemon=True)
+    # Ctrl-C reaches every process of a terminal. The mask is inherited: workers are ended by this process alone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    return ours, process
+
+
+def _work(connection: Connection, payload: bytes, n_threads: int) -> None:
+    """A worker process: runs come in, rounds go out, None at the end of a run."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        with suppress(BackendUnavailableError):
+            _dispatch.set_num_threads(n_threads)
+        study = _loaded(payload)
+        while True:
+            label, seed, done = connection.recv()
+            for record in study.play(label, seed, done):
+                connection.send(record)
+            connection.send(None)
+    except Exception as error:
+        connection.send((_portable(error), traceback.format_exc()))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker process"
+    parent.join()
+    os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, where it survives being sent, else one of the same text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _death(code: int | None, label: str, seed: int) -> ChildProcessError:
+    return ChildProcessError(
+        f"a worker process died (exit code {code}) in strategy {label!r} with seed {seed}; -9 is most often the system "
+        "that ran out of memory: give fewer jobs. A script that calls simulate with several jobs must do so under "
+        '`if __name__ == "__main__":`'
+    )
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, thing: Any) -> Any:
+        if not isinstance(thing, np.ndarray) or not thing.flags.c_contiguous:
+            return NotImplemented
+        owner = thing
+        while isinstance(owner.base, np.ndarray):  # a part of a memmap is one too, with the offset of the whole
+            owner = owner.base
+        # What was changed in mode "c" is not in the file.
+        if not isinstance(owner, np.memmap) or owner.filename is None or owner.mode == "c":
+            return NotImplemented
+        offset = owner.offset + thing.ctypes.data - owner.ctypes.data
+        return _mapped, (owner.filename, thing.dtype, thing.shape, offset)
+
+
+def _mapped(file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> npt.NDArray[Any]:
+    return np.asarray(np.memmap(file, dtype, "r", offset, shape))
+
+
+def _loaded(payload: bytes) -> _Study:
+    try:
+        study: _Study = pickle.loads(payload)
+    except (AttributeError, ImportError) as error:
+        raise TypeError(
+            f"a strategy or student cannot be found in another process ({error}); expected one at the top level of a "
+            "module that can be imported, or jobs=1"
+        ) from error
+    return study

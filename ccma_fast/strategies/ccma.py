@@ -1,0 +1,26 @@
+"""Conformal Cross-Modal Acquisition, the package's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..select import query
+from ._registry import Round, register
+
+__all__ = ["ccma"]
+
+
+@register("ccma", needs_labels=False)
+def ccma(state: Round) -> npt.NDArray[np.int64]:
+    """One query of :func:`ccma_fast.select`, with the round's student as it is fitted, its teacher and configuration."""
+    return query(
+        state.features,
+        state.budget,
+        labels=state.labels,
+        teacher=state.teacher,
+        fitted=state.student,
+        config=state.config,
+        random_state=int(state.rng.integers(2**63)),
+        backend=state.backend,
+    ).indices
