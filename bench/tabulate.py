@@ -87,7 +87,7 @@ def _times(benchmarks: list[dict[str, Any]]) -> str:
                 _digits(info.get("others_cpu_percent")),
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _stages(benchmarks: list[dict[str, Any]]) -> str:
@@ -97,7 +97,7 @@ def _stages(benchmarks: list[dict[str, Any]]) -> str:
         [", ".join(f"{k} = {v}" for k, v in info["shape"].items()), *(_digits(info["stages_ms"].get(n)) for n in names)]
         for info in staged
     ]
-    return _table(["shape", *(f"{name} [ms]" for name in names)], rows)
+    return table(["shape", *(f"{name} [ms]" for name in names)], rows)
 
 
 def _ratio(theirs: dict[str, Any], ours: dict[str, Any] | None) -> str:
@@ -118,7 +118,7 @@ def _digits(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(head)
     lines = [head, ["---"] * len(head), *map(list, rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from . import strategies
 from ._dispatch import get_num_threads, set_num_threads
 from ._errors import BackendUnavailableError, ExchangeabilityWarning, FileReadError
 from .config import CCMAConfig
@@ -52,6 +53,7 @@ __all__ = [
     "select",
     "set_num_threads",
     "simulate",
+    "strategies",
     "stratified_weights",
     "target_size_threshold",
     "weighted_coverage_threshold",

@@ -96,7 +96,7 @@ def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:
         raise ValueError(f"{name} has {n_rows} rows but {other} has {n_other}; both must describe the same rows")
 
 
-def check_labels(labels: Any, n_rows: int, n_classes: int | None) -> npt.NDArray[np.int64]:
+def check_labels(labels: Any, n_rows: int, n_classes: int | None, name: str = "labels") -> npt.NDArray[np.int64]:
     """Labels as int64, −1 where there is none.
 
     Parameters
@@ -107,26 +107,28 @@ def check_labels(labels: Any, n_rows: int, n_classes: int | None) -> npt.NDArray
         Rows of the pool.
     n_classes : int or None
         C where it is known.
+    name : str
+        What error messages call them.
     """
     if labels is None:
         return np.full(n_rows, -1, dtype=np.int64)
     array = np.asarray(labels)
     if array.ndim != 1:
-        raise ValueError(f"labels must have shape ({n_rows},), got {array.shape}")
-    check_same_rows("labels", array.shape[0], "features", n_rows)
+        raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
+    check_same_rows(name, array.shape[0], "features", n_rows)
     if array.dtype.kind == "f":
         whole = np.where(np.isnan(array), -1.0, array)
         bad = np.flatnonzero((whole != np.floor(whole)) | np.isinf(whole))
         if bad.size:
-            raise ValueError(f"labels must be whole numbers or NaN, got {array[bad[0]]} at row {bad[0]}")
+            raise ValueError(f"{name} must be whole numbers or NaN, got {array[bad[0]]} at row {bad[0]}")
         array = whole
     elif array.dtype.kind not in "iu":
-        raise TypeError(f"labels must be integers (-1 = not labelled), got dtype {array.dtype}")
+        raise TypeError(f"{name} must be integers (-1 = not labelled), got dtype {array.dtype}")
     bad = np.flatnonzero((array < -1) | (array >= (_MOST_CLASSES if n_classes is None else n_classes)))
     if bad.size:
         upper = "" if n_classes is None else f" to {n_classes - 1}"
         raise ValueError(
-            f"labels must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
+            f"{name} must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
         )
     return array.astype(np.int64)
 

@@ -43,9 +43,10 @@ examples:
 """
 
 _DEMO_DESCRIPTION = """\
-Run active learning on the handwritten digits that scikit-learn ships, and compare CCMA as published with random
-choice and with margin sampling. The teacher that CCMA asks is the names of the classes as printed in the fonts that
-matplotlib ships: nothing is downloaded. Needs: pip install 'ccma-fast[demo]'
+Run active learning on the handwritten digits that scikit-learn ships, and compare this package's default acquisition
+(ccma) with CCMA as published (ccma:paper), smallest margins and random choice. The teacher that both ask is the names
+of the classes as printed in the fonts that matplotlib ships: nothing is downloaded. ccma also chooses its first labels
+by the teacher, where the others draw theirs at random. Needs: pip install 'ccma-fast[demo]'
 
 Prints the test accuracy against the number of labels and the labels needed for 80, 85 and 90 %, and writes
 learning_curves.png, first_picks.png and accuracy.csv.
@@ -55,24 +56,25 @@ _DEMO_EPILOG = """\
 examples:
   ccma-fast demo                                    half a minute on 2 cores
   ccma-fast demo --seeds 1 --rounds 5               a quick look
-  ccma-fast demo --seeds 10 --out digits            a closer one, into the directory digits
+  ccma-fast demo --seeds 10 --jobs 2 --out digits   a closer one, into the directory digits
 """
 
 _SELECT_DESCRIPTION = """\
 Choose the rows of a pool of N images whose labels teach a classifier the most. Files are .npy arrays with one row per
 image, in the same order, and are read in place, however large.
 
-  no labels               rows that cover the pool
+  no labels               rows that cover the pool, or with a zero-shot vision-language teacher the most central rows
+                          of each class among those that it is surest of
   labels                  rows on which a classifier trained on the labels is uncertain, spread over the pool
-  labels and a teacher    Conformal Cross-Modal Acquisition: rows on which the classifier and the zero-shot
-                          vision-language teacher disagree, spread over the pool
+  labels and a teacher    Conformal Cross-Modal Acquisition: the labels tell how far the teacher can be trusted; that
+                          share of the rows is where it is sure and the classifier is not, balanced over its classes
 """
 
 _SELECT_EPILOG = """\
 output, one entry per pick, in the order of choice (the first ones matter most):
   rank                    1, 2, 3, ...
   index                   row of the features, counted from 0; never a row that has a label
-  score                   delta in nats: disagreement and uncertainty; nan (in JSON null) where there were no labels
+  score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
   represents              candidate rows that the pick stands for, itself included
   .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).
 
@@ -211,6 +213,7 @@ def _add_demo(commands: Any) -> None:
         "--rounds", type=_at_least_1, default=20, metavar="N", help="queries per repetition (default: 20)"
     )
     demo.add_argument("--budget", type=_at_least_1, default=10, metavar="N", help="labels per query (default: 10)")
+    demo.add_argument("--jobs", type=_at_least_1, default=1, metavar="N", help="processes (default: 1)")
     demo.add_argument(
         "--out", default="ccma-fast-demo", metavar="DIR", help="directory for the pictures (default: ccma-fast-demo)"
     )
@@ -247,8 +250,8 @@ def _add_select(commands: Any) -> None:
         "--subpool-size",
         type=_rows_or_all,
         metavar="S",
-        help="rows of the diverse subpool that is scored, or all (default: that of --config, "
-        f"{CCMAConfig.subpool_size}; never more than a third of the unlabelled rows)",
+        help="rows of a diverse subpool to score instead of all, never more than a third of the unlabelled ones "
+        f"(default: that of --config: all, or {CCMAConfig.paper().subpool_size} as published)",
     )
     method.add_argument(
         "--kappa",
@@ -378,6 +381,7 @@ def _run_demo(arguments: argparse.Namespace) -> None:
         seeds=arguments.seeds,
         rounds=arguments.rounds,
         budget=arguments.budget,
+        jobs=arguments.jobs,
         quiet=arguments.quiet,
     )
 

@@ -163,7 +163,7 @@ class CCMAConfig:
         if self.acquisition == "trust" and self.calibration != "coverage":
             raise ValueError(
                 'acquisition="trust" judges the teacher by its calibrated sets and needs calibration="coverage", '
-                f"got {self.calibration!r}; expected that, or acquisition=\"delta\""
+                f'got {self.calibration!r}; expected that, or acquisition="delta"'
             )
         check_choice("nonempty", self.nonempty, NONEMPTY)
         check_choice("pick", self.pick, ("nearest", "highest"))

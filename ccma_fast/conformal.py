@@ -543,7 +543,11 @@ def set_thresholds(
         alpha = config.alpha
         if config.acquisition == "trust":
             alpha = max(alpha, 1.0 / (np.size(scores) + 1.0))
-        q = coverage_threshold(scores, alpha) if weights is None else weighted_coverage_threshold(scores, alpha, *weights)
+        q = (
+            coverage_threshold(scores, alpha)
+            if weights is None
+            else weighted_coverage_threshold(scores, alpha, *weights)
+        )
         q = raised(logits, q, config.nonempty, backend, chunk_size, rule)
     return q, row_thresholds(logits, q, backend, chunk_size, rule)
 

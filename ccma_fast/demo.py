@@ -8,7 +8,7 @@ compares an image with the glyphs "0" to "9" of the fonts that matplotlib ships.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,10 @@ from .report import (
     plot_panels,
     targets_table,
 )
+from .report.curves import percent
+from .report.tables import mean_and_error
 from .select import Selection, select
+from .simulate import simulate
 from .student import LinearHead
 from .teacher import Teacher
 
@@ -38,19 +41,14 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
 __all__ = [
-    "METHODS",
+    "STRATEGIES",
     "TARGETS",
     "Digits",
-    "Round",
-    "ccma_picks",
-    "ccma_selection",
     "class_prototypes",
     "digits_teacher",
     "first_query",
     "learning_curves",
     "load_digits",
-    "margin_picks",
-    "random_picks",
     "run",
     "teacher_top1",
 ]
@@ -63,8 +61,12 @@ N_TEST = 500
 TARGETS = (0.80, 0.85, 0.90)
 """Accuracies for which the labels needed are told."""
 
-# The published configuration; of its data sets this one has ten classes, for which only the learning rate differs.
-CONFIG = CCMAConfig.paper("cifar10")
+STRATEGIES = {"ccma": "ccma:start=ccma", "ccma:paper": "ccma:paper", "margins": "margins", "random": "random"}
+"""What is compared, as :func:`ccma_fast.simulate` takes it: the first chooses its first labels itself."""
+
+# Of the student's constants, which all contenders share, the published run changes one for data sets of ten classes.
+CONFIG = CCMAConfig()
+_PUBLISHED_LEARNING_RATE = CCMAConfig.paper("cifar10").learning_rate
 
 # Every text font in matplotlib's font folder that draws the ten digits. Left out are STIX's and Computer Modern's
 # symbol fonts and DejaVu's display fonts, which have no digits or other signs in their places, and LastResort, which
@@ -120,37 +122,6 @@ class Digits:
     rows: Int64
     test_images: Float32
     test_labels: Int64
-
-
-@dataclass(frozen=True, eq=False)
-class Round:
-    """What a method may look at when it chooses.
-
-    Attributes
-    ----------
-    images : ndarray, shape (N, 64), float32
-        The pool.
-    labels : ndarray, shape (N,), int64
-        −1 where there is no label yet.
-    teacher : Teacher
-    student : LinearHead
-        Fitted on the labels so far.
-    budget : int
-        Rows to choose.
-    random_state : int
-    """
-
-    images: Float32
-    labels: Int64
-    teacher: Teacher
-    student: LinearHead
-    budget: int
-    random_state: int
-
-    @property
-    def unlabelled(self) -> Int64:
-        """Rows without a label, ascending."""
-        return np.flatnonzero(self.labels < 0)
 
 
 def load_digits() -> Digits:
@@ -224,51 +195,17 @@ def teacher_top1(teacher: Teacher) -> Int64:
     return classes
 
 
-def ccma_selection(state: Round) -> Selection:
-    """The published query, on the logits of the student that the round has already fitted."""
-    return select(
-        state.images,
-        state.budget,
-        labels=state.labels,
-        teacher=state.teacher,
-        student_logits=state.student.decision_function(state.images),
-        config=CONFIG,
-        random_state=state.random_state,
-    )
-
-
-def ccma_picks(state: Round) -> Int64:
-    """Conformal Cross-Modal Acquisition as published."""
-    return ccma_selection(state).indices
-
-
-def random_picks(state: Round) -> Int64:
-    """Any unlabelled rows."""
-    return np.random.default_rng(state.random_state).choice(state.unlabelled, state.budget, replace=False)
-
-
-def margin_picks(state: Round) -> Int64:
-    """The unlabelled rows with the smallest difference between the student's two most probable classes.
-
-    Ties go to the lower index.
-    """
-    rows = state.unlabelled
-    ascending = np.sort(state.student.predict_proba(state.images[rows]), axis=1)
-    order = np.argsort(ascending[:, -1] - ascending[:, -2], kind="stable")
-    picks: Int64 = rows[order[: state.budget]]
-    return picks
-
-
-METHODS: dict[str, Callable[[Round], Int64]] = {"CCMA": ccma_picks, "random": random_picks, "margin": margin_picks}
-
-
 def learning_curves(
-    digits: Digits, teacher: Teacher, *, seeds: Sequence[int], rounds: int, budget: int, progress: bool = False
+    digits: Digits,
+    teacher: Teacher,
+    *,
+    seeds: Sequence[int],
+    rounds: int,
+    budget: int,
+    jobs: int = 1,
+    progress: bool = False,
 ) -> list[LearningCurve]:
-    """Run the loop for every method and seed.
-
-    A seed fixes the 10 random labels at the start and, round by round, how the student is initialised: both are the
-    same for every method.
+    """Compare :data:`STRATEGIES` by :func:`ccma_fast.simulate`, all with the package's default head.
 
     Parameters
     ----------
@@ -277,44 +214,65 @@ def learning_curves(
         Of the pool.
     seeds : sequence of int
     rounds : int
-        Queries after the labels at the start.
+        Queries after the 10 labels at the start.
     budget : int
         Labels per query.
+    jobs : int, default 1
+        Processes.
     progress : bool, default False
         Show a progress bar on stderr.
 
     Returns
     -------
     list of LearningCurve
-        One for each of :data:`METHODS`, in that order, measured on the test set at 10, 10 + budget, … labels.
+        One for each of :data:`STRATEGIES`, in that order, measured on the test set at 10, 10 + budget, … labels.
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    results = simulate(
+        digits.images,
+        digits.labels,
+        test_features=digits.test_images,
+        test_labels=digits.test_labels,
+        strategies=STRATEGIES,
+        seeds=seeds,
+        rounds=rounds,
+        budget=budget,
+        n_start=N_CLASSES,
+        teacher=teacher,
+        config=CONFIG,
+        jobs=jobs,
+        progress=progress,
+    )
+    return [results.curve(name) for name in results.strategies]
 
-    accuracy = {name: np.zeros((len(seeds), rounds + 1)) for name in METHODS}
-    with tqdm(total=len(METHODS) * len(seeds) * (rounds + 1), unit="fit", disable=not progress) as bar:
-        for i, seed in enumerate(seeds):
-            for name, pick in METHODS.items():
-                bar.set_description(f"{name}, seed {i + 1} of {len(seeds)}")
-                labels = _labels_at_start(digits, seed)
-                for r in range(rounds + 1):
-                    state = _round(digits, labels, teacher, budget, seed, r)
-                    accuracy[name][i, r] = _share(state.student.predict(digits.test_images) == digits.test_labels)
-                    if r < rounds:
-                        picks = pick(state)
-                        labels[picks] = digits.labels[picks]
-                    bar.update()
-    n_labels = N_CLASSES + budget * np.arange(rounds + 1)
-    return [LearningCurve(name, n_labels, values) for name, values in accuracy.items()]
 
+def first_query(digits: Digits, teacher: Teacher, *, seed: int, budget: int) -> tuple[LinearHead, Selection]:
+    """The default acquisition twice: the first 10 labels, chosen by the teacher alone, and the first query after them.
 
-def first_query(digits: Digits, teacher: Teacher, *, seed: int, budget: int) -> tuple[Round, Selection]:
-    """The first query of CCMA in :func:`learning_curves`: what it saw, and what it chose."""
-    state = _round(digits, _labels_at_start(digits, seed), teacher, budget, seed, 0)
-    return state, ccma_selection(state)
+    Returns
+    -------
+    student : LinearHead
+        Fitted on the first labels.
+    selection : Selection
+        What was chosen then.
+    """
+    first = select(digits.images, N_CLASSES, teacher=teacher, config=CONFIG, random_state=seed).indices
+    labels = np.full(len(digits.labels), -1, dtype=np.int64)
+    labels[first] = digits.labels[first]
+    student = LinearHead.from_config(CONFIG, N_CLASSES, seed)
+    selection = select(
+        digits.images, budget, labels=labels, teacher=teacher, student=student, config=CONFIG, random_state=seed
+    )
+    return student.fit(digits.images[first], digits.labels[first]), selection
 
 
 def run(
-    out: str | Path = "ccma-fast-demo", *, seeds: int = 3, rounds: int = 20, budget: int = 10, quiet: bool = False
+    out: str | Path = "ccma-fast-demo",
+    *,
+    seeds: int = 3,
+    rounds: int = 20,
+    budget: int = 10,
+    jobs: int = 1,
+    quiet: bool = False,
 ) -> None:
     """Run the demo, print its tables and write its pictures.
 
@@ -325,9 +283,11 @@ def run(
     seeds : int, default 3
         Repetitions; the seeds are 1, 10, 100, … as in the paper.
     rounds : int, default 20
-        Queries after the 10 random labels at the start.
+        Queries after the 10 labels at the start.
     budget : int, default 10
         Labels per query.
+    jobs : int, default 1
+        Processes, as in :func:`ccma_fast.simulate`.
     quiet : bool, default False
         Print the two tables only.
 
@@ -343,7 +303,7 @@ def run(
         The extra ``demo`` is not installed.
     """
     started = time.perf_counter()
-    for name, value in (("seeds", seeds), ("rounds", rounds), ("budget", budget)):
+    for name, value in (("seeds", seeds), ("rounds", rounds), ("budget", budget), ("jobs", jobs)):
         check_integer(name, value, minimum=1)
     check_can_write_into(out)
     say = _silent if quiet else partial(print, flush=True)
@@ -361,22 +321,30 @@ def run(
     on_test = teacher_top1(digits_teacher(digits.test_images, prototypes, centre=centre))
     pool_accuracy, test_accuracy = _share(on_pool == digits.labels), _share(on_test == digits.test_labels)
     seed_numbers = [10**i for i in range(seeds)]
-    state, selection = first_query(digits, teacher, seed=seed_numbers[0], budget=budget)
+    student, selection = first_query(digits, teacher, seed=seed_numbers[0], budget=budget)
     say(
         f"Pool: {len(digits.images)} handwritten digits (8 x 8 pixels, {N_CLASSES} classes); "
         f"test: {len(digits.test_images)} others, held out at random once.\n"
         f"Student: a linear head on the pixels. Teacher: the class names as printed in {len(FONTS)} fonts;\n"
         f"without a single label it is right on {100 * pool_accuracy:.1f} % of the pool "
         f"and {100 * test_accuracy:.1f} % of the test images.\n"
-        f"Every method starts from the same {N_CLASSES} random labels and asks {rounds} times for {budget} more; "
+        "Compared: ccma, the package's default, ccma:paper, the published query, smallest margins and random choice.\n"
+        f"ccma chooses its first {N_CLASSES} labels itself, by the teacher; the others start from the same {N_CLASSES} "
+        f"random ones,\nas in the paper. Then each asks {rounds} time{'s' * (rounds > 1)} for {budget} more; "
         f"{seeds} seed{'s' * (seeds > 1)}.\n"
+        f"All train the same head: dropout {CONFIG.dropout:g}, AdamW with learning rate {CONFIG.learning_rate:g} "
+        f"(published for ten classes: {_PUBLISHED_LEARNING_RATE:g}),\nweight decay {CONFIG.weight_decay:g}, "
+        f"at most {CONFIG.max_epochs} epochs.\n"
         f"Backend: {selection.report.backend}.\n"
     )
-    curves = learning_curves(digits, teacher, seeds=seed_numbers, rounds=rounds, budget=budget, progress=not quiet)
+    curves = learning_curves(
+        digits, teacher, seeds=seed_numbers, rounds=rounds, budget=budget, jobs=jobs, progress=not quiet
+    )
 
     spread = f"mean ± standard error over {seeds} seeds" if seeds > 1 else "one seed"
     print(f"Test accuracy in %, {spread}\n\n{accuracy_table(curves)}\n")
     print(f"Labels at which the mean test accuracy first reaches\n\n{targets_table(curves, TARGETS)}\n")
+    say(f"{_verdict(curves)}\n")
 
     chart = plot_learning_curves(
         curves,
@@ -385,8 +353,9 @@ def run(
         level=("teacher alone, no labels", test_accuracy),
     )
     gallery = plot_panels(
-        _panels(digits, state, selection, on_pool),
-        title=f"The first picks of CCMA, after {N_CLASSES} random labels (seed {seed_numbers[0]})",
+        _panels(digits, student, selection, on_pool),
+        title=f"The first query of ccma, after {N_CLASSES} labels (seed {seed_numbers[0]}): "
+        f"trust in the teacher {selection.report.trust:.2f}",
     )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -397,27 +366,23 @@ def run(
     say(f"Took {time.perf_counter() - started:.0f} s.")
 
 
-def _round(digits: Digits, labels: Int64, teacher: Teacher, budget: int, seed: int, number: int) -> Round:
-    """Round `number` of a seed, with the student fitted on `labels`."""
-    student_seed, pick_seed = (int(s) for s in np.random.SeedSequence([seed, number]).generate_state(2, np.uint64))
-    labelled = np.flatnonzero(labels >= 0)
-    student = LinearHead.from_config(CONFIG, N_CLASSES, student_seed).fit(digits.images[labelled], labels[labelled])
-    return Round(digits.images, labels, teacher, student, budget, pick_seed)
+def _verdict(curves: Sequence[LearningCurve]) -> str:
+    """Who is ahead over all rounds and who in the end, whoever it is."""
+    over_all = max(curves, key=lambda curve: float(curve.area.mean()))
+    in_the_end = max(curves, key=lambda curve: float(curve.mean[-1]))
+    area = percent(*map(float, mean_and_error(over_all.area)))
+    end = percent(float(in_the_end.mean[-1]), float(in_the_end.standard_error[-1]))
+    return (
+        f"Highest mean over all rounds (area under the curve): {over_all.name}, {area} %; "
+        f"highest at {in_the_end.n_labels[-1]} labels: {in_the_end.name}, {end} %."
+    )
 
 
-def _labels_at_start(digits: Digits, seed: int) -> Int64:
-    """As many random labels as there are classes."""
-    labels = np.full(len(digits.labels), -1, dtype=np.int64)
-    chosen = np.random.default_rng(seed).choice(labels.size, N_CLASSES, replace=False)
-    labels[chosen] = digits.labels[chosen]
-    return labels
-
-
-def _panels(digits: Digits, state: Round, selection: Selection, teacher_classes: Int64) -> list[Panel]:
-    student_top1 = state.student.predict(state.images)
+def _panels(digits: Digits, head: LinearHead, selection: Selection, teacher_classes: Int64) -> list[Panel]:
+    student_classes = head.predict(digits.images)
     panels = []
     for i, delta in list(zip(selection.indices, selection.scores, strict=True))[:_MOST_PANELS]:
-        truth, student, teacher = int(digits.labels[i]), int(student_top1[i]), int(teacher_classes[i])
+        truth, student, teacher = int(digits.labels[i]), int(student_classes[i]), int(teacher_classes[i])
         lines = (
             (f"image {digits.rows[i]}: a {truth}", None),
             (f"student says {student}", student == truth),

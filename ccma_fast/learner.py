@@ -10,6 +10,7 @@ import numpy.typing as npt
 from . import _dispatch
 from ._validate import check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
+from .conformal import warn_not_exchangeable
 from .pool import RowSubset, open_rows
 from .select import Selection, check_arguments, select
 from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
@@ -89,6 +90,7 @@ class ActiveLearner:
         self._random_state = check_integer("random_state", random_state, minimum=0)
         self._backend = backend
         self._fitted: Any = None
+        self._chosen: set[int] = set()  # rows that a query has returned
         self.labels = check_labels(labels, self._features.n_rows, n_classes)
         self.n_rounds = 0
 
@@ -96,9 +98,20 @@ class ActiveLearner:
         """Choose `budget` rows to label, see :func:`ccma_fast.select`; without any label they cover the pool.
 
         Nothing is recorded but the round: picks that never get a label can be chosen again.
+
+        Warns
+        -----
+        ExchangeabilityWarning
+            The configuration asks for the published score on sets of coverage 1 − α, and rows that an earlier query
+            chose would calibrate them. The default acquisition uses its sets to compare the models, and promises no
+            coverage.
         """
         seed = int(np.random.SeedSequence([self._random_state, self.n_rounds]).generate_state(1, np.uint64)[0])
         cold = not (self.labels >= 0).any()
+        if self._config.acquisition == "delta" and self._config.calibration == "coverage" and self._chosen:
+            n_chosen = int((self.labels[sorted(self._chosen)] >= 0).sum())
+            if n_chosen:
+                warn_not_exchangeable(n_chosen)
         picks = select(
             self._features,
             budget,
@@ -110,6 +123,7 @@ class ActiveLearner:
             backend=self._backend,
         )
         self.n_rounds += 1
+        self._chosen.update(picks.indices.tolist())
         return picks
 
     def label(self, indices: npt.ArrayLike, y: npt.ArrayLike, *, overwrite: bool = False) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "KeptRows",
     "RowSubset",
     "Rows",
+    "kept",
     "open_rows",
     "to_float32",
 ]
@@ -185,6 +186,9 @@ class RowSubset(Rows):
     def bytes_read(self) -> int:  # type: ignore[override]
         return self._rows.bytes_read
 
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        return self._rows.chunk_rows(chunk_size)
+
     def slice(self, start: int, stop: int) -> Chunk:
         indices = self._indices[start:stop]
         if indices.size and (np.diff(indices) == 1).all():  # one run is read in place
@@ -223,6 +227,10 @@ class DerivedRows(Rows):
     def bytes_read(self) -> int:  # type: ignore[override]
         return self._source.bytes_read
 
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        # Few columns that come from many: what is read for a chunk counts as well.
+        return min(super().chunk_rows(chunk_size), self._source.chunk_rows(chunk_size))
+
     def slice(self, start: int, stop: int) -> Chunk:
         return self._compute(self._source.slice(start, stop))
 
@@ -245,6 +253,11 @@ class KeptRows(ArrayRows):
 
     def row_number(self, row: int) -> int:
         return self._source.row_number(row)
+
+
+def kept(rows: Rows, limit: int, chunk_size: int | None = None) -> Rows:
+    """Rows that are read several times: kept where they fit into `limit` bytes, else read or computed anew."""
+    return rows if 4 * rows.n_rows * rows.n_columns > limit else KeptRows(rows, chunk_size)
 
 
 def open_rows(source: Any, name: str) -> Rows:

@@ -28,7 +28,9 @@ __all__ = [
     "QueryResult",
     "RowScores",
     "assign",
+    "class_quotas",
     "coverage_threshold",
+    "greedy_coverage",
     "kmeans_init",
     "linear",
     "nonconformity",
@@ -105,13 +107,23 @@ class RowScores(NamedTuple):
     @classmethod
     def empty(cls, n_rows: int) -> RowScores:
         """Arrays to be written."""
-        real, whole = (lambda: np.empty(n_rows, np.float32)), (lambda: np.empty(n_rows, np.int32))
-        return cls(real(), real(), real(), real(), whole(), whole(), whole(), whole(), whole())
+        return cls(
+            delta=np.empty(n_rows, np.float32),
+            divergence=np.empty(n_rows, np.float32),
+            margin=np.empty(n_rows, np.float32),
+            confidence=np.empty(n_rows, np.float32),
+            student_top1=np.empty(n_rows, np.int32),
+            teacher_top1=np.empty(n_rows, np.int32),
+            student_size=np.empty(n_rows, np.int32),
+            teacher_size=np.empty(n_rows, np.int32),
+            overlap=np.empty(n_rows, np.int32),
+        )
 
     @property
     def top1_differs(self) -> npt.NDArray[np.bool_]:
         """Whether student and teacher disagree on the most probable class; False without a teacher."""
-        return (self.student_top1 != self.teacher_top1) & (self.teacher_top1 >= 0)
+        differs: npt.NDArray[np.bool_] = (self.student_top1 != self.teacher_top1) & (self.teacher_top1 >= 0)
+        return differs
 
 
 @dataclass(frozen=True)
@@ -142,14 +154,24 @@ class KMeans:
 
 
 class QueryResult(NamedTuple):
-    """The outcome of :func:`query`."""
+    """The outcome of :func:`query`, B picks and what decided them."""
 
     indices: Int64
+    """Rows of the pool in the order of choice, shape (B,)."""
     scores: Float32
+    """δ of each pick, shape (B,); NaN at cold start."""
     represents: Int64
+    """Candidates behind each pick, shape (B,)."""
     scored: Int64
-    q_student: float
-    q_teacher: float
+    """Rows of the pool that got a score, ascending, shape (M,)."""
+    q_student: float = math.nan
+    """Threshold in units of the score, the median where rows have their own; NaN where no sets were formed."""
+    q_teacher: float = math.nan
+    mean_student_set: float = math.nan
+    """Mean |Γ_S| over the scored rows, in classes."""
+    mean_teacher_set: float = math.nan
+    trust: float = math.nan
+    """t in [0, 1]; NaN at cold start and with ``acquisition="delta"``."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -588,92 +610,319 @@ def representatives(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Who is picked, with acquisition="trust" (steps 5 and 6)
+
+
+def class_quotas(available: Array, labelled: Array, budget: int) -> Int64:
+    """How many of `budget` picks each class gets, shape (C,): one after the other goes where the fewest labels are.
+
+    Labels are those there already and those of the picks before; ties go to the class with more `available` rows, then
+    to the lower index. No class gets more picks than it has rows.
+    """
+    rows, labels = np.asarray(available), np.asarray(labelled)
+    quotas = np.zeros(rows.size, dtype=np.int64)
+    for _ in range(budget):
+        with_rows = np.flatnonzero(quotas < rows).tolist()
+        quotas[min(with_rows, key=lambda c: (labels[c] + quotas[c], -rows[c], c))] += 1
+    return quotas
+
+
+def _squared_distances(x: Float64, others: Float64) -> Float64:
+    """‖x_i − x_j‖², shape (M, n)."""
+    return np.stack([((x - other) ** 2).sum(axis=1) for other in others], axis=1)
+
+
+def greedy_coverage(x: Float64, covered: Float64, n_picks: int, weights: Array, rng: np.random.Generator) -> Int64:
+    """Rows of x that one after the other reduce Σ_i w_i · min_j ‖x_i − x_j‖² the most, by trying every row each time.
+
+    j runs over the rows of `covered` and those chosen; unit rows that nothing covers are at their largest squared
+    distance, 4. Ties go to the lower index; where no row reduces anything, `rng` draws the rest.
+    """
+    w = np.asarray(weights, dtype=np.float64)[:, None]
+    to_nearest = np.full(len(x), 4.0)
+    if len(covered):
+        to_nearest = _squared_distances(x, covered).min(axis=1)
+    to_others = _squared_distances(x, x)
+    chosen: list[int] = []
+    while len(chosen) < n_picks:
+        gains = (w * np.maximum(to_nearest[:, None] - to_others, 0.0)).sum(axis=0)
+        gains[chosen] = 0.0
+        best = int(gains.argmax())
+        if gains[best] == 0.0:
+            rest = np.setdiff1d(np.arange(len(x)), chosen)
+            chosen.extend(rng.choice(rest, n_picks - len(chosen), replace=False).tolist())
+            break
+        chosen.append(best)
+        to_nearest = np.minimum(to_nearest, to_others[:, best])
+    return np.asarray(chosen, dtype=np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The whole query
 
 
+class _Picks(NamedTuple):
+    """Chosen rows, by their positions among the scored ones, and what :class:`QueryResult` says of each."""
+
+    positions: Int64
+    scores: Float32
+    represents: Int64
+
+
 def query(
+    features: Array,
     budget: int,
     *,
-    student_logits: Array,
+    labels: Array,
+    student_logits: Array | None = None,
     teacher_logits: Array | None = None,
-    coverage_features: Array,
-    unlabelled: Array,
+    teacher_features: Array | None = None,
     config: CCMAConfig | None = None,
     random_state: int = 0,
 ) -> QueryResult:
-    """Steps 1 to 6 with target-size thresholds, given the posteriors' logits for the whole pool.
+    """Steps 1 to 6 of :func:`ccma_fast.select`, given the posteriors' logits for the whole pool.
 
     Parameters
     ----------
+    features : array_like, shape (N, D_S)
+        x.
     budget : int
-        B.
-    student_logits, teacher_logits : array_like, shape (N, C)
-    coverage_features : array_like, shape (N, D)
-        v, or the student's x where there are no teacher features.
-    unlabelled : array_like of int
-        U, ascending.
+        B ≥ 1.
+    labels : array_like, shape (N,), int
+        y, −1 where there is none; at least one row has none.
+    student_logits : array_like, shape (N, C), optional
+        z^S, taken as they are: the student's calibration scores are those of the labelled rows' own logits. Without
+        them, and without any label, the query is a cold start.
+    teacher_logits : array_like, shape (N, C), optional
+        z^T, already divided by τ.
+    teacher_features : array_like, shape (N, D_T), optional
+        v; the space of the clusterings, which is x without them.
+    config : CCMAConfig, optional
+    random_state : int, default 0
+
+    Returns
+    -------
+    QueryResult
+        min(B, number of unlabelled rows) picks.
+
+    Raises
+    ------
+    ValueError
+        Labels without student logits: this module fits no student.
     """
     config = config or CCMAConfig()
     rng_subpool, _, rng_coverage = (np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(3))
-    features = np.asarray(coverage_features, dtype=np.float64)
-    pool = np.asarray(unlabelled, dtype=np.int64)
+    x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    space = x if teacher_features is None else np.asarray(teacher_features, dtype=np.float64)
+    z_t = None if teacher_logits is None else np.asarray(teacher_logits, dtype=np.float64)
+    labelled, pool = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
     budget = min(budget, pool.size)
+    by_trust = config.acquisition == "trust"
+
+    # Cold start
+    if student_logits is None:
+        if labelled.size:
+            raise ValueError(f"student_logits must be given with labels, got None and {labelled.size} labelled rows")
+        if by_trust and z_t is not None:
+            teacher = score(z_t[pool])
+            nothing = np.zeros(z_t.shape[1], dtype=np.int64)
+            first = _picks_by_class(
+                teacher.margin, teacher.student_top1, nothing, space[pool], budget, config, rng_coverage, cold=True
+            )
+        else:
+            picks, represents = _cover(space[pool], None, budget, config, rng_coverage)
+            first = _Picks(picks, np.empty(0, np.float32), represents)
+        return QueryResult(pool[first.positions], np.full(budget, np.nan, np.float32), first.represents, pool)
 
     # 1. Subpool
-    if config.pool_limit is not None and pool.size > max(config.pool_limit, budget):
-        pool = np.sort(rng_subpool.choice(pool, max(config.pool_limit, budget), replace=False))
-    n_rows = config.subpool_rows(pool.size, budget)
-    if n_rows < pool.size:
-        k = config.cluster_count(pool.size, n_rows)
-        found = weighted_kmeans(
-            features[pool],
-            k,
-            init="random",
-            max_iter=config.subpool_max_iter,
-            tol=config.kmeans_tol,
-            random_state=rng_subpool,
-            unit=True,
-        )
-        kept, _ = representatives(found.labels, found.squared_distances, n_rows, np.ones(pool.size), k)
-        pool = np.sort(pool[kept])
+    scored = _subpool(space, pool, budget, config, rng_subpool)
 
     # 2. Posteriors
-    z_s = np.asarray(student_logits, dtype=np.float64)[pool]
-    z_t = None if teacher_logits is None else np.asarray(teacher_logits, dtype=np.float64)[pool]
+    z_s = np.asarray(student_logits, dtype=np.float64)
 
     # 3. Conformal sets
-    def threshold(z: Float64, size: float) -> float:
-        q = target_size_threshold(z, size)
-        return raised_threshold(z, q) if config.nonempty == "raise" else q
-
-    q_s = threshold(z_s, config.student_set_size)
-    q_t = math.nan if z_t is None else threshold(z_t, config.teacher_set_size)
+    cut_s: float | Float64 = math.inf
+    cut_t: float | Float64 = math.inf
+    q_s = q_t = math.nan
+    has_sets = not by_trust or (z_t is not None and labelled.size > 0)
+    if has_sets:
+        weights = None
+        if config.reweight and config.calibration == "coverage":
+            classes = top1(z_s if z_t is None else z_t)
+            weights = _class_weights(classes[labelled], classes[scored])
+        q_s, cut_s = _thresholds(z_s, config.student_set_size, scored, labelled, y, weights, config)
+        if z_t is not None:
+            q_t, cut_t = _thresholds(z_t, config.teacher_set_size, scored, labelled, y, weights, config)
 
     # 4. Disagreement
-    delta = score(z_s, z_t, q_s, q_t).delta
+    rows = score(z_s[scored], None if z_t is None else z_t[scored], cut_s, cut_t)
+    size_s = float(rows.student_size.mean()) if has_sets else math.nan
+    size_t = float(rows.teacher_size.mean()) if has_sets and z_t is not None else math.nan
 
-    # 5. Candidates
-    candidates = np.sort(top_m(delta, config.kappa * budget))
+    # 5. Candidates and 6. Coverage
+    if not by_trust:
+        candidates = np.sort(top_m(rows.delta, config.kappa * budget))
+        picks, represents = _cover(space[scored[candidates]], rows.delta[candidates], budget, config, rng_coverage)
+        chosen = candidates[picks]
+        return QueryResult(scored[chosen], rows.delta[chosen], represents, scored, q_s, q_t, size_s, size_t)
 
-    # 6. Coverage
-    weights = delta[candidates] if config.weighted_coverage else np.ones(candidates.size, dtype=np.float32)
-    if candidates.size > budget:
-        k = config.cluster_count(candidates.size, budget)
-        rows = features[pool[candidates]]
-        found = weighted_kmeans(
-            rows,
-            k,
-            weights=weights,
-            max_iter=config.kmeans_max_iter,
-            tol=config.kmeans_tol,
-            random_state=rng_coverage,
-            unit=True,
+    trust = 0.0
+    if has_sets and size_s > 1.0:
+        trust = max(0.0, 1.0 - (size_t - 1.0) / (size_s - 1.0))
+    n_led = math.floor(trust * budget + 0.5)
+    uncertainty = 1.0 - rows.margin
+    led = _Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+    if n_led:
+        delta = rows.confidence * (uncertainty + rows.divergence / np.float32(math.log(2.0)))
+        already = np.bincount(y[labelled], minlength=z_s.shape[1])
+        led = _picks_by_class(delta, rows.teacher_top1, already, space[scored], n_led, config, rng_coverage)
+    whole = led
+    if n_led < budget:
+        free = np.setdiff1d(np.arange(scored.size), led.positions)
+        covered = np.concatenate([labelled, scored[led.positions]])
+        rest = _picks_by_student(uncertainty, free, x[scored], x[covered], budget - n_led, config, rng_coverage)
+        whole = _Picks(
+            np.concatenate([led.positions, rest.positions]),
+            np.concatenate([led.scores, rest.scores]),
+            np.concatenate([led.represents, rest.represents]),
         )
-        preference = delta[candidates] if config.pick == "highest" else None
-        picks, represents = representatives(
-            found.labels, found.squared_distances, budget, weights, k, preference=preference
-        )
+    return QueryResult(scored[whole.positions], whole.scores, whole.represents, scored, q_s, q_t, size_s, size_t, trust)
+
+
+def _subpool(space: Float64, pool: Int64, budget: int, config: CCMAConfig, rng: np.random.Generator) -> Int64:
+    """The rows of `pool` to score, ascending."""
+    if config.pool_limit is not None and pool.size > max(config.pool_limit, budget):
+        pool = np.sort(rng.choice(pool, max(config.pool_limit, budget), replace=False))
+    n_rows = config.subpool_rows(pool.size, budget)
+    if n_rows == pool.size:
+        return pool
+    k = config.cluster_count(pool.size, n_rows)
+    found = weighted_kmeans(
+        space[pool],
+        k,
+        init="random",
+        max_iter=config.subpool_max_iter,
+        tol=config.kmeans_tol,
+        random_state=rng,
+        unit=True,
+    )
+    kept, _ = representatives(found.labels, found.squared_distances, n_rows, np.ones(pool.size), k)
+    return np.sort(pool[kept])
+
+
+def _class_weights(labelled_class: Int64, scored_class: Int64) -> tuple[Float64, Float64]:
+    """Weights of the labelled and of the scored rows that make each class as frequent among both.
+
+    w_c = share_c / ((n_c + share_c) / (n + 1)), share_c that of the scored rows, n_c of n labelled rows.
+    """
+    of_class = {}
+    for c in np.unique(scored_class).tolist():
+        share = float((scored_class == c).mean())
+        of_class[c] = share * (labelled_class.size + 1) / (int((labelled_class == c).sum()) + share)
+    of_labelled = np.array([of_class.get(c, 0.0) for c in labelled_class.tolist()])
+    return of_labelled, np.array([of_class[c] for c in scored_class.tolist()])
+
+
+def _thresholds(
+    logits: Float64,
+    size: float,
+    scored: Int64,
+    labelled: Int64,
+    y: Int64,
+    weights: tuple[Float64, Float64] | None,
+    config: CCMAConfig,
+) -> tuple[float, float | Float64]:
+    """A model's threshold in units of its score (the median of several), and the cuts on −ln p of the scored rows."""
+    rule = {"lac": None, "aps": Cumulative(), "raps": Cumulative(config.raps_penalty, config.raps_k_reg)}[
+        config.nonconformity
+    ]
+    z = logits[scored]
+    q: float | Float64
+    if config.calibration == "target_size":
+        q = target_size_threshold(z, size, rule)
     else:
-        picks, represents = top_m(delta[candidates], budget), np.ones(candidates.size, dtype=np.int64)
-    chosen = candidates[picks]
-    return QueryResult(pool[chosen], delta[chosen], represents, pool, q_s, q_t)
+        scores = nonconformity(logits[labelled], rule)[np.arange(labelled.size), y[labelled]]
+        alpha = config.alpha
+        if config.acquisition == "trust":  # the largest coverage that so few labels attain is n / (n + 1)
+            alpha = max(alpha, 1.0 / (labelled.size + 1.0))
+        q = (
+            coverage_threshold(scores, alpha)
+            if weights is None
+            else weighted_coverage_threshold(scores, alpha, *weights)
+        )
+    if config.nonempty == "raise":
+        q = np.maximum(q, raised_threshold(z, -math.inf, rule))
+    return float(np.median(q)), q if rule is None else row_thresholds(z, q, rule)
+
+
+def _cover(
+    rows: Float64, weights: Float32 | None, n_picks: int, config: CCMAConfig, rng: np.random.Generator
+) -> tuple[Int64, Int64]:
+    """Step 6: positions of the picks by k-means, weighted where weights are given, and what stands behind each."""
+    if len(rows) <= n_picks:
+        order = np.arange(len(rows)) if weights is None else top_m(weights, len(rows))
+        return order, np.ones(len(rows), dtype=np.int64)
+    k = config.cluster_count(len(rows), n_picks)
+    w = weights if weights is not None and config.weighted_coverage else np.ones(len(rows), dtype=np.float32)
+    found = weighted_kmeans(
+        rows,
+        k,
+        weights=w,
+        max_iter=config.kmeans_max_iter,
+        tol=config.kmeans_tol,
+        random_state=rng,
+        unit=True,
+    )
+    preference = weights if config.pick == "highest" else None
+    return representatives(found.labels, found.squared_distances, n_picks, w, k, preference=preference)
+
+
+def _picks_by_class(
+    scores: Float32,
+    classes: Int32,
+    already: Int64,
+    rows: Float64,
+    n_picks: int,
+    config: CCMAConfig,
+    rng: np.random.Generator,
+    *,
+    cold: bool = False,
+) -> _Picks:
+    """The picks that the teacher leads: its classes with the fewest labels first, of each the best rows, spread.
+
+    The best are the κ rows of largest score for each pick; when `cold`, the confident share, of equal weight.
+    """
+    chosen: list[tuple[int, int]] = []
+    for c, quota in enumerate(class_quotas(np.bincount(classes, minlength=already.size), already, n_picks).tolist()):
+        if quota == 0:
+            continue
+        members = np.flatnonzero(classes == c)
+        m = max(quota, int(config.confident_share * members.size)) if cold else config.kappa * quota
+        best = members[np.sort(top_m(scores[members], m))]
+        picks, represents = _cover(rows[best], None if cold else scores[best], quota, config, rng)
+        chosen.extend(zip(best[picks].tolist(), represents.tolist(), strict=True))
+    chosen.sort(key=lambda pick: (-scores[pick[0]], pick[0]))
+    positions, represents = np.asarray(chosen, dtype=np.int64).T
+    return _Picks(positions, scores[positions], represents)
+
+
+def _picks_by_student(
+    uncertainty: Float32,
+    free: Int64,
+    x: Float64,
+    covered: Float64,
+    n_picks: int,
+    config: CCMAConfig,
+    rng: np.random.Generator,
+) -> _Picks:
+    """The picks that the student leads: of the most uncertain `free` rows those that cover them, greedily."""
+    n_candidates = min(config.student_kappa * n_picks, max(config.candidate_limit, 2 * n_picks))
+    candidates = free[np.sort(top_m(uncertainty[free], n_candidates))]
+    rows = unit_rows(x[candidates])
+    known = unit_rows(covered) if len(covered) else covered
+    picks = greedy_coverage(rows, known, n_picks, uncertainty[candidates], rng)
+    # A pick stands for itself, also where an equal row was picked before it.
+    nearest, _ = assign(rows, rows[picks])
+    nearest[picks] = np.arange(n_picks)
+    represents = np.bincount(nearest, minlength=n_picks).astype(np.int64)
+    return _Picks(candidates[picks], uncertainty[candidates[picks]], represents)

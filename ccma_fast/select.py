@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from .conformal import (
     trust,
 )
 from .coverage import UnitRows, class_quotas, greedy_coverage
-from .pool import KeptRows, Rows, RowSubset, open_rows
+from .pool import Rows, RowSubset, kept, open_rows
 from .reference import KMeans, RowScores, representatives
 from .student import (
     LinearHead,
@@ -47,6 +47,7 @@ from .teacher import Teacher
 __all__ = ["Report", "Selection", "Stage", "query", "select"]
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 # Logits of the scored rows are kept between the threshold and the score while both fit into this.
@@ -67,8 +68,9 @@ class Stage:
 class Report:
     """What a query did, in the order in which it did it.
 
-    Counts are rows. Thresholds are in units of −ln p (nats), NaN where there is none. Set sizes and the overlap are
-    mean numbers of classes over the scored rows.
+    Counts are rows. Thresholds are in units of the nonconformity score, for "lac" −ln p in nats: the median over the
+    scored rows where calibration is weighted, NaN where there is none. Set sizes and the overlap are mean numbers of
+    classes over the scored rows.
     """
 
     backend: str = ""
@@ -92,7 +94,9 @@ class Report:
     top1_disagreement: float = float("nan")
     """Share of the scored rows whose most probable classes differ, in [0, 1]."""
     trust: float = float("nan")
-    """The share of the picks that the teacher led, in [0, 1], see :func:`select`; NaN where nothing judged it."""
+    """t, the share of the picks that the teacher led but for rounding, see :func:`select`; NaN where the default's
+    query was not asked.
+    """
     n_candidates: int = 0
     n_clusters: int = 0
     """Clusters of the coverage step's k-means, all classes together."""
@@ -120,10 +124,12 @@ class _Picks(NamedTuple):
     represents: Int64
 
     def in_order(self, order: Int64) -> _Picks:
-        return _Picks(*(part[order] for part in self))
+        return _Picks(self.positions[order], self.scores[order], self.represents[order])
 
-    def followed_by(self, others: _Picks) -> _Picks:
-        return _Picks(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+    @classmethod
+    def joined(cls, parts: Sequence[_Picks]) -> _Picks:
+        positions, scores, represents = zip(*parts, strict=True)
+        return cls(np.concatenate(positions), np.concatenate(scores), np.concatenate(represents))
 
 
 _NO_PICKS = _Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
@@ -198,7 +204,7 @@ def select(
         Class of each row from 0 to C − 1; −1 or NaN where there is none.
     teacher : Teacher, optional
         Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
-        teacher δ is the student's entropy.
+        teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
     student : object with `fit` and `predict_proba`, optional
         Fitted on the labelled rows (a copy is); a :class:`LinearHead` by default.
     student_logits : array_like, shape (N, C), optional
@@ -206,8 +212,8 @@ def select(
     config : CCMAConfig, optional
         Every constant of the method.
     random_state : int, default 0
-        Seed of the subpool, the student and the coverage. The same seed gives the same picks, whatever the number of
-        threads, the chunk size or the storage of the features.
+        Seed of the subpool, the student and the k-means of the coverage, where the query has them. The same seed gives
+        the same picks, whatever the number of threads, the chunk size or the storage of the features.
     backend : {"auto", "cuda", "cpu", "reference"}
     chunk_size : int, optional
         Rows read at once; by default some 32 MiB of them.
@@ -340,25 +346,30 @@ class _Query:
                 z_student = logits_of_student(fitted, self.pool, n_classes, self.backend)
             else:
                 z_student = given
-            scored_student, scored_teacher = self._kept(z_student, scored), self._kept(z_teacher, scored)
+            scored_student = kept(RowSubset(z_student, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
+            scored_teacher = None
+            if z_teacher is not None:
+                scored_teacher = kept(RowSubset(z_teacher, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
         # 3. Conformal sets
         with self._stage("thresholds"):
-            cut_student, cut_teacher = np.inf, np.inf
-            if not by_trust or (scored_teacher is not None and labelled.size):
-                scores = weights = None
+            cut_student: float | Float64 = np.inf
+            cut_teacher: float | Float64 = np.inf
+            # Uncertainty alone, which is what the default does without a teacher that can be judged, needs no sets.
+            if not by_trust or (z_teacher is not None and labelled.size):
+                report.calibration = self.config.calibration
+                of_student = of_teacher = weights = None
                 if self.config.calibration == "coverage":
                     if given is None:
-                        scores = self._out_of_fold_scores(student, labelled, y, n_classes)
+                        of_student = self._out_of_fold_scores(student, labelled, y, n_classes)
                     else:
-                        scores = self._labelled_scores(given, labelled, y)
+                        of_student = self._labelled_scores(given, labelled, y)
+                    if z_teacher is not None:
+                        of_teacher = self._labelled_scores(z_teacher, labelled, y)
                     if self.config.reweight:
                         weights = self._class_weights(z_student if z_teacher is None else z_teacher, labelled, scored)
-                cut_student = self._cut(scored_student, "student", scores, weights)
+                cut_student = self._cut(scored_student, "student", of_student, weights)
                 if scored_teacher is not None:
-                    if scores is not None:
-                        scores = self._labelled_scores(z_teacher, labelled, y)
-                    cut_teacher = self._cut(scored_teacher, "teacher", scores, weights)
-                report.calibration = self.config.calibration
+                    cut_teacher = self._cut(scored_teacher, "teacher", of_teacher, weights)
         # 4. Disagreement
         with self._stage("disagreement"):
             rows = self.backend.score(
@@ -370,7 +381,10 @@ class _Query:
         if teacher is not None:
             report.top1_disagreement = float(rows.top1_differs.mean())
             if report.calibration:
-                report.mean_teacher_set, report.mean_overlap = float(rows.teacher_size.mean()), float(rows.overlap.mean())
+                report.mean_teacher_set, report.mean_overlap = (
+                    float(rows.teacher_size.mean()),
+                    float(rows.overlap.mean()),
+                )
         # 5. Candidates and 6. Coverage
         with self._stage("coverage"):
             if by_trust:
@@ -404,7 +418,7 @@ class _Query:
             return led
         free = np.delete(np.arange(scored.size), led.positions)
         covered = np.concatenate([labelled, scored[led.positions]])
-        return led.followed_by(self._picks_by_student(uncertainty, free, covered, scored, budget - n_led))
+        return _Picks.joined([led, self._picks_by_student(uncertainty, free, covered, scored, budget - n_led)])
 
     def _picks_by_class(
         self,
@@ -435,7 +449,7 @@ class _Query:
             weights = None if kappa is None else scores[candidates]
             picks, represents = self._cover(space, scored[candidates], weights, int(quota))
             parts.append(_Picks(candidates[picks], scores[candidates[picks]], represents))
-        whole = _Picks(*map(np.concatenate, zip(*parts, strict=True)))
+        whole = _Picks.joined(parts)
         return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
 
     def _picks_by_student(
@@ -460,9 +474,9 @@ class _Query:
             rng=self.rng_coverage,
             weights=uncertainty[candidates],
         )
-        represents = np.zeros(n_picks, dtype=np.int64)
-        for _, similarity in rows.similarities(rows.take(picks)):
-            represents += np.bincount(similarity.argmax(axis=1), minlength=n_picks)
+        nearest = np.concatenate([part.argmax(axis=1) for _, part in rows.similarities(rows.take(picks))])
+        nearest[picks] = np.arange(n_picks)  # a pick stands for itself, also where an equal row was picked before it
+        represents = np.bincount(nearest, minlength=n_picks)
         return _Picks(candidates[picks], uncertainty[candidates[picks]], represents)
 
     def _first_by_class(self, z_teacher: Rows, space: Rows, unlabelled: Int64, budget: int) -> _Picks:
@@ -480,9 +494,9 @@ class _Query:
         self,
         logits: Rows,
         model: str,
-        scores: npt.NDArray[np.float64] | None,
-        weights: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
-    ) -> float | npt.NDArray[np.float64]:
+        scores: Float64 | None,
+        weights: tuple[Float64, Float64] | None,
+    ) -> float | Float64:
         """Where a model's sets are cut, with the threshold in the report."""
         size = getattr(self.config, f"{model}_set_size")
         q, cuts = set_thresholds(
@@ -491,15 +505,11 @@ class _Query:
         setattr(self.report, f"q_{model}", float(np.median(q)))
         return cuts
 
-    def _out_of_fold_scores(
-        self, student: Any, labelled: Int64, y: Int64, n_classes: int
-    ) -> npt.NDArray[np.float64]:
+    def _out_of_fold_scores(self, student: Any, labelled: Int64, y: Int64, n_classes: int) -> Float64:
         rows = RowSubset(self.pool, labelled)
         return out_of_fold_scores(student, rows, y[labelled], n_classes, self.config, self.rng_student, self.backend)
 
-    def _class_weights(
-        self, logits: Rows, labelled: Int64, scored: Int64
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _class_weights(self, logits: Rows, labelled: Int64, scored: Int64) -> tuple[Float64, Float64]:
         """Weights that make the most probable classes as frequent among the labelled rows as among the scored."""
         cells = [
             self.backend.score(RowSubset(logits, rows), chunk_size=self.chunk_size).student_top1
@@ -559,16 +569,7 @@ class _Query:
         kept, _ = self._representatives(found, n_rows, None, None)
         return np.sort(unlabelled[kept])
 
-    def _kept(self, logits: Rows | None, scored: Int64) -> Any:
-        """The logits of the scored rows: kept where that is little, else computed anew whenever they are read."""
-        if logits is None:
-            return None
-        subset = RowSubset(logits, scored)
-        if 4 * subset.n_rows * subset.n_columns > _KEPT_LOGITS_BYTES:
-            return subset
-        return KeptRows(subset, self.chunk_size)
-
-    def _labelled_scores(self, logits: Rows, labelled: Int64, y: Int64) -> npt.NDArray[np.float64]:
+    def _labelled_scores(self, logits: Rows, labelled: Int64, y: Int64) -> Float64:
         rule = score_rule(self.config.nonconformity, self.config.raps_penalty, self.config.raps_k_reg)
         return true_class_scores(RowSubset(logits, labelled).float32(), y[labelled], logits.name, rule)
 

@@ -24,8 +24,8 @@ from . import _dispatch, metrics, reference
 from ._files import check_can_write_into
 from ._validate import check_choice, check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
-from .conformal import score_rule, set_thresholds, stratified_weights, true_class_scores
-from .pool import ArrayRows, KeptRows, Rows, RowSubset, load_npy, open_rows
+from .conformal import coverage_interval, score_rule, set_thresholds, stratified_weights, true_class_scores
+from .pool import ArrayRows, Rows, RowSubset, kept, load_npy, open_rows
 from .select import check_arguments
 from .store import METRICS, Results, RoundRecord, RunFolder, tables
 from .strategies import Round, Strategy, find, names, pick
@@ -149,7 +149,8 @@ def simulate(
     labels are known and in the same way for every strategy, with the contender's constants of step 3: they say what the
     student has become, not what the strategy looked at. With ``calibration="coverage"`` the student's threshold comes
     from out-of-fold scores of the labelled rows, the teacher's from their scores; where rows have thresholds of their
-    own, the table has the median. Coverage is the share of unlabelled rows whose true class is in the set.
+    own, the table has the median. Coverage is the share of unlabelled rows whose true class is in the set, low and high
+    the ends of its 95 % interval (:func:`ccma_fast.coverage_interval`).
 
     Memory is some chunks of rows, the M × C test posteriors in float32, and at most 512 MiB of logits, in every
     process.
@@ -343,7 +344,7 @@ class _Study:
     @cached_property
     def teacher_logits(self) -> Rows | None:
         """z^T of the pool; kept, for they are the same in every round."""
-        return None if self.teacher is None else _kept(self.teacher.logits(self.backend))
+        return None if self.teacher is None else kept(self.teacher.logits(self.backend), _KEPT_LOGITS_BYTES)
 
     def check(self) -> None:
         """The numbers fit the pool, and every row is finite."""
@@ -368,8 +369,8 @@ class _Study:
         }
         if self.teacher is not None:
             found["teacher"] = {**_digest(self.teacher.source), "temperature": self.teacher.temperature}
-            if self.teacher.features is not None:
-                found["teacher_classes"] = _digest(self.teacher._class_directions)
+            if self.teacher.class_directions is not None:
+                found["teacher_classes"] = _digest(self.teacher.class_directions)
         return found
 
     def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
@@ -462,7 +463,7 @@ class _Study:
             return found
         config, truth = contender.config, self.labels[unlabelled]
         of_student = student_logits(fitted, self.pool, self.n_classes, self.backend)
-        z_student = _kept(RowSubset(of_student, unlabelled))
+        z_student = kept(RowSubset(of_student, unlabelled), _KEPT_LOGITS_BYTES)
         z_teacher = None if self.teacher_logits is None else RowSubset(self.teacher_logits, unlabelled)
         student_scores = teacher_scores = weights = None
         if config.calibration == "coverage":
@@ -496,23 +497,27 @@ class _Study:
             found["q_teacher"] = float(np.median(q))
         rows = self.backend.score(z_student, z_teacher, student_cuts, teacher_cuts)
         found["student_set_size"] = float(rows.student_size.mean())
-        found["student_coverage"] = self._coverage(z_student, student_cuts, truth)
+        found |= self._coverage("student", z_student, student_cuts, truth)
         if z_teacher is not None:
             found["teacher_set_size"] = float(rows.teacher_size.mean())
             found["overlap"] = float(rows.overlap.mean())
             found["top1_disagreement"] = float(rows.top1_differs.mean())
-            found["teacher_coverage"] = self._coverage(z_teacher, teacher_cuts, truth)
+            found |= self._coverage("teacher", z_teacher, teacher_cuts, truth)
         return found
 
-    def _coverage(self, logits: Rows, cuts: float | npt.NDArray[np.float64], truth: Int64) -> float:
-        """The share of rows whose true class is in the set."""
+    def _coverage(
+        self, model: str, logits: Rows, cuts: float | npt.NDArray[np.float64], truth: Int64
+    ) -> dict[str, float]:
+        """The share of rows whose true class is in the set, and its 95 % interval."""
         n_covered = 0
         for start, chunk in logits.chunks():
             part = slice(start, start + len(chunk))
             of_chunk = cuts[part] if isinstance(cuts, np.ndarray) else cuts
             sets = self.backend.prediction_sets(ArrayRows(chunk, logits.name), of_chunk)
             n_covered += int(sets[np.arange(len(chunk)), truth[part]].sum())
-        return n_covered / truth.size
+        low, high = coverage_interval(n_covered, truth.size)
+        name = f"{model}_coverage"
+        return {name: n_covered / truth.size, f"{name}_low": low, f"{name}_high": high}
 
     def pool_map(self, picked: Int64) -> dict[str, npt.NDArray[Any]]:
         """Up to 5,000 random rows of the pool and every picked one on the first two principal axes of the former."""
@@ -565,10 +570,7 @@ def _known_labels(name: str, labels: Any, rows: Rows, n_classes: int | None) -> 
     array = load_npy(labels, name) if isinstance(labels, (str, os.PathLike)) else np.asarray(labels)
     if array.ndim == 1:
         check_same_rows(name, array.size, rows.name, rows.n_rows)
-    try:
-        y = check_labels(array, rows.n_rows, n_classes)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{name}: {error}") from None
+    y = check_labels(array, rows.n_rows, n_classes, name)
     if y.size == 0:
         raise ValueError(f"{name} must have at least one row, got none")
     unknown = np.flatnonzero(y < 0)
@@ -579,11 +581,6 @@ def _known_labels(name: str, labels: Any, rows: Rows, n_classes: int | None) -> 
 
 def _stream(seed: int, purpose: int, number: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(purpose, number))
-
-
-def _kept(logits: Rows) -> Rows:
-    """Logits that are read several times: kept where that is little, else computed anew each time."""
-    return logits if 4 * logits.n_rows * logits.n_columns > _KEPT_LOGITS_BYTES else KeptRows(logits)
 
 
 @contextmanager

@@ -52,7 +52,11 @@ METRICS = (
     "overlap",
     "top1_disagreement",
     "student_coverage",
+    "student_coverage_low",
+    "student_coverage_high",
     "teacher_coverage",
+    "teacher_coverage_low",
+    "teacher_coverage_high",
     "q_student",
     "q_teacher",
 )

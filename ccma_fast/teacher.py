@@ -37,6 +37,8 @@ class Teacher:
         What is read: the image features, or the logits of :meth:`from_logits`.
     features : Rows or None
         The space in which coverage runs; None for :meth:`from_logits`.
+    class_directions : ndarray, shape (C, D_T), float32, or None
+        t, normalised; None for :meth:`from_logits`.
 
     Raises
     ------
@@ -61,7 +63,7 @@ class Teacher:
         self.n_rows = images.n_rows
         self.source: Rows = images
         self.features: Rows | None = images
-        self._class_directions = _unit(classes)
+        self.class_directions: npt.NDArray[np.float32] | None = _unit(classes)
 
     @classmethod
     def from_logits(cls, logits: Any, temperature: float = 1.0) -> Teacher:
@@ -83,19 +85,19 @@ class Teacher:
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
-        teacher.source, teacher.features = rows, None
+        teacher.source, teacher.features, teacher.class_directions = rows, None, None
         return teacher
 
     def logits(self, backend: Backend) -> Rows:
         """z^T of every pool row, computed as chunks are read."""
         divisor = np.float32(self.temperature)
-        if self.features is None:
+        if self.class_directions is None:
             if divisor == 1.0:
                 return self.source
             return DerivedRows(
                 self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
             )
-        classes = _divided(self._class_directions, divisor)
+        classes = _divided(self.class_directions, divisor)
 
         def similarities(images: Chunk) -> Chunk:
             return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))

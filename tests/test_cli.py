@@ -33,7 +33,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarra
         "v": (rng.standard_normal((N, E)) + 2 * np.eye(C, E)[truth]).astype(np.float32),
         "t": np.eye(C, E, dtype=np.float32),
         "z": rng.standard_normal((N, C)).astype(np.float32),
-        "zt": rng.standard_normal((N, C)).astype(np.float32),
+        # Knows more than the student: with labels to judge it by, it is trusted with some of the picks.
+        "zt": (rng.standard_normal((N, C)) + 2 * np.eye(C)[truth]).astype(np.float32),
     }
     monkeypatch.chdir(tmp_path)
     for name, array in arrays.items():
@@ -51,6 +52,7 @@ def program(*arguments: str | int, **kwargs: Any) -> subprocess.CompletedProcess
 
 
 TEACHER = ("--teacher-images", "v.npy", "--teacher-classes", "t.npy")
+TEACHER_LOGITS = ("--teacher-logits", "zt.npy")
 LABELS = ("--labels", "y.npy")
 
 
@@ -73,12 +75,16 @@ def teacher(data: dict[str, np.ndarray[Any, Any]], **kwargs: float) -> cf.Teache
             lambda d: {"labels": d["y"], "teacher": teacher(d, temperature=0.2)},
         ),
         (
-            ("--student-logits", "z.npy", "--teacher-logits", "zt.npy"),
-            lambda d: {"student_logits": d["z"], "teacher": cf.Teacher.from_logits(d["zt"])},
+            ("--student-logits", "z.npy", *LABELS, *TEACHER_LOGITS),
+            lambda d: {"student_logits": d["z"], "labels": d["y"], "teacher": cf.Teacher.from_logits(d["zt"])},
         ),
         (
-            ("--student-logits", "z.npy", "--teacher-logits", "zt.npy", "--temperature", 3),
-            lambda d: {"student_logits": d["z"], "teacher": cf.Teacher.from_logits(d["zt"], temperature=3.0)},
+            ("--student-logits", "z.npy", *LABELS, *TEACHER_LOGITS, "--temperature", 3),
+            lambda d: {
+                "student_logits": d["z"],
+                "labels": d["y"],
+                "teacher": cf.Teacher.from_logits(d["zt"], temperature=3.0),
+            },
         ),
         (
             ("--student-logits", "z.npy", "--config", "paper"),
@@ -93,12 +99,17 @@ def teacher(data: dict[str, np.ndarray[Any, Any]], **kwargs: float) -> cf.Teache
             lambda d: {"student_logits": d["z"], "config": cf.CCMAConfig(subpool_size=None)},
         ),
         (
-            ("--student-logits", "z.npy", "--subpool-size", 40, "--kappa", 3),
-            lambda d: {"student_logits": d["z"], "config": cf.CCMAConfig(subpool_size=40, kappa=3)},
+            ("--student-logits", "z.npy", *LABELS, *TEACHER_LOGITS, "--subpool-size", 40, "--kappa", 3),
+            lambda d: {
+                "student_logits": d["z"],
+                "labels": d["y"],
+                "teacher": cf.Teacher.from_logits(d["zt"]),
+                "config": cf.CCMAConfig(subpool_size=40, kappa=3),
+            },
         ),
         (
-            ("--student-logits", "z.npy", "--seed", 7, "--backend", "reference"),
-            lambda d: {"student_logits": d["z"], "random_state": 7, "backend": "reference"},
+            ("--seed", 7, "--backend", "reference"),
+            lambda d: {"random_state": 7, "backend": "reference"},
         ),
     ],
 )
@@ -110,16 +121,27 @@ def test_the_picks_are_those_of_select(data: Any, options: tuple[str | int, ...]
 
 def test_the_options_reach_the_method(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Not one of the parity cases above passes because its option is ignored on both sides."""
-    base = ("--budget", 6, "--student-logits", "z.npy", "-q")
 
     def picks(*options: str | int) -> str:
-        assert select(*base, *options) == 0
+        assert select("--budget", 6, "-q", *options) == 0
         return capsys.readouterr().out
 
-    plain = picks()
-    changed = (("--seed", 7), ("--subpool-size", 40), ("--kappa", 2), ("--teacher-logits", "zt.npy"))
-    for options in (*changed, ("--config", "paper")):
-        assert picks(*options) != plain, options
+    student, judged = ("--student-logits", "z.npy"), ("--student-logits", "z.npy", *LABELS)
+    led = (*judged, *TEACHER_LOGITS)
+    for given, options in (
+        ((), ("--seed", 7)),
+        (led, ("--seed", 7)),
+        (student, ("--subpool-size", 40)),
+        (led, ("--kappa", 2)),
+        (led, ("--temperature", 3)),
+        (student, LABELS),
+        (judged, TEACHER_LOGITS),
+        (LABELS, TEACHER),
+        ((*LABELS, *TEACHER), ("--temperature", 0.2)),
+        ((), TEACHER),
+        (student, ("--config", "paper")),
+    ):
+        assert picks(*given, *options) != picks(*given), (given, options)
 
 
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
@@ -472,7 +494,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     of_select = text("select")
     options = "--features --budget --labels --student-logits --teacher-images --teacher-classes --teacher-logits "
     options += "--temperature --config --subpool-size --kappa --seed --backend --out --quiet"
-    for expected in (*options.split(), *PAPER_DATASETS, "N x D", "C x E", "0.03", "nats", "rank", "represents"):
+    for expected in (*options.split(), *PAPER_DATASETS, "N x D", "C x E", "0.03", "delta", "rank", "represents"):
         assert expected in of_select, expected
     of_demo = text("demo")
     for expected in ("--seeds", "--rounds", "--budget", "--out", "--quiet", "ccma-fast[demo]"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -106,99 +108,67 @@ def test_the_teacher_is_useful_and_imperfect(digits: demo.Digits, teacher: cf.Te
     assert 0.5 < on_test.mean() < 0.75
 
 
-# --- the methods ----------------------------------------------------------------------------------
+# --- the comparison -------------------------------------------------------------------------------
 
 
-class FixedStudent:
-    """Probabilities by row number, which is the image's only pixel."""
-
-    def __init__(self, probabilities: Any) -> None:
-        self.probabilities = np.asarray(probabilities, dtype=np.float32)
-
-    def predict_proba(self, images: Any) -> Any:
-        return self.probabilities[images[:, 0].astype(int)]
-
-
-def round_of(probabilities: Any, labels: Any, budget: int) -> demo.Round:
-    images = np.arange(len(labels), dtype=np.float32)[:, None]
-    student: Any = FixedStudent(probabilities)
-    return demo.Round(images, np.asarray(labels), None, student, budget, 5)  # type: ignore[arg-type]
-
-
-def test_margin_takes_the_smallest_difference_of_the_two_most_probable() -> None:
-    probabilities = [
-        [0.5, 0.5, 0.0],
-        [0.6, 0.3, 0.1],
-        [0.4, 0.2, 0.4],
-        [0.1, 0.5, 0.4],
-        [1.0, 0.0, 0.0],
-        [0.4, 0.4, 0.2],
-    ]
-    state = round_of(probabilities, [0, -1, -1, -1, -1, -1], 4)
-    # 0 is labelled; 2 and 5 tie at 0 and go by index; then 3 (0.1) and 1 (0.3).
-    assert demo.margin_picks(state).tolist() == [2, 5, 3, 1]
-
-
-def test_random_takes_distinct_unlabelled_rows() -> None:
-    labels = np.where(np.arange(40) % 2 == 0, 1, -1)
-    picks = demo.random_picks(round_of(np.ones((40, 2)), labels, 20))
-    assert sorted(picks.tolist()) == list(range(1, 40, 2))
-    assert picks.tolist() == demo.random_picks(round_of(np.ones((40, 2)), labels, 20)).tolist()
-    assert picks.tolist() != sorted(picks.tolist())
-
-
-def test_ccma_is_the_published_query(digits: demo.Digits, teacher: cf.Teacher) -> None:
-    assert cf.CCMAConfig.paper("cifar10") == demo.CONFIG
-    state, selection = demo.first_query(digits, teacher, seed=1, budget=7)
-    expected = cf.select(
-        digits.images,
-        7,
-        labels=state.labels,
-        teacher=teacher,
-        student_logits=state.student.decision_function(digits.images),
-        config=cf.CCMAConfig.paper("cifar10"),
-        random_state=state.random_state,
-    )
-    np.testing.assert_array_equal(selection.indices, expected.indices)
-    np.testing.assert_array_equal(demo.ccma_picks(state), expected.indices)
-    assert (state.labels[selection.indices] < 0).all()
-    assert (state.labels >= 0).sum() == 10
-
-
-# --- the loop -------------------------------------------------------------------------------------
-
-
-def test_every_method_starts_alike_and_a_seed_fixes_everything(digits: demo.Digits, teacher: cf.Teacher) -> None:
-    first = demo.learning_curves(digits, teacher, seeds=[1, 10], rounds=1, budget=4)
-    again = demo.learning_curves(digits, teacher, seeds=[1, 10], rounds=1, budget=4)
-    assert [curve.name for curve in first] == ["CCMA", "random", "margin"]
-    assert accuracy_table(first) == accuracy_table(again)
-    for curve in first:
-        assert curve.n_labels.tolist() == [10, 14]
-        assert curve.accuracy.shape == (2, 2)
-        np.testing.assert_array_equal(curve.accuracy[:, 0], first[0].accuracy[:, 0])
-    assert first[0].accuracy[0, 0] != first[0].accuracy[1, 0]
-
-
-def test_every_round_labels_the_picks_and_nothing_else(
+def test_the_comparison_is_that_of_simulate(
     digits: demo.Digits, teacher: cf.Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[Any, Any]] = []
+    """Only ccma:start=ccma may ask the teacher for its first labels; the head and its constants are everyone's."""
+    kept: list[cf.Results] = []
 
-    def watched(state: demo.Round) -> Any:
-        picks = demo.ccma_picks(state)
-        seen.append((state.labels.copy(), picks))
-        return picks
+    def watched(*args: Any, **kwargs: Any) -> cf.Results:
+        kept.append(cf.simulate(*args, **kwargs))
+        return kept[-1]
 
-    monkeypatch.setattr(demo, "METHODS", {"CCMA": watched})
-    demo.learning_curves(digits, teacher, seeds=[1], rounds=2, budget=6)
-    (before, picks), (after, _) = seen
-    expected = before.copy()
-    expected[picks] = digits.labels[picks]
-    np.testing.assert_array_equal(after, expected)
-    assert (after >= 0).sum() == 16
-    # The picture of the first picks shows the loop's own.
-    np.testing.assert_array_equal(demo.first_query(digits, teacher, seed=1, budget=6)[1].indices, picks)
+    monkeypatch.setattr(demo, "simulate", watched)
+    curves = demo.learning_curves(digits, teacher, seeds=[1, 10], rounds=1, budget=4)
+    assert [curve.name for curve in curves] == ["ccma", "ccma:paper", "margins", "random"]
+    (results,) = kept
+    for curve in curves:
+        assert curve.n_labels.tolist() == [10, 14]
+        np.testing.assert_array_equal(curve.accuracy, results.curve(curve.name).accuracy)
+
+    of_head = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
+    default, paper = asdict(cf.CCMAConfig()), asdict(cf.CCMAConfig.paper())
+    for name, contender in results.record["contenders"].items():
+        assert contender["config"] == (paper if name == "ccma:paper" else default)
+        assert contender["start"] == ("ccma" if name == "ccma" else "random")
+        assert {key: contender["config"][key] for key in of_head} == {key: default[key] for key in of_head}
+
+    first = {}
+    for name in results.strategies:
+        own = (results.picks["strategy"] == name) & (results.picks["round"] == 0) & (results.picks["seed"] == 1)
+        first[name] = results.picks["row"][own].tolist()
+    assert first["ccma:paper"] == first["margins"] == first["random"] != first["ccma"]
+
+
+def test_the_first_query_is_what_select_answers(digits: demo.Digits, teacher: cf.Teacher) -> None:
+    student, selection = demo.first_query(digits, teacher, seed=1, budget=7)
+    first = cf.select(digits.images, 10, teacher=teacher, random_state=1).indices
+    labels = np.full(len(digits.labels), -1)
+    labels[first] = digits.labels[first]
+    head = cf.LinearHead(n_classes=10, random_state=1)
+    again = cf.select(digits.images, 7, labels=labels, teacher=teacher, student=head, random_state=1)
+    np.testing.assert_array_equal(selection.indices, again.indices)
+    np.testing.assert_array_equal(selection.scores, again.scores)
+    assert np.isfinite(selection.scores).all()
+    assert (labels[selection.indices] < 0).all()
+    # The student in the picture is the one that was asked.
+    np.testing.assert_array_equal(
+        student.decision_function(digits.images),
+        head.fit(digits.images[first], digits.labels[first]).decision_function(digits.images),
+    )
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_the_verdict_names_whoever_is_ahead(winner: int) -> None:
+    n_labels = np.array([10, 20, 30])
+    steady, late = np.array([[0.8, 0.8, 0.8], [0.6, 0.8, 0.8]]), np.array([[0.1, 0.1, 0.9], [0.1, 0.1, 0.9]])
+    accuracies = [steady, late][:: 1 - 2 * winner]
+    verdict = demo._verdict([LearningCurve(f"c{i}", n_labels, a) for i, a in enumerate(accuracies)])
+    assert f"area under the curve): c{winner}, 77.5 ± 2.5 %;" in verdict
+    assert f"highest at 30 labels: c{1 - winner}, 90.0 ± 0.0 %." in verdict
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -223,15 +193,17 @@ def test_the_demo_prints_its_tables_and_writes_its_pictures(
             assert len(np.unique(np.asarray(picture.convert("L")))) > 50  # not blank
     assert "Pool: 1297 handwritten digits" in out
     assert "test: 500 others" in out
-    assert "CCMA, seed 1 of 2" in err
-    assert "6/12" in err or "12/12" in err
+    assert "published for ten classes: 0.001" in out
+    assert "ccma, seed 1" in err
+    assert "16/16" in err
+    assert re.search(r"area under the curve\): (ccma|ccma:paper|margins|random), \d+\.\d ± \d+\.\d %", out)
 
     with open("ccma-fast-demo/accuracy.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(r["method"], r["seed"], r["labels"]) for r in rows} == {
-        (method, seed, n) for method in ("CCMA", "random", "margin") for seed in ("1", "10") for n in ("10", "16")
+        (method, seed, n) for method in demo.STRATEGIES for seed in ("1", "10") for n in ("10", "16")
     }
-    mean = np.mean([float(r["accuracy"]) for r in rows if r["method"] == "margin" and r["labels"] == "16"])
+    mean = np.mean([float(r["accuracy"]) for r in rows if r["method"] == "random" and r["labels"] == "16"])
     line = next(line for line in out.splitlines() if line.strip().startswith("16 "))
     assert line.split("   ")[-1].strip().startswith(f"{100 * mean:.1f} ± ")
     for target in ("80 %", "85 %", "90 %"):
@@ -245,6 +217,7 @@ def test_quiet_prints_the_tables_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert err == ""
     assert printed.startswith("Test accuracy in %, one seed\n")
     assert "Pool:" not in printed
+    assert "area under the curve" not in printed
     assert "±" not in printed
     assert sorted(os.listdir(out)) == OUTPUTS
 
@@ -255,6 +228,7 @@ def test_quiet_prints_the_tables_alone(tmp_path: Path, capsys: pytest.CaptureFix
         (("--seeds", "0"), "argument --seeds: must be at least 1, got 0"),
         (("--rounds", "-2"), "argument --rounds: must be at least 1, got -2"),
         (("--budget", "ten"), "argument --budget: must be an integer, got 'ten'"),
+        (("--jobs", "0"), "argument --jobs: must be at least 1, got 0"),
         (("--rounds", "129"), "= 1300 labels"),
         (("--out", "file"), "cannot write into 'file'"),
         (("--out", "file/below"), "cannot write into 'file/below'"),
@@ -278,7 +252,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert os.listdir() == ["file"]
 
 
-@pytest.mark.parametrize("arguments", [{"seeds": 0}, {"rounds": -1}, {"budget": 0}])
+@pytest.mark.parametrize("arguments", [{"seeds": 0}, {"rounds": -1}, {"budget": 0}, {"jobs": 0}])
 def test_run_refuses_counts_below_1(tmp_path: Path, arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         demo.run(tmp_path / "out", **arguments)
@@ -303,13 +277,19 @@ def test_without_its_extra_the_demo_names_it(
 def test_ctrl_c_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(state: demo.Round) -> Any:
+    asked: dict[str, Any] = {}
+
+    def interrupted(*args: Any, **kwargs: Any) -> cf.Results:
+        asked.update(kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "METHODS", {"CCMA": interrupted})
-    assert main(["demo", "--seeds", "1", "--rounds", "1", "-q", "--out", str(tmp_path / "out")]) == 130
+    monkeypatch.setattr(demo, "simulate", interrupted)
+    arguments = ["--seeds", "2", "--rounds", "3", "--budget", "4", "--jobs", "2", "-q", "--out", str(tmp_path / "out")]
+    assert main(["demo", *arguments]) == 130
     assert capsys.readouterr().err == "ccma-fast demo: interrupted\n"
     assert not (tmp_path / "out").exists()
+    assert (asked["seeds"], asked["rounds"], asked["budget"], asked["jobs"]) == ([1, 10], 3, 4, 2)
+    assert asked["progress"] is False
 
 
 # --- tables and plots -----------------------------------------------------------------------------

@@ -18,8 +18,8 @@ V = RNG.standard_normal((60, 3)).astype(np.float32)
 T = RNG.standard_normal((5, 3)).astype(np.float32)
 Z = RNG.standard_normal((60, 5)).astype(np.float32)
 Y = np.where(np.arange(60) % 3 == 0, np.arange(60) % 5, -1)
-WHOLE = cf.CCMAConfig(subpool_size=None, max_epochs=3)
-COVERAGE = cf.CCMAConfig(subpool_size=None, calibration="coverage", max_epochs=3)
+WHOLE = cf.CCMAConfig(acquisition="delta", calibration="target_size", max_epochs=3)
+COVERAGE = cf.CCMAConfig(max_epochs=3)
 
 
 def bad(array: np.ndarray, row: int, value: float) -> np.ndarray:
@@ -118,6 +118,9 @@ CASES = [
      r"features must have a direction \(coverage uses L2-normalised rows\), got a zero-length vector at row 9"),
     ("features too short for float32", lambda b: cf.select(np.sign(X) * np.float32(1e-42), 3, backend=b), ValueError,
      r"features must have a direction .*, got a zero-length vector at row 0"),
+    ("zero features and a teacher",
+     lambda b: cf.select(zero(X, 9), 3, labels=Y, teacher=cf.Teacher(V, T), config=COVERAGE, backend=b), ValueError,
+     "features must have a direction .*, got a zero-length vector at row 9"),
     ("zero image features", lambda b: cf.select(X, 3, teacher=cf.Teacher(zero(V, 9), T), backend=b), ValueError,
      "image_features must have a direction .*, got a zero-length vector at row 9"),
     ("zero class features", lambda b: cf.Teacher(V, zero(T, 4)), ValueError,
@@ -265,6 +268,19 @@ CASES = [
             ("logits", lambda t: cf.Teacher.from_logits(Z, t)),
             ("features", lambda t: cf.Teacher(V, T, t)),
         ]
+    ),
+    ("the default with sets of a given size", lambda b: cf.CCMAConfig(calibration="target_size"), ValueError,
+     'acquisition="trust" .* needs calibration="coverage", got \'target_size\'; expected that, or acquisition="delta"'),
+    ("acquisition", lambda b: cf.CCMAConfig(acquisition="margin"), ValueError,
+     "acquisition must be one of 'trust', 'delta', got 'margin'"),
+    *(
+        (f"confident_share {value}", lambda b, v=value: cf.CCMAConfig(confident_share=v), ValueError,
+         rf"confident_share must lie inside \(0, 1\), got {value}")
+        for value in (0.0, 1.0)
+    ),
+    *(
+        (f"{name} 0", lambda b, n=name: cf.CCMAConfig(**{n: 0}), ValueError, f"{name} must be at least 1, got 0")
+        for name in ("kappa", "student_kappa", "candidate_limit")
     ),
     # Types.
     *(

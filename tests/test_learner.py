@@ -159,3 +159,20 @@ def test_errors(data):
     with pytest.raises(ValueError, match="budget must be at least 1, got 0"):
         learner.query(0)
     assert learner.n_rounds == 0
+
+
+def test_coverage_calibrated_on_chosen_rows_warns(blobs):
+    """Rows that a query chose are not exchangeable with the pool; the first labels, which nobody chose, are."""
+    x, y = blobs(200, 6, 3, seed=8)
+    labels = np.where(np.arange(200) < 30, y, -1)
+    asked = cf.CCMAConfig(acquisition="delta", calibration="coverage", max_epochs=5)
+    learner = cf.ActiveLearner(x, labels=labels, config=asked)
+    picks = learner.query(5)  # warnings are errors here
+    learner.query(5)  # chosen, but not labelled
+    learner.label(picks.indices, y[picks.indices])
+    with pytest.warns(cf.ExchangeabilityWarning, match="the 5 calibration rows were chosen by active learning"):
+        learner.query(5)
+    default = cf.ActiveLearner(x, labels=labels, config=cf.CCMAConfig(max_epochs=5))
+    for _ in range(2):
+        picks = default.query(5)
+        default.label(picks.indices, y[picks.indices])

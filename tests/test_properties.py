@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -13,6 +14,7 @@ import ccma_fast as cf
 from ccma_fast import _core, _dispatch, reference
 
 CPU = _dispatch.choose("cpu")
+DELTA = cf.CCMAConfig(acquisition="delta", calibration="target_size")
 
 values = st.one_of(
     st.sampled_from([0.0, 1.0, -1.0, 0.5, 80.0, -80.0, 1e-3]), st.floats(-100.0, 100.0, width=32, allow_subnormal=False)
@@ -150,15 +152,22 @@ def test_select_queries(x, data):
             [
                 cf.CCMAConfig(),
                 cf.CCMAConfig.paper(),
-                cf.CCMAConfig(subpool_size=None, pick="highest", kappa=2),
-                cf.CCMAConfig(calibration="coverage", alpha=0.3),
-                cf.CCMAConfig(subpool_size=3, max_clusters=2, nonempty="raise"),
+                cf.CCMAConfig(pick="highest", kappa=2, student_kappa=2, nonconformity="raps", reweight=True),
+                cf.CCMAConfig(alpha=0.3, subpool_size=3, max_clusters=2, nonempty="raise"),
+                replace(DELTA, pick="highest", kappa=2),
+                replace(DELTA, calibration="coverage", alpha=0.3),
+                replace(DELTA, subpool_size=3, max_clusters=2, nonempty="raise"),
             ]
         )
     )
     teacher = data.draw(st.sampled_from([None, cf.Teacher.from_logits(z_t)]))
-    picks = cf.select(x, budget, labels=labels, student_logits=z_s, teacher=teacher, config=config, backend="cpu")
+    options = {"teacher": teacher, "config": config, "backend": "cpu"}
+    picks = cf.select(x, budget, labels=labels, student_logits=z_s, **options)
     assert np.unique(picks.indices).size == len(picks) == min(budget, int((labels < 0).sum()))
     assert (labels[picks.indices] == -1).all()
     assert (picks.scores >= 0).all()
     assert np.isfinite(picks.scores).all()
+    assert (picks.represents >= 1).all()
+    first = cf.select(x, budget, **options)
+    assert np.unique(first.indices).size == len(first) == min(budget, n)
+    assert (first.represents >= 1).all()

@@ -16,14 +16,17 @@ def code_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
 
 
-def test_the_example_runs_and_picks_twenty_unlabelled_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = code_blocks("python")
+def test_the_examples_run_as_one_program(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    picks, labels = names["picks"], names["labels"]
+    for example in code_blocks("python"):
+        exec(compile(example, "README.md", "exec"), names)
+    picks, labels, results = names["picks"], names["labels"], names["results"]
     assert len(set(picks.indices.tolist())) == 20
     assert (np.asarray(labels)[picks.indices] == -1).all()
-    assert "mean_student_set" in capsys.readouterr().out
+    assert results.strategies == ("ccma:start=ccma", "ccma:paper", "margins", "longest")
+    printed = capsys.readouterr().out
+    assert "mean_student_set" in printed
+    assert all(f"'{name}': " in printed for name in results.strategies)
 
 
 def test_the_two_commands_are_those_that_ci_runs() -> None:

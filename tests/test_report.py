@@ -79,6 +79,9 @@ def made_up_rounds(
                     "q_student": 2 - 0.03 * r,
                     "q_teacher": 1.5,
                 }
+                for model in ("student", "teacher"):
+                    share = metrics[f"{model}_coverage"]
+                    metrics |= {f"{model}_coverage_low": share - 0.02, f"{model}_coverage_high": min(share + 0.02, 1.0)}
                 if not teacher:
                     metrics |= dict.fromkeys([*(m for m in metrics if "teacher" in m), *SHARED], math.nan)
                 seconds = {"select": 0.02 * (number + 1), "fit": 0.2, "evaluate": 0.01, "diagnose": 0.05}
@@ -481,7 +484,8 @@ def test_one_seed_has_no_errors_and_no_teacher_no_panel() -> None:
     panels = picture(found, "diagnostics").figure.axes
     titles = [axes.get_title(loc="left") for axes in panels if axes.get_visible()]
     assert titles == ["mean set size (classes)", "empirical coverage (%)", "threshold q (nats)"]
-    assert all(len(axes.get_lines()) == 1 for axes in panels if axes.get_visible())
+    lines = [len(axes.get_lines()) for axes in panels if axes.get_visible()]
+    assert lines == [1, 2, 1], "the coverage asked for is a line of its own"
     for one in found:
         assert "standard error" not in one.caption
         assert "interval" not in one.caption

@@ -431,7 +431,7 @@ def unsure(state: Any) -> Any:
         ),
         ({"labels": np.arange(N - 1) % 4}, ValueError, "labels has 239 rows but features has 240"),
         ({"test_labels": np.arange(M - 1) % 4}, ValueError, "test_labels has 79 rows but test_features has 80"),
-        ({"test_labels": np.full(M, 0.5)}, ValueError, "test_labels: labels must be whole numbers or NaN, got 0.5"),
+        ({"test_labels": np.full(M, 0.5)}, ValueError, "test_labels must be whole numbers or NaN, got 0.5"),
         ({"test_features": np.ones((M, D + 1))}, ValueError, "test_features must have 6 columns as features, got 7"),
         ({"test_features": np.full((M, D), np.nan)}, ValueError, "test_features must be finite, got NaN .* at row 0"),
         ({"test_features": np.ones((0, D)), "test_labels": []}, ValueError, "test_labels must"),

@@ -14,7 +14,6 @@ from ..reference import representatives
 from ._registry import Round, register
 from .badge import residuals
 from .bald import linear_head
-from .uncertainty import chunk_rows
 
 __all__ = ["alfamix", "spread"]
 
@@ -57,7 +56,7 @@ def alfamix(state: Round) -> Int64:
     gram = backend.linear(head.coef_, head.coef_)
     epsilon = _EPSILON / math.sqrt(rows.n_columns)
     flips = np.empty(rows.n_rows, dtype=np.bool_)
-    for start, chunk in rows.chunks(chunk_rows(state)):
+    for start, chunk in rows.chunks(state.unlabelled_logits.chunk_rows()):
         lengths = backend.row_lengths(chunk)
         check_lengths(rows, start, lengths, directions=False)
         squared = (lengths**2)[:, None] + anchor_squares - 2.0 * backend.linear(chunk, anchors)

@@ -11,7 +11,6 @@ from ..pool import Chunk, to_float32
 from ..student import LinearHead
 from ._registry import Round, register
 from .bald import linear_head
-from .uncertainty import chunk_rows
 
 __all__ = ["badge", "residuals"]
 
@@ -55,7 +54,7 @@ def badge(state: Round) -> Int64:
     """
     head, rows, backend = linear_head(state, "badge"), state.unlabelled_features, state.backend
     squares = np.empty(rows.n_rows)
-    for start, chunk in rows.chunks(chunk_rows(state)):
+    for start, chunk in rows.chunks(state.unlabelled_logits.chunk_rows()):
         check_lengths(rows, start, backend.row_lengths(chunk), directions=False)
         squares[start : start + len(chunk)] = _Gradients(chunk, head, backend).squares
     chosen = [int(squares.argmax())]
@@ -63,7 +62,7 @@ def badge(state: Round) -> Int64:
     n_passed = 0
     while len(chosen) < state.budget:
         centres = _Gradients(rows.take(np.asarray(chosen[n_passed:])), head, backend)
-        for start, chunk in rows.chunks(chunk_rows(state)):
+        for start, chunk in rows.chunks(state.unlabelled_logits.chunk_rows()):
             part = slice(start, start + len(chunk))
             np.minimum(bounds[part], _Gradients(chunk, head, backend).nearest(centres), out=bounds[part])
         bounds[chosen] = 0.0

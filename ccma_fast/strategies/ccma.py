@@ -13,7 +13,7 @@ __all__ = ["ccma"]
 
 @register("ccma", needs_labels=False)
 def ccma(state: Round) -> npt.NDArray[np.int64]:
-    """One query of :func:`ccma_fast.select`, with the round's student as it is fitted, its teacher and configuration."""
+    """One query of :func:`ccma_fast.select`, with the round's fitted student, its teacher and its configuration."""
     return query(
         state.features,
         state.budget,

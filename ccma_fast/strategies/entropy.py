@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ._registry import Round, register
-from .uncertainty import chunk_rows
 
 __all__ = ["entropy"]
 
@@ -17,5 +16,5 @@ def entropy(state: Round) -> npt.NDArray[np.int64]:
 
     It is δ without a teacher, and computed as that is.
     """
-    scores = state.backend.score(state.unlabelled_logits, chunk_size=chunk_rows(state)).delta
+    scores = state.backend.score(state.unlabelled_logits).delta
     return state.unlabelled[state.backend.top_m(scores, state.budget)]

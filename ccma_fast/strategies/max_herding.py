@@ -84,6 +84,4 @@ def herd(
         candidates = np.sort(state.rng.choice(candidates, n_candidates, replace=False))
     labelled = UnitRows(RowSubset(state.features, state.labelled), state.backend)
     near = pool.nearest(labelled, least)
-    return greedy_coverage(
-        pool, candidates, state.budget, near=near, kernel=kernel, rng=state.rng, weights=weights
-    )
+    return greedy_coverage(pool, candidates, state.budget, near=near, kernel=kernel, rng=state.rng, weights=weights)

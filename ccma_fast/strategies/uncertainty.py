@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .._validate import raise_not_finite
 from ._registry import Round, register
 
-__all__ = ["chunk_rows", "score_rows", "uncertainty"]
+__all__ = ["score_rows", "uncertainty"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -52,15 +52,10 @@ def score_rows(state: Round, measure: Callable[[Float32], Float32]) -> Float32:
     """
     logits = state.unlabelled_logits
     scores = np.empty(logits.n_rows, np.float32)
-    for start, chunk in logits.chunks(chunk_rows(state)):
+    for start, chunk in logits.chunks():
         part = slice(start, start + len(chunk))
         bad = np.flatnonzero(~np.isfinite(chunk).all(axis=1))
         if bad.size:
             raise_not_finite(logits.name, logits.row_number(start + int(bad[0])))
         scores[part] = measure(chunk)
     return scores
-
-
-def chunk_rows(state: Round) -> int:
-    """Rows of a chunk of the pool of which neither the features nor the logits take more than usual."""
-    return min(state.unlabelled_features.chunk_rows(), state.unlabelled_logits.chunk_rows())

@@ -52,7 +52,8 @@ py::tuple prediction_sets(const py::array& logits, const py::object& q) {
 
 void bind_score(py::module_& module) {
     module.def("score", &score, py::arg("student"), py::arg("teacher"), py::arg("q_student"), py::arg("q_teacher"),
-               "(delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, overlap, first "
+               "(delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, "
+               "overlap, first "
                "bad row or -1, it is the teacher's)");
     module.def("log_normalizers", &log_normalizers, py::arg("logits"), "(ln sum exp(z - max z), first bad row or -1)");
     module.def("prediction_sets", &prediction_sets, py::arg("logits"), py::arg("q"), "(sets, first bad row or -1)");

@@ -22,9 +22,9 @@ struct ScoreTask {
 // Arrays of M; all written.
 struct ScoreResult {
     float* delta;
-    float* divergence;       // J; 0 without a teacher
-    float* margin;           // p_(1) − p_(2) of the student
-    float* confidence;       // max p of the teacher; 0 without one
+    float* divergence;  // J; 0 without a teacher
+    float* margin;      // p_(1) − p_(2) of the student
+    float* confidence;  // max p of the teacher; 0 without one
     std::int32_t* student_top1;
     std::int32_t* teacher_top1;  // −1 without a teacher
     std::int32_t* student_size;
