@@ -172,9 +172,8 @@ def _section(
 
 
 def _heading(arguments: argparse.Namespace) -> str:
-    command = "python -m bench.compare " + " ".join(
-        a if a != str(arguments.data) else a.split("/")[-1] for a in sys.argv[1:]
-    )
+    paths = {str(path): path.name for path in (arguments.data, arguments.out) if path is not None}
+    command = " ".join(["python -m bench.compare", *(paths.get(word, word) for word in sys.argv[1:])])
     return (
         "# Area under the accuracy curve\n\n"
         f"Mean ± standard error over {arguments.seeds} seeds; differences are paired by seed. The encoders are "

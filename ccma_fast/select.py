@@ -325,9 +325,9 @@ class _Query:
         z_teacher = None if teacher is None else teacher.logits(self.backend)
         if cold:
             with self._stage("coverage"):
-                report.n_candidates = unlabelled.size
                 if by_trust and z_teacher is not None:
                     return self._selection(unlabelled, self._first_by_class(z_teacher, space, unlabelled, budget))
+                report.n_candidates = unlabelled.size
                 picks, represents = self._cover(space, unlabelled, None, budget)
                 return self._selection(unlabelled, _Picks(picks, np.full(budget, np.nan, np.float32), represents))
 
@@ -483,7 +483,6 @@ class _Query:
         """The first labels, by the teacher: of the rows that it is surest of, the most central ones of each class."""
         rows = self.backend.score(RowSubset(z_teacher, unlabelled), chunk_size=self.chunk_size)
         none = np.zeros(self.report.n_classes, dtype=np.int64)
-        self.report.n_candidates = 0
         found = self._picks_by_class(rows.margin, rows.student_top1, none, space, unlabelled, budget, kappa=None)
         return found._replace(scores=np.full(budget, np.nan, np.float32))
 
