@@ -109,7 +109,9 @@ CALLS = {
 def test_interrupt(call, threads):
     """Ctrl-C ends a long call of the core within a second, as KeyboardInterrupt."""
     script = (
-        "import numpy as np, time, ccma_fast as cf\n"
+        "import numpy as np, signal, time, ccma_fast as cf\n"
+        # A shell's background jobs, and what they start, are born deaf to Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "x = np.random.default_rng(0).standard_normal((40_000, 256), dtype=np.float32)\n"
         "print('ready', flush=True)\n"
         f"try: {CALLS[call]}\n"

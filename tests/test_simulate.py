@@ -802,7 +802,8 @@ def test_files_travel_as_their_names(data: Any, tmp_path: Path) -> None:
 
 
 INTERRUPTED = """
-import sys, numpy as np
+import signal, sys, numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that runs the tests ignores
 sys.path.insert(0, sys.argv[1])
 import ccma_fast as cf, simulated_things as mine
 if __name__ == "__main__":
