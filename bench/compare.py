@@ -25,26 +25,11 @@ import numpy.typing as npt
 
 import ccma_fast as cf
 from ccma_fast import demo
+from ccma_fast.report.curves import mean_and_error
 
 from .tabulate import table
 
-BASELINES = (
-    "random",
-    "uncertainty",
-    "entropy",
-    "margins",
-    "coreset",
-    "bald",
-    "powerbald",
-    "badge",
-    "alfamix",
-    "typiclust",
-    "probcover",
-    "dropout",
-    "centroid",
-    "max-herding",
-    "uncertainty-herding",
-)
+BASELINES = tuple(name for name in cf.strategies.names() if name != "ccma")
 # The default with the protocol's random first labels, with first labels of its own, and the published query.
 OURS = ("ccma", "ccma:start=ccma", "ccma:paper")
 # What the default's first labels are worth to the strongest baseline, and baselines with the best start of their own.
@@ -183,9 +168,8 @@ def _heading(arguments: argparse.Namespace) -> str:
 
 
 def _mean(values: npt.NDArray[np.float64]) -> str:
-    if values.size == 1:
-        return f"{values[0]:.4f}"
-    return f"{values.mean():.4f} ± {values.std(ddof=1) / values.size**0.5:.4f}"
+    mean, error = map(float, mean_and_error(values))
+    return f"{mean:.4f}" if values.size == 1 else f"{mean:.4f} ± {error:.4f}"
 
 
 def _arguments() -> argparse.Namespace:

@@ -436,8 +436,7 @@ def _run_simulate(arguments: argparse.Namespace) -> None:
     from .simulate import simulate
     from .strategies import names
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± is no reason to lose the table
+    _forgive_terminal()
     strategies = [name for given in arguments.strategies for name in (names() if given == "all" else [given])]
     results = simulate(
         arguments.features,
@@ -462,12 +461,11 @@ def _run_simulate(arguments: argparse.Namespace) -> None:
 
 def _areas(results: Results) -> str:
     """A table of the areas under the curves and the accuracies at the end, by falling area."""
-    from .report.curves import aligned, percent
-    from .report.tables import mean_and_error
+    from .report.curves import aligned, mean_percent, percent
 
     curves = [results.curve(strategy) for strategy in results.strategies]
     curves.sort(key=lambda curve: -float(curve.area.mean()))
-    areas = [percent(*map(float, mean_and_error(curve.area))) for curve in curves]
+    areas = [mean_percent(curve.area) for curve in curves]
     ends = [percent(float(curve.mean[-1]), float(curve.standard_error[-1])) for curve in curves]
     n_labels, n_seeds = curves[0].n_labels, len(results.seeds)
     spread = f"mean ± standard error over {n_seeds} seeds" if n_seeds > 1 else "one seed"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import warnings
 from statistics import NormalDist
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -458,6 +458,11 @@ def score_rule(
     return Cumulative(weight, free, u) if score == "raps" else Cumulative(u=u)
 
 
+def configured_rule(config: CCMAConfig) -> Cumulative | None:
+    """:func:`score_rule` of a configuration."""
+    return score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
+
+
 def row_thresholds(
     logits: Rows,
     q: float | Float64,
@@ -503,7 +508,70 @@ def raised(
     return backend.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
 
 
-def set_thresholds(
+class Cuts(NamedTuple):
+    """Where the sets of both models are cut."""
+
+    student: float | Float64
+    """On −ln p, as backends cut: of all rows, or of each, shape (M,)."""
+    teacher: float | Float64
+    """+∞ without a teacher."""
+    q_student: float
+    """In units of the nonconformity score; the median where rows have thresholds of their own."""
+    q_teacher: float
+    """NaN without a teacher."""
+
+
+def calibrated_cuts(
+    student: tuple[Rows, Rows],
+    teacher: tuple[Rows, Rows] | None,
+    labels: npt.NDArray[np.int64],
+    config: CCMAConfig,
+    backend: _dispatch.Backend,
+    *,
+    student_scores: Float64 | None,
+    chunk_size: int | None = None,
+) -> Cuts:
+    """Step 3 of a query: the thresholds of both models' sets, as the configuration wants them.
+
+    Parameters
+    ----------
+    student, teacher : (Rows, Rows)
+        Logits of the n labelled rows, and of the M rows that get a set.
+    labels : ndarray, shape (n,), int64
+    config : CCMAConfig
+    backend : Backend
+    student_scores : ndarray, shape (n,), or None
+        The student's calibration scores, for only the caller knows what it was fitted on; None where the configuration
+        wants set sizes.
+    """
+    teacher_scores = weights = None
+    if student_scores is not None:
+        if teacher is not None:
+            teacher_scores = labelled_scores(teacher[0], labels, config)
+        if config.reweight:
+            judged = student if teacher is None else teacher
+            cells = [backend.score(rows, chunk_size=chunk_size).student_top1 for rows in judged]
+            weights = stratified_weights(*cells)
+
+    def cut(logits: Rows, size: float, scores: Float64 | None) -> tuple[float, float | Float64]:
+        q, cuts = _set_thresholds(
+            logits, config, backend, size=size, scores=scores, weights=weights, chunk_size=chunk_size
+        )
+        return float(np.median(q)), cuts
+
+    q_student, of_student = cut(student[1], config.student_set_size, student_scores)
+    if teacher is None:
+        return Cuts(of_student, math.inf, q_student, math.nan)
+    q_teacher, of_teacher = cut(teacher[1], config.teacher_set_size, teacher_scores)
+    return Cuts(of_student, of_teacher, q_student, q_teacher)
+
+
+def labelled_scores(logits: Rows, labels: npt.NDArray[np.int64], config: CCMAConfig) -> Float64:
+    """The nonconformity of each labelled row's class, given the logits of those rows."""
+    return true_class_scores(logits.float32(), labels, logits.name, configured_rule(config))
+
+
+def _set_thresholds(
     logits: Rows,
     config: CCMAConfig,
     backend: _dispatch.Backend,
@@ -513,7 +581,7 @@ def set_thresholds(
     weights: tuple[Float64, Float64] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[float | Float64, float | Float64]:
-    """The thresholds of one model's conformal sets, as the configuration wants them (step 3).
+    """The thresholds of one model's conformal sets.
 
     Parameters
     ----------
@@ -535,7 +603,7 @@ def set_thresholds(
         The threshold in units of the score, and those on −ln p at which backends cut; one for each row where scores are
         weighted, and cuts of APS and RAPS always.
     """
-    rule = score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
+    rule = configured_rule(config)
     q: float | Float64
     if scores is None:
         q = size_threshold(logits, size, config.nonempty, backend, chunk_size, rule)

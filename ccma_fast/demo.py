@@ -30,8 +30,7 @@ from .report import (
     plot_panels,
     targets_table,
 )
-from .report.curves import percent
-from .report.tables import mean_and_error
+from .report.curves import mean_percent, percent
 from .select import Selection, select
 from .simulate import simulate
 from .student import LinearHead
@@ -370,7 +369,7 @@ def _verdict(curves: Sequence[LearningCurve]) -> str:
     """Who is ahead over all rounds and who in the end, whoever it is."""
     over_all = max(curves, key=lambda curve: float(curve.area.mean()))
     in_the_end = max(curves, key=lambda curve: float(curve.mean[-1]))
-    area = percent(*map(float, mean_and_error(over_all.area)))
+    area = mean_percent(over_all.area)
     end = percent(float(in_the_end.mean[-1]), float(in_the_end.standard_error[-1]))
     return (
         f"Highest mean over all rounds (area under the curve): {over_all.name}, {area} %; "

@@ -29,8 +29,7 @@ def accuracy(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     TypeError
         Classes that are not integers.
     """
-    guesses, truth = _classes("predicted", predicted), _classes("labels", labels)
-    check_same_rows("predicted", guesses.size, "labels", truth.size)
+    guesses, truth = _predictions(predicted, labels)
     return float((guesses == truth).mean())
 
 
@@ -52,8 +51,7 @@ def macro_f1(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     TypeError
         Classes that are not integers.
     """
-    guesses, truth = _classes("predicted", predicted), _classes("labels", labels)
-    check_same_rows("predicted", guesses.size, "labels", truth.size)
+    guesses, truth = _predictions(predicted, labels)
     classes, of_row, n_true = np.unique(truth, return_inverse=True, return_counts=True)
     n_predicted = np.array([np.count_nonzero(guesses == c) for c in classes])
     n_right = np.bincount(of_row[guesses == truth], minlength=classes.size)
@@ -111,6 +109,12 @@ def macro_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         ranks = (np.searchsorted(column, own, "left") + np.searchsorted(column, own, "right") + 1) / 2
         areas.append((ranks.sum() - n_c * (n_c + 1) / 2) / (n_c * (n_rows - n_c)))
     return float(np.mean(areas))
+
+
+def _predictions(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Int64, Int64]:
+    guesses, truth = _classes("predicted", predicted), _classes("labels", labels)
+    check_same_rows("predicted", guesses.size, "labels", truth.size)
+    return guesses, truth
 
 
 def _classes(name: str, values: Any) -> Int64:

@@ -20,14 +20,7 @@ from ._validate import (
     check_same_rows,
 )
 from .config import CCMAConfig
-from .conformal import (
-    open_logits,
-    score_rule,
-    set_thresholds,
-    stratified_weights,
-    true_class_scores,
-    trust,
-)
+from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import UnitRows, class_quotas, greedy_coverage
 from .pool import Rows, RowSubset, kept, open_rows
 from .reference import KMeans, RowScores, representatives
@@ -352,28 +345,42 @@ class _Query:
                 scored_teacher = kept(RowSubset(z_teacher, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
         # 3. Conformal sets
         with self._stage("thresholds"):
-            cut_student: float | Float64 = np.inf
-            cut_teacher: float | Float64 = np.inf
+            cuts = Cuts(np.inf, np.inf, np.nan, np.nan)
             # Uncertainty alone, which is what the default does without a teacher that can be judged, needs no sets.
             if not by_trust or (z_teacher is not None and labelled.size):
                 report.calibration = self.config.calibration
-                of_student = of_teacher = weights = None
+                of_labelled = RowSubset(z_student, labelled)
+                student_scores = None
                 if self.config.calibration == "coverage":
                     if given is None:
-                        of_student = self._out_of_fold_scores(student, labelled, y, n_classes)
+                        student_scores = out_of_fold_scores(
+                            student,
+                            RowSubset(self.pool, labelled),
+                            y[labelled],
+                            n_classes,
+                            self.config,
+                            self.rng_student,
+                            self.backend,
+                        )
                     else:
-                        of_student = self._labelled_scores(given, labelled, y)
-                    if z_teacher is not None:
-                        of_teacher = self._labelled_scores(z_teacher, labelled, y)
-                    if self.config.reweight:
-                        weights = self._class_weights(z_student if z_teacher is None else z_teacher, labelled, scored)
-                cut_student = self._cut(scored_student, "student", of_student, weights)
-                if scored_teacher is not None:
-                    cut_teacher = self._cut(scored_teacher, "teacher", of_teacher, weights)
+                        student_scores = labelled_scores(of_labelled, y[labelled], self.config)
+                teacher_logits = None
+                if z_teacher is not None and scored_teacher is not None:
+                    teacher_logits = RowSubset(z_teacher, labelled), scored_teacher
+                cuts = calibrated_cuts(
+                    (of_labelled, scored_student),
+                    teacher_logits,
+                    y[labelled],
+                    self.config,
+                    self.backend,
+                    student_scores=student_scores,
+                    chunk_size=self.chunk_size,
+                )
+            report.q_student, report.q_teacher = cuts.q_student, cuts.q_teacher
         # 4. Disagreement
         with self._stage("disagreement"):
             rows = self.backend.score(
-                scored_student, scored_teacher, cut_student, cut_teacher, chunk_size=self.chunk_size
+                scored_student, scored_teacher, cuts.student, cuts.teacher, chunk_size=self.chunk_size
             )
         report.n_scored = scored.size
         if report.calibration:
@@ -489,33 +496,6 @@ class _Query:
     def _selection(self, rows: Int64, picks: _Picks) -> Selection:
         return Selection(rows[picks.positions], picks.scores, picks.represents, self.report)
 
-    def _cut(
-        self,
-        logits: Rows,
-        model: str,
-        scores: Float64 | None,
-        weights: tuple[Float64, Float64] | None,
-    ) -> float | Float64:
-        """Where a model's sets are cut, with the threshold in the report."""
-        size = getattr(self.config, f"{model}_set_size")
-        q, cuts = set_thresholds(
-            logits, self.config, self.backend, size=size, scores=scores, weights=weights, chunk_size=self.chunk_size
-        )
-        setattr(self.report, f"q_{model}", float(np.median(q)))
-        return cuts
-
-    def _out_of_fold_scores(self, student: Any, labelled: Int64, y: Int64, n_classes: int) -> Float64:
-        rows = RowSubset(self.pool, labelled)
-        return out_of_fold_scores(student, rows, y[labelled], n_classes, self.config, self.rng_student, self.backend)
-
-    def _class_weights(self, logits: Rows, labelled: Int64, scored: Int64) -> tuple[Float64, Float64]:
-        """Weights that make the most probable classes as frequent among the labelled rows as among the scored."""
-        cells = [
-            self.backend.score(RowSubset(logits, rows), chunk_size=self.chunk_size).student_top1
-            for rows in (labelled, scored)
-        ]
-        return stratified_weights(*cells)
-
     def _given_logits(self, source: Any) -> Rows:
         logits = open_logits(source, "student_logits")
         check_same_rows("student_logits", logits.n_rows, "features", self.pool.n_rows)
@@ -567,10 +547,6 @@ class _Query:
         self.report.n_subpool_clusters = n_clusters
         kept, _ = self._representatives(found, n_rows, None, None)
         return np.sort(unlabelled[kept])
-
-    def _labelled_scores(self, logits: Rows, labelled: Int64, y: Int64) -> Float64:
-        rule = score_rule(self.config.nonconformity, self.config.raps_penalty, self.config.raps_k_reg)
-        return true_class_scores(RowSubset(logits, labelled).float32(), y[labelled], logits.name, rule)
 
     def _cover(self, space: Rows, rows: Int64, weights: Float32 | None, budget: int) -> tuple[Int64, Int64]:
         """Step 6: positions in `rows` of the picks, and how many rows stand behind each."""

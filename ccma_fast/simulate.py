@@ -24,7 +24,7 @@ from . import _dispatch, metrics, reference
 from ._files import check_can_write_into
 from ._validate import check_choice, check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
-from .conformal import coverage_interval, score_rule, set_thresholds, stratified_weights, true_class_scores
+from .conformal import calibrated_cuts, coverage_interval
 from .pool import ArrayRows, Rows, RowSubset, kept, load_npy, open_rows
 from .select import check_arguments
 from .store import METRICS, Results, RoundRecord, RunFolder, tables
@@ -465,7 +465,7 @@ class _Study:
         of_student = student_logits(fitted, self.pool, self.n_classes, self.backend)
         z_student = kept(RowSubset(of_student, unlabelled), _KEPT_LOGITS_BYTES)
         z_teacher = None if self.teacher_logits is None else RowSubset(self.teacher_logits, unlabelled)
-        student_scores = teacher_scores = weights = None
+        student_scores = None
         if config.calibration == "coverage":
             student_scores = out_of_fold_scores(
                 self._student(contender, _stream(seed, _STUDENT, r)),
@@ -476,33 +476,26 @@ class _Study:
                 np.random.default_rng(_stream(seed, _FOLDS, r)),
                 self.backend,
             )
-            if self.teacher_logits is not None:
-                of_labelled = RowSubset(self.teacher_logits, labelled)
-                rule = score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
-                teacher_scores = true_class_scores(of_labelled.float32(), known[labelled], of_labelled.name, rule)
-            if config.reweight:
-                judge = of_student if self.teacher_logits is None else self.teacher_logits
-                weights = stratified_weights(
-                    *(self.backend.score(RowSubset(judge, rows)).student_top1 for rows in (labelled, unlabelled))
-                )
-        q, student_cuts = set_thresholds(
-            z_student, config, self.backend, size=config.student_set_size, scores=student_scores, weights=weights
+        of_teacher = None
+        if self.teacher_logits is not None and z_teacher is not None:
+            of_teacher = RowSubset(self.teacher_logits, labelled), z_teacher
+        cuts = calibrated_cuts(
+            (RowSubset(of_student, labelled), z_student),
+            of_teacher,
+            known[labelled],
+            config,
+            self.backend,
+            student_scores=student_scores,
         )
-        found["q_student"] = float(np.median(q))
-        teacher_cuts: float | npt.NDArray[np.float64] = math.inf
-        if z_teacher is not None:
-            q, teacher_cuts = set_thresholds(
-                z_teacher, config, self.backend, size=config.teacher_set_size, scores=teacher_scores, weights=weights
-            )
-            found["q_teacher"] = float(np.median(q))
-        rows = self.backend.score(z_student, z_teacher, student_cuts, teacher_cuts)
+        found["q_student"], found["q_teacher"] = cuts.q_student, cuts.q_teacher
+        rows = self.backend.score(z_student, z_teacher, cuts.student, cuts.teacher)
         found["student_set_size"] = float(rows.student_size.mean())
-        found |= self._coverage("student", z_student, student_cuts, truth)
+        found |= self._coverage("student", z_student, cuts.student, truth)
         if z_teacher is not None:
             found["teacher_set_size"] = float(rows.teacher_size.mean())
             found["overlap"] = float(rows.overlap.mean())
             found["top1_disagreement"] = float(rows.top1_differs.mean())
-            found |= self._coverage("teacher", z_teacher, teacher_cuts, truth)
+            found |= self._coverage("teacher", z_teacher, cuts.teacher, truth)
         return found
 
     def _coverage(

@@ -98,8 +98,8 @@ class Results:
         One row for each strategy, seed and round: ``strategy``, ``seed``, ``round``, ``n_labels``; on the test rows
         ``accuracy``, ``macro_auroc``, ``macro_f1`` in [0, 1]; over the unlabelled rows ``student_set_size``,
         ``teacher_set_size`` and ``overlap`` (mean numbers of classes), ``top1_disagreement``, ``student_coverage`` and
-        ``teacher_coverage`` (shares in [0, 1]) and the thresholds ``q_student``, ``q_teacher`` (nats); NaN where there
-        is none.
+        ``teacher_coverage`` (shares in [0, 1]), each with the ends of its 95 % interval, ``…_low`` and ``…_high``, and
+        the thresholds ``q_student``, ``q_teacher`` (units of the nonconformity score); NaN where there is none.
     picks : dict of ndarray
         ``strategy``, ``seed``, ``round``, ``rank`` (from 0, in the order of choice), ``row``. Round 0 has the first
         labels, round r ≥ 1 what the r-th query chose: the student of round r has learnt the picks of rounds 0 to r.

@@ -15,7 +15,7 @@ from . import _dispatch, reference
 from ._dispatch import Backend
 from ._validate import check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
-from .conformal import score_rule, true_class_scores
+from .conformal import labelled_scores
 from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
 
 __all__ = ["LinearHead"]
@@ -470,7 +470,7 @@ def out_of_fold_scores(
 
     A fold whose other rows hold fewer than two classes cannot be scored: its scores are +∞, which enlarges the sets.
     """
-    n, rule = labels.size, score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
+    n = labels.size
     n_folds = min(config.n_folds, n)
     fold = rng.permutation(np.arange(n) % n_folds)
     scores = np.full(n, np.inf)
@@ -479,8 +479,8 @@ def out_of_fold_scores(
         if np.unique(labels[train]).size < 2:
             continue
         fitted = fit_student(student, RowSubset(rows, train), labels[train], n_classes)
-        logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend).float32()
-        scores[test] = true_class_scores(logits, labels[test], "student_logits", rule)
+        logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend)
+        scores[test] = labelled_scores(logits, labels[test], config)
     return scores
 
 

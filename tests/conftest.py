@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import ccma_fast as cf
-from ccma_fast import _core
+from ccma_fast import _core, _dispatch, strategies
+from ccma_fast.pool import open_rows
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
 settings.register_profile(
@@ -135,5 +136,39 @@ def partly_labelled() -> Callable[..., np.ndarray]:
         known = np.random.default_rng(seed).permutation(y.size)[:n_labelled]
         labels[known] = y[known]
         return labels
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_round() -> Callable[..., strategies.Round]:
+    """A round on x, with a head that was fitted on the labelled rows unless a student is given."""
+
+    def make(
+        x: object,
+        labels: np.ndarray,
+        budget: int,
+        *,
+        student: object = None,
+        n_classes: int | None = None,
+        seed: int = 0,
+        backend: str = "cpu",
+    ) -> strategies.Round:
+        rows = open_rows(x, "features")
+        n_classes = n_classes or max(2, int(labels.max()) + 1)
+        if student is None:
+            known = np.flatnonzero(labels >= 0)
+            student = cf.LinearHead(n_classes, max_epochs=40).fit(rows.take(known), labels[known])
+        return strategies.Round(
+            rows,
+            labels,
+            n_classes,
+            budget,
+            student,
+            None,
+            cf.CCMAConfig(),
+            np.random.default_rng(seed),
+            _dispatch.choose(backend),
+        )
 
     return make

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast import _dispatch, strategies
+from ccma_fast import strategies
 from ccma_fast.pool import open_rows
 from ccma_fast.strategies import bald
 
@@ -17,40 +17,6 @@ WITH_DROPOUT = ("bald", "powerbald", "dropout")
 BACKENDS = ("cpu", "reference")
 
 MakeRound = Callable[..., strategies.Round]
-
-
-@pytest.fixture(scope="session")
-def make_round() -> MakeRound:
-    """A round on x, with a head that was fitted on the labelled rows unless a student is given."""
-
-    def make(
-        x: object,
-        labels: np.ndarray,
-        budget: int,
-        *,
-        student: object = None,
-        n_classes: int | None = None,
-        seed: int = 0,
-        backend: str = "cpu",
-    ) -> strategies.Round:
-        rows = open_rows(x, "features")
-        n_classes = n_classes or max(2, int(labels.max()) + 1)
-        if student is None:
-            known = np.flatnonzero(labels >= 0)
-            student = cf.LinearHead(n_classes, max_epochs=40).fit(rows.take(known), labels[known])
-        return strategies.Round(
-            rows,
-            labels,
-            n_classes,
-            budget,
-            student,
-            None,
-            cf.CCMAConfig(),
-            np.random.default_rng(seed),
-            _dispatch.choose(backend),
-        )
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ __all__ = [
     "accuracy_table",
     "aligned",
     "curves_csv",
+    "mean_and_error",
+    "mean_percent",
     "percent",
     "plot_learning_curves",
     "plot_panels",
@@ -77,10 +79,7 @@ class LearningCurve:
     @property
     def standard_error(self) -> npt.NDArray[np.float64]:
         """Standard error of the mean over the seeds (sample standard deviation / √S), shape (R,); NaN for one seed."""
-        if self.n_seeds == 1:
-            return np.full(self.n_labels.size, np.nan)
-        error: npt.NDArray[np.float64] = self.accuracy.std(axis=0, ddof=1) / math.sqrt(self.n_seeds)
-        return error
+        return mean_and_error(self.accuracy)[1]
 
     @property
     def area(self) -> npt.NDArray[np.float64]:
@@ -279,6 +278,20 @@ def _shared_labels(curves: Sequence[LearningCurve]) -> npt.NDArray[np.int64]:
 
 def _styles(n: int) -> list[tuple[str, str]]:
     return [(OKABE_ITO[i % len(OKABE_ITO)], _MARKERS[i % len(_MARKERS)]) for i in range(n)]
+
+
+def mean_and_error(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean over the first axis, and its standard error (sample standard deviation / √n; NaN for n = 1)."""
+    mean: npt.NDArray[np.float64] = values.mean(axis=0)
+    if len(values) == 1:
+        return mean, np.full_like(mean, np.nan)
+    error: npt.NDArray[np.float64] = values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return mean, error
+
+
+def mean_percent(shares: npt.NDArray[np.float64]) -> str:
+    """The mean of one share per seed, with its standard error, as text."""
+    return percent(*map(float, mean_and_error(shares)))
 
 
 def percent(mean: float, error: float) -> str:

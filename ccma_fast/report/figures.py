@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .curves import BLUE, GREY, OKABE_ITO, VERMILION, LearningCurve
+from .curves import BLUE, GREY, OKABE_ITO, VERMILION, LearningCurve, mean_and_error
 from .run import Run
 from .tables import (
     CONFIDENCE,
     difference_to,
     labels_to_reach,
-    mean_and_error,
     seconds_per_round,
     t_quantile,
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .curves import LearningCurve, aligned, percent
+from .curves import LearningCurve, aligned, mean_and_error, mean_percent, percent
 from .run import Run
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "differences_table",
     "labels_table",
     "labels_to_reach",
-    "mean_and_error",
     "paired_difference",
     "rounds_table",
     "seconds_per_round",
@@ -118,15 +117,6 @@ class Reached:
         return f"{self.mean:.0f}" if math.isnan(self.error) else f"{self.mean:.0f} ± {self.error:.0f}"
 
 
-def mean_and_error(values: Float64) -> tuple[Float64, Float64]:
-    """Mean over the first axis, and its standard error (sample standard deviation / √n; NaN for n = 1)."""
-    mean: Float64 = values.mean(axis=0)
-    if len(values) == 1:
-        return mean, np.full_like(mean, np.nan)
-    error: Float64 = values.std(axis=0, ddof=1) / math.sqrt(len(values))
-    return mean, error
-
-
 def t_quantile(confidence: float, freedom: int) -> float:
     """The t with P(|T| ≤ t) = `confidence` for Student's T with whole degrees of freedom ν ≥ 1.
 
@@ -212,7 +202,7 @@ def areas_table(run: Run, baseline: str) -> Table:
     rows = []
     for strategy in run.compared:
         curves = [run.compared_curve(strategy, metric) for metric in metrics]
-        areas = [percent(*map(float, mean_and_error(curve.area))) for curve in curves]
+        areas = [mean_percent(curve.area) for curve in curves]
         accuracy = curves[0]
         end = percent(float(accuracy.mean[-1]), float(accuracy.standard_error[-1]))
         rows.append((strategy, *areas, end, str(accuracy.n_seeds)))

@@ -6,12 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..coverage import UnitRows
-from ..pool import RowSubset
+from ..pool import DerivedRows, RowSubset
 from ..student import check_student, fit_student, student_logits
 from ._registry import Round, register
-from .margins import minus_margin
 from .max_herding import BANDWIDTH, gaussian, herd
-from .uncertainty import score_rows
 
 __all__ = ["bandwidth", "calibrated_temperature", "uncertainty_herding"]
 
@@ -53,7 +51,9 @@ def uncertainty_herding(state: Round) -> Int64:
     check_student(state.student)
     temperature = np.float32(calibrated_temperature(state))
     weights = np.zeros(state.labels.size, np.float32)
-    weights[state.unlabelled] = score_rows(state, lambda logits: 1.0 + minus_margin(logits / temperature))
+    logits = state.unlabelled_logits
+    tempered = DerivedRows(logits, logits.name, state.n_classes, lambda chunk: chunk / temperature)
+    weights[state.unlabelled] = 1.0 - state.backend.score(tempered).margin
     pool = UnitRows(state.features, state.backend)
     return herd(state, pool, gaussian(bandwidth(state)), weights=weights)
 
