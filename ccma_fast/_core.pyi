@@ -12,12 +12,28 @@ _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
 _Bool = npt.NDArray[np.bool_]
 _Threshold = float | _Float64  # of all rows, or of each
+_Sketched = tuple[npt.NDArray[np.uint16], _Float32]  # values as bfloat16 bits, residual
 _Cumulative = tuple[float, int, _Float64 | None]  # penalty, k_reg, u
 
 class Panels:
-    def __init__(self, matrix: _Float32, *, centred: bool) -> None: ...
-    def nearest(self, x: _Matrix, scale: _Float32 | None = None) -> tuple[_Int32, _Float32]: ...
+    def __init__(self, matrix: _Float32) -> None: ...
     def multiply(self, x: _Matrix, scale: _Float32 | None = None, bias: _Float32 | None = None) -> _Float32: ...
+
+class Sketch:
+    def __init__(self, directions: _Float32, origin: _Float32) -> None: ...
+    def project(self, x: _Matrix, scale: _Float32 | None = None) -> _Sketched: ...
+
+class Search:
+    def __init__(self, centroids: _Float32, origin: _Float32, sketch: Sketch | None = None, width: int = 0) -> None: ...
+    def nearest(
+        self,
+        x: _Matrix,
+        scale: _Float32 | None = None,
+        *,
+        sketched: _Sketched | None = None,
+        hints: _Int32 | None = None,
+        within: _Float32 | None = None,
+    ) -> tuple[_Int32, _Float32]: ...
 
 def score(
     student: _Matrix, teacher: _Matrix | None, q_student: _Threshold, q_teacher: _Threshold

@@ -12,18 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._validate import check_lengths, check_weights, raise_not_finite
-from .pool import Rows, RowSubset, to_float32
-from .reference import (
-    KMEANS_PARALLEL_OVERSAMPLING,
-    KMEANS_PARALLEL_ROUNDS,
-    Cumulative,
-    KMeans,
-    RowScores,
-    draw,
-    target_size_rank,
-    weighted_sample,
-)
+from ._cpu_kmeans import NAME, row_lengths, top_m, weighted_kmeans
+from ._validate import raise_not_finite
+from .pool import Rows, RowSubset
+from .reference import Cumulative, RowScores, target_size_rank
 
 __all__ = [
     "NAME",
@@ -39,21 +31,14 @@ __all__ = [
     "weighted_kmeans",
 ]
 
-NAME = "cpu"
-
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
 # Scores among which the threshold's first bracket is looked for.
 _SAMPLE = 1 << 19
-
-# k-means++ keeps all pairwise distances of its candidates up to this many (256 MiB), beyond it one row at a time.
-_PAIRWISE = 8192
 
 
 def describe() -> str:
@@ -207,181 +192,9 @@ def _bracket(values: Float64, share: float, margin: float) -> tuple[float, float
     return float(np.nextafter(part[below], -np.inf)), float(part[above])
 
 
-def row_lengths(x: npt.NDArray[Any]) -> Float64:
-    """Euclidean length of each row of a chunk; not finite exactly where the row is not."""
-    lengths: Float64 = _core.row_lengths(x)
-    return lengths
-
-
 def linear(
     x: npt.NDArray[Any], weight: Float32, bias: Float32 | None = None, *, scale: Float32 | None = None
 ) -> Float32:
     """(scale · x) Wᵀ + b; each product depends on its row and column alone, whatever the threads and the chunk."""
-    product: Float32 = _core.Panels(weight, centred=False).multiply(x, scale, bias)
+    product: Float32 = _core.Panels(weight).multiply(x, scale, bias)
     return product
-
-
-def top_m(scores: Float32, m: int) -> Int64:
-    """Positions of the m largest scores, largest first; ties go to the lower index."""
-    positions: Int64 = _core.top_m(np.ascontiguousarray(scores, np.float32), m)
-    return positions
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Weighted k-means
-
-
-class _ScaledRows:
-    """The rows of a clustering: stored values times a factor per row (1 / length for unit rows)."""
-
-    def __init__(self, rows: Rows, *, unit: bool, chunk_size: int | None) -> None:
-        self.rows = rows
-        self._chunk_size = chunk_size
-        self._scale: Float32 | None = np.empty(rows.n_rows, np.float32) if unit else None
-        for start, chunk in rows.chunks(chunk_size):
-            lengths = row_lengths(chunk)
-            check_lengths(rows, start, lengths, directions=unit)
-            if self._scale is not None:
-                self._scale[start : start + len(chunk)] = 1.0 / lengths
-
-    def _chunks(self) -> Any:
-        for start, chunk in self.rows.chunks(self._chunk_size):
-            part = slice(start, start + len(chunk))
-            yield part, chunk, None if self._scale is None else self._scale[part]
-
-    def take(self, indices: Int64) -> Float32:
-        """Some rows as they are clustered."""
-        taken = to_float32(self.rows.take(indices))
-        if self._scale is not None:
-            taken = taken * self._scale[indices, None]
-        return taken
-
-    def nearest(self, centroids: Float32) -> tuple[Int32, Float32]:
-        """The nearest centroid of each row (ties: the lower index) and the squared distance to it."""
-        labels, squared = np.empty(self.rows.n_rows, np.int32), np.empty(self.rows.n_rows, np.float32)
-        panels = _core.Panels(np.ascontiguousarray(centroids), centred=True)
-        for part, chunk, scale in self._chunks():
-            labels[part], squared[part] = panels.nearest(chunk, scale)
-        return labels, squared
-
-    def means(self, labels: Int32, weights: Float32, centroids: Float32) -> Float32:
-        """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        sums, mass = np.zeros(centroids.shape), np.zeros(len(centroids))
-        for part, chunk, scale in self._chunks():
-            _core.accumulate(chunk, scale, labels[part], weights[part], sums, mass)
-        heavy = mass > 0.0
-        moved: Float32 = centroids.copy()
-        moved[heavy] = sums[heavy] / mass[heavy, None]
-        return moved
-
-
-def weighted_kmeans(
-    x: Rows,
-    n_clusters: int,
-    *,
-    weights: Float32 | None = None,
-    init: str | Float32 = "k-means||",
-    max_iter: int = 20,
-    tol: float = 1e-4,
-    random_state: np.random.Generator,
-    unit: bool = False,
-    chunk_size: int | None = None,
-) -> KMeans:
-    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per assignment and once per update."""
-    rows = _ScaledRows(x, unit=unit, chunk_size=chunk_size)
-    w = check_weights(weights, x.n_rows)
-    if isinstance(init, str):
-        centroids = rows.take(_initial_rows(rows, n_clusters, w, init, random_state))
-    else:
-        centroids = np.array(init, dtype=np.float32)
-
-    labels, squared = rows.nearest(centroids)
-    inertia = _inertia(w, squared)
-    n_iter = 0
-    while n_iter < max_iter:
-        centroids = rows.means(_reseeded(labels, w * squared, n_clusters), w, centroids)
-        n_iter += 1
-        labels, squared = rows.nearest(centroids)
-        previous, inertia = inertia, _inertia(w, squared)
-        if previous - inertia <= tol * previous:
-            break
-    return KMeans(centroids, labels, inertia, n_iter, NAME, squared)
-
-
-def _inertia(weights: Float32, squared: Float32) -> float:
-    return float(np.multiply(weights, squared, dtype=np.float64).sum())
-
-
-def _reseeded(labels: Int32, contribution: Float32, n_clusters: int) -> Int32:
-    """The labels, with the rows that contribute most to the objective given to the empty clusters."""
-    empty = np.flatnonzero(np.bincount(labels, minlength=n_clusters) == 0)
-    if empty.size == 0:
-        return labels
-    seeds = top_m(contribution, empty.size)
-    seeds = seeds[contribution[seeds] > 0.0]
-    labels = labels.copy()
-    labels[seeds] = empty[: seeds.size]
-    return labels
-
-
-def _initial_rows(rows: _ScaledRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator) -> Int64:
-    """Rows that start the clustering, see :func:`ccma_fast.reference.kmeans_init`."""
-    w = weights.astype(np.float64)
-    if init == "random":
-        return weighted_sample(w, n_clusters, rng)
-    if init == "k-means++":
-        return _kmeans_plus_plus(rows.take(np.arange(rows.rows.n_rows)), n_clusters, w, rng)
-
-    candidates = [draw(w, rng.random())]
-    labels, squared = rows.nearest(rows.take(np.asarray(candidates)))
-    for _ in range(KMEANS_PARALLEL_ROUNDS):
-        potential = w * squared
-        total = potential.sum()
-        if total == 0.0:
-            break
-        keep = rng.random(potential.size) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
-        new = np.flatnonzero(keep)
-        if new.size == 0:
-            continue
-        new_labels, new_squared = rows.nearest(rows.take(new))
-        closer = new_squared < squared
-        labels = np.where(closer, new_labels + np.int32(len(candidates)), labels)
-        squared = np.where(closer, new_squared, squared)
-        candidates.extend(new.tolist())
-    if len(candidates) < n_clusters:
-        others = np.setdiff1d(np.arange(labels.size), candidates)
-        new = others[top_m((weights * squared)[others], n_clusters - len(candidates))]
-        labels[new] = np.arange(len(candidates), n_clusters)
-        candidates.extend(new.tolist())
-    chosen = np.asarray(candidates, dtype=np.int64)
-    mass: Float64 = np.bincount(labels, weights=w, minlength=chosen.size).astype(np.float64)
-    return chosen[_kmeans_plus_plus(rows.take(chosen), n_clusters, mass, rng)]
-
-
-def _kmeans_plus_plus(x: Float32, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Int64:
-    """k-means++ among candidates, by products of all pairs while those fit."""
-    x = np.ascontiguousarray(x)
-    # Distances do not change when all rows move; near the origin their products round less.
-    x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    squares = np.einsum("ij,ij->i", x, x, dtype=np.float64)
-    products = linear(x, x) if len(x) <= _PAIRWISE else None
-
-    def squared_from(index: int) -> Float64:
-        row = linear(x[index : index + 1], x)[0] if products is None else products[index]
-        squared: Float64 = squares + squares[index] - 2.0 * row
-        # Between rows this close the products cancel: take the difference itself, which is zero for equal rows.
-        near = np.flatnonzero(squared < 1e-3 * (squares + squares[index]))
-        differences = x[near].astype(np.float64) - x[index]
-        squared[near] = np.einsum("ij,ij->i", differences, differences)
-        return squared
-
-    chosen: list[int] = []
-    squared: Float64 | None = None
-    for uniform in rng.random(n_clusters):
-        potential = weights.copy() if squared is None else weights * squared
-        potential[chosen] = 0.0
-        index = draw(potential, uniform) if potential.any() else int(np.setdiff1d(np.arange(len(x)), chosen)[0])
-        to_new = squared_from(index)
-        squared = to_new if squared is None else np.minimum(squared, to_new)
-        chosen.append(index)
-    return np.asarray(chosen, dtype=np.int64)

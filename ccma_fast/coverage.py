@@ -67,7 +67,7 @@ def weighted_kmeans(
         w, finite and not negative; they count in the initialisation, the update and the objective. Unit weights where
         missing or all zero.
     init : {"k-means||", "k-means++", "random"} or array_like, shape (K, D), default "k-means||"
-        k-means|| with 4 rounds of K/2 candidates (Bahmani et al., arXiv 1203.6402), k-means++ (Arthur and Vassilvitskii
+        k-means|| with 3 rounds of K/2 candidates (Bahmani et al., arXiv 1203.6402), k-means++ (Arthur and Vassilvitskii
         2007), distinct rows drawn by weight, or the centroids to start from.
     max_iter : int, default 20
         Most centroid updates.

@@ -58,7 +58,7 @@ Int64 = npt.NDArray[np.int64]
 
 # k-means||: rounds, and the share of K that a round draws on average. Together about 2 K candidates, so that the
 # initialisation costs about two Lloyd iterations.
-KMEANS_PARALLEL_ROUNDS = 4
+KMEANS_PARALLEL_ROUNDS = 3
 KMEANS_PARALLEL_OVERSAMPLING = 0.5
 
 
@@ -486,17 +486,31 @@ def weighted_sample(weights: Array, size: int, rng: np.random.Generator) -> Int6
 
 
 def kmeans_plus_plus(x: Float64, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Int64:
-    """k-means++ by full distances; no row is chosen twice (where nothing can be drawn: the lowest index left)."""
-    chosen: list[int] = []
-    squared = np.ones(len(x))
-    for uniform in rng.random(n_clusters):
-        potential = weights * squared
-        potential[chosen] = 0.0
-        index = draw(potential, uniform) if potential.any() else int(np.setdiff1d(np.arange(len(x)), chosen)[0])
-        to_new = ((x - x[index]) ** 2).sum(axis=1)
-        squared = np.minimum(squared, to_new) if chosen else to_new
-        chosen.append(index)
+    """Rows drawn one after the other, each in proportion to w_i · (squared distance to the nearest row drawn before).
+
+    A batch of :func:`kmeans_plus_plus_draws` draws goes by the potentials of its beginning; a draw counts with the
+    probability that is left of its row's potential by the rows chosen since, which leaves the distribution as it is,
+    and no row is chosen twice. Where nothing can be drawn it is the lowest index left.
+    """
+    chosen = [draw(weights, rng.random())]
+    squared = ((x - x[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < n_clusters:
+        potential, now = weights * squared, squared
+        if not potential.any():
+            chosen.append(int(np.setdiff1d(np.arange(len(x)), chosen)[0]))
+            continue
+        for where, whether in rng.random((kmeans_plus_plus_draws(len(chosen)), 2)):
+            index = draw(potential, where)
+            if whether * potential[index] < weights[index] * now[index] and len(chosen) < n_clusters:
+                chosen.append(index)
+                now = np.minimum(now, ((x - x[index]) ** 2).sum(axis=1))
+        squared = now
     return np.asarray(chosen, dtype=np.int64)
+
+
+def kmeans_plus_plus_draws(n_chosen: int) -> int:
+    """Draws of a batch: few enough that most of them count, as a quarter more rows change few potentials."""
+    return min(256, max(1, n_chosen // 4))
 
 
 def weighted_kmeans(

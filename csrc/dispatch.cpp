@@ -19,7 +19,7 @@ SimdLevel detect() {
     }
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
-        return SimdLevel::avx512;
+        return __builtin_cpu_supports("avx512bf16") ? SimdLevel::avx512_bf16 : SimdLevel::avx512;
     }
     return SimdLevel::avx2;
 #else
@@ -27,12 +27,21 @@ SimdLevel detect() {
 #endif
 }
 
-const std::array<Kernels, 3>& tables() {
-    static const std::array<Kernels, 3> all{
+#if defined(CCMA_X86)
+KMeansKernels with_bf16_products(KMeansKernels table) {
+    table.tile_product_bf16 = tile_product_avx512_bf16;
+    table.dots_bf16 = dots_avx512_bf16;
+    return table;
+}
+#endif
+
+const std::array<Kernels, 4>& tables() {
+    static const std::array<Kernels, 4> all{
         Kernels{score_scalar, threshold_scalar, kmeans_scalar},
 #if defined(CCMA_X86)
         Kernels{score_avx2, threshold_avx2, kmeans_avx2},
         Kernels{score_avx512, threshold_avx512, kmeans_avx512},
+        Kernels{score_avx512, threshold_avx512, with_bf16_products(kmeans_avx512)},
 #endif
     };
     return all;
@@ -51,6 +60,8 @@ const char* name(SimdLevel level) {
             return "avx2";
         case SimdLevel::avx512:
             return "avx512";
+        case SimdLevel::avx512_bf16:
+            return "avx512_bf16";
         default:
             return "scalar";
     }

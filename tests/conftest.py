@@ -27,7 +27,7 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
-_LEVELS = ("scalar", "avx2", "avx512")
+_LEVELS = ("scalar", "avx2", "avx512", "avx512_bf16")
 SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.detected_simd_level()) + 1]
 
 

@@ -14,6 +14,7 @@
 
 #include "ccma/kernels.hpp"
 #include "ccma/kmeans.hpp"
+#include "ccma/nearest.hpp"
 #include "ccma/parallel.hpp"
 #include "ccma/score.hpp"
 #include "ccma/simd.hpp"
@@ -203,8 +204,10 @@ void test_kmeans(SimdLevel level) {
                     std::vector<std::int32_t> labels(static_cast<std::size_t>(m));
                     std::vector<float> squared(labels.size()), product(static_cast<std::size_t>(m * k));
                     set_simd_level(level);
-                    Panels(centres.data(), k, d, true).nearest(rows, scale.data(), labels.data(), squared.data(), {});
-                    Panels(centres.data(), k, d, false).multiply(rows, scale.data(), nullptr, product.data(), {});
+                    const std::vector<float> origin(static_cast<std::size_t>(d), 0.25f);
+                    const Search search(centres.data(), k, d, origin.data(), nullptr, 0);
+                    search.nearest(rows, scale.data(), {}, nullptr, nullptr, labels.data(), squared.data(), {});
+                    Panels(centres.data(), k, d).multiply(rows, scale.data(), nullptr, product.data(), {});
                     for (std::int64_t i = 0; i < m; ++i) {
                         double best = HUGE_VAL, chosen = 0.0;
                         for (std::int64_t j = 0; j < k; ++j) {
@@ -239,6 +242,36 @@ void test_kmeans(SimdLevel level) {
                 }
             }
         }
+    }
+}
+
+// Along directions, with hints and within a distance: the same bits as without.
+void test_sketch(SimdLevel level) {
+    set_simd_level(level);
+    const std::int64_t d = 100, m = 131, k = 77, width = 64;
+    const std::vector<float> x = random_values(m * d, 1.0, 8), centres = random_values(k * d, 1.0, 9);
+    const std::vector<float> origin = random_values(d, 0.1, 10);
+    std::vector<float> directions(static_cast<std::size_t>(width * d), 0.0f);
+    for (std::int64_t i = 0; i < width; ++i) directions[static_cast<std::size_t>(i * d + i)] = 1.0f;
+    const Matrix rows{x.data(), Dtype::f32, m, d};
+    const std::size_t n = static_cast<std::size_t>(m);
+    const Sketch sketch(directions.data(), width, d, origin.data());
+    std::vector<std::uint16_t> values(static_cast<std::size_t>(m * width));
+    std::vector<float> residual(n), expected(n), squared(n);
+    std::vector<std::int32_t> nearest(n), labels(n);
+    const Sketched sketched{values.data(), residual.data()};
+    sketch.project(rows, nullptr, sketched, {});
+    Search(centres.data(), k, d, origin.data(), nullptr, 0)
+        .nearest(rows, nullptr, {}, nullptr, nullptr, nearest.data(), expected.data(), {});
+    for (const std::int64_t first : {32, 64}) {
+        const Search search(centres.data(), k, d, origin.data(), &sketch, first);
+        search.nearest(rows, nullptr, sketched, nullptr, nullptr, labels.data(), squared.data(), {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " along directions");
+        search.nearest(rows, nullptr, sketched, std::vector<std::int32_t>(n, 5).data(), nullptr, labels.data(),
+                       squared.data(), {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " with hints");
+        search.nearest(rows, nullptr, sketched, nullptr, expected.data(), labels.data(), squared.data(), {});
+        check(labels == std::vector<std::int32_t>(n, -1) && squared == expected, std::string(name(level)) + " within");
     }
 }
 
@@ -285,7 +318,7 @@ void test_parallel() {
 
 int main() {
     const SimdLevel best = detected_simd_level();
-    for (const SimdLevel level : {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512}) {
+    for (const SimdLevel level : {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512, SimdLevel::avx512_bf16}) {
         if (level > best) continue;
         for (const int threads : {1, 3}) {
             set_num_threads(threads);
@@ -293,6 +326,7 @@ int main() {
             test_cumulative(level);
         }
         test_kmeans(level);
+        test_sketch(level);
     }
     set_simd_level(best);
     test_top_m();

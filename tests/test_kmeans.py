@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import ccma_fast as cf
-from ccma_fast import _dispatch, reference
-from ccma_fast.pool import open_rows
+from ccma_fast import _core, _cpu_kmeans, _dispatch, reference
+from ccma_fast.pool import open_rows, to_float32
 
 CPU = _dispatch.choose("cpu")
 BACKENDS = ("cpu", "reference")
@@ -91,14 +91,97 @@ def test_of_equally_near_centroids_the_lowest_is_taken(simd, n_columns):
     distinct = rng.standard_normal((5, n_columns)).astype(np.float32)
     # Every centroid stands seven times, within a panel and across panels.
     repeated = distinct[np.arange(35) % 5]
-    from ccma_fast import _core
-
-    labels, _ = _core.Panels(repeated, centred=True).nearest(x)
+    labels, _ = _core.Search(repeated, np.zeros(n_columns, np.float32)).nearest(x)
     expected, _ = reference.assign(x, distinct)
     np.testing.assert_array_equal(labels, expected)
     # The same by the public call: a row half-way between two centroids.
     middle = cf.weighted_kmeans([[0.0], [-1.0], [1.0]], 2, init=[[1.0], [-1.0]], max_iter=1, tol=0.0, backend="cpu")
     assert middle.centroids.tolist() == [[0.5], [-1.0]]
+
+
+def orthonormal(rng: np.random.Generator, width: int, n_columns: int) -> np.ndarray:
+    return np.ascontiguousarray(np.linalg.qr(rng.standard_normal((n_columns, width)))[0].T, dtype=np.float32)
+
+
+@pytest.mark.parametrize("n_columns", [64, 100, 384])
+@pytest.mark.parametrize("kind", ["isotropic", "low rank", "decaying", "tiny", "huge", "far", "few distinct"])
+def test_search_along_directions_is_exact(simd, kind, n_columns):
+    """Whatever the directions, hints or limits: the nearest centroid in float64, and the bits of a full search."""
+    rng = np.random.default_rng(n_columns)
+    n, k = 150, 220
+    x = rng.standard_normal((n, n_columns))
+    if kind == "low rank":
+        x = rng.standard_normal((n, 3)) @ rng.standard_normal((3, n_columns))
+    elif kind == "few distinct":
+        x = x[rng.integers(5, size=n)]
+    else:
+        x = x * {"decaying": np.arange(1, n_columns + 1) ** -0.7, "tiny": 1e-12, "huge": 1e12}.get(kind, 1.0)
+        x = x + (100.0 if kind == "far" else 0.0)
+    x = x.astype(np.float32)
+    noise = 0.0 if kind == "few distinct" else 0.1 * x.std()
+    centroids = (x[rng.integers(n, size=k)] + noise * rng.standard_normal((k, n_columns))).astype(np.float32)
+    origin = x.mean(axis=0)
+    squared = ((x.astype(np.float64)[:, None] - centroids) ** 2).sum(axis=2)
+    least = squared.min(axis=1)
+    tolerance = 1e-5 * squared.max() if kind == "far" else 1e-6 * least
+    hints = rng.integers(k, size=n).astype(np.int32)
+    limits = (least * rng.choice([0.5, 2.0], n)).astype(np.float32)
+
+    labels, found = _core.Search(centroids, origin).nearest(x)
+    assert (squared[np.arange(n), labels] - least <= tolerance).all()
+    np.testing.assert_allclose(found, least, rtol=2e-6, atol=tolerance.max())
+    directions = orthonormal(rng, 64, n_columns)
+    sketch = _core.Sketch(directions, origin)
+    sketched = sketch.project(x)
+    along = to_float32(sketched[0]).astype(np.float64)
+    assert (np.linalg.norm((x - origin) - along @ directions, axis=1) <= sketched[1]).all()
+    for search, of_rows in [
+        (_core.Search(centroids, origin), None),
+        (_core.Search(centroids, origin, sketch, 32), sketched),
+        (_core.Search(centroids, origin, sketch, 64), sketched),
+    ]:
+        for given in ({}, {"hints": hints}):
+            again, distances = search.nearest(x, sketched=of_rows, **given)
+            np.testing.assert_array_equal(again, labels)
+            np.testing.assert_array_equal(distances, found)
+        near, distances = search.nearest(x, sketched=of_rows, within=limits)
+        np.testing.assert_array_equal(near, np.where(found < limits, labels, -1))
+        np.testing.assert_array_equal(distances, np.minimum(found, limits))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_directions_change_nothing(simd, blobs, kept, monkeypatch):
+    """The whole algorithm, with directions and without, kept or projected anew in every pass."""
+    x, _ = blobs(700, 120, 25, seed=3, distance=0.7)
+    weights = np.random.default_rng(0).exponential(size=700)
+
+    def run(init):
+        return cf.weighted_kmeans(x, 60, weights=weights, init=init, tol=0.0, random_state=1, backend="cpu")
+
+    plain = {init: run(init) for init in ("k-means||", "k-means++", "random")}
+    monkeypatch.setattr(_cpu_kmeans, "_LEAST_PRODUCTS", 0.0)
+    monkeypatch.setattr(_cpu_kmeans, "_LEAST_CENTROIDS", 0)
+    if not kept:
+        monkeypatch.setattr(_cpu_kmeans, "_KEPT_BYTES", 0)
+    searched = []
+    monkeypatch.setattr(_cpu_kmeans._Directions, "width", lambda *_, hinted: searched.append(hinted) or 32)
+    for init, expected in plain.items():
+        found = run(init)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_array_equal(found.centroids, expected.centroids)
+        np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
+    assert set(searched) == {True, False}
+
+
+def test_directions_are_looked_along_when_that_is_cheaper(monkeypatch):
+    """Rows of few dimensions among many: few directions. Rows of all dimensions alike: none."""
+    monkeypatch.setattr(_cpu_kmeans, "_LEAST_PRODUCTS", 0.0)
+    rng = np.random.default_rng(0)
+    for rank, expected in ((8, 32), (384, 0)):
+        x = (rng.standard_normal((1000, rank)) @ orthonormal(rng, rank, 384)).astype(np.float32)
+        rows = _cpu_kmeans._ClusteredRows(open_rows(x, "x"), unit=False, chunk_size=None)
+        rows.find_directions(1e6)
+        assert rows._directions.width(x[:500], hinted=False) == expected
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

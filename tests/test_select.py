@@ -152,9 +152,9 @@ class TestWhereThePosteriorsComeFrom:
 
     def test_cold_start_covers_the_classes(self, blobs):
         x, y = blobs(500, 16, 10, seed=4)
-        for seed in range(5):
-            assert np.unique(y[cf.select(x, 10, random_state=seed).indices]).size >= 9
-        assert np.mean([np.unique(y[cf.select(x, 10, random_state=s).indices]).size for s in range(5)]) > 9.5
+        covered = [np.unique(y[cf.select(x, 10, random_state=seed).indices]).size for seed in range(40)]
+        assert min(covered) >= 8
+        assert np.mean(covered) > 9.5
 
     @pytest.mark.parametrize("teacher", ["none", "features", "logits"])
     @pytest.mark.parametrize("student", ["head", "logits", "classifier"])

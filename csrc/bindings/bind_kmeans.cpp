@@ -5,6 +5,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "ccma/kmeans.hpp"
+#include "ccma/nearest.hpp"
 
 namespace ccma::bindings {
 namespace {
@@ -15,27 +16,23 @@ const float* scale_of(const OptionalArray& scale, std::int64_t rows) {
     return scale ? exact<float>(*scale, {rows}, "scale") : nullptr;
 }
 
-Panels make_panels(const py::array& matrix_, bool centred) {
-    const Matrix view = matrix(matrix_, "matrix");
-    if (view.dtype != Dtype::f32 || view.rows == 0) throw py::type_error("matrix must be float32 and not empty");
-    return Panels(static_cast<const float*>(view.data), view.rows, view.cols, centred);
+const float* float_matrix(const py::array& array, const char* name) {
+    const Matrix view = matrix(array, name);
+    if (view.dtype != Dtype::f32 || view.rows == 0) {
+        throw py::type_error(std::string(name) + " must be float32 and not empty");
+    }
+    return static_cast<const float*>(view.data);
 }
 
-Matrix rows_for(const Panels& panels, const py::array& x) {
+Panels make_panels(const py::array& matrix_) {
+    return Panels(float_matrix(matrix_, "matrix"), matrix_.shape(0), matrix_.shape(1));
+}
+
+template <class Packed>
+Matrix rows_for(const Packed& packed, const py::array& x) {
     const Matrix rows = matrix(x, "x");
-    if (rows.cols != panels.dimensions()) throw py::value_error("x and the panels differ in their columns");
+    if (rows.cols != packed.dimensions()) throw py::value_error("x has another number of columns");
     return rows;
-}
-
-py::tuple nearest(const Panels& panels, const py::array& x, const OptionalArray& scale) {
-    const Matrix rows = rows_for(panels, x);
-    const float* scales = scale_of(scale, rows.rows);
-    py::array_t<std::int32_t> labels(rows.rows);
-    py::array_t<float> squared(rows.rows);
-    std::int32_t* labels_data = labels.mutable_data();
-    float* squared_data = squared.mutable_data();
-    without_lock([&] { panels.nearest(rows, scales, labels_data, squared_data, signal_poll()); });
-    return py::make_tuple(labels, squared);
 }
 
 py::array_t<float> multiply(const Panels& panels, const py::array& x, const OptionalArray& scale,
@@ -47,6 +44,57 @@ py::array_t<float> multiply(const Panels& panels, const py::array& x, const Opti
     float* data = out.mutable_data();
     without_lock([&] { panels.multiply(rows, scales, offsets, data, signal_poll()); });
     return out;
+}
+
+Sketch make_sketch(const py::array& directions, const py::array& origin) {
+    const float* data = float_matrix(directions, "directions");
+    return Sketch(data, directions.shape(0), directions.shape(1),
+                  exact<float>(origin, {directions.shape(1)}, "origin"));
+}
+
+py::tuple project(const Sketch& sketch, const py::array& x, const OptionalArray& scale) {
+    const Matrix rows = rows_for(sketch, x);
+    const float* scales = scale_of(scale, rows.rows);
+    py::array_t<std::uint16_t> values({rows.rows, sketch.width()});
+    py::array_t<float> residual(rows.rows);
+    const Sketched out{values.mutable_data(), residual.mutable_data()};
+    without_lock([&] { sketch.project(rows, scales, out, signal_poll()); });
+    return py::make_tuple(values, residual);
+}
+
+Search make_search(const py::array& centroids, const py::array& origin, const Sketch* sketch, std::int64_t width) {
+    const float* data = float_matrix(centroids, "centroids");
+    const std::int64_t k = centroids.shape(0), d = centroids.shape(1);
+    if (sketch && sketch->dimensions() != d) throw py::value_error("centroids and sketch differ in their columns");
+    const float* zero = sketch ? sketch->origin() : exact<float>(origin, {d}, "origin");
+    return without_lock([&] { return Search(data, k, d, zero, sketch, width); });
+}
+
+py::tuple nearest(const Search& search, const py::array& x, const OptionalArray& scale,
+                  const std::optional<py::tuple>& sketched, const OptionalArray& hints, const OptionalArray& within) {
+    const Matrix rows = rows_for(search, x);
+    const float* scales = scale_of(scale, rows.rows);
+    if (hints && within) throw py::value_error("give hints or within, not both");
+    if (sketched.has_value() != (search.sketch() != nullptr)) {
+        throw py::value_error("sketched rows go with a sketch");
+    }
+    Sketched seen{};
+    if (sketched) {
+        const py::array values = (*sketched)[0], residual = (*sketched)[1];
+        seen = {exact<std::uint16_t>(values, {rows.rows, search.sketch()->width()}, "sketched values"),
+                exact<float>(residual, {rows.rows}, "sketched residual")};
+    }
+    const std::int32_t* hint = hints ? exact<std::int32_t>(*hints, {rows.rows}, "hints") : nullptr;
+    const float* limit = within ? exact<float>(*within, {rows.rows}, "within") : nullptr;
+    for (std::int64_t i = 0; hint && i < rows.rows; ++i) {
+        if (hint[i] < 0 || hint[i] >= search.count()) throw py::value_error("hints must name centroids");
+    }
+    py::array_t<std::int32_t> labels(rows.rows);
+    py::array_t<float> squared(rows.rows);
+    std::int32_t* labels_data = labels.mutable_data();
+    float* squared_data = squared.mutable_data();
+    without_lock([&] { search.nearest(rows, scales, seen, hint, limit, labels_data, squared_data, signal_poll()); });
+    return py::make_tuple(labels, squared);
 }
 
 void accumulate(const py::array& x, const OptionalArray& scale, const py::array& labels, const py::array& weights,
@@ -76,10 +124,19 @@ py::array_t<double> row_lengths(const py::array& x) {
 
 void bind_kmeans(py::module_& module) {
     py::class_<Panels>(module, "Panels", "Rows of a float32 matrix, packed for products with many chunks of rows.")
-        .def(py::init(&make_panels), py::arg("matrix"), py::kw_only(), py::arg("centred"))
-        .def("nearest", &nearest, py::arg("x"), py::arg("scale") = py::none(), "(labels, squared distances)")
+        .def(py::init(&make_panels), py::arg("matrix"))
         .def("multiply", &multiply, py::arg("x"), py::arg("scale") = py::none(), py::arg("bias") = py::none(),
              "x matrix^T + bias");
+    py::class_<Sketch>(module, "Sketch", "Orthonormal directions along which rows are compared first.")
+        .def(py::init(&make_sketch), py::arg("directions"), py::arg("origin"))
+        .def("project", &project, py::arg("x"), py::arg("scale") = py::none(),
+             "(bfloat16 bits along the directions, bounds on what lies off them)");
+    py::class_<Search>(module, "Search", "Centroids, packed for the exact nearest one of many chunks of rows.")
+        .def(py::init(&make_search), py::arg("centroids"), py::arg("origin"), py::arg("sketch") = py::none(),
+             py::arg("width") = 0, py::keep_alive<1, 4>())
+        .def("nearest", &nearest, py::arg("x"), py::arg("scale") = py::none(), py::kw_only(),
+             py::arg("sketched") = py::none(), py::arg("hints") = py::none(), py::arg("within") = py::none(),
+             "(labels, squared distances)");
     module.def("accumulate", &accumulate, py::arg("x"), py::arg("scale"), py::arg("labels"), py::arg("weights"),
                py::arg("sums"), py::arg("mass"), "sums[label] += weight * row and mass[label] += weight, in row order");
     module.def("row_lengths", &row_lengths, py::arg("x"), "Euclidean length of each row");

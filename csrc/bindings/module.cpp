@@ -17,10 +17,11 @@ PYBIND11_MODULE(_core, module) {
     module.def(
         "set_simd_level",
         [](const std::string& wanted) {
-            for (const auto level : {ccma::SimdLevel::scalar, ccma::SimdLevel::avx2, ccma::SimdLevel::avx512}) {
+            for (const auto level : {ccma::SimdLevel::scalar, ccma::SimdLevel::avx2, ccma::SimdLevel::avx512,
+                                     ccma::SimdLevel::avx512_bf16}) {
                 if (wanted == ccma::name(level)) return ccma::set_simd_level(level);
             }
-            throw py::value_error("expected 'scalar', 'avx2' or 'avx512', got '" + wanted + "'");
+            throw py::value_error("expected 'scalar', 'avx2', 'avx512' or 'avx512_bf16', got '" + wanted + "'");
         },
         py::arg("level"));
 }

@@ -49,26 +49,32 @@ void products(const float* x, std::int64_t stride, std::int64_t n, const float* 
     }
 }
 
-void tile_best(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-               std::int32_t panel_index, float* best, std::int32_t* index) {
+void tile_product(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
+                  float* out, std::int64_t out_stride) {
     float total[tile_rows][panel_cols];
     products(x, stride, n, panel, total);
     for (std::int64_t r = 0; r < tile_rows; ++r)
-        for (std::int64_t j = 0; j < panel_cols; ++j) {
-            const float value = total[r][j] - offset[j];
-            if (value > best[r * panel_cols + j]) {
-                best[r * panel_cols + j] = value;
-                index[r * panel_cols + j] = panel_index;
-            }
-        }
+        for (std::int64_t j = 0; j < panel_cols; ++j) out[r * out_stride + j] = total[r][j] + offset[j];
 }
 
-void tile_product(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                  float* out) {
-    float total[tile_rows][panel_cols];
-    products(x, stride, n, panel, total);
-    for (std::int64_t r = 0; r < tile_rows; ++r)
-        for (std::int64_t j = 0; j < panel_cols; ++j) out[r * panel_cols + j] = total[r][j] + offset[j];
+std::int64_t largest(const float* values, std::int64_t n) {
+    std::int64_t best = 0;
+    for (std::int64_t j = 1; j < n; ++j)
+        if (values[j] > values[best]) best = j;
+    return best;
+}
+
+std::int64_t reaching(const float* values, const float* reach, std::int64_t n, float factor, float least,
+                      std::int32_t* index, float* bounds) {
+    std::int64_t m = 0;
+    for (std::int64_t j = 0; j < n; ++j) {
+        const float bound = multiply_add(factor, reach[j], values[j]);
+        if (bound >= least) {
+            bounds[m] = bound;
+            index[m++] = static_cast<std::int32_t>(j);
+        }
+    }
+    return m;
 }
 
 double squared_distance(const float* a, const float* b, std::int64_t n) {
@@ -80,13 +86,22 @@ double squared_distance(const float* a, const float* b, std::int64_t n) {
     return sum;
 }
 
+void dots(const float* x, const float* rows, std::int64_t stride, std::int64_t n, const std::int32_t* index,
+          std::int64_t m, float* out) {
+    for (std::int64_t i = 0; i < m; ++i) {
+        float sum = 0.0f;
+        for (std::int64_t d = 0; d < n; ++d) sum += x[d] * rows[index[i] * stride + d];
+        out[i] = sum;
+    }
+}
+
 void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
     for (std::int64_t d = 0; d < n; ++d) sum[d] += weight * x[d];
 }
 
 }  // namespace
 
-const KMeansKernels kmeans_scalar{tile_rows, panel_cols,   load_row,         sum_squares,
-                                  tile_best, tile_product, squared_distance, add_scaled};
+const KMeansKernels kmeans_scalar{tile_rows, panel_cols, load_row,         sum_squares, tile_product,
+                                  largest,   reaching,   squared_distance, dots,        add_scaled};
 
 }  // namespace ccma

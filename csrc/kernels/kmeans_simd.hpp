@@ -8,6 +8,7 @@ namespace {
 
 using ccma::Dtype;
 using ccma::padded;
+using ccma::product_stretch;
 
 // Two vectors of columns times as many rows as leave room for the operands: 28 of 32 registers hold sums with AVX-512,
 // 12 of 16 with AVX2.
@@ -87,7 +88,6 @@ inline __attribute__((always_inline)) void stretch_products(const float* x, std:
 
 inline __attribute__((always_inline)) void products(const float* x, std::int64_t stride, std::int64_t n,
                                                     const float* panel, Tile& total) {
-    using ccma::product_stretch;
     stretch_products(x, stride, panel, 0, n < product_stretch ? n : product_stretch, total);
     if (n <= product_stretch) return;
     float kept[tile_rows][2 * Vec::width];
@@ -105,39 +105,95 @@ inline __attribute__((always_inline)) void products(const float* x, std::int64_t
     }
 }
 
-void tile_best(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-               std::int32_t panel_index, float* best, std::int32_t* index) {
-    Tile tile;
-    products(x, stride, n, panel, tile);
-#pragma GCC unroll 16
-    for (std::int64_t r = 0; r < tile_rows; ++r) {
-        for (std::int64_t half = 0; half < 2; ++half) {
-            const std::int64_t at = r * panel_cols + half * Vec::width;
-            keep_best(tile.value[r][half] - Vec::load(offset + half * Vec::width), panel_index, best + at, index + at);
-        }
-    }
-}
-
 void tile_product(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                  float* out) {
+                  float* out, std::int64_t out_stride) {
     Tile tile;
     products(x, stride, n, panel, tile);
 #pragma GCC unroll 16
     for (std::int64_t r = 0; r < tile_rows; ++r) {
         for (std::int64_t half = 0; half < 2; ++half) {
             (tile.value[r][half] + Vec::load(offset + half * Vec::width))
-                .store(out + r * panel_cols + half * Vec::width);
+                .store(out + r * out_stride + half * Vec::width);
         }
     }
 }
 
+std::int64_t largest(const float* values, std::int64_t n) {
+    std::int64_t j = 0;
+    float top = values[0];
+    if (n >= Vec::width) {
+        Vec most = Vec::load(values);
+        for (j = Vec::width; j + Vec::width <= n; j += Vec::width) most = max(most, Vec::load(values + j));
+        float lanes[Vec::width];
+        most.store(lanes);
+        for (std::int64_t lane = 0; lane < Vec::width; ++lane) top = lanes[lane] > top ? lanes[lane] : top;
+    }
+    for (; j < n; ++j) top = values[j] > top ? values[j] : top;
+    const Vec wanted = Vec::set(top);
+    for (j = 0; j + Vec::width <= n; j += Vec::width) {
+        if (const Vec::Mask found = equal(Vec::load(values + j), wanted)) return j + __builtin_ctz(found);
+    }
+    for (; j < n; ++j) {
+        if (values[j] == top) return j;
+    }
+    return 0;  // not a number first
+}
+
+std::int64_t reaching(const float* values, const float* reach, std::int64_t n, float factor, float least,
+                      std::int32_t* index, float* bounds) {
+    const Vec factors = Vec::set(factor), floor = Vec::set(least);
+    std::int64_t m = 0, j = 0;
+    for (; j + Vec::width <= n; j += Vec::width) {
+        const Vec bound = fma(factors, Vec::load(reach + j), Vec::load(values + j));
+        Vec::Mask passed = at_least(bound, floor);
+        if (!passed) continue;
+        bound.compress(passed, bounds + m);
+        for (; passed; passed &= passed - 1) index[m++] = static_cast<std::int32_t>(j + __builtin_ctz(passed));
+    }
+    for (; j < n; ++j) {
+        const float bound = __builtin_fmaf(factor, reach[j], values[j]);
+        if (bound >= least) {
+            bounds[m] = bound;
+            index[m++] = static_cast<std::int32_t>(j);
+        }
+    }
+    return m;
+}
+
 double squared_distance(const float* a, const float* b, std::int64_t n) {
-    LongSum sum;
-    for (std::int64_t d = 0; d < n; d += Vec::width) {  // the padding of both is zero
-        const Vec difference = Vec::load(a + d) - Vec::load(b + d);
-        sum.add(difference * difference);
+    constexpr std::int64_t chains = 4;  // sums that do not wait for each other
+    DoubleSum sum;
+    for (std::int64_t begin = 0; begin < n; begin += product_stretch) {
+        const std::int64_t end = begin + product_stretch < padded(n) ? begin + product_stretch : padded(n);
+        Vec part[chains];
+        for (Vec& one : part) one = Vec::set(0.0f);
+        for (std::int64_t d = begin; d < end; d += chains * Vec::width) {  // the padding of both is zero
+            const std::int64_t left = (end - d) / Vec::width;
+#pragma GCC unroll 4
+            for (std::int64_t chain = 0; chain < chains; ++chain) {
+                if (chain >= left) break;
+                const Vec difference = Vec::load(a + d + chain * Vec::width) - Vec::load(b + d + chain * Vec::width);
+                part[chain] = fma(difference, difference, part[chain]);
+            }
+        }
+        sum.add((part[0] + part[1]) + (part[2] + part[3]));
     }
     return sum.total();
+}
+
+void dots(const float* x, const float* rows, std::int64_t stride, std::int64_t n, const std::int32_t* index,
+          std::int64_t m, float* out) {
+    for (std::int64_t i = 0; i < m; ++i) {
+        const float* row = rows + index[i] * stride;
+        Vec left = Vec::set(0.0f), right = Vec::set(0.0f);
+        for (std::int64_t d = 0; d < n; d += 2 * Vec::width) {
+            left = fma(Vec::load(x + d), Vec::load(row + d), left);
+            right = fma(Vec::load(x + d + Vec::width), Vec::load(row + d + Vec::width), right);
+        }
+        DoubleSum sum;
+        sum.add(left + right);
+        out[i] = static_cast<float>(sum.total());
+    }
 }
 
 void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
@@ -146,7 +202,7 @@ void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
     for (; d < n; ++d) sum[d] += weight * static_cast<double>(x[d]);
 }
 
-constexpr ccma::KMeansKernels kmeans_kernels{tile_rows, panel_cols,   load_row,         sum_squares,
-                                             tile_best, tile_product, squared_distance, add_scaled};
+constexpr ccma::KMeansKernels kmeans_kernels{tile_rows, panel_cols, load_row,         sum_squares, tile_product,
+                                             largest,   reaching,   squared_distance, dots,        add_scaled};
 
 }  // namespace

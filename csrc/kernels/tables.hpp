@@ -5,10 +5,6 @@
 
 namespace ccma {
 
-// Products are summed in float32 over stretches of so many dimensions before they join the total: the rounding error
-// then grows with the root of this number, not of D.
-constexpr std::int64_t product_stretch = 256;
-
 extern const ScoreKernels score_scalar;
 extern const ThresholdKernels threshold_scalar;
 extern const KMeansKernels kmeans_scalar;
@@ -17,6 +13,10 @@ extern const KMeansKernels kmeans_scalar;
 extern const ScoreKernels score_avx2, score_avx512;
 extern const ThresholdKernels threshold_avx2, threshold_avx512;
 extern const KMeansKernels kmeans_avx2, kmeans_avx512;
+void tile_product_avx512_bf16(const std::uint16_t* x, std::int64_t stride, std::int64_t n, const std::uint16_t* panel,
+                              const float* offset, float* out, std::int64_t out_stride);
+void dots_avx512_bf16(const std::uint16_t* x, const std::uint16_t* rows, std::int64_t stride, std::int64_t n,
+                      const std::int32_t* index, std::int64_t m, float* out);
 #endif
 
 }  // namespace ccma

@@ -59,14 +59,6 @@ inline Vec split(Vec x, Vec* exponent) {
     return {_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(x.v), _mm512_slli_epi32(e, 23)))};
 }
 
-// best = max(best, value), remembering `tag` in the lanes that grew.
-inline void keep_best(Vec value, std::int32_t tag, float* best, std::int32_t* index) {
-    const __m512 old = _mm512_loadu_ps(best);
-    const __mmask16 grew = _mm512_cmp_ps_mask(value.v, old, _CMP_GT_OQ);
-    _mm512_mask_storeu_ps(best, grew, value.v);
-    _mm512_mask_storeu_epi32(index, grew, _mm512_set1_epi32(tag));
-}
-
 // A sum in double, lane by lane.
 struct DoubleSum {
     __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
@@ -147,16 +139,6 @@ inline Vec split(Vec x, Vec* exponent) {
     const __m256i e = _mm256_srai_epi32(shifted, 23);
     exponent->v = _mm256_cvtepi32_ps(e);
     return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(x.v), _mm256_slli_epi32(e, 23)))};
-}
-
-// best = max(best, value), remembering `tag` in the lanes that grew.
-inline void keep_best(Vec value, std::int32_t tag, float* best, std::int32_t* index) {
-    const __m256 old = _mm256_loadu_ps(best);
-    const __m256 grew = _mm256_cmp_ps(value.v, old, _CMP_GT_OQ);
-    const __m256 tags = _mm256_castsi256_ps(_mm256_set1_epi32(tag));
-    const __m256 old_index = _mm256_loadu_ps(reinterpret_cast<const float*>(index));
-    _mm256_storeu_ps(best, _mm256_blendv_ps(old, value.v, grew));
-    _mm256_storeu_ps(reinterpret_cast<float*>(index), _mm256_blendv_ps(old_index, tags, grew));
 }
 
 // A sum in double, lane by lane.

@@ -13,6 +13,10 @@ namespace ccma {
 
 constexpr std::int64_t row_padding = 32;
 
+// Products are summed in float32 over stretches of so many dimensions before they join the total: the rounding error
+// then grows with the root of this number, not of D.
+constexpr std::int64_t product_stretch = 256;
+
 static constexpr std::int64_t padded(std::int64_t n) { return (n + row_padding - 1) / row_padding * row_padding; }
 
 struct ScoreKernels {
@@ -64,21 +68,37 @@ struct KMeansKernels {
     // Σ x², in double; not finite exactly where a value is NaN or infinite.
     double (*sum_squares)(const void* row, Dtype dtype, std::int64_t n);
 
-    // For each row r of a tile (x + r · stride): products with the panel minus offset[j], and the running best:
-    // best[r · panel_cols + j], index[r · panel_cols + j] keep the largest value of column j and the panel where it
-    // stood first.
-    void (*tile_best)(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                      std::int32_t panel_index, float* best, std::int32_t* index);
-
-    // out[r · panel_cols + j] = product of row r with the panel's j-th row plus offset[j].
+    // For each row r of a tile (x + r · stride): out[r · out_stride + j] = its product with the panel's j-th row plus
+    // offset[j].
     void (*tile_product)(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                         float* out);
+                         float* out, std::int64_t out_stride);
+
+    // The position of the largest of n > 0 values, the first of several.
+    std::int64_t (*largest)(const float* values, std::int64_t n);
+
+    // Lists every j < n with values[j] + factor · reach[j] ≥ least: j in `index` and that sum in `bounds`, each with
+    // room for n + row_padding. Returns how many. What is not a number is not listed.
+    std::int64_t (*reaching)(const float* values, const float* reach, std::int64_t n, float factor, float least,
+                             std::int32_t* index, float* bounds);
 
     // ‖a − b‖² over n values.
     double (*squared_distance)(const float* a, const float* b, std::int64_t n);
 
+    // out[i] = product of x with row index[i] of rows that lie `stride` apart; n a multiple of row_padding.
+    void (*dots)(const float* x, const float* rows, std::int64_t stride, std::int64_t n, const std::int32_t* index,
+                 std::int64_t m, float* out);
+
     // sum[d] += weight · x[d].
     void (*add_scaled)(double* sum, const float* x, double weight, std::int64_t n);
+
+    // tile_product of bfloat16 values, n even, the panel packed by pairs: panel[(d / 2 · panel_cols + j) · 2 + d % 2].
+    // Sums are float32, each step rounded twice. Null where the processor has no such instruction.
+    void (*tile_product_bf16)(const std::uint16_t* x, std::int64_t stride, std::int64_t n, const std::uint16_t* panel,
+                              const float* offset, float* out, std::int64_t out_stride) = nullptr;
+
+    // dots of bfloat16 values.
+    void (*dots_bf16)(const std::uint16_t* x, const std::uint16_t* rows, std::int64_t stride, std::int64_t n,
+                      const std::int32_t* index, std::int64_t m, float* out) = nullptr;
 };
 
 struct Kernels {

@@ -1,0 +1,369 @@
+"""Weighted k-means of the CPU backend.
+
+What is computed is defined by :mod:`ccma_fast.reference`; how the nearest centroid is found without computing most
+distances, by ``csrc/include/ccma/nearest.hpp``. Here it is decided along how many directions rows and centroids are
+compared first, which changes the time and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._validate import check_lengths, check_weights
+from .pool import ArrayRows, Chunk, Rows, to_float32
+from .reference import (
+    KMEANS_PARALLEL_OVERSAMPLING,
+    KMEANS_PARALLEL_ROUNDS,
+    KMeans,
+    draw,
+    kmeans_plus_plus_draws,
+    weighted_sample,
+)
+
+__all__ = ["NAME", "row_lengths", "top_m", "weighted_kmeans"]
+
+NAME = "cpu"
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Sketched = tuple[npt.NDArray[np.uint16], Float32]
+
+# Rows, spread evenly, from which the origin and the directions are found, and those on which a choice is tried.
+_SAMPLE = 2048
+_PROBES = 64
+
+# Directions at most; a prefix of them is looked at, in steps of what the kernels pad rows to.
+_WIDTH = 192
+_WIDTH_STEP = 32
+
+# Times that the space of the directions is turned towards the leading one.
+_POWER_STEPS = 2
+
+# Multiply-adds of all assignments from which on finding the directions pays, and centroids that each row must meet.
+_LEAST_PRODUCTS = 2e10
+_LEAST_CENTROIDS = 512
+
+# What is kept of the rows along the directions, where it fits; else they are projected anew in every pass.
+_KEPT_BYTES = 1 << 30
+
+
+def row_lengths(x: Chunk) -> Float64:
+    """Euclidean length of each row of a chunk; not finite exactly where the row is not."""
+    lengths: Float64 = _core.row_lengths(x)
+    return lengths
+
+
+def top_m(scores: Float32, m: int) -> Int64:
+    """Positions of the m largest scores, largest first; ties go to the lower index."""
+    positions: Int64 = _core.top_m(np.ascontiguousarray(scores, np.float32), m)
+    return positions
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Directions
+
+
+def _leading_directions(x: Float32, width: int) -> Float32:
+    """Orthonormal rows, shape (width, D), that hold most of the variance of centred rows x, most telling first."""
+    # Halko, Martinsson and Tropp 2011 (arXiv 0909.4061): a random subspace, turned towards the leading one.
+    x = x / np.abs(x).max()
+    space = np.random.default_rng(0).standard_normal((x.shape[1], width), dtype=np.float32)
+    for _ in range(_POWER_STEPS):
+        space, _ = np.linalg.qr(x.T @ (x @ space))
+    along = x @ space
+    _, turn = np.linalg.eigh(along.T @ along)
+    space, _ = np.linalg.qr(space @ turn[:, ::-1])
+    return np.ascontiguousarray(space.T)
+
+
+class _Costs(NamedTuple):
+    """Cycles of one core that the parts of a search take (measured on Zen 4): only their ratios count."""
+
+    product: float  # sixteen dimensions of a row with a centroid
+    bound: float  # looking at one bound
+    survivor: float  # a centroid that the first directions do not rule out
+    distance: float  # sixteen dimensions of a distance
+
+    @classmethod
+    def of_machine(cls) -> _Costs:
+        return cls(0.57 if _core.simd_level() == "avx512_bf16" else 1.1, bound=1.0, survivor=100.0, distance=8.0)
+
+
+class _Directions:
+    """The directions that a clustering compares along, and the rows on which their number is chosen."""
+
+    def __init__(self, sample: Float32, origin: Float32, width: int) -> None:
+        self.matrix = _leading_directions(sample - origin, width)
+        self.core = _core.Sketch(self.matrix, origin)
+        self._origin = origin
+        probes = (np.arange(_PROBES) * len(sample)) // _PROBES
+        self._settled: int | None = None
+        self._probes = sample[probes] - origin
+        self._costs = _Costs.of_machine()
+
+    def width(self, centroids: Float32, *, hinted: bool) -> int:
+        """How many directions make a search among the centroids cheapest; 0 where that is all dimensions.
+
+        With hints it is found once: centroids that settle let ever fewer others survive.
+        """
+        if not hinted:
+            return self._cheapest(centroids, hinted=False)
+        if self._settled is None:
+            self._settled = self._cheapest(centroids, hinted=True)
+        return self._settled
+
+    def _cheapest(self, centroids: Float32, *, hinted: bool) -> int:
+        c = centroids - self._origin
+        x, costs, n_dimensions = self._probes, self._costs, c.shape[1]
+        offset = 0.5 * np.einsum("ij,ij->i", c, c)
+        best = (x @ c.T - offset).max(axis=1, keepdims=True)
+        x_along, c_along = x @ self.matrix.T, c @ self.matrix.T
+        x_squares, c_squares = (x * x).sum(axis=1), 2.0 * offset
+        survivors = {}
+        for w in range(_WIDTH_STEP, len(self.matrix) + 1, _WIDTH_STEP):
+            x_w, c_w = x_along[:, :w], c_along[:, :w]
+            x_off = np.sqrt(np.maximum(x_squares - (x_w * x_w).sum(axis=1), 0.0))
+            c_off = np.sqrt(np.maximum(c_squares - (c_w * c_w).sum(axis=1), 0.0))
+            bounds = x_w @ c_w.T - offset + x_off[:, None] * c_off
+            survivors[w] = np.count_nonzero(bounds >= best) / len(x)
+        # Without a hint the bound to reach is not the best distance from the start.
+        tried = survivors[len(self.matrix)] * (1.0 if hinted else 2.0)
+        cost_of = {
+            w: len(c) * (costs.product * w / 16 + costs.bound)
+            + n * costs.survivor
+            + tried * costs.distance * n_dimensions / 16
+            for w, n in survivors.items()
+        }
+        cost_of[0] = len(c) * (costs.product * n_dimensions / 16 + costs.bound)
+        return min(cost_of, key=cost_of.__getitem__)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+
+class _ClusteredRows:
+    """The rows of a clustering: stored values times a factor per row (1 / length for unit rows)."""
+
+    def __init__(self, rows: Rows, *, unit: bool, chunk_size: int | None) -> None:
+        self.n_rows, self._rows, self._chunk_size = rows.n_rows, rows, chunk_size
+        self._scale: Float32 | None = np.empty(rows.n_rows, np.float32) if unit else None
+        for start, chunk in rows.chunks(chunk_size):
+            lengths = row_lengths(chunk)
+            check_lengths(rows, start, lengths, directions=unit)
+            if self._scale is not None:
+                self._scale[start : start + len(chunk)] = 1.0 / lengths
+        n_sample = min(rows.n_rows, _SAMPLE)
+        self._sample = self.take((np.arange(n_sample) * rows.n_rows) // n_sample)
+        # Distances do not change when all rows move; near the origin they round less.
+        self._origin = self._sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._directions: _Directions | None = None
+        self._sketched: Sketched | None = None
+
+    def take(self, indices: Int64) -> Float32:
+        """Some rows as they are clustered."""
+        taken = to_float32(self._rows.take(indices))
+        if self._scale is not None:
+            taken = taken * self._scale[indices, None]
+        return taken
+
+    def find_directions(self, n_centroids: float) -> None:
+        """Find directions to compare along, if it pays when each row meets so many centroids in all."""
+        n_dimensions = self._rows.n_columns
+        width = min(_WIDTH, n_dimensions // 3 // _WIDTH_STEP * _WIDTH_STEP)
+        few = n_centroids < _LEAST_CENTROIDS or self.n_rows * n_dimensions * n_centroids < _LEAST_PRODUCTS
+        if width == 0 or few or not np.ptp(self._sample, axis=0).any():
+            return
+        self._directions = _Directions(self._sample, self._origin, width)
+        if self.n_rows * (2 * width + 4) <= _KEPT_BYTES:
+            values, off = np.empty((self.n_rows, width), np.uint16), np.empty(self.n_rows, np.float32)
+            for part, chunk, scale in self._chunks():
+                values[part], off[part] = self._directions.core.project(chunk, scale)
+            self._sketched = values, off
+
+    def nearest(
+        self, centroids: Float32, *, hints: Int32 | None = None, within: Float32 | None = None
+    ) -> tuple[Int32, Float32]:
+        """The nearest centroid of each row (ties: the lower index) and the squared distance to it.
+
+        With `within` the label is −1, and the squared distance `within`, where no centroid is nearer than that. Hints
+        make it faster the nearer they are.
+        """
+        labels, squared = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, np.float32)
+        width = 0 if self._directions is None else self._directions.width(centroids, hinted=hints is not None)
+        sketch = None if self._directions is None or width == 0 else self._directions.core
+        search = _core.Search(np.ascontiguousarray(centroids), self._origin, sketch, width)
+        for part, chunk, scale in self._chunks():
+            labels[part], squared[part] = search.nearest(
+                chunk,
+                scale,
+                sketched=None if sketch is None else self._sketched_part(sketch, part, chunk, scale),
+                hints=None if hints is None else hints[part],
+                within=None if within is None else within[part],
+            )
+        return labels, squared
+
+    def means(self, labels: Int32, weights: Float32, centroids: Float32) -> Float32:
+        """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
+        sums, mass = np.zeros(centroids.shape), np.zeros(len(centroids))
+        for part, chunk, scale in self._chunks():
+            _core.accumulate(chunk, scale, labels[part], weights[part], sums, mass)
+        heavy = mass > 0.0
+        moved: Float32 = centroids.copy()
+        moved[heavy] = sums[heavy] / mass[heavy, None]
+        return moved
+
+    def _chunks(self) -> Iterator[tuple[slice, Chunk, Float32 | None]]:
+        for start, chunk in self._rows.chunks(self._chunk_size):
+            part = slice(start, start + len(chunk))
+            yield part, chunk, None if self._scale is None else self._scale[part]
+
+    def _sketched_part(self, sketch: Any, part: slice, chunk: Chunk, scale: Float32 | None) -> Sketched:
+        if self._sketched is None:
+            projected: Sketched = sketch.project(chunk, scale)
+            return projected
+        values, off = self._sketched
+        return values[part], off[part]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Lloyd's algorithm
+
+
+def weighted_kmeans(
+    x: Rows,
+    n_clusters: int,
+    *,
+    weights: Float32 | None = None,
+    init: str | Float32 = "k-means||",
+    max_iter: int = 20,
+    tol: float = 1e-4,
+    random_state: np.random.Generator,
+    unit: bool = False,
+    chunk_size: int | None = None,
+) -> KMeans:
+    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per assignment and once per update."""
+    rows = _ClusteredRows(x, unit=unit, chunk_size=chunk_size)
+    w = check_weights(weights, x.n_rows)
+    rows.find_directions(n_clusters * (max_iter + 1.0))
+    hints: Int32 | None = None
+    if isinstance(init, str):
+        start = _initial_rows(rows, n_clusters, w, init, random_state)
+        centroids, hints = rows.take(start.rows), start.hints
+    else:
+        centroids = np.array(init, dtype=np.float32)
+
+    labels, squared = rows.nearest(centroids, hints=hints)
+    inertia = _inertia(w, squared)
+    n_iter = 0
+    while n_iter < max_iter:
+        centroids = rows.means(_reseeded(labels, w * squared, n_clusters), w, centroids)
+        n_iter += 1
+        labels, squared = rows.nearest(centroids, hints=labels)
+        previous, inertia = inertia, _inertia(w, squared)
+        if previous - inertia <= tol * previous:
+            break
+    return KMeans(centroids, labels, inertia, n_iter, NAME, squared)
+
+
+def _inertia(weights: Float32, squared: Float32) -> float:
+    return float(np.multiply(weights, squared, dtype=np.float64).sum())
+
+
+def _reseeded(labels: Int32, contribution: Float32, n_clusters: int) -> Int32:
+    """The labels, with the rows that contribute most to the objective given to the empty clusters."""
+    empty = np.flatnonzero(np.bincount(labels, minlength=n_clusters) == 0)
+    if empty.size == 0:
+        return labels
+    seeds = top_m(contribution, empty.size)
+    seeds = seeds[contribution[seeds] > 0.0]
+    labels = labels.copy()
+    labels[seeds] = empty[: seeds.size]
+    return labels
+
+
+class _Start(NamedTuple):
+    """Rows that start a clustering, and one of them that is near to each row, by its position."""
+
+    rows: Int64
+    hints: Int32 | None
+
+
+def _initial_rows(
+    rows: _ClusteredRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator
+) -> _Start:
+    """Rows that start the clustering, see :func:`ccma_fast.reference.kmeans_init`."""
+    w = weights.astype(np.float64)
+    if init == "random":
+        return _Start(weighted_sample(w, n_clusters, rng), None)
+    if init == "k-means++":
+        return _kmeans_plus_plus(rows, n_clusters, w, rng)
+
+    candidates = [draw(w, rng.random())]
+    labels, squared = rows.nearest(rows.take(np.asarray(candidates)))
+    for _ in range(KMEANS_PARALLEL_ROUNDS):
+        potential = w * squared
+        total = potential.sum()
+        if total == 0.0:
+            break
+        keep = rng.random(potential.size) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
+        new = np.flatnonzero(keep)
+        if new.size == 0:
+            continue
+        new_labels, squared = rows.nearest(rows.take(new), within=squared)
+        labels = np.where(new_labels >= 0, new_labels + np.int32(len(candidates)), labels)
+        candidates.extend(new.tolist())
+    if len(candidates) < n_clusters:
+        others = np.setdiff1d(np.arange(labels.size), candidates)
+        new = others[top_m((weights * squared)[others], n_clusters - len(candidates))]
+        labels[new] = np.arange(len(candidates), n_clusters)
+        candidates.extend(new.tolist())
+    chosen = np.asarray(candidates, dtype=np.int64)
+    mass: Float64 = np.bincount(labels, weights=w, minlength=chosen.size).astype(np.float64)
+    among = _ClusteredRows(ArrayRows(rows.take(chosen), "candidates"), unit=False, chunk_size=None)
+    thinned = _kmeans_plus_plus(among, n_clusters, mass, rng)
+    assert thinned.hints is not None
+    return _Start(chosen[thinned.rows], thinned.hints[labels])
+
+
+def _kmeans_plus_plus(rows: _ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> _Start:
+    """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`: rows are read once for every batch of draws."""
+    chosen = [draw(weights, rng.random())]
+    labels, squared = rows.nearest(rows.take(np.asarray(chosen)))
+    while len(chosen) < n_clusters:
+        potential = weights * squared
+        if potential.any():
+            new = _accepted(rows, potential, weights, rng.random((kmeans_plus_plus_draws(len(chosen)), 2)))
+            new = new[: n_clusters - len(chosen)]
+        else:
+            new = [int(np.setdiff1d(np.arange(rows.n_rows), chosen)[0])]
+        new_labels, squared = rows.nearest(rows.take(np.asarray(new)), within=squared)
+        labels = np.where(new_labels >= 0, new_labels + np.int32(len(chosen)), labels)
+        chosen.extend(new)
+    return _Start(np.asarray(chosen, dtype=np.int64), labels)
+
+
+def _accepted(rows: _ClusteredRows, potential: Float64, weights: Float64, uniforms: Float64) -> list[int]:
+    """The rows that a batch of draws chooses."""
+    cumulative = np.cumsum(potential)
+    last = int(np.flatnonzero(potential)[-1])
+    drawn = np.minimum(np.searchsorted(cumulative, uniforms[:, 0] * cumulative[-1], side="right"), last)
+    x = rows.take(drawn).astype(np.float64)
+    x -= x.mean(axis=0)
+    products = x @ x.T
+    squares = np.diag(products)
+    squared = squares[:, None] + squares - 2.0 * products
+    squared[squared < 1e-12 * (squares[:, None] + squares)] = 0.0  # equal rows, but for rounding
+    kept: list[int] = []
+    for i, (row, uniform) in enumerate(zip(drawn.tolist(), uniforms[:, 1].tolist(), strict=True)):
+        now = min(potential[row], weights[row] * squared[i, kept].min(initial=np.inf))
+        if uniform * potential[row] < now:
+            kept.append(i)
+    return [int(row) for row in drawn[kept]]

@@ -1,0 +1,29 @@
+// Blocks of rows that are widened together and then meet every panel while they are in the second-level cache.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "ccma/kernels.hpp"
+#include "ccma/types.hpp"
+
+namespace ccma {
+
+constexpr std::int64_t tiles_of_block = 8;
+
+// Widened rows lie so far apart that the rows of a tile do not fall into the same cache sets.
+static inline std::int64_t row_stride(std::int64_t d) { return padded(d) + 16; }
+
+static inline float scale_of(const float* scale, std::int64_t i) { return scale ? scale[i] : 1.0f; }
+
+// Rows begin to end − 1 as x · scale − shift in float32, zeros up to `block` rows, row_stride apart.
+static inline void load_block(const KMeansKernels& kernels, const Matrix& x, const float* scale, const float* shift,
+                              std::int64_t begin, std::int64_t end, std::int64_t block, float* out) {
+    const std::int64_t stride = row_stride(x.cols);
+    for (std::int64_t i = begin; i < end; ++i) {
+        kernels.load_row(x.row(i), x.dtype, x.cols, scale_of(scale, i), shift, out + (i - begin) * stride);
+    }
+    std::fill(out + (end - begin) * stride, out + block * stride, 0.0f);
+}
+
+}  // namespace ccma
