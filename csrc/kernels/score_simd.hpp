@@ -11,107 +11,196 @@ using ccma::padded;
 
 constexpr float infinity = __builtin_inff();
 
+constexpr std::int64_t tile = ccma::score_tile;
+constexpr Vec::Mask all_lanes = (1u << Vec::width) - 1u;
+
 template <Dtype dtype>
-bool load_logits_as(const void* row, std::int64_t n, float* out, float* maximum) {
-    Vec largest = Vec::set(-infinity), zero = Vec::set(0.0f);
+Vec load_tail(const void* row, std::int64_t c, std::int64_t n, float fill) {
+    if constexpr (dtype == Dtype::f32) return load_first(static_cast<const float*>(row) + c, n - c, fill);
+    return load_stored_tail<dtype>(row, c, n, fill);
+}
+
+template <Dtype dtype, bool with_second>
+bool load_row(const void* row, std::int64_t n, float* z, float* maximum, float* second) {
+    Vec largest = Vec::set(-infinity), next = largest, zero = Vec::set(0.0f);
+    const auto take = [&](Vec value, std::int64_t c) {
+        value.store(z + c);
+        if (with_second) next = max(next, min(largest, value));
+        largest = max(largest, value);
+    };
     std::int64_t c = 0;
     for (; c + Vec::width <= n; c += Vec::width) {
         const Vec value = load_stored<dtype>(row, c);
-        value.store(out + c);
-        largest = max(largest, value);
         zero = fma(value, Vec::set(0.0f), zero);  // NaN once anything is not finite
+        take(value, c);
     }
     if (c < n) {
-        const Vec checked = load_stored_tail<dtype>(row, c, n, 0.0f);
-        zero = fma(checked, Vec::set(0.0f), zero);
-        const Vec value = load_stored_tail<dtype>(row, c, n, -infinity);
-        value.store(out + c);
-        largest = max(largest, value);
+        zero = fma(load_tail<dtype>(row, c, n, 0.0f), Vec::set(0.0f), zero);
+        take(load_tail<dtype>(row, c, n, -infinity), c);
         c += Vec::width;
     }
-    for (; c < padded(n); c += Vec::width) Vec::set(-infinity).store(out + c);
-    float lanes[Vec::width];
-    largest.store(lanes);
-    float top = lanes[0];
-    for (std::int64_t j = 1; j < Vec::width; ++j) top = lanes[j] > top ? lanes[j] : top;
-    *maximum = top;
-    constexpr Vec::Mask all = (1u << Vec::width) - 1u;
-    return equal(zero, Vec::set(0.0f)) == all;
+    for (; c < padded(n); c += Vec::width) Vec::set(-infinity).store(z + c);
+    if (with_second) {
+        two_largest_lanes(largest, next, maximum, second);
+    } else {
+        *maximum = largest_lane(largest);
+    }
+    return equal(zero, Vec::set(0.0f)) == all_lanes;
 }
 
-bool load_logits(const void* row, Dtype dtype, std::int64_t n, float* out, float* maximum) {
+template <Dtype dtype>
+std::int64_t load_logits_as(const void* rows, std::int64_t n, std::int64_t count, float* z, float* maximum,
+                            float* second) {
+    const std::int64_t row_bytes = n * static_cast<std::int64_t>(ccma::item_size(dtype)), stride = padded(n);
+    for (std::int64_t r = 0; r < count; ++r) {
+        const void* row = static_cast<const char*>(rows) + r * row_bytes;
+        const bool finite = second ? load_row<dtype, true>(row, n, z + r * stride, maximum + r, second + r)
+                                   : load_row<dtype, false>(row, n, z + r * stride, maximum + r, nullptr);
+        if (!finite) return r;
+    }
+    return -1;
+}
+
+std::int64_t load_logits(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, float* z, float* maximum,
+                         float* second) {
     switch (dtype) {
         case Dtype::f16:
-            return load_logits_as<Dtype::f16>(row, n, out, maximum);
+            return load_logits_as<Dtype::f16>(rows, n, count, z, maximum, second);
         case Dtype::bf16:
-            return load_logits_as<Dtype::bf16>(row, n, out, maximum);
+            return load_logits_as<Dtype::bf16>(rows, n, count, z, maximum, second);
         default:
-            return load_logits_as<Dtype::f32>(row, n, out, maximum);
+            return load_logits_as<Dtype::f32>(rows, n, count, z, maximum, second);
     }
 }
 
+// Values summed in float32 before they join a sum in double.
+constexpr std::int64_t stretch = 8 * Vec::width;
+
 template <bool with_weighted, bool stored>
-double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighted, float* out, const char* next) {
-    LongSum sum, weighted_sum;
+double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, float* out, const char* next) {
+    DoubleSum sum, weighted_sum;
     const Vec top = Vec::set(maximum), least = Vec::set(exp_floor);
-    for (std::int64_t c = 0; c < n; c += Vec::width) {
-        __builtin_prefetch(next + c * 4, 0, 3);
-        const Vec x = max(Vec::load(z + c) - top, least);
-        const Vec e = exp_nonpositive(x);
-        sum.add(e);
-        if (with_weighted) weighted_sum.add(e * x);
-        if (stored) e.store(out + c);
+    for (std::int64_t begin = 0; begin < n; begin += stretch) {
+        const std::int64_t end = begin + stretch < n ? begin + stretch : n;
+        Vec part = Vec::set(0.0f), weighted_part = part;
+        for (std::int64_t c = begin; c < end; c += Vec::width) {
+            __builtin_prefetch(next + c * 4, 0, 3);
+            const Vec x = max(Vec::load(z + c) - top, least);
+            const Vec e = exp_nonpositive(x);
+            part = part + e;
+            if (with_weighted) weighted_part = fma(e, x, weighted_part);
+            if (stored) e.store(out + c);
+        }
+        sum.add(part);
+        if (with_weighted) weighted_sum.add(weighted_part);
     }
     if (with_weighted) *weighted = -weighted_sum.total();
     return sum.total();
 }
 
-double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const void* next) {
-    const char* ahead = static_cast<const char*>(next);
-    return weighted ? exp_sum_as<true, false>(z, n, maximum, weighted, nullptr, ahead)
-                    : exp_sum_as<false, false>(z, n, maximum, nullptr, nullptr, ahead);
+void log_sums(const double* sum, double* log_sum) {
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) log(DoubleVec::load(sum + r)).store(log_sum + r);
 }
 
-double exp_row(const float* z, std::int64_t n, float maximum, float* out, const void* next) {
-    return exp_sum_as<false, true>(z, n, maximum, nullptr, out, static_cast<const char*>(next));
+void exp_sums(const float* z, std::int64_t n, std::int64_t count, const float* maximum, double* sum, double* log_sum,
+              double* weighted, const void* next) {
+    const char* ahead = static_cast<const char*>(next);
+    const std::int64_t stride = padded(n);
+    for (std::int64_t r = 0; r < count; ++r) {
+        const float* row = z + r * stride;
+        sum[r] = weighted ? exp_sum<true, false>(row, n, maximum[r], weighted + r, nullptr, ahead + r * n * 4)
+                          : exp_sum<false, false>(row, n, maximum[r], nullptr, nullptr, ahead + r * n * 4);
+    }
+    for (std::int64_t r = count; r < tile; ++r) sum[r] = 1.0;
+    log_sums(sum, log_sum);
+}
+
+void exp_row(const float* z, std::int64_t n, float maximum, float* out, double* sum, double* log_sum,
+             const void* next) {
+    *sum = exp_sum<false, true>(z, n, maximum, nullptr, out, static_cast<const char*>(next));
+    double lanes[DoubleVec::width];
+    log(DoubleVec::set(*sum)).store(lanes);
+    *log_sum = lanes[0];
+}
+
+std::uint32_t cuts(const float* maximum, const double* log_sum, const double* q, float* cut) {
+    double estimate[tile];
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
+        const DoubleVec top = DoubleVec::load_float(maximum + r);
+        (top + (DoubleVec::load(log_sum + r) - DoubleVec::load(q + r))).store(estimate + r);
+    }
+    // The estimate, rounded to float, is off by one at most, unless it is so near zero that floats lie denser there than
+    // the doubles of the score. Bits of a float count up away from zero.
+    constexpr float largest_float = 3.402823466e38f, least_normal = 1e-30f;
+    float at[tile], below[tile], above[tile];
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) DoubleVec::load(estimate + r).store_float(at + r);
+    for (std::int64_t r = 0; r < tile; ++r) {
+        std::int32_t bits, lower, upper;
+        __builtin_memcpy(&bits, at + r, sizeof bits);
+        lower = bits >= 0 ? bits - 1 : bits + 1;
+        upper = bits >= 0 ? bits + 1 : bits - 1;
+        __builtin_memcpy(below + r, &lower, sizeof lower);
+        __builtin_memcpy(above + r, &upper, sizeof upper);
+    }
+    std::uint32_t in_at = 0, in_below = 0, in_above = 0;
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
+        const DoubleVec log_r = DoubleVec::load(log_sum + r), top = DoubleVec::load_float(maximum + r);
+        const DoubleVec limit = DoubleVec::load(q + r);
+        const auto admitted = [&](const float* z) {
+            return at_most(log_r + (top - DoubleVec::load_float(z + r)), limit) << r;
+        };
+        in_at |= admitted(at);
+        in_below |= admitted(below);
+        in_above |= admitted(above);
+    }
+    std::uint32_t open = 0;
+    for (std::int64_t r = 0; r < tile; ++r) {
+        const bool here = in_at >> r & 1u, lower = in_below >> r & 1u, upper = in_above >> r & 1u;
+        const float size = at[r] < 0.0f ? -at[r] : at[r];
+        const bool sure = size >= least_normal && (here ? !lower : upper);
+        float found = here ? at[r] : above[r];
+        found = estimate[r] > -static_cast<double>(largest_float) ? found : -largest_float;
+        const bool none = log_sum[r] > q[r], everything = !(estimate[r] > -static_cast<double>(largest_float));
+        cut[r] = none ? infinity : found;
+        open |= static_cast<std::uint32_t>(!(sure || none || everything)) << r;
+    }
+    return open;
+}
+
+void margins(const float* maximum, const float* second, const double* sum, float* margin) {
+    float ahead[tile];
+    for (std::int64_t r = 0; r < tile; r += Vec::width) {
+        one_minus_exp(max(Vec::load(second + r) - Vec::load(maximum + r), Vec::set(exp_floor))).store(ahead + r);
+    }
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
+        (DoubleVec::load_float(ahead + r) / DoubleVec::load(sum + r)).store_float(margin + r);
+    }
 }
 
 std::int64_t find(const float* z, std::int64_t, float value) {
     const Vec wanted = Vec::set(value);
-    for (std::int64_t c = 0;; c += Vec::width) {
-        const Vec::Mask hit = equal(Vec::load(z + c), wanted);
-        if (hit) return c + __builtin_ctz(hit);
+    // Rows are padded to a multiple of two vectors at least: fewer exits to mispredict.
+    for (std::int64_t c = 0;; c += 2 * Vec::width) {
+        const std::uint64_t low = equal(Vec::load(z + c), wanted), high = equal(Vec::load(z + c + Vec::width), wanted);
+        const std::uint64_t hit = low | high << Vec::width;
+        if (hit) return c + __builtin_ctzll(hit);
     }
 }
 
-float second_largest(const float* z, std::int64_t n) {
-    Vec first = Vec::set(-infinity), second = first;
-    for (std::int64_t c = 0; c < n; c += Vec::width) {
-        const Vec value = Vec::load(z + c);
-        second = max(second, min(first, value));
-        first = max(first, value);
-    }
-    float firsts[Vec::width], seconds[Vec::width];
-    first.store(firsts);
-    second.store(seconds);
-    float top = firsts[0], next = seconds[0];
-    for (std::int64_t j = 1; j < Vec::width; ++j) {
-        const float lower = firsts[j] < top ? firsts[j] : top;
-        next = lower > next ? lower : next;
-        next = seconds[j] > next ? seconds[j] : next;
-        top = firsts[j] > top ? firsts[j] : top;
-    }
-    return next;
-}
+// Where most vectors hold a member, asking each of them whether it does costs more than copying all: a branch that cannot
+// be foreseen.
+constexpr std::int64_t dense_classes = Vec::width == 16 ? 256 : 0;
 
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
-                         float* out_t, std::int64_t* counts) {
+                         float* out_t, std::int32_t* counts) {
     const Vec low_s = Vec::set(cut_s), low_t = Vec::set(cut_t);
-    std::int64_t m = 0, count_s = 0, count_t = 0, count_both = 0;
+    const bool sparse = n > dense_classes;
+    std::int64_t m = 0;
+    std::int32_t count_s = 0, count_t = 0, count_both = 0;
     for (std::int64_t c = 0; c < n; c += Vec::width) {
         const Vec value_s = Vec::load(s + c), value_t = Vec::load(t + c);
         const Vec::Mask in_s = at_least(value_s, low_s), in_t = at_least(value_t, low_t), in_any = in_s | in_t;
-        if (!in_any) continue;
+        if (sparse && !in_any) continue;
         count_s += __builtin_popcount(in_s);
         count_t += __builtin_popcount(in_t);
         count_both += __builtin_popcount(in_s & in_t);
@@ -151,6 +240,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     return twice > 0.0 ? 0.5 * twice : 0.0;
 }
 
-constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sum, exp_row, find, second_largest, union_pairs, js};
+constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js};
 
 }  // namespace
