@@ -123,48 +123,35 @@ void exp_row(const float* z, std::int64_t n, float maximum, float* out, double* 
     *log_sum = lanes[0];
 }
 
+// Plain arithmetic without branches, which the compiler turns into vectors.
 std::uint32_t cuts(const float* maximum, const double* log_sum, const double* q, float* cut) {
-    double estimate[tile];
-    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
-        const DoubleVec top = DoubleVec::load_float(maximum + r);
-        (top + (DoubleVec::load(log_sum + r) - DoubleVec::load(q + r))).store(estimate + r);
-    }
+    constexpr float largest_float = 3.402823466e38f;
     // The estimate, rounded to float, is off by one at most, unless it is so near zero that floats lie denser there than
-    // the doubles of the score. Bits of a float count up away from zero.
-    constexpr float largest_float = 3.402823466e38f, least_normal = 1e-30f;
-    float at[tile], below[tile], above[tile];
-    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) DoubleVec::load(estimate + r).store_float(at + r);
+    // the doubles of the score.
+    constexpr float least_size = 1e-30f;
+    std::int32_t open[tile];
     for (std::int64_t r = 0; r < tile; ++r) {
-        std::int32_t bits, lower, upper;
-        __builtin_memcpy(&bits, at + r, sizeof bits);
-        lower = bits >= 0 ? bits - 1 : bits + 1;
-        upper = bits >= 0 ? bits + 1 : bits - 1;
-        __builtin_memcpy(below + r, &lower, sizeof lower);
-        __builtin_memcpy(above + r, &upper, sizeof upper);
+        const double top = maximum[r], log_r = log_sum[r], limit = q[r];
+        const double estimate = top + (log_r - limit);
+        const float at = static_cast<float>(estimate);
+        std::int32_t bits;
+        __builtin_memcpy(&bits, &at, sizeof bits);
+        // Bits of a float count up away from zero.
+        const std::int32_t up = bits >= 0 ? 1 : -1, lower = bits - up, upper = bits + up;
+        float below, above;
+        __builtin_memcpy(&below, &lower, sizeof lower);
+        __builtin_memcpy(&above, &upper, sizeof upper);
+        const bool in_at = log_r + (top - at) <= limit, in_below = log_r + (top - below) <= limit;
+        const bool in_above = log_r + (top - above) <= limit;
+        const bool none = log_r > limit, everything = !(estimate > -static_cast<double>(largest_float));
+        const bool sure = (in_at ? !in_below : in_above) & (__builtin_fabsf(at) >= least_size);
+        const float found = in_at ? at : above;
+        cut[r] = none ? infinity : everything ? -largest_float : found;
+        open[r] = !(none | everything | sure);
     }
-    std::uint32_t in_at = 0, in_below = 0, in_above = 0;
-    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
-        const DoubleVec log_r = DoubleVec::load(log_sum + r), top = DoubleVec::load_float(maximum + r);
-        const DoubleVec limit = DoubleVec::load(q + r);
-        const auto admitted = [&](const float* z) {
-            return at_most(log_r + (top - DoubleVec::load_float(z + r)), limit) << r;
-        };
-        in_at |= admitted(at);
-        in_below |= admitted(below);
-        in_above |= admitted(above);
-    }
-    std::uint32_t open = 0;
-    for (std::int64_t r = 0; r < tile; ++r) {
-        const bool here = in_at >> r & 1u, lower = in_below >> r & 1u, upper = in_above >> r & 1u;
-        const float size = at[r] < 0.0f ? -at[r] : at[r];
-        const bool sure = size >= least_normal && (here ? !lower : upper);
-        float found = here ? at[r] : above[r];
-        found = estimate[r] > -static_cast<double>(largest_float) ? found : -largest_float;
-        const bool none = log_sum[r] > q[r], everything = !(estimate[r] > -static_cast<double>(largest_float));
-        cut[r] = none ? infinity : found;
-        open |= static_cast<std::uint32_t>(!(sure || none || everything)) << r;
-    }
-    return open;
+    std::uint32_t bits = 0;
+    for (std::int64_t r = 0; r < tile; ++r) bits |= static_cast<std::uint32_t>(open[r]) << r;
+    return bits;
 }
 
 void margins(const float* maximum, const float* second, const double* sum, float* margin) {
@@ -187,26 +174,36 @@ std::int64_t find(const float* z, std::int64_t, float value) {
     }
 }
 
-// Where most vectors hold a member, asking each of them whether it does costs more than copying all: a branch that cannot
-// be foreseen.
-constexpr std::int64_t dense_classes = Vec::width == 16 ? 256 : 0;
-
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
                          float* out_t, std::int32_t* counts) {
     const Vec low_s = Vec::set(cut_s), low_t = Vec::set(cut_t);
-    const bool sparse = n > dense_classes;
     std::int64_t m = 0;
     std::int32_t count_s = 0, count_t = 0, count_both = 0;
-    for (std::int64_t c = 0; c < n; c += Vec::width) {
-        const Vec value_s = Vec::load(s + c), value_t = Vec::load(t + c);
-        const Vec::Mask in_s = at_least(value_s, low_s), in_t = at_least(value_t, low_t), in_any = in_s | in_t;
-        if (sparse && !in_any) continue;
+    const auto take = [&](std::int64_t c, Vec::Mask in_s, Vec::Mask in_t) {
+        const Vec::Mask in_any = in_s | in_t;
         count_s += __builtin_popcount(in_s);
         count_t += __builtin_popcount(in_t);
         count_both += __builtin_popcount(in_s & in_t);
-        value_s.compress(in_any, out_s + m);
-        value_t.compress(in_any, out_t + m);
+        Vec::load(s + c).compress(in_any, out_s + m);
+        Vec::load(t + c).compress(in_any, out_t + m);
         m += __builtin_popcount(in_any);
+    };
+    // Which vectors hold a member cannot be foreseen: a branch on it would cost more than the rest. So the vectors that
+    // do are listed first, some at a time.
+    constexpr std::int64_t listed = 64;
+    std::int64_t place[listed];
+    Vec::Mask masks_s[listed], masks_t[listed];
+    for (std::int64_t begin = 0; begin < n; begin += listed * Vec::width) {
+        const std::int64_t end = begin + listed * Vec::width < n ? begin + listed * Vec::width : n;
+        std::int64_t hits = 0;
+        for (std::int64_t c = begin; c < end; c += Vec::width) {
+            const Vec::Mask in_s = at_least(Vec::load(s + c), low_s), in_t = at_least(Vec::load(t + c), low_t);
+            place[hits] = c;
+            masks_s[hits] = in_s;
+            masks_t[hits] = in_t;
+            hits += (in_s | in_t) != 0;
+        }
+        for (std::int64_t h = 0; h < hits; ++h) take(place[h], masks_s[h], masks_t[h]);
     }
     counts[0] = count_s;
     counts[1] = count_t;
@@ -214,13 +211,16 @@ std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float c
     return m;
 }
 
+Vec load_padded(const float* p, std::int64_t c, std::int64_t n, float fill) {
+    return c + Vec::width <= n ? Vec::load(p + c) : load_first(p + c, n - c, fill);
+}
+
 double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) {
-    for (std::int64_t c = n; c < padded(n); ++c) s[c] = t[c] = -infinity;
-    LongSum sum_s, sum_t;
+    DoubleSum sum_s, sum_t, total;
     const Vec top_s = Vec::set(maximum_s), top_t = Vec::set(maximum_t), least = Vec::set(exp_floor);
     for (std::int64_t c = 0; c < n; c += Vec::width) {
-        const Vec e_s = exp_nonpositive(max(Vec::load(s + c) - top_s, least));
-        const Vec e_t = exp_nonpositive(max(Vec::load(t + c) - top_t, least));
+        const Vec e_s = exp_nonpositive(max(load_padded(s, c, n, -infinity) - top_s, least));
+        const Vec e_t = exp_nonpositive(max(load_padded(t, c, n, -infinity) - top_t, least));
         e_s.store(s + c);
         e_t.store(t + c);
         sum_s.add(e_s);
@@ -230,7 +230,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     const Vec inverse_t = Vec::set(static_cast<float>(1.0 / sum_t.total()));
     // The floors keep the quotient and the logarithm among the normal numbers; what they touch weighs nothing.
     const Vec least_sum = Vec::set(1e-30f), least_ratio = Vec::set(1e-37f);
-    LongSum total;
     for (std::int64_t c = 0; c < n; c += Vec::width) {
         const Vec p = Vec::load(s + c) * inverse_s, q = Vec::load(t + c) * inverse_t;
         const Vec over_mean = Vec::set(2.0f) / max(p + q, least_sum);
