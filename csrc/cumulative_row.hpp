@@ -25,8 +25,9 @@ class CumulativeRow {
 
     // False where row i is not finite.
     bool load(const ScoreKernels& k, const Matrix& logits, std::int64_t i, const Cumulative& cumulative) {
-        if (!k.load_logits(logits.row(i), logits.dtype, n_, z_.get(), &row_.maximum)) return false;
-        row_.log_normalizer = std::log(k.exp_row(z_.get(), n_, row_.maximum, e_.get(), logits.row(i + 1)));
+        if (k.load_logits(logits.row(i), logits.dtype, n_, 1, z_.get(), &row_.maximum, nullptr) >= 0) return false;
+        double sum;
+        k.exp_row(z_.get(), n_, row_.maximum, e_.get(), &sum, &row_.log_normalizer, logits.row(i + 1));
         penalty_ = cumulative.penalty;
         k_reg_ = cumulative.k_reg;
         u_ = cumulative.u ? cumulative.u[i] : 1.0;

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "ccma/kernels.hpp"
+#include "scratch.hpp"
 
 namespace ccma {
 
@@ -24,6 +25,9 @@ class FirstIndex {
         std::int64_t seen = first_.load();
         while (index < seen && !first_.compare_exchange_weak(seen, index)) {
         }
+    }
+    void report_if(std::int64_t index) {
+        if (index >= 0) report(index);
     }
     std::int64_t get() const {
         const std::int64_t first = first_.load();
@@ -49,7 +53,7 @@ inline float float_of(std::int64_t order) {
     return z;
 }
 
-// One row of logits in scratch memory, with its maximum and ln Σ exp(z − maximum).
+// The maximum of a row of logits and ln Σ exp(z − maximum).
 struct ScoredRow {
     float maximum = 0.0f;
     double log_normalizer = 0.0;
@@ -94,5 +98,71 @@ struct ScoredRow {
         return float_of(in);
     }
 };
+
+// Some rows of logits in scratch memory and what their scores need. Every step is done for all rows before the next one,
+// so that the processor works on several rows at a time instead of waiting for each row's sum, logarithm and cut.
+class ScoredTile {
+  public:
+    explicit ScoredTile(std::int64_t cols)
+        : n_(cols), rows_(std::clamp<std::int64_t>(resident / padded(cols), 1, score_tile)), z_(rows_ * padded(cols)) {}
+
+    // How many rows fit.
+    std::int64_t rows() const { return rows_; }
+    std::int64_t count() const { return count_; }
+    const float* z(std::int64_t r) const { return z_.get() + r * padded(n_); }
+    float maximum(std::int64_t r) const { return maximum_[r]; }
+    double sum(std::int64_t r) const { return sum_[r]; }
+    double log_normalizer(std::int64_t r) const { return log_sum_[r]; }
+    ScoredRow row(std::int64_t r) const { return {maximum_[r], log_sum_[r]}; }
+
+    // Σ exp(z − maximum) · (maximum − z) and p_(1) − p_(2), where load was told to look at the whole posterior.
+    double weighted(std::int64_t r) const { return weighted_[r]; }
+    void margins(const ScoreKernels& k, float* out) const { k.margins(maximum_, second_, sum_, out); }
+
+    // Rows begin to end − 1, no more than fit. Returns the first that is not finite, or −1.
+    std::int64_t load(const ScoreKernels& k, const Matrix& logits, std::int64_t begin, std::int64_t end,
+                      bool whole_posterior = false) {
+        count_ = end - begin;
+        const std::int64_t bad = k.load_logits(logits.row(begin), logits.dtype, n_, count_, z_.get(), maximum_,
+                                               whole_posterior ? second_ : nullptr);
+        if (bad >= 0) return begin + bad;
+        k.exp_sums(z_.get(), n_, count_, maximum_, sum_, log_sum_, whole_posterior ? weighted_ : nullptr,
+                   logits.row(end));
+        return -1;
+    }
+
+    // ScoredRow::cut of each row, where row r is that of `begin` + r in the matrix.
+    void cuts(const ScoreKernels& k, const Threshold& q, std::int64_t begin, float* cut) const {
+        double of_rows[score_tile];
+        for (std::int64_t r = 0; r < score_tile; ++r) of_rows[r] = r < count_ ? q.at(begin + r) : 0.0;
+        const std::uint32_t open = k.cuts(maximum_, log_sum_, of_rows, cut);
+        for (std::int64_t r = 0; r < count_; ++r) {
+            if (open >> r & 1u) cut[r] = row(r).cut(of_rows[r]);
+        }
+    }
+
+  private:
+    // Values that stay in the processor's nearest cache beside those of a second tile.
+    static constexpr std::int64_t resident = 2048;
+
+    std::int64_t n_, rows_, count_ = 0;
+    Scratch<float> z_;
+    float maximum_[score_tile] = {}, second_[score_tile] = {};
+    double sum_[score_tile] = {}, log_sum_[score_tile] = {}, weighted_[score_tile] = {};
+};
+
+// of_tile(tile, begin) for tiles of the rows [begin, end). Returns the first row that is not finite, where it stops, or
+// −1.
+template <class OfTile>
+std::int64_t for_each_tile(const ScoreKernels& k, const Matrix& logits, std::int64_t begin, std::int64_t end,
+                           const OfTile& of_tile) {
+    ScoredTile tile(logits.cols);
+    for (; begin < end; begin += tile.rows()) {
+        const std::int64_t bad = tile.load(k, logits, begin, std::min(end, begin + tile.rows()));
+        if (bad >= 0) return bad;
+        of_tile(tile, begin);
+    }
+    return -1;
+}
 
 }  // namespace ccma

@@ -71,22 +71,27 @@ ScoresBetween scores_between(const Matrix& logits, double low, double high, std:
             }
             return;
         }
-        const Scratch<float> z(padded(n)), inside(padded(n) + row_padding);
-        for (std::int64_t i = begin; i < end; ++i) {
-            ScoredRow row;
-            if (!k.score.load_logits(logits.row(i), logits.dtype, n, z.get(), &row.maximum)) {
-                part.bad_row = i;
-                return;
+        const Scratch<float> inside(padded(n) + row_padding);
+        part.bad_row = for_each_tile(k.score, logits, begin, end, [&](const ScoredTile& tile, std::int64_t i) {
+            float cut_low[score_tile], cut_high[score_tile];
+            tile.cuts(k.score, low, i, cut_low);
+            tile.cuts(k.score, high, i, cut_high);
+            std::int64_t counts[score_tile][2];
+            for (std::int64_t r = 0; r < tile.count(); ++r) {
+                k.threshold.count_at_least(tile.z(r), n, cut_high[r], cut_low[r], counts[r]);
             }
-            row.log_normalizer = std::log(k.score.exp_sum(z.get(), n, row.maximum, nullptr, logits.row(i + 1)));
-            const float cut_low = row.cut(low), cut_high = row.cut(high);
-            part.at_most_low += k.threshold.count_at_least(z.get(), n, cut_low);
-            const std::int64_t m = k.threshold.between(z.get(), n, cut_high, cut_low, inside.get());
-            part.between += m;
-            for (std::int64_t j = 0; j < m && part.values.size() < share; ++j) {
-                part.values.push_back(row.score(inside.get()[j]));
+            for (std::int64_t r = 0; r < tile.count(); ++r) {
+                part.at_most_low += counts[r][1];
+                const std::int64_t m = counts[r][0] - counts[r][1];
+                part.between += m;
+                if (m == 0 || part.values.size() >= share) continue;
+                k.threshold.between(tile.z(r), n, cut_high[r], cut_low[r], inside.get());
+                const ScoredRow row = tile.row(r);
+                for (std::int64_t j = 0; j < m && part.values.size() < share; ++j) {
+                    part.values.push_back(row.score(inside.get()[j]));
+                }
             }
-        }
+        });
     };
     parallel_for(n_chunks, chunk, poll);
 

@@ -9,36 +9,57 @@
 namespace ccma {
 namespace {
 
-bool load_logits(const void* row, Dtype dtype, std::int64_t n, float* out, float* maximum) {
-    float largest = -std::numeric_limits<float>::infinity();
-    bool finite = true;
-    for (std::int64_t c = 0; c < n; ++c) {
-        const float value = widen(row, dtype, c);
-        finite = finite && std::isfinite(value);
-        largest = value > largest ? value : largest;
-        out[c] = value;
+std::int64_t load_logits(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, float* z, float* maximum,
+                         float* second) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    for (std::int64_t r = 0; r < count; ++r) {
+        float first = -infinity, next = first;
+        bool finite = true;
+        float* out = z + r * padded(n);
+        for (std::int64_t c = 0; c < n; ++c) {
+            const float value = widen(rows, dtype, r * n + c);
+            finite = finite && std::isfinite(value);
+            next = std::max(next, std::min(first, value));
+            first = std::max(first, value);
+            out[c] = value;
+        }
+        if (!finite) return r;
+        std::fill(out + n, out + padded(n), -infinity);
+        maximum[r] = first;
+        if (second) second[r] = next;
     }
-    for (std::int64_t c = n; c < padded(n); ++c) out[c] = -std::numeric_limits<float>::infinity();
-    *maximum = largest;
-    return finite;
+    return -1;
 }
 
-double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const void*) {
-    double sum = 0.0, weighted_sum = 0.0;
-    for (std::int64_t c = 0; c < n; ++c) {
-        const float below = maximum - z[c];
-        const float e = std::exp(-below);
-        sum += e;
-        if (e > 0.0f) weighted_sum += static_cast<double>(e) * below;  // 0 · inf = 0
+void exp_sums(const float* z, std::int64_t n, std::int64_t count, const float* maximum, double* sum, double* log_sum,
+              double* weighted, const void*) {
+    for (std::int64_t r = 0; r < count; ++r) {
+        double total = 0.0, weighted_total = 0.0;
+        for (std::int64_t c = 0; c < n; ++c) {
+            const float below = maximum[r] - z[r * padded(n) + c];
+            const float e = std::exp(-below);
+            total += e;
+            if (e > 0.0f) weighted_total += static_cast<double>(e) * below;  // 0 · inf = 0
+        }
+        sum[r] = total;
+        log_sum[r] = std::log(total);
+        if (weighted) weighted[r] = weighted_total;
     }
-    if (weighted) *weighted = weighted_sum;
-    return sum;
 }
 
-double exp_row(const float* z, std::int64_t n, float maximum, float* out, const void*) {
-    double sum = 0.0;
-    for (std::int64_t c = 0; c < n; ++c) sum += out[c] = std::exp(-(maximum - z[c]));
-    return sum;
+void exp_row(const float* z, std::int64_t n, float maximum, float* out, double* sum, double* log_sum, const void*) {
+    *sum = 0.0;
+    for (std::int64_t c = 0; c < n; ++c) *sum += out[c] = std::exp(-(maximum - z[c]));
+    *log_sum = std::log(*sum);
+}
+
+std::uint32_t cuts(const float*, const double*, const double*, float*) { return (1u << score_tile) - 1u; }
+
+void margins(const float* maximum, const float* second, const double* sum, float* margin) {
+    for (std::int64_t r = 0; r < score_tile; ++r) {
+        const double ahead = -std::expm1(static_cast<double>(second[r]) - maximum[r]);
+        margin[r] = static_cast<float>(ahead / sum[r]);
+    }
 }
 
 std::int64_t find(const float* z, std::int64_t, float value) {
@@ -47,17 +68,8 @@ std::int64_t find(const float* z, std::int64_t, float value) {
     return c;
 }
 
-float second_largest(const float* z, std::int64_t n) {
-    float first = -std::numeric_limits<float>::infinity(), second = first;
-    for (std::int64_t c = 0; c < n; ++c) {
-        second = std::max(second, std::min(first, z[c]));
-        first = std::max(first, z[c]);
-    }
-    return second;
-}
-
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
-                         float* out_t, std::int64_t* counts) {
+                         float* out_t, std::int32_t* counts) {
     std::int64_t m = 0;
     counts[0] = counts[1] = counts[2] = 0;
     for (std::int64_t c = 0; c < n; ++c) {
@@ -92,6 +104,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
 
 }  // namespace
 
-const ScoreKernels score_scalar{load_logits, exp_sum, exp_row, find, second_largest, union_pairs, js};
+const ScoreKernels score_scalar{load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js};
 
 }  // namespace ccma

@@ -11,113 +11,199 @@ using ccma::padded;
 
 constexpr float infinity = __builtin_inff();
 
+constexpr std::int64_t tile = ccma::score_tile;
+constexpr Vec::Mask all_lanes = (1u << Vec::width) - 1u;
+
 template <Dtype dtype>
-bool load_logits_as(const void* row, std::int64_t n, float* out, float* maximum) {
-    Vec largest = Vec::set(-infinity), zero = Vec::set(0.0f);
+Vec load_tail(const void* row, std::int64_t c, std::int64_t n, float fill) {
+    if constexpr (dtype == Dtype::f32) return load_first(static_cast<const float*>(row) + c, n - c, fill);
+    return load_stored_tail<dtype>(row, c, n, fill);
+}
+
+template <Dtype dtype, bool with_second>
+bool load_row(const void* row, std::int64_t n, float* z, float* maximum, float* second) {
+    Vec largest = Vec::set(-infinity), next = largest, zero = Vec::set(0.0f);
+    const auto take = [&](Vec value, std::int64_t c) {
+        value.store(z + c);
+        if (with_second) next = max(next, min(largest, value));
+        largest = max(largest, value);
+    };
     std::int64_t c = 0;
     for (; c + Vec::width <= n; c += Vec::width) {
         const Vec value = load_stored<dtype>(row, c);
-        value.store(out + c);
-        largest = max(largest, value);
         zero = fma(value, Vec::set(0.0f), zero);  // NaN once anything is not finite
+        take(value, c);
     }
     if (c < n) {
-        const Vec checked = load_stored_tail<dtype>(row, c, n, 0.0f);
-        zero = fma(checked, Vec::set(0.0f), zero);
-        const Vec value = load_stored_tail<dtype>(row, c, n, -infinity);
-        value.store(out + c);
-        largest = max(largest, value);
+        zero = fma(load_tail<dtype>(row, c, n, 0.0f), Vec::set(0.0f), zero);
+        take(load_tail<dtype>(row, c, n, -infinity), c);
         c += Vec::width;
     }
-    for (; c < padded(n); c += Vec::width) Vec::set(-infinity).store(out + c);
-    float lanes[Vec::width];
-    largest.store(lanes);
-    float top = lanes[0];
-    for (std::int64_t j = 1; j < Vec::width; ++j) top = lanes[j] > top ? lanes[j] : top;
-    *maximum = top;
-    constexpr Vec::Mask all = (1u << Vec::width) - 1u;
-    return equal(zero, Vec::set(0.0f)) == all;
+    for (; c < padded(n); c += Vec::width) Vec::set(-infinity).store(z + c);
+    if (with_second) {
+        two_largest_lanes(largest, next, maximum, second);
+    } else {
+        *maximum = largest_lane(largest);
+    }
+    return equal(zero, Vec::set(0.0f)) == all_lanes;
 }
 
-bool load_logits(const void* row, Dtype dtype, std::int64_t n, float* out, float* maximum) {
+template <Dtype dtype>
+std::int64_t load_logits_as(const void* rows, std::int64_t n, std::int64_t count, float* z, float* maximum,
+                            float* second) {
+    const std::int64_t row_bytes = n * static_cast<std::int64_t>(ccma::item_size(dtype)), stride = padded(n);
+    for (std::int64_t r = 0; r < count; ++r) {
+        const void* row = static_cast<const char*>(rows) + r * row_bytes;
+        const bool finite = second ? load_row<dtype, true>(row, n, z + r * stride, maximum + r, second + r)
+                                   : load_row<dtype, false>(row, n, z + r * stride, maximum + r, nullptr);
+        if (!finite) return r;
+    }
+    return -1;
+}
+
+std::int64_t load_logits(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, float* z, float* maximum,
+                         float* second) {
     switch (dtype) {
         case Dtype::f16:
-            return load_logits_as<Dtype::f16>(row, n, out, maximum);
+            return load_logits_as<Dtype::f16>(rows, n, count, z, maximum, second);
         case Dtype::bf16:
-            return load_logits_as<Dtype::bf16>(row, n, out, maximum);
+            return load_logits_as<Dtype::bf16>(rows, n, count, z, maximum, second);
         default:
-            return load_logits_as<Dtype::f32>(row, n, out, maximum);
+            return load_logits_as<Dtype::f32>(rows, n, count, z, maximum, second);
     }
 }
 
+// Values summed in float32 before they join a sum in double.
+constexpr std::int64_t stretch = 8 * Vec::width;
+
 template <bool with_weighted, bool stored>
-double exp_sum_as(const float* z, std::int64_t n, float maximum, double* weighted, float* out, const char* next) {
-    LongSum sum, weighted_sum;
+double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, float* out, const char* next) {
+    DoubleSum sum, weighted_sum;
     const Vec top = Vec::set(maximum), least = Vec::set(exp_floor);
-    for (std::int64_t c = 0; c < n; c += Vec::width) {
-        __builtin_prefetch(next + c * 4, 0, 3);
-        const Vec x = max(Vec::load(z + c) - top, least);
-        const Vec e = exp_nonpositive(x);
-        sum.add(e);
-        if (with_weighted) weighted_sum.add(e * x);
-        if (stored) e.store(out + c);
+    for (std::int64_t begin = 0; begin < n; begin += stretch) {
+        const std::int64_t end = begin + stretch < n ? begin + stretch : n;
+        Vec part = Vec::set(0.0f), weighted_part = part;
+        for (std::int64_t c = begin; c < end; c += Vec::width) {
+            __builtin_prefetch(next + c * 4, 0, 3);
+            const Vec x = max(Vec::load(z + c) - top, least);
+            const Vec e = exp_nonpositive(x);
+            part = part + e;
+            if (with_weighted) weighted_part = fma(e, x, weighted_part);
+            if (stored) e.store(out + c);
+        }
+        sum.add(part);
+        if (with_weighted) weighted_sum.add(weighted_part);
     }
     if (with_weighted) *weighted = -weighted_sum.total();
     return sum.total();
 }
 
-double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const void* next) {
-    const char* ahead = static_cast<const char*>(next);
-    return weighted ? exp_sum_as<true, false>(z, n, maximum, weighted, nullptr, ahead)
-                    : exp_sum_as<false, false>(z, n, maximum, nullptr, nullptr, ahead);
+void log_sums(const double* sum, double* log_sum) {
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) log(DoubleVec::load(sum + r)).store(log_sum + r);
 }
 
-double exp_row(const float* z, std::int64_t n, float maximum, float* out, const void* next) {
-    return exp_sum_as<false, true>(z, n, maximum, nullptr, out, static_cast<const char*>(next));
+void exp_sums(const float* z, std::int64_t n, std::int64_t count, const float* maximum, double* sum, double* log_sum,
+              double* weighted, const void* next) {
+    const char* ahead = static_cast<const char*>(next);
+    const std::int64_t stride = padded(n);
+    for (std::int64_t r = 0; r < count; ++r) {
+        const float* row = z + r * stride;
+        sum[r] = weighted ? exp_sum<true, false>(row, n, maximum[r], weighted + r, nullptr, ahead + r * n * 4)
+                          : exp_sum<false, false>(row, n, maximum[r], nullptr, nullptr, ahead + r * n * 4);
+    }
+    for (std::int64_t r = count; r < tile; ++r) sum[r] = 1.0;
+    log_sums(sum, log_sum);
+}
+
+void exp_row(const float* z, std::int64_t n, float maximum, float* out, double* sum, double* log_sum,
+             const void* next) {
+    *sum = exp_sum<false, true>(z, n, maximum, nullptr, out, static_cast<const char*>(next));
+    double lanes[DoubleVec::width];
+    log(DoubleVec::set(*sum)).store(lanes);
+    *log_sum = lanes[0];
+}
+
+// Plain arithmetic without branches, which the compiler turns into vectors.
+std::uint32_t cuts(const float* maximum, const double* log_sum, const double* q, float* cut) {
+    constexpr float largest_float = 3.402823466e38f;
+    // The estimate, rounded to float, is off by one at most, unless it is so near zero that floats lie denser there than
+    // the doubles of the score.
+    constexpr float least_size = 1e-30f;
+    std::int32_t open[tile];
+    for (std::int64_t r = 0; r < tile; ++r) {
+        const double top = maximum[r], log_r = log_sum[r], limit = q[r];
+        const double estimate = top + (log_r - limit);
+        const float at = static_cast<float>(estimate);
+        std::int32_t bits;
+        __builtin_memcpy(&bits, &at, sizeof bits);
+        // Bits of a float count up away from zero.
+        const std::int32_t up = bits >= 0 ? 1 : -1, lower = bits - up, upper = bits + up;
+        float below, above;
+        __builtin_memcpy(&below, &lower, sizeof lower);
+        __builtin_memcpy(&above, &upper, sizeof upper);
+        const bool in_at = log_r + (top - at) <= limit, in_below = log_r + (top - below) <= limit;
+        const bool in_above = log_r + (top - above) <= limit;
+        const bool none = log_r > limit, everything = !(estimate > -static_cast<double>(largest_float));
+        const bool sure = (in_at ? !in_below : in_above) & (__builtin_fabsf(at) >= least_size);
+        const float found = in_at ? at : above;
+        cut[r] = none ? infinity : everything ? -largest_float : found;
+        open[r] = !(none | everything | sure);
+    }
+    std::uint32_t bits = 0;
+    for (std::int64_t r = 0; r < tile; ++r) bits |= static_cast<std::uint32_t>(open[r]) << r;
+    return bits;
+}
+
+void margins(const float* maximum, const float* second, const double* sum, float* margin) {
+    float ahead[tile];
+    for (std::int64_t r = 0; r < tile; r += Vec::width) {
+        one_minus_exp(max(Vec::load(second + r) - Vec::load(maximum + r), Vec::set(exp_floor))).store(ahead + r);
+    }
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
+        (DoubleVec::load_float(ahead + r) / DoubleVec::load(sum + r)).store_float(margin + r);
+    }
 }
 
 std::int64_t find(const float* z, std::int64_t, float value) {
     const Vec wanted = Vec::set(value);
-    for (std::int64_t c = 0;; c += Vec::width) {
-        const Vec::Mask hit = equal(Vec::load(z + c), wanted);
-        if (hit) return c + __builtin_ctz(hit);
+    // Rows are padded to a multiple of two vectors at least: fewer exits to mispredict.
+    for (std::int64_t c = 0;; c += 2 * Vec::width) {
+        const std::uint64_t low = equal(Vec::load(z + c), wanted), high = equal(Vec::load(z + c + Vec::width), wanted);
+        const std::uint64_t hit = low | high << Vec::width;
+        if (hit) return c + __builtin_ctzll(hit);
     }
-}
-
-float second_largest(const float* z, std::int64_t n) {
-    Vec first = Vec::set(-infinity), second = first;
-    for (std::int64_t c = 0; c < n; c += Vec::width) {
-        const Vec value = Vec::load(z + c);
-        second = max(second, min(first, value));
-        first = max(first, value);
-    }
-    float firsts[Vec::width], seconds[Vec::width];
-    first.store(firsts);
-    second.store(seconds);
-    float top = firsts[0], next = seconds[0];
-    for (std::int64_t j = 1; j < Vec::width; ++j) {
-        const float lower = firsts[j] < top ? firsts[j] : top;
-        next = lower > next ? lower : next;
-        next = seconds[j] > next ? seconds[j] : next;
-        top = firsts[j] > top ? firsts[j] : top;
-    }
-    return next;
 }
 
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
-                         float* out_t, std::int64_t* counts) {
+                         float* out_t, std::int32_t* counts) {
     const Vec low_s = Vec::set(cut_s), low_t = Vec::set(cut_t);
-    std::int64_t m = 0, count_s = 0, count_t = 0, count_both = 0;
-    for (std::int64_t c = 0; c < n; c += Vec::width) {
-        const Vec value_s = Vec::load(s + c), value_t = Vec::load(t + c);
-        const Vec::Mask in_s = at_least(value_s, low_s), in_t = at_least(value_t, low_t), in_any = in_s | in_t;
-        if (!in_any) continue;
+    std::int64_t m = 0;
+    std::int32_t count_s = 0, count_t = 0, count_both = 0;
+    const auto take = [&](std::int64_t c, Vec::Mask in_s, Vec::Mask in_t) {
+        const Vec::Mask in_any = in_s | in_t;
         count_s += __builtin_popcount(in_s);
         count_t += __builtin_popcount(in_t);
         count_both += __builtin_popcount(in_s & in_t);
-        value_s.compress(in_any, out_s + m);
-        value_t.compress(in_any, out_t + m);
+        Vec::load(s + c).compress(in_any, out_s + m);
+        Vec::load(t + c).compress(in_any, out_t + m);
         m += __builtin_popcount(in_any);
+    };
+    // Which vectors hold a member cannot be foreseen: a branch on it would cost more than the rest. So the vectors that
+    // do are listed first, some at a time.
+    constexpr std::int64_t listed = 64;
+    std::int64_t place[listed];
+    Vec::Mask masks_s[listed], masks_t[listed];
+    for (std::int64_t begin = 0; begin < n; begin += listed * Vec::width) {
+        const std::int64_t end = begin + listed * Vec::width < n ? begin + listed * Vec::width : n;
+        std::int64_t hits = 0;
+        for (std::int64_t c = begin; c < end; c += Vec::width) {
+            const Vec::Mask in_s = at_least(Vec::load(s + c), low_s), in_t = at_least(Vec::load(t + c), low_t);
+            place[hits] = c;
+            masks_s[hits] = in_s;
+            masks_t[hits] = in_t;
+            hits += (in_s | in_t) != 0;
+        }
+        for (std::int64_t h = 0; h < hits; ++h) take(place[h], masks_s[h], masks_t[h]);
     }
     counts[0] = count_s;
     counts[1] = count_t;
@@ -125,13 +211,16 @@ std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float c
     return m;
 }
 
+Vec load_padded(const float* p, std::int64_t c, std::int64_t n, float fill) {
+    return c + Vec::width <= n ? Vec::load(p + c) : load_first(p + c, n - c, fill);
+}
+
 double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) {
-    for (std::int64_t c = n; c < padded(n); ++c) s[c] = t[c] = -infinity;
-    LongSum sum_s, sum_t;
+    DoubleSum sum_s, sum_t, total;
     const Vec top_s = Vec::set(maximum_s), top_t = Vec::set(maximum_t), least = Vec::set(exp_floor);
     for (std::int64_t c = 0; c < n; c += Vec::width) {
-        const Vec e_s = exp_nonpositive(max(Vec::load(s + c) - top_s, least));
-        const Vec e_t = exp_nonpositive(max(Vec::load(t + c) - top_t, least));
+        const Vec e_s = exp_nonpositive(max(load_padded(s, c, n, -infinity) - top_s, least));
+        const Vec e_t = exp_nonpositive(max(load_padded(t, c, n, -infinity) - top_t, least));
         e_s.store(s + c);
         e_t.store(t + c);
         sum_s.add(e_s);
@@ -141,7 +230,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     const Vec inverse_t = Vec::set(static_cast<float>(1.0 / sum_t.total()));
     // The floors keep the quotient and the logarithm among the normal numbers; what they touch weighs nothing.
     const Vec least_sum = Vec::set(1e-30f), least_ratio = Vec::set(1e-37f);
-    LongSum total;
     for (std::int64_t c = 0; c < n; c += Vec::width) {
         const Vec p = Vec::load(s + c) * inverse_s, q = Vec::load(t + c) * inverse_t;
         const Vec over_mean = Vec::set(2.0f) / max(p + q, least_sum);
@@ -151,6 +239,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     return twice > 0.0 ? 0.5 * twice : 0.0;
 }
 
-constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sum, exp_row, find, second_largest, union_pairs, js};
+constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js};
 
 }  // namespace

@@ -3,10 +3,12 @@
 namespace ccma {
 namespace {
 
-std::int64_t count_at_least(const float* z, std::int64_t n, float cut) {
-    std::int64_t count = 0;
-    for (std::int64_t c = 0; c < n; ++c) count += z[c] >= cut;
-    return count;
+void count_at_least(const float* z, std::int64_t n, float low, float high, std::int64_t* counts) {
+    counts[0] = counts[1] = 0;
+    for (std::int64_t c = 0; c < n; ++c) {
+        counts[0] += z[c] >= low;
+        counts[1] += z[c] >= high;
+    }
 }
 
 std::int64_t between(const float* z, std::int64_t n, float low, float high, float* out) {

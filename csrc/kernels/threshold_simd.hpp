@@ -7,11 +7,16 @@
 namespace {
 
 // Padding is −inf and every cut is finite, so that padding is never counted.
-std::int64_t count_at_least(const float* z, std::int64_t n, float cut) {
-    const Vec low = Vec::set(cut);
-    std::int64_t count = 0;
-    for (std::int64_t c = 0; c < n; c += Vec::width) count += __builtin_popcount(at_least(Vec::load(z + c), low));
-    return count;
+void count_at_least(const float* z, std::int64_t n, float low, float high, std::int64_t* counts) {
+    const Vec least = Vec::set(low), limit = Vec::set(high);
+    std::int64_t count_low = 0, count_high = 0;
+    for (std::int64_t c = 0; c < n; c += Vec::width) {
+        const Vec value = Vec::load(z + c);
+        count_low += __builtin_popcount(at_least(value, least));
+        count_high += __builtin_popcount(at_least(value, limit));
+    }
+    counts[0] = count_low;
+    counts[1] = count_high;
 }
 
 std::int64_t between(const float* z, std::int64_t n, float low, float high, float* out) {

@@ -88,6 +88,56 @@ inline void add_scaled_vec(double* sum, Vec x, double weight) {
     _mm512_storeu_pd(sum + 8, _mm512_fmadd_pd(w, high, _mm512_loadu_pd(sum + 8)));
 }
 
+// The largest lane.
+inline float largest_lane(Vec x) { return _mm512_reduce_max_ps(x.v); }
+
+// The largest and the second largest of the values whose largest and second largest, lane by lane, are given.
+inline void two_largest_lanes(Vec first, Vec second, float* largest, float* next) {
+    const auto halve = [&](__m512 other_first, __m512 other_second) {
+        second.v = _mm512_max_ps(_mm512_max_ps(second.v, other_second), _mm512_min_ps(first.v, other_first));
+        first.v = _mm512_max_ps(first.v, other_first);
+    };
+    halve(_mm512_shuffle_f32x4(first.v, first.v, 0x4e), _mm512_shuffle_f32x4(second.v, second.v, 0x4e));
+    halve(_mm512_shuffle_f32x4(first.v, first.v, 0xb1), _mm512_shuffle_f32x4(second.v, second.v, 0xb1));
+    halve(_mm512_permute_ps(first.v, 0x4e), _mm512_permute_ps(second.v, 0x4e));
+    halve(_mm512_permute_ps(first.v, 0xb1), _mm512_permute_ps(second.v, 0xb1));
+    *largest = _mm512_cvtss_f32(first.v);
+    *next = _mm512_cvtss_f32(second.v);
+}
+
+// The values from p on, `n` of them and fewer than a vector, and `fill` beyond.
+inline Vec load_first(const float* p, std::int64_t n, float fill) {
+    return {_mm512_mask_loadu_ps(_mm512_set1_ps(fill), static_cast<__mmask16>((1u << n) - 1u), p)};
+}
+
+// A vector of float64.
+struct DoubleVec {
+    static constexpr std::int64_t width = 8;
+    using Mask = std::uint32_t;
+    __m512d v;
+
+    static DoubleVec set(double x) { return {_mm512_set1_pd(x)}; }
+    static DoubleVec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+    static DoubleVec load_float(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
+    void store(double* p) const { _mm512_storeu_pd(p, v); }
+    void store_float(float* p) const { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
+};
+
+inline DoubleVec operator+(DoubleVec a, DoubleVec b) { return {_mm512_add_pd(a.v, b.v)}; }
+inline DoubleVec operator-(DoubleVec a, DoubleVec b) { return {_mm512_sub_pd(a.v, b.v)}; }
+inline DoubleVec operator*(DoubleVec a, DoubleVec b) { return {_mm512_mul_pd(a.v, b.v)}; }
+inline DoubleVec operator/(DoubleVec a, DoubleVec b) { return {_mm512_div_pd(a.v, b.v)}; }
+inline DoubleVec fma(DoubleVec a, DoubleVec b, DoubleVec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+inline DoubleVec::Mask at_most(DoubleVec a, DoubleVec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LE_OQ); }
+
+// x = mantissa · 2^exponent with mantissa in [√½, √2), for x from √½ up.
+inline DoubleVec split(DoubleVec x, DoubleVec* exponent) {
+    const __m512i bits = _mm512_castpd_si512(x.v);
+    const __m512i e = _mm512_srli_epi64(_mm512_sub_epi64(bits, _mm512_set1_epi64(0x3fe6a09e667f3bcd)), 52);
+    exponent->v = _mm512_cvtepi64_pd(e);
+    return {_mm512_castsi512_pd(_mm512_sub_epi64(bits, _mm512_slli_epi64(e, 52)))};
+}
+
 #else  // AVX2, FMA and F16C
 
 struct Vec {
@@ -170,6 +220,64 @@ inline void add_scaled_vec(double* sum, Vec x, double weight) {
     _mm256_storeu_pd(sum + 4, _mm256_fmadd_pd(w, high, _mm256_loadu_pd(sum + 4)));
 }
 
+inline float largest_lane(Vec x) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+// The largest and the second largest of the values whose largest and second largest, lane by lane, are given.
+inline void two_largest_lanes(Vec first, Vec second, float* largest, float* next) {
+    const auto halve = [&](__m256 other_first, __m256 other_second) {
+        second.v = _mm256_max_ps(_mm256_max_ps(second.v, other_second), _mm256_min_ps(first.v, other_first));
+        first.v = _mm256_max_ps(first.v, other_first);
+    };
+    halve(_mm256_permute2f128_ps(first.v, first.v, 1), _mm256_permute2f128_ps(second.v, second.v, 1));
+    halve(_mm256_permute_ps(first.v, 0x4e), _mm256_permute_ps(second.v, 0x4e));
+    halve(_mm256_permute_ps(first.v, 0xb1), _mm256_permute_ps(second.v, 0xb1));
+    *largest = _mm256_cvtss_f32(first.v);
+    *next = _mm256_cvtss_f32(second.v);
+}
+
+// The values from p on, `n` of them and fewer than a vector, and `fill` beyond.
+inline Vec load_first(const float* p, std::int64_t n, float fill) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i wanted = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<std::int32_t>(n)), lanes);
+    return {_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, wanted), _mm256_castsi256_ps(wanted))};
+}
+
+// A vector of float64.
+struct DoubleVec {
+    static constexpr std::int64_t width = 4;
+    using Mask = std::uint32_t;
+    __m256d v;
+
+    static DoubleVec set(double x) { return {_mm256_set1_pd(x)}; }
+    static DoubleVec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+    static DoubleVec load_float(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
+    void store(double* p) const { _mm256_storeu_pd(p, v); }
+    void store_float(float* p) const { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
+};
+
+inline DoubleVec operator+(DoubleVec a, DoubleVec b) { return {_mm256_add_pd(a.v, b.v)}; }
+inline DoubleVec operator-(DoubleVec a, DoubleVec b) { return {_mm256_sub_pd(a.v, b.v)}; }
+inline DoubleVec operator*(DoubleVec a, DoubleVec b) { return {_mm256_mul_pd(a.v, b.v)}; }
+inline DoubleVec operator/(DoubleVec a, DoubleVec b) { return {_mm256_div_pd(a.v, b.v)}; }
+inline DoubleVec fma(DoubleVec a, DoubleVec b, DoubleVec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+inline DoubleVec::Mask at_most(DoubleVec a, DoubleVec b) {
+    return static_cast<DoubleVec::Mask>(_mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_LE_OQ)));
+}
+
+// x = mantissa · 2^exponent with mantissa in [√½, √2), for x from √½ up.
+inline DoubleVec split(DoubleVec x, DoubleVec* exponent) {
+    const __m256i bits = _mm256_castpd_si256(x.v);
+    const __m256i e = _mm256_srli_epi64(_mm256_sub_epi64(bits, _mm256_set1_epi64x(0x3fe6a09e667f3bcd)), 52);
+    // Below 2^52 a whole number joins the bits of 2^52 and the difference is that number.
+    const __m256d shifter = _mm256_set1_pd(4503599627370496.0);
+    exponent->v = _mm256_sub_pd(_mm256_or_pd(_mm256_castsi256_pd(e), shifter), shifter);
+    return {_mm256_castsi256_pd(_mm256_sub_epi64(bits, _mm256_slli_epi64(e, 52)))};
+}
+
 #endif
 
 // Eight additions in float32, then into double.
@@ -195,22 +303,35 @@ struct LongSum {
 
 constexpr float exp_floor = -86.5f;
 
-// e^x for exp_floor ≤ x ≤ 0, within 0.8 units in the last place down to e^−10 and 1.6 below.
-inline Vec exp_nonpositive(Vec x) {
+// e^r − 1 = r · p with r = x − n · ln 2, |r| ≤ ½ ln 2, and n in the low bits of `shifted`.
+inline Vec exp_parts(Vec x, Vec* r, Vec* shifted) {
     // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits.
     const Vec shifter = Vec::set(12582912.0f);
-    const Vec shifted = fma(x, Vec::set(1.44269504f), shifter);
-    const Vec n = shifted - shifter;
-    const Vec r = fma(n, Vec::set(-0.69314718f), x);  // float32's ln 2 is within 2e-9, and n · that is nothing here
-    // Minimax on |r| ≤ ½ ln 2 with the first two coefficients held at 1: 3e-9.
+    *shifted = fma(x, Vec::set(1.44269504f), shifter);
+    const Vec n = *shifted - shifter;
+    *r = fma(n, Vec::set(-0.69314718f), x);  // float32's ln 2 is within 2e-9, and n · that is nothing here
+    // Minimax with the first two coefficients of e^r held at 1: 3e-9.
     Vec p = Vec::set(1.3814539571e-3f);
-    p = fma(p, r, Vec::set(8.3687451609e-3f));
-    p = fma(p, r, Vec::set(4.1668390796e-2f));
-    p = fma(p, r, Vec::set(1.6666520398e-1f));
-    p = fma(p, r, Vec::set(4.9999993432e-1f));
-    p = fma(p, r, Vec::set(1.0f));
-    p = fma(p, r, Vec::set(1.0f));
-    return times_power_of_two(p, shifted);
+    p = fma(p, *r, Vec::set(8.3687451609e-3f));
+    p = fma(p, *r, Vec::set(4.1668390796e-2f));
+    p = fma(p, *r, Vec::set(1.6666520398e-1f));
+    p = fma(p, *r, Vec::set(4.9999993432e-1f));
+    return fma(p, *r, Vec::set(1.0f));
+}
+
+// e^x for exp_floor ≤ x ≤ 0, within 0.8 units in the last place down to e^−10 and 1.6 below.
+inline Vec exp_nonpositive(Vec x) {
+    Vec r, shifted;
+    const Vec p = exp_parts(x, &r, &shifted);
+    return times_power_of_two(fma(p, r, Vec::set(1.0f)), shifted);
+}
+
+// 1 − e^x for exp_floor ≤ x ≤ 0, within an ulp or two also where it is small.
+inline Vec one_minus_exp(Vec x) {
+    Vec r, shifted;
+    const Vec p = exp_parts(x, &r, &shifted);
+    const Vec power = times_power_of_two(Vec::set(1.0f), shifted);
+    return (Vec::set(1.0f) - power) - power * (p * r);
 }
 
 // ln x for normal positive x, within an ulp or two.
@@ -232,6 +353,25 @@ inline Vec log(Vec x) {
     p = fma(e, Vec::set(-2.12194440e-4f), p);
     p = fma(r2, Vec::set(-0.5f), p);
     return fma(e, Vec::set(0.693359375f), r + p);
+}
+
+// ln x in float64 for x from √½ up, within 1e-16 + 3e-16 · ln x; ln 1 is 0.
+inline DoubleVec log(DoubleVec x) {
+    DoubleVec e;
+    const DoubleVec m = split(x, &e), one = DoubleVec::set(1.0);
+    // ln m = 2 artanh t with |t| ≤ 0.172: the series.
+    const DoubleVec t = (m - one) / (m + one), t2 = t * t;
+    DoubleVec p = DoubleVec::set(2.0 / 21.0);
+    p = fma(p, t2, DoubleVec::set(2.0 / 19.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 17.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 15.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 13.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 11.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 9.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 7.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 5.0));
+    p = fma(p, t2, DoubleVec::set(2.0 / 3.0));
+    return fma(e, DoubleVec::set(0.6931471805599453), fma(p * t2, t, t + t));
 }
 
 template <ccma::Dtype dtype>

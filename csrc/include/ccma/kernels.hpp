@@ -19,29 +19,41 @@ constexpr std::int64_t product_stretch = 256;
 
 static constexpr std::int64_t padded(std::int64_t n) { return (n + row_padding - 1) / row_padding * row_padding; }
 
+// Rows of logits that are scored together. Whatever is one number a row is kept in arrays of so many, and what is done to
+// it is done to all of them at once, used or not.
+constexpr std::int64_t score_tile = 16;
+
 struct ScoreKernels {
-    // Widens `n` values to float32 into `out`, pads with −inf, and finds the maximum. False where a value is NaN or
-    // infinite.
-    bool (*load_logits)(const void* row, Dtype dtype, std::int64_t n, float* out, float* maximum);
+    // Widens `count` rows of n values to float32 into `z`, padded(n) apart, pads with −inf, and finds the maximum of
+    // each, and the second largest (the maximum where that occurs twice) unless `second` is null. Returns the first row
+    // with a value that is NaN or infinite, or −1.
+    std::int64_t (*load_logits)(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, float* z,
+                                float* maximum, float* second);
 
-    // Σ exp(z − maximum); and Σ exp(z − maximum) · (maximum − z) where `weighted` is not null. Meanwhile asks for the
-    // memory of the row that is needed next: the hardware's own prefetch stops at each page, about a row of 1000
-    // classes.
-    double (*exp_sum)(const float* z, std::int64_t n, float maximum, double* weighted, const void* next);
+    // Of each row, as load_logits left it: sum = Σ exp(z − maximum), log_sum = ln of it, and Σ exp(z − maximum) ·
+    // (maximum − z) unless `weighted` is null. Meanwhile asks for the memory from `next` on, as many bytes as the rows
+    // have: the hardware's own prefetch stops at each page, about a row of 1000 classes.
+    void (*exp_sums)(const float* z, std::int64_t n, std::int64_t count, const float* maximum, double* sum,
+                     double* log_sum, double* weighted, const void* next);
 
-    // The sum of exp_sum, bit for bit, and every exp(z − maximum) into `out`, whose padding is overwritten.
-    double (*exp_row)(const float* z, std::int64_t n, float maximum, float* out, const void* next);
+    // The sum and log_sum of one row, bit for bit those of exp_sums, and every exp(z − maximum) into `out`, whose
+    // padding is overwritten.
+    void (*exp_row)(const float* z, std::int64_t n, float maximum, float* out, double* sum, double* log_sum,
+                    const void* next);
+
+    // ScoredRow::cut (score_row.hpp) of a tile's rows. Returns the bits of those rows whose cut is still to be found.
+    std::uint32_t (*cuts)(const float* maximum, const double* log_sum, const double* q, float* cut);
+
+    // (1 − exp(second − maximum)) / sum of a tile's rows.
+    void (*margins)(const float* maximum, const float* second, const double* sum, float* margin);
 
     // Index of the first value equal to `value`, which must occur.
     std::int64_t (*find)(const float* z, std::int64_t n, float value);
 
-    // The second largest of n ≥ 2 values; the largest where it occurs twice.
-    float (*second_largest)(const float* z, std::int64_t n);
-
     // Copies the pairs (s_c, t_c) with s_c ≥ cut_s or t_c ≥ cut_t, in order, to (out_s, out_t), each with room for n +
     // row_padding values. Returns how many; counts[0..2] receive how many s, t and both passed.
     std::int64_t (*union_pairs)(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
-                                float* out_t, std::int64_t* counts);
+                                float* out_t, std::int32_t* counts);
 
     // Jensen-Shannon divergence, in nats, of softmax(s) and softmax(t) over n pairs. The maxima are those of s and t;
     // values beyond n, up to the padding, are overwritten.
@@ -49,8 +61,8 @@ struct ScoreKernels {
 };
 
 struct ThresholdKernels {
-    // How many values are ≥ cut.
-    std::int64_t (*count_at_least)(const float* z, std::int64_t n, float cut);
+    // How many values are ≥ low, and how many ≥ high, low ≤ high.
+    void (*count_at_least)(const float* z, std::int64_t n, float low, float high, std::int64_t* counts);
 
     // Copies the values with low ≤ z < high, in order, to `out` (room for n + row_padding). Returns how many.
     std::int64_t (*between)(const float* z, std::int64_t n, float low, float high, float* out);
