@@ -44,6 +44,16 @@ class Backend(Protocol):
         chunk_size: int | None = None,
     ) -> RowScores: ...
 
+    def score_at_sizes(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        student_size: float,
+        teacher_size: float,
+        *,
+        chunk_size: int | None = None,
+    ) -> tuple[float, float, RowScores]: ...
+
     def target_size_threshold(
         self, logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
     ) -> float: ...

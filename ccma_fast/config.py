@@ -200,6 +200,11 @@ class CCMAConfig:
         check_choice("dataset", dataset, tuple(PAPER_DATASETS))
         return replace(published, **PAPER_DATASETS[dataset])
 
+    @property
+    def has_sizes_only(self) -> bool:
+        """Whether thresholds depend on nothing but the wanted mean sizes of sets cut at a probability."""
+        return self.calibration == "target_size" and self.nonconformity == "lac" and self.nonempty == "top1"
+
     def subpool_rows(self, n_unlabelled: int, budget: int) -> int:
         """Rows R of the subpool: min(S, n/3), but never fewer than the budget nor more than there are."""
         if self.subpool_size is None:

@@ -8,8 +8,9 @@ in a uint16 array (NumPy has no bfloat16). Other real types are converted to flo
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import FileReadError
+from ._mapped import Pages
 
 __all__ = [
     "BFLOAT16_BITS",
@@ -26,6 +28,8 @@ __all__ = [
     "KeptRows",
     "RowSubset",
     "Rows",
+    "ShardedRows",
+    "in_step",
     "kept",
     "open_rows",
     "to_float32",
@@ -89,8 +93,14 @@ class Rows(ABC):
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[tuple[int, Chunk]]:
         """Every chunk with the index of its first row, in order."""
-        for start, stop in self.bounds(chunk_size):
-            yield start, self.slice(start, stop)
+        for start, (chunk,) in in_step(self, chunk_size=chunk_size):
+            yield start, chunk
+
+    def expect(self, start: int, stop: int) -> None:  # noqa: B027
+        """Rows start to stop − 1 are read soon."""
+
+    def release(self, start: int, stop: int) -> None:  # noqa: B027
+        """Rows start to stop − 1 have been read, and are not needed soon."""
 
     def float32(self) -> npt.NDArray[np.float32]:
         """All rows at once, as float32."""
@@ -98,6 +108,19 @@ class Rows(ABC):
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.float32().astype(np.float32 if dtype is None else dtype)
+
+
+def in_step(*rows: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, tuple[Chunk, ...]]]:
+    """Chunks of the same rows of several matrices, with the index of their first row; the first says how large.
+
+    While a chunk is worked on the next one is fetched; after that its pages are let go.
+    """
+    for start, stop in rows[0].bounds(chunk_size):
+        for matrix in rows:
+            matrix.expect(stop, min(stop + (stop - start), matrix.n_rows))
+        yield start, tuple(matrix.slice(start, stop) for matrix in rows)
+        for matrix in rows:
+            matrix.release(start, stop)
 
 
 class ArrayRows(Rows):
@@ -124,6 +147,7 @@ class ArrayRows(Rows):
         self.n_rows, self.n_columns = array.shape
         self.bytes_read = 0
         self._array = array
+        self._pages = Pages(array)
         self._as_is = bfloat16 or array.dtype in _STORAGE
 
     def _chunk(self, part: npt.NDArray[Any]) -> Chunk:
@@ -136,6 +160,64 @@ class ArrayRows(Rows):
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         return self._chunk(self._array[indices])
+
+    def expect(self, start: int, stop: int) -> None:
+        self._pages.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self._pages.release(start, stop)
+
+
+class ShardedRows(Rows):
+    """The rows of several matrices of the same columns and storage type, one after the other.
+
+    Parameters
+    ----------
+    shards : sequence of Rows
+        At least one.
+    name : str
+        What error messages call the whole.
+    """
+
+    def __init__(self, shards: Sequence[Rows], name: str) -> None:
+        self.name = name
+        self._shards = shards
+        self._starts = np.cumsum([0, *(shard.n_rows for shard in shards)])
+        self.n_rows, self.n_columns = int(self._starts[-1]), shards[0].n_columns
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return sum(shard.bytes_read for shard in self._shards)
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[Rows, int, int]]:
+        """The shards that hold rows start to stop − 1, each with the bounds of what it holds."""
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        for shard, begin in zip(self._shards[first:], self._starts[first:].tolist(), strict=False):
+            if begin >= stop:
+                return
+            yield shard, max(0, start - begin), min(shard.n_rows, stop - begin)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        parts = [shard.slice(*bounds) for shard, *bounds in self._parts(start, stop)]
+        if not parts:
+            return self._shards[0].slice(0, 0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        shard_of = np.searchsorted(self._starts, indices, side="right") - 1
+        taken = np.empty((indices.size, self.n_columns), self._shards[0].slice(0, 0).dtype)
+        for shard in np.unique(shard_of).tolist():
+            here = shard_of == shard
+            taken[here] = self._shards[shard].take(indices[here] - self._starts[shard])
+        return taken
+
+    def expect(self, start: int, stop: int) -> None:
+        for shard, *bounds in self._parts(start, stop):
+            shard.expect(*bounds)
+
+    def release(self, start: int, stop: int) -> None:
+        for shard, *bounds in self._parts(start, stop):
+            shard.release(*bounds)
 
 
 class _TensorRows(Rows):
@@ -201,6 +283,21 @@ class RowSubset(Rows):
     def row_number(self, row: int) -> int:
         return self._rows.row_number(int(self._indices[row]))
 
+    def expect(self, start: int, stop: int) -> None:
+        if bounds := self._bounds(start, stop):
+            self._rows.expect(*bounds)
+
+    def release(self, start: int, stop: int) -> None:
+        if bounds := self._bounds(start, stop):
+            self._rows.release(*bounds)
+
+    def _bounds(self, start: int, stop: int) -> tuple[int, int] | None:
+        """The rows between the first and the last of these, where they are most of those."""
+        indices = self._indices[start:stop]
+        if indices.size and 0 <= int(indices[-1]) - int(indices[0]) < 2 * indices.size:
+            return int(indices[0]), int(indices[-1]) + 1
+        return None
+
 
 class DerivedRows(Rows):
     """Rows that are computed from another matrix's rows whenever they are read.
@@ -240,6 +337,12 @@ class DerivedRows(Rows):
     def row_number(self, row: int) -> int:
         return self._source.row_number(row)
 
+    def expect(self, start: int, stop: int) -> None:
+        self._source.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self._source.release(start, stop)
+
 
 class KeptRows(ArrayRows):
     """The float32 values of another matrix, read once and kept."""
@@ -265,8 +368,9 @@ def open_rows(source: Any, name: str) -> Rows:
 
     Parameters
     ----------
-    source : Rows, ndarray, np.memmap, torch.Tensor, nested sequence, or path to a ``.npy`` file
-        The rows. A file is memory-mapped.
+    source : Rows, ndarray, np.memmap, torch.Tensor, nested sequence, or path
+        The rows. A path is that of a ``.npy`` file, which is memory-mapped, or of a folder whose ``.npy`` files hold
+        the rows one after the other, in the order of their names (``part-2`` before ``part-10``).
     name : str
         What error messages call it.
 
@@ -280,7 +384,7 @@ def open_rows(source: Any, name: str) -> Rows:
     if isinstance(source, Rows):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return ArrayRows(load_npy(source, name), name)
+        return _open_folder(Path(source), name) if Path(source).is_dir() else _open_file(source, name)
     if _is_tensor(source):
         return _TensorRows(source, name)
     try:
@@ -290,6 +394,38 @@ def open_rows(source: Any, name: str) -> Rows:
     if array.dtype.name == "bfloat16":  # ml_dtypes' extension type
         return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True)
     return ArrayRows(array, name)
+
+
+def _open_file(path: str | os.PathLike[str], name: str) -> ArrayRows:
+    array = load_npy(path, name)
+    if array.dtype == np.dtype("V2"):  # how NumPy writes the bfloat16 of ml_dtypes, which it does not know
+        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True)
+    return ArrayRows(array, name)
+
+
+def _open_folder(folder: Path, name: str) -> ShardedRows:
+    files = sorted(folder.glob("*.npy"), key=_natural_order)
+    if not files:
+        raise FileReadError(f"{name}: no .npy file in the folder {str(folder)!r}")
+    shards = [_open_file(file, name) for file in files]
+    first = shards[0]
+    for file, shard in zip(files, shards, strict=True):
+        if shard.n_columns != first.n_columns or shard.slice(0, 0).dtype != first.slice(0, 0).dtype:
+            raise ValueError(
+                f"{name}: shards must agree in columns and dtype, got {_shape_of(first)} in {files[0].name!r} "
+                f"and {_shape_of(shard)} in {file.name!r}"
+            )
+    return ShardedRows(shards, name)
+
+
+def _natural_order(file: Path) -> list[str | int]:
+    """Parts of a file's name that compare as text and as numbers in turn."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+
+
+def _shape_of(rows: Rows) -> str:
+    dtype = rows.slice(0, 0).dtype
+    return f"{rows.n_columns} columns of {'bfloat16' if dtype == BFLOAT16_BITS else dtype}"
 
 
 def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:

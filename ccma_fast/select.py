@@ -22,7 +22,7 @@ from ._validate import (
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import UnitRows, class_quotas, greedy_coverage
-from .pool import Rows, RowSubset, kept, open_rows
+from .pool import KeptRows, Rows, RowSubset, kept, open_rows
 from .reference import KMeans, RowScores, representatives
 from .student import (
     LinearHead,
@@ -344,11 +344,23 @@ class _Query:
             if z_teacher is not None:
                 scored_teacher = kept(RowSubset(z_teacher, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
         # 3. Conformal sets
+        rows: RowScores | None = None
         with self._stage("thresholds"):
             cuts = Cuts(np.inf, np.inf, np.nan, np.nan)
             # Uncertainty alone, which is what the default does without a teacher that can be judged, needs no sets.
-            if not by_trust or (z_teacher is not None and labelled.size):
-                report.calibration = self.config.calibration
+            judged = not by_trust or (z_teacher is not None and labelled.size > 0)
+            report.calibration = self.config.calibration if judged else ""
+            if judged and not isinstance(scored_student, KeptRows) and self.config.has_sizes_only:
+                # Thresholds that depend on all logits, and logits that are not kept: both steps in one pass.
+                q_student, q_teacher, rows = self.backend.score_at_sizes(
+                    scored_student,
+                    scored_teacher,
+                    self.config.student_set_size,
+                    self.config.teacher_set_size,
+                    chunk_size=self.chunk_size,
+                )
+                cuts = Cuts(q_student, q_teacher, q_student, np.nan if scored_teacher is None else q_teacher)
+            elif judged:
                 of_labelled = RowSubset(z_student, labelled)
                 student_scores = None
                 if self.config.calibration == "coverage":
@@ -379,9 +391,10 @@ class _Query:
             report.q_student, report.q_teacher = cuts.q_student, cuts.q_teacher
         # 4. Disagreement
         with self._stage("disagreement"):
-            rows = self.backend.score(
-                scored_student, scored_teacher, cuts.student, cuts.teacher, chunk_size=self.chunk_size
-            )
+            if rows is None:
+                rows = self.backend.score(
+                    scored_student, scored_teacher, cuts.student, cuts.teacher, chunk_size=self.chunk_size
+                )
         report.n_scored = scored.size
         if report.calibration:
             report.mean_student_set = float(rows.student_size.mean())

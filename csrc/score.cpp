@@ -11,7 +11,8 @@
 namespace ccma {
 namespace {
 
-// The conformal set of one row, by comparison with a cut, and the one class that it falls back to where no class passes.
+// The conformal set of one row, by comparison with a cut, and the one class that it falls back to where no class
+// passes.
 struct Set {
     float cut;
     std::int64_t only;  // −1 where the cut decides

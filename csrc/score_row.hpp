@@ -99,8 +99,8 @@ struct ScoredRow {
     }
 };
 
-// Some rows of logits in scratch memory and what their scores need. Every step is done for all rows before the next one,
-// so that the processor works on several rows at a time instead of waiting for each row's sum, logarithm and cut.
+// Some rows of logits in scratch memory and what their scores need. Every step is done for all rows before the next
+// one, so that the processor works on several rows at a time instead of waiting for each row's sum, logarithm and cut.
 class ScoredTile {
   public:
     explicit ScoredTile(std::int64_t cols)

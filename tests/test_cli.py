@@ -295,7 +295,7 @@ def broken_files(data: Any) -> None:
         (("--features", "nothing.npy"), "features: cannot read 'nothing.npy' as .npy"),
         (("--features", "truncated.npy"), "features: cannot read 'truncated.npy' as .npy"),
         (("--features", "header.npy"), "features: cannot read 'header.npy' as .npy"),
-        (("--features", "folder.npy"), "features: cannot read 'folder.npy' as .npy"),
+        (("--features", "folder.npy"), "features: no .npy file in the folder 'folder.npy'"),
         (("--features", "objects.npy"), "features: cannot read 'objects.npy' as .npy"),
         (("--labels", "missing.npy"), "labels: no file 'missing.npy'"),
         (("--teacher-images", "missing.npy", "--teacher-classes", "t.npy"), "image_features: no file 'missing.npy'"),

@@ -10,6 +10,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast import _core, _cpu, _dispatch, reference
+from ccma_fast.pool import open_rows
 
 CPU = _dispatch.choose("cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -284,3 +285,28 @@ def test_sets_cover_the_true_class_as_often_as_promised(n, alpha):
         covered.append((a[n:] <= cf.coverage_threshold(a[:n], alpha)).mean())
     error = 4 * np.std(covered) / len(covered) ** 0.5
     assert 1 - alpha - error <= np.mean(covered) <= 1 - alpha + 1 / (n + 1) + error
+
+
+@pytest.mark.parametrize("with_teacher", [True, False])
+@pytest.mark.parametrize("deviations", [2.6, 0.0, 100.0], ids=["likely", "missed", "wide"])
+def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monkeypatch):
+    """The bits of thresholds first and scores after them, whether the sample's bracket holds the threshold or not."""
+    rng = np.random.default_rng(0)
+    student, teacher = (open_rows(3 * rng.standard_normal((3000, 30), dtype=np.float32), "z") for _ in range(2))
+    given = teacher if with_teacher else None
+    q_student = _cpu.target_size_threshold(student, 4.0)
+    q_teacher = _cpu.target_size_threshold(teacher, 2.5) if with_teacher else np.inf
+    expected = _cpu.score(student, given, q_student, q_teacher)
+    monkeypatch.setattr(_cpu, "_SIZE_SAMPLE", 200)
+    monkeypatch.setattr(_cpu, "_SIZE_DEVIATIONS", deviations)
+    one_pass = _cpu._score_in_one_pass
+    outcomes = []
+    monkeypatch.setattr(_cpu, "_score_in_one_pass", lambda *args: outcomes.append(one_pass(*args)) or outcomes[-1])
+    for chunk_size in (None, 700):
+        found = _cpu.score_at_sizes(student, given, 4.0, 2.5, chunk_size=chunk_size)
+        assert found[:2] == (q_student, q_teacher)
+        for ours, theirs in zip(found[2], expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert (outcomes[0] is None) == (deviations == 0.0)
+    twin = reference.score_at_sizes(student, given, 4.0, 2.5)
+    np.testing.assert_allclose(found[2].delta, twin[2].delta, rtol=2e-6, atol=2e-6)

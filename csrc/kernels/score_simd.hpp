@@ -126,8 +126,8 @@ void exp_row(const float* z, std::int64_t n, float maximum, float* out, double* 
 // Plain arithmetic without branches, which the compiler turns into vectors.
 std::uint32_t cuts(const float* maximum, const double* log_sum, const double* q, float* cut) {
     constexpr float largest_float = 3.402823466e38f;
-    // The estimate, rounded to float, is off by one at most, unless it is so near zero that floats lie denser there than
-    // the doubles of the score.
+    // The estimate, rounded to float, is off by one at most, unless it is so near zero that floats lie denser there
+    // than the doubles of the score.
     constexpr float least_size = 1e-30f;
     std::int32_t open[tile];
     for (std::int64_t r = 0; r < tile; ++r) {

@@ -19,8 +19,8 @@ constexpr std::int64_t product_stretch = 256;
 
 static constexpr std::int64_t padded(std::int64_t n) { return (n + row_padding - 1) / row_padding * row_padding; }
 
-// Rows of logits that are scored together. Whatever is one number a row is kept in arrays of so many, and what is done to
-// it is done to all of them at once, used or not.
+// Rows of logits that are scored together. Whatever is one number a row is kept in arrays of so many, and what is done
+// to it is done to all of them at once, used or not.
 constexpr std::int64_t score_tile = 16;
 
 struct ScoreKernels {

@@ -1,0 +1,62 @@
+"""Pages of memory-mapped files: asked for before they are needed, let go when they have been read.
+
+Without this the first touch of every page waits for the disk, and all that was ever read stays in the process's
+resident memory, although the system could drop it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Pages"]
+
+
+class Pages:
+    """The pages under an array that is a view of a file mapped read-only; those of any other array are left alone.
+
+    Letting go loses nothing there: the file holds the values. It would lose what was written to a private copy.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+        self._map: mmap.mmap | None = None
+        base: Any = array
+        is_read_only = False
+        while isinstance(base, np.ndarray):
+            is_read_only |= isinstance(base, np.memmap) and base.mode == "r"
+            base = base.base
+        if not (is_read_only and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED")):
+            return
+        if array.flags.c_contiguous and array.size:
+            self._map, self._row_bytes = base, array.nbytes // len(array)
+            self._offset = _address(array) - _address(np.frombuffer(base, np.uint8))
+
+    def __reduce__(self) -> tuple[type[Pages], tuple[npt.NDArray[Any]]]:
+        return Pages, (self._array,)  # a map does not travel between processes
+
+    def expect(self, start: int, stop: int) -> None:
+        """Rows that are read soon: the system may fetch them meanwhile."""
+        if self._map is not None and start < stop:
+            # From the page in which the first row begins.
+            begin = self._offset + start * self._row_bytes
+            begin -= begin % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_WILLNEED, begin, self._offset + stop * self._row_bytes - begin)
+
+    def release(self, start: int, stop: int) -> None:
+        """Rows that have been read: they leave the process's memory, though not the system's cache."""
+        if self._map is not None:
+            # Whole pages only: their neighbours may be needed yet.
+            begin = self._offset + start * self._row_bytes
+            begin += -begin % mmap.PAGESIZE
+            end = self._offset + stop * self._row_bytes
+            end -= end % mmap.PAGESIZE
+            if begin < end:
+                self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
