@@ -24,7 +24,7 @@ _SECONDS = 1.0
 _PATIENCE = float(os.environ.get("CCMA_BENCH_PATIENCE", "20"))
 
 _VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "pytest-benchmark")
-_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 
 @pytest.fixture(scope="session", autouse=True)

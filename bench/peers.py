@@ -67,7 +67,7 @@ def import_faiss() -> Any:
     """FAISS, with matrix products that suit this processor."""
     # The OpenBLAS in FAISS's wheels is older than many processors. One that it does not know gets its SSE3 kernels,
     # which would make FAISS three times slower than it need be. Read once, when the library is loaded.
-    core = {"avx512_bf16": "SKYLAKEX", "avx512": "SKYLAKEX", "avx2": "HASWELL"}.get(_core.detected_simd_level())
+    core = {"avx512_vnni": "SKYLAKEX", "avx512": "SKYLAKEX", "avx2": "HASWELL"}.get(_core.detected_simd_level())
     before = os.environ.get("OPENBLAS_CORETYPE")
     if core is not None and before is None:
         os.environ["OPENBLAS_CORETYPE"] = core

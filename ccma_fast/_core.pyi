@@ -12,7 +12,7 @@ _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
 _Bool = npt.NDArray[np.bool_]
 _Threshold = float | _Float64  # of all rows, or of each
-_Sketched = tuple[npt.NDArray[np.uint16], _Float32]  # values as bfloat16 bits, residual
+_Sketched = tuple[npt.NDArray[np.int8], _Float32]  # bytes; scale, bound off the directions, bound on the error
 _Cumulative = tuple[float, int, _Float64 | None]  # penalty, k_reg, u
 
 class Panels:

@@ -33,7 +33,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-Sketched = tuple[npt.NDArray[np.uint16], Float32]
+Sketched = tuple[npt.NDArray[np.int8], Float32]
 
 # Rows, spread evenly, from which the origin and the directions are found, and those on which a choice is tried.
 _SAMPLE = 2048
@@ -76,15 +76,16 @@ def _leading_directions(x: Float32, width: int) -> Float32:
     x = x / np.abs(x).max()
     space = np.random.default_rng(0).standard_normal((x.shape[1], width), dtype=np.float32)
     for _ in range(_POWER_STEPS):
-        space, _ = np.linalg.qr(x.T @ (x @ space))
+        space = x.T @ (x @ space)
+        space /= np.abs(space).max()
+    space, _ = np.linalg.qr(space)
     along = x @ space
     _, turn = np.linalg.eigh(along.T @ along)
-    space, _ = np.linalg.qr(space @ turn[:, ::-1])
-    return np.ascontiguousarray(space.T)
+    return np.ascontiguousarray((space @ turn[:, ::-1]).T)
 
 
 class _Costs(NamedTuple):
-    """Cycles of one core that the parts of a search take (measured on Zen 4): only their ratios count."""
+    """Cycles of one core that the parts of a search take, measured on server processors: only their ratios count."""
 
     product: float  # sixteen dimensions of a row with a centroid
     bound: float  # looking at one bound
@@ -93,7 +94,7 @@ class _Costs(NamedTuple):
 
     @classmethod
     def of_machine(cls) -> _Costs:
-        return cls(0.57 if _core.simd_level() == "avx512_bf16" else 1.1, bound=1.0, survivor=100.0, distance=8.0)
+        return cls(0.16 if _core.simd_level() == "avx512_vnni" else 1.1, bound=1.0, survivor=180.0, distance=8.0)
 
 
 class _Directions:
@@ -149,6 +150,24 @@ class _Directions:
 # Rows
 
 
+class _Totals:
+    """Weighted sums of the rows of each cluster, in row order, in double."""
+
+    def __init__(self, n_clusters: int, n_columns: int, weights: Float32) -> None:
+        self._sums, self._mass = np.zeros((n_clusters, n_columns)), np.zeros(n_clusters)
+        self._weights = weights
+
+    def add(self, chunk: Chunk, scale: Float32 | None, labels: Int32, part: slice) -> None:
+        _core.accumulate(chunk, scale, labels, self._weights[part], self._sums, self._mass)
+
+    def means(self, centroids: Float32) -> Float32:
+        """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
+        heavy = self._mass > 0.0
+        moved: Float32 = centroids.copy()
+        moved[heavy] = self._sums[heavy] / self._mass[heavy, None]
+        return moved
+
+
 class _ClusteredRows:
     """The rows of a clustering: stored values times a factor per row (1 / length for unit rows)."""
 
@@ -182,19 +201,24 @@ class _ClusteredRows:
         if width == 0 or few or not np.ptp(self._sample, axis=0).any():
             return
         self._directions = _Directions(self._sample, self._origin, width)
-        if self.n_rows * (2 * width + 4) <= _KEPT_BYTES:
-            values, off = np.empty((self.n_rows, width), np.uint16), np.empty(self.n_rows, np.float32)
+        if self.n_rows * (width + 12) <= _KEPT_BYTES:
+            along, of_rows = np.empty((self.n_rows, width), np.int8), np.empty((self.n_rows, 3), np.float32)
             for part, chunk, scale in self._chunks():
-                values[part], off[part] = self._directions.core.project(chunk, scale)
-            self._sketched = values, off
+                along[part], of_rows[part] = self._directions.core.project(chunk, scale)
+            self._sketched = along, of_rows
 
     def nearest(
-        self, centroids: Float32, *, hints: Int32 | None = None, within: Float32 | None = None
+        self,
+        centroids: Float32,
+        *,
+        hints: Int32 | None = None,
+        within: Float32 | None = None,
+        totals: _Totals | None = None,
     ) -> tuple[Int32, Float32]:
         """The nearest centroid of each row (ties: the lower index) and the squared distance to it.
 
         With `within` the label is −1, and the squared distance `within`, where no centroid is nearer than that. Hints
-        make it faster the nearer they are.
+        make it faster the nearer they are. Every row joins the `totals` of its centroid while it is at hand.
         """
         labels, squared = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, np.float32)
         width = 0 if self._directions is None else self._directions.width(centroids, hinted=hints is not None)
@@ -208,17 +232,16 @@ class _ClusteredRows:
                 hints=None if hints is None else hints[part],
                 within=None if within is None else within[part],
             )
+            if totals is not None:
+                totals.add(chunk, scale, labels[part], part)
         return labels, squared
 
-    def means(self, labels: Int32, weights: Float32, centroids: Float32) -> Float32:
-        """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        sums, mass = np.zeros(centroids.shape), np.zeros(len(centroids))
+    def totals(self, labels: Int32, weights: Float32, n_clusters: int) -> _Totals:
+        """The totals of clusters that no search has found."""
+        totals = _Totals(n_clusters, self._rows.n_columns, weights)
         for part, chunk, scale in self._chunks():
-            _core.accumulate(chunk, scale, labels[part], weights[part], sums, mass)
-        heavy = mass > 0.0
-        moved: Float32 = centroids.copy()
-        moved[heavy] = sums[heavy] / mass[heavy, None]
-        return moved
+            totals.add(chunk, scale, labels[part], part)
+        return totals
 
     def _chunks(self) -> Iterator[tuple[slice, Chunk, Float32 | None]]:
         for start, chunk in self._rows.chunks(self._chunk_size):
@@ -229,8 +252,8 @@ class _ClusteredRows:
         if self._sketched is None:
             projected: Sketched = sketch.project(chunk, scale)
             return projected
-        values, off = self._sketched
-        return values[part], off[part]
+        along, of_rows = self._sketched
+        return along[part], of_rows[part]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -249,9 +272,15 @@ def weighted_kmeans(
     unit: bool = False,
     chunk_size: int | None = None,
 ) -> KMeans:
-    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per assignment and once per update."""
+    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per iteration."""
     rows = _ClusteredRows(x, unit=unit, chunk_size=chunk_size)
     w = check_weights(weights, x.n_rows)
+
+    def assigned(centroids: Float32, hints: Int32 | None, n_left: int) -> tuple[Int32, Float32, float, _Totals | None]:
+        totals = _Totals(n_clusters, x.n_columns, w) if n_left else None
+        labels, squared = rows.nearest(centroids, hints=hints, totals=totals)
+        return labels, squared, float(np.multiply(w, squared, dtype=np.float64).sum()), totals
+
     rows.find_directions(n_clusters * (max_iter + 1.0))
     hints: Int32 | None = None
     if isinstance(init, str):
@@ -260,21 +289,19 @@ def weighted_kmeans(
     else:
         centroids = np.array(init, dtype=np.float32)
 
-    labels, squared = rows.nearest(centroids, hints=hints)
-    inertia = _inertia(w, squared)
+    labels, squared, inertia, totals = assigned(centroids, hints, max_iter)
     n_iter = 0
-    while n_iter < max_iter:
-        centroids = rows.means(_reseeded(labels, w * squared, n_clusters), w, centroids)
+    while totals is not None:
+        seeded = _reseeded(labels, w * squared, n_clusters)
+        if seeded is not labels:
+            totals = rows.totals(seeded, w, n_clusters)
+        centroids = totals.means(centroids)
         n_iter += 1
-        labels, squared = rows.nearest(centroids, hints=labels)
-        previous, inertia = inertia, _inertia(w, squared)
+        previous = inertia
+        labels, squared, inertia, totals = assigned(centroids, labels, max_iter - n_iter)
         if previous - inertia <= tol * previous:
             break
     return KMeans(centroids, labels, inertia, n_iter, NAME, squared)
-
-
-def _inertia(weights: Float32, squared: Float32) -> float:
-    return float(np.multiply(weights, squared, dtype=np.float64).sum())
 
 
 def _reseeded(labels: Int32, contribution: Float32, n_clusters: int) -> Int32:

@@ -189,7 +189,7 @@ def _load_core() -> Any:
         _core.set_num_threads(len(os.sched_getaffinity(0)))
     level = os.environ.get("CCMA_SIMD")
     if level is not None:
-        check_choice("CCMA_SIMD", level, ("scalar", "avx2", "avx512", "avx512_bf16"))
+        check_choice("CCMA_SIMD", level, ("scalar", "avx2", "avx512", "avx512_vnni"))
         _core.set_simd_level(level)
     return _core
 

@@ -19,7 +19,7 @@ SimdLevel detect() {
     }
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
-        return __builtin_cpu_supports("avx512bf16") ? SimdLevel::avx512_bf16 : SimdLevel::avx512;
+        return __builtin_cpu_supports("avx512vnni") ? SimdLevel::avx512_vnni : SimdLevel::avx512;
     }
     return SimdLevel::avx2;
 #else
@@ -28,9 +28,9 @@ SimdLevel detect() {
 }
 
 #if defined(CCMA_X86)
-KMeansKernels with_bf16_products(KMeansKernels table) {
-    table.tile_product_bf16 = tile_product_avx512_bf16;
-    table.dots_bf16 = dots_avx512_bf16;
+KMeansKernels with_products_of_bytes(KMeansKernels table) {
+    table.tile_product_bytes = tile_product_avx512_vnni;
+    table.dots_bytes = dots_avx512_vnni;
     return table;
 }
 #endif
@@ -41,7 +41,7 @@ const std::array<Kernels, 4>& tables() {
 #if defined(CCMA_X86)
         Kernels{score_avx2, threshold_avx2, kmeans_avx2},
         Kernels{score_avx512, threshold_avx512, kmeans_avx512},
-        Kernels{score_avx512, threshold_avx512, with_bf16_products(kmeans_avx512)},
+        Kernels{score_avx512, threshold_avx512, with_products_of_bytes(kmeans_avx512)},
 #endif
     };
     return all;
@@ -60,8 +60,8 @@ const char* name(SimdLevel level) {
             return "avx2";
         case SimdLevel::avx512:
             return "avx512";
-        case SimdLevel::avx512_bf16:
-            return "avx512_bf16";
+        case SimdLevel::avx512_vnni:
+            return "avx512_vnni";
         default:
             return "scalar";
     }

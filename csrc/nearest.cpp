@@ -19,8 +19,17 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 // second-level cache.
 constexpr std::int64_t score_bytes = 256 << 10;
 
-// Roundings, as shares: of float32, of bfloat16, and of d², whose sums are float32 over stretches of a few dozen.
-constexpr double float_rounding = 0x1p-24, bfloat_rounding = 1.01 * 0x1p-8, distance_rounding = 0x1p-18;
+// Roundings, as shares: of float32, and of d², whose sums are float32 over stretches of a few dozen.
+constexpr double float_rounding = 0x1p-24, distance_rounding = 0x1p-18;
+
+// Of the sum that says how far bytes are from what they stand for.
+constexpr double error_rounding = 1e-5;
+
+// Products of two bytes that a 32-bit integer adds up.
+constexpr std::int64_t most_byte_products = 1 << 16;
+
+// Signed bytes become unsigned ones by this, which the processor wants of one of two factors.
+constexpr std::int32_t byte_shift = 128;
 
 // Blocks that one thread takes at a time.
 constexpr std::int64_t blocks_of_task = 4;
@@ -33,10 +42,29 @@ constexpr double too_large = 1e37;
 
 float just_above(double value) { return static_cast<float>(value * (1.0 + 4.0 * float_rounding)); }
 
-std::uint16_t to_bfloat(float value) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);  // to nearest, ties to even
+// What a product with unsigned bytes begins with, so that it ends as the one with signed bytes.
+std::int32_t start_of(const std::int8_t* bytes, std::int64_t n) {
+    std::int32_t sum = 0;
+    for (std::int64_t i = 0; i < n; ++i) sum += bytes[i];
+    return -byte_shift * sum;
+}
+
+double sum_squares(const std::int8_t* bytes, std::int64_t n) {
+    std::int32_t sum = 0;  // n is at most a sketch's width
+    for (std::int64_t i = 0; i < n; ++i) sum += static_cast<std::int32_t>(bytes[i]) * bytes[i];
+    return sum;
+}
+
+void widen(const std::int8_t* bytes, std::int64_t n, float scale, float* out) {
+    for (std::int64_t i = 0; i < n; ++i) out[i] = scale * static_cast<float>(bytes[i]);
+}
+
+// Bytes for padded values, and an upper bound on the distance between both.
+float quantize(const KMeansKernels& k, const float* x, std::int64_t n, std::int8_t* bytes, float* error) {
+    double squares;
+    const float scale = k.quantize(x, n, bytes, &squares);
+    *error = just_above((1.0 + error_rounding) * std::sqrt(squares));
+    return scale;
 }
 
 std::vector<float> padded_copy(const float* values, std::int64_t n) {
@@ -66,11 +94,10 @@ Sketch::Sketch(const float* directions, std::int64_t width, std::int64_t d, cons
     if (!(skew_ < 1e-3)) throw std::invalid_argument("the directions of a sketch must be orthonormal");
 }
 
-double Sketch::squared_residual(double squares, double squares_along) const {
-    // ‖x − Pỹ‖² = ‖x‖² − ‖Pᵀx‖² + ‖Pᵀx − ỹ‖² but for the rounding of Pᵀx and the skew of P, each met twice and once
-    // more where a prefix of the directions is looked at.
-    const double rounding = bfloat_rounding * bfloat_rounding + 4.0 * (product_error_ + skew_);
-    return std::max(0.0, squares - squares_along) + rounding * squares;
+float Sketch::off(double squares, double squares_along) const {
+    // ‖x − P y‖² = ‖x‖² − ‖y‖² but for the rounding of y and the skew of P, each met twice and once more where a prefix
+    // of the directions is looked at.
+    return just_above(std::sqrt(std::max(0.0, squares - squares_along) + 4.0 * (product_error_ + skew_) * squares));
 }
 
 void Sketch::along(const float* x, std::int64_t stride, std::int64_t rows, float* out) const {
@@ -88,8 +115,9 @@ void Sketch::project(const Matrix& x, const float* scale, const Sketched& out, c
         for (std::int64_t i = begin; i < end; ++i) {
             const float* y = product.get() + (i - begin) * width;
             const double squares = k.sum_squares(widened.get() + (i - begin) * stride, Dtype::f32, x.cols);
-            out.residual[i] = just_above(std::sqrt(squared_residual(squares, k.sum_squares(y, Dtype::f32, width))));
-            for (std::int64_t j = 0; j < width; ++j) out.values[i * width + j] = to_bfloat(y[j]);
+            SketchedRow& row = out.rows[i];
+            row.scale = quantize(k, y, width, out.bytes + i * width, &row.error);
+            row.off = off(squares, k.sum_squares(y, Dtype::f32, width));
         }
     };
     parallel_ranges(x.rows, block, rows, poll);
@@ -104,9 +132,10 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
       d_(d),
       panel_cols_(kernels_.panel_cols),
       n_panels_((k + panel_cols_ - 1) / panel_cols_),
-      width_(sketch ? width : d + d % 2),
+      width_(sketch ? width : (d + 3) / 4 * 4),
       rest_(sketch ? sketch->width() - width : 0),
       sketch_(sketch),
+      by_bytes_(kernels_.tile_product_bytes != nullptr && d <= most_byte_products),
       origin_(padded_copy(origin, d)) {
     if (sketch && (width <= 0 || rest_ < 0 || width % row_padding != 0 || rest_ % row_padding != 0)) {
         throw std::invalid_argument("width must be a multiple of 32, at most the sketch's");
@@ -117,17 +146,21 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
     const std::int64_t columns = n_panels_ * panel_cols_, values = columns * width_;
     centred_.assign(static_cast<std::size_t>(k_ * padded(d_)), 0.0f);
     offsets_.assign(static_cast<std::size_t>(columns), -infinity);
-    reach_.assign(static_cast<std::size_t>(k_), 0.0f);
-    full_reach_ = reach_;
-    const bool narrow = kernels_.tile_product_bf16 != nullptr;
-    bf16_panels_.assign(static_cast<std::size_t>(narrow ? values : 0), 0);
-    bf16_rests_.assign(static_cast<std::size_t>(narrow ? k_ * rest_ : 0), 0);
-    panels_.assign(static_cast<std::size_t>(narrow ? 0 : values), 0.0f);
-    rests_.assign(static_cast<std::size_t>(narrow ? 0 : k_ * rest_), 0.0f);
+    scales_.assign(static_cast<std::size_t>(columns), 0.0f);
+    off_.assign(static_cast<std::size_t>(k_), 0.0f);
+    full_off_ = off_;
+    byte_panels_.assign(static_cast<std::size_t>(by_bytes_ ? values : 0), byte_shift);
+    panels_.assign(static_cast<std::size_t>(by_bytes_ ? 0 : values), 0.0f);
+    rests_.assign(static_cast<std::size_t>(k_ * rest_), 0);
+    whole_.assign(static_cast<std::size_t>(sketch && d_ <= most_byte_products ? k_ * padded(d_) : 0), 0);
+    of_whole_.assign(static_cast<std::size_t>(whole_.empty() ? 0 : k_), {});
+    std::vector<float> errors(static_cast<std::size_t>(k_), 0.0f);
 
     const std::int64_t stride = row_stride(d_), block = tiles_of_block * kernels_.tile_rows;
     const auto pack = [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t seen_width = sketch ? sketch->width() : padded(d_);
         const Scratch<float> rows(block * stride), along(block * (sketch ? sketch->width() : 0));
+        const Scratch<std::int8_t> bytes(seen_width);
         load_block(kernels_, Matrix{centroids, Dtype::f32, k_, d_}, nullptr, origin_.data(), begin, end, block,
                    rows.get());
         if (sketch) sketch->along(rows.get(), stride, end - begin, along.get());
@@ -137,65 +170,81 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
             const double squares = kernels_.sum_squares(centred, Dtype::f32, d_);
             std::copy_n(centred, d_, centred_.data() + row * padded(d_));
             offsets_[static_cast<std::size_t>(row)] = static_cast<float>(-0.5 * squares);
-            const auto reach = [&](std::int64_t along_width) {
-                if (!sketch) return just_above(seen_rounding() * std::sqrt(squares));
-                return just_above(
-                    std::sqrt(sketch->squared_residual(squares, kernels_.sum_squares(seen, Dtype::f32, along_width))));
-            };
-            reach_[static_cast<std::size_t>(row)] = reach(width_);
-            full_reach_[static_cast<std::size_t>(row)] = reach(width_ + rest_);
-            const std::int64_t at = row / panel_cols_ * panel_cols_ * width_, column = row % panel_cols_;
-            for (std::int64_t j = 0; j < width_; ++j) {
-                const float value = j < d_ ? seen[j] : 0.0f;
-                if (narrow) {
-                    bf16_panels_[static_cast<std::size_t>(at + (j / 2 * panel_cols_ + column) * 2 + j % 2)] =
-                        to_bfloat(value);
-                } else {
-                    panels_[static_cast<std::size_t>(at + j * panel_cols_ + column)] = value;
-                }
+            if (sketch) {
+                const auto off = [&](std::int64_t width) {
+                    return sketch->off(squares, kernels_.sum_squares(seen, Dtype::f32, width));
+                };
+                off_[static_cast<std::size_t>(row)] = off(width_);
+                full_off_[static_cast<std::size_t>(row)] = off(width_ + rest_);
             }
-            for (std::int64_t j = 0; j < rest_; ++j) {
-                const std::size_t to = static_cast<std::size_t>(row * rest_ + j);
-                if (narrow) {
-                    bf16_rests_[to] = to_bfloat(seen[width_ + j]);
+            if (!whole_.empty()) {
+                of_whole_[static_cast<std::size_t>(row)] = whole_of(centred, squares, whole_.data() + row * padded(d_));
+            }
+            const std::int64_t at = row / panel_cols_ * panel_cols_ * width_, column = row % panel_cols_;
+            if (sketch || by_bytes_) {
+                scales_[static_cast<std::size_t>(row)] =
+                    quantize(kernels_, seen, seen_width, bytes.get(), &errors[static_cast<std::size_t>(row)]);
+                std::copy_n(bytes.get() + width_, rest_, rests_.data() + row * rest_);
+            }
+            for (std::int64_t j = 0; j < width_; ++j) {
+                if (by_bytes_) {
+                    byte_panels_[static_cast<std::size_t>(at + (j / 4 * panel_cols_ + column) * 4 + j % 4)] =
+                        static_cast<std::uint8_t>(bytes.get()[j] + byte_shift);
                 } else {
-                    rests_[to] = seen[width_ + j];
+                    panels_[static_cast<std::size_t>(at + j * panel_cols_ + column)] = j < seen_width ? seen[j] : 0.0f;
                 }
             }
         }
     };
     parallel_ranges(k_, block, pack, {});
     for (std::int64_t row = 0; row < k_; ++row) {
-        longest_ = std::max(longest_, std::sqrt(-2.0 * static_cast<double>(offsets_[static_cast<std::size_t>(row)])));
+        const std::size_t at = static_cast<std::size_t>(row);
+        longest_ = std::max(longest_, std::sqrt(-2.0 * static_cast<double>(offsets_[at])));
+        largest_error_ = std::max(largest_error_, static_cast<double>(errors[at]));
     }
     longest_ *= 1.0 + 4.0 * float_rounding;
 }
 
+Search::Whole Search::whole_of(const float* centred, double squares, std::int8_t* bytes) const {
+    Whole whole;
+    whole.scale = quantize(kernels_, centred, padded(d_), bytes, &whole.error);
+    whole.length = just_above(std::sqrt(squares));
+    return whole;
+}
+
 // A block of rows, and what is known of each.
 struct Search::Block {
-    Block(std::int64_t rows, std::int64_t d, std::int64_t width, std::int64_t columns, bool narrow)
+    Block(std::int64_t rows, std::int64_t d, std::int64_t width, std::int64_t columns, bool by_bytes)
         : stride(row_stride(d)),
           seen_stride(padded(width) + 32),
           columns(columns),
           exact(rows * stride),
-          narrow_seen(narrow ? rows * seen_stride : 0),
-          wide_seen(narrow ? 0 : rows * seen_stride),
+          bytes(by_bytes ? rows * seen_stride : 0),
+          seen(by_bytes ? 0 : rows * seen_stride),
+          whole(rows * padded(d)),
+          of_whole(rows),
+          starts(rows),
+          scales(rows),
           squares(rows),
-          reach(rows),
-          full_reach(rows),
+          off(rows),
+          of_bytes(rows),
           slack(rows),
           scores(rows * columns) {}
 
     std::int64_t begin = 0, end = 0;
     std::int64_t stride, seen_stride, columns;
-    Scratch<float> exact;                // x − origin
-    Scratch<std::uint16_t> narrow_seen;  // ỹ, for products in bfloat16, or
-    Scratch<float> wide_seen;            // for those in float32
-    Scratch<double> squares;             // ‖x − origin‖²
-    Scratch<float> reach;                // upper bound on ‖x − P ỹ‖ by what is looked at first
-    Scratch<float> full_reach;           // and by all
-    Scratch<double> slack;               // what rounding may take from a bound
-    Scratch<float> scores;               // ỹ · μ̃ − ½‖μ‖², of some centroids
+    Scratch<float> exact;        // x − origin
+    Scratch<std::int8_t> bytes;  // of ỹ, what is looked at first, or
+    Scratch<float> seen;         // ỹ itself
+    Scratch<std::int8_t> whole;  // bytes of x − origin, where centroids have them
+    Scratch<Whole> of_whole;
+    Scratch<std::int32_t> starts;
+    Scratch<float> scales;     // ỹ = scale · bytes
+    Scratch<double> squares;   // ‖x − origin‖²
+    Scratch<float> off;        // upper bound on ‖x − P y‖ by what is looked at first
+    Scratch<double> of_bytes;  // what bytes of ỹ and ν̃ may take from a bound
+    Scratch<double> slack;     // and they and rounding together
+    Scratch<float> scores;     // ỹ · ν̃ − ½‖μ‖², of some centroids
 };
 
 // The nearest centroid found so far.
@@ -205,48 +254,79 @@ struct Search::Incumbent {
     float least;  // no centroid whose bound is smaller can take its place
 };
 
-double Search::seen_rounding() const { return kernels_.tile_product_bf16 ? bfloat_rounding : 0.0; }
+// Centroids that may be the nearest of one row, by their places in a chunk.
+struct Search::Candidates {
+    explicit Candidates(std::int64_t most)
+        : index(most + row_padding), product(most), score(most), bound(most + row_padding) {}
+
+    void take_products(const KMeansKernels& k, const std::int8_t* x, const std::int8_t* rows, std::int64_t n) {
+        k.dots_bytes(x, rows, n, n, index.get(), count, product.get());
+    }
+
+    // Leaves those whose bound reaches `least`, but for one whose distance is known.
+    void keep(float least, std::int64_t known) {
+        std::int64_t kept = 0;
+        for (std::int64_t i = 0; i < count; ++i) {
+            index.get()[kept] = index.get()[i];
+            score.get()[kept] = score.get()[i];
+            bound.get()[kept] = bound.get()[i];
+            kept += bound.get()[i] >= least && index.get()[i] != known;
+        }
+        count = kept;
+    }
+
+    std::int64_t count = 0;
+    Scratch<std::int32_t> index, product;
+    Scratch<float> score, bound;
+};
 
 void Search::load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched) const {
     const KMeansKernels& k = kernels_;
     const std::int64_t rows = tiles_of_block * k.tile_rows, n = block.end - block.begin;
     load_block(k, x, scale, origin_.data(), block.begin, block.end, rows, block.exact.get());
-    const bool narrow = k.tile_product_bf16 != nullptr;
-    if (narrow) {
-        std::fill_n(block.narrow_seen.get(), rows * block.seen_stride, std::uint16_t{0});
+    if (by_bytes_) {
+        std::fill_n(block.bytes.get(), rows * block.seen_stride, std::int8_t{0});
+        std::fill_n(block.starts.get(), rows, 0);
+        std::fill_n(block.scales.get(), rows, 0.0f);
     } else {
-        std::fill_n(block.wide_seen.get(), rows * block.seen_stride, 0.0f);
+        std::fill_n(block.seen.get(), rows * block.seen_stride, 0.0f);
     }
     for (std::int64_t r = 0; r < n; ++r) {
         const float* exact = block.exact.get() + r * block.stride;
+        std::int8_t* bytes = block.bytes.get() + r * block.seen_stride;
+        float* seen = block.seen.get() + r * block.seen_stride;
         const double squares = k.sum_squares(exact, Dtype::f32, d_), length = std::sqrt(squares);
-        double reach = seen_rounding() * length, full_reach = reach, rounding = 2.0 * seen_rounding();
+        float error = 0.0f, off = 0.0f;
+        double rounding = 2.0 * static_cast<double>(width_ + rest_ + 8) * float_rounding;
         if (sketch_) {
-            const std::uint16_t* seen = sketched.values + (block.begin + r) * sketch_->width();
-            if (narrow) {
-                std::copy_n(seen, width_, block.narrow_seen.get() + r * block.seen_stride);
+            const SketchedRow& row = sketched.rows[block.begin + r];
+            const std::int8_t* along = sketched.bytes + (block.begin + r) * sketch_->width();
+            if (by_bytes_) {
+                block.scales.get()[r] = row.scale;
+                std::copy_n(along, width_, bytes);
             } else {
-                k.load_row(seen, Dtype::bf16, width_, 1.0f, nullptr, block.wide_seen.get() + r * block.seen_stride);
+                widen(along, width_, row.scale, seen);
             }
-            // What the directions beyond the first few hold belongs to the residual as well.
-            const double unseen =
-                std::sqrt(k.sum_squares(seen + width_, Dtype::bf16, rest_)) + bfloat_rounding * length;
-            full_reach = sketched.residual[block.begin + r];
-            reach = std::sqrt(full_reach * full_reach + unseen * unseen);
-            rounding = 2.0 * bfloat_rounding + 6.0 * sketch_->skew() + 3.0 * sketch_->product_error();
-        } else if (narrow) {
-            std::uint16_t* seen = block.narrow_seen.get() + r * block.seen_stride;
-            for (std::int64_t d = 0; d < d_; ++d) seen[d] = to_bfloat(exact[d]);
+            error = row.error;
+            // What the directions beyond the first few hold lies off those.
+            const double beyond = row.scale * std::sqrt(sum_squares(along + width_, rest_)) + error;
+            off = just_above(std::sqrt(static_cast<double>(row.off) * row.off + beyond * beyond));
+            if (!whole_.empty()) {
+                block.of_whole.get()[r] = whole_of(exact, squares, block.whole.get() + r * padded(d_));
+            }
+            rounding += 6.0 * sketch_->skew() + 3.0 * sketch_->product_error();
+        } else if (by_bytes_) {
+            block.scales.get()[r] = quantize(k, exact, padded(d_), bytes, &error);
         } else {
-            std::copy_n(exact, d_, block.wide_seen.get() + r * block.seen_stride);
+            std::copy_n(exact, d_, seen);
         }
+        if (by_bytes_) block.starts.get()[r] = start_of(bytes, width_);
         block.squares.get()[r] = squares;
-        block.reach.get()[r] = just_above(reach);
-        block.full_reach.get()[r] = just_above(full_reach);
-        // Rounding of both factors to bfloat16, of the product's sum, of ½‖μ‖², and of the bound itself.
-        // Rounding of both factors and of their product's sum; of ½‖μ‖² and of the bound itself.
-        rounding = 1.05 * rounding + 2.0 * static_cast<double>(width_ + rest_ + 8) * float_rounding;
-        block.slack.get()[r] = rounding * length * longest_ + 8.0 * float_rounding * (squares + longest_ * longest_) +
+        block.off.get()[r] = off;
+        block.of_bytes.get()[r] = error * longest_ + (length + error) * largest_error_;
+        // The product's sum, ½‖μ‖², and the bound itself.
+        block.slack.get()[r] = block.of_bytes.get()[r] + rounding * length * longest_ +
+                               8.0 * float_rounding * (squares + longest_ * longest_) +
                                underflow * static_cast<double>(d_) * (1.0 + length + longest_);
     }
 }
@@ -260,25 +340,43 @@ void Search::bounds(Block& block, std::int64_t first_panel, std::int64_t panels)
         for (std::int64_t tile = 0; tile < tiles; ++tile) {
             const std::int64_t row = tile * k.tile_rows;
             float* out = block.scores.get() + row * block.columns + (p - first_panel) * panel_cols_;
-            if (k.tile_product_bf16) {
-                k.tile_product_bf16(block.narrow_seen.get() + row * block.seen_stride, block.seen_stride, width_,
-                                    bf16_panels_.data() + panel, offset, out, block.columns);
+            if (by_bytes_) {
+                k.tile_product_bytes(block.bytes.get() + row * block.seen_stride, block.seen_stride, width_,
+                                     byte_panels_.data() + panel, block.starts.get() + row, block.scales.get() + row,
+                                     scales_.data() + p * panel_cols_, offset, out, block.columns);
             } else {
-                k.tile_product(block.wide_seen.get() + row * block.seen_stride, block.seen_stride, width_,
+                k.tile_product(block.seen.get() + row * block.seen_stride, block.seen_stride, width_,
                                panels_.data() + panel, offset, out, block.columns);
             }
         }
     }
 }
 
-void Search::look_further(const Sketched& sketched, std::int64_t row, std::int64_t first, const std::int32_t* index,
-                          std::int64_t n, float* rest, float* products) const {
-    const std::uint16_t* seen = sketched.values + row * sketch_->width() + width_;
-    if (kernels_.dots_bf16) {
-        kernels_.dots_bf16(seen, bf16_rests_.data() + first * rest_, rest_, rest_, index, n, products);
-    } else {
-        kernels_.load_row(seen, Dtype::bf16, rest_, 1.0f, nullptr, rest);
-        kernels_.dots(rest, rests_.data() + first * rest_, rest_, rest_, index, n, products);
+void Search::look_further(const Sketched& sketched, std::int64_t row, std::int64_t first,
+                          Candidates& candidates) const {
+    const std::int8_t* along = sketched.bytes + row * sketch_->width() + width_;
+    const SketchedRow& of_row = sketched.rows[row];
+    candidates.take_products(kernels_, along, rests_.data() + first * rest_, rest_);
+    for (std::int64_t i = 0; i < candidates.count; ++i) {
+        const std::size_t j = static_cast<std::size_t>(first + candidates.index.get()[i]);
+        candidates.bound.get()[i] = candidates.score.get()[i] +
+                                    static_cast<float>(candidates.product.get()[i]) * (of_row.scale * scales_[j]) +
+                                    of_row.off * full_off_[j];
+    }
+}
+
+void Search::look_closely(const Block& block, std::int64_t row, std::int64_t first, Candidates& candidates) const {
+    const Whole& of_row = block.of_whole.get()[row];
+    const float length = of_row.length + of_row.error;
+    const float of_bytes = static_cast<float>(block.of_bytes.get()[row]);  // not met here
+    const std::int64_t stride = padded(d_);
+    candidates.take_products(kernels_, block.whole.get() + row * stride, whole_.data() + first * stride, stride);
+    for (std::int64_t i = 0; i < candidates.count; ++i) {
+        const std::size_t j = static_cast<std::size_t>(first + candidates.index.get()[i]);
+        const Whole& whole = of_whole_[j];
+        const float product = static_cast<float>(candidates.product.get()[i]) * (of_row.scale * whole.scale);
+        const float bound = offsets_[j] + product + (of_row.error * whole.length + length * whole.error - of_bytes);
+        candidates.bound.get()[i] = std::min(candidates.bound.get()[i], bound);
     }
 }
 
@@ -313,8 +411,7 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
         block.begin = begin;
         block.end = end;
         load(block, x, scale, sketched);
-        const Scratch<float> listed_bounds(chunk + row_padding), rest(padded(rest_) + row_padding), products(chunk);
-        const Scratch<std::int32_t> listed(chunk + row_padding);
+        Candidates candidates(chunk);
         std::vector<Incumbent> incumbents(static_cast<std::size_t>(end - begin));
         for (std::int64_t i = begin; i < end; ++i) {
             Incumbent& incumbent = incumbents[static_cast<std::size_t>(i - begin)];
@@ -334,7 +431,7 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
                 Incumbent& incumbent = incumbents[static_cast<std::size_t>(row)];
                 const float* scores = block.scores.get() + row * chunk;
                 const std::int32_t offset = static_cast<std::int32_t>(first);
-                const float reach = block.reach.get()[row], full_reach = block.full_reach.get()[row];
+                const float off = block.off.get()[row];
                 if (!(block.squares.get()[row] + longest_ * longest_ < too_large)) {
                     for (std::int32_t j = 0; j < count; ++j) try_centroid(block, row, offset + j, incumbent);
                     continue;
@@ -342,21 +439,24 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
                 std::int64_t tried = hints ? hints[begin + row] - first : -1;
                 if (!hints) {  // a good one first, so that few are listed
                     tried = k.largest(scores, count);
-                    if (scores[tried] + reach * reach_[static_cast<std::size_t>(first + tried)] >= incumbent.least) {
+                    if (scores[tried] + off * off_[static_cast<std::size_t>(first + tried)] >= incumbent.least) {
                         try_centroid(block, row, offset + static_cast<std::int32_t>(tried), incumbent);
                     }
                 }
-                std::int32_t* index = listed.get();
-                float* bound = listed_bounds.get();
-                std::int64_t n = k.reaching(scores, reach_.data() + first, count, reach, incumbent.least, index, bound);
-                if (n > 1 && rest_ > 0) {
-                    look_further(sketched, begin + row, first, index, n, rest.get(), products.get());
-                    for (std::int64_t i = 0; i < n; ++i) {
-                        const std::size_t j = static_cast<std::size_t>(first + index[i]);
-                        bound[i] = scores[index[i]] + products.get()[i] + full_reach * full_reach_[j];
+                std::int32_t* index = candidates.index.get();
+                float* bound = candidates.bound.get();
+                candidates.count = k.reaching(scores, off_.data() + first, count, off, incumbent.least, index, bound);
+                if (sketch_) {
+                    for (std::int64_t i = 0; i < candidates.count; ++i) candidates.score.get()[i] = scores[index[i]];
+                    candidates.keep(incumbent.least, tried);
+                    if (rest_ > 0) {
+                        look_further(sketched, begin + row, first, candidates);
+                        candidates.keep(incumbent.least, tried);
                     }
+                    if (!whole_.empty()) look_closely(block, row, first, candidates);
                 }
                 // Best bound first; the next one's centroid is on its way while one is tried.
+                std::int64_t& n = candidates.count;
                 std::int64_t best = n > 0 ? k.largest(bound, n) : 0;
                 while (n > 0 && bound[best] >= incumbent.least) {
                     const std::int32_t next = index[best];
@@ -378,7 +478,7 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
     };
     // Several blocks in the same memory: clearing new pages for each would take a tenth of the time.
     const auto search = [&](std::int64_t begin, std::int64_t end) {
-        Block block(rows, d_, width_, chunk, k.tile_product_bf16 != nullptr);
+        Block block(rows, d_, width_, chunk, by_bytes_);
         for (std::int64_t at = begin; at < end; at += rows) search_block(block, at, std::min(end, at + rows));
     };
     parallel_ranges(x.rows, blocks_of_task * rows, search, poll);

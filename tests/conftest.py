@@ -27,7 +27,7 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
-_LEVELS = ("scalar", "avx2", "avx512", "avx512_bf16")
+_LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
 SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.detected_simd_level()) + 1]
 
 

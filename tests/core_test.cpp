@@ -256,10 +256,11 @@ void test_sketch(SimdLevel level) {
     const Matrix rows{x.data(), Dtype::f32, m, d};
     const std::size_t n = static_cast<std::size_t>(m);
     const Sketch sketch(directions.data(), width, d, origin.data());
-    std::vector<std::uint16_t> values(static_cast<std::size_t>(m * width));
-    std::vector<float> residual(n), expected(n), squared(n);
+    std::vector<std::int8_t> bytes(static_cast<std::size_t>(m * width));
+    std::vector<SketchedRow> of_rows(n);
+    std::vector<float> expected(n), squared(n);
     std::vector<std::int32_t> nearest(n), labels(n);
-    const Sketched sketched{values.data(), residual.data()};
+    const Sketched sketched{bytes.data(), of_rows.data()};
     sketch.project(rows, nullptr, sketched, {});
     Search(centres.data(), k, d, origin.data(), nullptr, 0)
         .nearest(rows, nullptr, {}, nullptr, nullptr, nearest.data(), expected.data(), {});
@@ -318,7 +319,7 @@ void test_parallel() {
 
 int main() {
     const SimdLevel best = detected_simd_level();
-    for (const SimdLevel level : {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512, SimdLevel::avx512_bf16}) {
+    for (const SimdLevel level : {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512, SimdLevel::avx512_vnni}) {
         if (level > best) continue;
         for (const int threads : {1, 3}) {
             set_num_threads(threads);

@@ -490,7 +490,7 @@ def test_without_the_extension(run_python):
     [
         ("CCMA_NUM_THREADS", "0", "CCMA_NUM_THREADS must be an integer from 1 to 1024, got '0'"),
         ("CCMA_NUM_THREADS", "two", "CCMA_NUM_THREADS must be an integer from 1 to 1024, got 'two'"),
-        ("CCMA_SIMD", "sse", "CCMA_SIMD must be one of 'scalar', 'avx2', 'avx512', 'avx512_bf16', got 'sse'"),
+        ("CCMA_SIMD", "sse", "CCMA_SIMD must be one of 'scalar', 'avx2', 'avx512', 'avx512_vnni', got 'sse'"),
     ],
 )
 def test_environment_variables(run_python, variable, value, text):

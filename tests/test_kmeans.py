@@ -10,7 +10,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast import _core, _cpu_kmeans, _dispatch, reference
-from ccma_fast.pool import open_rows, to_float32
+from ccma_fast.pool import open_rows
 
 CPU = _dispatch.choose("cpu")
 BACKENDS = ("cpu", "reference")
@@ -133,8 +133,11 @@ def test_search_along_directions_is_exact(simd, kind, n_columns):
     directions = orthonormal(rng, 64, n_columns)
     sketch = _core.Sketch(directions, origin)
     sketched = sketch.project(x)
-    along = to_float32(sketched[0]).astype(np.float64)
-    assert (np.linalg.norm((x - origin) - along @ directions, axis=1) <= sketched[1]).all()
+    scale, off, error = sketched[1].astype(np.float64).T
+    along = (x - origin).astype(np.float64) @ directions.T
+    assert (np.linalg.norm((x - origin) - along @ directions, axis=1) <= off * (1 + 1e-6)).all()
+    rounding = 1e-5 * np.linalg.norm(along, axis=1)
+    assert (np.linalg.norm(along - scale[:, None] * sketched[0], axis=1) <= error + rounding).all()
     for search, of_rows in [
         (_core.Search(centroids, origin), None),
         (_core.Search(centroids, origin, sketch, 32), sketched),

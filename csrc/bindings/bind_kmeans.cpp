@@ -12,6 +12,10 @@ namespace {
 
 using OptionalArray = std::optional<py::array>;
 
+// A SketchedRow is a row of a float32 matrix to Python.
+constexpr std::int64_t floats_of_row = sizeof(SketchedRow) / sizeof(float);
+static_assert(floats_of_row == 3);
+
 const float* scale_of(const OptionalArray& scale, std::int64_t rows) {
     return scale ? exact<float>(*scale, {rows}, "scale") : nullptr;
 }
@@ -55,11 +59,11 @@ Sketch make_sketch(const py::array& directions, const py::array& origin) {
 py::tuple project(const Sketch& sketch, const py::array& x, const OptionalArray& scale) {
     const Matrix rows = rows_for(sketch, x);
     const float* scales = scale_of(scale, rows.rows);
-    py::array_t<std::uint16_t> values({rows.rows, sketch.width()});
-    py::array_t<float> residual(rows.rows);
-    const Sketched out{values.mutable_data(), residual.mutable_data()};
+    py::array_t<std::int8_t> bytes({rows.rows, sketch.width()});
+    py::array_t<float> of_rows({rows.rows, floats_of_row});
+    const Sketched out{bytes.mutable_data(), reinterpret_cast<SketchedRow*>(of_rows.mutable_data())};
     without_lock([&] { sketch.project(rows, scales, out, signal_poll()); });
-    return py::make_tuple(values, residual);
+    return py::make_tuple(bytes, of_rows);
 }
 
 Search make_search(const py::array& centroids, const py::array& origin, const Sketch* sketch, std::int64_t width) {
@@ -80,9 +84,9 @@ py::tuple nearest(const Search& search, const py::array& x, const OptionalArray&
     }
     Sketched seen{};
     if (sketched) {
-        const py::array values = (*sketched)[0], residual = (*sketched)[1];
-        seen = {exact<std::uint16_t>(values, {rows.rows, search.sketch()->width()}, "sketched values"),
-                exact<float>(residual, {rows.rows}, "sketched residual")};
+        const py::array bytes = (*sketched)[0], of_rows = (*sketched)[1];
+        seen = {exact<std::int8_t>(bytes, {rows.rows, search.sketch()->width()}, "sketched bytes"),
+                reinterpret_cast<SketchedRow*>(exact<float>(of_rows, {rows.rows, floats_of_row}, "sketched rows"))};
     }
     const std::int32_t* hint = hints ? exact<std::int32_t>(*hints, {rows.rows}, "hints") : nullptr;
     const float* limit = within ? exact<float>(*within, {rows.rows}, "within") : nullptr;
@@ -130,7 +134,8 @@ void bind_kmeans(py::module_& module) {
     py::class_<Sketch>(module, "Sketch", "Orthonormal directions along which rows are compared first.")
         .def(py::init(&make_sketch), py::arg("directions"), py::arg("origin"))
         .def("project", &project, py::arg("x"), py::arg("scale") = py::none(),
-             "(bfloat16 bits along the directions, bounds on what lies off them)");
+             "(bytes along the directions; the rows' scales, bounds on what lies off the directions and on the bytes' "
+             "errors)");
     py::class_<Search>(module, "Search", "Centroids, packed for the exact nearest one of many chunks of rows.")
         .def(py::init(&make_search), py::arg("centroids"), py::arg("origin"), py::arg("sketch") = py::none(),
              py::arg("width") = 0, py::keep_alive<1, 4>())

@@ -18,10 +18,10 @@ PYBIND11_MODULE(_core, module) {
         "set_simd_level",
         [](const std::string& wanted) {
             for (const auto level : {ccma::SimdLevel::scalar, ccma::SimdLevel::avx2, ccma::SimdLevel::avx512,
-                                     ccma::SimdLevel::avx512_bf16}) {
+                                     ccma::SimdLevel::avx512_vnni}) {
                 if (wanted == ccma::name(level)) return ccma::set_simd_level(level);
             }
-            throw py::value_error("expected 'scalar', 'avx2', 'avx512' or 'avx512_bf16', got '" + wanted + "'");
+            throw py::value_error("expected 'scalar', 'avx2', 'avx512' or 'avx512_vnni', got '" + wanted + "'");
         },
         py::arg("level"));
 }

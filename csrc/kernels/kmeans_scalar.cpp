@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "tables.hpp"
 #include "widen_scalar.hpp"
 
@@ -86,12 +89,12 @@ double squared_distance(const float* a, const float* b, std::int64_t n) {
     return sum;
 }
 
-void dots(const float* x, const float* rows, std::int64_t stride, std::int64_t n, const std::int32_t* index,
-          std::int64_t m, float* out) {
+void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stride, std::int64_t n,
+                const std::int32_t* index, std::int64_t m, std::int32_t* out) {
     for (std::int64_t i = 0; i < m; ++i) {
-        float sum = 0.0f;
-        for (std::int64_t d = 0; d < n; ++d) sum += x[d] * rows[index[i] * stride + d];
-        out[i] = sum;
+        const std::int8_t* row = rows + index[i] * stride;
+        out[i] = 0;
+        for (std::int64_t d = 0; d < n; ++d) out[i] += x[d] * row[d];
     }
 }
 
@@ -99,9 +102,24 @@ void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
     for (std::int64_t d = 0; d < n; ++d) sum[d] += weight * x[d];
 }
 
+float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squared_error) {
+    float top = 0.0f;
+    for (std::int64_t d = 0; d < n; ++d) top = std::max(top, std::fabs(x[d]));
+    const float scale = top > least_quantized ? top / 127.0f : 0.0f;
+    const float inverse = top > least_quantized ? 127.0f / top : 0.0f;
+    *squared_error = 0.0;
+    for (std::int64_t d = 0; d < n; ++d) {
+        const float whole = std::nearbyint(x[d] * inverse);
+        bytes[d] = static_cast<std::int8_t>(whole);
+        const double error = static_cast<double>(x[d]) - static_cast<double>(scale) * whole;
+        *squared_error += error * error;
+    }
+    return scale;
+}
+
 }  // namespace
 
-const KMeansKernels kmeans_scalar{tile_rows, panel_cols, load_row,         sum_squares, tile_product,
-                                  largest,   reaching,   squared_distance, dots,        add_scaled};
+const KMeansKernels kmeans_scalar{tile_rows, panel_cols,       load_row,   sum_squares, tile_product, largest,
+                                  reaching,  squared_distance, add_scaled, quantize,    dots_bytes};
 
 }  // namespace ccma

@@ -181,28 +181,57 @@ double squared_distance(const float* a, const float* b, std::int64_t n) {
     return sum.total();
 }
 
-void dots(const float* x, const float* rows, std::int64_t stride, std::int64_t n, const std::int32_t* index,
-          std::int64_t m, float* out) {
-    for (std::int64_t i = 0; i < m; ++i) {
-        const float* row = rows + index[i] * stride;
-        Vec left = Vec::set(0.0f), right = Vec::set(0.0f);
-        for (std::int64_t d = 0; d < n; d += 2 * Vec::width) {
-            left = fma(Vec::load(x + d), Vec::load(row + d), left);
-            right = fma(Vec::load(x + d + Vec::width), Vec::load(row + d + Vec::width), right);
-        }
-        DoubleSum sum;
-        sum.add(left + right);
-        out[i] = static_cast<float>(sum.total());
-    }
-}
-
 void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
     std::int64_t d = 0;
     for (; d + Vec::width <= n; d += Vec::width) add_scaled_vec(sum + d, Vec::load(x + d), weight);
     for (; d < n; ++d) sum[d] += weight * static_cast<double>(x[d]);
 }
 
-constexpr ccma::KMeansKernels kmeans_kernels{tile_rows, panel_cols, load_row,         sum_squares, tile_product,
-                                             largest,   reaching,   squared_distance, dots,        add_scaled};
+float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squared_error) {
+    Vec top = Vec::set(0.0f);
+    for (std::int64_t d = 0; d < n; d += Vec::width) {
+        const Vec value = Vec::load(x + d);
+        top = max(top, max(value, Vec::set(0.0f) - value));
+    }
+    const float largest = largest_lane(top);
+    const bool some = largest > ccma::least_quantized;
+    const float scale = some ? largest / 127.0f : 0.0f;
+    // Adding 1.5 · 2^23 rounds to a whole number.
+    const Vec inverse = Vec::set(some ? 127.0f / largest : 0.0f), shifter = Vec::set(12582912.0f);
+    LongSum sum;
+    for (std::int64_t d = 0; d < n; d += Vec::width) {
+        const Vec value = Vec::load(x + d);
+        const Vec whole = fma(value, inverse, shifter) - shifter;
+        const Vec error = fma(Vec::set(-scale), whole, value);
+        whole.store_bytes(bytes + d);
+        sum.add(error * error);
+    }
+    *squared_error = sum.total();
+    return scale;
+}
+
+void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stride, std::int64_t n,
+                const std::int32_t* index, std::int64_t m, std::int32_t* out) {
+    const auto words = [](const std::int8_t* p) {
+        return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    };
+    for (std::int64_t i = 0; i < m; ++i) {
+        const std::int8_t* row = rows + index[i] * stride;
+        __m256i left = _mm256_setzero_si256(), right = left;
+        for (std::int64_t d = 0; d < n; d += 32) {
+            left = _mm256_add_epi32(left, _mm256_madd_epi16(words(x + d), words(row + d)));
+            right = _mm256_add_epi32(right, _mm256_madd_epi16(words(x + d + 16), words(row + d + 16)));
+        }
+        left = _mm256_add_epi32(left, right);
+        __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(left), _mm256_extracti128_si256(left, 1));
+        sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+        sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
+        out[i] = _mm_cvtsi128_si32(sum);
+    }
+}
+
+constexpr ccma::KMeansKernels kmeans_kernels{tile_rows,    panel_cols, load_row,  sum_squares,
+                                             tile_product, largest,    reaching,  squared_distance,
+                                             add_scaled,   quantize,   dots_bytes};
 
 }  // namespace

@@ -34,6 +34,11 @@ struct Vec {
     void compress(Mask mask, float* p) const {
         _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), v));
     }
+
+    // Whole numbers from −128 to 127.
+    void store_bytes(std::int8_t* p) const {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+    }
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -161,6 +166,13 @@ struct Vec {
         float lanes[8];
         store(lanes);
         for (; mask != 0; mask &= mask - 1) *p++ = lanes[__builtin_ctz(mask)];
+    }
+
+    // Whole numbers from −128 to 127.
+    void store_bytes(std::int8_t* p) const {
+        const __m256i whole = _mm256_cvtps_epi32(v);
+        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
     }
 };
 

@@ -68,6 +68,9 @@ struct ThresholdKernels {
     std::int64_t (*between)(const float* z, std::int64_t n, float low, float high, float* out);
 };
 
+// Rows without a value above this in size are quantized to nothing.
+constexpr float least_quantized = 1e-30f;
+
 // A tile is `tile_rows` rows of X against one panel of `panel_cols` rows of a second matrix, packed so that panel[d *
 // panel_cols + j] is column d of its j-th row.
 struct KMeansKernels {
@@ -96,21 +99,29 @@ struct KMeansKernels {
     // ‖a − b‖² over n values.
     double (*squared_distance)(const float* a, const float* b, std::int64_t n);
 
-    // out[i] = product of x with row index[i] of rows that lie `stride` apart; n a multiple of row_padding.
-    void (*dots)(const float* x, const float* rows, std::int64_t stride, std::int64_t n, const std::int32_t* index,
-                 std::int64_t m, float* out);
-
     // sum[d] += weight · x[d].
     void (*add_scaled)(double* sum, const float* x, double weight, std::int64_t n);
 
-    // tile_product of bfloat16 values, n even, the panel packed by pairs: panel[(d / 2 · panel_cols + j) · 2 + d % 2].
-    // Sums are float32, each step rounded twice. Null where the processor has no such instruction.
-    void (*tile_product_bf16)(const std::uint16_t* x, std::int64_t stride, std::int64_t n, const std::uint16_t* panel,
-                              const float* offset, float* out, std::int64_t out_stride) = nullptr;
+    // bytes[d] = the whole number nearest to x[d] / s with s = max |x| / 127, for n values, n a multiple of
+    // row_padding. Returns s, 0 where the values are all zero or nearly so; `squared_error` receives Σ (x − s ·
+    // bytes)².
+    float (*quantize)(const float* x, std::int64_t n, std::int8_t* bytes, double* squared_error);
 
-    // dots of bfloat16 values.
-    void (*dots_bf16)(const std::uint16_t* x, const std::uint16_t* rows, std::int64_t stride, std::int64_t n,
-                      const std::int32_t* index, std::int64_t m, float* out) = nullptr;
+    // out[i] = product of x with row index[i] of rows that lie `stride` apart, exactly; n a multiple of row_padding, at
+    // most 2^16.
+    void (*dots_bytes)(const std::int8_t* x, const std::int8_t* rows, std::int64_t stride, std::int64_t n,
+                       const std::int32_t* index, std::int64_t m, std::int32_t* out);
+
+    // tile_product of bytes, n a multiple of 4, exact until it is scaled:
+    //
+    //     out[r · out_stride + j] = (start[r] + Σ_d x[r · stride + d] · panel_j[d]) · scale[r] · panel_scale[j] +
+    //     offset[j].
+    //
+    // The panel is packed by fours: panel[(d / 4 · panel_cols + j) · 4 + d % 4]. Null where the processor has no such
+    // instruction.
+    void (*tile_product_bytes)(const std::int8_t* x, std::int64_t stride, std::int64_t n, const std::uint8_t* panel,
+                               const std::int32_t* start, const float* scale, const float* panel_scale,
+                               const float* offset, float* out, std::int64_t out_stride) = nullptr;
 };
 
 struct Kernels {

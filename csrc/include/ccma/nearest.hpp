@@ -2,15 +2,16 @@
 //
 // What decides is the squared distance d²(x, μ) = ‖x − μ‖² in float32 of rows x · scale − origin and centroids μ −
 // origin (sums in stretches, carried on in double): the nearest centroid is the one of least d², the lower index where
-// several have it. Everything else only rules centroids out. With x ≈ P ỹ and μ ≈ P μ̃, for the few orthonormal columns
-// of P along which the data vary most,
+// several have it. Everything else only rules centroids out. With y = Pᵀx and ν = Pᵀμ, for the few orthonormal columns
+// of P along which the data vary most, and ỹ ≈ y, ν̃ ≈ ν of one byte a number,
 //
-//     |x · μ − ỹ · μ̃| ≤ ‖x − P ỹ‖ ‖μ − P μ̃‖ + rounding
+//     |x · μ − ỹ · ν̃| ≤ ‖x − P y‖ ‖μ − P ν‖ + ‖y − ỹ‖ ‖ν‖ + ‖ỹ‖ ‖ν − ν̃‖ + rounding
 //
-// (Cauchy and Schwarz), so that a short product per pair, in bfloat16 where the processor multiplies it, bounds x · μ −
-// ½ ‖μ‖² = ½ (‖x‖² − d²) from above: first along some columns for all centroids, then along all columns for those whose
-// bound reaches the best value found so far. For what is left d² is computed, best bound first. No result depends on P,
-// on how many of its columns are looked at first, on threads, or on how rows are cut into chunks.
+// (Cauchy and Schwarz), so that a short product per pair, of bytes where the processor multiplies those, bounds x · μ −
+// ½ ‖μ‖² = ½ (‖x‖² − d²) from above: first along some columns for all centroids, then, for those whose bound reaches
+// the best value found so far, along all columns, and for what is left by bytes of all D dimensions (P = I). Where that
+// does not decide either d² is computed, best bound first. No result depends on P, on how many of its columns are
+// looked at first, on threads, or on how rows are cut into chunks.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,17 @@
 
 namespace ccma {
 
-// Rows seen along P: ỹ as bfloat16 bits, and an upper bound on ‖x − P ỹ‖.
+// What goes with the bytes of a row, ỹ = scale · bytes.
+struct SketchedRow {
+    float scale;
+    float off;    // upper bound on ‖x − P y‖
+    float error;  // upper bound on ‖y − ỹ‖
+};
+
+// Rows seen along P.
 struct Sketched {
-    std::uint16_t* values;  // (M, width)
-    float* residual;        // (M,)
+    std::int8_t* bytes;  // (M, width)
+    SketchedRow* rows;   // (M,)
 };
 
 // The directions P, and what is lost by looking along them only.
@@ -47,8 +55,8 @@ class Sketch {
     double product_error() const { return product_error_; }
     double skew() const { return skew_; }
 
-    // Upper bound on ‖x − P ỹ‖² from ‖x‖² and ‖Pᵀ x‖², with ỹ = Pᵀ x rounded to bfloat16.
-    double squared_residual(double squares, double squares_along) const;
+    // Upper bound on ‖x − P y‖ from ‖x‖² and ‖y‖², of some of the columns or all.
+    float off(double squares, double squares_along) const;
 
     const struct KMeansKernels& kernels() const { return kernels_; }
 
@@ -80,33 +88,44 @@ class Search {
 
   private:
     struct Block;
+    struct Candidates;
     struct Incumbent;
 
-    // Share that rounding takes from a value of all D dimensions that are looked at.
-    double seen_rounding() const;
+    // What goes with the bytes of all D dimensions of a row or centroid.
+    struct Whole {
+        float scale;
+        float error;   // upper bound on the distance to scale · bytes
+        float length;  // upper bound on the distance to the origin
+    };
+
+    Whole whole_of(const float* centred, double squares, std::int8_t* bytes) const;
     void load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched) const;
     void bounds(Block& block, std::int64_t first_panel, std::int64_t panels) const;
-    void look_further(const Sketched& sketched, std::int64_t row, std::int64_t first, const std::int32_t* index,
-                      std::int64_t n, float* rest, float* products) const;
+    void look_further(const Sketched& sketched, std::int64_t row, std::int64_t first, Candidates& candidates) const;
+    void look_closely(const Block& block, std::int64_t row, std::int64_t first, Candidates& candidates) const;
     double least(const Block& block, std::int64_t row, const Incumbent& incumbent) const;
     void prefetch(std::int64_t centroid) const;
     void try_centroid(const Block& block, std::int64_t row, std::int32_t centroid, Incumbent& incumbent) const;
 
     const struct KMeansKernels& kernels_;  // those whose tiles the panels were packed for
     std::int64_t k_, d_, panel_cols_, n_panels_;
-    std::int64_t width_;  // values per row that are looked at first, even
+    std::int64_t width_;  // values per row that are looked at first
     std::int64_t rest_;   // and afterwards
     const Sketch* sketch_;
-    std::vector<float> origin_;               // (padded D)
-    std::vector<float> centred_;              // (K, padded D): μ − origin
-    std::vector<float> panels_;               // (n_panels, width, panel_cols), or
-    std::vector<std::uint16_t> bf16_panels_;  // the same by pairs
-    std::vector<float> offsets_;              // (n_panels · panel_cols): −½‖μ − origin‖², −inf beyond K
-    std::vector<float> rests_;                // (K, rest): the values that are looked at afterwards, or
-    std::vector<std::uint16_t> bf16_rests_;   // the same
-    std::vector<float> reach_;                // (K): upper bound on ‖μ − P μ̃‖ by what is looked at first
-    std::vector<float> full_reach_;           // (K): and by all
-    double longest_ = 0.0;                    // largest ‖μ − origin‖
+    bool by_bytes_;                          // products of bytes, else of float32
+    std::vector<float> origin_;              // (padded D)
+    std::vector<float> centred_;             // (K, padded D): μ − origin
+    std::vector<float> panels_;              // (n_panels, width, panel_cols): ν, or
+    std::vector<std::uint8_t> byte_panels_;  // the same of bytes + 128, by fours
+    std::vector<float> scales_;              // (n_panels · panel_cols): ν̃ = scale · bytes
+    std::vector<float> offsets_;             // (n_panels · panel_cols): −½‖μ − origin‖², −inf beyond K
+    std::vector<std::int8_t> rests_;         // (K, rest): the bytes that are looked at afterwards
+    std::vector<std::int8_t> whole_;         // (K, padded D): bytes of μ − origin, where there is a sketch
+    std::vector<Whole> of_whole_;            // (K)
+    std::vector<float> off_;                 // (K): upper bound on ‖μ − P ν‖ by what is looked at first
+    std::vector<float> full_off_;            // (K): and by all
+    double longest_ = 0.0;                   // largest ‖μ − origin‖
+    double largest_error_ = 0.0;             // largest ‖ν − ν̃‖
 };
 
 }  // namespace ccma

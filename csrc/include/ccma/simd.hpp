@@ -3,7 +3,7 @@
 
 namespace ccma {
 
-enum class SimdLevel : int { scalar = 0, avx2 = 1, avx512 = 2, avx512_bf16 = 3 };
+enum class SimdLevel : int { scalar = 0, avx2 = 1, avx512 = 2, avx512_vnni = 3 };
 
 const char* name(SimdLevel level);
 
