@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from ._validate import check_choice, check_fraction, check_integer, check_number
 
-__all__ = ["NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
+__all__ = ["KMEANS_METHODS", "NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
 
 NONEMPTY = ("top1", "raise")
 SCORES = ("lac", "aps", "raps")
+KMEANS_METHODS = ("full", "sample", "two-level")
 
 # What the authors changed for single data sets in their published configuration.
 PAPER_DATASETS: dict[str, dict[str, Any]] = {
@@ -42,6 +43,9 @@ class CCMAConfig:
     subpool_size : int or None, default None
         Step 1. Rows S of the diverse subpool, at most a third of the unlabelled rows and at least the budget;
         None scores every unlabelled row. 10,000 in the published run.
+    subpool_method : {"full", "sample", "two-level"}, default "full"
+        Step 1. How the subpool is clustered, see :func:`ccma_fast.weighted_kmeans`: for 10,000 clusters and more of a
+        large pool the other two take a fraction of the time.
     subpool_max_iter : int, default 5
         Step 1. Lloyd iterations of the subpool's k-means.
     rows_per_cluster : int, default 1
@@ -97,6 +101,7 @@ class CCMAConfig:
 
     pool_limit: int | None = None
     subpool_size: int | None = None
+    subpool_method: Literal["full", "sample", "two-level"] = "full"
     subpool_max_iter: int = 5
     rows_per_cluster: int = 1
     max_clusters: int | None = None
@@ -157,6 +162,7 @@ class CCMAConfig:
             check_fraction(name, getattr(self, name))
         if self.dropout != 0.0:
             check_fraction("dropout", self.dropout)
+        check_choice("subpool_method", self.subpool_method, KMEANS_METHODS)
         check_choice("acquisition", self.acquisition, ("trust", "delta"))
         check_choice("nonconformity", self.nonconformity, SCORES)
         check_choice("calibration", self.calibration, ("coverage", "target_size"))

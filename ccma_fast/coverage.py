@@ -12,6 +12,8 @@ import numpy.typing as npt
 from . import _dispatch
 from ._dispatch import Backend
 from ._validate import check_choice, check_integer, check_lengths, check_number, check_weights, random_generator
+from .clustering import cluster
+from .config import KMEANS_METHODS
 from .pool import Rows, open_rows, to_float32
 from .reference import KMeans
 
@@ -49,6 +51,7 @@ def weighted_kmeans(
     *,
     weights: npt.ArrayLike | None = None,
     init: str | npt.ArrayLike = "k-means||",
+    method: str = "full",
     max_iter: int = 20,
     tol: float = 1e-4,
     random_state: int | np.random.Generator | np.random.SeedSequence | None = None,
@@ -69,6 +72,10 @@ def weighted_kmeans(
     init : {"k-means||", "k-means++", "random"} or array_like, shape (K, D), default "k-means||"
         k-means|| with 3 rounds of K/2 candidates (Bahmani et al., arXiv 1203.6402), k-means++ (Arthur and Vassilvitskii
         2007), distinct rows drawn by weight, or the centroids to start from.
+    method : {"full", "sample", "two-level"}, default "full"
+        Every row in every iteration; for many clusters of many rows, training on 64 · K random rows and one exact
+        assignment of all; or √K coarse clusters by a sample, each split by itself, where a row's label is the nearest
+        centroid of its own coarse cluster. What they cost in inertia is measured in ``bench/``.
     max_iter : int, default 20
         Most centroid updates.
     tol : float, default 1e-4
@@ -96,19 +103,24 @@ def weighted_kmeans(
         raise ValueError(f"n_clusters must be at most the number of rows, {rows.n_rows}, got {n_clusters}")
     check_integer("max_iter", max_iter, minimum=1)
     check_number("tol", tol, minimum=0.0)
+    check_choice("method", method, KMEANS_METHODS)
     start: str | npt.NDArray[np.float32]
     if isinstance(init, str):
         check_choice("init", init, _INITS)
         start = init
     else:
+        if method != "full":
+            raise ValueError(f"centroids to start from need method='full', got {method!r}")
         start = open_rows(init, "init").float32()
         if start.shape != (n_clusters, rows.n_columns):
             raise ValueError(f"init must have shape {(n_clusters, rows.n_columns)}, got {start.shape}")
         if not np.isfinite(start).all():
             raise ValueError("init must be finite, got NaN or infinity")
-    return _dispatch.choose(backend).weighted_kmeans(
+    return cluster(
+        _dispatch.choose(backend),
         rows,
         n_clusters,
+        method=method,
         weights=check_weights(weights, rows.n_rows),
         init=start,
         max_iter=max_iter,

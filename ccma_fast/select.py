@@ -19,6 +19,7 @@ from ._validate import (
     check_rows,
     check_same_rows,
 )
+from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import UnitRows, class_quotas, greedy_coverage
@@ -547,9 +548,11 @@ class _Query:
         if n_rows == unlabelled.size:
             return unlabelled
         n_clusters = self.config.cluster_count(unlabelled.size, n_rows)
-        found = self.backend.weighted_kmeans(
+        found = cluster(
+            self.backend,
             RowSubset(space, unlabelled),
             n_clusters,
+            method=self.config.subpool_method,
             init="random",
             max_iter=self.config.subpool_max_iter,
             tol=self.config.kmeans_tol,
