@@ -38,9 +38,10 @@ Float64 = npt.NDArray[np.float64]
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
-# Scores among which the threshold's first bracket is looked for.
-_SAMPLE = 1 << 19
-
+# Rows that say roughly where the threshold is, and those that then bracket it: at most so many, and one in so many.
+_FEW_ROWS = 64
+_SAMPLE = 4096
+_SAMPLED_SHARE = 32
 
 # Rows from which it is judged between which numbers a threshold lies, by so many standard deviations of their mean set
 # size, and how many such samples make a pass over all rows worth saving.
@@ -267,15 +268,23 @@ def _scores_between(
 
 
 def _sampled_bracket(logits: Rows, rank: int, cumulative: Cumulative | None) -> tuple[float, float]:
-    """A likely bracket of the rank-th smallest score, from rows spread evenly over the matrix."""
-    n_sample = min(logits.n_rows, max(64, min(4096, _SAMPLE // logits.n_columns)))
-    rows = (np.arange(n_sample) * logits.n_rows) // n_sample
-    sample = RowSubset(logits, rows)
-    of_sample = None if cumulative is None else cumulative.of_rows(rows)
-    _, _, values = _scores_between(sample, -1.0, np.inf, of_sample, None)
-    # Scores of one row go up and down together, which is why the margin counts rows, not scores.
+    """A likely bracket of the rank-th smallest score, from rows spread evenly over the matrix.
+
+    All scores of a few rows say which of more rows are worth keeping.
+    """
+    low, high = -1.0, np.inf
     per_row = rank / logits.n_rows
-    return _bracket(values, rank / (logits.n_rows * logits.n_columns), 4.0 * max(1.0, per_row) * n_sample**0.5)
+    for most in (_FEW_ROWS, max(_FEW_ROWS, min(_SAMPLE, logits.n_rows // _SAMPLED_SHARE))):
+        n_sample = min(logits.n_rows, most)
+        rows = (np.arange(n_sample) * logits.n_rows) // n_sample
+        of_sample = None if cumulative is None else cumulative.of_rows(rows)
+        below, _, values = _scores_between(RowSubset(logits, rows), low, high, of_sample, None)
+        place = per_row * n_sample - below
+        if not 0 <= place < values.size:
+            break
+        # Scores of one row go up and down together, which is why the margin counts rows, not scores.
+        low, high = _bracket(values, place / values.size, 4.0 * max(1.0, per_row) * n_sample**0.5)
+    return low, high
 
 
 def _bracket(values: Float64, share: float, margin: float) -> tuple[float, float]:
