@@ -381,16 +381,16 @@ class Trained(NamedTuple):
     n_epochs: int
 
 
-def _ours_head(x: Float32, y: Int64, n_classes: int) -> Trained:
-    head = cf.LinearHead(n_classes).fit(x, y)
+def _ours_head(x: Float32, y: Int64, n_classes: int, seed: int = 0) -> Trained:
+    head = cf.LinearHead(n_classes, random_state=seed).fit(x, y)
     return Trained(head.predict, head.n_iter_)
 
 
-def _torch_head(x: Float32, y: Int64, n_classes: int) -> Trained:
+def _torch_head(x: Float32, y: Int64, n_classes: int, seed: int = 0) -> Trained:
     """The published head's recipe by the ordinary modules of PyTorch."""
     constants = cf.CCMAConfig()
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = torch.nn.Sequential(
             torch.nn.BatchNorm1d(x.shape[1], affine=False),
             torch.nn.Dropout(constants.dropout),
@@ -426,7 +426,7 @@ def _torch_head(x: Float32, y: Int64, n_classes: int) -> Trained:
 
 
 HEADS = {
-    OURS: Contender(_ours_head, "torch, 1 thread"),
+    OURS: Contender(_ours_head, "torch, NumPy"),
     "plain torch": Contender(_torch_head, "torch"),
 }
 
