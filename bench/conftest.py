@@ -38,7 +38,8 @@ Measure = Callable[..., Any]
 def measure(benchmark: BenchmarkFixture) -> Measure:
     """Times a contender and records what ran; gives back the result of the last round.
 
-    Without a warm-up there are three rounds: for what takes so long that a first call is no different.
+    A warm-up says how many rounds there are, at least three; what takes so long that a first call is no different has
+    `rounds` without one.
     """
 
     def run(
@@ -111,14 +112,15 @@ def _processor_seconds() -> _Usage | None:
     """What was used so far; None where there is no /proc."""
     try:
         fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     except OSError:
         return None
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
     ticks = os.sysconf("SC_CLK_TCK")
     busy = (user + nice + system + irq + softirq + steal) / ticks
     own = os.times()
-    children = sum(map(_ticks, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
-    return _Usage(busy, own.user + own.system + children / ticks, time.perf_counter())
+    of_children = sum(map(_ticks, children)) / ticks
+    return _Usage(busy, own.user + own.system + of_children, time.perf_counter())
 
 
 def _ticks(process: str) -> int:

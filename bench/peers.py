@@ -344,6 +344,10 @@ KMEANS = {
 # The query
 
 
+# The published score on every row.
+PUBLISHED_SCORE = cf.CCMAConfig(acquisition="delta", calibration="target_size")
+
+
 class Picked(NamedTuple):
     """Picks and their δ."""
 

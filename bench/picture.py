@@ -74,7 +74,7 @@ def _draw_marks(ax: Axes, found: list[marks.Row]) -> None:
 
 
 def _share(mark: marks.Mark, value: float) -> float:
-    return value / mark.unit if mark.at_most is None else mark.unit / value
+    return value / mark.bound if mark.at_most is None else mark.bound / value
 
 
 Curve = list[tuple[float, float]]

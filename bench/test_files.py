@@ -26,10 +26,7 @@ from . import data, marks, peers
 
 N_ROWS, D_STUDENT, D_TEACHER, N_CLASSES, N_LABELLED, BUDGET = 1_000_000, 768, 1_024, 1_000, 2_000, 1_000
 
-CONFIGS = {
-    "default": cf.CCMAConfig(),
-    "published score": cf.CCMAConfig(acquisition="delta", calibration="target_size"),
-}
+CONFIGS = {"default": cf.CCMAConfig(), "published score": peers.PUBLISHED_SCORE}
 
 # Rows, configuration, files, rows per chunk and threads: how it grows, and what must not change the picks.
 CASES = [
@@ -123,6 +120,7 @@ def test_files(
             shape={"N": n_rows, "config": config, "files": files + chunks, "threads": n_threads},
             dtype="float16",
             warm_up=False,
+            rounds=3 if (files, chunk_size) == ("one", None) else 1,  # the others are there for their picks
             n_threads=n_threads,
         )
     first = picks.setdefault((n_rows, config), answer.indices)

@@ -16,11 +16,10 @@ from . import data, marks, peers
 N_ROWS, N_CLASSES, BUDGET, N_LABELLED = 50_000, 100, 100, 500
 
 # The published score with and without the published caps; peers run the same steps.
-DELTA = cf.CCMAConfig(acquisition="delta", calibration="target_size", subpool_size=10_000)
 CONFIGS = {
     "published": cf.CCMAConfig.paper(),
-    "clustered subpool": DELTA,
-    "whole pool": replace(DELTA, subpool_size=None),
+    "clustered subpool": replace(peers.PUBLISHED_SCORE, subpool_size=10_000),
+    "whole pool": peers.PUBLISHED_SCORE,
 }
 
 
