@@ -141,10 +141,15 @@ def _section(
     """Strategies by their area under the accuracy curve, and each one's distance to random in the same seeds."""
     rows = []
     for name in sorted(areas, key=lambda name: -areas[name].mean()):
-        cells = [name, _mean(areas[name]), _mean(areas[name] - areas["random"]) if "random" in areas else "", ""]
+        cells = [
+            name,
+            mean_text(areas[name]),
+            mean_text(areas[name] - areas["random"]) if "random" in areas else "",
+            "",
+        ]
         if "ccma:start=ccma" in areas:
-            cells[3] = _mean(areas["ccma:start=ccma"] - areas[name])
-        rows.append([*cells, _mean(finals[name])])
+            cells[3] = mean_text(areas["ccma:start=ccma"] - areas[name])
+        rows.append([*cells, mean_text(finals[name])])
     header = ["strategy", "area", "minus random", "`ccma:start=ccma` minus it", "final accuracy"]
     title = (
         f"## Student {student} ({pool.features.shape[1]} dimensions), teacher {teacher} "
@@ -167,7 +172,7 @@ def _heading(arguments: argparse.Namespace) -> str:
     )
 
 
-def _mean(values: npt.NDArray[np.float64]) -> str:
+def mean_text(values: npt.NDArray[np.float64]) -> str:
     mean, error = map(float, mean_and_error(values))
     return f"{mean:.4f}" if values.size == 1 else f"{mean:.4f} ± {error:.4f}"
 

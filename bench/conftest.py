@@ -6,8 +6,9 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import ccma_fast as cf
 
 from . import peers
+from .tabulate import marks_table
 
 # A contender's rounds take about this long together, but there are never fewer than three nor more than fifteen.
 _SECONDS = 1.0
@@ -23,26 +25,21 @@ _SECONDS = 1.0
 # How long to wait for other processes to finish before each contender, in seconds.
 _PATIENCE = float(os.environ.get("CCMA_BENCH_PATIENCE", "20"))
 
-_VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "pytest-benchmark")
+_RUN = pytest.StashKey[dict[str, Any]]()
+
+_VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "superkmeans", "fastkmeans", "pytest-benchmark")
 _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def n_threads() -> Iterator[int]:
-    """The number of threads of every contender."""
-    n = cf.get_num_threads()
-    with peers.threads(n):
-        yield n
 
 
 Measure = Callable[..., Any]
 
 
 @pytest.fixture
-def measure(benchmark: BenchmarkFixture, n_threads: int) -> Measure:
+def measure(benchmark: BenchmarkFixture) -> Measure:
     """Times a contender and records what ran; gives back the result of the last round.
 
-    Without a warm-up there are three rounds: for what takes so long that a first call is no different.
+    A warm-up says how many rounds there are, at least three; what takes so long that a first call is no different has
+    `rounds` without one.
     """
 
     def run(
@@ -53,26 +50,28 @@ def measure(benchmark: BenchmarkFixture, n_threads: int) -> Measure:
         shape: Mapping[str, Any],
         dtype: str = "float32",
         warm_up: bool = True,
+        rounds: int = 3,
+        n_threads: int | None = None,
     ) -> Any:
-        rounds = 3
         if not benchmark.disabled:
             _wait_for_quiet()
-        if warm_up and not benchmark.disabled:
-            start = time.perf_counter()
-            contender.run(*args)
-            rounds = int(min(15.0, max(3.0, _SECONDS / (time.perf_counter() - start))))
-        benchmark.group = f"{title}: {', '.join(f'{key} = {value}' for key, value in shape.items())}"
-        benchmark.extra_info.update(
-            title=title,
-            contender=name,
-            backend=contender.backend or peers.our_backend(),
-            shape=dict(shape),
-            dtype=dtype,
-            threads=n_threads,
-        )
-        before = _processor_seconds()
-        result = benchmark.pedantic(contender.run, args, rounds=rounds, iterations=1)
-        benchmark.extra_info["others_cpu_percent"] = _others_share(before, _processor_seconds())
+        with peers.threads(n_threads or cf.get_num_threads()):
+            if warm_up and not benchmark.disabled:
+                start = time.perf_counter()
+                contender.run(*args)
+                rounds = int(min(15.0, max(3.0, _SECONDS / (time.perf_counter() - start))))
+            benchmark.group = f"{title}: {', '.join(f'{key} = {value}' for key, value in shape.items())}"
+            benchmark.extra_info.update(
+                title=title,
+                contender=name,
+                backend=contender.backend or peers.our_backend(),
+                shape=dict(shape),
+                dtype=dtype,
+                threads=cf.get_num_threads(),
+            )
+            before = _processor_seconds()
+            result = benchmark.pedantic(contender.run, args, rounds=rounds, iterations=1)
+            benchmark.extra_info["others_cpu_percent"] = _others_share(before, _processor_seconds())
         return result
 
     return run
@@ -88,8 +87,21 @@ def record(benchmark: BenchmarkFixture) -> Callable[[Mapping[str, Any]], None]:
     return note
 
 
+@pytest.fixture
+def record_reports(benchmark: BenchmarkFixture) -> Callable[[Sequence[cf.Report]], None]:
+    """Puts beside the time what our queries say of themselves: medians of the stages, and the backend."""
+
+    def note(reports: Sequence[cf.Report]) -> None:
+        benchmark.extra_info["stages_ms"] = {
+            name: 1e3 * median(report.stages[name].seconds for report in reports) for name in reports[0].stages
+        }
+        benchmark.extra_info["backend"] = reports[-1].backend
+
+    return note
+
+
 class _Usage(NamedTuple):
-    """Seconds of processor time that the whole machine and this process have used, and the clock."""
+    """Seconds of processor time that the whole machine and this process with its children used, and the clock."""
 
     machine: float
     own: float
@@ -100,12 +112,24 @@ def _processor_seconds() -> _Usage | None:
     """What was used so far; None where there is no /proc."""
     try:
         fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     except OSError:
         return None
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
+    ticks = os.sysconf("SC_CLK_TCK")
+    busy = (user + nice + system + irq + softirq + steal) / ticks
     own = os.times()
-    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return _Usage(busy, own.user + own.system, time.perf_counter())
+    of_children = sum(map(_ticks, children)) / ticks
+    return _Usage(busy, own.user + own.system + of_children, time.perf_counter())
+
+
+def _ticks(process: str) -> int:
+    """Processor time of a process, 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _others_share(before: _Usage | None, after: _Usage | None) -> float | None:
@@ -149,6 +173,21 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         backend=peers.our_backend(),
         openblas=_openblas(),
     )
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
+    """Keeps what goes into the file, for the marks at the end of the run."""
+    config.stash[_RUN] = output_json
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The marks that the run has numbers for (with ``--benchmark-json``)."""
+    run = config.stash.get(_RUN, None)
+    text = None if run is None else marks_table(run["benchmarks"])
+    if text is not None:
+        terminalreporter.section("marks")
+        terminalreporter.write_line(text)
 
 
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """The peers: what people run today for the same job.
 
 Plain torch is written as a PyTorch user would write it: whole matrices, the library's own operations, no tricks and no
-deliberate slowness. NumPy is :mod:`ccma_fast.reference`. FAISS and scikit-learn get the same rows, the same first
-centroids, the same number of iterations and the same number of threads as ours, and give the same results back.
+deliberate slowness. NumPy is :mod:`ccma_fast.reference`. k-means gets the same rows, the same first centroids, the same
+number of iterations and the same number of threads everywhere, and gives the same results back, with two exceptions:
+SuperKMeans and fastkmeans take no first centroids and start from random rows of their own, and the hierarchical
+SuperKMeans does its usual 3 + 5 iterations on two levels.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,13 +27,14 @@ from torch.nn import functional
 
 import ccma_fast as cf
 from ccma_fast import _core, _dispatch, reference
+from ccma_fast.pool import open_rows
+
+from .marks import OURS, OURS_AVX2
 
 __all__ = ["HEADS", "KMEANS", "OURS", "QUERIES", "SCORERS", "SCORERS_WITH_THRESHOLDS", "THRESHOLDS", "contenders"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-OURS = "ccma_fast"
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,12 @@ class Contender:
     """What computes; of our own functions the backend says so itself."""
     requires: str | None = None
     """The module without which it is skipped."""
+    weighted: bool = True
+    """Whether rows may have weights."""
 
 
-def contenders(table: dict[str, Contender]) -> list[Any]:
-    """The names of a table as test parameters, those that cannot run here marked to be skipped with the reason."""
+def contenders(table: dict[str, Contender], *names: str) -> list[Any]:
+    """The names of a table, or some of them, as test parameters: what cannot run here is skipped, with the reason."""
     return [
         pytest.param(
             name,
@@ -55,7 +60,14 @@ def contenders(table: dict[str, Contender]) -> list[Any]:
             else pytest.mark.skip(f"{c.requires} not installed"),
         )
         for name, c in table.items()
+        if not names or name in names
     ]
+
+
+def skip_slow_reference(contender: str, n_values: int) -> None:
+    """Skips NumPy where it would take a quarter of a minute a round."""
+    if contender.startswith("NumPy") and n_values > 20_000_000:
+        pytest.skip(f"{contender}: too many logits")
 
 
 def _installed(module: str) -> bool:
@@ -84,15 +96,18 @@ def import_faiss() -> Any:
 @contextmanager
 def threads(n: int) -> Iterator[None]:
     """Every library at `n` threads."""
-    torch.set_num_threads(n)
-    if _installed("faiss"):
-        import_faiss().omp_set_num_threads(n)
-    if _installed("threadpoolctl"):
-        from threadpoolctl import threadpool_limits
+    with ExitStack() as stack:
+        for now, put in ((cf.get_num_threads(), cf.set_num_threads), (torch.get_num_threads(), torch.set_num_threads)):
+            stack.callback(put, now)
+            put(n)
+        if _installed("faiss"):
+            faiss = import_faiss()
+            stack.callback(faiss.omp_set_num_threads, faiss.omp_get_max_threads())
+            faiss.omp_set_num_threads(n)
+        if _installed("threadpoolctl"):
+            from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(n):
-            yield
-    else:
+            stack.enter_context(threadpool_limits(n))
         yield
 
 
@@ -141,7 +156,7 @@ def _reference_score(student: Float32, teacher: Float32, q_s: float, q_t: float)
     return reference.score(student, teacher, q_s, q_t).delta
 
 
-@cache
+@lru_cache(maxsize=1)
 def _target(shape: tuple[int, ...]) -> torch.Tensor:
     # Touched beforehand: a floor is not to pay for fresh pages.
     return torch.zeros(shape)
@@ -154,14 +169,15 @@ def _copy(*matrices: Any) -> None:
 
 
 def _copy_exp(*matrices: Any) -> None:
+    _copy(*matrices)
     for z in matrices:
         if isinstance(z, np.ndarray):
-            torch.exp(torch.from_numpy(z), out=_target(z.shape))
+            _target(z.shape).exp_()
 
 
 _FLOORS = {
     "floor: copy of the input": Contender(_copy, "torch"),
-    "floor: copy with exp": Contender(_copy_exp, "torch"),
+    "floor: copy, then exp": Contender(_copy_exp, "torch"),
 }
 
 SCORERS = {
@@ -181,8 +197,9 @@ class Scored(NamedTuple):
 
 
 def _ours_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> Scored:
-    q_s, q_t = cf.target_size_threshold(student, k_s), cf.target_size_threshold(teacher, k_t)
-    return Scored(cf.score(student, teacher, q_student=q_s, q_teacher=q_t), q_s, q_t)
+    logits = open_rows(student, "student_logits"), open_rows(teacher, "teacher_logits")
+    q_s, q_t, scores = _dispatch.choose().score_at_sizes(*logits, k_s, k_t)  # as a query does
+    return Scored(scores.delta, q_s, q_t)
 
 
 def _torch_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> Scored:
@@ -194,6 +211,7 @@ def _torch_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, 
 SCORERS_WITH_THRESHOLDS = {
     OURS: Contender(_ours_thresholds_and_score, ""),
     "plain torch": Contender(_torch_thresholds_and_score, "torch"),
+    **_FLOORS,
 }
 
 
@@ -274,16 +292,60 @@ def _torch_kmeans(x: Float32, start: Float32, weights: Float32 | None, n_iter: i
     return Clustered(centroids.numpy(), nearest().numpy())
 
 
+def _superkmeans(x: Float32, start: Float32, weights: Float32 | None, n_iter: int, *, hierarchical: bool) -> Clustered:
+    from superkmeans import SuperKMeans
+
+    kmeans = SuperKMeans(
+        len(start),
+        x.shape[1],
+        hierarchical=hierarchical,
+        iters=n_iter,
+        sampling_fraction=1.0,  # all rows, no sample
+        max_points_per_cluster=len(x),
+        n_threads=torch.get_num_threads(),
+        early_termination=False,
+    )
+    centroids = kmeans.train(x)
+    return Clustered(centroids, kmeans.assign_training_points(x, centroids))
+
+
+def _fastkmeans(x: Float32, start: Float32, weights: Float32 | None, n_iter: int) -> Clustered:
+    from fastkmeans import FastKMeans
+
+    kmeans = FastKMeans(x.shape[1], len(start), niter=n_iter, tol=0.0, gpu=False, use_triton=False)
+    kmeans.train(x)
+    return Clustered(kmeans.centroids, kmeans.predict(x))
+
+
+def _ours_kmeans_avx2(x: Float32, start: Float32, weights: Float32 | None, n_iter: int) -> Clustered:
+    before = _core.simd_level()
+    _core.set_simd_level("avx2")
+    try:
+        return _ours_kmeans(x, start, weights, n_iter)
+    finally:
+        _core.set_simd_level(before)
+
+
 KMEANS = {
     OURS: Contender(_ours_kmeans, ""),
+    **({OURS_AVX2: Contender(_ours_kmeans_avx2, "cpu (avx2)")} if _core.detected_simd_level() != "scalar" else {}),
     "FAISS": Contender(_faiss_kmeans, "faiss", "faiss"),
     "scikit-learn Lloyd": Contender(_sklearn_kmeans, "scikit-learn", "sklearn"),
+    "SuperKMeans, flat": Contender(partial(_superkmeans, hierarchical=False), "superkmeans", "superkmeans", False),
+    "SuperKMeans, hierarchical": Contender(
+        partial(_superkmeans, hierarchical=True), "superkmeans", "superkmeans", False
+    ),
+    "fastkmeans": Contender(_fastkmeans, "fastkmeans, torch", "fastkmeans", False),
     "plain torch": Contender(_torch_kmeans, "torch"),
 }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The query
+
+
+# The published score on every row.
+PUBLISHED_SCORE = cf.CCMAConfig(acquisition="delta", calibration="target_size")
 
 
 class Picked(NamedTuple):
@@ -381,16 +443,16 @@ class Trained(NamedTuple):
     n_epochs: int
 
 
-def _ours_head(x: Float32, y: Int64, n_classes: int) -> Trained:
-    head = cf.LinearHead(n_classes).fit(x, y)
+def _ours_head(x: Float32, y: Int64, n_classes: int, seed: int = 0) -> Trained:
+    head = cf.LinearHead(n_classes, random_state=seed).fit(x, y)
     return Trained(head.predict, head.n_iter_)
 
 
-def _torch_head(x: Float32, y: Int64, n_classes: int) -> Trained:
+def _torch_head(x: Float32, y: Int64, n_classes: int, seed: int = 0) -> Trained:
     """The published head's recipe by the ordinary modules of PyTorch."""
     constants = cf.CCMAConfig()
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = torch.nn.Sequential(
             torch.nn.BatchNorm1d(x.shape[1], affine=False),
             torch.nn.Dropout(constants.dropout),
@@ -426,7 +488,7 @@ def _torch_head(x: Float32, y: Int64, n_classes: int) -> Trained:
 
 
 HEADS = {
-    OURS: Contender(_ours_head, "torch, 1 thread"),
+    OURS: Contender(_ours_head, "torch, NumPy"),
     "plain torch": Contender(_torch_head, "torch"),
 }
 

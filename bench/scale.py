@@ -38,7 +38,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measured(arguments.out, arguments.one)))
         return
-    make_pool(arguments.out, arguments.rows)
+    data.write_pool(arguments.out, arguments.rows, D, D, C)
     rows = []
     for name in arguments.strategies or sorted(strategies.names()):
         command = [sys.executable, "-m", "bench.scale", "--out", str(arguments.out), "--one", name]
@@ -57,26 +57,10 @@ def main() -> None:
     (arguments.out / "scale.md").write_text(heading + table(header, rows) + "\n")
 
 
-def make_pool(out: Path, n_rows: int) -> None:
-    """Student's and teacher's features, class directions and labels, where they are not there yet."""
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "labels.npy").exists() and len(np.load(out / "labels.npy", mmap_mode="r")) == n_rows:
-        return
-    rng = np.random.default_rng(1)
-    truth = rng.integers(0, C, n_rows)
-    for name, seed in (("features", 2), ("image_features", 3)):
-        x, centres = data.embeddings(truth, D, seed=seed)
-        np.save(out / f"{name}.npy", x.astype(np.float16))
-    np.save(out / "class_features.npy", centres + 0.07 * rng.standard_normal(centres.shape, dtype=np.float32))
-    labels = np.full(n_rows, -1)
-    labelled = rng.choice(n_rows, N_LABELLED, replace=False)
-    labels[labelled] = truth[labelled]
-    np.save(out / "labels.npy", labels)
-
-
 def measured(out: Path, name: str) -> dict[str, float]:
     """One query of one strategy."""
-    features, labels = open_rows(out / "features.npy", "features"), np.load(out / "labels.npy")
+    features = open_rows(out / "features.npy", "features")
+    labels = data.partly_labelled(np.load(out / "truth.npy"), N_LABELLED)
     labelled = np.flatnonzero(labels >= 0)
     state = strategies.Round(
         features=features,

@@ -1,6 +1,6 @@
-"""Turn the JSON of a benchmark run into tables::
+"""Turn the JSON of a benchmark run into tables and a picture::
 
-python -m bench.tabulate bench/results/run.json --output bench/results/run.md
+python -m bench.tabulate bench/results/run.json --output bench/results/run.md --picture bench/results/run.png
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-OURS = "ccma_fast"
+from . import marks
+from .marks import OURS
 
 _LEGEND = """\
 Median, interquartile range (IQR) and the fastest of all rounds, of wall time. "ccma_fast is faster by" is the
 contender's median over ours in the same run, and in brackets the range from the quartiles of both; below 1 ours is
 slower, as it must be than a floor. "CPU of others" is what other processes took of the machine meanwhile. It lengthens
 the times, most of all those of libraries whose threads wait for each other, so that no ratio is given where either of
-the two saw more than 10 %."""
+the two saw more than 10 %.
 
-_DISTURBED = 10.0  # per cent
+k-means: SuperKMeans and fastkmeans start from rows of their own choice, all others from the same; the hierarchical
+SuperKMeans does 3 + 5 iterations on two levels."""
 
 
 def main() -> None:
@@ -28,8 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.tabulate", description=__doc__.split("::")[0])
     parser.add_argument("json", type=Path, help="what pytest wrote with --benchmark-json")
     parser.add_argument("--output", type=Path, help="the markdown file to write (default: print)")
+    parser.add_argument("--picture", type=Path, help="the .png or .svg to write (default: none)")
     arguments = parser.parse_args()
-    text = report(json.loads(arguments.json.read_text(encoding="utf-8")))
+    run = json.loads(arguments.json.read_text(encoding="utf-8"))
+    if arguments.picture is not None:
+        from .picture import figure  # needs matplotlib
+
+        figure(run).savefig(arguments.picture, dpi=150)
+    text = report(run)
     if arguments.output is None:
         print(text, end="")
     else:
@@ -41,7 +49,10 @@ def report(run: dict[str, Any]) -> str:
     by_title: dict[str, list[dict[str, Any]]] = {}
     for benchmark in run["benchmarks"]:
         by_title.setdefault(benchmark["extra_info"]["title"], []).append(benchmark)
-    parts = [_header(run), _LEGEND]
+    parts = [heading(run), _LEGEND]
+    reached = marks_table(run["benchmarks"])
+    if reached is not None:
+        parts += ["## Marks", reached]
     for title, benchmarks in by_title.items():
         parts += [f"## {title}", _times(benchmarks)]
         if any("stages_ms" in b["extra_info"] for b in benchmarks):
@@ -49,7 +60,18 @@ def report(run: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _header(run: dict[str, Any]) -> str:
+def marks_table(benchmarks: list[dict[str, Any]]) -> str | None:
+    """The marks that there are numbers for, with the range from the quartiles of the times; None if there are none."""
+    found = marks.rows(benchmarks)
+    head = ["mark", "wanted", "measured", "from", "to", "met"]
+    lines = []
+    for mark, measured, is_disturbed in found:
+        verdict = "disturbed" if is_disturbed else "yes" if mark.is_met(measured.value) else "no"
+        lines.append([mark.what, mark.wanted, *(f"{value:.4g}" for value in measured), verdict])
+    return table(head, lines) if lines else None
+
+
+def heading(run: dict[str, Any]) -> str:
     machine, commit = run["machine_info"], run["commit_info"]
     changes = ", with uncommitted changes" if commit.get("dirty") else ""
     lines = [
@@ -103,10 +125,10 @@ def _stages(benchmarks: list[dict[str, Any]]) -> str:
 def _ratio(theirs: dict[str, Any], ours: dict[str, Any] | None) -> str:
     if ours is None:
         return ""
-    if any((b["extra_info"].get("others_cpu_percent") or 0.0) > _DISTURBED for b in (theirs, ours)):
+    if marks.disturbed(theirs, ours):
         return "disturbed"
-    a, b = theirs["stats"], ours["stats"]
-    return f"{_digits(a['median'] / b['median'])} ({_digits(a['q1'] / b['q3'])} to {_digits(a['q3'] / b['q1'])})"
+    value, low, high = map(_digits, marks.ratio(theirs, ours))
+    return f"{value} ({low} to {high})"
 
 
 def _digits(value: float | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,28 @@ import pytest
 
 import ccma_fast as cf
 
-from . import data, peers
+from . import data, marks, peers
 
 N_ROWS, N_CLASSES, BUDGET, N_LABELLED = 50_000, 100, 100, 500
 
 # The published score with and without the published caps; peers run the same steps.
-DELTA = cf.CCMAConfig(acquisition="delta", calibration="target_size", subpool_size=10_000)
 CONFIGS = {
     "published": cf.CCMAConfig.paper(),
-    "clustered subpool": DELTA,
-    "whole pool": replace(DELTA, subpool_size=None),
+    "clustered subpool": replace(peers.PUBLISHED_SCORE, subpool_size=10_000),
+    "whole pool": peers.PUBLISHED_SCORE,
 }
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.QUERIES))
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize(("d_student", "d_teacher"), [(384, 512)])
+@pytest.mark.parametrize(
+    "config",
+    ["whole pool", *(pytest.param(name, marks=pytest.mark.slow) for name in ("published", "clustered subpool"))],
+)
+@pytest.mark.parametrize(("d_student", "d_teacher"), [(768, 1_024)])
 def test_select(
-    benchmark: Any,
     measure: Callable[..., peers.Picked],
     record: Callable,
+    record_reports: Callable,
     contender: str,
     config: str,
     d_student: int,
@@ -48,7 +49,7 @@ def test_select(
         return picked
 
     picked = measure(
-        "Query, student's logits given",
+        marks.QUERY,
         contender,
         replace(way, run=run),
         pool.features,
@@ -69,8 +70,4 @@ def test_select(
         }
     )
     if reports:
-        names = reports[0].stages
-        benchmark.extra_info["stages_ms"] = {
-            name: 1e3 * median(report.stages[name].seconds for report in reports) for name in names
-        }
-        benchmark.extra_info["backend"] = reports[-1].backend
+        record_reports(reports)

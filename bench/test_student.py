@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from . import data, peers
+from . import data, marks, peers
 
 N_CLASSES, N_TEST = 100, 10_000
 
@@ -20,7 +20,7 @@ def test_fit(
     y = np.random.default_rng(0).integers(0, N_CLASSES, n_labelled + N_TEST)
     x, _ = data.embeddings(y, n_columns, seed=1)
     trained = measure(
-        "Training of the student",
+        marks.HEAD,
         contender,
         peers.HEADS[contender],
         x[:n_labelled],

@@ -6,26 +6,23 @@ from collections.abc import Callable
 
 import pytest
 
-from ccma_fast import reference
-
 from . import data, peers
-
-SIZE = 5.0
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.THRESHOLDS))
-@pytest.mark.parametrize(("n_rows", "n_classes"), [(200_000, 10), (100_000, 100), (50_000, 1_000), (2_000, 21_000)])
+@pytest.mark.parametrize(("n_rows", "n_classes"), data.SHAPES)
 def test_target_size_threshold(
     measure: Callable[..., float | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:
+    peers.skip_slow_reference(contender, n_rows * n_classes)
     logits, _ = data.logits(n_rows, n_classes)
     q = measure(
         "Target-size threshold",
         contender,
         peers.THRESHOLDS[contender],
         logits,
-        SIZE,
-        shape={"M": n_rows, "C": n_classes, "k": SIZE},
+        data.SIZES[0],
+        shape={"M": n_rows, "C": n_classes, "k": data.SIZES[0]},
     )
     if q is not None:
-        record({"error of q [nats]": abs(q - reference.target_size_threshold(logits, SIZE))})
+        record({"error of q [nats]": abs(q - data.true_thresholds(n_rows, n_classes)[0])})

@@ -163,6 +163,14 @@ def set_num_threads(n: int) -> None:
     _core().set_num_threads(check_integer("n", n, minimum=1, maximum=_MOST_THREADS))
 
 
+def thread_count() -> int:
+    """Threads for what runs beside the core: as many as it uses, one where it was not built."""
+    try:
+        return get_num_threads()
+    except BackendUnavailableError:
+        return 1
+
+
 @cache
 def _cpu() -> Backend:
     _load_core()

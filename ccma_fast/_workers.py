@@ -72,7 +72,7 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
 
     try:
         for _ in range(min(n_workers, len(left))):
-            connection, process = _started(payload, max(1, _threads() // n_workers))
+            connection, process = _started(payload, max(1, _dispatch.thread_count() // n_workers))
             workers[connection] = process
             give_work(connection)
         while playing:
@@ -103,13 +103,6 @@ def dumped(thing: Any) -> bytes:
     buffer = io.BytesIO()
     _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(thing)
     return buffer.getvalue()
-
-
-def _threads() -> int:
-    try:
-        return _dispatch.get_num_threads()
-    except BackendUnavailableError:  # the reference has none of its own
-        return 1
 
 
 def _started(payload: bytes, n_threads: int) -> tuple[Connection, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +33,9 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 # Dropout compares 16 random bits with a threshold: rates are exact to 8e-6.
 _DROPOUT_STEPS = 2**16
+
+# Most rows of a piece of a batch. Smaller ones would fit the cache, but their threads would wait for Python's lock.
+_PIECE_ROWS = 1024
 
 
 class LinearHead:
@@ -73,8 +77,9 @@ class LinearHead:
 
     Notes
     -----
-    Training runs on one thread of the CPU, whatever PyTorch is set to: the order of a parallel sum would depend on the
-    number of threads, and with it the picks.
+    Training runs on the CPU, whatever PyTorch is set to. A batch is cut into pieces of at most 1024 rows, each with a
+    stream of random numbers and a gradient of its own, and the gradients are added in order: the package's threads
+    share the pieces, and the result does not depend on how many there are.
     """
 
     _PARAMETERS = (
@@ -154,7 +159,8 @@ class LinearHead:
         labels = _training_labels(y, rows.n_rows, self.n_classes)
         n_classes = int(labels.max()) + 1 if self.n_classes is None else self.n_classes
         x = rows.float32()
-        check_rows(rows, reference.row_lengths)
+        if not np.isfinite(x.sum(dtype=np.float64)):  # no sum of finite float32 values overflows
+            check_rows(rows, reference.row_lengths)
         self._train(x, labels, n_classes)
         self.classes_ = np.arange(n_classes)
         return self
@@ -256,17 +262,17 @@ class LinearHead:
 
     def _train(self, x: Float32, labels: Int64, n_classes: int) -> None:
         import torch
-        from torch.nn import functional
 
         n, d = x.shape
         rng = random_generator(copy.deepcopy(self.random_state))
         keep = 1.0 - self.dropout
-        # Whatever the caller's default dtype and number of threads are. Gradients of a linear layer are two lines, and
-        # a step of this size would spend more time in autograd than in arithmetic.
-        with _one_torch_thread(), torch.inference_mode():
+        most_pieces = _piece_count(min(n, max(2, self.batch_size) + 1))
+        streams = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=most_pieces)]
+        # Whatever the caller's default dtype and number of threads are.
+        with _one_torch_thread(), torch.inference_mode(), _pieces_map(most_pieces) as map_pieces:
             bound = d**-0.5  # torch.nn.Linear's own
-            parameters = torch.from_numpy(rng.uniform(-bound, bound, (n_classes, d + 1)).astype(np.float32))
-            weight, bias = parameters[:, :d], parameters[:, d]
+            parameters = torch.from_numpy(rng.uniform(-bound, bound, n_classes * (d + 1)).astype(np.float32)).clone()
+            gradients = parameters.new_empty(most_pieces, len(parameters))
             gradient = torch.empty_like(parameters)
             step = _AdamW(parameters, self.learning_rate, self.weight_decay)
             mean, variance = np.zeros(d), np.ones(d)
@@ -281,34 +287,39 @@ class LinearHead:
                     target = targets if whole else targets[rows]
                     mean += _BATCH_NORM_MOMENTUM * (batch.mean - mean)
                     variance += _BATCH_NORM_MOMENTUM * (batch.variance - variance)
-                    dropped = batch.dropped(rng)
-                    log_p = functional.log_softmax(torch.addmm(bias, dropped, weight.T), dim=1)
-                    total -= float(log_p.gather(1, target[:, None]).sum())
-                    residual = log_p.exp_()
-                    residual[torch.arange(len(target)), target] -= 1.0
-                    residual /= len(target)
-                    torch.mm(residual.T, dropped, out=gradient[:, :d])
-                    torch.sum(residual, dim=0, out=gradient[:, d])
+                    n_pieces = _piece_count(len(target))
+                    pieces = zip(
+                        batch.values.tensor_split(n_pieces),
+                        target.tensor_split(n_pieces),
+                        gradients,
+                        streams,
+                        strict=False,
+                    )
+                    total += sum(map_pieces(lambda piece: _piece_loss(parameters, keep, *piece), pieces))
+                    torch.sum(gradients[:n_pieces], dim=0, out=gradient).div_(len(target))
                     step(gradient)
                 mean_loss = total / n
                 stale = 0 if mean_loss < best_loss - self.min_gain else stale + 1
                 if mean_loss < best_loss - self.min_gain or best is None:
                     best_loss = mean_loss
-                    best = parameters.double().numpy().copy(), mean.copy(), variance.copy()
+                    best = parameters.clone(), mean.copy(), variance.copy()
             assert best is not None, "max_epochs is at least 1"
-        best_parameters, best_mean, best_variance = best
-        folded = best_parameters[:, :d] / np.sqrt(best_variance + _BATCH_NORM_EPS)
+            best_weight, best_bias = (part.double().numpy() for part in _weight_and_bias(best[0], d))
+        _, best_mean, best_variance = best
+        folded = best_weight / np.sqrt(best_variance + _BATCH_NORM_EPS)
         self.coef_ = folded.astype(np.float32)
-        self.intercept_ = (best_parameters[:, d] - folded @ best_mean).astype(np.float32)
+        self.intercept_ = (best_bias - folded @ best_mean).astype(np.float32)
         self.mean_ = best_mean.astype(np.float32)
         self.n_iter_, self.loss_ = epoch, best_loss
 
 
 class _Normalized:
-    """A batch as batch normalisation leaves it, and its dropout.
+    """A batch as batch normalisation leaves it.
 
     Attributes
     ----------
+    values : torch.Tensor, shape (n, D), float32
+        Divided by the share that dropout keeps.
     mean, variance : ndarray, shape (D,), float64
         What goes into the running statistics: of the batch, the variance unbiased.
     """
@@ -317,19 +328,60 @@ class _Normalized:
         import torch
 
         n = len(inputs)
-        variance, mean = torch.var_mean(inputs.double(), dim=0, correction=0)
-        scale = 1.0 / (torch.sqrt(variance + _BATCH_NORM_EPS) * keep)
-        self._values = (inputs.double() - mean).mul_(scale).float()
-        self._keep = round(keep * _DROPOUT_STEPS)
+        values = inputs.double()
+        mean = values.mean(dim=0)
+        variance = values.sub_(mean).square().mean(dim=0)  # torch.var_mean takes five times as long
+        self.values = values.mul_(1.0 / (torch.sqrt(variance + _BATCH_NORM_EPS) * keep)).float()
         self.mean, self.variance = mean.numpy(), variance.numpy() * (n / (n - 1))
 
-    def dropped(self, rng: np.random.Generator) -> Any:
-        """The batch with a random share of its values set to zero and the others scaled up."""
-        import torch
 
-        if self._keep == _DROPOUT_STEPS:
-            return self._values
-        return self._values * torch.from_numpy(_random_bits(rng, self._values.shape) < self._keep)
+def _piece_loss(
+    parameters: Any, keep: float, values: Any, target: Any, gradient: Any, rng: np.random.Generator
+) -> float:
+    """The summed loss of a piece of a batch under dropout; its gradient goes into `gradient`.
+
+    By hand: a step of this size would spend more time in autograd than in arithmetic.
+    """
+    import torch
+    from torch.nn import functional
+
+    d = values.shape[1]
+    weight, bias = _weight_and_bias(parameters, d)
+    weight_gradient, bias_gradient = _weight_and_bias(gradient, d)
+    with torch.inference_mode():  # of this thread
+        dropped = torch.empty_like(values)
+        kept = _random_bits(rng, values.shape) < round(keep * _DROPOUT_STEPS)
+        np.multiply(values.numpy(), kept, out=dropped.numpy())
+        log_p = functional.log_softmax(torch.addmm(bias, dropped, weight.T), dim=1)
+        loss = -float(log_p.gather(1, target[:, None]).sum())
+        residual = log_p.exp_()
+        residual[torch.arange(len(target)), target] -= 1.0
+        torch.mm(residual.T, dropped, out=weight_gradient)
+        torch.sum(residual, dim=0, out=bias_gradient)
+    return loss
+
+
+def _weight_and_bias(parameters: Any, d: int) -> tuple[Any, Any]:
+    """Views of the linear layer's (C · D + C,) parameters: (C, D) and (C,)."""
+    n_classes = len(parameters) // (d + 1)
+    return parameters[: n_classes * d].view(n_classes, d), parameters[n_classes * d :]
+
+
+def _piece_count(n: int) -> int:
+    return -(-n // _PIECE_ROWS)
+
+
+@contextmanager
+def _pieces_map(n_pieces: int) -> Iterator[Any]:
+    """`map`, on as many threads as the package has and pieces there are."""
+    import torch
+
+    n_threads = min(_dispatch.thread_count(), n_pieces)
+    if n_threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool.map
 
 
 def _random_bits(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:

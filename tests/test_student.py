@@ -76,9 +76,13 @@ def test_classes_without_a_label(data):
 
 
 @pytest.mark.usefixtures("restore_threads")
-def test_same_bits_for_any_threads_and_storage(data):
-    x, y = data
-    expected = cf.LinearHead(max_epochs=20, batch_size=64).fit(x, y)
+@pytest.mark.parametrize(
+    ("n", "batch_size"), [(240, 64), (2500, 4096), (2500, 1200)], ids=["small", "whole", "batches"]
+)
+def test_same_bits_for_any_threads_and_storage(blobs, n, batch_size):
+    x, y = blobs(n, 10, 4, seed=2)
+    head = cf.LinearHead(max_epochs=20, batch_size=batch_size)
+    expected = copy.deepcopy(head).fit(x, y)
 
     def assert_same(other):
         np.testing.assert_array_equal(other.coef_, expected.coef_)
@@ -86,11 +90,13 @@ def test_same_bits_for_any_threads_and_storage(data):
         assert (other.n_iter_, other.loss_) == (expected.n_iter_, expected.loss_)
 
     for n_threads in (1, 2, 3):
+        cf.set_num_threads(n_threads)
+        assert_same(copy.deepcopy(head).fit(x, y))
         torch.set_num_threads(n_threads)
-        assert_same(cf.LinearHead(max_epochs=20, batch_size=64).fit(x, y))
+        assert_same(copy.deepcopy(head).fit(x, y))
         assert torch.get_num_threads() == n_threads
     for source in (np.asfortranarray(x), torch.from_numpy(x), x.astype(np.float64), x.tolist()):
-        assert_same(cf.LinearHead(max_epochs=20, batch_size=64).fit(source, y))
+        assert_same(copy.deepcopy(head).fit(source, y))
     assert_same(copy.deepcopy(expected).fit(x, y))
 
 
