@@ -403,7 +403,6 @@ def _forgive_terminal() -> None:
 def _run_select(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from .pool import load_npy
     from .select import select
 
     _check_output(arguments)
@@ -415,7 +414,7 @@ def _run_select(arguments: argparse.Namespace) -> None:
     picks = select(
         arguments.features,
         arguments.budget,
-        labels=None if arguments.labels is None else load_npy(arguments.labels, "labels"),
+        labels=arguments.labels,
         teacher=_teacher(arguments),
         student_logits=arguments.student_logits,
         config=config,

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import FileReadError
+from ._extras import optional
 from ._files import check_can_write, write_whole
 from ._validate import check_choice
 
@@ -181,11 +182,8 @@ class Results:
         ImportError
             pyarrow is not installed; the text names the extra that brings it.
         """
-        try:
-            import pyarrow  # type: ignore[import-untyped, import-not-found, unused-ignore]
-            from pyarrow import parquet  # type: ignore[import-untyped, import-not-found, unused-ignore]
-        except ImportError as error:
-            raise _missing_extra("parquet", "pyarrow", error) from error
+        pyarrow = optional("pyarrow", "parquet")
+        parquet = optional("pyarrow.parquet", "parquet")
         check_can_write(path)
         columns = {name: _plain(column) for name, column in self.columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata({"ccma_fast": _json(self.record)})
@@ -199,10 +197,7 @@ class Results:
         ImportError
             pandas is not installed; the text names the extra that brings it.
         """
-        try:
-            import pandas  # type: ignore[import-untyped, import-not-found, unused-ignore]
-        except ImportError as error:
-            raise _missing_extra("a data frame", "pandas", error) from error
+        pandas = optional("pandas", "a data frame")
         return pandas.DataFrame({name: _plain(column) for name, column in self.columns.items()})
 
 
@@ -505,7 +500,3 @@ def _finite(value: Any) -> Any:
 def _plain(column: npt.NDArray[Any]) -> Any:
     """A column as pyarrow and pandas take it: they know no NumPy strings of fixed length."""
     return column.tolist() if column.dtype.kind == "U" else column
-
-
-def _missing_extra(what: str, package: str, error: ImportError) -> ImportError:
-    return ImportError(f"{what} needs {package} ({error}); expected an installation by `pip install 'ccma-fast[data]'`")

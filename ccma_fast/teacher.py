@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ._dispatch import Backend
 from ._validate import check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
+from .manifest import Manifest, accepted, differing_encoders, differing_rows, row_ids
 from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
 
 __all__ = ["Teacher"]
@@ -28,6 +30,9 @@ class Teacher:
         t, one row per class, C ≥ 2, any length (normalised here; none may be zero).
     temperature : float, default 0.03
         τ, greater than 0, in units of cosine similarity.
+    force : bool, default False
+        Take features that by their manifests do not belong together: class features of another encoder, or image
+        features of other images than the pool's. The query's report says so.
 
     Attributes
     ----------
@@ -42,13 +47,22 @@ class Teacher:
 
     Raises
     ------
+    PoolMismatchError
+        The class features come from another encoder than the image features.
     ValueError
         Shapes that do not fit each other, NaN, infinity or a zero vector among the class features, τ ≤ 0.
     TypeError
         Inputs that are not real numbers.
     """
 
-    def __init__(self, image_features: Any, class_features: Any, temperature: float = CCMAConfig.temperature) -> None:
+    def __init__(
+        self,
+        image_features: Any,
+        class_features: Any,
+        temperature: float = CCMAConfig.temperature,
+        *,
+        force: bool = False,
+    ) -> None:
         self.temperature = _check_temperature(temperature)
         images = open_rows(image_features, "image_features")
         classes = open_rows(class_features, "class_features")
@@ -59,6 +73,12 @@ class Teacher:
             )
         if classes.n_rows < 2:
             raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
+        differing = differing_encoders(
+            "class_features", classes.manifest, "image_features", images.manifest, images=False
+        )
+        self._forced = accepted([differing], force)
+        self._force = force
+        self._classes: Manifest | None = classes.manifest
         self.n_classes = classes.n_rows
         self.n_rows = images.n_rows
         self.source: Rows = images
@@ -82,6 +102,7 @@ class Teacher:
             Without image features: coverage then runs in the student's space.
         """
         teacher = cls.__new__(cls)
+        teacher._forced, teacher._force, teacher._classes = [], False, None
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
@@ -104,10 +125,41 @@ class Teacher:
 
         return DerivedRows(self.source, "teacher_logits", self.n_classes, similarities)
 
-    def check_rows(self, n_rows: int) -> None:
-        """Raises ValueError unless the teacher describes `n_rows` rows."""
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes, where the class features lie in an extracted folder, which tells them."""
+        return None if self._classes is None else list(row_ids(self._classes))
+
+    def check_rows(self, features: Rows) -> list[str]:
+        """The teacher describes the rows of a pool.
+
+        Returns
+        -------
+        list of str
+            What the manifests say against it, where that was to be taken all the same.
+
+        Raises
+        ------
+        PoolMismatchError
+            By the manifests they are other images, or stand in another order.
+        ValueError
+            Another number of rows.
+        """
         name = "teacher_logits" if self.features is None else "image_features"
-        check_same_rows(name, self.n_rows, "features", n_rows)
+        differing = differing_rows(name, self.source.manifest, "features", features.manifest)
+        forced = accepted([differing], self._force)
+        check_same_rows(name, self.n_rows, "features", features.n_rows)
+        return self._forced + forced
+
+    def grown(self) -> Teacher:
+        """This teacher of the rows that its source has by now, see :meth:`ccma_fast.pool.Rows.grown`."""
+        source = self.source.grown()
+        if source is self.source:
+            return self
+        teacher = copy.copy(self)
+        teacher.source, teacher.n_rows = source, source.n_rows
+        teacher.features = None if self.features is None else source
+        return teacher
 
 
 def _check_temperature(temperature: Any) -> float:
