@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,8 +46,9 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _READ_BYTES = 1 << 20
 
-# What makes a row of an image what it is. The weights are compared by their checksum, not by where they came from.
-_OF_IMAGES = ("encoder", "preprocessing", "normalized")
+# A model is its parameters, whatever it is called and wherever they came from.
+_IDENTITY = ("library", "weights_sha256")
+_OF_IMAGES = ("preprocessing", "normalized")
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,8 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     try:
         shards = tuple(_checked(Shard, shard) for shard in content.pop("shards"))
         manifest: Manifest = _checked(Manifest, {**content, "shards": shards, "folder": Path(folder)})
+        if set(manifest.encoder) != {"library", "model", "weights", "weights_sha256"}:
+            raise ValueError(f"it does not describe its encoder, got {manifest.encoder!r:.200}")
     except (KeyError, TypeError, ValueError) as error:
         raise FileReadError(f"{name}: {str(file)!r} is no manifest: {error}") from error
     seen: set[str] = set()
@@ -200,6 +202,8 @@ def check_shards(manifest: Manifest, name: str, first: int = 0) -> None:
     FileReadError
         The text names the file and its rows.
     """
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
+
     assert manifest.folder is not None, "it was read somewhere"
     folder, start = manifest.folder, sum(shard.n_rows for shard in manifest.shards[:first])
     shards = manifest.shards[first:]
@@ -253,21 +257,13 @@ def differing_encoders(
     """
     if here is None or there is None:
         return None
-    for key in _OF_IMAGES if images else _OF_IMAGES[:1]:
+    expected = f"{name} and {other} must come from the same encoder"
+    if any(here.encoder[key] != there.encoder[key] for key in _IDENTITY):
+        return f"{expected}, got {_encoder(here)} in {here} and {_encoder(there)} in {there}"
+    for key in _OF_IMAGES if images else ():
         a, b = getattr(here, key), getattr(there, key)
-        if key == "encoder":
-            differing = next((part for part in a if part != "weights" and a[part] != b.get(part)), None)
-            if differing is None:
-                continue
-            # The checksum settles it, but a tag says more.
-            part = "weights" if differing == "weights_sha256" and a["weights"] != b["weights"] else differing
-            key, a, b = f"encoder's {part}", a[part], b.get(part)
-        elif a == b:
-            continue
-        return (
-            f"{name} and {other} must come from the same encoder and preprocessing, got {key} {a!r} in {here} "
-            f"and {b!r} in {there}"
-        )
+        if a != b:
+            return f"{expected} and preprocessing, got {key} {a!r} in {here} and {b!r} in {there}"
     return None
 
 
@@ -283,6 +279,11 @@ def accepted(mismatches: Sequence[str | None], force: bool) -> list[str]:
     if found and not force:
         raise PoolMismatchError(f"{found[0]}; force (--force) takes them all the same")
     return found
+
+
+def _encoder(manifest: Manifest) -> str:
+    encoder = manifest.encoder
+    return f"{encoder['library']} {encoder['model']} ({encoder['weights']}, SHA-256 {encoder['weights_sha256'][:12]}…)"
 
 
 def _digest_or_none(path: Path) -> str | None:

@@ -24,7 +24,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ._errors import FileReadError
 from ._extras import optional
-from ._files import check_can_write, write_whole
+from ._files import check_can_write, locked, write_whole
 from ._validate import check_choice
 
 if TYPE_CHECKING:
@@ -213,26 +213,9 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else works in the folder meanwhile. The lock dies with its process, however that ends.
-
-        Raises
-        ------
-        BlockingIOError
-            Another process has it.
-        """
-        import fcntl
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(
-                    f"another process is working in {str(self.path)!r}; expected a folder of its own for every run"
-                ) from None
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else works in the folder meanwhile, see :func:`ccma_fast._files.locked`."""
+        return locked(self.path)
 
     def begin(self, record: dict[str, Any]) -> dict[str, Any]:
         """Take a new folder, or take up the run that is in it.

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import reference
+from . import _dispatch, reference
 from ._dispatch import Backend
-from ._validate import check_lengths, check_number, check_same_rows
+from ._validate import check_labels, check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
-from .manifest import Manifest, accepted, differing_encoders, differing_rows, row_ids
-from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
+from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
+from .encoders import class_features as made_class_features
+from .manifest import accepted, differing_encoders, differing_rows, row_ids
+from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
+from .readers.labels import open_labels, read_class_names
+from .zero_shot import ZeroShot, diagnosed
 
 __all__ = ["Teacher"]
 
@@ -78,7 +83,8 @@ class Teacher:
         )
         self._forced = accepted([differing], force)
         self._force = force
-        self._classes: Manifest | None = classes.manifest
+        self._classes = classes.manifest
+        self._class_names: list[str] | None = None
         self.n_classes = classes.n_rows
         self.n_rows = images.n_rows
         self.source: Rows = images
@@ -102,12 +108,97 @@ class Teacher:
             Without image features: coverage then runs in the student's space.
         """
         teacher = cls.__new__(cls)
-        teacher._forced, teacher._force, teacher._classes = [], False, None
+        teacher._forced, teacher._force = [], False
+        teacher._classes, teacher._class_names = None, None
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
         teacher.source, teacher.features, teacher.class_directions = rows, None, None
         return teacher
+
+    @classmethod
+    def from_open_clip(
+        cls,
+        model: str,
+        pretrained: str | None,
+        class_names: Any,
+        image_features: Any,
+        *,
+        templates: str | Sequence[str] = DEFAULT_TEMPLATE,
+        temperature: float = CCMAConfig.temperature,
+        device: str | None = None,
+        force: bool = False,
+    ) -> Teacher:
+        """A teacher whose class features are made here, by the text encoder of a model of open_clip.
+
+        Parameters
+        ----------
+        model : str
+            A name of open_clip, ``hf-hub:`` and ``local-dir:`` included.
+        pretrained : str or None
+            The tag of the weights; None for ``hf-hub:`` and ``local-dir:``.
+        class_names : sequence of str or path
+            C ≥ 2 names; files as in :func:`ccma_fast.readers.labels.read_class_names`.
+        image_features : array_like, torch.Tensor or path, shape (N, D_T)
+            v, by the image encoder of the same model; the folder that :func:`ccma_fast.extract` wrote knows which that
+            was.
+        templates : str or sequence of str, default "a photo of a {}"
+            "openai" or "simple", open_clip's sets for ImageNet, or prompts with ``{}``; several are averaged.
+        temperature : float, default 0.03
+        device : str, optional
+            As PyTorch spells it; a CUDA device by default where there is one.
+        force : bool, default False
+            Take image features that by their manifest are of another model.
+
+        Raises
+        ------
+        PoolMismatchError
+            The image features come from another model.
+        ValueError
+            A model, tag, name or template that cannot be, or image features of another number of columns.
+        ImportError
+            open_clip is not installed.
+        """
+        names, prompts = read_class_names(class_names), prompt_templates(templates)
+        images = open_rows(image_features, "image_features")
+        features, manifest = made_class_features(open_clip_encoder(model, pretrained, device=device), names, prompts)
+        classes = open_rows(features, "class_features")
+        classes.manifest = manifest
+        teacher = cls(images, classes, temperature, force=force)
+        teacher._class_names = names
+        return teacher
+
+    def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
+        """How good the teacher is on the rows whose labels are known.
+
+        Parameters
+        ----------
+        labels : array_like or path, shape (N,)
+            Class of each row; −1 or NaN where there is none. Files as in
+            :func:`ccma_fast.readers.labels.open_labels`.
+        backend : {"auto", "cuda", "cpu", "reference"}
+
+        Returns
+        -------
+        ZeroShot
+
+        Raises
+        ------
+        ValueError
+            No label, labels out of range, or NaN in a labelled row.
+
+        Warns
+        -----
+        TeacherWarning
+            It is no better than chance.
+        """
+        given = open_labels(labels, self.n_rows, class_names=self.class_names)
+        y = check_labels(given, self.n_rows, self.n_classes)
+        labelled = np.flatnonzero(y >= 0)
+        if labelled.size == 0:
+            raise ValueError("labels must be known for at least one row, got none")
+        logits = RowSubset(self.logits(_dispatch.choose(backend)), labelled)
+        return diagnosed(logits, y[labelled], self.temperature, self.class_directions, self.class_names)
 
     def logits(self, backend: Backend) -> Rows:
         """z^T of every pool row, computed as chunks are read."""
@@ -127,8 +218,10 @@ class Teacher:
 
     @property
     def class_names(self) -> list[str] | None:
-        """The names of the classes, where the class features lie in an extracted folder, which tells them."""
-        return None if self._classes is None else list(row_ids(self._classes))
+        """The names of the classes, where :meth:`from_open_clip` or a folder that was extracted tells them."""
+        if self._class_names is None and self._classes is not None:
+            self._class_names = list(row_ids(self._classes))
+        return self._class_names
 
     def check_rows(self, features: Rows) -> list[str]:
         """The teacher describes the rows of a pool.
