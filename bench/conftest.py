@@ -23,7 +23,7 @@ _SECONDS = 1.0
 # How long to wait for other processes to finish before each contender, in seconds.
 _PATIENCE = float(os.environ.get("CCMA_BENCH_PATIENCE", "20"))
 
-_VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "pytest-benchmark")
+_VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "h5py", "pyarrow", "datasets", "pytest-benchmark")
 _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 

@@ -203,7 +203,7 @@ class ArrayRows(Rows):
         return self._chunk(self._array[start:stop])
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._chunk(self._array[indices])
+        return self._chunk(self._pages.take(indices))
 
     def row_number(self, row: int) -> int:
         return row if self.file is None else FileRow(row, f"{row} of {str(self.file)!r}")
@@ -231,6 +231,7 @@ class ShardedRows(Rows):
         self._shards = shards
         self._starts = np.cumsum([0, *(shard.n_rows for shard in shards)])
         self.n_rows, self.n_columns = int(self._starts[-1]), shards[0].n_columns
+        self._dtype = shards[0].slice(0, 0).dtype
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
@@ -245,14 +246,21 @@ class ShardedRows(Rows):
             yield shard, max(0, start - begin), min(shard.n_rows, stop - begin)
 
     def slice(self, start: int, stop: int) -> Chunk:
-        parts = [shard.slice(*bounds) for shard, *bounds in self._parts(start, stop)]
-        if not parts:
-            return self._shards[0].slice(0, 0)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        parts = list(self._parts(start, stop))
+        if len(parts) == 1:
+            shard, *bounds = parts[0]
+            return shard.slice(*bounds)
+        values = np.empty((sum(end - begin for _, begin, end in parts), self.n_columns), self._dtype)
+        filled = 0
+        for shard, *bounds in parts:  # one after the other: of thousands, not all could be mapped at once
+            chunk = shard.slice(*bounds)
+            values[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        return values
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         shard_of = np.searchsorted(self._starts, indices, side="right") - 1
-        taken = np.empty((indices.size, self.n_columns), self._shards[0].slice(0, 0).dtype)
+        taken = np.empty((indices.size, self.n_columns), self._dtype)
         for shard in np.unique(shard_of).tolist():
             here = shard_of == shard
             taken[here] = self._shards[shard].take(indices[here] - self._starts[shard])

@@ -15,6 +15,7 @@ import pytest
 import ccma_fast as cf
 from ccma_fast._workers import dumped
 from ccma_fast.pool import Rows, RowSubset, open_rows, to_float32
+from ccma_fast.readers.folder import _mapped
 from ccma_fast.readers.labels import open_labels, read_class_names
 
 h5py = pytest.importorskip("h5py")
@@ -503,6 +504,33 @@ def test_shards_that_would_shift_rows_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x" / "part-10.npy").unlink()
     with pytest.raises(cf.FileReadError, match=r"part-10.npy' must stay shard 10 of its folder, got none"):
         rows.grown()
+
+
+def test_folders_of_more_shards_than_a_process_may_open(run_python: Callable[..., str], tmp_path: Path) -> None:
+    x = np.arange(1400, dtype=np.float32).reshape(700, 2)
+    for i in range(700):
+        np.save(tmp_path / f"{i}.npy", x[i : i + 1])
+    run_python(
+        "import resource, sys, numpy as np, ccma_fast as cf\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))\n"
+        "from ccma_fast.pool import open_rows\n"
+        "x, rows = np.arange(1400, dtype=np.float32).reshape(700, 2), open_rows(sys.argv[1], 'x')\n"
+        "assert rows.bytes_read == 0\n"
+        "for _ in range(2): np.testing.assert_array_equal(rows.float32(), x)\n"
+        "assert rows.bytes_read == 2 * x.nbytes\n"
+        "np.testing.assert_array_equal(rows.take(np.array([699, 3])), x[[699, 3]])\n"
+        "assert cf.select(x, 5).indices.tolist() == cf.select(sys.argv[1], 5).indices.tolist()\n",
+        str(tmp_path),
+    )
+
+
+def test_a_shard_that_was_replaced_is_not_read_as_the_old_one(tmp_path: Path) -> None:
+    rows = open_rows(write_shards(tmp_path / "x", X), "features")
+    np.testing.assert_array_equal(rows.slice(0, N), X)
+    _mapped.cache_clear()  # as where there are more shards than are kept open
+    np.save(tmp_path / "x" / "part-3.npy", X[:28])
+    with pytest.raises(cf.FileReadError, match=r"part-3.npy' was changed while it was in use"):
+        rows.slice(0, N)
 
 
 def test_rows_that_do_not_lie_in_a_folder_do_not_grow() -> None:

@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from .._errors import FileReadError
 from ..manifest import check_shards, read_manifest
-from ..pool import BFLOAT16_BITS, Rows, ShardedRows, open_npy
+from ..pool import BFLOAT16_BITS, Chunk, Rows, ShardedRows, open_npy
 
 __all__ = ["FolderRows"]
 
 _CLIP_RETRIEVAL = ("img_emb", "text_emb")
+
+# A map holds its file open, and 1,024 open files are the usual limit of a process.
+_MOST_MAPPED = 256
 
 
 class FolderRows(ShardedRows):
@@ -63,7 +70,7 @@ class FolderRows(ShardedRows):
         if self.manifest is not None:
             check_shards(self.manifest, name, first=len(known))
         shards: list[Rows] = [] if before is None else list(before._shards)
-        shards += [open_npy(file, name) for file in self.files[len(known) :]]
+        shards += [_Shard(file, name) for file in self.files[len(known) :]]
         for file, shard in zip(self.files, shards, strict=True):
             if shard.n_columns != shards[0].n_columns or shard.slice(0, 0).dtype != shards[0].slice(0, 0).dtype:
                 raise ValueError(
@@ -75,6 +82,55 @@ class FolderRows(ShardedRows):
     def grown(self) -> Rows:
         now = FolderRows(self.folder, self.name, before=self)
         return self if len(now.files) == len(self.files) else now
+
+
+class _Shard(Rows):
+    """A ``.npy`` file that is mapped while it is among those read last."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.name, self._file, self._stamp = name, file, _stamp(file)
+        self.bytes_read = 0
+        self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
+
+    @property
+    def _rows(self) -> Rows:
+        return _mapped(self._file, self.name, self._stamp)
+
+    def _counted(self, chunk: Chunk) -> Chunk:
+        self.bytes_read += chunk.nbytes
+        return chunk
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._counted(self._rows.slice(start, stop))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._counted(self._rows.take(indices))
+
+    def row_number(self, row: int) -> int:
+        return self._rows.row_number(row)
+
+    def expect(self, start: int, stop: int) -> None:
+        self._rows.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self._rows.release(start, stop)
+
+
+@lru_cache(maxsize=_MOST_MAPPED)
+def _mapped(file: Path, name: str, stamp: tuple[int, ...]) -> Rows:
+    rows = open_npy(file, name)
+    if _stamp(file) != stamp:
+        raise FileReadError(f"{name}: {str(file)!r} was changed while it was in use; expected it as it was opened")
+    return rows
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """What tells a file from one that replaced it."""
+    try:
+        found = file.stat()
+    except OSError:  # opening it will say so
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _in_natural_order(folder: Path) -> list[Path]:
