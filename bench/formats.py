@@ -26,6 +26,7 @@ class Stored(NamedTuple):
     files: list[Path]
     plain: Path
     """The rows as one ``.npy`` file."""
+    n_rows: int
 
 
 def store(name: str, folder: Path, n_rows: int, n_columns: int) -> Stored:
@@ -36,7 +37,7 @@ def store(name: str, folder: Path, n_rows: int, n_columns: int) -> Stored:
         whole[start : start + len(piece)] = piece
     whole.flush()
     del whole
-    return Stored(name, *FORMATS[name][1](folder, plain, n_rows, n_columns), plain)
+    return Stored(name, *FORMATS[name][1](folder, plain, n_rows, n_columns), plain, n_rows)
 
 
 def is_installed(name: str) -> bool:
@@ -51,9 +52,9 @@ def remove(folder: Path) -> None:
 
 
 def _pieces(n_rows: int, n_columns: int) -> Iterator[tuple[int, npt.NDArray[np.float16]]]:
-    rng = np.random.default_rng(0)
+    piece = np.random.default_rng(0).standard_normal((_PIECE, n_columns), np.float32).astype(np.float16)
     for start in range(0, n_rows, _PIECE):
-        yield start, rng.standard_normal((min(_PIECE, n_rows - start), n_columns), np.float32).astype(np.float16)
+        yield start, np.roll(piece, start // _PIECE, axis=0)[: n_rows - start]
 
 
 def _npy(folder: Path, plain: Path, n_rows: int, n_columns: int) -> tuple[Any, list[Path]]:

@@ -85,8 +85,6 @@ examples:
   ccma-fast select --features x.npy --budget 100 --out picks.csv
   ccma-fast select --features x.npy --labels y.npy --teacher-images v.npy --teacher-classes t.npy \\
                    --budget 100 --out picks.csv
-  ccma-fast select --features pool/student --teacher-images pool/teacher --teacher-classes pool/classes \\
-                   --labels picks.csv --budget 100 > more.csv
   ccma-fast select --features x.npy --student-logits z.npy --teacher-logits zt.npy --budget 100 > picks.csv
 
 The same call in Python: ccma_fast.select(features, budget, labels=..., teacher=ccma_fast.Teacher(...)).
@@ -116,6 +114,7 @@ examples:
   ccma-fast extract photos --out pool --student vit_base_patch14_dinov2.lvd142m --image-size 224 \\
                     --teacher ViT-B-32 --pretrained laion2b_s34b_b79k --class-names names.txt --templates openai \\
                     --precision bf16 --workers 8
+  ccma-fast select --features pool/student --teacher-images pool/teacher --teacher-classes pool/classes --budget 100
 
 The same call in Python: ccma_fast.extract(images, out, student=..., teacher=..., ...).
 """
