@@ -244,7 +244,15 @@ def class_features(
     features = np.ascontiguousarray(classifier.T.float().cpu().numpy())
     whole = Shard("", "", len(features), "", "", chained("", class_names))
     manifest = Manifest(
-        encoder.description, [], "fp32", True, "float32", features.shape[1], (whole,), templates=list(templates)
+        encoder.description,
+        [],
+        "fp32",
+        True,
+        "float32",
+        features.shape[1],
+        (whole,),
+        templates=list(templates),
+        class_names=list(class_names),
     )
     return features, manifest
 

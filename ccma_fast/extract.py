@@ -206,8 +206,7 @@ class _Target:
                     f"{str(folder)!r} holds files but no manifest; expected a new or empty folder, or one that was "
                     "extracted"
                 )
-            for name in ("img_emb", "metadata"):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             found = replace(wanted, folder=folder)
             write_manifest(folder, found)
         self.manifest = found
@@ -218,6 +217,8 @@ class _Target:
         if differing is not None:
             raise PoolMismatchError(f"{differing}; expected another folder for another encoder")
         check_shards(found, "out")
+        for name in ("img_emb", "metadata"):
+            (folder / name).mkdir(exist_ok=True)
         ids = list(row_ids(found))
         ends = np.cumsum([0, *(shard.n_rows for shard in found.shards)]).tolist()
         self.shard_ids = [ids[ends[k] : ends[k + 1]] for k in range(len(found.shards))]
@@ -320,7 +321,12 @@ def _plan(source: Images, targets: list[_Target], shard_size: int) -> list[_Part
                     f"images: no image {gone!r}, which is a row in {str(lead.folder)!r}; expected it for the other "
                     "encoder as well"
                 )
-            plan.append(_Part(sorted(numbers[image] for image in (*ids, *shard.skipped) if image in numbers), behind))
+            items = sorted(numbers[image] for image in (*ids, *shard.skipped) if image in numbers)
+            if [
+                source.ids[i] for i in items if source.ids[i] not in shard.skipped
+            ] != ids:  # they come in another order
+                items = [numbers[image] for image in ids]
+            plan.append(_Part(items, behind))
     left = [i for i, image in enumerate(source.ids) if image not in known]
     everyone = list(range(len(targets)))
     plan += [_Part(left[start : start + shard_size], everyone) for start in range(0, len(left), shard_size)]

@@ -200,7 +200,7 @@ class ActiveLearner:
             Fewer than two labelled classes, or columns that differ from the pool's.
         """
         rows = open_rows(X, "X")
-        accepted([differing_encoders("X", rows.manifest, "features", self._features.manifest)], force=False)
+        accepted([differing_encoders("X", rows.manifest, "features", self._features.manifest)], force=None)
         if rows.n_columns != self._features.n_columns:
             raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
         n_classes = self._n_classes or class_count(self._student, self.labels)

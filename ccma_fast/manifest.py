@@ -97,6 +97,8 @@ class Manifest:
         In the order of their rows.
     templates : list of str
         The prompts that were averaged; empty where the rows are images.
+    class_names : list of str
+        What each row is; empty where the rows are images.
     folder : Path or None
         Where it was read.
     """
@@ -109,6 +111,7 @@ class Manifest:
     n_columns: int
     shards: tuple[Shard, ...] = ()
     templates: list[str] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -229,12 +232,11 @@ def check_shards(manifest: Manifest, name: str, first: int = 0) -> None:
 
 
 def row_ids(manifest: Manifest) -> Iterator[str]:
-    """The id of every row, in order."""
+    """The id of every row of images, in order."""
     assert manifest.folder is not None, "it was read somewhere"
     parquet = optional("pyarrow.parquet", "reading the metadata of a pool")
-    column = "caption" if manifest.templates else "image_path"
     for shard in manifest.shards:
-        yield from parquet.read_table(manifest.folder / shard.metadata, columns=[column])[column].to_pylist()
+        yield from parquet.read_table(manifest.folder / shard.metadata, columns=["image_path"])[0].to_pylist()
 
 
 def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest | None) -> str | None:
@@ -267,8 +269,8 @@ def differing_encoders(
     return None
 
 
-def accepted(mismatches: Sequence[str | None], force: bool) -> list[str]:
-    """The mismatches that there are, where they were to be accepted.
+def accepted(mismatches: Sequence[str | None], force: bool | None) -> list[str]:
+    """The mismatches that there are, where they were to be accepted; None is for who cannot ask for it.
 
     Raises
     ------
@@ -277,7 +279,8 @@ def accepted(mismatches: Sequence[str | None], force: bool) -> list[str]:
     """
     found = [mismatch for mismatch in mismatches if mismatch is not None]
     if found and not force:
-        raise PoolMismatchError(f"{found[0]}; force (--force) takes them all the same")
+        hint = "" if force is None else "; force (--force) takes them all the same"
+        raise PoolMismatchError(f"{found[0]}{hint}")
     return found
 
 

@@ -16,7 +16,7 @@ from .config import CCMAConfig
 from .conformal import open_logits
 from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
 from .encoders import class_features as made_class_features
-from .manifest import accepted, differing_encoders, differing_rows, row_ids
+from .manifest import accepted, differing_encoders, differing_rows
 from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
 from .readers.labels import open_labels, read_class_names
 from .zero_shot import ZeroShot, diagnosed
@@ -84,7 +84,6 @@ class Teacher:
         self._forced = accepted([differing], force)
         self._force = force
         self._classes = classes.manifest
-        self._class_names: list[str] | None = None
         self.n_classes = classes.n_rows
         self.n_rows = images.n_rows
         self.source: Rows = images
@@ -109,7 +108,7 @@ class Teacher:
         """
         teacher = cls.__new__(cls)
         teacher._forced, teacher._force = [], False
-        teacher._classes, teacher._class_names = None, None
+        teacher._classes = None
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
@@ -164,9 +163,7 @@ class Teacher:
         features, manifest = made_class_features(open_clip_encoder(model, pretrained, device=device), names, prompts)
         classes = open_rows(features, "class_features")
         classes.manifest = manifest
-        teacher = cls(images, classes, temperature, force=force)
-        teacher._class_names = names
-        return teacher
+        return cls(images, classes, temperature, force=force)
 
     def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
         """How good the teacher is on the rows whose labels are known.
@@ -219,9 +216,7 @@ class Teacher:
     @property
     def class_names(self) -> list[str] | None:
         """The names of the classes, where :meth:`from_open_clip` or a folder that was extracted tells them."""
-        if self._class_names is None and self._classes is not None:
-            self._class_names = list(row_ids(self._classes))
-        return self._class_names
+        return None if self._classes is None else self._classes.class_names
 
     def check_rows(self, features: Rows) -> list[str]:
         """The teacher describes the rows of a pool.
