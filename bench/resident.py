@@ -49,7 +49,7 @@ def main() -> None:
         rows.append([name, *(f"{found[key]:.2f}" for key in ("start", "peak")), f"{found['seconds']:.1f}"])
         print(" | ".join(rows[-1]), flush=True)
         formats.remove(folder)
-    header = ["format", "resident at start [GB]", "peak resident [GB]", "three passes [s]"]
+    header = ["format", "resident at start [GB]", "peak resident [GB]", "four passes [s]"]
     heading = (
         f"# Resident memory while {arguments.rows:,} × {D} float16 are streamed\n\nccma_fast {cf.__version__}.\n\n"
     )
