@@ -223,11 +223,8 @@ def test_simulate_in_several_processes(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"test_features": x, "test_labels": y, "strategies": ["margins"], "seeds": [1, 2]}
     arguments |= {"rounds": 1, "progress": False, "config": cf.CCMAConfig(max_epochs=3)}
     expected = cf.simulate(x, y, **arguments).picks["row"]
-    for source in (
-        write_parquet(tmp_path / "x.parquet", x),
-        write_hdf5(tmp_path / "x.h5", x, compression="gzip"),
-    ):
-        np.testing.assert_array_equal(cf.simulate(source, y, jobs=2, **arguments).picks["row"], expected)
+    source = write_parquet(tmp_path / "x.parquet", x)
+    np.testing.assert_array_equal(cf.simulate(source, y, jobs=2, **arguments).picks["row"], expected)
 
 
 # --- damage ---------------------------------------------------------------------------------------
