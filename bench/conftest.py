@@ -27,7 +27,18 @@ _PATIENCE = float(os.environ.get("CCMA_BENCH_PATIENCE", "20"))
 
 _RUN = pytest.StashKey[dict[str, Any]]()
 
-_VERSIONS = ("torch", "numpy", "faiss-cpu", "scikit-learn", "superkmeans", "fastkmeans", "pytest-benchmark")
+_VERSIONS = (
+    "torch",
+    "numpy",
+    "faiss-cpu",
+    "scikit-learn",
+    "superkmeans",
+    "fastkmeans",
+    "h5py",
+    "pyarrow",
+    "datasets",
+    "pytest-benchmark",
+)
 _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 

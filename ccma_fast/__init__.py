@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from . import strategies
 from ._dispatch import get_num_threads, set_num_threads
-from ._errors import BackendUnavailableError, ExchangeabilityWarning, FileReadError
+from ._errors import (
+    BackendUnavailableError,
+    ExchangeabilityWarning,
+    FileReadError,
+    PoolMismatchError,
+    TeacherWarning,
+)
 from .config import CCMAConfig
 from .conformal import (
     coverage_interval,
@@ -20,6 +26,7 @@ from .conformal import (
 )
 from .coverage import weighted_kmeans
 from .disagreement import score
+from .extract import Extraction, extract
 from .learner import ActiveLearner
 from .reference import KMeans
 from .select import Report, Selection, Stage, select
@@ -27,6 +34,7 @@ from .simulate import simulate
 from .store import Results
 from .student import LinearHead
 from .teacher import Teacher
+from .zero_shot import ZeroShot
 
 __version__ = "0.1.0"
 
@@ -35,17 +43,22 @@ __all__ = [
     "BackendUnavailableError",
     "CCMAConfig",
     "ExchangeabilityWarning",
+    "Extraction",
     "FileReadError",
     "KMeans",
     "LinearHead",
+    "PoolMismatchError",
     "Report",
     "Results",
     "Selection",
     "Stage",
     "Teacher",
+    "TeacherWarning",
+    "ZeroShot",
     "__version__",
     "coverage_interval",
     "coverage_threshold",
+    "extract",
     "get_num_threads",
     "nonconformity_scores",
     "prediction_sets",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["BackendUnavailableError", "ExchangeabilityWarning", "FileReadError"]
+__all__ = [
+    "BackendUnavailableError",
+    "ExchangeabilityWarning",
+    "FileReadError",
+    "PoolMismatchError",
+    "TeacherWarning",
+]
 
 
 class BackendUnavailableError(ValueError):
@@ -18,3 +24,11 @@ class ExchangeabilityWarning(UserWarning):
 
 class FileReadError(ValueError, OSError):
     """A file is missing, unreadable or not of the format that its name promises."""
+
+
+class PoolMismatchError(ValueError):
+    """By their manifests two matrices do not belong together: other images, another order, another encoder."""
+
+
+class TeacherWarning(UserWarning):
+    """On the rows whose labels are known a teacher is no better than guessing."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_can_write", "check_can_write_into", "write_whole"]
+__all__ = ["check_can_write", "check_can_write_into", "locked", "write_whole"]
 
 
 def check_can_write(path: str | os.PathLike[str]) -> None:
@@ -50,6 +51,30 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Nobody else works in a directory meanwhile, which is made where it is missing.
+
+    The lock dies with its process, however that ends.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process has it.
+    """
+    import fcntl
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another process is working in {str(directory)!r}; expected a folder of its own for every run"
+            ) from None
+        yield
 
 
 def _check_directory(directory: Path) -> None:

@@ -7,12 +7,17 @@ resident memory, although the system could drop it.
 from __future__ import annotations
 
 import mmap
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Pages"]
+
+# The system may map a file in pages of this size: one for each of some thousand rows is the whole file.
+_LARGE_PAGE = 2 << 20
+_MOST_PAGES = 64
 
 
 class Pages:
@@ -37,6 +42,20 @@ class Pages:
 
     def __reduce__(self) -> tuple[type[Pages], tuple[npt.NDArray[Any]]]:
         return Pages, (self._array,)  # a map does not travel between processes
+
+    def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The rows at `indices`, of which those of a map are let go after some pages' worth of them."""
+        if self._map is None or indices.size == 0:
+            return self._array[indices]
+        pages = indices * self._row_bytes // _LARGE_PAGE
+        piece = np.cumsum(pages[1:] != pages[:-1]) // _MOST_PAGES
+        cuts = [0, *(np.flatnonzero(piece[1:] != piece[:-1]) + 2).tolist(), indices.size]
+        taken = np.empty((indices.size, *self._array.shape[1:]), self._array.dtype)
+        for start, stop in pairwise(cuts):
+            part = indices[start:stop]
+            taken[start:stop] = self._array[part]
+            self.release(int(part.min()), int(part.max()) + 1)
+        return taken
 
     def expect(self, start: int, stop: int) -> None:
         """Rows that are read soon: the system may fetch them meanwhile."""

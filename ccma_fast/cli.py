@@ -22,6 +22,7 @@ from . import __version__
 from ._dispatch import BACKENDS
 from ._files import check_can_write, write_whole
 from .config import PAPER_DATASETS, CCMAConfig
+from .encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
 
 if TYPE_CHECKING:
     from .select import Report, Selection
@@ -37,6 +38,7 @@ _DESCRIPTION = "Choose which images to label, by Conformal Cross-Modal Acquisiti
 _EPILOG = """\
 examples:
   ccma-fast demo                                    the whole loop on real images, nothing to download
+  ccma-fast extract photos --out pool               embeddings of the images in a folder, by DINOv2
   ccma-fast select --features x.npy --budget 100    100 rows of x.npy that cover it
   ccma-fast select --help                           with labels and a vision-language teacher
   ccma-fast simulate --help                         strategies compared where all labels are known
@@ -60,8 +62,9 @@ examples:
 """
 
 _SELECT_DESCRIPTION = """\
-Choose the rows of a pool of N images whose labels teach a classifier the most. Files are .npy arrays with one row per
-image, in the same order, and are read in place, however large.
+Choose the rows of a pool of N images whose labels teach a classifier the most. A matrix has one row per image, in the
+same order everywhere, and is read in place, however large: a .npy, .h5, .parquet or .safetensors file, as in x.h5::key
+where that holds several, or a folder of .npy shards, such as those of ccma-fast extract.
 
   no labels               rows that cover the pool, or with a zero-shot vision-language teacher the most central rows
                           of each class among those that it is surest of
@@ -85,6 +88,35 @@ examples:
   ccma-fast select --features x.npy --student-logits z.npy --teacher-logits zt.npy --budget 100 > picks.csv
 
 The same call in Python: ccma_fast.select(features, budget, labels=..., teacher=ccma_fast.Teacher(...)).
+"""
+
+_EXTRACT_DESCRIPTION = """\
+Embed images by a vision model (the student) and a vision-language model (the teacher), and class names by the latter,
+into folders that ccma-fast select takes. Images that cannot be read are skipped and listed; they are no rows. Needs:
+pip install 'ccma-fast[extract]'
+
+  IMAGES                  a folder with all that is below it; a .csv or .parquet file with the paths in a column
+                          image_path, and perhaps labels in a column label; or .tar files as WebDataset writes them
+  MODEL                   as open_clip, timm or torch.hub spell it: ViT-B-32 with --pretrained laion2b_s34b_b79k,
+                          hf-hub:ORGANISATION/NAME, local-dir:PATH; vit_base_patch14_dinov2.lvd142m,
+                          torch.hub:facebookresearch/dinov2:dinov2_vits14
+"""
+
+_EXTRACT_EPILOG = """\
+folders in DIR, each with the rows of its shards (float16), what they are, and a manifest:
+  student, teacher        img_emb/img_emb_0.npy, ... and metadata/metadata_0.parquet with image_path; the same images
+  classes                 text_emb/text_emb_0.npy and metadata/metadata_0.parquet with caption
+
+The same command again goes on after a kill, and takes in images that were added since, behind those that are there.
+
+examples:
+  ccma-fast extract photos --out pool
+  ccma-fast extract photos --out pool --student vit_base_patch14_dinov2.lvd142m --image-size 224 \\
+                    --teacher ViT-B-32 --pretrained laion2b_s34b_b79k --class-names names.txt --templates openai \\
+                    --precision bf16 --workers 8
+  ccma-fast select --features pool/student --teacher-images pool/teacher --teacher-classes pool/classes --budget 100
+
+The same call in Python: ccma_fast.extract(images, out, student=..., teacher=..., ...).
 """
 
 _SIMULATE_DESCRIPTION = """\
@@ -194,9 +226,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="ccma-fast", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"ccma-fast {__version__}")
     commands = parser.add_subparsers(
-        title="commands", dest="command", metavar="{demo,select,simulate,report}", required=True
+        title="commands", dest="command", metavar="{demo,extract,select,simulate,report}", required=True
     )
     _add_demo(commands)
+    _add_extract(commands)
     _add_select(commands)
     _add_simulate(commands)
     _add_report(commands)
@@ -220,6 +253,60 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument("-q", "--quiet", action="store_true", help="print the tables only, no progress bar")
 
 
+def _add_extract(commands: Any) -> None:
+    extract = commands.add_parser(
+        "extract", help="embed images for a pool", description=_EXTRACT_DESCRIPTION, epilog=_EXTRACT_EPILOG
+    )
+    extract.set_defaults(run=_run_extract)
+    extract.add_argument("images", nargs="+", metavar="IMAGES", help="where they are, see above")
+    extract.add_argument("--out", required=True, metavar="DIR", help="folder of the pool, new or one to go on with")
+
+    student = extract.add_argument_group("the student")
+    student.add_argument(
+        "--student",
+        default=DEFAULT_STUDENT,
+        metavar="MODEL",
+        help=f"vision model of timm or torch.hub, or none (default: {DEFAULT_STUDENT}, DINOv2)",
+    )
+    student.add_argument(
+        "--student-weights",
+        choices=("pretrained", "random"),
+        default="pretrained",
+        help="random: of a fixed seed, to try the command without a download (default: pretrained)",
+    )
+    student.add_argument(
+        "--image-size", type=_at_least_1, metavar="N", help="height and width of its input (default: as it was trained)"
+    )
+
+    teacher = extract.add_argument_group("the teacher (optional)")
+    teacher.add_argument("--teacher", metavar="MODEL", help="vision-language model of open_clip")
+    teacher.add_argument("--pretrained", metavar="TAG", help="its weights, as open_clip calls them; or random")
+    teacher.add_argument(
+        "--class-names", metavar="FILE", help="one name per line, or .json with a list, in the order of the classes"
+    )
+    teacher.add_argument(
+        "--templates",
+        nargs="+",
+        default=[DEFAULT_TEMPLATE],
+        metavar="TEXT",
+        help="prompts with {} for the name, averaged; or openai or simple, open_clip's sets of 80 and 7 "
+        f"(default: {DEFAULT_TEMPLATE!r})",
+    )
+
+    work = extract.add_argument_group("how")
+    work.add_argument("--normalize", action="store_true", help="write rows of unit length")
+    work.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the models (default: fp32)")
+    work.add_argument("--device", metavar="NAME", help="as PyTorch spells it (default: cuda where there is one)")
+    work.add_argument("--batch-size", type=_at_least_1, default=64, metavar="N", help="images (default: 64)")
+    work.add_argument(
+        "--workers", type=_at_least_0, default=0, metavar="N", help="processes that decode images (default: 0)"
+    )
+    work.add_argument(
+        "--shard-size", type=_at_least_1, default=10_000, metavar="N", help="images of a shard (default: 10000)"
+    )
+    work.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
 def _add_select(commands: Any) -> None:
     select = commands.add_parser(
         "select",
@@ -237,7 +324,12 @@ def _add_select(commands: Any) -> None:
         help="embeddings that the classifier is trained on, e.g. of DINOv2: N x D numbers",
     )
     pool.add_argument("--budget", required=True, type=_at_least_1, metavar="B", help="how many rows to choose")
-    pool.add_argument("--labels", metavar="Y.npy", help="N classes from 0 to C-1; -1 (or NaN) where a row has no label")
+    pool.add_argument(
+        "--labels",
+        metavar="Y.npy",
+        help="N classes from 0 to C-1, -1 (or NaN) where a row has no label; or a .csv or .parquet file with columns "
+        "index (a row) and label, such as the output of this command with a column added",
+    )
     pool.add_argument(
         "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
     )
@@ -359,6 +451,11 @@ def _add_teacher_options(command: Any) -> None:
         metavar="TAU",
         help="what cosine similarities (default: 0.03) or teacher logits (default: 1) are divided by",
     )
+    teacher.add_argument(
+        "--force",
+        action="store_true",
+        help="take matrices that by their manifests are of other images or another model; the report says so",
+    )
 
 
 def _add_config_option(method: Any) -> None:
@@ -386,6 +483,40 @@ def _run_demo(arguments: argparse.Namespace) -> None:
     )
 
 
+def _run_extract(arguments: argparse.Namespace) -> None:
+    from .extract import extract
+
+    templates = arguments.templates
+    found = extract(
+        arguments.images,
+        arguments.out,
+        student=None if arguments.student == "none" else arguments.student,
+        student_weights=arguments.student_weights,
+        image_size=arguments.image_size,
+        teacher=arguments.teacher,
+        pretrained=arguments.pretrained,
+        class_names=arguments.class_names,
+        templates=templates[0] if len(templates) == 1 else templates,
+        normalize=arguments.normalize,
+        precision=arguments.precision,
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        shard_size=arguments.shard_size,
+        progress=not arguments.quiet,
+    )
+    for image, why in found.skipped.items():
+        print(f"skipped {image}: {why}", file=sys.stderr)
+    print(f"{found.n_rows} images, {len(found.skipped)} skipped")
+    for option, folder in (
+        ("--features", found.student),
+        ("--teacher-images", found.teacher),
+        ("--teacher-classes", found.classes),
+    ):
+        if folder is not None:
+            print(f"{option:18} {folder}")
+
+
 def _run_report(arguments: argparse.Namespace) -> None:
     from .report import write_report
 
@@ -403,7 +534,6 @@ def _forgive_terminal() -> None:
 def _run_select(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from .pool import load_npy
     from .select import select
 
     _check_output(arguments)
@@ -412,11 +542,12 @@ def _run_select(arguments: argparse.Namespace) -> None:
         config = replace(config, subpool_size=None if arguments.subpool_size == "all" else arguments.subpool_size)
     if arguments.kappa is not None:
         config = replace(config, kappa=arguments.kappa)
+    teacher = _teacher(arguments)
     picks = select(
         arguments.features,
         arguments.budget,
-        labels=None if arguments.labels is None else load_npy(arguments.labels, "labels"),
-        teacher=_teacher(arguments),
+        labels=arguments.labels,
+        teacher=teacher,
         student_logits=arguments.student_logits,
         config=config,
         random_state=arguments.seed,
@@ -429,6 +560,8 @@ def _run_select(arguments: argparse.Namespace) -> None:
         content = _content(picks, arguments.out.suffix.lower())
         write_whole(arguments.out, lambda file: file.write(content))
     if not arguments.quiet:
+        if teacher is not None and picks.report.n_labelled:
+            print(_diagnosis(teacher, arguments.labels), file=sys.stderr)
         print(_summary(picks, arguments), file=sys.stderr)
 
 
@@ -454,6 +587,7 @@ def _run_simulate(arguments: argparse.Namespace) -> None:
         out=arguments.out,
         jobs=arguments.jobs,
         progress=not arguments.quiet,
+        force=arguments.force,
         backend=arguments.backend,
     )
     print(_areas(results))
@@ -490,7 +624,7 @@ def _teacher(arguments: argparse.Namespace) -> Teacher | None:
     if arguments.teacher_logits is not None:
         return Teacher.from_logits(arguments.teacher_logits, **temperature)
     if embeddings[0] is not None:
-        return Teacher(*embeddings, **temperature)
+        return Teacher(*embeddings, force=arguments.force, **temperature)
     if temperature:
         raise ValueError("--temperature needs a teacher: --teacher-images and --teacher-classes, or --teacher-logits")
     return None
@@ -546,6 +680,18 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _diagnosis(teacher: Teacher, labels: str) -> str:
+    """How good the teacher is on the labelled rows."""
+    import warnings
+
+    from ._errors import TeacherWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherWarning)  # said below, in one line
+        found = teacher.diagnose(labels)
+    return f"the teacher on the labelled rows:\n{found}" + (f"\nwarning: {found.warning}" if found.warning else "")
 
 
 def _summary(picks: Selection, arguments: argparse.Namespace) -> str:

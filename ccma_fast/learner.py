@@ -11,7 +11,9 @@ from . import _dispatch
 from ._validate import check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
+from .manifest import accepted, differing_encoders
 from .pool import RowSubset, open_rows
+from .readers.labels import open_labels
 from .select import Selection, check_arguments, select
 from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
 from .teacher import Teacher
@@ -24,9 +26,11 @@ class ActiveLearner:
 
     Parameters
     ----------
-    features : array_like, np.memmap, torch.Tensor or path to ``.npy``, shape (N, D_S)
-        The student's embeddings x.
-    labels : array_like, shape (N,), optional
+    features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
+        The student's embeddings x, in anything that :func:`ccma_fast.pool.open_rows` opens. Where that is a folder of
+        shards, and the teacher's too, those that were added join the pool at the next query, unlabelled; the rows that
+        were there keep their numbers.
+    labels : array_like or path, shape (N,), optional
         Labels that are already there; −1 or NaN where there is none.
     teacher : Teacher, optional
     student : object with `fit` and `predict_proba`, optional
@@ -77,7 +81,7 @@ class ActiveLearner:
         check_arguments(teacher, student, config)
         _dispatch.choose(backend)
         if teacher is not None:
-            teacher.check_rows(self._features.n_rows)
+            teacher.check_rows(self._features)
             if n_classes not in (None, teacher.n_classes):
                 raise ValueError(f"n_classes must be the teacher's {teacher.n_classes}, got {n_classes}")
             n_classes = teacher.n_classes
@@ -91,7 +95,9 @@ class ActiveLearner:
         self._backend = backend
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
-        self.labels = check_labels(labels, self._features.n_rows, n_classes)
+        names = None if teacher is None else teacher.class_names
+        given = open_labels(labels, self._features.n_rows, class_names=names)
+        self.labels = check_labels(given, self._features.n_rows, n_classes)
         self.n_rounds = 0
 
     def query(self, budget: int) -> Selection:
@@ -106,6 +112,7 @@ class ActiveLearner:
             chose would calibrate them. The default acquisition uses its sets to compare the models, and promises no
             coverage.
         """
+        self._grow()
         seed = int(np.random.SeedSequence([self._random_state, self.n_rounds]).generate_state(1, np.uint64)[0])
         cold = not (self.labels >= 0).any()
         if self._config.acquisition == "delta" and self._config.calibration == "coverage" and self._chosen:
@@ -187,10 +194,13 @@ class ActiveLearner:
 
         Raises
         ------
+        PoolMismatchError
+            By their manifests the rows come from another encoder than the pool.
         ValueError
             Fewer than two labelled classes, or columns that differ from the pool's.
         """
         rows = open_rows(X, "X")
+        accepted([differing_encoders("X", rows.manifest, "features", self._features.manifest)], force=None)
         if rows.n_columns != self._features.n_columns:
             raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
         n_classes = self._n_classes or class_count(self._student, self.labels)
@@ -205,3 +215,13 @@ class ActiveLearner:
             self._fitted = fit_student(student, RowSubset(self._features, labelled), self.labels[labelled], n_classes)
         logits = student_logits(self._fitted, rows, n_classes, backend)
         return softmax(logits.float32())
+
+    def _grow(self) -> None:
+        """Take in what was added to the pool."""
+        features = self._features.grown()
+        teacher = None if self._teacher is None else self._teacher.grown()
+        if teacher is not None:
+            teacher.check_rows(features)
+        unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
+        self.labels = np.concatenate([self.labels, unknown])
+        self._features, self._teacher = features, teacher

@@ -8,7 +8,6 @@ in a uint16 array (NumPy has no bfloat16). Other real types are converted to flo
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,20 +18,24 @@ import numpy.typing as npt
 
 from ._errors import FileReadError
 from ._mapped import Pages
+from .manifest import Manifest
 
 __all__ = [
     "BFLOAT16_BITS",
     "ArrayRows",
     "Chunk",
     "DerivedRows",
+    "FileRow",
     "KeptRows",
     "RowSubset",
     "Rows",
     "ShardedRows",
+    "check_matrix",
     "in_step",
     "kept",
     "open_rows",
     "to_float32",
+    "to_storage",
 ]
 
 Chunk = npt.NDArray[Any]
@@ -51,6 +54,36 @@ def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
     return chunk.astype(np.float32, copy=False)
 
 
+def to_storage(values: npt.NDArray[Any]) -> Chunk:
+    """Real numbers as a C-contiguous array: float32 and float16 as they are, other types as float32."""
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+        return np.ascontiguousarray(values, dtype=None if values.dtype in _STORAGE else np.float32)
+
+
+def check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    """A matrix of at least one column of real numbers."""
+    if len(shape) != 2:
+        raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {shape}")
+    if shape[1] == 0:
+        raise ValueError(f"{name} must have at least one column, got shape {shape}")
+    if dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+
+
+class FileRow(int):
+    """A row's number in a matrix, whose text also says in which file it lies."""
+
+    _text: str
+
+    def __new__(cls, row: int, text: str) -> FileRow:
+        number = super().__new__(cls, row)
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        return self._text
+
+
 class Rows(ABC):
     """A matrix that is read in chunks of rows.
 
@@ -62,12 +95,15 @@ class Rows(ABC):
         Its shape.
     bytes_read : int
         Bytes taken from where the rows lie, so far.
+    manifest : Manifest or None
+        What made the rows and which images they are, where the place in which they lie tells it.
     """
 
     name: str
     n_rows: int
     n_columns: int
     bytes_read: int
+    manifest: Manifest | None = None
 
     @abstractmethod
     def slice(self, start: int, stop: int) -> Chunk:
@@ -80,6 +116,10 @@ class Rows(ABC):
     def row_number(self, row: int) -> int:
         """What the caller calls row `row`: its number in the matrix that these rows were taken from."""
         return row
+
+    def grown(self) -> Rows:
+        """These rows and those that were added behind them since they were opened; itself where there are none."""
+        return self
 
     def chunk_rows(self, chunk_size: int | None = None) -> int:
         """Rows of a chunk: `chunk_size`, or what fits into some 32 MiB of float32."""
@@ -134,32 +174,39 @@ class ArrayRows(Rows):
         What error messages call it.
     bfloat16 : bool, default False
         The array is uint16 and holds the bits of bfloat16 numbers.
+    file : path, optional
+        Where it lies, for error messages.
     """
 
-    def __init__(self, array: npt.NDArray[Any], name: str, *, bfloat16: bool = False) -> None:
-        if array.ndim != 2:
-            raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {array.shape}")
-        if array.shape[1] == 0:
-            raise ValueError(f"{name} must have at least one column, got shape {array.shape}")
-        if array.dtype.kind not in "fiu":
-            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    def __init__(
+        self,
+        array: npt.NDArray[Any],
+        name: str,
+        *,
+        bfloat16: bool = False,
+        file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        check_matrix(array.shape, array.dtype, name)
         self.name = name
+        self.file = file
         self.n_rows, self.n_columns = array.shape
         self.bytes_read = 0
         self._array = array
         self._pages = Pages(array)
-        self._as_is = bfloat16 or array.dtype in _STORAGE
+        self._bfloat16 = bfloat16
 
     def _chunk(self, part: npt.NDArray[Any]) -> Chunk:
         self.bytes_read += part.nbytes
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
-            return np.ascontiguousarray(part, dtype=None if self._as_is else np.float32)
+        return np.ascontiguousarray(part) if self._bfloat16 else to_storage(part)
 
     def slice(self, start: int, stop: int) -> Chunk:
         return self._chunk(self._array[start:stop])
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._chunk(self._array[indices])
+        return self._chunk(self._pages.take(indices))
+
+    def row_number(self, row: int) -> int:
+        return row if self.file is None else FileRow(row, f"{row} of {str(self.file)!r}")
 
     def expect(self, start: int, stop: int) -> None:
         self._pages.expect(start, stop)
@@ -184,6 +231,7 @@ class ShardedRows(Rows):
         self._shards = shards
         self._starts = np.cumsum([0, *(shard.n_rows for shard in shards)])
         self.n_rows, self.n_columns = int(self._starts[-1]), shards[0].n_columns
+        self._dtype = shards[0].slice(0, 0).dtype
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
@@ -198,18 +246,29 @@ class ShardedRows(Rows):
             yield shard, max(0, start - begin), min(shard.n_rows, stop - begin)
 
     def slice(self, start: int, stop: int) -> Chunk:
-        parts = [shard.slice(*bounds) for shard, *bounds in self._parts(start, stop)]
-        if not parts:
-            return self._shards[0].slice(0, 0)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        parts = list(self._parts(start, stop))
+        if len(parts) == 1:
+            shard, *bounds = parts[0]
+            return shard.slice(*bounds)
+        values = np.empty((sum(end - begin for _, begin, end in parts), self.n_columns), self._dtype)
+        filled = 0
+        for shard, *bounds in parts:  # one after the other: of thousands, not all could be mapped at once
+            chunk = shard.slice(*bounds)
+            values[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        return values
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         shard_of = np.searchsorted(self._starts, indices, side="right") - 1
-        taken = np.empty((indices.size, self.n_columns), self._shards[0].slice(0, 0).dtype)
+        taken = np.empty((indices.size, self.n_columns), self._dtype)
         for shard in np.unique(shard_of).tolist():
             here = shard_of == shard
             taken[here] = self._shards[shard].take(indices[here] - self._starts[shard])
         return taken
+
+    def row_number(self, row: int) -> int:
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return FileRow(row, f"{row} (row {self._shards[shard].row_number(row - int(self._starts[shard]))})")
 
     def expect(self, start: int, stop: int) -> None:
         for shard, *bounds in self._parts(start, stop):
@@ -368,9 +427,11 @@ def open_rows(source: Any, name: str) -> Rows:
 
     Parameters
     ----------
-    source : Rows, ndarray, np.memmap, torch.Tensor, nested sequence, or path
-        The rows. A path is that of a ``.npy`` file, which is memory-mapped, or of a folder whose ``.npy`` files hold
-        the rows one after the other, in the order of their names (``part-2`` before ``part-10``).
+    source : Rows, ndarray, np.memmap, torch.Tensor, datasets.Dataset, nested sequence, or path
+        The rows. A path is that of a ``.npy``, ``.h5``, ``.hdf5``, ``.parquet`` or ``.safetensors`` file, or of a
+        folder of shards (:mod:`ccma_fast.readers.folder`). ``file::key`` names a dataset, column or tensor in a file
+        that holds several; without it the file has one matrix only, or an HDF5 file the layout of
+        :mod:`ccma_fast.readers.hdf5`.
     name : str
         What error messages call it.
 
@@ -380,59 +441,73 @@ def open_rows(source: Any, name: str) -> Rows:
         Not a matrix of real numbers.
     ValueError
         Not two-dimensional, or a file that cannot be read (:class:`FileReadError`).
+    ImportError
+        The library that reads the format is not installed; the text names the extra that brings it.
     """
     if isinstance(source, Rows):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return _open_folder(Path(source), name) if Path(source).is_dir() else _open_file(source, name)
-    if _is_tensor(source):
+        return _open_path(source, name)
+    if _is_a(source, "torch", "Tensor"):
         return _TensorRows(source, name)
+    if _is_a(source, "datasets", "Dataset"):
+        from .readers.huggingface import DatasetRows
+
+        return DatasetRows(source, name)
     try:
         array = source if isinstance(source, np.ndarray) else np.asarray(source)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}") from error
-    if array.dtype.name == "bfloat16":  # ml_dtypes' extension type
-        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True)
-    return ArrayRows(array, name)
+    return _open_array(array, name)
 
 
-def _open_file(path: str | os.PathLike[str], name: str) -> ArrayRows:
-    array = load_npy(path, name)
-    if array.dtype == np.dtype("V2"):  # how NumPy writes the bfloat16 of ml_dtypes, which it does not know
-        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True)
-    return ArrayRows(array, name)
+def _open_path(path: str | os.PathLike[str], name: str) -> Rows:
+    if Path(path).is_dir():
+        from .readers.folder import FolderRows
+
+        return FolderRows(path, name)
+    file, key = split_key(path)
+    suffix = Path(file).suffix.lower()
+    if suffix in (".h5", ".hdf5"):
+        from .readers.hdf5 import open_hdf5
+
+        return open_hdf5(file, key, name)
+    if suffix == ".parquet":
+        from .readers.parquet import ParquetRows
+
+        return ParquetRows(file, key, name)
+    if suffix == ".safetensors":
+        from .readers.tensors import open_safetensors
+
+        return open_safetensors(file, key, name)
+    return open_npy(path, name)
 
 
-def _open_folder(folder: Path, name: str) -> ShardedRows:
-    files = sorted(folder.glob("*.npy"), key=_natural_order)
-    if not files:
-        raise FileReadError(f"{name}: no .npy file in the folder {str(folder)!r}")
-    shards = [_open_file(file, name) for file in files]
-    first = shards[0]
-    for file, shard in zip(files, shards, strict=True):
-        if shard.n_columns != first.n_columns or shard.slice(0, 0).dtype != first.slice(0, 0).dtype:
-            raise ValueError(
-                f"{name}: shards must agree in columns and dtype, got {_shape_of(first)} in {files[0].name!r} "
-                f"and {_shape_of(shard)} in {file.name!r}"
-            )
-    return ShardedRows(shards, name)
+def open_npy(path: str | os.PathLike[str], name: str) -> Rows:
+    """The rows of one ``.npy`` file, which is memory-mapped."""
+    return _open_array(load_npy(path, name), name, path)
 
 
-def _natural_order(file: Path) -> list[str | int]:
-    """Parts of a file's name that compare as text and as numbers in turn."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+def split_key(path: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """The file and what is meant in it, of ``file::key``."""
+    file, separator, key = os.fspath(path).partition("::")
+    return file, key if separator else None
 
 
-def _shape_of(rows: Rows) -> str:
-    dtype = rows.slice(0, 0).dtype
-    return f"{rows.n_columns} columns of {'bfloat16' if dtype == BFLOAT16_BITS else dtype}"
+def _open_array(array: npt.NDArray[Any], name: str, file: str | os.PathLike[str] | None = None) -> Rows:
+    # ml_dtypes' extension type, and what NumPy writes it as.
+    if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
+        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True, file=file)
+    return ArrayRows(array, name, file=file)
 
 
 def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     """Memory-map one ``.npy`` file."""
     file = Path(path)
     if file.suffix != ".npy":
-        raise FileReadError(f"{name}: expected a .npy file, got {str(file)!r}")
+        raise FileReadError(
+            f"{name}: expected a .npy, .h5, .hdf5, .parquet or .safetensors file or a folder, got {str(file)!r}"
+        )
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -445,9 +520,9 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     return np.asarray(array)
 
 
-def _is_tensor(source: Any) -> bool:
-    # Without importing torch: whoever holds a tensor has imported it.
+def _is_a(source: Any, module: str, kind: str) -> bool:
+    # Without importing the module: whoever holds such an object has imported it.
     import sys
 
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, torch.Tensor)
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(source, getattr(loaded, kind, ()))

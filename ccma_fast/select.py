@@ -24,6 +24,7 @@ from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import UnitRows, class_quotas, greedy_coverage
 from .pool import KeptRows, Rows, RowSubset, kept, open_rows
+from .readers.labels import open_labels
 from .reference import KMeans, RowScores, representatives
 from .student import (
     LinearHead,
@@ -98,6 +99,8 @@ class Report:
     """The most of any of its clusterings."""
     inertia: float = 0.0
     """Its objective Σ δ ‖v − μ‖² on unit rows."""
+    forced: list[str] = field(default_factory=list)
+    """What the manifests of the pool's parts say against each other, taken all the same."""
     stages: dict[str, Stage] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def select(
     features: Any,
     budget: int,
     *,
-    labels: npt.ArrayLike | None = None,
+    labels: Any = None,
     teacher: Teacher | None = None,
     student: Any = None,
     student_logits: Any = None,
@@ -190,12 +193,14 @@ def select(
 
     Parameters
     ----------
-    features : array_like, np.memmap, torch.Tensor or path to ``.npy``, shape (N, D_S)
-        The student's embeddings x. float16, bfloat16 and float32 are read as they are, chunk by chunk.
+    features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
+        The student's embeddings x, in anything that :func:`ccma_fast.pool.open_rows` opens. float16, bfloat16 and
+        float32 are read as they are, chunk by chunk.
     budget : int
         B ≥ 1.
-    labels : array_like, shape (N,), optional
-        Class of each row from 0 to C − 1; −1 or NaN where there is none.
+    labels : array_like or path, shape (N,), optional
+        Class of each row from 0 to C − 1; −1 or NaN where there is none. Files as in
+        :func:`ccma_fast.readers.labels.open_labels`.
     teacher : Teacher, optional
         Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
         teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
@@ -219,6 +224,8 @@ def select(
 
     Raises
     ------
+    PoolMismatchError
+        The teacher's images are by their manifest not those of `features`.
     ValueError
         NaN or infinity (the row is named), a zero vector where coverage needs a direction, shapes or row counts that do
         not agree, labels out of range or of fewer than two classes, a budget below 1.
@@ -296,7 +303,8 @@ class _Query:
         with self._stage("check"):
             given = None if student_logits is None else self._given_logits(student_logits)
             n_classes = self._class_count(teacher, given)
-            y = check_labels(labels, self.pool.n_rows, n_classes)
+            names = None if teacher is None else teacher.class_names
+            y = check_labels(open_labels(labels, self.pool.n_rows, class_names=names), self.pool.n_rows, n_classes)
             space = self._coverage_space(teacher)
             labelled, unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
             if given is not None and student is not None:
@@ -518,7 +526,7 @@ class _Query:
 
     def _class_count(self, teacher: Teacher | None, given: Rows | None) -> int | None:
         if teacher is not None:
-            teacher.check_rows(self.pool.n_rows)
+            self.report.forced = teacher.check_rows(self.pool)
             if given is not None and given.n_columns != teacher.n_classes:
                 raise ValueError(
                     f"student_logits has {given.n_columns} classes but the teacher has {teacher.n_classes}; "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import os
 import platform
 import sys
 import time
@@ -25,7 +24,9 @@ from ._files import check_can_write_into
 from ._validate import check_choice, check_integer, check_labels, check_rows, check_same_rows
 from .config import CCMAConfig
 from .conformal import calibrated_cuts, coverage_interval
-from .pool import ArrayRows, Rows, RowSubset, kept, load_npy, open_rows
+from .manifest import accepted, differing_encoders
+from .pool import ArrayRows, Rows, RowSubset, kept, open_rows
+from .readers.labels import open_labels
 from .select import check_arguments
 from .store import METRICS, Results, RoundRecord, RunFolder, tables
 from .strategies import Round, Strategy, find, names, pick
@@ -72,6 +73,7 @@ def simulate(
     out: str | Path | None = None,
     jobs: int = 1,
     progress: bool = True,
+    force: bool = False,
     backend: str = "auto",
 ) -> Results:
     """Compare strategies on a pool whose labels are known, by the protocol of the paper.
@@ -82,12 +84,13 @@ def simulate(
 
     Parameters
     ----------
-    features : array_like, np.memmap, torch.Tensor or path to ``.npy``, shape (N, D_S)
-        The student's embeddings x of the pool.
-    labels : array_like or path to ``.npy``, shape (N,)
-        The class of every row, from 0 to C − 1. A strategy sees those of the rows that it has asked for.
-    test_features : array_like, np.memmap, torch.Tensor or path to ``.npy``, shape (M, D_S)
-    test_labels : array_like or path to ``.npy``, shape (M,)
+    features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
+        The student's embeddings x of the pool, in anything that :func:`ccma_fast.pool.open_rows` opens.
+    labels : array_like or path, shape (N,)
+        The class of every row, from 0 to C − 1. A strategy sees those of the rows that it has asked for. Files as in
+        :func:`ccma_fast.readers.labels.open_labels`.
+    test_features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (M, D_S)
+    test_labels : array_like or path, shape (M,)
     strategies : sequence of str or callable, or mapping, default ("ccma", "random", "margins")
         What is compared. Each is the name of a registered strategy (:func:`ccma_fast.strategies.names`); such a name
         with options, as in ``"ccma:kappa=5"`` or ``"ccma:paper,start=typiclust"``; or a callable that takes a
@@ -123,6 +126,8 @@ def simulate(
         of the C++ core. Files are opened by each of them, arrays are copied to each once.
     progress : bool, default True
         Show a bar for the whole grid on stderr.
+    force : bool, default False
+        Take test features that by their manifests come from another encoder than the pool's; the record says so.
     backend : {"auto", "cuda", "cpu", "reference"}
 
     Returns
@@ -133,6 +138,8 @@ def simulate(
 
     Raises
     ------
+    PoolMismatchError
+        By their manifests the teacher's images are others, or the test features come from another encoder.
     ValueError
         Shapes that do not fit each other, rows that are not finite, rows without a label, unknown strategies or
         options, more labels wanted than the pool has, no start with two classes, a strategy that returns something
@@ -176,7 +183,7 @@ def simulate(
     base = config or CCMAConfig()
     check_choice("start", start, names(needs_labels=False))
     contenders = _contenders(strategies, start, base, has_student=student is not None)
-    study = _study(features, labels, test_features, test_labels, contenders, base, teacher, student, chosen.NAME)
+    study = _study(features, labels, test_features, test_labels, contenders, base, teacher, student, chosen.NAME, force)
     study = replace(
         study,
         rounds=check_integer("rounds", rounds, minimum=1),
@@ -333,6 +340,7 @@ class _Study:
     teacher: Teacher | None
     student: Any
     backend_name: str
+    forced: tuple[str, ...] = ()
     rounds: int = 0
     budget: int = 0
     n_start: int = 0
@@ -540,15 +548,18 @@ def _study(
     teacher: Teacher | None,
     student: Any,
     backend_name: str,
+    force: bool,
 ) -> _Study:
     pool, test = open_rows(features, "features"), open_rows(test_features, "test_features")
     if test.n_columns != pool.n_columns:
         raise ValueError(f"test_features must have {pool.n_columns} columns as features, got {test.n_columns}")
+    forced = accepted([differing_encoders("test_features", test.manifest, "features", pool.manifest)], force)
+    n_classes, class_names = None, None
     if teacher is not None:
-        teacher.check_rows(pool.n_rows)
-    n_classes = None if teacher is None else teacher.n_classes
-    y = _known_labels("labels", labels, pool, n_classes)
-    test_y = _known_labels("test_labels", test_labels, test, n_classes)
+        forced += teacher.check_rows(pool)
+        n_classes, class_names = teacher.n_classes, teacher.class_names
+    y = _known_labels("labels", labels, pool, n_classes, class_names)
+    test_y = _known_labels("test_labels", test_labels, test, n_classes, class_names)
     if n_classes is None:
         n_classes = class_count(student, np.concatenate([y, test_y]))
         for name, classes in (("labels", y), ("test_labels", test_y)):
@@ -556,11 +567,15 @@ def _study(
                 raise ValueError(f"{name} must be classes from 0 to {n_classes - 1}, got {classes.max()}")
     if np.unique(y).size < 2:
         raise ValueError(f"labels must be of at least two classes, got class {y[0]} alone")
-    return _Study(pool, y, test, test_y, contenders, n_classes, base, teacher, student, backend_name)
+    return _Study(
+        pool, y, test, test_y, contenders, n_classes, base, teacher, student, backend_name, forced=tuple(forced)
+    )
 
 
-def _known_labels(name: str, labels: Any, rows: Rows, n_classes: int | None) -> Int64:
-    array = load_npy(labels, name) if isinstance(labels, (str, os.PathLike)) else np.asarray(labels)
+def _known_labels(
+    name: str, labels: Any, rows: Rows, n_classes: int | None, class_names: Sequence[str] | None
+) -> Int64:
+    array = np.asarray(open_labels(labels, rows.n_rows, name, class_names))
     if array.ndim == 1:
         check_same_rows(name, array.size, rows.name, rows.n_rows)
     y = check_labels(array, rows.n_rows, n_classes, name)
@@ -615,6 +630,7 @@ def _record(study: _Study, grid: Sequence[tuple[_Contender, int]], start: str, b
         "contenders": contenders,
         "student": _described_student(study.student),
         "data": study.fingerprint(),
+        **({"forced": list(study.forced)} if study.forced else {}),
         "versions": {
             "ccma-fast": version("ccma-fast"),
             "numpy": np.__version__,

@@ -24,7 +24,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import FileReadError
-from ._files import check_can_write, write_whole
+from ._extras import optional
+from ._files import check_can_write, locked, write_whole
 from ._validate import check_choice
 
 if TYPE_CHECKING:
@@ -181,11 +182,8 @@ class Results:
         ImportError
             pyarrow is not installed; the text names the extra that brings it.
         """
-        try:
-            import pyarrow  # type: ignore[import-untyped, import-not-found, unused-ignore]
-            from pyarrow import parquet  # type: ignore[import-untyped, import-not-found, unused-ignore]
-        except ImportError as error:
-            raise _missing_extra("parquet", "pyarrow", error) from error
+        pyarrow = optional("pyarrow", "parquet")
+        parquet = optional("pyarrow.parquet", "parquet")
         check_can_write(path)
         columns = {name: _plain(column) for name, column in self.columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata({"ccma_fast": _json(self.record)})
@@ -199,10 +197,7 @@ class Results:
         ImportError
             pandas is not installed; the text names the extra that brings it.
         """
-        try:
-            import pandas  # type: ignore[import-untyped, import-not-found, unused-ignore]
-        except ImportError as error:
-            raise _missing_extra("a data frame", "pandas", error) from error
+        pandas = optional("pandas", "a data frame")
         return pandas.DataFrame({name: _plain(column) for name, column in self.columns.items()})
 
 
@@ -218,26 +213,9 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else works in the folder meanwhile. The lock dies with its process, however that ends.
-
-        Raises
-        ------
-        BlockingIOError
-            Another process has it.
-        """
-        import fcntl
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(
-                    f"another process is working in {str(self.path)!r}; expected a folder of its own for every run"
-                ) from None
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else works in the folder meanwhile, see :func:`ccma_fast._files.locked`."""
+        return locked(self.path)
 
     def begin(self, record: dict[str, Any]) -> dict[str, Any]:
         """Take a new folder, or take up the run that is in it.
@@ -505,7 +483,3 @@ def _finite(value: Any) -> Any:
 def _plain(column: npt.NDArray[Any]) -> Any:
     """A column as pyarrow and pandas take it: they know no NumPy strings of fixed length."""
     return column.tolist() if column.dtype.kind == "U" else column
-
-
-def _missing_extra(what: str, package: str, error: ImportError) -> ImportError:
-    return ImportError(f"{what} needs {package} ({error}); expected an installation by `pip install 'ccma-fast[data]'`")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import reference
+from . import _dispatch, reference
 from ._dispatch import Backend
-from ._validate import check_lengths, check_number, check_same_rows
+from ._validate import check_labels, check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
-from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
+from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
+from .encoders import class_features as made_class_features
+from .manifest import accepted, differing_encoders, differing_rows
+from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
+from .readers.labels import open_labels, read_class_names
+from .zero_shot import ZeroShot, diagnosed
 
 __all__ = ["Teacher"]
 
@@ -28,6 +35,9 @@ class Teacher:
         t, one row per class, C ≥ 2, any length (normalised here; none may be zero).
     temperature : float, default 0.03
         τ, greater than 0, in units of cosine similarity.
+    force : bool, default False
+        Take features that by their manifests do not belong together: class features of another encoder, or image
+        features of other images than the pool's. The query's report says so.
 
     Attributes
     ----------
@@ -42,13 +52,22 @@ class Teacher:
 
     Raises
     ------
+    PoolMismatchError
+        The class features come from another encoder than the image features.
     ValueError
         Shapes that do not fit each other, NaN, infinity or a zero vector among the class features, τ ≤ 0.
     TypeError
         Inputs that are not real numbers.
     """
 
-    def __init__(self, image_features: Any, class_features: Any, temperature: float = CCMAConfig.temperature) -> None:
+    def __init__(
+        self,
+        image_features: Any,
+        class_features: Any,
+        temperature: float = CCMAConfig.temperature,
+        *,
+        force: bool = False,
+    ) -> None:
         self.temperature = _check_temperature(temperature)
         images = open_rows(image_features, "image_features")
         classes = open_rows(class_features, "class_features")
@@ -59,6 +78,12 @@ class Teacher:
             )
         if classes.n_rows < 2:
             raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
+        differing = differing_encoders(
+            "class_features", classes.manifest, "image_features", images.manifest, images=False
+        )
+        self._forced = accepted([differing], force)
+        self._force = force
+        self._classes = classes.manifest
         self.n_classes = classes.n_rows
         self.n_rows = images.n_rows
         self.source: Rows = images
@@ -82,11 +107,95 @@ class Teacher:
             Without image features: coverage then runs in the student's space.
         """
         teacher = cls.__new__(cls)
+        teacher._forced, teacher._force = [], False
+        teacher._classes = None
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
         teacher.source, teacher.features, teacher.class_directions = rows, None, None
         return teacher
+
+    @classmethod
+    def from_open_clip(
+        cls,
+        model: str,
+        pretrained: str | None,
+        class_names: Any,
+        image_features: Any,
+        *,
+        templates: str | Sequence[str] = DEFAULT_TEMPLATE,
+        temperature: float = CCMAConfig.temperature,
+        device: str | None = None,
+        force: bool = False,
+    ) -> Teacher:
+        """A teacher whose class features are made here, by the text encoder of a model of open_clip.
+
+        Parameters
+        ----------
+        model : str
+            A name of open_clip, ``hf-hub:`` and ``local-dir:`` included.
+        pretrained : str or None
+            The tag of the weights; None for ``hf-hub:`` and ``local-dir:``.
+        class_names : sequence of str or path
+            C ≥ 2 names; files as in :func:`ccma_fast.readers.labels.read_class_names`.
+        image_features : array_like, torch.Tensor or path, shape (N, D_T)
+            v, by the image encoder of the same model; the folder that :func:`ccma_fast.extract` wrote knows which that
+            was.
+        templates : str or sequence of str, default "a photo of a {}"
+            "openai" or "simple", open_clip's sets for ImageNet, or prompts with ``{}``; several are averaged.
+        temperature : float, default 0.03
+        device : str, optional
+            As PyTorch spells it; a CUDA device by default where there is one.
+        force : bool, default False
+            Take image features that by their manifest are of another model.
+
+        Raises
+        ------
+        PoolMismatchError
+            The image features come from another model.
+        ValueError
+            A model, tag, name or template that cannot be, or image features of another number of columns.
+        ImportError
+            open_clip is not installed.
+        """
+        names, prompts = read_class_names(class_names), prompt_templates(templates)
+        images = open_rows(image_features, "image_features")
+        features, manifest = made_class_features(open_clip_encoder(model, pretrained, device=device), names, prompts)
+        classes = open_rows(features, "class_features")
+        classes.manifest = manifest
+        return cls(images, classes, temperature, force=force)
+
+    def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
+        """How good the teacher is on the rows whose labels are known.
+
+        Parameters
+        ----------
+        labels : array_like or path, shape (N,)
+            Class of each row; −1 or NaN where there is none. Files as in
+            :func:`ccma_fast.readers.labels.open_labels`.
+        backend : {"auto", "cuda", "cpu", "reference"}
+
+        Returns
+        -------
+        ZeroShot
+
+        Raises
+        ------
+        ValueError
+            No label, labels out of range, or NaN in a labelled row.
+
+        Warns
+        -----
+        TeacherWarning
+            It is no better than chance.
+        """
+        given = open_labels(labels, self.n_rows, class_names=self.class_names)
+        y = check_labels(given, self.n_rows, self.n_classes)
+        labelled = np.flatnonzero(y >= 0)
+        if labelled.size == 0:
+            raise ValueError("labels must be known for at least one row, got none")
+        logits = RowSubset(self.logits(_dispatch.choose(backend)), labelled)
+        return diagnosed(logits, y[labelled], self.temperature, self.class_directions, self.class_names)
 
     def logits(self, backend: Backend) -> Rows:
         """z^T of every pool row, computed as chunks are read."""
@@ -104,10 +213,41 @@ class Teacher:
 
         return DerivedRows(self.source, "teacher_logits", self.n_classes, similarities)
 
-    def check_rows(self, n_rows: int) -> None:
-        """Raises ValueError unless the teacher describes `n_rows` rows."""
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes, where :meth:`from_open_clip` or a folder that was extracted tells them."""
+        return None if self._classes is None else self._classes.class_names
+
+    def check_rows(self, features: Rows) -> list[str]:
+        """The teacher describes the rows of a pool.
+
+        Returns
+        -------
+        list of str
+            What the manifests say against it, where that was to be taken all the same.
+
+        Raises
+        ------
+        PoolMismatchError
+            By the manifests they are other images, or stand in another order.
+        ValueError
+            Another number of rows.
+        """
         name = "teacher_logits" if self.features is None else "image_features"
-        check_same_rows(name, self.n_rows, "features", n_rows)
+        differing = differing_rows(name, self.source.manifest, "features", features.manifest)
+        forced = accepted([differing], self._force)
+        check_same_rows(name, self.n_rows, "features", features.n_rows)
+        return self._forced + forced
+
+    def grown(self) -> Teacher:
+        """This teacher of the rows that its source has by now, see :meth:`ccma_fast.pool.Rows.grown`."""
+        source = self.source.grown()
+        if source is self.source:
+            return self
+        teacher = copy.copy(self)
+        teacher.source, teacher.n_rows = source, source.n_rows
+        teacher.features = None if self.features is None else source
+        return teacher
 
 
 def _check_temperature(temperature: Any) -> float:

@@ -290,7 +290,7 @@ def broken_files(data: Any) -> None:
     [
         # files
         (("--features", "missing.npy"), "features: no file 'missing.npy'"),
-        (("--features", "x.txt"), "features: expected a .npy file, got 'x.txt'"),
+        (("--features", "x.txt"), "features: expected a .npy, .h5, .hdf5, .parquet or .safetensors"),
         (("--features", "junk.npy"), "features: cannot read 'junk.npy' as .npy"),
         (("--features", "nothing.npy"), "features: cannot read 'nothing.npy' as .npy"),
         (("--features", "truncated.npy"), "features: cannot read 'truncated.npy' as .npy"),

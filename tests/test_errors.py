@@ -408,7 +408,7 @@ def test_unreadable_files(files, name):
 
 
 def test_files_of_other_formats_and_errors_of_their_own_kind(files):
-    with pytest.raises(cf.FileReadError, match=r"features: expected a \.npy file, got '.*x\.csv'"):
+    with pytest.raises(cf.FileReadError, match=r"features: expected a \.npy, .* file or a folder, got '.*x\.csv'"):
         cf.select(files / "x.csv", 3)
     # Caught by whoever expects either.
     assert issubclass(cf.FileReadError, ValueError)

@@ -71,6 +71,35 @@ def test_files_are_mapped_and_bytes_counted(tmp_path):
     assert rows.bytes_read == 7 * 12
 
 
+@pytest.mark.parametrize(("page", "most"), [(12, 1), (4096, 3), (2 << 20, 64)])
+def test_rows_from_all_over_a_mapped_file(tmp_path, monkeypatch, page, most):
+    monkeypatch.setattr("ccma_fast._mapped._LARGE_PAGE", page)
+    monkeypatch.setattr("ccma_fast._mapped._MOST_PAGES", most)
+    x = np.arange(30_000, dtype=np.float32).reshape(-1, 3)
+    np.save(tmp_path / "x.npy", x)
+    rows, rng = open_rows(tmp_path / "x.npy", "x"), np.random.default_rng(0)
+    for n in (0, 1, 2, 3, 1000, 10_000):
+        for indices in (rng.integers(len(x), size=n), np.sort(rng.integers(len(x), size=n))):
+            np.testing.assert_array_equal(rows.take(indices), x[indices])
+
+
+def test_a_sparse_reading_does_not_leave_the_whole_file_in_memory(tmp_path, run_python):
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float16, (100_000, 500))[:] = 1.0  # 100 MB
+    script = (
+        "import re, sys, numpy as np\n"
+        "from ccma_fast import _mapped\n"
+        "from ccma_fast.pool import RowSubset, open_rows\n"
+        "_mapped._MOST_PAGES = 8\n"
+        "rows = open_rows(sys.argv[1], 'x')\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024\n"
+        "before = peak()\n"
+        "for _, chunk in rows.chunks(): chunk.max()\n"
+        "for step in (11, 1000): RowSubset(rows, np.arange(0, rows.n_rows, step)).slice(0, 10_000)\n"
+        "print(peak() - before)"
+    )
+    assert int(run_python(script, str(tmp_path / "x.npy"))) < 70
+
+
 def test_bfloat16_is_widened_exactly():
     values = torch.tensor([[0.0, -0.0, 1.0, -2.5, 3e38, 1e-38, 1e-40, float("inf"), float("nan")]]).bfloat16()
     np.testing.assert_array_equal(open_rows(values, "x").float32(), values.float().numpy())

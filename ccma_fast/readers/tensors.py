@@ -1,0 +1,89 @@
+"""safetensors: a header that says where each tensor lies, and the tensors, which are memory-mapped."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._errors import FileReadError
+from ..pool import BFLOAT16_BITS, ArrayRows
+from ._blocks import chosen
+
+__all__ = ["open_safetensors"]
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": BFLOAT16_BITS,
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+}
+_LENGTH_BYTES = 8
+_MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+def open_safetensors(file: str, key: str | None, name: str) -> ArrayRows:
+    """A tensor of two dimensions in a ``.safetensors`` file, mapped.
+
+    Parameters
+    ----------
+    file : str
+    key : str or None
+        The tensor's name; without it the one that is called `name`, or the only one of two dimensions.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    FileReadError
+        No such file or tensor, or a damaged file.
+    TypeError
+        A tensor that does not hold real numbers.
+    """
+    header, begin = _header(file, name)
+    found = {
+        tensor: f"{entry['dtype']} {tuple(entry['shape'])}"
+        for tensor, entry in header.items()
+        if tensor != "__metadata__" and (key is not None or len(entry["shape"]) == 2)
+    }
+    entry = header[chosen(name, file, key, found, [name], "tensor")]
+    dtype, shape = _DTYPES.get(entry["dtype"]), tuple(entry["shape"])
+    if dtype is None:
+        raise TypeError(f"{name} must hold real numbers, got dtype {entry['dtype']} in {file!r}")
+    first, last = entry["data_offsets"]
+    size, n_bytes = os.path.getsize(file), dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if last - first != n_bytes or first < 0 or begin + last > size:
+        row = max(0, size - begin - first) * shape[0] // max(1, n_bytes) if shape else 0
+        raise FileReadError(
+            f"{name}: {file!r} is damaged: it has {size} bytes and ends in row {row}, expected {begin + last} bytes"
+        )
+    array = np.memmap(file, dtype, "r", begin + first, shape) if n_bytes else np.empty(shape, dtype)
+    return ArrayRows(np.asarray(array), name, bfloat16=entry["dtype"] == "BF16", file=file)
+
+
+def _header(file: str, name: str) -> tuple[dict[str, Any], int]:
+    """The header, and where the tensors begin."""
+    if not Path(file).exists():
+        raise FileReadError(f"{name}: no file {file!r}")
+    try:
+        with open(file, "rb") as handle:
+            length = int.from_bytes(handle.read(_LENGTH_BYTES), "little")
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError(f"its header would have {length} bytes")
+            header = json.loads(handle.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no mapping")
+        for tensor, entry in header.items():
+            if tensor != "__metadata__" and not {"dtype", "shape", "data_offsets"} <= entry.keys():
+                raise ValueError(f"its header does not describe {tensor!r}")
+    except (OSError, ValueError, AttributeError) as error:
+        raise FileReadError(f"{name}: cannot read {file!r} as .safetensors: {error}") from error
+    return header, _LENGTH_BYTES + length
