@@ -12,7 +12,7 @@ from ._dispatch import Backend
 from ._validate import check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
-from .pool import Chunk, DerivedRows, Rows, open_rows, to_float32
+from .pool import DerivedRows, LinearRows, Rows, open_rows, to_float32
 
 __all__ = ["Teacher"]
 
@@ -98,11 +98,7 @@ class Teacher:
                 self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
             )
         classes = _divided(self.class_directions, divisor)
-
-        def similarities(images: Chunk) -> Chunk:
-            return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))
-
-        return DerivedRows(self.source, "teacher_logits", self.n_classes, similarities)
+        return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
 
     def check_rows(self, n_rows: int) -> None:
         """Raises ValueError unless the teacher describes `n_rows` rows."""
