@@ -106,7 +106,7 @@ def weighted_kmeans(
             raise ValueError(f"init must have shape {(n_clusters, rows.n_columns)}, got {start.shape}")
         if not np.isfinite(start).all():
             raise ValueError("init must be finite, got NaN or infinity")
-    return _dispatch.choose(backend).weighted_kmeans(
+    return _dispatch.choose(backend, rows).weighted_kmeans(
         rows,
         n_clusters,
         weights=check_weights(weights, rows.n_rows),
