@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, _validate
 from ._cpu_kmeans import NAME, row_lengths, top_m, weighted_kmeans
+from ._order_statistic import ScoresBetween, order_statistic
 from ._validate import raise_not_finite
-from .pool import Chunk, KeptRows, Rows, RowSubset, in_step
+from .pool import Chunk, KeptRows, Rows, RowSubset, in_step, kept
 from .reference import Cumulative, RowScores, target_size_rank
 
 __all__ = [
     "NAME",
+    "check_rows",
     "describe",
+    "kept",
     "linear",
     "prediction_sets",
     "raised_threshold",
@@ -38,11 +41,6 @@ Float64 = npt.NDArray[np.float64]
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
-# Rows that say roughly where the threshold is, and those that then bracket it: at most so many, and one in so many.
-_FEW_ROWS = 64
-_SAMPLE = 4096
-_SAMPLED_SHARE = 32
-
 # Rows from which it is judged between which numbers a threshold lies, by so many standard deviations of their mean set
 # size, and how many such samples make a pass over all rows worth saving.
 _SIZE_SAMPLE = 1 << 15
@@ -53,6 +51,11 @@ _LEAST_SAMPLES = 8
 def describe() -> str:
     """The backend with its instruction set and threads."""
     return f"cpu ({_core.simd_level()}, {_core.num_threads()} threads)"
+
+
+def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
+    """Every row is finite and, where `directions` are needed, long enough to have one."""
+    _validate.check_rows(rows, row_lengths, directions=directions, chunk_size=chunk_size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -222,36 +225,18 @@ def _of_rows(q: float | Float64, start: int, stop: int) -> float | Float64:
 def target_size_threshold(
     logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
 ) -> float:
-    """The exact ⌈k·M⌉-th smallest of all M·C scores, without sorting or storing them.
-
-    A sample of rows brackets the threshold; one pass over all logits counts the scores below the bracket and keeps
-    those inside, among which the threshold is then selected. Where the bracket missed, or held more than could be kept,
-    it is drawn anew from what is known: every further pass has fewer scores in question.
-    """
-    rank = target_size_rank(size, logits.n_rows, logits.n_columns)
-    low, high = _sampled_bracket(logits, rank, cumulative)
-    floor, ceiling = -1.0, np.inf  # scores are not negative; the threshold lies in (floor, ceiling]
-    while True:
-        below, inside, values = _scores_between(logits, low, high, cumulative, chunk_size)
-        if rank <= below:
-            ceiling, low, high = low, floor, low
-        elif rank > below + inside:
-            floor, low, high = high, high, ceiling
-        elif inside == values.size:
-            return float(np.partition(values, rank - below - 1)[rank - below - 1])
-        elif np.nextafter(low, np.inf) >= high:
-            return float(high)  # one number, many times
-        else:
-            floor, ceiling = low, high
-            low, high = _bracket(values, (rank - below) / inside, values.size**0.5)
-            low, high = max(low, floor), min(high, ceiling)
-            if (low, high) == (floor, ceiling):  # few numbers, each very many times
-                high = low + (high - low) / 2
+    """The exact ⌈k·M⌉-th smallest of all M·C scores, without sorting or storing them."""
+    return order_statistic(
+        target_size_rank(size, logits.n_rows, logits.n_columns),
+        logits,
+        cumulative,
+        lambda rows, rule, low, high: _scores_between(rows, rule, low, high, chunk_size),
+    )
 
 
 def _scores_between(
-    logits: Rows, low: float, high: float, cumulative: Cumulative | None, chunk_size: int | None
-) -> tuple[int, int, Float64]:
+    logits: Rows, cumulative: Cumulative | None, low: float, high: float, chunk_size: int | None
+) -> ScoresBetween:
     """How many scores are ≤ low, how many in (low, high], and those, or a sample where there are very many."""
     below = inside = 0
     kept = []
@@ -264,37 +249,19 @@ def _scores_between(
         below += n_below
         inside += n_inside
         kept.append(values)
-    return below, inside, np.concatenate(kept)
+    return ScoresBetween(below, inside, _Kept(np.concatenate(kept)))
 
 
-def _sampled_bracket(logits: Rows, rank: int, cumulative: Cumulative | None) -> tuple[float, float]:
-    """A likely bracket of the rank-th smallest score, from rows spread evenly over the matrix.
+class _Kept:
+    """Scores that a pass kept."""
 
-    All scores of a few rows say which of more rows are worth keeping.
-    """
-    low, high = -1.0, np.inf
-    per_row = rank / logits.n_rows
-    for most in (_FEW_ROWS, max(_FEW_ROWS, min(_SAMPLE, logits.n_rows // _SAMPLED_SHARE))):
-        n_sample = min(logits.n_rows, most)
-        rows = (np.arange(n_sample) * logits.n_rows) // n_sample
-        of_sample = None if cumulative is None else cumulative.of_rows(rows)
-        below, _, values = _scores_between(RowSubset(logits, rows), low, high, of_sample, None)
-        place = per_row * n_sample - below
-        if not 0 <= place < values.size:
-            break
-        # Scores of one row go up and down together, which is why the margin counts rows, not scores.
-        low, high = _bracket(values, place / values.size, 4.0 * max(1.0, per_row) * n_sample**0.5)
-    return low, high
+    def __init__(self, values: Float64) -> None:
+        self.size = values.size
+        self._values = values
 
-
-def _bracket(values: Float64, share: float, margin: float) -> tuple[float, float]:
-    """The numbers that lie `margin` ranks to both sides of the place `share` in sorted `values`."""
-    place = share * values.size
-    below = int(np.clip(place - margin, 0, values.size - 1))
-    above = int(np.clip(place + margin, 0, values.size - 1))
-    part = np.partition(values, (below, above))
-    # The bracket is open below; the next smaller number keeps its lower end inside.
-    return float(np.nextafter(part[below], -np.inf)), float(part[above])
+    def at(self, *places: int) -> list[float]:
+        part = np.partition(self._values, places)
+        return [float(part[place]) for place in places]
 
 
 def linear(

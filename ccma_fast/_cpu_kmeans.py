@@ -14,16 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._kmeans_start import initial_rows
 from ._validate import check_lengths, check_weights
 from .pool import ArrayRows, Chunk, Rows, to_float32
-from .reference import (
-    KMEANS_PARALLEL_OVERSAMPLING,
-    KMEANS_PARALLEL_ROUNDS,
-    KMeans,
-    draw,
-    kmeans_plus_plus_draws,
-    weighted_sample,
-)
+from .reference import KMeans
 
 __all__ = ["NAME", "row_lengths", "top_m", "weighted_kmeans"]
 
@@ -193,6 +187,14 @@ class _ClusteredRows:
             taken = taken * self._scale[indices, None]
         return taken
 
+    def among(self, indices: Int64) -> _ClusteredRows:
+        """Some rows, as rows of their own."""
+        return _ClusteredRows(ArrayRows(self.take(indices), "candidates"), unit=False, chunk_size=None)
+
+    def top_m(self, scores: Float32, m: int) -> Int64:
+        """Positions of the m largest scores, largest first; ties go to the lower index."""
+        return top_m(scores, m)
+
     def find_directions(self, n_centroids: float) -> None:
         """Find directions to compare along, if it pays when each row meets so many centroids in all."""
         n_dimensions = self._rows.n_columns
@@ -284,7 +286,7 @@ def weighted_kmeans(
     rows.find_directions(n_clusters * (max_iter + 1.0))
     hints: Int32 | None = None
     if isinstance(init, str):
-        start = _initial_rows(rows, n_clusters, w, init, random_state)
+        start = initial_rows(rows, n_clusters, w, init, random_state)
         centroids, hints = rows.take(start.rows), start.hints
     else:
         centroids = np.array(init, dtype=np.float32)
@@ -314,83 +316,3 @@ def _reseeded(labels: Int32, contribution: Float32, n_clusters: int) -> Int32:
     labels = labels.copy()
     labels[seeds] = empty[: seeds.size]
     return labels
-
-
-class _Start(NamedTuple):
-    """Rows that start a clustering, and one of them that is near to each row, by its position."""
-
-    rows: Int64
-    hints: Int32 | None
-
-
-def _initial_rows(
-    rows: _ClusteredRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator
-) -> _Start:
-    """Rows that start the clustering, see :func:`ccma_fast.reference.kmeans_init`."""
-    w = weights.astype(np.float64)
-    if init == "random":
-        return _Start(weighted_sample(w, n_clusters, rng), None)
-    if init == "k-means++":
-        return _kmeans_plus_plus(rows, n_clusters, w, rng)
-
-    candidates = [draw(w, rng.random())]
-    labels, squared = rows.nearest(rows.take(np.asarray(candidates)))
-    for _ in range(KMEANS_PARALLEL_ROUNDS):
-        potential = w * squared
-        total = potential.sum()
-        if total == 0.0:
-            break
-        keep = rng.random(potential.size) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
-        new = np.flatnonzero(keep)
-        if new.size == 0:
-            continue
-        new_labels, squared = rows.nearest(rows.take(new), within=squared)
-        labels = np.where(new_labels >= 0, new_labels + np.int32(len(candidates)), labels)
-        candidates.extend(new.tolist())
-    if len(candidates) < n_clusters:
-        others = np.setdiff1d(np.arange(labels.size), candidates)
-        new = others[top_m((weights * squared)[others], n_clusters - len(candidates))]
-        labels[new] = np.arange(len(candidates), n_clusters)
-        candidates.extend(new.tolist())
-    chosen = np.asarray(candidates, dtype=np.int64)
-    mass: Float64 = np.bincount(labels, weights=w, minlength=chosen.size).astype(np.float64)
-    among = _ClusteredRows(ArrayRows(rows.take(chosen), "candidates"), unit=False, chunk_size=None)
-    thinned = _kmeans_plus_plus(among, n_clusters, mass, rng)
-    assert thinned.hints is not None
-    return _Start(chosen[thinned.rows], thinned.hints[labels])
-
-
-def _kmeans_plus_plus(rows: _ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> _Start:
-    """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`: rows are read once for every batch of draws."""
-    chosen = [draw(weights, rng.random())]
-    labels, squared = rows.nearest(rows.take(np.asarray(chosen)))
-    while len(chosen) < n_clusters:
-        potential = weights * squared
-        if potential.any():
-            new = _accepted(rows, potential, weights, rng.random((kmeans_plus_plus_draws(len(chosen)), 2)))
-            new = new[: n_clusters - len(chosen)]
-        else:
-            new = [int(np.setdiff1d(np.arange(rows.n_rows), chosen)[0])]
-        new_labels, squared = rows.nearest(rows.take(np.asarray(new)), within=squared)
-        labels = np.where(new_labels >= 0, new_labels + np.int32(len(chosen)), labels)
-        chosen.extend(new)
-    return _Start(np.asarray(chosen, dtype=np.int64), labels)
-
-
-def _accepted(rows: _ClusteredRows, potential: Float64, weights: Float64, uniforms: Float64) -> list[int]:
-    """The rows that a batch of draws chooses."""
-    cumulative = np.cumsum(potential)
-    last = int(np.flatnonzero(potential)[-1])
-    drawn = np.minimum(np.searchsorted(cumulative, uniforms[:, 0] * cumulative[-1], side="right"), last)
-    x = rows.take(drawn).astype(np.float64)
-    x -= x.mean(axis=0)
-    products = x @ x.T
-    squares = np.diag(products)
-    squared = squares[:, None] + squares - 2.0 * products
-    squared[squared < 1e-12 * (squares[:, None] + squares)] = 0.0  # equal rows, but for rounding
-    kept: list[int] = []
-    for i, (row, uniform) in enumerate(zip(drawn.tolist(), uniforms[:, 1].tolist(), strict=True)):
-        now = min(potential[row], weights[row] * squared[i, kept].min(initial=np.inf))
-        if uniform * potential[row] < now:
-            kept.append(i)
-    return [int(row) for row in drawn[kept]]

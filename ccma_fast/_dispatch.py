@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from . import reference
 from ._errors import BackendUnavailableError
-from ._validate import check_choice, check_integer
-from .pool import BFLOAT16_BITS, Rows, to_float32
+from ._validate import check_choice, check_integer, check_rows
+from .pool import BFLOAT16_BITS, Rows, TensorRows, kept, to_float32
 from .reference import Cumulative, KMeans, RowScores
 
 __all__ = ["BACKENDS", "Backend", "choose", "get_num_threads", "set_num_threads"]
@@ -77,6 +77,10 @@ class Backend(Protocol):
 
     def row_lengths(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
 
+    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None: ...
+
+    def kept(self, rows: Rows, limit: int, chunk_size: int | None = None) -> Rows: ...
+
     def linear(
         self,
         x: npt.NDArray[Any],
@@ -103,14 +107,16 @@ class Backend(Protocol):
     ) -> KMeans: ...
 
 
-def choose(backend: str = "auto") -> Backend:
+def choose(backend: str = "auto", *read: Rows | None) -> Backend:
     """The backend for a call.
 
     Parameters
     ----------
     backend : {"auto", "cuda", "cpu", "reference"}
-        "auto" asks ``CCMA_BACKEND`` and then takes the C++ core where it was built, else, with a RuntimeWarning, the
-        reference.
+        "auto" asks ``CCMA_BACKEND`` and then takes CUDA where that is where the rows lie; else the C++ core where it
+        was built, and otherwise, with a RuntimeWarning, the reference.
+    *read : Rows
+        What the call reads.
 
     Raises
     ------
@@ -124,10 +130,14 @@ def choose(backend: str = "auto") -> Backend:
         check_choice("CCMA_BACKEND", name, BACKENDS)
     if name == "reference":
         return _reference()
-    if name == "cuda":
-        raise BackendUnavailableError(
-            "backend 'cuda' cannot run: this version has no CUDA kernels for the query; expected 'cpu' or 'reference'"
-        )
+    if name == "cuda" or (name == "auto" and any(_is_on_gpu(rows) for rows in read)):
+        reason = _why_no_cuda()
+        if reason is None:
+            return _cuda()
+        if name == "cuda":
+            raise BackendUnavailableError(
+                f"backend 'cuda' cannot run: {reason}; expected an NVIDIA GPU, or backend='cpu' or 'reference'"
+            )
     try:
         return _cpu()
     except ImportError as error:
@@ -180,6 +190,27 @@ def _cpu() -> Backend:
 
 
 @cache
+def _cuda() -> Backend:
+    from . import _cuda as backend
+
+    return backend
+
+
+@cache
+def _why_no_cuda() -> str | None:
+    """What keeps the CUDA backend from running here, or None."""
+    try:
+        from . import _cuda as backend
+    except ImportError as error:
+        return f"its kernels cannot be loaded ({error})"
+    return backend.why_unavailable()
+
+
+def _is_on_gpu(rows: Rows | None) -> bool:
+    return isinstance(rows, TensorRows) and rows.tensor.is_cuda
+
+
+@cache
 def _reference() -> Backend:
     return cast(Backend, _Reference())
 
@@ -216,6 +247,11 @@ class _Reference:
 
     def describe(self) -> str:
         return "reference (NumPy float64)"
+
+    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
+        check_rows(rows, reference.row_lengths, directions=directions, chunk_size=chunk_size)
+
+    kept = staticmethod(kept)
 
     def __getattr__(self, operation: str) -> Any:
         function = getattr(reference, operation)

@@ -160,7 +160,7 @@ def target_size_threshold(
     check_choice("nonempty", nonempty, NONEMPTY)
     cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
     k = check_number("size", size, above=0.0)
-    return size_threshold(rows, k, nonempty, _dispatch.choose(backend), cumulative=cumulative)
+    return size_threshold(rows, k, nonempty, _dispatch.choose(backend, rows), cumulative=cumulative)
 
 
 def size_threshold(
@@ -364,7 +364,7 @@ def prediction_sets(
     thresholds = _thresholds(q, rows.n_rows)
     check_choice("nonempty", nonempty, NONEMPTY)
     cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
-    chosen = _dispatch.choose(backend)
+    chosen = _dispatch.choose(backend, rows)
     thresholds = raised(rows, thresholds, nonempty, chosen, cumulative=cumulative)
     return chosen.prediction_sets(rows, row_thresholds(rows, thresholds, chosen, cumulative=cumulative))
 

@@ -117,7 +117,7 @@ def weighted_kmeans(
         if not np.isfinite(start).all():
             raise ValueError("init must be finite, got NaN or infinity")
     return cluster(
-        _dispatch.choose(backend),
+        _dispatch.choose(backend, rows),
         rows,
         n_clusters,
         method=method,

@@ -57,9 +57,8 @@ def score(
     """
     student = open_logits(student_logits, "student_logits")
     check_choice("nonempty", nonempty, NONEMPTY)
-    chosen = _dispatch.choose(backend)
     if teacher_logits is None:
-        return chosen.score(student).delta
+        return _dispatch.choose(backend, student).score(student).delta
     teacher = open_logits(teacher_logits, "teacher_logits")
     check_same_rows("teacher_logits", teacher.n_rows, "student_logits", student.n_rows)
     if teacher.n_columns != student.n_columns:
@@ -70,6 +69,7 @@ def score(
     if q_student is None or q_teacher is None:
         missing = "q_student" if q_student is None else "q_teacher"
         raise ValueError(f"{missing} must be given with a teacher (a threshold in units of -ln p), got None")
+    chosen = _dispatch.choose(backend, student, teacher)
     thresholds = [
         raised(rows, check_threshold(name, q), nonempty, chosen)
         for rows, name, q in ((student, "q_student", q_student), (teacher, "q_teacher", q_teacher))

@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,11 @@ __all__ = [
     "DerivedRows",
     "FileRow",
     "KeptRows",
+    "LinearRows",
     "RowSubset",
     "Rows",
     "ShardedRows",
+    "TensorRows",
     "check_matrix",
     "in_step",
     "kept",
@@ -279,8 +281,8 @@ class ShardedRows(Rows):
             shard.release(*bounds)
 
 
-class _TensorRows(Rows):
-    """A torch tensor on any device, copied to the host chunk by chunk where it lies elsewhere."""
+class TensorRows(Rows):
+    """A torch tensor on any device, copied to the host chunk by chunk where that reads what lies elsewhere."""
 
     def __init__(self, tensor: Any, name: str) -> None:
         import torch
@@ -294,7 +296,7 @@ class _TensorRows(Rows):
         self.name = name
         self.n_rows, self.n_columns = tensor.shape
         self.bytes_read = 0
-        self._tensor = tensor.detach()
+        self.tensor = tensor.detach()
         self._bfloat16 = tensor.dtype == torch.bfloat16
 
     def _host(self, part: Any) -> Chunk:
@@ -306,12 +308,12 @@ class _TensorRows(Rows):
         return ArrayRows(array, self.name, bfloat16=self._bfloat16).slice(0, array.shape[0])
 
     def slice(self, start: int, stop: int) -> Chunk:
-        return self._host(self._tensor[start:stop])
+        return self._host(self.tensor[start:stop])
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         import torch
 
-        return self._host(self._tensor[torch.from_numpy(indices).to(self._tensor.device)])
+        return self._host(self.tensor[torch.from_numpy(indices).to(self.tensor.device)])
 
 
 class RowSubset(Rows):
@@ -320,39 +322,44 @@ class RowSubset(Rows):
     def __init__(self, rows: Rows, indices: npt.NDArray[np.int64]) -> None:
         self.name = rows.name
         self.n_rows, self.n_columns = indices.size, rows.n_columns
-        self._rows = rows
-        self._indices = indices
+        self.rows = rows
+        self.indices = indices
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
-        return self._rows.bytes_read
+        return self.rows.bytes_read
 
     def chunk_rows(self, chunk_size: int | None = None) -> int:
-        return self._rows.chunk_rows(chunk_size)
+        return self.rows.chunk_rows(chunk_size)
 
     def slice(self, start: int, stop: int) -> Chunk:
-        indices = self._indices[start:stop]
-        if indices.size and (np.diff(indices) == 1).all():  # one run is read in place
-            return self._rows.slice(int(indices[0]), int(indices[-1]) + 1)
-        return self._rows.take(indices)
+        run = self.run(start, stop)
+        return self.rows.take(self.indices[start:stop]) if run is None else self.rows.slice(*run)
+
+    def run(self, start: int, stop: int) -> tuple[int, int] | None:
+        """Where rows start to stop − 1 stand one after the other in the matrix, which can be read in place."""
+        indices = self.indices[start:stop]
+        if indices.size and (np.diff(indices) == 1).all():
+            return int(indices[0]), int(indices[-1]) + 1
+        return None
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._rows.take(self._indices[indices])
+        return self.rows.take(self.indices[indices])
 
     def row_number(self, row: int) -> int:
-        return self._rows.row_number(int(self._indices[row]))
+        return self.rows.row_number(int(self.indices[row]))
 
     def expect(self, start: int, stop: int) -> None:
         if bounds := self._bounds(start, stop):
-            self._rows.expect(*bounds)
+            self.rows.expect(*bounds)
 
     def release(self, start: int, stop: int) -> None:
         if bounds := self._bounds(start, stop):
-            self._rows.release(*bounds)
+            self.rows.release(*bounds)
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int] | None:
         """The rows between the first and the last of these, where they are most of those."""
-        indices = self._indices[start:stop]
+        indices = self.indices[start:stop]
         if indices.size and 0 <= int(indices[-1]) - int(indices[0]) < 2 * indices.size:
             return int(indices[0]), int(indices[-1]) + 1
         return None
@@ -376,31 +383,72 @@ class DerivedRows(Rows):
     def __init__(self, source: Rows, name: str, n_columns: int, compute: Callable[[Chunk], Chunk]) -> None:
         self.name = name
         self.n_rows, self.n_columns = source.n_rows, n_columns
-        self._source = source
+        self.source = source
         self._compute = compute
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
-        return self._source.bytes_read
+        return self.source.bytes_read
 
     def chunk_rows(self, chunk_size: int | None = None) -> int:
         # Few columns that come from many: what is read for a chunk counts as well.
-        return min(super().chunk_rows(chunk_size), self._source.chunk_rows(chunk_size))
+        return min(super().chunk_rows(chunk_size), self.source.chunk_rows(chunk_size))
 
     def slice(self, start: int, stop: int) -> Chunk:
-        return self._compute(self._source.slice(start, stop))
+        return self._compute(self.source.slice(start, stop))
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._compute(self._source.take(indices))
+        return self._compute(self.source.take(indices))
 
     def row_number(self, row: int) -> int:
-        return self._source.row_number(row)
+        return self.source.row_number(row)
 
     def expect(self, start: int, stop: int) -> None:
-        self._source.expect(start, stop)
+        self.source.expect(start, stop)
 
     def release(self, start: int, stop: int) -> None:
-        self._source.release(start, stop)
+        self.source.release(start, stop)
+
+
+class _Products(Protocol):
+    def linear(self, x: Chunk, weight: Any, bias: Any = None, *, scale: Any = None) -> npt.NDArray[np.float32]: ...
+
+    def row_lengths(self, x: Chunk) -> npt.NDArray[np.float64]: ...
+
+
+class LinearRows(DerivedRows):
+    """x Wᵀ + b of another matrix's rows x, or of those divided by their lengths.
+
+    Parameters
+    ----------
+    source : Rows, shape (N, D)
+    name : str
+        What error messages call the result.
+    backend : Backend
+        What computes lengths and products.
+    weight : ndarray, shape (C, D), float32
+    bias : ndarray, shape (C,), float32, optional
+    unit : bool, default False
+        Of unit rows.
+    """
+
+    def __init__(
+        self,
+        source: Rows,
+        name: str,
+        backend: _Products,
+        weight: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None = None,
+        *,
+        unit: bool = False,
+    ) -> None:
+        super().__init__(source, name, len(weight), self._product)
+        self.weight, self.bias, self.unit = weight, bias, unit
+        self._backend = backend
+
+    def _product(self, chunk: Chunk) -> Chunk:
+        scale = (1.0 / self._backend.row_lengths(chunk)).astype(np.float32) if self.unit else None
+        return self._backend.linear(chunk, self.weight, self.bias, scale=scale)
 
 
 class KeptRows(ArrayRows):
@@ -449,7 +497,7 @@ def open_rows(source: Any, name: str) -> Rows:
     if isinstance(source, (str, os.PathLike)):
         return _open_path(source, name)
     if _is_a(source, "torch", "Tensor"):
-        return _TensorRows(source, name)
+        return TensorRows(source, name)
     if _is_a(source, "datasets", "Dataset"):
         from .readers.huggingface import DatasetRows
 

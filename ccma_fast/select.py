@@ -16,14 +16,13 @@ from ._dispatch import Backend
 from ._validate import (
     check_integer,
     check_labels,
-    check_rows,
     check_same_rows,
 )
 from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import UnitRows, class_quotas, greedy_coverage
-from .pool import KeptRows, Rows, RowSubset, kept, open_rows
+from .pool import Rows, RowSubset, open_rows
 from .readers.labels import open_labels
 from .reference import KMeans, RowScores, representatives
 from .student import (
@@ -244,8 +243,8 @@ def select(
     if chunk_size is not None:
         check_integer("chunk_size", chunk_size, minimum=1)
     check_integer("random_state", random_state, minimum=0)
-    chosen = _dispatch.choose(backend)
-    query = _Query(open_rows(features, "features"), config or CCMAConfig(), chosen, random_state, chunk_size)
+    pool = open_rows(features, "features")
+    query = _Query(pool, config or CCMAConfig(), _dispatch.choose(backend, pool), random_state, chunk_size)
     return query.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
 
 
@@ -348,10 +347,11 @@ class _Query:
                 z_student = logits_of_student(fitted, self.pool, n_classes, self.backend)
             else:
                 z_student = given
-            scored_student = kept(RowSubset(z_student, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
+            of_scored = RowSubset(z_student, scored)
+            scored_student = self.backend.kept(of_scored, _KEPT_LOGITS_BYTES, self.chunk_size)
             scored_teacher = None
             if z_teacher is not None:
-                scored_teacher = kept(RowSubset(z_teacher, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
+                scored_teacher = self.backend.kept(RowSubset(z_teacher, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
         # 3. Conformal sets
         rows: RowScores | None = None
         with self._stage("thresholds"):
@@ -359,7 +359,7 @@ class _Query:
             # Uncertainty alone, which is what the default does without a teacher that can be judged, needs no sets.
             judged = not by_trust or (z_teacher is not None and labelled.size > 0)
             report.calibration = self.config.calibration if judged else ""
-            if judged and not isinstance(scored_student, KeptRows) and self.config.has_sizes_only:
+            if judged and scored_student is of_scored and self.config.has_sizes_only:
                 # Thresholds that depend on all logits, and logits that are not kept: both steps in one pass.
                 q_student, q_teacher, rows = self.backend.score_at_sizes(
                     scored_student,
@@ -545,7 +545,7 @@ class _Query:
     def _check_values(self, spaces: set[Rows]) -> None:
         """Every row of every source is finite, also where it will not be scored; those of `spaces` have a direction."""
         for rows, _ in self._sources:
-            check_rows(rows, self.backend.row_lengths, directions=rows in spaces, chunk_size=self.chunk_size)
+            self.backend.check_rows(rows, directions=rows in spaces, chunk_size=self.chunk_size)
 
     def _subpool(self, space: Rows, unlabelled: Int64, budget: int) -> Int64:
         """Step 1: the rows to score, ascending."""

@@ -17,7 +17,7 @@ from ._dispatch import Backend
 from ._validate import check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
 from .conformal import labelled_scores
-from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
+from .pool import Chunk, DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
 
 __all__ = ["LinearHead"]
 
@@ -186,12 +186,7 @@ class LinearHead:
 
     def logits(self, rows: Rows, backend: Backend) -> Rows:
         """z^S of rows, computed as chunks are read."""
-        return DerivedRows(
-            rows,
-            "student_logits",
-            len(self.classes_),
-            lambda chunk: backend.linear(chunk, self.coef_, self.intercept_),
-        )
+        return LinearRows(rows, "student_logits", backend, self.coef_, self.intercept_)
 
     def dropout_logits(self, chunk: Chunk, rng: np.random.Generator, backend: Backend) -> Float32:
         """z^S with dropout left on: one Monte-Carlo pass over a chunk of rows.

@@ -17,7 +17,7 @@ from .conformal import open_logits
 from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
 from .encoders import class_features as made_class_features
 from .manifest import accepted, differing_encoders, differing_rows
-from .pool import Chunk, DerivedRows, Rows, RowSubset, open_rows, to_float32
+from .pool import DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
 from .readers.labels import open_labels, read_class_names
 from .zero_shot import ZeroShot, diagnosed
 
@@ -207,11 +207,7 @@ class Teacher:
                 self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
             )
         classes = _divided(self.class_directions, divisor)
-
-        def similarities(images: Chunk) -> Chunk:
-            return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))
-
-        return DerivedRows(self.source, "teacher_logits", self.n_classes, similarities)
+        return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
 
     @property
     def class_names(self) -> list[str] | None:

@@ -11,11 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
-import ccma_fast as cf
-from ccma_fast import _core, _dispatch, strategies
-from ccma_fast.pool import open_rows
+# Where no GPU is, its kernels run on the processor, which has to be said before Triton is first imported.
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"
+
+import ccma_fast as cf  # noqa: E402
+from ccma_fast import _core, _dispatch, strategies  # noqa: E402
+from ccma_fast.pool import open_rows  # noqa: E402
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
 settings.register_profile(
@@ -63,6 +69,12 @@ def restore_threads() -> Iterator[None]:
     yield
     cf.set_num_threads(core)
     torch.set_num_threads(of_torch)
+
+
+@pytest.fixture(scope="session")
+def has_gpu() -> bool:
+    """Whether the CUDA backend runs on a GPU, and not in Triton's interpreter, which is some 10,000 times slower."""
+    return HAS_GPU
 
 
 @pytest.fixture

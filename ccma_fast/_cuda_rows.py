@@ -1,0 +1,220 @@
+"""Rows on the device: used where they lie, or copied there chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ._validate import raise_not_finite
+from .kernels import linear as products
+from .pool import BFLOAT16_BITS, Chunk, LinearRows, Rows, RowSubset, TensorRows
+
+__all__ = ["INTERPRETED", "KeptTensorRows", "Reader", "Uploads", "check_finite", "device", "of_rows", "top_m"]
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+_STORAGE = (torch.float32, torch.float16, torch.bfloat16)
+
+# Bytes of a chunk that is copied to the device or gathered on it, and of the logits that one product leaves in cache.
+_CHUNK_BYTES = 64 << 20
+_LOGIT_BYTES = 32 << 20
+
+# The share of the device's free memory that rows which are read again may take, and what they may take elsewhere.
+_KEPT_SHARE = 0.5
+_KEPT_BYTES = 1 << 30
+
+_NOTHING_BAD = 2**63 - 1
+
+# Streams and events, whose types not every version of PyTorch tells.
+_streams: Any = torch.cuda
+
+
+def device() -> torch.device:
+    """Where kernels run."""
+    return torch.device("cpu") if INTERPRETED else torch.device("cuda", torch.cuda.current_device())
+
+
+class KeptTensorRows(TensorRows):
+    """Rows of another matrix, read once and kept on the device."""
+
+    def __init__(self, source: Rows, values: torch.Tensor) -> None:
+        super().__init__(values, source.name)
+        self._source = source
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(row)
+
+
+class Uploads:
+    """Copies of host memory to the device, through pinned memory and on a stream of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = None if device.type == "cpu" else _streams.Stream(device)
+        self._turn = 0
+        self._staged: list[tuple[torch.Tensor, Any] | None] = [None] * 4
+
+    def __call__(self, chunk: Chunk) -> torch.Tensor:
+        """The chunk on the device, ready for what is launched from now on."""
+        is_bfloat16 = chunk.dtype == BFLOAT16_BITS
+        host = torch.from_numpy(chunk.view(np.int16) if is_bfloat16 else _writeable(chunk))
+        if is_bfloat16:
+            host = host.view(torch.bfloat16)
+        if self._stream is None:
+            return host
+        staged = self._pinned(host)
+        with torch.cuda.stream(self._stream):
+            copied = staged.to(self._device, non_blocking=True)
+            slot = self._staged[self._turn]
+            assert slot is not None
+            slot[1].record(self._stream)
+        self._turn = (self._turn + 1) % len(self._staged)
+        current = torch.cuda.current_stream(self._device)
+        current.wait_stream(self._stream)
+        copied.record_stream(current)
+        return copied
+
+    def _pinned(self, host: torch.Tensor) -> torch.Tensor:
+        """The numbers in the pinned memory whose turn it is, once the copy before has left it."""
+        slot = self._staged[self._turn]
+        if slot is not None:
+            slot[1].synchronize()
+        if slot is None or slot[0].numel() < host.nbytes:
+            slot = (torch.empty(host.nbytes, dtype=torch.uint8, pin_memory=True), _streams.Event())
+            self._staged[self._turn] = slot
+        staged = slot[0][: host.nbytes].view(host.dtype).view(host.shape)
+        staged.copy_(host)
+        return staged
+
+
+def _writeable(chunk: Chunk) -> Chunk:
+    """The chunk, copied where it is read-only, which PyTorch warns of."""
+    return chunk if chunk.flags.writeable else chunk.copy()
+
+
+class Reader:
+    """Reads chunks of matrices as tensors on the device."""
+
+    def __init__(self) -> None:
+        self.device = device()
+        self._upload = Uploads(self.device)
+        self._weights: WeakKeyDictionary[LinearRows, dict[torch.dtype, products.Weight]] = WeakKeyDictionary()
+
+    def chunks(self, *matrices: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """Chunks of the same rows of several matrices, with the index of their first row."""
+        step = chunk_size or min(map(self._rows_at_once, matrices))
+        n_rows = matrices[0].n_rows
+        for start in range(0, n_rows, max(1, step)):
+            stop = min(start + step, n_rows)
+            for rows in matrices:
+                rows.expect(stop, min(stop + step, n_rows))
+            yield start, [self.slice(rows, start, stop) for rows in matrices]
+            for rows in matrices:
+                rows.release(start, stop)
+
+    def _rows_at_once(self, rows: Rows) -> int:
+        if isinstance(rows, LinearRows):
+            fitting = max(1, _LOGIT_BYTES // (4 * rows.n_columns))
+            return min(fitting, self._rows_at_once(rows.source))
+        if self._is_here(rows):
+            return max(1, rows.n_rows)
+        return max(1, _CHUNK_BYTES // (4 * rows.n_columns))
+
+    def _is_here(self, rows: Rows) -> bool:
+        """Whether all rows can be used in place."""
+        if isinstance(rows, RowSubset):
+            return rows.run(0, rows.n_rows) is not None and self._is_here(rows.rows)
+        return isinstance(rows, TensorRows) and rows.tensor.device == self.device
+
+    def slice(self, rows: Rows, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop − 1 in a storage type, columns one after the other."""
+        if isinstance(rows, LinearRows):
+            return self._product(rows, self.slice(rows.source, start, stop))
+        if isinstance(rows, RowSubset):
+            run = rows.run(start, stop)
+            return self.take(rows.rows, rows.indices[start:stop]) if run is None else self.slice(rows.rows, *run)
+        if isinstance(rows, TensorRows) and rows.tensor.device == self.device:
+            return self._read(rows, rows.tensor[start:stop])
+        return self._upload(rows.slice(start, stop))
+
+    def take(self, rows: Rows, indices: Int64) -> torch.Tensor:
+        """The rows at `indices`, in that order."""
+        if isinstance(rows, LinearRows):
+            return self._product(rows, self.take(rows.source, indices))
+        if isinstance(rows, RowSubset):
+            return self.take(rows.rows, rows.indices[indices])
+        if isinstance(rows, TensorRows) and rows.tensor.device == self.device:
+            return self._read(rows, rows.tensor.index_select(0, self.tensor(indices)))
+        return self._upload(rows.take(indices))
+
+    @staticmethod
+    def _read(rows: TensorRows, part: torch.Tensor) -> torch.Tensor:
+        rows.bytes_read += part.nbytes
+        stored = part if part.dtype in _STORAGE else part.float()
+        return stored if stored.stride(1) == 1 else stored.contiguous()
+
+    def _product(self, rows: LinearRows, x: torch.Tensor) -> torch.Tensor:
+        of_types = self._weights.setdefault(rows, {})
+        if x.dtype not in of_types:
+            bias = None if rows.bias is None else self.tensor(rows.bias)
+            of_types[x.dtype] = products.prepare_weight(self.tensor(rows.weight), bias, x.dtype)
+        scale = (1.0 / products.row_lengths(x)).float() if rows.unit else None
+        logits: torch.Tensor = products.linear(x, of_types[x.dtype], scale)
+        return logits
+
+    def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        """A small array on the device."""
+        return torch.from_numpy(_writeable(np.ascontiguousarray(array))).to(self.device)
+
+    def thresholds(self, q: float | Float64) -> torch.Tensor:
+        """Thresholds as kernels take them: one, or one for each row."""
+        return self.tensor(np.atleast_1d(np.asarray(q, dtype=np.float64)))
+
+    def nothing_bad(self) -> torch.Tensor:
+        """Where kernels report rows that are not finite, see :func:`check_finite`."""
+        return torch.full((1,), _NOTHING_BAD, dtype=torch.int64, device=self.device)
+
+    def kept(self, rows: Rows) -> Rows:
+        """Rows that are read several times: copied to the device where they fit, else as they are."""
+        if self._is_here(rows) or rows.n_rows == 0:
+            return rows
+        free = _KEPT_BYTES if self.device.type == "cpu" else _KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        first = self.slice(rows, 0, 1)
+        if rows.n_rows * first.nbytes > free:
+            return rows
+        values = torch.empty((rows.n_rows, rows.n_columns), dtype=first.dtype, device=self.device)
+        for start, (chunk,) in self.chunks(rows):
+            values[start : start + len(chunk)] = chunk
+        return KeptTensorRows(rows, values)
+
+
+def top_m(scores: Float32, m: int) -> Int64:
+    """Positions of the m largest scores, largest first; ties go to the lower index."""
+    # +0 and −0 are one number.
+    values = torch.from_numpy(np.ascontiguousarray(scores, np.float32)).to(device()) + 0.0
+    order: Int64 = torch.sort(values, descending=True, stable=True).indices[:m].cpu().numpy()
+    return order
+
+
+def check_finite(bad: torch.Tensor, *matrices: Rows | None) -> None:
+    """Raises for the first row that a kernel reported; waits for the device."""
+    key = int(bad.item())
+    if key != _NOTHING_BAD:
+        rows = matrices[key % 2]
+        assert rows is not None
+        raise_not_finite(rows.name, rows.row_number(key // 2))
+
+
+def of_rows(q: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """The thresholds of a chunk's rows."""
+    return q[start:stop] if len(q) > 1 else q

@@ -1,0 +1,202 @@
+"""Every choice of tiles, warps and stages, in one place and fixed: no kernel is tuned when it first runs.
+
+Why each is what it is stands in ``bench/results/NOTES.md``. Widths are powers of two, and the number of rows or classes
+is no part of a choice but through its power of two: a new N compiles nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+__all__ = [
+    "ASSIGN_TILE",
+    "DIGITS_TILE",
+    "DIGIT_BITS",
+    "EXACT_TILE",
+    "LINEAR_TILE",
+    "LONGEST_ROW",
+    "UPDATE_TILE",
+    "Block",
+    "ProductTile",
+    "RowTile",
+    "alignment",
+    "column_width",
+    "launch",
+    "programs",
+    "row_class",
+    "row_classes",
+    "row_tile",
+    "shared_bytes",
+    "stages",
+    "stages_of",
+]
+
+
+def launch(warps: int) -> dict[str, Any]:
+    """Options of a launch of so many warps.
+
+    Products and sums may be fused: no comparison of scores holds a product. Registers are as many as there are, or the
+    compiler spills some that a second program on the multiprocessor might want.
+    """
+    return {"num_warps": warps, "maxnreg": min(255, 2048 // warps), "enable_fp_fusion": True}
+
+
+class RowTile(NamedTuple):
+    """A tile (K, R, J) of rows, see ``_math``, and the warps that work on it."""
+
+    K: int
+    R: int
+    J: int
+    warps: int
+
+
+class _Row(NamedTuple):
+    lanes: int  # threads that share a row
+    warps: int
+
+
+# Columns of a row that is held in registers from end to end; longer ones are read in stretches of so many.
+LONGEST_ROW = 4096
+
+# By the power of two that holds a row: few values a thread, or what is done once a row costs more than the row.
+_ROWS = {
+    16: _Row(1, 1),
+    32: _Row(2, 4),
+    64: _Row(4, 4),
+    128: _Row(8, 4),
+    256: _Row(16, 4),
+    512: _Row(32, 4),
+    1024: _Row(32, 1),
+    2048: _Row(64, 2),
+    4096: _Row(128, 4),
+}
+_STRETCH = _Row(512, 16)
+
+
+class Block(NamedTuple):
+    """A stretch of numbers, and the warps that work on it."""
+
+    block: int
+    warps: int
+
+
+class ProductTile(NamedTuple):
+    """A tile (M, N) of a product over D columns at a time, and how many tiles of rows run side by side."""
+
+    M: int
+    N: int
+    D: int
+    group: int
+    warps: int
+
+
+LINEAR_TILE = {
+    torch.float32: ProductTile(128, 64, 32, 8, 8),
+    torch.float16: ProductTile(128, 64, 64, 8, 8),
+    torch.bfloat16: ProductTile(128, 64, 64, 8, 8),
+}
+
+# The product of an assignment, by the type of its factors, whose running best stays beside it in registers.
+ASSIGN_TILE = {
+    torch.float32: ProductTile(64, 64, 32, 1, 4),
+    torch.float16: ProductTile(128, 128, 64, 1, 8),
+    torch.bfloat16: ProductTile(128, 128, 64, 1, 8),
+}
+
+
+class ExactTile(NamedTuple):
+    """N centroids, D columns at a time, for one row."""
+
+    N: int
+    D: int
+    warps: int
+
+
+EXACT_TILE = ExactTile(32, 128, 4)
+
+
+class UpdateTile(NamedTuple):
+    """D columns of a cluster's sum, and the rows that are fetched ahead."""
+
+    D: int
+    ahead: int
+    warps: int
+
+
+UPDATE_TILE = UpdateTile(128, 8, 1)
+
+# Shared memory of one program in KiB, by compute capability; that of all others is at least the last.
+_SHARED_KIB = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227, (10, 3): 227, (0, 0): 99}
+_MOST_STAGES = 4
+
+# Bits that one reading of the kept scores settles, and how they are read.
+DIGIT_BITS = 11
+DIGITS_TILE = Block(1024, 4)
+
+# Programs for each multiprocessor where programs go through the rows in turn, and in the interpreter in all.
+_PROGRAMS_PER_PROCESSOR = 16
+_INTERPRETED_PROGRAMS = 3
+
+
+def row_classes() -> tuple[int, ...]:
+    """The powers of two whose rows are held in registers."""
+    return tuple(_ROWS)
+
+
+def row_class(n_columns: int) -> int:
+    """The power of two that holds a row, or 2 · LONGEST_ROW for all longer ones."""
+    return 2 * LONGEST_ROW if n_columns > LONGEST_ROW else max(16, 1 << (n_columns - 1).bit_length())
+
+
+def row_tile(n_columns: int) -> RowTile:
+    """The tile for rows of so many columns.
+
+    It follows from the columns alone: all kernels add up a row in one order, and agree on its scores to the last bit.
+    """
+    block = row_class(n_columns)
+    row = _ROWS.get(block, _STRETCH)
+    # A lone column a thread would make the compiler deal out the columns, not the rows, among the threads.
+    lanes = max(row.lanes, 2 // column_width(n_columns))
+    width = min(lanes * column_width(n_columns), block, LONGEST_ROW)
+    return RowTile(min(block, LONGEST_ROW) // width, max(1, 32 * row.warps // lanes), width, row.warps)
+
+
+def column_width(n_columns: int) -> int:
+    """Columns that a thread may read at once where the memory allows it: 8, 4 or 1, by what divides their number."""
+    return next(width for width in (8, 4, 1) if n_columns % width == 0)
+
+
+def alignment(matrix: torch.Tensor) -> int:
+    """Columns, at most 16 bytes of them, to whose boundaries all rows of a matrix are aligned; else 1."""
+    size = matrix.element_size()
+    for width in (8, 4):
+        fits = width * size <= 16 and matrix.stride(0) % width == 0 and matrix.data_ptr() % (width * size) == 0
+        if fits and matrix.shape[1] % width == 0:
+            return width
+    return 1
+
+
+def programs(device: torch.device, most: int) -> int:
+    """Programs that fill the device, at most `most`."""
+    if device.type != "cuda":
+        return min(most, _INTERPRETED_PROGRAMS)
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return min(most, _PROGRAMS_PER_PROCESSOR * processors)
+
+
+def stages(device: torch.device, stage_bytes: int) -> int:
+    """Tiles that are loaded ahead of a product: as many as fit into the device's shared memory, two to four."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    return stages_of(capability, stage_bytes)
+
+
+def stages_of(capability: tuple[int, int], stage_bytes: int) -> int:
+    """:func:`stages` of a compute capability."""
+    return max(2, min(_MOST_STAGES, shared_bytes(capability) // stage_bytes))
+
+
+def shared_bytes(capability: tuple[int, int]) -> int:
+    """Shared memory that one program may have."""
+    return _SHARED_KIB.get(capability, _SHARED_KIB[0, 0]) << 10

@@ -1,0 +1,209 @@
+"""Device functions that several kernels share.
+
+The score of class c in a row z is a_c = L + (max z − z_c) in float64, from float32 z, where L = ln Σ exp(z − max z) is
+one number a row. c belongs to the set of a threshold q where a_c ≤ q, decided on that float64 without further rounding,
+so that a threshold which is itself a score admits the class that it came from.
+
+Rows lie in tiles of shape (K, R, J): column k · J + j of row r. J values are what the lanes that share a row read at
+once, K is how often they do, so that the first axis lies in registers.
+"""
+
+from __future__ import annotations
+
+import os
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+LARGEST = tl.constexpr(3.4028234663852886e38)
+
+# Below this a term's exponential is near the smallest normal float32: it adds nothing, and stays out of the denormals.
+LEAST_EXPONENT = tl.constexpr(-87.0)
+
+_NOTHING_BAD = tl.constexpr(0x7FFFFFFFFFFFFFFF)
+
+if os.environ.get("TRITON_INTERPRET") == "1":  # which knows no assembly, and takes bfloat16 for integers in products
+
+    @triton.jit
+    def fast_log2(x):
+        """log2 of positive normal numbers."""
+        return tl.log2(x)
+
+    @triton.jit
+    def dot(a, b, total, PRECISION: tl.constexpr):
+        """total + a b, in float32."""
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
+
+else:
+
+    @triton.jit
+    def fast_log2(x):
+        """log2 of positive normal numbers, by the hardware's own approximation (absolute error 2⁻²² near 1)."""
+        return tl.inline_asm_elementwise(
+            "lg2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def dot(a, b, total, PRECISION: tl.constexpr):
+        """total + a b, in float32; float32 factors in the given precision."""
+        return tl.dot(a, b, total, input_precision=PRECISION)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tiles of rows
+
+
+@triton.jit
+def tile_columns(K: tl.constexpr, J: tl.constexpr):
+    """The column of each value of a tile, shape (K, 1, J)."""
+    return tl.arange(0, K)[:, None, None] * J + tl.arange(0, J)[None, None, :]
+
+
+@triton.jit
+def load_tile(base, rows, stride, columns, mask):
+    """Values of rows (R,) as float32; the most negative number where masked, so that −inf is −inf of the data."""
+    offsets = rows[None, :, None] * stride + columns
+    return tl.where(mask, tl.load(base + offsets, mask=mask, other=0.0).to(tl.float32), -LARGEST)
+
+
+@triton.jit
+def load_exact(pointers, mask, factor):
+    """factor · x rounded to float32, as float64; 0 where masked. A row's distance to itself is then exactly 0."""
+    return (tl.load(pointers, mask=mask, other=0.0).to(tl.float32) * factor).to(tl.float64)
+
+
+@triton.jit
+def row_sum(values):
+    """Σ over the columns of a tile, shape (R,)."""
+    return tl.sum(tl.sum(values, axis=0), axis=1)
+
+
+@triton.jit
+def row_max(values):
+    """The largest over the columns of a tile, shape (R,)."""
+    return tl.max(tl.max(values, axis=0), axis=1)
+
+
+@triton.jit
+def row_min(values):
+    """The smallest over the columns of a tile, shape (R,)."""
+    return tl.min(tl.min(values, axis=0), axis=1)
+
+
+@triton.jit
+def of_rows(values):
+    """Numbers of rows, shape (R,), beside a tile."""
+    return values[None, :, None]
+
+
+@triton.jit
+def exponents(z, maximum):
+    """z − maximum, cut off where the exponential vanishes; NaN stays."""
+    return tl.maximum(z - of_rows(maximum), LEAST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def exp_below(x):
+    """exp(x) of float32 x ≤ 0."""
+    return tl.exp2(x * LOG2_E)
+
+
+@triton.jit
+def log_of_sum(total):
+    """ln of a float32 sum, in the float64 that scores are made of."""
+    return tl.log(total.to(tl.float64))
+
+
+@triton.jit
+def report_rows(bad, rows, mask, total, least, model: tl.constexpr):
+    """Lowers `bad` to 2 · row + model for the first row that holds NaN or infinity.
+
+    NaN and +inf make the sum Σ exp(z − max z) NaN; −inf is the least value.
+    """
+    is_bad = mask & ((total != total) | (least == -float("inf")))
+    first = tl.min(tl.where(is_bad, 2 * rows + model, _NOTHING_BAD), axis=0)
+    if first != _NOTHING_BAD:
+        tl.atomic_min(bad, first, sem="relaxed")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cuts
+
+
+@triton.jit
+def _order_of(z):
+    """Finite floats as integers in the same order."""
+    bits = z.to(tl.int32, bitcast=True)
+    return tl.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+
+
+@triton.jit
+def _float_of(order):
+    bits = tl.where(order >= 0, order, (-order) | -0x80000000)
+    return bits.to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _admits(order, maximum, log_sum, q):
+    """Whether the float of this order has a score of at most q."""
+    return log_sum + (maximum.to(tl.float64) - _float_of(order).to(tl.float64)) <= q
+
+
+@triton.jit
+def cuts(maximum, log_sum, q):
+    """The smallest float z with L + (maximum − z) ≤ q: the set of a row in one comparison of floats.
+
+    −LARGEST where every float passes, +inf where none does.
+    """
+    empty = log_sum > q
+    top = maximum.to(tl.float64)
+    estimate = top + (log_sum - q)
+    whole = estimate <= -LARGEST
+    at = _order_of(tl.where(whole | empty, top, tl.minimum(estimate, top)).to(tl.float32))
+    in_at = _admits(at, maximum, log_sum, q)
+    in_below = _admits(at - 1, maximum, log_sum, q)
+    in_above = _admits(at + 1, maximum, log_sum, q)
+    found = tl.where(in_at, at, at + 1)
+    # Rounding moves the estimate by one float at most, except near zero, where floats lie denser than scores.
+    sure = whole | empty | tl.where(in_at, in_below == 0, in_above)
+    low = tl.where(sure, 0, -0x7F800000).to(tl.int64)
+    high = tl.where(sure, 0, _order_of(maximum)).to(tl.int64)
+    while tl.max(high - low, axis=0) > 1:
+        middle = low + ((high - low) >> 1)
+        admitted = _admits(middle.to(tl.int32), maximum, log_sum, q)
+        low = tl.where(admitted, low, middle)
+        high = tl.where(admitted, middle, high)
+    found = tl.where(sure, found, high.to(tl.int32))
+    cut = tl.where(whole, -LARGEST, _float_of(found))
+    return tl.where(empty, float("inf"), cut).to(tl.float32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows of any length, read in stretches
+
+
+@triton.jit
+def top1_and_sums(
+    logits, rows, in_rows, stride, n_columns, first_row, bad, K: tl.constexpr, R: tl.constexpr, J: tl.constexpr
+):
+    """The maximum of each row, its first column, and Σ exp(z − maximum); rows that are not finite go to `bad`."""
+    maximum = tl.full((R,), -LARGEST, tl.float32)
+    total = tl.zeros((K, R, J), tl.float32)
+    largest = tl.full((K, R, J), -LARGEST, tl.float32)
+    least = tl.full((K, R, J), LARGEST, tl.float32)
+    at = tl.zeros((K, R, J), tl.int32)
+    for start in range(0, n_columns, K * J):
+        columns = start + tile_columns(K, J)
+        z = load_tile(logits, rows, stride, columns, in_rows[None, :, None] & (columns < n_columns))
+        new = tl.maximum(maximum, row_max(z))
+        factor = exp_below(tl.maximum(of_rows(maximum - new), LEAST_EXPONENT))
+        total = tl.fma(total, tl.broadcast_to(factor, z.shape), exp_below(exponents(z, new)))
+        maximum = new
+        at = tl.where(z > largest, columns, at)
+        largest = tl.maximum(largest, z)
+        least = tl.minimum(least, z)
+    whole = row_sum(total)
+    report_rows(bad, first_row + rows, in_rows, whole, row_min(least), 0)
+    return maximum, row_min(tl.where(largest == of_rows(maximum), at, 0x7FFFFFFF)), whole

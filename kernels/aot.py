@@ -1,0 +1,227 @@
+"""What the compiler makes of every kernel in every configuration, without a GPU::
+
+    python -m ccma_fast.kernels.aot --capability 90
+
+Compiles for a compute capability, reads the machine code with the disassembler that Triton brings, and prints one JSON
+object a kernel: registers, stack (what spilled), shared memory, and how often each instruction stands in the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from . import conformal_score, conformal_sets, kmeans_assign, kmeans_update, linear, threshold
+from ._configs import (
+    ASSIGN_TILE,
+    DIGIT_BITS,
+    DIGITS_TILE,
+    EXACT_TILE,
+    LINEAR_TILE,
+    LONGEST_ROW,
+    UPDATE_TILE,
+    column_width,
+    launch,
+    row_classes,
+    row_tile,
+    shared_bytes,
+    stages_of,
+)
+
+__all__ = ["Variant", "measure", "newest", "variants"]
+
+_BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+# Types of arguments by their names; numbers are int32 where nothing else is said.
+_POINTERS = {
+    "fp64": ("q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass"),
+    "fp32": (
+        "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
+        "squared", "weights",
+    ),
+    "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends"),
+    "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
+    "i8": ("is_open",),
+    "u8": ("sets",),
+}  # fmt: skip
+_TYPES = {name: f"*{kind}" for kind, names in _POINTERS.items() for name in names}
+
+
+class Variant(NamedTuple):
+    """A kernel as one launch compiles it."""
+
+    kernel: Any
+    types: dict[str, str]
+    """Of the arguments that several types are passed as."""
+    constants: dict[str, Any]
+    warps: int
+    stages: int = 3
+    is_wide: bool = False
+    """Whether rows allow loads of 16 bytes."""
+    is_product: bool = False
+    """Whether matrix instructions are meant."""
+
+    @property
+    def name(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in (self.types | self.constants).items())
+        return f"{self.kernel.__name__}[{values}]"
+
+
+def variants(capability: tuple[int, int]) -> Iterator[Variant]:
+    """Every kernel in every configuration, types of rows in turn."""
+    narrow, wide = torch.bfloat16, torch.float32
+    for i, n in enumerate([*row_classes(), 2 * LONGEST_ROW]):
+        first, second = (wide, narrow) if i % 2 == 0 else (narrow, wide)
+        yield _scores(n, first)
+        yield _scores(n - 1, second)
+        yield _of_rows(threshold._scores_between_kernel, n, first)
+    yield _scores(1024, torch.float16, with_teacher=False)
+    for n, dtype in ((100, wide), (1000, torch.float16), (2 * LONGEST_ROW, narrow)):
+        yield _of_rows(conformal_sets._prediction_sets_kernel, n, dtype)
+        yield _of_rows(conformal_sets._log_normalizers_kernel, n, dtype, {"out": "*fp64"})
+        yield _of_rows(linear._row_lengths_kernel, n, dtype, {"out": "*fp64"}, name="x")
+        yield _of_rows(kmeans_assign._squared_kernel, n, dtype, name="x", WITH_SCALE=True)
+    digits = {"DIGIT": DIGIT_BITS}
+    yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
+    yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    for dtype in LINEAR_TILE:
+        yield _product(dtype, capability)
+        yield _assignment(dtype, capability, is_fast=True)
+        yield _assignment(dtype, capability, is_fast=False)
+        of_rows = {"ALIGN": 16 // dtype.itemsize, "WIDTH": 8, "WITH_SCALE": True}
+        types = {"x": f"*{_NAMES[dtype]}"}
+        exact = {**of_rows, "N": EXACT_TILE.N, "D": EXACT_TILE.D}
+        yield Variant(kmeans_assign._assign_exact_kernel, types, exact, EXACT_TILE.warps)
+        update = {**of_rows, "D": UPDATE_TILE.D, "AHEAD": UPDATE_TILE.ahead}
+        yield Variant(kmeans_update._accumulate_kernel, types, update, UPDATE_TILE.warps)
+
+
+def _of_rows(
+    kernel: Any, n: int, dtype: torch.dtype, types: dict[str, str] | None = None, *, name: str = "logits", **more: Any
+) -> Variant:
+    width, tile = column_width(n), row_tile(n)
+    align = min(width, 16 // dtype.itemsize)
+    constants = {"ALIGN": align, "WIDTH": width, "K": tile.K, "R": tile.R, "J": tile.J, **more}
+    is_wide = align * dtype.itemsize == 16
+    return Variant(kernel, {name: f"*{_NAMES[dtype]}", **(types or {})}, constants, tile.warps, is_wide=is_wide)
+
+
+def _scores(n: int, dtype: torch.dtype, *, with_teacher: bool = True) -> Variant:
+    kind = f"*{_NAMES[dtype]}"
+    of_one = _of_rows(conformal_score.kernel_for(n), n, dtype)
+    align = of_one.constants.pop("ALIGN")
+    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, **of_one.constants}
+    return of_one._replace(types={"student": kind, "teacher": kind}, constants=constants)
+
+
+def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
+    tile = LINEAR_TILE[dtype]
+    kind = f"*{_NAMES[dtype]}"
+    constants = {
+        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": linear.LOW_PART, "WITH_SCALE": True,
+        "PRECISION": linear.precision(dtype), "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group,
+    }  # fmt: skip
+    stages = stages_of(capability, linear.stage_bytes(dtype))
+    types = {"x": kind, "parts": kind, "out": "*fp32"}
+    return Variant(linear._linear_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
+
+
+def _assignment(stored: torch.dtype, capability: tuple[int, int], *, is_fast: bool) -> Variant:
+    dtype = kmeans_assign.factor_type(stored, is_fast=is_fast)
+    tile, n_parts = ASSIGN_TILE[dtype], 1 if is_fast else linear.part_count(dtype)
+    constants = {
+        "ALIGN": 16 // stored.itemsize, "PARTS": n_parts, "LOW": linear.LOW_PART, "ROUND": dtype != stored,
+        "PRECISION": linear.precision(dtype), "WITH_SCALE": True, "LISTED": not is_fast,
+        "M": tile.M, "N": tile.N, "D": tile.D,
+    }  # fmt: skip
+    stages = stages_of(capability, kmeans_assign.assign_stage_bytes(stored, dtype, n_parts))
+    types = {"x": f"*{_NAMES[stored]}", "parts": f"*{_NAMES[dtype]}"}
+    return Variant(kmeans_assign._assign_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
+
+
+def measure(variant: Variant, capability: tuple[int, int]) -> dict[str, Any]:
+    """Compiles a variant and reads what came of it."""
+    kernel = variant.kernel
+    types = _TYPES | variant.types | dict.fromkeys(variant.constants, "constexpr")
+    signature = {name: types.get(name, "i32") for name in kernel.arg_names}
+    aligned = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name, kind in signature.items() if kind[0] == "*"
+    }
+    compiled = triton.compile(
+        ASTSource(kernel, signature, variant.constants, aligned),
+        target=GPUTarget("cuda", 10 * capability[0] + capability[1], 32),
+        options={**launch(variant.warps), "num_stages": variant.stages},
+    )
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage, code = (_cuobjdump(option, file.name) for option in ("-res-usage", "-sass"))
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert found, usage
+    instructions = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", code, re.M))
+    return {
+        "kernel": variant.name,
+        "registers": int(found[1]),
+        "stack": int(found[2]),
+        "shared": compiled.metadata.shared,
+        "shared_limit": shared_bytes(capability),
+        "is_wide": variant.is_wide,
+        "is_product": variant.is_product,
+        "instructions": dict(instructions),
+    }
+
+
+def newest() -> tuple[int, int]:
+    """The newest compute capability that this Triton compiles for."""
+    for capability in ((12, 1), (12, 0), (10, 3), (10, 0), (9, 0)):
+        try:
+            measure(next(v for v in variants(capability) if v.kernel is threshold._next_digit_kernel), capability)
+        except (RuntimeError, ValueError, subprocess.CalledProcessError):
+            continue
+        return capability
+    raise RuntimeError("this Triton compiles for no known compute capability")
+
+
+def _cuobjdump(option: str, file: str) -> str:
+    done = subprocess.run([str(_BIN / "cuobjdump"), option, file], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def _measured(index: int, capability: tuple[int, int]) -> dict[str, Any]:
+    return measure(list(variants(capability))[index], capability)
+
+
+def main() -> None:
+    """Prints a line for each variant."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ccma_fast.kernels.aot", description="What the compiler makes of every kernel."
+    )
+    parser.add_argument("--capability", default="90", help='such as 90, or "newest"')
+    parser.add_argument("--every", type=int, default=1, help="only every so-manieth variant")
+    arguments = parser.parse_args()
+    number = int(arguments.capability) if arguments.capability != "newest" else None
+    capability = newest() if number is None else divmod(number, 10)
+    indices = range(0, len(list(variants(capability))), arguments.every)
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        for line in pool.map(_measured, indices, [capability] * len(indices)):
+            print(json.dumps({"capability": capability, **line}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,361 @@
+"""δ, set sizes and what else one pass over the logits says of each row (steps 3 and 4)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from ._configs import LONGEST_ROW, alignment, column_width, launch, row_tile
+from ._math import (
+    LARGEST,
+    LEAST_EXPONENT,
+    LN_2,
+    cuts,
+    exp_below,
+    exponents,
+    fast_log2,
+    load_tile,
+    log_of_sum,
+    of_rows,
+    report_rows,
+    row_max,
+    row_min,
+    row_sum,
+    tile_columns,
+)
+
+__all__ = ["Scores", "conformal_score"]
+
+# Of both models' logits z of a row, x = z − max z and e = exp(x):
+#
+#   S = Σ e,  L = ln S,  H = L_S − Σ e_S x_S / S_S,  Γ = { c : L + (max z − z_c) ≤ q },  Ω = Γ_S ∪ Γ_T
+#   A = Σ_Ω e,  B = Σ_Ω e x,  h = (e_S + e_T A_S / A_T) / 2 on Ω
+#   2 J = B_S / A_S + B_T / A_T + ln (A_S / A_T) − 2 / A_S · Σ_Ω h ln h
+#   g = max p_T / (max p_T + max p_S) = S_S / (S_S + S_T),  δ = g J + (1 − g) H
+#
+# One logarithm a class and no quotient, because ln p of the restricted posteriors is linear in the logits; and small
+# terms, because h is near 1 where posteriors are flat.
+
+_RUN_TIME = ["n_rows", "n_classes", "student_stride", "teacher_stride", "q_student_step", "q_teacher_step", "first_row"]
+
+# Added to every h, so that the logarithm of the classes outside Ω is finite; it weighs nothing.
+_LEAST_MEAN = tl.constexpr(1e-37)
+
+
+@triton.jit
+def _top1(z, maximum, columns, BLOCK: tl.constexpr):
+    """The first column that holds the maximum."""
+    return row_min(tl.where(z == of_rows(maximum), columns, BLOCK))
+
+
+@triton.jit
+def _outside(z, cut, top1, columns):
+    """0 for the values in their row's set, else −1: those that reach the cut, or the top class where none does.
+
+    Bits, for predicates that live long are packed and unpacked at a higher price than all else.
+    """
+    only = tl.where(cut == float("inf"), top1, -1)
+    beyond = tl.where(columns == of_rows(only), 0.0, z - of_rows(cut))
+    return beyond.to(tl.int32, bitcast=True) >> 31
+
+
+@triton.jit
+def _within(e, outside):
+    """e, 0 where `outside` is −1."""
+    return (e.to(tl.int32, bitcast=True) & (outside ^ -1)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _entropy(total, weighted):
+    return log_of_sum(total) - weighted / total
+
+
+@triton.jit
+def _store_student(
+    rows, mask, maximum, second, top1, total, weighted, size, delta, margin, student_top1, student_size,
+    WITH_TEACHER: tl.constexpr,
+):  # fmt: skip
+    tl.store(margin + rows, (1.0 - tl.exp(second - maximum)) / total, mask=mask)
+    tl.store(student_top1 + rows, top1, mask=mask)
+    tl.store(student_size + rows, size, mask=mask)
+    if not WITH_TEACHER:
+        tl.store(delta + rows, _entropy(total, weighted).to(tl.float32), mask=mask)
+
+
+@triton.jit
+def _store_teacher(
+    rows, mask, total_s, weighted_s, a_s, b_s, total_t, a_t, b_t, h_log2_h, top1, size, both,
+    delta, divergence, confidence, teacher_top1, teacher_size, overlap,
+):  # fmt: skip
+    j = 0.5 * (b_s / a_s + b_t / a_t + tl.log(a_s / a_t)) - h_log2_h * LN_2 / a_s
+    j = tl.maximum(j, 0.0)
+    gate = total_s / (total_s + total_t)
+    delta_of = gate * j + (1.0 - gate) * _entropy(total_s, weighted_s)
+    tl.store(delta + rows, delta_of.to(tl.float32), mask=mask)
+    tl.store(divergence + rows, j, mask=mask)
+    tl.store(confidence + rows, 1.0 / total_t, mask=mask)
+    tl.store(teacher_top1 + rows, top1, mask=mask)
+    tl.store(teacher_size + rows, size, mask=mask)
+    tl.store(overlap + rows, both, mask=mask)
+
+
+@triton.jit(do_not_specialize=_RUN_TIME)
+def _conformal_score_kernel(
+    student, teacher, student_stride, teacher_stride, q_student, q_teacher, q_student_step, q_teacher_step,
+    n_rows, n_classes, first_row, bad,
+    delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, overlap,
+    WITH_TEACHER: tl.constexpr, S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+):  # fmt: skip
+    """Whole rows in registers: every logit is read once."""
+    rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    columns = tile_columns(K, J)
+    in_rows = rows < n_rows
+    mask = in_rows[None, :, None] & (columns < n_classes * WIDTH)
+    n_columns = n_classes * WIDTH
+
+    z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
+    if WITH_TEACHER:
+        z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
+
+    max_s = row_max(z_s)
+    x_s = exponents(z_s, max_s)
+    e_s = exp_below(x_s)
+    total_s = row_sum(e_s)
+    weighted_s = row_sum(e_s * x_s)
+    report_rows(bad, first_row + rows, in_rows, total_s, row_min(z_s), 0)
+    top_s = _top1(z_s, max_s, columns, K * J)
+    second = row_max(tl.where(columns == of_rows(top_s), -LARGEST, z_s))
+    cut_s = cuts(max_s, log_of_sum(total_s), tl.load(q_student + rows * q_student_step, in_rows, 0.0))
+    out_s = _outside(z_s, cut_s, top_s, columns)
+    # Padding is counted with sets that hold everything, and nowhere else.
+    size_s = tl.minimum(K * J + row_sum(out_s), n_columns)
+    _store_student(
+        rows, in_rows, max_s, second, top_s, total_s, weighted_s, size_s,
+        delta, margin, student_top1, student_size, WITH_TEACHER,
+    )  # fmt: skip
+    if WITH_TEACHER:
+        max_t = row_max(z_t)
+        x_t = exponents(z_t, max_t)
+        e_t = exp_below(x_t)
+        total_t = row_sum(e_t)
+        report_rows(bad, first_row + rows, in_rows, total_t, row_min(z_t), 1)
+        top_t = _top1(z_t, max_t, columns, K * J)
+        cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
+        out_t = _outside(z_t, cut_t, top_t, columns)
+        size_t = tl.minimum(K * J + row_sum(out_t), n_columns)
+        both = tl.minimum(K * J + row_sum(out_s | out_t), n_columns)
+
+        u_s = _within(e_s, out_s & out_t)
+        u_t = _within(e_t, out_s & out_t)
+        a_s = row_sum(u_s)
+        a_t = row_sum(u_t)
+        h = u_s * 0.5 + (u_t * of_rows(0.5 * a_s / a_t) + _LEAST_MEAN)
+        _store_teacher(
+            rows, in_rows, total_s, weighted_s, a_s, row_sum(u_s * x_s), total_t, a_t, row_sum(u_t * x_t),
+            row_sum(h * fast_log2(h)), top_t, size_t, both,
+            delta, divergence, confidence, teacher_top1, teacher_size, overlap,
+        )  # fmt: skip
+
+
+@triton.jit
+def _absorb(z, maximum, total, weighted):
+    """Σ e and Σ e x, value by value of a tile, after one stretch of the row more, and the maximum that they go by."""
+    new = tl.maximum(maximum, row_max(z))
+    shift = tl.maximum(of_rows(maximum - new), LEAST_EXPONENT)
+    factor = tl.broadcast_to(exp_below(shift), z.shape)
+    x = exponents(z, new)
+    e = exp_below(x)
+    return new, tl.fma(total, factor, e), (weighted + shift * total) * factor + e * x
+
+
+@triton.jit(do_not_specialize=_RUN_TIME)
+def _conformal_score_long_kernel(
+    student, teacher, student_stride, teacher_stride, q_student, q_teacher, q_student_step, q_teacher_step,
+    n_rows, n_classes, first_row, bad,
+    delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, overlap,
+    WITH_TEACHER: tl.constexpr, S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+):  # fmt: skip
+    """One row in stretches of K · J classes: from memory for the sums, from cache for the sets and again for J."""
+    rows = tl.program_id(0).to(tl.int64) + tl.arange(0, R)
+    in_rows = rows < n_rows
+    tile = tile_columns(K, J)
+    n_columns = n_classes * WIDTH
+    n_read = tl.cdiv(n_columns, K * J) * K * J
+
+    zero = tl.zeros((K, R, J), tl.float32)
+    max_s = tl.full((R,), -LARGEST, tl.float32)
+    sum_s, dot_s = zero, zero
+    largest_s, next_s, least_s = zero - LARGEST, zero - LARGEST, zero + LARGEST
+    at_s = tl.zeros((K, R, J), tl.int32)
+    if WITH_TEACHER:
+        max_t = tl.full((R,), -LARGEST, tl.float32)
+        sum_t, dot_t = zero, zero
+        largest_t, least_t = zero - LARGEST, zero + LARGEST
+        at_t = tl.zeros((K, R, J), tl.int32)
+    for start in range(0, n_columns, K * J):
+        columns = start + tile
+        mask = columns < n_columns
+        z = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
+        max_s, sum_s, dot_s = _absorb(z, max_s, sum_s, dot_s)
+        next_s = tl.maximum(next_s, tl.minimum(largest_s, z))
+        at_s = tl.where(z > largest_s, columns, at_s)
+        largest_s = tl.maximum(largest_s, z)
+        least_s = tl.minimum(least_s, z)
+        if WITH_TEACHER:
+            z = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
+            max_t, sum_t, dot_t = _absorb(z, max_t, sum_t, dot_t)
+            at_t = tl.where(z > largest_t, columns, at_t)
+            largest_t = tl.maximum(largest_t, z)
+            least_t = tl.minimum(least_t, z)
+
+    total_s = row_sum(sum_s)
+    weighted_s = row_sum(dot_s)
+    report_rows(bad, first_row + rows, in_rows, total_s, row_min(least_s), 0)
+    top_s = _top1(largest_s, max_s, at_s, n_read)
+    others = tl.where((largest_s == of_rows(max_s)) & (at_s == of_rows(top_s)), -LARGEST, largest_s)
+    second = tl.maximum(row_max(others), row_max(next_s))
+    cut_s = cuts(max_s, log_of_sum(total_s), tl.load(q_student + rows * q_student_step, in_rows, 0.0))
+    if WITH_TEACHER:
+        total_t = row_sum(sum_t)
+        report_rows(bad, first_row + rows, in_rows, total_t, row_min(least_t), 1)
+        top_t = _top1(largest_t, max_t, at_t, n_read)
+        cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
+
+    none = tl.zeros((K, R, J), tl.int32)
+    outside_s = none
+    if WITH_TEACHER:
+        outside_t, outside_both = none, none
+        in_s, in_t, in_dot_s, in_dot_t = zero, zero, zero, zero
+    for start in range(0, n_columns, K * J):
+        columns = start + tile
+        mask = columns < n_columns
+        z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
+        out_s = _outside(z_s, cut_s, top_s, columns)
+        outside_s += out_s
+        if WITH_TEACHER:
+            z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
+            out_t = _outside(z_t, cut_t, top_t, columns)
+            outside_t += out_t
+            outside_both += out_s | out_t
+            x_s, x_t = exponents(z_s, max_s), exponents(z_t, max_t)
+            u_s, u_t = _within(exp_below(x_s), out_s & out_t), _within(exp_below(x_t), out_s & out_t)
+            in_s += u_s
+            in_t += u_t
+            in_dot_s += u_s * x_s
+            in_dot_t += u_t * x_t
+    size_s = tl.minimum(n_read + row_sum(outside_s), n_columns)
+    _store_student(
+        rows, in_rows, max_s, second, top_s, total_s, weighted_s, size_s,
+        delta, margin, student_top1, student_size, WITH_TEACHER,
+    )  # fmt: skip
+
+    if WITH_TEACHER:
+        a_s = row_sum(in_s)
+        a_t = row_sum(in_t)
+        half_ratio = of_rows(0.5 * a_s / a_t)
+        h_log2_h = zero
+        for start in range(0, n_columns, K * J):
+            columns = start + tile
+            mask = columns < n_columns
+            z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
+            z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
+            outside = _outside(z_s, cut_s, top_s, columns) & _outside(z_t, cut_t, top_t, columns)
+            u_s = _within(exp_below(exponents(z_s, max_s)), outside)
+            u_t = _within(exp_below(exponents(z_t, max_t)), outside)
+            h = u_s * 0.5 + (u_t * half_ratio + _LEAST_MEAN)
+            h_log2_h += h * fast_log2(h)
+        _store_teacher(
+            rows, in_rows, total_s, weighted_s, a_s, row_sum(in_dot_s), total_t, a_t, row_sum(in_dot_t),
+            row_sum(h_log2_h), top_t, tl.minimum(n_read + row_sum(outside_t), n_columns),
+            tl.minimum(n_read + row_sum(outside_both), n_columns),
+            delta, divergence, confidence, teacher_top1, teacher_size, overlap,
+        )  # fmt: skip
+
+
+class Scores(NamedTuple):
+    """What is said of each of M rows, tensors of shape (M,), in the order of ``ccma_fast.reference.RowScores``."""
+
+    delta: torch.Tensor
+    divergence: torch.Tensor
+    margin: torch.Tensor
+    confidence: torch.Tensor
+    student_top1: torch.Tensor
+    teacher_top1: torch.Tensor
+    student_size: torch.Tensor
+    teacher_size: torch.Tensor
+    overlap: torch.Tensor
+
+    @classmethod
+    def empty(cls, n_rows: int, device: torch.device, *, with_teacher: bool) -> Scores:
+        """Tensors to be written, but for what the absence of a teacher says."""
+        floats, ints = torch.float32, torch.int32
+
+        def of_teacher(value: int, dtype: torch.dtype) -> torch.Tensor:
+            if with_teacher:
+                return torch.empty(n_rows, dtype=dtype, device=device)
+            return torch.full((n_rows,), value, dtype=dtype, device=device)
+
+        return cls(
+            delta=torch.empty(n_rows, dtype=floats, device=device),
+            divergence=of_teacher(0, floats),
+            margin=torch.empty(n_rows, dtype=floats, device=device),
+            confidence=of_teacher(0, floats),
+            student_top1=torch.empty(n_rows, dtype=ints, device=device),
+            teacher_top1=of_teacher(-1, ints),
+            student_size=torch.empty(n_rows, dtype=ints, device=device),
+            teacher_size=of_teacher(0, ints),
+            overlap=of_teacher(0, ints),
+        )
+
+    def part(self, start: int, stop: int) -> Scores:
+        """Views of some of the rows."""
+        return Scores(*(column[start:stop] for column in self))
+
+
+def kernel_for(n_classes: int) -> Any:
+    """The kernel that scores rows of so many classes."""
+    return _conformal_score_kernel if n_classes <= LONGEST_ROW else _conformal_score_long_kernel
+
+
+def conformal_score(
+    student: torch.Tensor,
+    teacher: torch.Tensor | None,
+    q_student: torch.Tensor,
+    q_teacher: torch.Tensor,
+    out: Scores,
+    bad: torch.Tensor,
+    first_row: int = 0,
+) -> None:
+    """Scores rows of logits, each logit read from memory once.
+
+    Parameters
+    ----------
+    student, teacher : Tensor, shape (M, C)
+        float32, float16 or bfloat16; rows of any stride, columns one after the other.
+    q_student, q_teacher : Tensor, shape (1,) or (M,), float64
+        Thresholds on −ln p of all rows or of each.
+    out : Scores
+        Written, but for the teacher's part without a teacher.
+    bad : Tensor, shape (1,), int64
+        Lowered to 2 · row, plus 1 for the teacher's, where a row holds NaN or infinity.
+    first_row : int
+        The number of the first row, in `bad`.
+    """
+    n_rows, n_classes = student.shape
+    if n_rows == 0:
+        return
+    of_teacher = student if teacher is None else teacher
+    align_s, align_t, width = alignment(student), alignment(of_teacher), column_width(n_classes)
+    tile = row_tile(n_classes)
+    kernel_for(n_classes)[(triton.cdiv(n_rows, tile.R),)](
+        student, of_teacher, student.stride(0) // align_s, of_teacher.stride(0) // align_t,
+        q_student, q_teacher, int(len(q_student) > 1), int(len(q_teacher) > 1),
+        n_rows, n_classes // width, first_row, bad, *out,
+        WITH_TEACHER=teacher is not None, S_ALIGN=align_s, T_ALIGN=align_t, WIDTH=width,
+        K=tile.K, R=tile.R, J=tile.J, **launch(tile.warps),
+    )  # fmt: skip
