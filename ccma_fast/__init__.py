@@ -21,8 +21,9 @@ from .conformal import (
 from .coverage import weighted_kmeans
 from .disagreement import score
 from .learner import ActiveLearner
+from .plan import Plan, StagePlan
 from .reference import KMeans
-from .select import Report, Selection, Stage, select
+from .select import Report, Selection, Stage, plan, select
 from .simulate import simulate
 from .store import Results
 from .student import LinearHead
@@ -38,16 +39,19 @@ __all__ = [
     "FileReadError",
     "KMeans",
     "LinearHead",
+    "Plan",
     "Report",
     "Results",
     "Selection",
     "Stage",
+    "StagePlan",
     "Teacher",
     "__version__",
     "coverage_interval",
     "coverage_threshold",
     "get_num_threads",
     "nonconformity_scores",
+    "plan",
     "prediction_sets",
     "score",
     "select",

@@ -50,8 +50,12 @@ _POWER_STEPS = 2
 _LEAST_PRODUCTS = 2e10
 _LEAST_CENTROIDS = 512
 
-# What is kept of the rows along the directions, where it fits; else they are projected anew in every pass.
+# What is kept of the rows along the directions, where it fits and nobody says how much may be; else they are projected
+# anew in every pass.
 _KEPT_BYTES = 1 << 30
+
+# Draws of k-means|| at a time.
+_DRAWS = 1 << 18
 
 
 def row_lengths(x: Chunk) -> Float64:
@@ -174,15 +178,18 @@ class _ClusteredRows:
             taken = taken * self._scale[indices, None]
         return taken
 
-    def find_directions(self, n_centroids: float) -> None:
-        """Find directions to compare along, if it pays when each row meets so many centroids in all."""
+    def find_directions(self, n_centroids: float, kept_bytes: int = _KEPT_BYTES) -> None:
+        """Find directions to compare along, if it pays when each row meets so many centroids in all.
+
+        What the rows are along them is kept where it fits into `kept_bytes`.
+        """
         n_dimensions = self._rows.n_columns
         width = min(_WIDTH, n_dimensions // 3 // _WIDTH_STEP * _WIDTH_STEP)
         few = n_centroids < _LEAST_CENTROIDS or self.n_rows * n_dimensions * n_centroids < _LEAST_PRODUCTS
         if width == 0 or few or not np.ptp(self._sample, axis=0).any():
             return
         self._directions = _Directions(self._sample, self._origin, width)
-        if self.n_rows * (2 * width + 4) <= _KEPT_BYTES:
+        if self.n_rows * (2 * width + 4) <= kept_bytes:
             values, off = np.empty((self.n_rows, width), np.uint16), np.empty(self.n_rows, np.float32)
             for part, chunk, scale in self._chunks():
                 values[part], off[part] = self._directions.core.project(chunk, scale)
@@ -248,11 +255,12 @@ def weighted_kmeans(
     random_state: np.random.Generator,
     unit: bool = False,
     chunk_size: int | None = None,
+    kept_bytes: int = _KEPT_BYTES,
 ) -> KMeans:
     """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per assignment and once per update."""
     rows = _ClusteredRows(x, unit=unit, chunk_size=chunk_size)
     w = check_weights(weights, x.n_rows)
-    rows.find_directions(n_clusters * (max_iter + 1.0))
+    rows.find_directions(n_clusters * (max_iter + 1.0), kept_bytes)
     hints: Int32 | None = None
     if isinstance(init, str):
         start = _initial_rows(rows, n_clusters, w, init, random_state)
@@ -300,21 +308,20 @@ def _initial_rows(
     rows: _ClusteredRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator
 ) -> _Start:
     """Rows that start the clustering, see :func:`ccma_fast.reference.kmeans_init`."""
-    w = weights.astype(np.float64)
     if init == "random":
-        return _Start(weighted_sample(w, n_clusters, rng), None)
+        return _Start(weighted_sample(weights.astype(np.float64), n_clusters, rng), None)
     if init == "k-means++":
-        return _kmeans_plus_plus(rows, n_clusters, w, rng)
+        return _kmeans_plus_plus(rows, n_clusters, weights.astype(np.float64), rng)
 
-    candidates = [draw(w, rng.random())]
+    candidates = [draw(weights.astype(np.float64), rng.random())]
     labels, squared = rows.nearest(rows.take(np.asarray(candidates)))
     for _ in range(KMEANS_PARALLEL_ROUNDS):
-        potential = w * squared
+        potential = np.multiply(weights, squared, dtype=np.float64)
         total = potential.sum()
         if total == 0.0:
             break
-        keep = rng.random(potential.size) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
-        new = np.flatnonzero(keep)
+        new = _drawn(potential, total, KMEANS_PARALLEL_OVERSAMPLING * n_clusters, rng)
+        del potential
         if new.size == 0:
             continue
         new_labels, squared = rows.nearest(rows.take(new), within=squared)
@@ -326,11 +333,20 @@ def _initial_rows(
         labels[new] = np.arange(len(candidates), n_clusters)
         candidates.extend(new.tolist())
     chosen = np.asarray(candidates, dtype=np.int64)
-    mass: Float64 = np.bincount(labels, weights=w, minlength=chosen.size).astype(np.float64)
+    mass: Float64 = np.bincount(labels, weights=weights, minlength=chosen.size).astype(np.float64)
     among = _ClusteredRows(ArrayRows(rows.take(chosen), "candidates"), unit=False, chunk_size=None)
     thinned = _kmeans_plus_plus(among, n_clusters, mass, rng)
     assert thinned.hints is not None
     return _Start(chosen[thinned.rows], thinned.hints[labels])
+
+
+def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Generator) -> Int64:
+    """Rows drawn each by itself, `wanted` on average but for those that come twice."""
+    found = []
+    for start in range(0, potential.size, _DRAWS):
+        part = potential[start : start + _DRAWS]
+        found.append(start + np.flatnonzero(rng.random(part.size) * total < wanted * part))
+    return np.concatenate(found)
 
 
 def _kmeans_plus_plus(rows: _ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> _Start:

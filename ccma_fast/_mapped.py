@@ -14,11 +14,22 @@ import numpy.typing as npt
 
 __all__ = ["Pages"]
 
+# One request for more than a device's window of reading ahead is cut to that window, 128 KiB where nobody changed it.
+_READ_AHEAD = 128 << 10
+
+# The first touch of a page maps what is cached of so many bytes around it.
+_FAULT_AROUND = 64 << 10
+
 
 class Pages:
     """The pages under an array that is a view of a file mapped read-only; those of any other array are left alone.
 
     Letting go loses nothing there: the file holds the values. It would lose what was written to a private copy.
+
+    Attributes
+    ----------
+    is_mapped : bool
+        Whether it is such a view, rows without gaps.
     """
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
@@ -38,24 +49,27 @@ class Pages:
     def __reduce__(self) -> tuple[type[Pages], tuple[npt.NDArray[Any]]]:
         return Pages, (self._array,)  # a map does not travel between processes
 
+    @property
+    def is_mapped(self) -> bool:
+        return self._map is not None
+
     def expect(self, start: int, stop: int) -> None:
         """Rows that are read soon: the system may fetch them meanwhile."""
         if self._map is not None and start < stop:
             # From the page in which the first row begins.
             begin = self._offset + start * self._row_bytes
-            begin -= begin % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, begin, self._offset + stop * self._row_bytes - begin)
+            end = self._offset + stop * self._row_bytes
+            for piece in range(begin - begin % mmap.PAGESIZE, end, _READ_AHEAD):
+                self._map.madvise(mmap.MADV_WILLNEED, piece, min(_READ_AHEAD, end - piece))
 
     def release(self, start: int, stop: int) -> None:
         """Rows that have been read: they leave the process's memory, though not the system's cache."""
-        if self._map is not None:
-            # Whole pages only: their neighbours may be needed yet.
-            begin = self._offset + start * self._row_bytes
-            begin += -begin % mmap.PAGESIZE
+        if self._map is not None and start < stop:
+            # With what their first touch mapped around them; whoever needs that yet finds it in the cache.
+            begin = max(0, self._offset + start * self._row_bytes - _FAULT_AROUND)
             end = self._offset + stop * self._row_bytes
-            end -= end % mmap.PAGESIZE
-            if begin < end:
-                self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            begin -= begin % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, begin, min(end + _FAULT_AROUND, len(self._map)) - begin)
 
 
 def _address(array: npt.NDArray[Any]) -> int:

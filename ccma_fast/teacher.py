@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,12 @@ class Teacher:
             return backend.linear(images, classes, scale=(1.0 / backend.row_lengths(images)).astype(np.float32))
 
         return DerivedRows(self.source, "teacher_logits", self.n_classes, similarities)
+
+    def reading(self, source: Rows) -> Teacher:
+        """This teacher, its rows read from `source`, where the same ones are."""
+        teacher = copy.copy(self)
+        teacher.source = source
+        return teacher
 
     def check_rows(self, n_rows: int) -> None:
         """Raises ValueError unless the teacher describes `n_rows` rows."""
