@@ -129,6 +129,7 @@ def score_at_sizes(
         same = (part.student_size == other.student_size) & (part.teacher_size == other.teacher_size)
         put(start + np.flatnonzero(same), RowScores(*(of_chunk[same] for of_chunk in part)))
         unsettled.append(start + np.flatnonzero(~same))
+        del chunks, chunk, part, other  # before the next are computed
     thresholds = []
     for (_, size), (below, n_inside), parts in zip(wanted, counts, inside, strict=True):
         rank, between = target_size_rank(size, n, n_columns) - below, np.concatenate(parts)

@@ -17,8 +17,8 @@ __all__ = ["Pages"]
 # One request for more than a device's window of reading ahead is cut to that window, 128 KiB where nobody changed it.
 _READ_AHEAD = 128 << 10
 
-# The first touch of a page maps what is cached of so many bytes around it.
-_FAULT_AROUND = 64 << 10
+# The first touch of a page maps what is cached around it, up to a huge page.
+_FAULT_AROUND = 2 << 20
 
 
 class Pages:

@@ -17,13 +17,12 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start a clustering of all rows.
 
 What is resident, beyond what was when the query began: at most 32 bytes a row; the labelled rows, and what training a
-head on them takes; logits that are kept; a chunk of each source, twice (its pages and a copy), and its logits; the
-candidates, and what k-means holds for K clusters; `OVERHEAD` for buffers of libraries.
+head on them takes; logits that are kept; a chunk of each source (its pages and, with labels, a copy) and its logits;
+the candidates, and what k-means holds for K clusters; some MB for buffers of libraries.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -38,7 +37,7 @@ from .pool import Rows
 __all__ = ["Plan", "Problem", "Rates", "StagePlan", "forecast", "machine_rates"]
 
 # Resident memory that libraries, threads and the allocator take once something runs.
-_OVERHEAD = 24 << 20
+_OVERHEAD = 6 << 20
 
 # Bytes of one row's scores with "trust" and a teacher, and with "delta"; and of what sorting them by class takes.
 _TRUST_ROW, _DELTA_ROW, _SORTED_ROW = 14, 4, 16
@@ -49,10 +48,16 @@ _CLUSTERED_ROW = 32
 # Rows of the sample that brackets target sizes (`_cpu.score_at_sizes`), the bytes up to which it is kept, and rows that
 # make it worth while; scores inside the bracket.
 _SAMPLE_ROWS, _SAMPLE_BYTES, _LEAST_ROWS = 1 << 15, 1 << 27, 1 << 18
-_BRACKETED_BYTES = 3 * (8 << 22)
+_BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
+
+# Share of what training held that the allocator keeps for later.
+_RETAINED = 0.5
 
 # Similarities that greedy coverage looks at together, with what is computed from them.
 _GREEDY_BYTES = 5 * (16 << 20)
+
+# Rows whose sets both ends of a bracket do not settle, as a share: about what they were on made-up pools.
+_UNSETTLED = 0.09
 
 # Directions that a clustering compares along, where it has so many products to take.
 _WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
@@ -82,8 +87,8 @@ class StagePlan:
     """Bytes taken from features, logits and teacher; at most, for a clustering."""
     peak_memory: int
     """Bytes by which resident memory, mapped files included, exceeds that before the query."""
-    seconds: float = math.nan
-    """NaN where no rates were measured."""
+    seconds: float | None = None
+    """None where no rates were measured."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,10 @@ class Plan:
         return max((stage.peak_memory for stage in self.stages.values()), default=0)
 
     @property
-    def seconds(self) -> float:
-        """Of all stages."""
-        return sum(stage.seconds for stage in self.stages.values())
+    def seconds(self) -> float | None:
+        """Of all stages; None where no rates were measured."""
+        known = [stage.seconds for stage in self.stages.values() if stage.seconds is not None]
+        return sum(known) if known else None
 
     @property
     def passes(self) -> dict[str, int]:
@@ -125,7 +131,7 @@ class Plan:
         lines = [f"{'stage':14}{'read':>12}{'peak memory':>14}{'time':>10}  passes"]
         for name, stage in {**self.stages, "total": whole}.items():
             passes = ", ".join(f"{source} {n}" for source, n in stage.passes.items() if n) or "-"
-            seconds = "" if math.isnan(stage.seconds) else f"{stage.seconds:.1f} s"
+            seconds = "" if stage.seconds is None else f"{stage.seconds:.1f} s"
             read, peak = f"{stage.bytes_read / 1e6:,.1f} MB", f"{stage.peak_memory / 1e6:,.0f} MB"
             lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {passes}")
         lines.append(f"memory_limit {self.memory_limit / 1e6:,.0f} MB, and at most 32 bytes a row")
@@ -204,6 +210,7 @@ class _Model:
         self.stages: dict[str, StagePlan] = {}
         self.work: dict[str, _Work] = {}
         self._held = _OVERHEAD
+        self._copies = 2 if problem.n_labelled else 1  # pages of a chunk, and its rows but for the labelled ones
 
     def _add(self, name: str, read: dict[Rows, float], memory: float, work: _Work | None = None) -> None:
         """A stage that reads so many rows of each source, and takes `memory` beside what is held."""
@@ -230,7 +237,7 @@ class _Model:
         p = self.p
         n = p.pool.n_rows
         if p.unread:
-            share = p.config.confident_share
+            share = p.config.confident_share * min(1.0, p.budget / p.n_classes)
             candidates = self._kept_bytes(p.space, min(n, max(1, int(share * n / p.n_classes))))
             memory = max(n * (8 + _SORTED_ROW), 8 * n + self._posterior_chunk()) + candidates
             read: dict[Rows, float] = dict.fromkeys(p.posteriors, n)
@@ -254,7 +261,7 @@ class _Model:
             self._add("disagreement", {}, scores)
         else:
             read: dict[Rows, float] = {} if is_read else dict.fromkeys(self.p.posteriors, m)
-            chunk = self._posterior_chunk()
+            chunk = 0 if is_kept else self._posterior_chunk()
             work = _Work(scored=m * self.p.n_classes) if is_kept else self._posterior_work(m)
             self._add("disagreement", read, scores + chunk, work)
         self._held += scores - (self._logits_bytes() if is_kept else 0)
@@ -285,7 +292,7 @@ class _Model:
         if is_kept:
             work = work._replace(products=work.products + self._posterior_work(p.n_scored).products)
         self._add("posteriors", read, memory, work)
-        self._held += logits if is_kept else 0
+        self._held += (logits if is_kept else 0) + int(_RETAINED * self._training_bytes())
         return is_kept, is_kept and len(p.computed) == len(p.posteriors)
 
     def _thresholds(self, is_kept: bool) -> bool:
@@ -304,15 +311,16 @@ class _Model:
         m = p.n_scored
         if is_kept or not config.has_sizes_only or m < _LEAST_ROWS:
             again: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, m)
-            self._add("thresholds", again, self._posterior_chunk() + _BRACKETED_BYTES, self._posterior_work(m))
+            chunk = 0 if is_kept else self._posterior_chunk()
+            self._add("thresholds", again, chunk + self._bracketed_bytes(), self._posterior_work(m))
             return False
         sample = 4 * _SAMPLE_ROWS * p.n_classes
         n_samples = 1 if sample <= _SAMPLE_BYTES else 8
         memory = max(
-            (sample if n_samples == 1 else 0) + _BRACKETED_BYTES,
-            m * _DELTA_ROW + self._posterior_chunk() + _BRACKETED_BYTES,
+            (sample if n_samples == 1 else 0) + self._posterior_chunk() + self._bracketed_bytes() // 2,
+            m * _DELTA_ROW + self._posterior_chunk() + self._bracketed_bytes(),
         )
-        rows = m + n_samples * _SAMPLE_ROWS
+        rows = (1.0 + _UNSETTLED) * m + n_samples * _SAMPLE_ROWS
         self._add("thresholds", dict.fromkeys(p.posteriors, rows), memory, self._posterior_work(rows))
         return True
 
@@ -353,8 +361,9 @@ class _Model:
         if not along or sketch > self.p.memory.sketch:
             sketch = 0
         centroids = n_clusters * d * (4 * 6 + 8) + (8 * n_clusters * d * 2 if with_start else 0)
-        chunk = self._chunk_rows(rows) * rows.row_bytes
-        memory = _CLUSTERED_ROW * n + sketch + centroids + 2 * min(chunk, n * rows.row_bytes)
+        chunk = min(n, self._chunk_rows(rows)) * rows.row_bytes
+        sample = (20 if along else 4) * min(n, 2048) * d
+        memory = _CLUSTERED_ROW * n + sketch + sample + centroids + self._copies * chunk
         passes = 2 + bool(sketch) + 2 * max_iter + (4 if with_start else 0)
         share = _SHARE_ALONG if along else 1.0
         return passes, memory, _Work(products=products * (min(max_iter, _ITERATIONS) + 2) * share)
@@ -376,9 +385,13 @@ class _Model:
         if n is None:
             n = min(rows.chunk_rows() for rows in p.posteriors[:1])
             n = min(n, max(1, (32 << 20) // (4 * p.n_classes)))
-        n = min(n, p.pool.n_rows)
+        n = min(n, p.n_scored)
         logits = 4 * n * p.n_classes * len(p.posteriors)
-        return logits + 2 * n * max(rows.row_bytes for rows in p.posteriors)
+        return logits + self._copies * n * max(rows.row_bytes for rows in p.posteriors)
+
+    def _bracketed_bytes(self) -> int:
+        """Scores inside the brackets of thresholds, as doubles, joined and partitioned."""
+        return int(min(_BRACKETED_BYTES, _BRACKETED_SHARE * 3 * 8 * self.p.n_scored * self.p.n_classes))
 
     def _training_bytes(self) -> int:
         """What training a head holds: embeddings, their doubles, probabilities, weights with AdamW's moments."""
@@ -386,7 +399,7 @@ class _Model:
         if not p.trains:
             return 0
         n, d, c = p.n_labelled, p.pool.n_columns, p.n_classes
-        return 28 * n * d + 12 * n * c + 40 * c * d
+        return 36 * n * d + 16 * n * c + 48 * c * d
 
     def _training_work(self, share: float) -> _Work:
         """Of training heads on so many times the labelled rows; on one thread, at half the rate of a product."""

@@ -46,8 +46,8 @@ _STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
 # A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
 _CHUNK_BYTES = 32 << 20
 
-# Rows that lie scattered over a mapped file are read so many at a time: each maps some pages around it.
-_SCATTERED_ROWS = 512
+# Rows that lie scattered over a mapped file are read so many at a time: each maps what is cached around it.
+_SCATTERED_ROWS = 64
 
 # Runs of so many consecutive rows, on average, are copied run by run.
 _LEAST_RUN = 8

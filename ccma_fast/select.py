@@ -236,6 +236,12 @@ def select(
     backend : {"auto", "cuda", "cpu", "reference"}
     chunk_size : int, optional
         Rows read at once; by default some 32 MiB of them.
+    memory_limit : int or str, optional
+        What the query may add to the process's resident memory, the pages of mapped files included, beside at most 32
+        bytes a row of the pool: bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰). By default a quarter of what the
+        machine, or its control group, has; at least 512 MB. It decides what is kept between steps and what is read or
+        computed again, never what is picked. What classes, labelled rows and candidates take by themselves
+        (:func:`plan` tells it) has to fit.
 
     Returns
     -------
@@ -249,6 +255,23 @@ def select(
         not agree, labels out of range or of fewer than two classes, a budget below 1.
     TypeError
         Inputs of the wrong type.
+
+    Notes
+    -----
+    How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
+    each row is checked and then turned into logits; those are cut and scored while in memory, with target-size
+    thresholds too where the pool has 2¹⁸ rows or more (a sample says where they must lie; some per cent of the rows are
+    read again). Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
+    takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept, ``reweight``, "aps"
+    and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold start with a teacher or
+    beside `student_logits`) is read once, to be checked, and so is everything before a student of one's own or a
+    clustered subpool. k-means reads all rows that it clusters twice in each iteration and some times before:
+    :func:`plan` counts them.
+
+    Files are asked for one chunk ahead, and the pages of what has been read are let go. Beside chunks and what
+    `memory_limit` allows, a row takes 4 bytes with the published score and 14 with the default, and some 16 more while
+    it is sorted; at a cold start without a teacher some 32. Cuts of "aps", "raps" and ``reweight`` are 8 bytes a row
+    and model more.
 
     Examples
     --------
@@ -559,6 +582,7 @@ class _Query:
             if rows is None:
                 rows = self._no_scores(scored.size, teacher is not None)
                 self._score(logits, cuts, rows)
+            del logits
         report.n_scored = scored.size
         if report.calibration:
             report.mean_student_set = rows.mean("student_size")
@@ -567,7 +591,6 @@ class _Query:
             if report.calibration:
                 report.mean_teacher_set, report.mean_overlap = rows.mean("teacher_size"), rows.mean("overlap")
         # 5. Candidates and 6. Coverage
-        del logits
         with self._stage("coverage"):
             if by_trust:
                 return self._selection(scored, self._picks_by_trust(rows, space, scored, labelled, classes, budget))
