@@ -145,7 +145,8 @@ def scoring(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
 def _scoring(n_rows: int, n_classes: int, dtype: str, card: Ceilings) -> Iterator[dict[str, Any]]:
     student, teacher = (random_logits(n_rows, n_classes, DTYPES[dtype], seed) for seed in (0, 1))
     rows = open_rows(student, "s"), open_rows(teacher, "t")
-    q_s, q_t, scores = _cuda.score_at_sizes(*rows, 5.0, 3.0)
+    q_s, q_t = (_cuda.target_size_threshold(of, size) for of, size in zip(rows, (5.0, 3.0), strict=True))
+    scores = _cuda.score(*rows, q_s, q_t)
     part = slice(0, max(1, min(n_rows, 2_000_000 // n_classes)))
     truth = reference.score(student[part].float().cpu().numpy(), teacher[part].float().cpu().numpy(), q_s, q_t)
     out = conformal_score.Scores.empty(n_rows, student.device, with_teacher=True)
@@ -275,7 +276,8 @@ def sanitize() -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for n_classes in (10, 257, 1000, 5000):
             student, teacher = (open_rows(random_logits(37, n_classes, dtype, seed), "z") for seed in (0, 1))
-            q, _, _ = _cuda.score_at_sizes(student, teacher, 5.0, 3.0)
+            q = _cuda.target_size_threshold(student, 5.0)
+            _cuda.score(student, teacher, q, q)
             _cuda.prediction_sets(student, q)
             _cuda.raised_threshold(student, q)
         x = random_embeddings(333, 70, 0, dtype)

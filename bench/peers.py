@@ -27,7 +27,6 @@ from torch.nn import functional
 
 import ccma_fast as cf
 from ccma_fast import _core, _dispatch, reference
-from ccma_fast.pool import open_rows
 
 from .marks import OURS, OURS_AVX2
 
@@ -197,9 +196,8 @@ class Scored(NamedTuple):
 
 
 def _ours_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> Scored:
-    logits = open_rows(student, "student_logits"), open_rows(teacher, "teacher_logits")
-    q_s, q_t, scores = _dispatch.choose().score_at_sizes(*logits, k_s, k_t)  # as a query does
-    return Scored(scores.delta, q_s, q_t)
+    q_s, q_t = cf.target_size_threshold(student, k_s), cf.target_size_threshold(teacher, k_t)
+    return Scored(cf.score(student, teacher, q_student=q_s, q_teacher=q_t), q_s, q_t)
 
 
 def _torch_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> Scored:

@@ -28,8 +28,9 @@ from .coverage import weighted_kmeans
 from .disagreement import score
 from .extract import Extraction, extract
 from .learner import ActiveLearner
+from .plan import Plan, StagePlan
 from .reference import KMeans
-from .select import Report, Selection, Stage, select
+from .select import Report, Selection, Stage, plan, select
 from .simulate import simulate
 from .store import Results
 from .student import LinearHead
@@ -47,11 +48,13 @@ __all__ = [
     "FileReadError",
     "KMeans",
     "LinearHead",
+    "Plan",
     "PoolMismatchError",
     "Report",
     "Results",
     "Selection",
     "Stage",
+    "StagePlan",
     "Teacher",
     "TeacherWarning",
     "ZeroShot",
@@ -61,6 +64,7 @@ __all__ = [
     "extract",
     "get_num_threads",
     "nonconformity_scores",
+    "plan",
     "prediction_sets",
     "score",
     "select",

@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, _validate
-from ._cpu_kmeans import NAME, row_lengths, top_m, weighted_kmeans
+from ._cpu_kmeans import NAME, ON_HOST, row_lengths, top_m, weighted_kmeans
+from ._dispatch import PutScores
 from ._order_statistic import ScoresBetween, order_statistic
 from ._validate import raise_not_finite
-from .pool import Chunk, KeptRows, Rows, RowSubset, in_step, kept
+from .pool import Chunk, Rows, RowSubset, in_step, kept
 from .reference import Cumulative, RowScores, target_size_rank
 
 __all__ = [
     "NAME",
+    "ON_HOST",
     "check_rows",
     "describe",
     "kept",
@@ -41,9 +43,11 @@ Float64 = npt.NDArray[np.float64]
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
-# Rows from which it is judged between which numbers a threshold lies, by so many standard deviations of their mean set
-# size, and how many such samples make a pass over all rows worth saving.
+# Rows from which it is judged between which numbers a threshold lies, the bytes up to which their logits are kept
+# meanwhile, by how many standard deviations of their mean set size, and how many such samples make a pass over all rows
+# worth saving.
 _SIZE_SAMPLE = 1 << 15
+_SAMPLE_BYTES = 1 << 27
 _SIZE_DEVIATIONS = 2.6
 _LEAST_SAMPLES = 8
 
@@ -95,73 +99,59 @@ def score_at_sizes(
     teacher_logits: Rows | None,
     student_size: float,
     teacher_size: float,
+    put: PutScores,
     *,
     chunk_size: int | None = None,
-) -> tuple[float, float, RowScores]:
-    """Both target-size thresholds and the scores under them, the logits of most rows computed or read once.
+) -> tuple[float, float] | None:
+    """Both target-size thresholds, and to `put` the scores under them; the logits of most rows read or computed once.
 
     A sample of rows says between which numbers each threshold lies but for a chance of some per cent. One pass scores
     every row with both ends and counts and keeps the scores between them, which gives the thresholds exactly. Rows
-    whose sets are the same at both ends have their score; the others are read again. Where a threshold was missed, or
-    the rows are few, thresholds come first and the scores after them.
+    whose sets are the same at both ends have their score; the others are read again. Where the rows are few, or a
+    threshold was missed, the answer is None and what was put does not count: thresholds must come first, then scores.
     """
     wanted = [(student_logits, student_size)]
     if teacher_logits is not None:
         wanted.append((teacher_logits, teacher_size))
-    n = student_logits.n_rows
-    found = _score_in_one_pass(wanted, chunk_size) if n >= _LEAST_SAMPLES * _SIZE_SAMPLE else None
-    if found is not None:
-        return found
-    q = [target_size_threshold(rows, size, chunk_size=chunk_size) for rows, size in wanted]
-    q_student, q_teacher = (*q, np.inf)[:2]
-    return q_student, q_teacher, score(student_logits, teacher_logits, q_student, q_teacher, chunk_size=chunk_size)
-
-
-def _score_in_one_pass(
-    wanted: list[tuple[Rows, float]], chunk_size: int | None
-) -> tuple[float, float, RowScores] | None:
-    """The thresholds and scores, or None where a threshold was not where the sample had it."""
+    if student_logits.n_rows < _LEAST_SAMPLES * _SIZE_SAMPLE:
+        return None
     logits = [rows for rows, _ in wanted]
     n, n_columns = logits[0].n_rows, logits[0].n_columns
     brackets = [_likely_thresholds(rows, size) for rows, size in wanted]
     ends = [(*(bracket[end] for bracket in brackets), np.inf)[:2] for end in (0, 1)]
-    scores = RowScores.empty(n)
     counts = [(0, 0) for _ in wanted]
-    kept: list[list[Float64]] = [[] for _ in wanted]
+    inside: list[list[Float64]] = [[] for _ in wanted]
     unsettled: list[npt.NDArray[np.int64]] = []
     for start, chunks in in_step(*logits, chunk_size=chunk_size):
-        stop = start + len(chunks[0])
         for i, (chunk, (low, high)) in enumerate(zip(chunks, brackets, strict=True)):
             share = max(1, _COLLECT * len(chunk) // n)
-            below, inside, values, bad = _core.scores_between(chunk, low, high, share, None)
+            below, n_inside, values, bad = _core.scores_between(chunk, low, high, share, None)
             if bad >= 0:
                 raise_not_finite(logits[i].name, logits[i].row_number(start + bad))
-            counts[i] = (counts[i][0] + below, counts[i][1] + inside)
-            kept[i].append(values)
+            counts[i] = (counts[i][0] + below, counts[i][1] + n_inside)
+            inside[i].append(values)
         part, other = (_score_chunk(chunks, *end) for end in ends)
-        for whole, of_chunk in zip(scores, part, strict=True):
-            whole[start:stop] = of_chunk
         same = (part.student_size == other.student_size) & (part.teacher_size == other.teacher_size)
+        put(start + np.flatnonzero(same), RowScores(*(of_chunk[same] for of_chunk in part)))
         unsettled.append(start + np.flatnonzero(~same))
+        del chunks, chunk, part, other  # before the next are computed
     thresholds = []
-    for (_, size), (below, inside), parts in zip(wanted, counts, kept, strict=True):
+    for (_, size), (below, n_inside), parts in zip(wanted, counts, inside, strict=True):
         rank, between = target_size_rank(size, n, n_columns) - below, np.concatenate(parts)
-        if not 0 < rank <= inside == between.size:
+        if not 0 < rank <= n_inside == between.size:
             return None
         thresholds.append(float(np.partition(between, rank - 1)[rank - 1]))
     q_student, q_teacher = (*thresholds, np.inf)[:2]
     again = np.concatenate(unsettled)
     student, teacher = (*(RowSubset(rows, again) for rows in logits), None)[:2]
     assert student is not None
-    settled = score(student, teacher, q_student, q_teacher, chunk_size=chunk_size)
-    for whole, of_again in zip(scores, settled, strict=True):
-        whole[again] = of_again
-    return q_student, q_teacher, scores
+    put(again, score(student, teacher, q_student, q_teacher, chunk_size=chunk_size))
+    return q_student, q_teacher
 
 
 def _likely_thresholds(logits: Rows, size: float) -> tuple[float, float]:
     """Two numbers between which the threshold of all rows lies, but for a chance of about one in a hundred."""
-    sample = KeptRows(RowSubset(logits, (np.arange(_SIZE_SAMPLE) * logits.n_rows) // _SIZE_SAMPLE))
+    sample = kept(RowSubset(logits, (np.arange(_SIZE_SAMPLE) * logits.n_rows) // _SIZE_SAMPLE), _SAMPLE_BYTES)
     sizes = score(sample, q_student=target_size_threshold(sample, size)).student_size
     margin = _SIZE_DEVIATIONS * float(sizes.std()) / _SIZE_SAMPLE**0.5
     low, high = (

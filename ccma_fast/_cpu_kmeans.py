@@ -16,12 +16,13 @@ import numpy.typing as npt
 from . import _core
 from ._kmeans_start import initial_rows
 from ._validate import check_lengths, check_weights
-from .pool import ArrayRows, Chunk, Rows, to_float32
+from .pool import ArrayRows, Chunk, Rows, RowSubset, to_float32
 from .reference import KMeans
 
-__all__ = ["NAME", "row_lengths", "top_m", "weighted_kmeans"]
+__all__ = ["NAME", "ON_HOST", "row_lengths", "top_m", "weighted_kmeans"]
 
 NAME = "cpu"
+ON_HOST = True
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -44,7 +45,8 @@ _POWER_STEPS = 2
 _LEAST_PRODUCTS = 2e10
 _LEAST_CENTROIDS = 512
 
-# What is kept of the rows along the directions, where it fits; else they are projected anew in every pass.
+# What is kept of the rows along the directions, where it fits and nobody says how much may be; else they are projected
+# anew in every pass.
 _KEPT_BYTES = 1 << 30
 
 
@@ -151,7 +153,10 @@ class _Totals:
         self._sums, self._mass = np.zeros((n_clusters, n_columns)), np.zeros(n_clusters)
         self._weights = weights
 
-    def add(self, chunk: Chunk, scale: Float32 | None, labels: Int32, part: slice) -> None:
+    def clear(self, clusters: npt.NDArray[Any]) -> None:
+        self._sums[clusters] = self._mass[clusters] = 0.0
+
+    def add(self, chunk: Chunk, scale: Float32 | None, labels: Int32, part: slice | Int64) -> None:
         _core.accumulate(chunk, scale, labels, self._weights[part], self._sums, self._mass)
 
     def means(self, centroids: Float32) -> Float32:
@@ -195,15 +200,18 @@ class _ClusteredRows:
         """Positions of the m largest scores, largest first; ties go to the lower index."""
         return top_m(scores, m)
 
-    def find_directions(self, n_centroids: float) -> None:
-        """Find directions to compare along, if it pays when each row meets so many centroids in all."""
+    def find_directions(self, n_centroids: float, kept_bytes: int = _KEPT_BYTES) -> None:
+        """Find directions to compare along, if it pays when each row meets so many centroids in all.
+
+        What the rows are along them is kept where it fits into `kept_bytes`.
+        """
         n_dimensions = self._rows.n_columns
         width = min(_WIDTH, n_dimensions // 3 // _WIDTH_STEP * _WIDTH_STEP)
         few = n_centroids < _LEAST_CENTROIDS or self.n_rows * n_dimensions * n_centroids < _LEAST_PRODUCTS
         if width == 0 or few or not np.ptp(self._sample, axis=0).any():
             return
         self._directions = _Directions(self._sample, self._origin, width)
-        if self.n_rows * (width + 12) <= _KEPT_BYTES:
+        if self.n_rows * (width + 12) <= kept_bytes:
             along, of_rows = np.empty((self.n_rows, width), np.int8), np.empty((self.n_rows, 3), np.float32)
             for part, chunk, scale in self._chunks():
                 along[part], of_rows[part] = self._directions.core.project(chunk, scale)
@@ -238,12 +246,15 @@ class _ClusteredRows:
                 totals.add(chunk, scale, labels[part], part)
         return labels, squared
 
-    def totals(self, labels: Int32, weights: Float32, n_clusters: int) -> _Totals:
-        """The totals of clusters that no search has found."""
-        totals = _Totals(n_clusters, self._rows.n_columns, weights)
-        for part, chunk, scale in self._chunks():
-            totals.add(chunk, scale, labels[part], part)
-        return totals
+    def recount(self, totals: _Totals, labels: Int32, moved: Int32) -> None:
+        """Let rows move between clusters: the totals of those that lose or gain one, from their rows anew."""
+        rows = np.flatnonzero(labels != moved)
+        changed = np.unique(np.concatenate([labels[rows], moved[rows]]))
+        totals.clear(changed)
+        members = np.flatnonzero(np.isin(moved, changed))
+        for start, chunk in RowSubset(self._rows, members).chunks(self._chunk_size):
+            part = members[start : start + len(chunk)]
+            totals.add(chunk, None if self._scale is None else self._scale[part], moved[part], part)
 
     def _chunks(self) -> Iterator[tuple[slice, Chunk, Float32 | None]]:
         for start, chunk in self._rows.chunks(self._chunk_size):
@@ -273,6 +284,7 @@ def weighted_kmeans(
     random_state: np.random.Generator,
     unit: bool = False,
     chunk_size: int | None = None,
+    kept_bytes: int = _KEPT_BYTES,
 ) -> KMeans:
     """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per iteration."""
     rows = _ClusteredRows(x, unit=unit, chunk_size=chunk_size)
@@ -283,7 +295,7 @@ def weighted_kmeans(
         labels, squared = rows.nearest(centroids, hints=hints, totals=totals)
         return labels, squared, float(np.multiply(w, squared, dtype=np.float64).sum()), totals
 
-    rows.find_directions(n_clusters * (max_iter + 1.0))
+    rows.find_directions(n_clusters * (max_iter + 1.0), kept_bytes)
     hints: Int32 | None = None
     if isinstance(init, str):
         start = initial_rows(rows, n_clusters, w, init, random_state)
@@ -296,7 +308,7 @@ def weighted_kmeans(
     while totals is not None:
         seeded = _reseeded(labels, w * squared, n_clusters)
         if seeded is not labels:
-            totals = rows.totals(seeded, w, n_clusters)
+            rows.recount(totals, labels, seeded)
         centroids = totals.means(centroids)
         n_iter += 1
         previous = inertia

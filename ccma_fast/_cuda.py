@@ -11,11 +11,13 @@ tested where no GPU is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._cuda_kmeans import NAME, weighted_kmeans
+from ._cuda_kmeans import NAME, ON_HOST, weighted_kmeans
 from ._cuda_rows import INTERPRETED, Reader, Uploads, check_finite, device, of_rows, top_m
 from ._order_statistic import ScoresBetween, order_statistic
 from ._validate import check_lengths
@@ -26,6 +28,7 @@ from .reference import Cumulative, RowScores, target_size_rank
 
 __all__ = [
     "NAME",
+    "ON_HOST",
     "check_rows",
     "describe",
     "kept",
@@ -107,20 +110,8 @@ def score(
     return RowScores(*(column.cpu().numpy() for column in scores))
 
 
-def score_at_sizes(
-    student_logits: Rows,
-    teacher_logits: Rows | None,
-    student_size: float,
-    teacher_size: float,
-    *,
-    chunk_size: int | None = None,
-) -> tuple[float, float, RowScores]:
-    """Both target-size thresholds, and the scores under them."""
-    q_student = target_size_threshold(student_logits, student_size, chunk_size=chunk_size)
-    q_teacher = np.inf
-    if teacher_logits is not None:
-        q_teacher = target_size_threshold(teacher_logits, teacher_size, chunk_size=chunk_size)
-    return q_student, q_teacher, score(student_logits, teacher_logits, q_student, q_teacher, chunk_size=chunk_size)
+def score_at_sizes(*_: Any, **__: Any) -> None:
+    """Thresholds come first here, and the scores after them."""
 
 
 def raised_threshold(logits: Rows, q: float, rule: Cumulative | None = None, *, chunk_size: int | None = None) -> float:

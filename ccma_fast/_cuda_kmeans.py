@@ -22,9 +22,10 @@ from .kernels import linear as products
 from .pool import Rows, TensorRows
 from .reference import KMeans
 
-__all__ = ["NAME", "weighted_kmeans"]
+__all__ = ["NAME", "ON_HOST", "weighted_kmeans"]
 
 NAME = "cuda"
+ON_HOST = False
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -120,8 +121,12 @@ def weighted_kmeans(
     random_state: np.random.Generator,
     unit: bool = False,
     chunk_size: int | None = None,
+    kept_bytes: int = 0,
 ) -> KMeans:
-    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖²; rows that fit are copied to the device once."""
+    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖²; rows that fit are copied to the device once.
+
+    What the host may keep, `kept_bytes`, is not needed.
+    """
     reader = Reader()
     rows = _ClusteredRows(x, reader, unit=unit, chunk_size=chunk_size)
     host_weights = check_weights(weights, x.n_rows)

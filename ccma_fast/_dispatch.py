@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -20,17 +21,23 @@ from ._validate import check_choice, check_integer, check_rows
 from .pool import BFLOAT16_BITS, Rows, TensorRows, kept, to_float32
 from .reference import Cumulative, KMeans, RowScores
 
-__all__ = ["BACKENDS", "Backend", "choose", "get_num_threads", "set_num_threads"]
+__all__ = ["BACKENDS", "Backend", "PutScores", "choose", "get_num_threads", "set_num_threads"]
 
 _MOST_THREADS = 1024
 
 BACKENDS = ("auto", "cuda", "cpu", "reference")
 
 
+PutScores = Callable[[slice | npt.NDArray[np.int64], RowScores], None]
+"""Takes the scores of some rows, of each row once."""
+
+
 class Backend(Protocol):
     """What a backend computes; the functions of :mod:`ccma_fast.reference` say exactly what."""
 
     NAME: str
+    ON_HOST: bool
+    """Whether chunks of rows are read by the host, which can look at them before anything is computed."""
 
     def describe(self) -> str: ...
 
@@ -50,9 +57,10 @@ class Backend(Protocol):
         teacher_logits: Rows | None,
         student_size: float,
         teacher_size: float,
+        put: PutScores,
         *,
         chunk_size: int | None = None,
-    ) -> tuple[float, float, RowScores]: ...
+    ) -> tuple[float, float] | None: ...
 
     def target_size_threshold(
         self, logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
@@ -104,6 +112,7 @@ class Backend(Protocol):
         random_state: np.random.Generator,
         unit: bool = False,
         chunk_size: int | None = None,
+        kept_bytes: int = ...,
     ) -> KMeans: ...
 
 
@@ -244,6 +253,7 @@ class _Reference:
     """The reference, which knows no chunks, behind the face of a backend."""
 
     NAME = "reference"
+    ON_HOST = True
 
     def describe(self) -> str:
         return "reference (NumPy float64)"
@@ -253,10 +263,13 @@ class _Reference:
 
     kept = staticmethod(kept)
 
+    def score_at_sizes(self, *_: Any, **__: Any) -> None:
+        """Thresholds come first here, and the scores after them."""
+
     def __getattr__(self, operation: str) -> Any:
         function = getattr(reference, operation)
 
-        def without_chunks(*args: Any, chunk_size: int | None = None, **kwargs: Any) -> Any:
+        def without_chunks(*args: Any, chunk_size: int | None = None, kept_bytes: int = 0, **kwargs: Any) -> Any:
             return function(*map(_decoded, args), **kwargs)
 
         return without_chunks

@@ -26,6 +26,9 @@ Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
+# Draws of k-means|| at a time.
+_DRAWS = 1 << 18
+
 
 class ClusteredRows(Protocol):
     """The rows of a clustering, as it sees them."""
@@ -61,21 +64,20 @@ class Start(NamedTuple):
 
 def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator) -> Start:
     """Rows that start the clustering, see :func:`ccma_fast.reference.kmeans_init`."""
-    w = weights.astype(np.float64)
     if init == "random":
-        return Start(weighted_sample(w, n_clusters, rng), None)
+        return Start(weighted_sample(weights.astype(np.float64), n_clusters, rng), None)
     if init == "k-means++":
-        return _kmeans_plus_plus(rows, n_clusters, w, rng)
+        return _kmeans_plus_plus(rows, n_clusters, weights.astype(np.float64), rng)
 
-    candidates = [draw(w, rng.random())]
+    candidates = [draw(weights.astype(np.float64), rng.random())]
     labels, squared = rows.nearest(rows.take(np.asarray(candidates)))
     for _ in range(KMEANS_PARALLEL_ROUNDS):
-        potential = w * squared
+        potential = np.multiply(weights, squared, dtype=np.float64)
         total = potential.sum()
         if total == 0.0:
             break
-        keep = rng.random(potential.size) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
-        new = np.flatnonzero(keep)
+        new = _drawn(potential, total, KMEANS_PARALLEL_OVERSAMPLING * n_clusters, rng)
+        del potential
         if new.size == 0:
             continue
         new_labels, squared = rows.nearest(rows.take(new), within=squared)
@@ -87,11 +89,20 @@ def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: s
         labels[new] = np.arange(len(candidates), n_clusters)
         candidates.extend(new.tolist())
     chosen = np.asarray(candidates, dtype=np.int64)
-    mass: Float64 = np.bincount(labels, weights=w, minlength=chosen.size).astype(np.float64)
+    mass: Float64 = np.bincount(labels, weights=weights, minlength=chosen.size).astype(np.float64)
     among = rows.among(chosen)
     thinned = _kmeans_plus_plus(among, n_clusters, mass, rng)
     assert thinned.hints is not None
     return Start(chosen[thinned.rows], thinned.hints[labels])
+
+
+def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Generator) -> Int64:
+    """Rows drawn each by itself, `wanted` on average but for those that come twice."""
+    found = []
+    for start in range(0, potential.size, _DRAWS):
+        part = potential[start : start + _DRAWS]
+        found.append(start + np.flatnonzero(rng.random(part.size) * total < wanted * part))
+    return np.concatenate(found)
 
 
 def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Start:

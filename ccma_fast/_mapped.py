@@ -15,8 +15,12 @@ import numpy.typing as npt
 
 __all__ = ["Pages"]
 
-# The system may map a file in pages of this size: one for each of some thousand rows is the whole file.
-_LARGE_PAGE = 2 << 20
+# One request for more than a device's window of reading ahead is cut to that window, 128 KiB where nobody changed it.
+_READ_AHEAD = 128 << 10
+
+# The first touch of a page maps what is cached around it, up to a huge page: of rows from all over, after how many of
+# those they are let go.
+_FAULT_AROUND = 2 << 20
 _MOST_PAGES = 64
 
 
@@ -47,12 +51,14 @@ class Pages:
         """The rows at `indices`, of which those of a map are let go after some pages' worth of them."""
         if self._map is None or indices.size == 0:
             return self._array[indices]
-        pages = indices * self._row_bytes // _LARGE_PAGE
+        pages = indices * self._row_bytes // _FAULT_AROUND
         piece = np.cumsum(pages[1:] != pages[:-1]) // _MOST_PAGES
         cuts = [0, *(np.flatnonzero(piece[1:] != piece[:-1]) + 2).tolist(), indices.size]
         taken = np.empty((indices.size, *self._array.shape[1:]), self._array.dtype)
         for start, stop in pairwise(cuts):
             part = indices[start:stop]
+            for row in part.tolist():  # all are asked for before the first is waited for
+                self.expect(row, row + 1)
             taken[start:stop] = self._array[part]
             self.release(int(part.min()), int(part.max()) + 1)
         return taken
@@ -62,19 +68,18 @@ class Pages:
         if self._map is not None and start < stop:
             # From the page in which the first row begins.
             begin = self._offset + start * self._row_bytes
-            begin -= begin % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, begin, self._offset + stop * self._row_bytes - begin)
+            end = self._offset + stop * self._row_bytes
+            for piece in range(begin - begin % mmap.PAGESIZE, end, _READ_AHEAD):
+                self._map.madvise(mmap.MADV_WILLNEED, piece, min(_READ_AHEAD, end - piece))
 
     def release(self, start: int, stop: int) -> None:
         """Rows that have been read: they leave the process's memory, though not the system's cache."""
-        if self._map is not None:
-            # Whole pages only: their neighbours may be needed yet.
-            begin = self._offset + start * self._row_bytes
-            begin += -begin % mmap.PAGESIZE
+        if self._map is not None and start < stop:
+            # With what their first touch mapped around them; whoever needs that yet finds it in the cache.
+            begin = max(0, self._offset + start * self._row_bytes - _FAULT_AROUND)
             end = self._offset + stop * self._row_bytes
-            end -= end % mmap.PAGESIZE
-            if begin < end:
-                self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+            begin -= begin % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, begin, min(end + _FAULT_AROUND, len(self._map)) - begin)
 
 
 def _address(array: npt.NDArray[Any]) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+
+from ._memory import LEAST_LIMIT, Memory, machine_memory
 
 if TYPE_CHECKING:
     from .pool import Rows
@@ -20,11 +23,13 @@ __all__ = [
     "check_integer",
     "check_labels",
     "check_lengths",
+    "check_memory_limit",
     "check_number",
     "check_rows",
     "check_same_rows",
     "check_threshold",
     "check_weights",
+    "labelled_rows",
     "raise_not_finite",
     "raise_zero_length",
     "random_generator",
@@ -36,6 +41,12 @@ _MOST_CLASSES = 2**20
 
 # A row shorter than float32's smallest normal number has no direction that float32 could hold.
 LEAST_LENGTH = float(np.finfo(np.float32).tiny)
+
+_UNITS = {
+    "B": 1,
+    **{prefix + "B": 1000 ** (i + 1) for i, prefix in enumerate("KMGT")},
+    **{prefix + "IB": 1024 ** (i + 1) for i, prefix in enumerate("KMGT")},
+}
 
 
 def check_integer(name: str, value: Any, *, minimum: int, maximum: float = math.inf) -> int:
@@ -131,6 +142,29 @@ def check_labels(labels: Any, n_rows: int, n_classes: int | None, name: str = "l
             f"{name} must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
         )
     return array.astype(np.int64)
+
+
+def labelled_rows(
+    labels: Any, n_rows: int, n_classes: int | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows that have a label, ascending, and their classes; arguments as of :func:`check_labels`."""
+    if labels is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    y = check_labels(labels, n_rows, n_classes)
+    rows = np.flatnonzero(y >= 0)
+    return rows, y[rows]
+
+
+def check_memory_limit(value: Any) -> Memory:
+    """A limit in bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰); None is a quarter of the machine's memory."""
+    if value is None:
+        return Memory(max(LEAST_LIMIT, machine_memory() // 4))
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Z]+)\s*", value.upper())
+        if found is None or found[2] not in _UNITS:
+            raise ValueError(f"memory_limit must be bytes or text such as '4GB' or '500MiB', got {value!r}")
+        value = int(float(found[1]) * _UNITS[found[2]])
+    return Memory(check_integer("memory_limit", value, minimum=LEAST_LIMIT))
 
 
 def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ import numpy as np
 from . import __version__
 from ._dispatch import BACKENDS
 from ._files import check_can_write, write_whole
+from ._validate import check_memory_limit
 from .config import PAPER_DATASETS, CCMAConfig
 from .encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
 
@@ -353,6 +354,12 @@ def _add_select(commands: Any) -> None:
     )
     method.add_argument("--seed", type=_at_least_0, default=0, metavar="N", help="same seed, same picks (default: 0)")
     method.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
+    method.add_argument(
+        "--memory-limit",
+        metavar="BYTES",
+        type=_memory_limit,
+        help="what it may add to the process's memory, such as 4GB (default: a quarter of the machine's)",
+    )
 
     output = select.add_argument_group("output")
     output.add_argument(
@@ -363,6 +370,11 @@ def _add_select(commands: Any) -> None:
         "(default: CSV to stdout)",
     )
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
+    output.add_argument(
+        "--plan",
+        action="store_true",
+        help="choose nothing: print what it would read, the memory and the time that it would take, stage by stage",
+    )
 
 
 def _add_report(commands: Any) -> None:
@@ -534,7 +546,7 @@ def _forgive_terminal() -> None:
 def _run_select(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from .select import select
+    from .select import plan, select
 
     _check_output(arguments)
     config: CCMAConfig = arguments.config
@@ -543,16 +555,18 @@ def _run_select(arguments: argparse.Namespace) -> None:
     if arguments.kappa is not None:
         config = replace(config, kappa=arguments.kappa)
     teacher = _teacher(arguments)
-    picks = select(
-        arguments.features,
-        arguments.budget,
-        labels=arguments.labels,
-        teacher=teacher,
-        student_logits=arguments.student_logits,
-        config=config,
-        random_state=arguments.seed,
-        backend=arguments.backend,
-    )
+    asked: dict[str, Any] = {
+        "labels": arguments.labels,
+        "teacher": teacher,
+        "student_logits": arguments.student_logits,
+        "config": config,
+        "backend": arguments.backend,
+        "memory_limit": arguments.memory_limit,
+    }
+    if arguments.plan:
+        print(plan(arguments.features, arguments.budget, **asked))
+        return
+    picks = select(arguments.features, arguments.budget, random_state=arguments.seed, **asked)
     if arguments.out is None:
         sys.stdout.write(_csv(picks))
         sys.stdout.flush()
@@ -734,6 +748,13 @@ def _percentage(text: str) -> float:
     if value > 100:
         raise argparse.ArgumentTypeError(f"must be at most 100, got {text}")
     return value / 100
+
+
+def _memory_limit(text: str) -> int:
+    try:
+        return check_memory_limit(int(text) if text.isdecimal() else text).limit
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("memory_limit ")) from None
 
 
 def _rows_or_all(text: str) -> int | str:

@@ -520,6 +520,11 @@ class Cuts(NamedTuple):
     q_teacher: float
     """NaN without a teacher."""
 
+    def of_rows(self, rows: slice) -> tuple[float | Float64, float | Float64]:
+        """Those of student and teacher for some of the rows."""
+        student, teacher = (cut[rows] if isinstance(cut, np.ndarray) else cut for cut in (self.student, self.teacher))
+        return student, teacher
+
 
 def calibrated_cuts(
     student: tuple[Rows, Rows],

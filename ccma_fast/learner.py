@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._validate import check_integer, check_labels, check_rows, check_same_rows
+from ._validate import check_integer, check_labels, check_memory_limit, check_rows, check_same_rows
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
 from .manifest import accepted, differing_encoders
@@ -41,6 +41,8 @@ class ActiveLearner:
     random_state : int, default 0
         The same seed and the same labels give the same picks in every round.
     backend : {"auto", "cuda", "cpu", "reference"}
+    memory_limit : int or str, optional
+        What a query may add to the process's resident memory, see :func:`ccma_fast.select`.
 
     Attributes
     ----------
@@ -76,6 +78,7 @@ class ActiveLearner:
         config: CCMAConfig | None = None,
         random_state: int = 0,
         backend: str = "auto",
+        memory_limit: int | str | None = None,
     ) -> None:
         self._features = open_rows(features, "features")
         check_arguments(teacher, student, config)
@@ -93,6 +96,8 @@ class ActiveLearner:
         self._config = config or CCMAConfig()
         self._random_state = check_integer("random_state", random_state, minimum=0)
         self._backend = backend
+        check_memory_limit(memory_limit)
+        self._memory_limit = memory_limit
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
         names = None if teacher is None else teacher.class_names
@@ -128,6 +133,7 @@ class ActiveLearner:
             config=self._config,
             random_state=seed,
             backend=self._backend,
+            memory_limit=self._memory_limit,
         )
         self.n_rounds += 1
         self._chosen.update(picks.indices.tolist())

@@ -22,12 +22,15 @@ from .manifest import Manifest
 
 __all__ = [
     "BFLOAT16_BITS",
+    "AllBut",
     "ArrayRows",
     "Chunk",
     "DerivedRows",
     "FileRow",
+    "JudgedRows",
     "KeptRows",
     "LinearRows",
+    "ReadRows",
     "RowSubset",
     "Rows",
     "ShardedRows",
@@ -47,6 +50,9 @@ _STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
 
 # A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
 _CHUNK_BYTES = 32 << 20
+
+# Runs of so many consecutive rows, on average, are copied run by run.
+_LEAST_RUN = 8
 
 
 def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
@@ -99,6 +105,8 @@ class Rows(ABC):
         Bytes taken from where the rows lie, so far.
     manifest : Manifest or None
         What made the rows and which images they are, where the place in which they lie tells it.
+    row_bytes : int
+        Bytes of a row where it lies.
     """
 
     name: str
@@ -106,6 +114,10 @@ class Rows(ABC):
     n_columns: int
     bytes_read: int
     manifest: Manifest | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        return 4 * self.n_columns
 
     @abstractmethod
     def slice(self, start: int, stop: int) -> Chunk:
@@ -197,6 +209,10 @@ class ArrayRows(Rows):
         self._pages = Pages(array)
         self._bfloat16 = bfloat16
 
+    @property
+    def row_bytes(self) -> int:
+        return self._array.itemsize * self.n_columns
+
     def _chunk(self, part: npt.NDArray[Any]) -> Chunk:
         self.bytes_read += part.nbytes
         return np.ascontiguousarray(part) if self._bfloat16 else to_storage(part)
@@ -205,6 +221,11 @@ class ArrayRows(Rows):
         return self._chunk(self._array[start:stop])
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        ends = np.flatnonzero(np.diff(indices) != 1)
+        if _LEAST_RUN * ends.size < indices.size:
+            starts = indices[np.concatenate([[0], ends + 1])].tolist()
+            stops = indices[np.concatenate([ends, [-1]])].tolist()
+            return self._chunk(np.concatenate([self._array[a : b + 1] for a, b in zip(starts, stops, strict=True)]))
         return self._chunk(self._pages.take(indices))
 
     def row_number(self, row: int) -> int:
@@ -238,6 +259,10 @@ class ShardedRows(Rows):
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
         return sum(shard.bytes_read for shard in self._shards)
+
+    @property
+    def row_bytes(self) -> int:
+        return self._shards[0].row_bytes
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[Rows, int, int]]:
         """The shards that hold rows start to stop − 1, each with the bounds of what it holds."""
@@ -299,6 +324,10 @@ class TensorRows(Rows):
         self.tensor = tensor.detach()
         self._bfloat16 = tensor.dtype == torch.bfloat16
 
+    @property
+    def row_bytes(self) -> int:
+        return int(self.tensor.element_size()) * self.n_columns
+
     def _host(self, part: Any) -> Chunk:
         import torch
 
@@ -316,10 +345,30 @@ class TensorRows(Rows):
         return self._host(self.tensor[torch.from_numpy(indices).to(self.tensor.device)])
 
 
+class AllBut:
+    """The numbers 0 to n − 1 but for some, ascending: an index array that takes no memory for each of its numbers.
+
+    Parameters
+    ----------
+    n : int
+    missing : ndarray, int64
+        Ascending and distinct.
+    """
+
+    def __init__(self, n: int, missing: npt.NDArray[np.int64]) -> None:
+        self.size = n - missing.size
+        self._smaller = missing - np.arange(missing.size)  # how many numbers there are below each missing one
+
+    def __getitem__(self, positions: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(self.size))
+        return positions + np.searchsorted(self._smaller, positions, side="right")
+
+
 class RowSubset(Rows):
     """Some rows of another matrix, in the given order."""
 
-    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64]) -> None:
+    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64] | AllBut) -> None:
         self.name = rows.name
         self.n_rows, self.n_columns = indices.size, rows.n_columns
         self.rows = rows
@@ -347,7 +396,7 @@ class RowSubset(Rows):
         return self.rows.take(self.indices[indices])
 
     def row_number(self, row: int) -> int:
-        return self.rows.row_number(int(self.indices[row]))
+        return self.rows.row_number(int(self.indices[np.array([row])][0]))
 
     def expect(self, start: int, stop: int) -> None:
         if bounds := self._bounds(start, stop):
@@ -451,18 +500,63 @@ class LinearRows(DerivedRows):
         return self._backend.linear(chunk, self.weight, self.bias, scale=scale)
 
 
-class KeptRows(ArrayRows):
-    """The float32 values of another matrix, read once and kept."""
+class JudgedRows(Rows):
+    """Another matrix whose rows are shown to `judge` whenever they are read, before anyone else sees them."""
 
-    def __init__(self, source: Rows, chunk_size: int | None = None) -> None:
-        values = np.empty((source.n_rows, source.n_columns), np.float32)
-        for start, chunk in source.chunks(chunk_size):
-            values[start : start + len(chunk)] = to_float32(chunk)
-        super().__init__(values, source.name)
+    def __init__(self, source: Rows, judge: Callable[[Chunk], None]) -> None:
+        self.name = source.name
+        self.n_rows, self.n_columns = source.n_rows, source.n_columns
         self._source = source
+        self._judge = judge
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self._source.bytes_read
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        return self._source.chunk_rows(chunk_size)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._judged(self._source.slice(start, stop))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._judged(self._source.take(indices))
+
+    def _judged(self, chunk: Chunk) -> Chunk:
+        self._judge(chunk)
+        return chunk
 
     def row_number(self, row: int) -> int:
         return self._source.row_number(row)
+
+    def expect(self, start: int, stop: int) -> None:
+        self._source.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self._source.release(start, stop)
+
+
+class ReadRows(ArrayRows):
+    """Rows `start` and following of another matrix, which have been read."""
+
+    def __init__(self, source: Rows, values: Chunk, start: int = 0) -> None:
+        super().__init__(values, source.name, bfloat16=values.dtype == BFLOAT16_BITS)
+        self._source, self._start = source, start
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(self._start + row)
+
+
+class KeptRows(ReadRows):
+    """The values of another matrix, in its storage type, read once and kept."""
+
+    def __init__(self, source: Rows, chunk_size: int | None = None) -> None:
+        values: Chunk = np.empty((0, source.n_columns), np.float32)
+        for start, chunk in source.chunks(chunk_size):
+            if start == 0:
+                values = np.empty((source.n_rows, source.n_columns), chunk.dtype)
+            values[start : start + len(chunk)] = chunk
+        super().__init__(source, values)
 
 
 def kept(rows: Rows, limit: int, chunk_size: int | None = None) -> Rows:

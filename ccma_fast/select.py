@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -13,18 +13,22 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._dispatch import Backend
+from ._memory import Memory, PeakMemory
 from ._validate import (
+    LEAST_LENGTH,
     check_integer,
-    check_labels,
+    check_memory_limit,
     check_same_rows,
+    labelled_rows,
 )
 from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
-from .coverage import UnitRows, class_quotas, greedy_coverage
-from .pool import Rows, RowSubset, open_rows
+from .coverage import UnitRows, class_quotas, greedy_coverage, representatives
+from .plan import Plan, Problem, forecast, machine_rates
+from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
 from .readers.labels import open_labels
-from .reference import KMeans, RowScores, representatives
+from .reference import RowScores
 from .student import (
     LinearHead,
     check_student,
@@ -38,14 +42,13 @@ from .student import (
 )
 from .teacher import Teacher
 
-__all__ = ["Report", "Selection", "Stage", "query", "select"]
+__all__ = ["Report", "Selection", "Stage", "plan", "query", "select"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-# Logits of the scored rows are kept between the threshold and the score while both fit into this.
-_KEPT_LOGITS_BYTES = 1 << 29
+_LN_2 = np.float32(np.log(2.0))
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Stage:
     """Wall time."""
     bytes_read: int
     """Bytes taken from features, logits and teacher, wherever they lie."""
+    peak_memory: int
+    """Most bytes by which the process's resident memory, mapped files included, exceeded that at the query's start."""
 
 
 @dataclass
@@ -101,14 +106,34 @@ class Report:
     forced: list[str] = field(default_factory=list)
     """What the manifests of the pool's parts say against each other, taken all the same."""
     stages: dict[str, Stage] = field(default_factory=dict)
+    plan: Plan | None = None
+    """What was expected, without seconds, for which nothing was measured: see :func:`ccma_fast.plan`."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Of all stages."""
+        return sum(stage.bytes_read for stage in self.stages.values())
+
+    @property
+    def peak_memory(self) -> int:
+        """The most of any stage, in bytes."""
+        return max((stage.peak_memory for stage in self.stages.values()), default=0)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python values, for JSON."""
-        return asdict(self)
+        return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
 
     def __str__(self) -> str:
-        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name != "stages"]
-        lines += [f"{name:20} {s.seconds:.3f} s, {s.bytes_read / 1e6:.1f} MB read" for name, s in self.stages.items()]
+        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in ("stages", "plan")]
+        for name, stage in self.stages.items():
+            line = (
+                f"{name:20} {stage.seconds:.3f} s, {stage.bytes_read / 1e6:.1f} MB read, "
+                f"{stage.peak_memory / 1e6:.0f} MB peak memory"
+            )
+            if self.plan is not None and name in self.plan.stages:
+                expected = self.plan.stages[name]
+                line += f" (expected {expected.bytes_read / 1e6:.1f} and {expected.peak_memory / 1e6:.0f})"
+            lines.append(line)
         return "\n".join(lines)
 
 
@@ -169,6 +194,7 @@ def select(
     random_state: int = 0,
     backend: str = "auto",
     chunk_size: int | None = None,
+    memory_limit: int | str | None = None,
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
 
@@ -215,6 +241,12 @@ def select(
     backend : {"auto", "cuda", "cpu", "reference"}
     chunk_size : int, optional
         Rows read at once; by default some 32 MiB of them.
+    memory_limit : int or str, optional
+        What the query may add to the process's resident memory, the pages of mapped files included, beside at most 32
+        bytes a row of the pool: bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰). By default a quarter of what the
+        machine, or its control group, has; at least 512 MB. It decides what is kept between steps and what is read or
+        computed again, never what is picked. What classes, labelled rows and candidates take by themselves
+        (:func:`plan` tells it) has to fit.
 
     Returns
     -------
@@ -231,6 +263,23 @@ def select(
     TypeError
         Inputs of the wrong type.
 
+    Notes
+    -----
+    How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
+    each row is checked and then turned into logits; those are cut and scored while in memory, with target-size
+    thresholds too where the pool has 2¹⁸ rows or more (a sample says where they must lie; some per cent of the rows are
+    read again). Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
+    takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept, ``reweight``, "aps"
+    and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold start with a teacher or
+    beside `student_logits`) is read once, to be checked, and so is everything before a student of one's own or a
+    clustered subpool. k-means reads all rows that it clusters once in each iteration and some times before:
+    :func:`plan` counts them.
+
+    Files are asked for one chunk ahead, and the pages of what has been read are let go. Beside chunks and what
+    `memory_limit` allows, a row takes 4 bytes with the published score and 14 with the default, and some 16 more while
+    it is sorted; at a cold start without a teacher some 32. Cuts of "aps", "raps" and ``reweight`` are 8 bytes a row
+    and model more.
+
     Examples
     --------
     >>> import numpy as np, ccma_fast as cf
@@ -239,13 +288,57 @@ def select(
     >>> len(set(picks.indices.tolist()))
     5
     """
-    check_arguments(teacher, student, config)
-    if chunk_size is not None:
-        check_integer("chunk_size", chunk_size, minimum=1)
-    check_integer("random_state", random_state, minimum=0)
-    pool = open_rows(features, "features")
-    query = _Query(pool, config or CCMAConfig(), _dispatch.choose(backend, pool), random_state, chunk_size)
-    return query.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
+    state = _opened(features, config, teacher, student, random_state, backend, chunk_size, memory_limit)
+    return state.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
+
+
+def plan(
+    features: Any,
+    budget: int,
+    *,
+    labels: npt.ArrayLike | None = None,
+    teacher: Teacher | None = None,
+    student: Any = None,
+    student_logits: Any = None,
+    config: CCMAConfig | None = None,
+    backend: str = "auto",
+    chunk_size: int | None = None,
+    memory_limit: int | str | None = None,
+) -> Plan:
+    """What :func:`select` would take with the same arguments: passes, bytes, memory and seconds of each stage.
+
+    Nothing of the query runs. The arguments are checked as far as shapes and labels tell; under a second goes into
+    measuring this machine's rates, on a little of the pool. How costs follow from shapes is told in
+    :mod:`ccma_fast.plan`. Bytes and memory also stand in every report, beside what was measured.
+
+    Parameters
+    ----------
+    features, budget, labels, teacher, student, student_logits, config, backend, chunk_size, memory_limit
+        As in :func:`select`.
+
+    Returns
+    -------
+    Plan
+        Prints as a table. Memory is how far the process's resident memory, mapped files included, will rise above
+        where it is when the query begins, PyTorch being imported. Seconds are an expectation: how many epochs and
+        iterations it will take, nobody knows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`select`, but for what only shows when the pool is read.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> x = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32)
+    >>> cf.plan(x, 5).stages["check"].bytes_read == x.nbytes
+    True
+    """
+    state = _opened(features, config, teacher, student, 0, backend, chunk_size, memory_limit)
+    budget = check_integer("budget", budget, minimum=1)
+    problem = state.problem(state.prepare(labels, teacher, student, student_logits), teacher, student, budget)
+    return forecast(problem, machine_rates(problem, state.backend))
 
 
 def query(
@@ -260,7 +353,7 @@ def query(
     backend: Backend,
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows."""
-    state = _Query(features, config, backend, random_state, None)
+    state = _Query(features, config, backend, random_state, None, check_memory_limit(None))
     return state.run(budget, labels, teacher, fitted, None, is_fitted=True)
 
 
@@ -274,18 +367,89 @@ def check_arguments(teacher: Any, student: Any, config: Any) -> None:
         check_student(student)
 
 
+def _opened(
+    features: Any,
+    config: Any,
+    teacher: Any,
+    student: Any,
+    random_state: int,
+    backend: str,
+    chunk_size: int | None,
+    memory_limit: int | str | None,
+) -> _Query:
+    """A query whose arguments are of the right types."""
+    check_arguments(teacher, student, config)
+    if chunk_size is not None:
+        check_integer("chunk_size", chunk_size, minimum=1)
+    check_integer("random_state", random_state, minimum=0)
+    chosen, memory = _dispatch.choose(backend), check_memory_limit(memory_limit)
+    return _Query(open_rows(features, "features"), config or CCMAConfig(), chosen, random_state, chunk_size, memory)
+
+
+class _Inputs(NamedTuple):
+    """What a query is asked with, checked; no row of the pool has been read yet."""
+
+    given: Rows | None
+    """Ready-made logits of the student."""
+    space: Rows
+    """Where coverage runs."""
+    n_classes: int | None
+    """None at cold start without a teacher."""
+    labelled: Int64
+    """Rows that have a label, ascending."""
+    classes: Int64
+    """Their labels."""
+    unlabelled: AllBut
+    cold: bool
+    has_labels: bool
+    """Whether labels were given, be they none."""
+
+
+class _Scores:
+    """What the picks depend on of the scores of M rows, and the means of the rest."""
+
+    def __init__(self, n_rows: int, fields: Mapping[str, npt.DTypeLike]) -> None:
+        self.n_rows = n_rows
+        self.of_rows = {name: np.empty(n_rows, dtype) for name, dtype in fields.items()}
+        self._totals = dict.fromkeys(("student_size", "teacher_size", "overlap", "top1_differs"), 0)
+
+    def put(self, rows: slice | Int64, part: RowScores) -> None:
+        """Take the scores of some rows; of each row once."""
+        for name, values in self.of_rows.items():
+            values[rows] = getattr(part, name)
+        for name in self._totals:
+            self._totals[name] += int(getattr(part, name).sum())
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self.of_rows[name]
+
+    def mean(self, name: str) -> float:
+        """Of a size, an overlap or a share, over all rows."""
+        return self._totals[name] / self.n_rows
+
+
 class _Query:
     """One query: its inputs, its random streams, and the report that it writes."""
 
     def __init__(
-        self, pool: Rows, config: CCMAConfig, backend: Backend, random_state: int, chunk_size: int | None
+        self,
+        pool: Rows,
+        config: CCMAConfig,
+        backend: Backend,
+        random_state: int,
+        chunk_size: int | None,
+        memory: Memory,
     ) -> None:
-        self.pool, self.config, self.backend, self.chunk_size = pool, config, backend, chunk_size
+        self.pool, self.config, self.backend, self.memory = pool, config, backend, memory
+        self.chunk_size = chunk_size
         streams = np.random.SeedSequence(random_state).spawn(3)
         self.rng_subpool, self.rng_student, self.rng_coverage = map(np.random.default_rng, streams)
         self.report = Report(backend=backend.describe(), n_rows=pool.n_rows)
         self._sources: list[tuple[Rows, int]] = []  # what is read, and how much of it had been read before
         self._add_source(pool)
+        self._directions: set[Rows] = set()  # sources whose rows must not be of length zero
+        self._unread: set[Rows] = set()  # sources of which each row is checked when it is read
+        self._peak = PeakMemory()
 
     def run(
         self,
@@ -298,40 +462,71 @@ class _Query:
         is_fitted: bool = False,
     ) -> Selection:
         """The query. A student that `is_fitted` on the labelled rows is used as it is."""
+        with self._peak:
+            with self._stage("check"):
+                inputs = self.prepare(labels, teacher, student, student_logits)
+                budget = min(budget, inputs.unlabelled.size)
+                problem = self.problem(inputs, teacher, student, budget)
+                self.report.plan = forecast(problem)
+                x_labelled = self._checked(inputs, problem)
+            if budget == 0:
+                return self._selection(inputs.unlabelled, _NO_PICKS)
+            if inputs.cold:
+                with self._stage("coverage"):
+                    return self._first(inputs, teacher, budget)
+            return self._query(inputs, teacher, student, x_labelled, budget, is_fitted=is_fitted)
+
+    def prepare(self, labels: Any, teacher: Teacher | None, student: Any, student_logits: Any) -> _Inputs:
+        """Check what is asked with, as far as it shows without reading the pool."""
+        given = None if student_logits is None else self._given_logits(student_logits)
+        n_classes = self._class_count(teacher, given)
+        names = None if teacher is None else teacher.class_names
+        opened = None if labels is None else open_labels(labels, self.pool.n_rows, class_names=names)
+        labelled, classes = labelled_rows(opened, self.pool.n_rows, n_classes)
+        space = self._coverage_space(teacher)
+        if given is not None and student is not None:
+            raise ValueError("give student or student_logits, not both")
+        cold = labelled.size == 0 and given is None
+        if cold and student is not None:
+            raise ValueError("a student needs labels of at least two classes, got no labelled row")
+        if n_classes is None and not cold:
+            n_classes = class_count(student, classes)
+        if not cold and given is None:
+            check_two_classes(classes)
+        if self.chunk_size is None:
+            columns = [rows.n_columns for rows, _ in self._sources]
+            self.chunk_size = self.memory.chunk_rows([*columns, n_classes or 1])
+        unlabelled = AllBut(self.pool.n_rows, labelled)
         report = self.report
-        with self._stage("check"):
-            given = None if student_logits is None else self._given_logits(student_logits)
-            n_classes = self._class_count(teacher, given)
-            names = None if teacher is None else teacher.class_names
-            y = check_labels(open_labels(labels, self.pool.n_rows, class_names=names), self.pool.n_rows, n_classes)
-            space = self._coverage_space(teacher)
-            labelled, unlabelled = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
-            if given is not None and student is not None:
-                raise ValueError("give student or student_logits, not both")
-            cold = labelled.size == 0 and given is None
-            if cold and student is not None:
-                raise ValueError("a student needs labels of at least two classes, got no labelled row")
-            if n_classes is None and not cold:
-                n_classes = class_count(student, y)
-            if not cold and given is None:
-                check_two_classes(y[labelled])
-            by_trust = self.config.acquisition == "trust"
-            self._check_values({space} if cold or not by_trust else {space, self.pool})
         report.mode = "cold start" if cold else "query"
         report.n_labelled, report.n_unlabelled = labelled.size, unlabelled.size
         report.n_classes = n_classes or 0
-        budget = min(budget, unlabelled.size)
-        if budget == 0:
-            return self._selection(unlabelled, _NO_PICKS)
-        z_teacher = None if teacher is None else teacher.logits(self.backend)
-        if cold:
-            with self._stage("coverage"):
-                if by_trust and z_teacher is not None:
-                    return self._selection(unlabelled, self._first_by_class(z_teacher, space, unlabelled, budget))
-                report.n_candidates = unlabelled.size
-                picks, represents = self._cover(space, unlabelled, None, budget)
-                return self._selection(unlabelled, _Picks(picks, np.full(budget, np.nan, np.float32), represents))
+        return _Inputs(given, space, n_classes, labelled, classes, unlabelled, cold, labels is not None)
 
+    def _first(self, inputs: _Inputs, teacher: Teacher | None, budget: int) -> Selection:
+        """The picks without labels and logits."""
+        unlabelled = inputs.unlabelled
+        if self.config.acquisition == "trust" and teacher is not None:
+            z_teacher = teacher.reading(self._judged(teacher.source)).logits(self.backend)
+            return self._selection(unlabelled, self._first_by_class(z_teacher, inputs.space, unlabelled, budget))
+        self.report.n_candidates = unlabelled.size
+        picks, represents = self._cover(RowSubset(inputs.space, unlabelled), None, budget)
+        return self._selection(unlabelled, _Picks(picks, np.full(budget, np.nan, np.float32), represents))
+
+    def _query(
+        self,
+        inputs: _Inputs,
+        teacher: Teacher | None,
+        student: Any,
+        x_labelled: Rows,
+        budget: int,
+        *,
+        is_fitted: bool,
+    ) -> Selection:
+        """The picks with labels or logits."""
+        report = self.report
+        given, space, n_classes, labelled, classes, unlabelled, _, _ = inputs
+        by_trust = self.config.acquisition == "trust"
         assert n_classes is not None, "a query has labels or logits"
         # 1. Subpool
         with self._stage("subpool"):
@@ -341,57 +536,50 @@ class _Query:
             if given is None:
                 if student is None:
                     student = LinearHead.from_config(self.config, n_classes, self.rng_student)
-                fitted = student
-                if not is_fitted:
-                    fitted = fit_student(student, RowSubset(self.pool, labelled), y[labelled], n_classes)
-                z_student = logits_of_student(fitted, self.pool, n_classes, self.backend)
+                fitted = student if is_fitted else fit_student(student, x_labelled, classes, n_classes)
+                z = [logits_of_student(fitted, self._judged(self.pool), n_classes, self.backend)]
             else:
-                z_student = given
-            of_scored = RowSubset(z_student, scored)
-            scored_student = self.backend.kept(of_scored, _KEPT_LOGITS_BYTES, self.chunk_size)
-            scored_teacher = None
-            if z_teacher is not None:
-                scored_teacher = self.backend.kept(RowSubset(z_teacher, scored), _KEPT_LOGITS_BYTES, self.chunk_size)
+                z = [self._judged(given)]
+            if teacher is not None:
+                z.append(teacher.reading(self._judged(teacher.source)).logits(self.backend))
+            logits = self._kept_logits(z, scored)
+            is_kept = all(isinstance(rows, KeptRows) for rows in logits)
         # 3. Conformal sets
-        rows: RowScores | None = None
+        rows: _Scores | None = None
         with self._stage("thresholds"):
             cuts = Cuts(np.inf, np.inf, np.nan, np.nan)
             # Uncertainty alone, which is what the default does without a teacher that can be judged, needs no sets.
-            judged = not by_trust or (z_teacher is not None and labelled.size > 0)
+            judged = not by_trust or (teacher is not None and labelled.size > 0)
             report.calibration = self.config.calibration if judged else ""
-            if judged and scored_student is of_scored and self.config.has_sizes_only:
+            if judged and not is_kept and self.config.has_sizes_only:
                 # Thresholds that depend on all logits, and logits that are not kept: both steps in one pass.
-                q_student, q_teacher, rows = self.backend.score_at_sizes(
-                    scored_student,
-                    scored_teacher,
+                rows = self._no_scores(scored.size, teacher is not None)
+                found = self.backend.score_at_sizes(
+                    logits[0],
+                    logits[1] if teacher is not None else None,
                     self.config.student_set_size,
                     self.config.teacher_set_size,
+                    rows.put,
                     chunk_size=self.chunk_size,
                 )
-                cuts = Cuts(q_student, q_teacher, q_student, np.nan if scored_teacher is None else q_teacher)
-            elif judged:
-                of_labelled = RowSubset(z_student, labelled)
+                if found is None:
+                    rows = None
+                else:
+                    cuts = Cuts(*found, found[0], np.nan if teacher is None else found[1])
+            if judged and rows is None:
+                of_labelled = [RowSubset(of, labelled) for of in z]
                 student_scores = None
                 if self.config.calibration == "coverage":
                     if given is None:
                         student_scores = out_of_fold_scores(
-                            student,
-                            RowSubset(self.pool, labelled),
-                            y[labelled],
-                            n_classes,
-                            self.config,
-                            self.rng_student,
-                            self.backend,
+                            student, x_labelled, classes, n_classes, self.config, self.rng_student, self.backend
                         )
                     else:
-                        student_scores = labelled_scores(of_labelled, y[labelled], self.config)
-                teacher_logits = None
-                if z_teacher is not None and scored_teacher is not None:
-                    teacher_logits = RowSubset(z_teacher, labelled), scored_teacher
+                        student_scores = labelled_scores(of_labelled[0], classes, self.config)
                 cuts = calibrated_cuts(
-                    (of_labelled, scored_student),
-                    teacher_logits,
-                    y[labelled],
+                    (of_labelled[0], logits[0]),
+                    None if teacher is None else (of_labelled[1], logits[1]),
+                    classes,
                     self.config,
                     self.backend,
                     student_scores=student_scores,
@@ -401,61 +589,103 @@ class _Query:
         # 4. Disagreement
         with self._stage("disagreement"):
             if rows is None:
-                rows = self.backend.score(
-                    scored_student, scored_teacher, cuts.student, cuts.teacher, chunk_size=self.chunk_size
-                )
+                rows = self._no_scores(scored.size, teacher is not None)
+                self._score(logits, cuts, rows)
+            del logits
         report.n_scored = scored.size
         if report.calibration:
-            report.mean_student_set = float(rows.student_size.mean())
+            report.mean_student_set = rows.mean("student_size")
         if teacher is not None:
-            report.top1_disagreement = float(rows.top1_differs.mean())
+            report.top1_disagreement = rows.mean("top1_differs")
             if report.calibration:
-                report.mean_teacher_set, report.mean_overlap = (
-                    float(rows.teacher_size.mean()),
-                    float(rows.overlap.mean()),
-                )
+                report.mean_teacher_set, report.mean_overlap = rows.mean("teacher_size"), rows.mean("overlap")
         # 5. Candidates and 6. Coverage
         with self._stage("coverage"):
             if by_trust:
-                return self._selection(scored, self._picks_by_trust(rows, space, scored, y, budget))
-            return self._selection(scored, self._picks_by_delta(rows.delta, space, scored, budget))
+                return self._selection(scored, self._picks_by_trust(rows, space, scored, labelled, classes, budget))
+            return self._selection(scored, self._picks_by_delta(rows["delta"], space, scored, budget))
 
-    def _picks_by_delta(self, delta: Float32, space: Rows, scored: Int64, budget: int) -> _Picks:
+    def _kept_logits(self, z: Sequence[Rows], scored: AllBut | Int64) -> list[Rows]:
+        """Logits of the scored rows: those that are computed once and for all, where all of them fit."""
+        n_bytes = sum(4 * scored.size * rows.n_columns for rows in z if isinstance(rows, DerivedRows))
+        if n_bytes > self.memory.logits:
+            return [RowSubset(rows, scored) for rows in z]
+        return [
+            self.backend.kept(RowSubset(rows, scored), self.memory.logits, self.chunk_size)
+            if isinstance(rows, DerivedRows)
+            else RowSubset(rows, scored)
+            for rows in z
+        ]
+
+    def _no_scores(self, n_rows: int, has_teacher: bool) -> _Scores:
+        """Room for what the picks will depend on."""
+        if self.config.acquisition == "delta":
+            return _Scores(n_rows, {"delta": np.float32})
+        fields: dict[str, npt.DTypeLike] = {"margin": np.float32}
+        if has_teacher:
+            # As few bits as a class takes: NumPy sorts 16 of them by counting.
+            top1 = np.uint16 if self.report.n_classes <= 1 << 16 else np.int32
+            fields |= {"confidence": np.float32, "divergence": np.float32, "teacher_top1": top1}
+        return _Scores(n_rows, fields)
+
+    def _score(self, logits: Sequence[Rows], cuts: Cuts, scores: _Scores) -> None:
+        """Steps 3 and 4 of every row, the thresholds being known: each logit read once."""
+        if not self.backend.ON_HOST:
+            every = slice(0, scores.n_rows)
+            student, teacher = (*logits, None)[:2]
+            assert student is not None
+            found = self.backend.score(student, teacher, *cuts.of_rows(every), chunk_size=self.chunk_size)
+            scores.put(every, found)
+            return
+        for start, chunks in in_step(*logits, chunk_size=self.chunk_size):
+            rows = slice(start, start + len(chunks[0]))
+            pieces = [ReadRows(of, chunk, start) for of, chunk in zip(logits, chunks, strict=True)]
+            student, teacher = (*pieces, None)[:2]
+            assert student is not None
+            scores.put(rows, self.backend.score(student, teacher, *cuts.of_rows(rows)))
+            del chunks, pieces, student, teacher  # before the next are computed
+
+    def _picks_by_delta(self, delta: Float32, space: Rows, scored: AllBut | Int64, budget: int) -> _Picks:
         """Steps 5 and 6 as published: the κ · B rows of largest δ, spread by k-means."""
         candidates = np.sort(self.backend.top_m(delta, self.config.kappa * budget))
         self.report.n_candidates = candidates.size
-        picks, represents = self._cover(space, scored[candidates], delta[candidates], budget)
+        picks, represents = self._cover(self._kept(space, scored[candidates]), delta[candidates], budget)
         return _Picks(candidates[picks], delta[candidates[picks]], represents)
 
-    def _picks_by_trust(self, rows: RowScores, space: Rows, scored: Int64, y: Int64, budget: int) -> _Picks:
+    def _picks_by_trust(
+        self, rows: _Scores, space: Rows, scored: AllBut | Int64, labelled: Int64, classes: Int64, budget: int
+    ) -> _Picks:
         """Steps 5 and 6 of the default: the teacher leads as large a share of the picks as it is trusted."""
         report = self.report
         report.trust = 0.0
         if report.calibration:
             report.trust = trust(report.mean_student_set, report.mean_teacher_set)
         n_led = int(report.trust * budget + 0.5)
-        labelled = np.flatnonzero(y >= 0)
-        uncertainty = 1.0 - rows.margin
+        uncertainty = np.subtract(1.0, rows["margin"], out=rows["margin"])
         led = _NO_PICKS
         if n_led:
-            disagreement = rows.confidence * (uncertainty + rows.divergence / np.float32(np.log(2.0)))
-            already = np.bincount(y[labelled], minlength=report.n_classes)
+            disagreement = rows["divergence"]
+            disagreement /= _LN_2
+            disagreement += uncertainty
+            disagreement *= rows["confidence"]
+            already = np.bincount(classes, minlength=report.n_classes)
             led = self._picks_by_class(
-                disagreement, rows.teacher_top1, already, space, scored, n_led, kappa=self.config.kappa
+                disagreement, rows["teacher_top1"], already, space, scored, n_led, kappa=self.config.kappa
             )
         if n_led == budget:
             return led
-        free = np.delete(np.arange(scored.size), led.positions)
+        uncertainty[led.positions] = -1.0  # less than that of any row
         covered = np.concatenate([labelled, scored[led.positions]])
-        return _Picks.joined([led, self._picks_by_student(uncertainty, free, covered, scored, budget - n_led)])
+        n_free = scored.size - led.positions.size
+        return _Picks.joined([led, self._picks_by_student(uncertainty, n_free, covered, scored, budget - n_led)])
 
     def _picks_by_class(
         self,
         scores: Float32,
-        classes: npt.NDArray[np.int32],
+        classes: npt.NDArray[Any],
         already: Int64,
         space: Rows,
-        scored: Int64,
+        scored: AllBut | Int64,
         n_picks: int,
         *,
         kappa: int | None,
@@ -476,24 +706,25 @@ class _Query:
             candidates = members[np.sort(self.backend.top_m(scores[members], int(m)))]
             self.report.n_candidates += candidates.size
             weights = None if kappa is None else scores[candidates]
-            picks, represents = self._cover(space, scored[candidates], weights, int(quota))
+            picks, represents = self._cover(self._kept(space, scored[candidates]), weights, int(quota))
             parts.append(_Picks(candidates[picks], scores[candidates[picks]], represents))
         whole = _Picks.joined(parts)
         return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
 
     def _picks_by_student(
-        self, uncertainty: Float32, free: Int64, covered: Int64, scored: Int64, n_picks: int
+        self, uncertainty: Float32, n_free: int, covered: Int64, scored: AllBut | Int64, n_picks: int
     ) -> _Picks:
         """Of the most uncertain rows, greedily those that are nearest to what neither labels nor picks are near to.
 
-        Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, j running over labelled rows and picks.
+        Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, j running over labelled rows and picks. The
+        `n_free` rows that can be picked are more uncertain than the others.
         """
         most = max(self.config.candidate_limit, 2 * n_picks)
-        n_candidates = min(self.config.student_kappa * n_picks, most)
-        candidates = free[np.sort(self.backend.top_m(uncertainty[free], n_candidates))]
+        n_candidates = min(self.config.student_kappa * n_picks, most, n_free)
+        candidates = np.sort(self.backend.top_m(uncertainty, n_candidates))
         self.report.n_candidates += candidates.size
-        rows = UnitRows(RowSubset(self.pool, scored[candidates]), self.backend)
-        near = rows.nearest(UnitRows(RowSubset(self.pool, covered), self.backend), -1.0)
+        rows = UnitRows(self._kept(self.pool, scored[candidates]), self.backend)
+        near = rows.nearest(UnitRows(self._kept(self.pool, covered), self.backend), -1.0)
         picks = greedy_coverage(
             rows,
             np.arange(candidates.size),
@@ -508,14 +739,15 @@ class _Query:
         represents = np.bincount(nearest, minlength=n_picks)
         return _Picks(candidates[picks], uncertainty[candidates[picks]], represents)
 
-    def _first_by_class(self, z_teacher: Rows, space: Rows, unlabelled: Int64, budget: int) -> _Picks:
+    def _first_by_class(self, z_teacher: Rows, space: Rows, unlabelled: AllBut, budget: int) -> _Picks:
         """The first labels, by the teacher: of the rows that it is surest of, the most central ones of each class."""
-        rows = self.backend.score(RowSubset(z_teacher, unlabelled), chunk_size=self.chunk_size)
+        rows = _Scores(unlabelled.size, {"margin": np.float32, "student_top1": np.int32})
+        self._score([RowSubset(z_teacher, unlabelled)], Cuts(np.inf, np.inf, np.nan, np.nan), rows)
         none = np.zeros(self.report.n_classes, dtype=np.int64)
-        found = self._picks_by_class(rows.margin, rows.student_top1, none, space, unlabelled, budget, kappa=None)
+        found = self._picks_by_class(rows["margin"], rows["student_top1"], none, space, unlabelled, budget, kappa=None)
         return found._replace(scores=np.full(budget, np.nan, np.float32))
 
-    def _selection(self, rows: Int64, picks: _Picks) -> Selection:
+    def _selection(self, rows: AllBut | Int64, picks: _Picks) -> Selection:
         return Selection(rows[picks.positions], picks.scores, picks.represents, self.report)
 
     def _given_logits(self, source: Any) -> Rows:
@@ -542,23 +774,97 @@ class _Query:
             self._add_source(teacher.source)
         return space
 
-    def _check_values(self, spaces: set[Rows]) -> None:
-        """Every row of every source is finite, also where it will not be scored; those of `spaces` have a direction."""
-        for rows, _ in self._sources:
-            self.backend.check_rows(rows, directions=rows in spaces, chunk_size=self.chunk_size)
+    def problem(self, inputs: _Inputs, teacher: Teacher | None, student: Any, budget: int) -> Problem:
+        """What decides about the cost of the query, and what is read when."""
+        n_unlabelled = inputs.unlabelled.size
+        budget = min(budget, n_unlabelled)
+        limit = self.config.pool_limit
+        n_left = n_unlabelled if limit is None else min(n_unlabelled, max(limit, budget))
+        n_scored = self.config.subpool_rows(n_left, budget)
+        is_own = student is not None and not isinstance(student, LinearHead)
+        of_student = [] if inputs.cold else [self.pool if inputs.given is None else inputs.given]
+        of_teacher = [] if teacher is None else [teacher.source]
+        # Sources whose unlabelled rows will all be scored are checked then. A student of somebody else's sees nothing
+        # of a pool with a row that is not finite.
+        unread: list[Rows] = []
+        if budget and inputs.cold and self.backend.ON_HOST:
+            unread = of_teacher if self.config.acquisition == "trust" else []
+        elif budget and n_scored == n_unlabelled and self.backend.ON_HOST:
+            unread = (of_student if inputs.given is not None or not is_own else []) + of_teacher
+        computed = of_student if inputs.given is None else []
+        if teacher is not None and isinstance(teacher.logits(self.backend), DerivedRows):
+            computed = computed + of_teacher
+        return Problem(
+            config=self.config,
+            memory=self.memory,
+            chunk_size=self.chunk_size,
+            pool=self.pool,
+            given=inputs.given,
+            teacher=None if teacher is None else teacher.source,
+            space=inputs.space,
+            computed=tuple(computed),
+            unread=frozenset(unread),
+            n_labelled=inputs.labelled.size,
+            has_labels=inputs.has_labels,
+            n_left=n_left,
+            n_scored=n_scored,
+            n_classes=inputs.n_classes or 0,
+            budget=budget,
+            cold=inputs.cold,
+            trains=not (inputs.cold or is_own) and inputs.given is None,
+        )
 
-    def _subpool(self, space: Rows, unlabelled: Int64, budget: int) -> Int64:
+    def _checked(self, inputs: _Inputs, problem: Problem) -> Rows:
+        """The student's embeddings of the labelled rows; every row of every source is finite and, where coverage needs
+        it, has a direction, also where it will not be scored.
+
+        Of sources that will be scored as a whole only the labelled rows are read for that: each other row is checked
+        before anything else is done with it.
+        """
+        by_trust = self.config.acquisition == "trust"
+        self._directions = {inputs.space} if inputs.cold or not by_trust else {inputs.space, self.pool}
+        self._unread = set(problem.unread)
+        self._check_values(rows for rows, _ in self._sources if rows not in self._unread)
+        x_labelled = self._kept(self._judged(self.pool), inputs.labelled)
+        for rows in self._unread - {self.pool} if isinstance(x_labelled, KeptRows) else self._unread:
+            for _ in RowSubset(self._judged(rows), inputs.labelled).chunks(self.chunk_size):
+                pass
+        return x_labelled
+
+    def _check_values(self, sources: Iterable[Rows]) -> None:
+        for rows in sources:
+            self.backend.check_rows(rows, directions=rows in self._directions, chunk_size=self.chunk_size)
+
+    def _judged(self, rows: Rows) -> Rows:
+        """`rows`, each checked when it is read where that has not been done."""
+        if rows not in self._unread:
+            return rows
+        least = LEAST_LENGTH if rows in self._directions else 0.0
+
+        def judge(chunk: Chunk) -> None:
+            lengths = self.backend.row_lengths(chunk)
+            if not (np.isfinite(lengths) & (lengths >= least)).all():
+                self._check_values(source for source, _ in self._sources)  # raises for the first such row
+
+        return JudgedRows(rows, judge)
+
+    def _kept(self, rows: Rows, indices: Int64) -> Rows:
+        """Some rows, which will be read several times."""
+        return self.backend.kept(RowSubset(rows, indices), self.memory.rows, self.chunk_size)
+
+    def _subpool(self, space: Rows, unlabelled: AllBut, budget: int) -> AllBut | Int64:
         """Step 1: the rows to score, ascending."""
         limit = self.config.pool_limit
+        left: AllBut | Int64 = unlabelled
         if limit is not None and unlabelled.size > (limit := max(limit, budget)):
-            unlabelled = np.sort(self.rng_subpool.choice(unlabelled, limit, replace=False))
-        n_rows = self.config.subpool_rows(unlabelled.size, budget)
-        if n_rows == unlabelled.size:
-            return unlabelled
-        n_clusters = self.config.cluster_count(unlabelled.size, n_rows)
+            left = unlabelled[np.sort(self.rng_subpool.choice(unlabelled.size, limit, replace=False))]
+        n_rows = self.config.subpool_rows(left.size, budget)
+        if n_rows == left.size:
+            return left
+        n_clusters = self.config.cluster_count(left.size, n_rows)
         found = cluster(
             self.backend,
-            RowSubset(space, unlabelled),
+            RowSubset(space, left) if isinstance(left, AllBut) else self._kept(space, left),
             n_clusters,
             method=self.config.subpool_method,
             init="random",
@@ -567,51 +873,42 @@ class _Query:
             random_state=self.rng_subpool,
             unit=True,
             chunk_size=self.chunk_size,
+            kept_bytes=self.memory.sketch,
         )
         self.report.n_subpool_clusters = n_clusters
-        kept, _ = self._representatives(found, n_rows, None, None)
-        return np.sort(unlabelled[kept])
+        positions, _ = representatives(found, n_rows)
+        return left[np.sort(positions)]
 
-    def _cover(self, space: Rows, rows: Int64, weights: Float32 | None, budget: int) -> tuple[Int64, Int64]:
+    def _cover(self, rows: Rows, weights: Float32 | None, budget: int) -> tuple[Int64, Int64]:
         """Step 6: positions in `rows` of the picks, and how many rows stand behind each."""
-        if rows.size <= budget:
-            order = np.arange(rows.size) if weights is None else self.backend.top_m(weights, rows.size)
-            return order, np.ones(rows.size, dtype=np.int64)
-        n_clusters = self.config.cluster_count(rows.size, budget)
+        n = rows.n_rows
+        if n <= budget:
+            order = np.arange(n) if weights is None else self.backend.top_m(weights, n)
+            return order, np.ones(n, dtype=np.int64)
+        n_clusters = self.config.cluster_count(n, budget)
+        of_clusters = weights if self.config.weighted_coverage else None
         found = self.backend.weighted_kmeans(
-            RowSubset(space, rows),
+            rows,
             n_clusters,
-            weights=weights if self.config.weighted_coverage else None,
+            weights=of_clusters,
             max_iter=self.config.kmeans_max_iter,
             tol=self.config.kmeans_tol,
             random_state=self.rng_coverage,
             unit=True,
             chunk_size=self.chunk_size,
+            kept_bytes=self.memory.sketch,
         )
         self.report.n_clusters += n_clusters
         self.report.kmeans_iterations = max(self.report.kmeans_iterations, found.n_iter)
         self.report.inertia += found.inertia
         preference = weights if self.config.pick == "highest" else None
-        return self._representatives(found, budget, weights if self.config.weighted_coverage else None, preference)
-
-    def _representatives(
-        self, found: KMeans, n_picks: int, weights: Float32 | None, preference: Float32 | None
-    ) -> tuple[Int64, Int64]:
-        ones = np.ones(found.labels.size, np.float32)
-        return representatives(
-            found.labels,
-            found.squared_distances,
-            n_picks,
-            ones if weights is None else weights,
-            len(found.centroids),
-            preference=preference,
-        )
+        return representatives(found, budget, of_clusters, preference)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         start, before = time.perf_counter(), self._bytes_read()
         yield
-        self.report.stages[name] = Stage(time.perf_counter() - start, self._bytes_read() - before)
+        self.report.stages[name] = Stage(time.perf_counter() - start, self._bytes_read() - before, self._peak.lap())
 
     def _bytes_read(self) -> int:
         return sum(rows.bytes_read - before for rows, before in self._sources)

@@ -214,6 +214,12 @@ class Teacher:
         """The names of the classes, where :meth:`from_open_clip` or a folder that was extracted tells them."""
         return None if self._classes is None else self._classes.class_names
 
+    def reading(self, source: Rows) -> Teacher:
+        """This teacher, its rows read from `source`, where the same ones are."""
+        teacher = copy.copy(self)
+        teacher.source = source
+        return teacher
+
     def check_rows(self, features: Rows) -> list[str]:
         """The teacher describes the rows of a pool.
 

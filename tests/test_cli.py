@@ -144,6 +144,24 @@ def test_the_options_reach_the_method(data: Any, capsys: pytest.CaptureFixture[s
         assert picks(*given, *options) != picks(*given), (given, options)
 
 
+def test_plan(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table, and no picks."""
+    assert select("--budget", 6, *LABELS, *TEACHER, "--memory-limit", "2GB", "--out", "picks.npy", "--plan") == 0
+    printed = capsys.readouterr().out
+    expected = cf.plan(data["x"], 6, labels=data["y"], teacher=teacher(data), memory_limit="2GB")
+    for name, stage in expected.stages.items():
+        assert any(
+            line.startswith(name) and f"{stage.bytes_read / 1e6:,.1f} MB" in line for line in printed.split("\n")
+        )
+    assert "memory_limit 2,000 MB" in printed
+    assert not Path("picks.npy").exists()
+
+
+def test_a_memory_limit_that_is_none(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert select("--budget", 6, "--memory-limit", "1MB") == 2
+    assert "argument --memory-limit: must be at least 512000000, got 1000000" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_every_data_set_of_the_paper_is_a_config(data: Any, dataset: str) -> None:
     assert select("--budget", 2, "--student-logits", "z.npy", "--config", f"paper:{dataset}", "--out", "p.npy") == 0

@@ -197,12 +197,12 @@ def test_cumulative_scores(rule):
 
 def test_both_thresholds_and_the_scores_under_them():
     z_s, z_t = (logits_of(50, 21, seed=seed).numpy() for seed in (0, 1))
-    q_s, q_t, scores = CUDA.score_at_sizes(open_rows(z_s, "s"), open_rows(z_t, "t"), 4.0, 2.5)
-    assert (q_s, q_t) == tuple(CUDA.target_size_threshold(open_rows(z, "z"), k) for z, k in ((z_s, 4.0), (z_t, 2.5)))
+    rows = open_rows(z_s, "s"), open_rows(z_t, "t")
+    q_s, q_t = (CUDA.target_size_threshold(of, size) for of, size in zip(rows, (4.0, 2.5), strict=True))
+    scores = CUDA.score(*rows, q_s, q_t)
     # The class whose score is the threshold is in: exactly k · M classes are, and the most probable of empty sets.
     empty = reference.nonconformity(z_s).min(axis=1) > q_s
     assert scores.student_size.sum() == 200 + empty.sum()
-    assert CUDA.score_at_sizes(open_rows(z_s, "s"), None, 4.0, 2.5)[1] == INF
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_files_are_mapped_and_bytes_counted(tmp_path):
 
 @pytest.mark.parametrize(("page", "most"), [(12, 1), (4096, 3), (2 << 20, 64)])
 def test_rows_from_all_over_a_mapped_file(tmp_path, monkeypatch, page, most):
-    monkeypatch.setattr("ccma_fast._mapped._LARGE_PAGE", page)
+    monkeypatch.setattr("ccma_fast._mapped._FAULT_AROUND", page)
     monkeypatch.setattr("ccma_fast._mapped._MOST_PAGES", most)
     x = np.arange(30_000, dtype=np.float32).reshape(-1, 3)
     np.save(tmp_path / "x.npy", x)
@@ -115,3 +115,81 @@ def test_default_chunks_are_of_bounded_size():
 def test_memory_mapped_empty_file(tmp_path):
     np.save(tmp_path / "x.npy", X[:0])
     assert open_rows(tmp_path / "x.npy", "x").float32().shape == (0, 3)
+
+
+def test_all_but_some_numbers():
+    for missing in ([], [0], [9], [2, 3, 7], range(10)):
+        numbers = pool.AllBut(10, np.array(missing, np.int64))
+        expected = np.setdiff1d(np.arange(10), missing)
+        assert numbers.size == expected.size
+        np.testing.assert_array_equal(numbers[:], expected)
+        np.testing.assert_array_equal(numbers[1:4], expected[1:4])
+        positions = np.arange(expected.size)[::-2]
+        np.testing.assert_array_equal(numbers[positions], expected[positions])
+
+
+@pytest.mark.parametrize("make", [lambda x, _: x, lambda x, path: saved(x, path), lambda x, _: np.asfortranarray(x)])
+@pytest.mark.parametrize("indices", [[5], [3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15], range(19, -1, -1), [4, 4, 19, 0], []])
+def test_rows_are_taken_run_by_run_or_one_by_one(tmp_path, make, indices):
+    rows, chosen = open_rows(make(X, tmp_path), "x"), np.array(indices, np.int64)
+    taken = rows.take(chosen)
+    assert taken.flags.c_contiguous
+    np.testing.assert_array_equal(taken, X[chosen])
+    assert rows.bytes_read == taken.nbytes
+
+
+def saved(x, path):
+    np.save(path / "x.npy", x)
+    return path / "x.npy"
+
+
+def test_all_but_labelled_rows_are_read_in_runs(tmp_path):
+    subset = pool.RowSubset(open_rows(saved(X, tmp_path), "x"), pool.AllBut(20, np.array([0, 7, 8, 19])))
+    expected = np.delete(X, [0, 7, 8, 19], axis=0)
+    for chunk_size in (1, 3, 16, None):
+        np.testing.assert_array_equal(np.concatenate([chunk for _, chunk in subset.chunks(chunk_size)]), expected)
+    assert [subset.row_number(i) for i in (0, 6, 15)] == [1, 9, 18]
+
+
+def test_bfloat16_files(tmp_path):
+    """As ml_dtypes has NumPy write them: two bytes of no type that NumPy knows."""
+    bits = (X.view(np.uint32) >> 16).astype(np.uint16)
+    np.save(tmp_path / "x.npy", bits.view("V2"))
+    rows = open_rows(tmp_path / "x.npy", "x")
+    np.testing.assert_array_equal(rows.float32(), torch.from_numpy(X).bfloat16().float().numpy())
+    assert (rows.row_bytes, rows.bytes_read) == (6, 120)
+
+
+def test_values_are_kept_in_their_storage_type():
+    for array in (X, X.astype(np.float16)):
+        kept = pool.kept(pool.RowSubset(open_rows(array, "x"), np.array([3, 11])), 24)
+        assert isinstance(kept, pool.KeptRows)
+        assert kept.slice(0, 2).dtype == array.dtype
+        np.testing.assert_array_equal(kept.float32(), X[[3, 11]])
+    assert not isinstance(pool.kept(open_rows(X, "x"), 239), pool.KeptRows)
+
+
+RESIDENT = """
+import sys
+import numpy as np
+from ccma_fast._memory import _resident
+from ccma_fast.pool import AllBut, RowSubset, open_rows
+rows = open_rows(sys.argv[1], "x")
+before = _resident()
+for _, chunk in RowSubset(rows, AllBut(rows.n_rows, np.arange(0, rows.n_rows, 500))).chunks(2000):
+    chunk.sum()
+print(_resident() - before)
+scattered = np.arange(0, rows.n_rows, 40)
+before = _resident()
+taken = rows.take(scattered)
+print(_resident() - before - taken.nbytes)
+"""
+
+
+def test_pages_that_have_been_read_are_let_go(tmp_path, run_python):
+    file = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float16, (100_000, 512))
+    file[:] = 1.0
+    file.flush()
+    in_runs, scattered = map(int, run_python(RESIDENT, str(tmp_path / "x.npy")).split())
+    assert in_runs < 16 << 20  # of 100 MB
+    assert scattered < 16 << 20

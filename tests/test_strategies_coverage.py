@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ccma_fast as cf
-from ccma_fast import _dispatch, coverage, strategies
+from ccma_fast import _dispatch, coverage, reference, strategies
 from ccma_fast.pool import RowSubset, open_rows
 
 WITHOUT_LABELS = ("centroid", "typiclust", "probcover", "max-herding")
@@ -483,3 +483,22 @@ def test_uncertainty_herding_needs_a_student_that_can_be_fitted(pool: tuple[np.n
     object.__setattr__(state, "student", Fixed())
     with pytest.raises(TypeError, match="got Fixed without fit"):
         choose("uncertainty-herding", state)
+
+
+@pytest.mark.parametrize("preferred", [False, True])
+@pytest.mark.parametrize("n_picks", [1, 5, 12, 30, 200])
+def test_representatives_are_those_of_the_reference(n_picks, preferred, monkeypatch):
+    """Ties, empty clusters, more picks than clusters, and parts that end anywhere."""
+    rng = np.random.default_rng(n_picks)
+    labels = rng.choice([0, 1, 2, 4, 5, 7, 8, 9, 10, 11], size=200).astype(np.int32)
+    squared, preference = (rng.integers(6, size=200).astype(np.float32) / 8 for _ in range(2))
+    weights = rng.random(200, dtype=np.float32)
+    found = cf.KMeans(np.empty((12, 3), np.float32), labels, 0.0, 1, "cpu", squared)
+    monkeypatch.setattr(coverage, "_PART", 7)
+    preference = preference if preferred else None
+    for w in (None, weights):
+        ours = coverage.representatives(found, n_picks, w, preference)
+        of_all = np.ones(200, np.float32) if w is None else w
+        theirs = reference.representatives(labels, squared, n_picks, of_all, 12, preference=preference)
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -290,7 +290,7 @@ def test_sets_cover_the_true_class_as_often_as_promised(n, alpha):
 @pytest.mark.parametrize("with_teacher", [True, False])
 @pytest.mark.parametrize("deviations", [2.6, 0.0, 100.0], ids=["likely", "missed", "wide"])
 def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monkeypatch):
-    """The bits of thresholds first and scores after them, whether the sample's bracket holds the threshold or not."""
+    """The bits of thresholds first and scores after them, or nothing where the sample missed the threshold."""
     rng = np.random.default_rng(0)
     student, teacher = (open_rows(3 * rng.standard_normal((3000, 30), dtype=np.float32), "z") for _ in range(2))
     given = teacher if with_teacher else None
@@ -299,14 +299,21 @@ def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monke
     expected = _cpu.score(student, given, q_student, q_teacher)
     monkeypatch.setattr(_cpu, "_SIZE_SAMPLE", 200)
     monkeypatch.setattr(_cpu, "_SIZE_DEVIATIONS", deviations)
-    one_pass = _cpu._score_in_one_pass
-    outcomes = []
-    monkeypatch.setattr(_cpu, "_score_in_one_pass", lambda *args: outcomes.append(one_pass(*args)) or outcomes[-1])
     for chunk_size in (None, 700):
-        found = _cpu.score_at_sizes(student, given, 4.0, 2.5, chunk_size=chunk_size)
-        assert found[:2] == (q_student, q_teacher)
-        for ours, theirs in zip(found[2], expected, strict=True):
+        scores, times = reference.RowScores.empty(3000), np.zeros(3000, int)
+
+        def put(rows, part, scores=scores, times=times):
+            times[rows] += 1
+            for ours, of_part in zip(scores, part, strict=True):
+                ours[rows] = of_part
+
+        found = _cpu.score_at_sizes(student, given, 4.0, 2.5, put, chunk_size=chunk_size)
+        if deviations == 0.0:
+            assert found is None
+            continue
+        assert found == (q_student, q_teacher)
+        assert (times == 1).all()
+        for ours, theirs in zip(scores, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert (outcomes[0] is None) == (deviations == 0.0)
     twin = reference.score_at_sizes(student, given, 4.0, 2.5)
-    np.testing.assert_allclose(found[2].delta, twin[2].delta, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(expected.delta, twin[2].delta, rtol=2e-6, atol=2e-6)

@@ -1,0 +1,134 @@
+"""Memory: what the machine has, how a limit is shared out, and how much a process has resident."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "machine_memory"]
+
+LEAST_LIMIT = 512_000_000
+"""Bytes below which no limit can be kept: fixed buffers and samples take so much."""
+
+# The most of anything that is read or computed at once, as float32: enough to hide what a call costs.
+_MOST_CHUNK = 32 << 20
+
+# Seconds between two looks at the resident memory.
+_INTERVAL = 0.01
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A limit on what a query adds to the process's resident memory, in bytes, and the shares of its parts.
+
+    The shares add up to ⅞ of the limit; the rest is for what does not grow with anything but classes and columns.
+    """
+
+    limit: int
+
+    @property
+    def chunk(self) -> int:
+        """A chunk of any matrix, as float32. Some four are alive at once."""
+        return min(_MOST_CHUNK, self.limit // 32)
+
+    @property
+    def logits(self) -> int:
+        """Logits of student and teacher that are computed once and kept."""
+        return self.limit // 4
+
+    @property
+    def rows(self) -> int:
+        """Labelled rows and candidates that are kept, each."""
+        return self.limit // 8
+
+    @property
+    def sketch(self) -> int:
+        """Rows of a clustering along their leading directions."""
+        return self.limit // 4
+
+    def chunk_rows(self, n_columns: Iterable[int]) -> int | None:
+        """Rows of the widest of some matrices that make a chunk; None where the default of every matrix fits."""
+        widest = max(n_columns)
+        return None if self.chunk == _MOST_CHUNK else max(1, self.chunk // (4 * widest))
+
+
+def machine_memory() -> int:
+    """Bytes that this process may use: the machine's, or what its control groups (containers) allow."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    texts = [file.read_text().strip() for file in _group_limits() if file.is_file()]
+    return min([whole, *(int(text) for text in texts if text.isdecimal())])
+
+
+def _group_limits() -> list[Path]:
+    root = Path("/sys/fs/cgroup")
+    files = [root / "memory/memory.limit_in_bytes"]  # version 1
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return files
+    for line in lines:
+        number, _, group = line.split(":", 2)
+        if number == "0":  # version 2; every group above has a say
+            here = root / group.lstrip("/")
+            files += [folder / "memory.max" for folder in (here, *here.parents) if folder.is_relative_to(root)]
+    return files
+
+
+def _resident() -> int:
+    """Resident memory of this process, mapped files included, in bytes; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _most_resident() -> int:
+    """The most that :func:`_resident` has ever been."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+class PeakMemory:
+    """How far resident memory, mapped files included, rises above where it was when this was made.
+
+    The system keeps the most of a process's whole life, which is exact where a stretch exceeds all before it; else
+    what a hundred looks a second saw counts. Use it as a context: a thread does the looking.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._most = _resident()
+        self._ever = _most_resident()
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_INTERVAL):
+            self._look(_resident())
+
+    def _look(self, resident: int) -> None:
+        with self._lock:
+            self._most = max(self._most, resident)
+
+    def lap(self) -> int:
+        """The peak since the last lap, in bytes."""
+        now, ever = _resident(), _most_resident()
+        self._look(ever if ever > self._ever else now)
+        self._ever = ever
+        with self._lock:
+            peak, self._most = self._most - self._start, now
+        return max(0, peak)

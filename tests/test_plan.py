@@ -1,0 +1,187 @@
+"""Memory that does not grow with the pool, and the forecast: what a query takes, said before it runs."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import ccma_fast as cf
+from ccma_fast.pool import open_rows
+
+# Runs one query in a new process and prints what it took beside what was expected.
+SCRIPT = """
+import json, resource, sys
+import numpy as np, torch
+import ccma_fast as cf
+folder, stored, limit, asked = sys.argv[1], sys.argv[2], sys.argv[3] or None, json.loads(sys.argv[4])
+def opened(name):
+    return np.load(f"{folder}/{name}.npy") if stored == "memory" else f"{folder}/{name}.npy"
+x = opened("x")
+teacher = cf.Teacher(opened("v"), f"{folder}/t.npy") if asked["teacher"] else None
+labels = np.load(f"{folder}/y.npy") if asked["labels"] else None
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+picks = cf.select(
+    x, asked["budget"], labels=labels, teacher=teacher, memory_limit=limit, config=cf.CCMAConfig(**asked["config"])
+)
+rose = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+report = picks.report
+print(json.dumps({"rose": rose, "report": report.to_dict(), "read": report.bytes_read, "peak": report.peak_memory}))
+"""
+
+QUICK = {"max_epochs": 10, "kmeans_max_iter": 3, "kmeans_tol": 0.0, "student_kappa": 20}
+PUBLISHED = {**QUICK, "acquisition": "delta", "calibration": "target_size"}
+C = 200
+
+
+def make_pool(folder, n, d_student=256, d_teacher=320):
+    """A pool on disk, float16, every 100th row labelled."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(C, size=n)
+    for name, d in (("x", d_student), ("v", d_teacher)):
+        centres = rng.standard_normal((C, d), dtype=np.float32)
+        file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (n, d))
+        for start in range(0, n, 8192):
+            part = truth[start : start + 8192]
+            file[start : start + 8192] = centres[part] + rng.standard_normal((part.size, d), dtype=np.float32)
+    np.save(folder / "t.npy", centres)
+    np.save(folder / "y.npy", np.where(np.arange(n) % 100 == 0, truth, -1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory):
+    """Folders of two pools of which the second is three times as large."""
+    return [make_pool(tmp_path_factory.mktemp(f"pool{n}"), n) for n in (60_000, 180_000)]
+
+
+def measured(run_python, folder, config, *, labels=True, teacher=True, stored="file", limit="", budget=30):
+    asked = {"config": config, "labels": labels, "teacher": teacher, "budget": budget}
+    return json.loads(run_python(SCRIPT, str(folder), stored, limit, json.dumps(asked)))
+
+
+SHAPES = {
+    "default": {"config": QUICK},
+    "default, in memory": {"config": QUICK, "stored": "memory"},
+    "no teacher": {"config": QUICK, "teacher": False},
+    "published": {"config": PUBLISHED},
+    "published, in memory": {"config": PUBLISHED, "stored": "memory"},
+    "subpool": {"config": {**PUBLISHED, "subpool_size": 500, "subpool_max_iter": 2}},
+    "first by the teacher": {"config": QUICK, "labels": False},
+    "first by coverage": {"config": QUICK, "labels": False, "teacher": False},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_forecast_holds(pools, run_python, shape):
+    found = measured(run_python, pools[0], **SHAPES[shape])
+    expected = found["report"]["plan"]["total"]
+    assert expected["peak_memory"] == pytest.approx(found["peak"], rel=0.25)
+    assert expected["bytes_read"] == pytest.approx(found["read"], rel=0.05)
+
+
+def test_memory_does_not_grow_with_the_pool(pools, run_python):
+    """Three times the rows under a limit that keeps no logits: no more than 32 bytes for each row more."""
+    for config, options in ((QUICK, {}), (QUICK, {"labels": False, "teacher": False})):
+        small, large = (measured(run_python, pool, config, limit="512MB", **options) for pool in pools)
+        # Part of what is kept of a clustering's rows is not for each row: it fits into a quarter of the limit.
+        assert large["rose"] - small["rose"] < 32 * 120_000 + (16 << 20), (config, options)
+        assert large["rose"] < 512e6
+
+
+def test_a_plan_tells_what_select_will_do(pools):
+    folder = pools[0]
+    x, labels = np.load(folder / "x.npy", mmap_mode="r")[:3000], np.load(folder / "y.npy")[:3000]
+    teacher = cf.Teacher(np.load(folder / "v.npy", mmap_mode="r")[:3000], folder / "t.npy")
+    config = cf.CCMAConfig(**QUICK)
+    expected = cf.plan(x, 10, labels=labels, teacher=teacher, config=config)
+    report = cf.select(x, 10, labels=labels, teacher=teacher, config=config).report
+    assert list(expected.stages) == list(report.stages)
+    for name, stage in expected.stages.items():
+        assert stage.seconds >= 0.0
+        of_report = report.plan.stages[name]
+        assert of_report.seconds is None
+        assert (stage.passes, stage.bytes_read, stage.peak_memory) == (
+            of_report.passes,
+            of_report.bytes_read,
+            of_report.peak_memory,
+        )
+    assert expected.passes == {"features": 1, "image_features": 1}
+    assert expected.seconds == sum(stage.seconds for stage in expected.stages.values())
+    assert json.loads(json.dumps(expected.to_dict()))["total"]["bytes_read"] == expected.bytes_read
+    for text in ("posteriors", "total", "image_features 1", "memory_limit"):
+        assert text in str(expected)
+    assert "expected" in str(report)
+
+
+def test_a_plan_reads_little_and_fails_as_select_does(pools):
+    x = open_rows(pools[0] / "x.npy", "features")
+    cf.plan(x, 10)
+    assert x.bytes_read <= 3 * (16 << 20)
+    for call in (cf.plan, cf.select):
+        with pytest.raises(ValueError, match=r"^budget must be at least 1, got 0$"):
+            call(x, 0)
+        with pytest.raises(ValueError, match=r"^a student needs labels of at least two classes"):
+            call(x, 3, labels=np.where(np.arange(60_000) < 5, 1, -1))
+
+
+@pytest.mark.parametrize(
+    ("limit", "n_bytes"),
+    [
+        (600_000_000, 600_000_000),
+        ("4GB", 4 * 10**9),
+        ("4 GiB", 4 << 30),
+        ("1.5gb", 1_500_000_000),
+        ("512mb", 512 * 10**6),
+    ],
+)
+def test_memory_limits(limit, n_bytes):
+    assert cf.plan(np.eye(4, dtype=np.float32), 2, memory_limit=limit).memory_limit == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("limit", "error", "text"),
+    [
+        ("much", ValueError, "memory_limit must be bytes or text such as '4GB' or '500MiB', got 'much'"),
+        ("4 bananas", ValueError, "memory_limit must be bytes or text such as '4GB' or '500MiB', got '4 bananas'"),
+        ("1MB", ValueError, "memory_limit must be at least 512000000, got 1000000"),
+        (1.5e9, TypeError, "memory_limit must be an integer, got float 1500000000.0"),
+    ],
+)
+def test_memory_limits_that_are_none(limit, error, text):
+    for call in (cf.plan, cf.select, lambda x, _, memory_limit: cf.ActiveLearner(x, memory_limit=memory_limit)):
+        with pytest.raises(error) as raised:
+            call(np.eye(4, dtype=np.float32), 2, memory_limit=limit)
+        assert str(raised.value) == text
+
+
+def test_the_default_limit_is_a_quarter_of_what_the_process_may_use(monkeypatch):
+    from ccma_fast import _validate
+
+    monkeypatch.setattr(_validate, "machine_memory", lambda: 40 * 10**9)
+    assert cf.plan(np.eye(4, dtype=np.float32), 2).memory_limit == 10 * 10**9
+
+
+@pytest.mark.parametrize("config", [QUICK, PUBLISHED], ids=["default", "published"])
+def test_the_picks_do_not_depend_on_chunks_files_and_limits(pools, tmp_path, config):
+    n = 12_000
+    x, v = (np.load(pools[0] / f"{name}.npy", mmap_mode="r")[:n] for name in "xv")
+    labels, classes = np.load(pools[0] / "y.npy")[:n], pools[0] / "t.npy"
+    for name, rows in (("x", x), ("v", v)):
+        (tmp_path / name).mkdir()
+        bounds = [0, 1, 4096, 4097, 9000, 9000, n]  # uneven, and one of them empty
+        for i, (start, stop) in enumerate(pairwise(bounds)):
+            np.save(tmp_path / name / f"part-{i}.npy", rows[start:stop])
+
+    def picks(x, v, **options):
+        found = cf.select(
+            x, 40, labels=labels, teacher=cf.Teacher(v, classes), config=cf.CCMAConfig(**config), **options
+        )
+        return found.indices.tolist(), found.scores.tolist()
+
+    expected = picks(np.array(x), np.array(v))
+    assert picks(x, v, chunk_size=4096, memory_limit="512MB") == expected
+    assert picks(tmp_path / "x", tmp_path / "v", chunk_size=65_536) == expected
+    assert picks(tmp_path / "x", tmp_path / "v") == expected
