@@ -125,6 +125,17 @@ def test_files(
         )
     first = picks.setdefault((n_rows, config), answer.indices)
     same = np.array_equal(answer.indices, first)
-    record({marks.PEAK: answer.peak_bytes / 1e9, marks.PICKS: 100.0 * float((answer.indices == first).mean())})
+    report, plan = answer.report, answer.report.plan
+    assert plan is not None, "a query has one"
+    record(
+        {
+            marks.PEAK: answer.peak_bytes / 1e9,
+            marks.PICKS: 100.0 * float((answer.indices == first).mean()),
+            "peak of the query [GB]": report.peak_memory / 1e9,
+            "as planned [GB]": plan.peak_memory / 1e9,
+            "read [GB]": report.bytes_read / 1e9,
+            "read as planned [GB]": plan.bytes_read / 1e9,
+        }
+    )
     record_reports(reports)
     assert same, "the picks depend on how the pool lies in files, on chunks or on threads"
