@@ -23,7 +23,8 @@ Int64 = npt.NDArray[np.int64]
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-_STORAGE = (torch.float32, torch.float16, torch.bfloat16)
+_TYPES = {"float32": torch.float32, "float16": torch.float16, BFLOAT16_BITS.name: torch.bfloat16}
+_STORAGE = tuple(_TYPES.values())
 
 # Bytes of a chunk that is copied to the device or gathered on it, and of the logits that one product leaves in cache.
 _CHUNK_BYTES = 64 << 20
@@ -66,40 +67,29 @@ class Uploads:
 
     def __call__(self, chunk: Chunk) -> torch.Tensor:
         """The chunk on the device, ready for what is launched from now on."""
-        is_bfloat16 = chunk.dtype == BFLOAT16_BITS
-        host = torch.from_numpy(chunk.view(np.int16) if is_bfloat16 else _writeable(chunk))
-        if is_bfloat16:
-            host = host.view(torch.bfloat16)
+        dtype = _TYPES[chunk.dtype.name]
         if self._stream is None:
-            return host
-        staged = self._pinned(host)
+            return torch.from_numpy(np.array(chunk).reshape(-1).view(np.uint8)).view(dtype).view(chunk.shape)
+        staged, copied_out = self._pinned(chunk.nbytes)
+        staged.numpy()[:] = chunk.reshape(-1).view(np.uint8)
         with torch.cuda.stream(self._stream):
             copied = staged.to(self._device, non_blocking=True)
-            slot = self._staged[self._turn]
-            assert slot is not None
-            slot[1].record(self._stream)
-        self._turn = (self._turn + 1) % len(self._staged)
+            copied_out.record(self._stream)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         copied.record_stream(current)
-        return copied
+        return copied.view(dtype).view(chunk.shape)
 
-    def _pinned(self, host: torch.Tensor) -> torch.Tensor:
-        """The numbers in the pinned memory whose turn it is, once the copy before has left it."""
+    def _pinned(self, nbytes: int) -> tuple[torch.Tensor, Any]:
+        """The pinned memory whose turn it is, once the copy before has left it, and the event of the next one."""
+        self._turn = (self._turn + 1) % len(self._staged)
         slot = self._staged[self._turn]
         if slot is not None:
             slot[1].synchronize()
-        if slot is None or slot[0].numel() < host.nbytes:
-            slot = (torch.empty(host.nbytes, dtype=torch.uint8, pin_memory=True), _streams.Event())
+        if slot is None or slot[0].numel() < nbytes:
+            slot = (torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), _streams.Event())
             self._staged[self._turn] = slot
-        staged = slot[0][: host.nbytes].view(host.dtype).view(host.shape)
-        staged.copy_(host)
-        return staged
-
-
-def _writeable(chunk: Chunk) -> Chunk:
-    """The chunk, copied where it is read-only, which PyTorch warns of."""
-    return chunk if chunk.flags.writeable else chunk.copy()
+        return slot[0][:nbytes], slot[1]
 
 
 class Reader:
@@ -174,7 +164,7 @@ class Reader:
 
     def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         """A small array on the device."""
-        return torch.from_numpy(_writeable(np.ascontiguousarray(array))).to(self.device)
+        return torch.from_numpy(np.array(array)).to(self.device)
 
     def thresholds(self, q: float | Float64) -> torch.Tensor:
         """Thresholds as kernels take them: one, or one for each row."""
