@@ -30,6 +30,9 @@ _STORAGE = tuple(_TYPES.values())
 _CHUNK_BYTES = 64 << 20
 _LOGIT_BYTES = 32 << 20
 
+# Chunks hold a multiple of so many rows: what is kept of each then starts where 16 bytes can be read, in every chunk.
+_ROW_STEP = 64
+
 # The share of the device's free memory that rows which are read again may take, and what they may take elsewhere.
 _KEPT_SHARE = 0.5
 _KEPT_BYTES = 1 << 30
@@ -102,9 +105,9 @@ class Reader:
 
     def chunks(self, *matrices: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
         """Chunks of the same rows of several matrices, with the index of their first row."""
-        step = chunk_size or min(map(self._rows_at_once, matrices))
+        step = chunk_size or max(_ROW_STEP, min(map(self._rows_at_once, matrices)) // _ROW_STEP * _ROW_STEP)
         n_rows = matrices[0].n_rows
-        for start in range(0, n_rows, max(1, step)):
+        for start in range(0, n_rows, step):
             stop = min(start + step, n_rows)
             for rows in matrices:
                 rows.expect(stop, min(stop + step, n_rows))
@@ -114,11 +117,10 @@ class Reader:
 
     def _rows_at_once(self, rows: Rows) -> int:
         if isinstance(rows, LinearRows):
-            fitting = max(1, _LOGIT_BYTES // (4 * rows.n_columns))
-            return min(fitting, self._rows_at_once(rows.source))
+            return min(_LOGIT_BYTES // (4 * rows.n_columns), self._rows_at_once(rows.source))
         if self._is_here(rows):
-            return max(1, rows.n_rows)
-        return max(1, _CHUNK_BYTES // (4 * rows.n_columns))
+            return rows.n_rows + _ROW_STEP
+        return _CHUNK_BYTES // (4 * rows.n_columns)
 
     def _is_here(self, rows: Rows) -> bool:
         """Whether all rows can be used in place."""

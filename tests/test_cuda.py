@@ -311,6 +311,12 @@ def test_rows_on_a_gpu_choose_the_backend(monkeypatch):
         _dispatch.choose("cuda", rows)
 
 
+def test_an_old_triton_is_refused(monkeypatch):
+    assert _cuda.why_unavailable() is None
+    monkeypatch.setattr(_cuda, "_LEAST_TRITON", (99, 0))
+    assert "need Triton 99.0 or newer, got " in _cuda.why_unavailable()
+
+
 def test_without_a_gpu_it_cannot_run(run_python):
     run_python(
         "import pytest, ccma_fast as cf\n"
