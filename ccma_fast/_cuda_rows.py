@@ -13,7 +13,7 @@ import torch
 
 from ._validate import raise_not_finite
 from .kernels import linear as products
-from .pool import BFLOAT16_BITS, Chunk, LinearRows, Rows, RowSubset, TensorRows
+from .pool import BFLOAT16_BITS, Chunk, DerivedRows, LinearRows, Rows, RowSubset, TensorRows
 
 __all__ = ["INTERPRETED", "KeptTensorRows", "Reader", "Uploads", "check_finite", "device", "of_rows", "top_m"]
 
@@ -181,13 +181,24 @@ class Reader:
         if self._is_here(rows) or rows.n_rows == 0:
             return rows
         free = _KEPT_BYTES if self.device.type == "cpu" else _KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        first = self.slice(rows, 0, 1)
-        if rows.n_rows * first.nbytes > free:
+        if rows.n_rows * rows.n_columns * _item_size(rows) > free:
             return rows
-        values = torch.empty((rows.n_rows, rows.n_columns), dtype=first.dtype, device=self.device)
+        values: torch.Tensor | None = None
         for start, (chunk,) in self.chunks(rows):
+            if values is None:
+                values = torch.empty((rows.n_rows, rows.n_columns), dtype=chunk.dtype, device=self.device)
             values[start : start + len(chunk)] = chunk
+        assert values is not None, "there are rows"
         return KeptTensorRows(rows, values)
+
+
+def _item_size(rows: Rows) -> int:
+    """Bytes of a value as chunks hold it."""
+    if isinstance(rows, RowSubset):
+        return _item_size(rows.rows)
+    if isinstance(rows, (DerivedRows, TensorRows)):
+        return 2 if isinstance(rows, TensorRows) and rows.tensor.dtype in _STORAGE[1:] else 4
+    return rows.slice(0, 0).itemsize
 
 
 def top_m(scores: Float32, m: int) -> Int64:
