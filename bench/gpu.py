@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import importlib.util
 import json
 import platform
@@ -145,7 +146,8 @@ def scoring(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
 def _scoring(n_rows: int, n_classes: int, dtype: str, card: Ceilings) -> Iterator[dict[str, Any]]:
     student, teacher = (random_logits(n_rows, n_classes, DTYPES[dtype], seed) for seed in (0, 1))
     rows = open_rows(student, "s"), open_rows(teacher, "t")
-    q_s, q_t = (_cuda.target_size_threshold(of, size) for of, size in zip(rows, (5.0, 3.0), strict=True))
+    # A hair above the scores that the thresholds are, which the reference's own rounding might leave out.
+    q_s, q_t = (_cuda.target_size_threshold(logits, size) + 2e-6 for logits, size in zip(rows, (5.0, 3.0), strict=True))
     scores = _cuda.score(*rows, q_s, q_t)
     part = slice(0, max(1, min(n_rows, 2_000_000 // n_classes)))
     truth = reference.score(student[part].float().cpu().numpy(), teacher[part].float().cpu().numpy(), q_s, q_t)
@@ -234,14 +236,19 @@ def _update(x: torch.Tensor, weights: torch.Tensor, labels: torch.Tensor, k: int
 
 
 def rivals(x: torch.Tensor, centroids: torch.Tensor, took: float) -> dict[str, Any]:
-    """flash-kmeans' assignment in the same run, where it is installed."""
-    if importlib.util.find_spec("flash_kmeans") is None:
-        return {}
-    from flash_kmeans.assign_euclid_triton import euclid_assign_triton
-
+    """The assignments of flash-kmeans and FlashLib in the same run, in the rows' type, where they are installed."""
     rows, centres = x[None], centroids.to(x.dtype)[None]
     squares = rows.float().square().sum(dim=-1)
-    return {"flash-kmeans / ours": seconds(euclid_assign_triton, rows, centres, squares, rounds=5) / took}
+    calls = {
+        "flash-kmeans": ("flash_kmeans.assign_euclid_triton", "euclid_assign_triton", (rows, centres, squares)),
+        "FlashLib": ("flashlib.primitives.kmeans.cutedsl.assign", "cutedsl_assign_euclid", (rows, centres)),
+    }
+    found = {}
+    for name, (module, function, args) in calls.items():
+        if importlib.util.find_spec(module.split(".")[0]) is not None:
+            run = getattr(importlib.import_module(module), function)
+            found[f"{name} / ours"] = seconds(run, *args, rounds=5) / took
+    return found
 
 
 def queries(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:

@@ -1,21 +1,33 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command: builds, tests, looks for bad memory accesses and races, and measures.
-# Needs no network where the build tools (scikit-build-core, pybind11, cmake, ninja), pytest and PyTorch are there.
 #
 #   bench/gpu.sh [output folder]        # default bench/results
+#
+# Needs no network where pip, pytest, hypothesis, PyTorch, cmake and ninja are there, and scikit-build-core and pybind11
+# too or as wheels in the folder that CCMA_WHEELS names. Wheels of flash-kmeans and flashlib there are measured beside ours.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-out=$(mkdir -p "${1:-bench/results}" && cd "${1:-bench/results}" && pwd)
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=$(mkdir -p "${1:-$root/bench/results}" && cd "${1:-$root/bench/results}" && pwd)
 python=${PYTHON:-python3}
 failed=0
 section() { printf '\n=== %s (%ss)\n' "$1" "$SECONDS"; }
 must() { "$@" || { failed=1; printf 'FAILED: %s\n' "$*"; }; }
 
 section "build"
-"$python" -m pip install --no-build-isolation --no-deps -q . || exit 1
+if [ -n "${CCMA_WHEELS:-}" ]; then
+  "$python" -m pip install -q --no-index --no-deps "$CCMA_WHEELS"/*.whl || exit 1
+fi
+"$python" -m pip install -q --no-build-isolation --no-deps "$root" || exit 1
+
+# Python looks for packages where it is started: there it must find the benchmarks, and not the sources of the package.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+ln -s "$root/bench" "$work/bench"
+cd "$work" || exit 1
 
 section "tests on the GPU"
-must "$python" -m pytest -q tests/test_cuda.py tests/test_cuda_kmeans.py tests/test_errors.py
+must "$python" -m pytest -q -c "$root/pyproject.toml" --rootdir "$root" \
+  "$root"/tests/test_cuda.py "$root"/tests/test_cuda_kmeans.py "$root"/tests/test_errors.py
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import triton
 
 from ._cuda_kmeans import NAME, ON_HOST, weighted_kmeans
 from ._cuda_rows import INTERPRETED, Reader, Uploads, check_finite, device, of_rows, top_m
@@ -48,13 +49,21 @@ __all__ = [
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+# The oldest Triton that the kernels have been tried with.
+_LEAST_TRITON = (3, 6)
+
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
 
 def why_unavailable() -> str | None:
     """What keeps the backend from running here, or None."""
-    return None if INTERPRETED or torch.cuda.is_available() else "PyTorch sees no CUDA device"
+    if not INTERPRETED and not torch.cuda.is_available():
+        return "PyTorch sees no CUDA device"
+    version = tuple(map(int, triton.__version__.split(".")[:2]))
+    if version < _LEAST_TRITON:
+        return f"its kernels need Triton {'.'.join(map(str, _LEAST_TRITON))} or newer, got {triton.__version__}"
+    return None
 
 
 def describe() -> str:

@@ -13,7 +13,7 @@ import torch
 
 from ._validate import raise_not_finite
 from .kernels import linear as products
-from .pool import BFLOAT16_BITS, Chunk, LinearRows, Rows, RowSubset, TensorRows
+from .pool import BFLOAT16_BITS, Chunk, DerivedRows, LinearRows, Rows, RowSubset, TensorRows
 
 __all__ = ["INTERPRETED", "KeptTensorRows", "Reader", "Uploads", "check_finite", "device", "of_rows", "top_m"]
 
@@ -23,11 +23,15 @@ Int64 = npt.NDArray[np.int64]
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-_STORAGE = (torch.float32, torch.float16, torch.bfloat16)
+_TYPES = {"float32": torch.float32, "float16": torch.float16, BFLOAT16_BITS.name: torch.bfloat16}
+_STORAGE = tuple(_TYPES.values())
 
 # Bytes of a chunk that is copied to the device or gathered on it, and of the logits that one product leaves in cache.
 _CHUNK_BYTES = 64 << 20
 _LOGIT_BYTES = 32 << 20
+
+# Chunks hold a multiple of so many rows: what is kept of each then starts where 16 bytes can be read, in every chunk.
+_ROW_STEP = 64
 
 # The share of the device's free memory that rows which are read again may take, and what they may take elsewhere.
 _KEPT_SHARE = 0.5
@@ -66,40 +70,29 @@ class Uploads:
 
     def __call__(self, chunk: Chunk) -> torch.Tensor:
         """The chunk on the device, ready for what is launched from now on."""
-        is_bfloat16 = chunk.dtype == BFLOAT16_BITS
-        host = torch.from_numpy(chunk.view(np.int16) if is_bfloat16 else _writeable(chunk))
-        if is_bfloat16:
-            host = host.view(torch.bfloat16)
+        dtype = _TYPES[chunk.dtype.name]
         if self._stream is None:
-            return host
-        staged = self._pinned(host)
+            return torch.from_numpy(np.array(chunk).reshape(-1).view(np.uint8)).view(dtype).view(chunk.shape)
+        staged, copied_out = self._pinned(chunk.nbytes)
+        staged.numpy()[:] = chunk.reshape(-1).view(np.uint8)
         with torch.cuda.stream(self._stream):
             copied = staged.to(self._device, non_blocking=True)
-            slot = self._staged[self._turn]
-            assert slot is not None
-            slot[1].record(self._stream)
-        self._turn = (self._turn + 1) % len(self._staged)
+            copied_out.record(self._stream)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         copied.record_stream(current)
-        return copied
+        return copied.view(dtype).view(chunk.shape)
 
-    def _pinned(self, host: torch.Tensor) -> torch.Tensor:
-        """The numbers in the pinned memory whose turn it is, once the copy before has left it."""
+    def _pinned(self, nbytes: int) -> tuple[torch.Tensor, Any]:
+        """The pinned memory whose turn it is, once the copy before has left it, and the event of the next one."""
+        self._turn = (self._turn + 1) % len(self._staged)
         slot = self._staged[self._turn]
         if slot is not None:
             slot[1].synchronize()
-        if slot is None or slot[0].numel() < host.nbytes:
-            slot = (torch.empty(host.nbytes, dtype=torch.uint8, pin_memory=True), _streams.Event())
+        if slot is None or slot[0].numel() < nbytes:
+            slot = (torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), _streams.Event())
             self._staged[self._turn] = slot
-        staged = slot[0][: host.nbytes].view(host.dtype).view(host.shape)
-        staged.copy_(host)
-        return staged
-
-
-def _writeable(chunk: Chunk) -> Chunk:
-    """The chunk, copied where it is read-only, which PyTorch warns of."""
-    return chunk if chunk.flags.writeable else chunk.copy()
+        return slot[0][:nbytes], slot[1]
 
 
 class Reader:
@@ -112,9 +105,9 @@ class Reader:
 
     def chunks(self, *matrices: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
         """Chunks of the same rows of several matrices, with the index of their first row."""
-        step = chunk_size or min(map(self._rows_at_once, matrices))
+        step = chunk_size or max(_ROW_STEP, min(map(self._rows_at_once, matrices)) // _ROW_STEP * _ROW_STEP)
         n_rows = matrices[0].n_rows
-        for start in range(0, n_rows, max(1, step)):
+        for start in range(0, n_rows, step):
             stop = min(start + step, n_rows)
             for rows in matrices:
                 rows.expect(stop, min(stop + step, n_rows))
@@ -124,11 +117,10 @@ class Reader:
 
     def _rows_at_once(self, rows: Rows) -> int:
         if isinstance(rows, LinearRows):
-            fitting = max(1, _LOGIT_BYTES // (4 * rows.n_columns))
-            return min(fitting, self._rows_at_once(rows.source))
+            return min(_LOGIT_BYTES // (4 * rows.n_columns), self._rows_at_once(rows.source))
         if self._is_here(rows):
-            return max(1, rows.n_rows)
-        return max(1, _CHUNK_BYTES // (4 * rows.n_columns))
+            return rows.n_rows + _ROW_STEP
+        return _CHUNK_BYTES // (4 * rows.n_columns)
 
     def _is_here(self, rows: Rows) -> bool:
         """Whether all rows can be used in place."""
@@ -174,7 +166,7 @@ class Reader:
 
     def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         """A small array on the device."""
-        return torch.from_numpy(_writeable(np.ascontiguousarray(array))).to(self.device)
+        return torch.from_numpy(np.array(array)).to(self.device)
 
     def thresholds(self, q: float | Float64) -> torch.Tensor:
         """Thresholds as kernels take them: one, or one for each row."""
@@ -189,13 +181,24 @@ class Reader:
         if self._is_here(rows) or rows.n_rows == 0:
             return rows
         free = _KEPT_BYTES if self.device.type == "cpu" else _KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        first = self.slice(rows, 0, 1)
-        if rows.n_rows * first.nbytes > free:
+        if rows.n_rows * rows.n_columns * _item_size(rows) > free:
             return rows
-        values = torch.empty((rows.n_rows, rows.n_columns), dtype=first.dtype, device=self.device)
+        values: torch.Tensor | None = None
         for start, (chunk,) in self.chunks(rows):
+            if values is None:
+                values = torch.empty((rows.n_rows, rows.n_columns), dtype=chunk.dtype, device=self.device)
             values[start : start + len(chunk)] = chunk
+        assert values is not None, "there are rows"
         return KeptTensorRows(rows, values)
+
+
+def _item_size(rows: Rows) -> int:
+    """Bytes of a value as chunks hold it."""
+    if isinstance(rows, RowSubset):
+        return _item_size(rows.rows)
+    if isinstance(rows, (DerivedRows, TensorRows)):
+        return 2 if isinstance(rows, TensorRows) and rows.tensor.dtype in _STORAGE[1:] else 4
+    return rows.slice(0, 0).itemsize
 
 
 def top_m(scores: Float32, m: int) -> Int64:

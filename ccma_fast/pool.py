@@ -318,6 +318,8 @@ class TensorRows(Rows):
             raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
         if tensor.ndim != 2:
             raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {tuple(tensor.shape)}")
+        if tensor.shape[1] == 0:
+            raise ValueError(f"{name} must have at least one column, got shape {tuple(tensor.shape)}")
         self.name = name
         self.n_rows, self.n_columns = tensor.shape
         self.bytes_read = 0

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import torch
 
 __all__ = [
-    "ASSIGN_TILE",
+    "CAREFUL_TILE",
     "DIGITS_TILE",
     "DIGIT_BITS",
     "EXACT_TILE",
+    "FAST_TILE",
     "LINEAR_TILE",
     "LONGEST_ROW",
     "UPDATE_TILE",
@@ -98,11 +99,16 @@ LINEAR_TILE = {
     torch.bfloat16: ProductTile(128, 64, 64, 8, 8),
 }
 
-# The product of an assignment, by the type of its factors, whose running best stays beside it in registers.
-ASSIGN_TILE = {
-    torch.float32: ProductTile(64, 64, 32, 1, 4),
+# The products of an assignment, by the type of their factors, whose running best stays beside them in registers: that
+# of all rows, and that of the rows which it leaves open, whose factors have several parts.
+FAST_TILE = {
     torch.float16: ProductTile(128, 128, 64, 1, 8),
     torch.bfloat16: ProductTile(128, 128, 64, 1, 8),
+}
+CAREFUL_TILE = {
+    torch.float32: ProductTile(64, 64, 32, 1, 4),
+    torch.float16: ProductTile(128, 64, 64, 1, 8),
+    torch.bfloat16: ProductTile(128, 64, 64, 1, 8),
 }
 
 

@@ -28,10 +28,11 @@ from triton.compiler import ASTSource
 
 from . import conformal_score, conformal_sets, kmeans_assign, kmeans_update, linear, threshold
 from ._configs import (
-    ASSIGN_TILE,
+    CAREFUL_TILE,
     DIGIT_BITS,
     DIGITS_TILE,
     EXACT_TILE,
+    FAST_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
     UPDATE_TILE,
@@ -144,13 +145,13 @@ def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
 
 def _assignment(stored: torch.dtype, capability: tuple[int, int], *, is_fast: bool) -> Variant:
     dtype = kmeans_assign.factor_type(stored, is_fast=is_fast)
-    tile, n_parts = ASSIGN_TILE[dtype], 1 if is_fast else linear.part_count(dtype)
+    tile, n_parts = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype], 1 if is_fast else linear.part_count(dtype)
     constants = {
         "ALIGN": 16 // stored.itemsize, "PARTS": n_parts, "LOW": linear.LOW_PART, "ROUND": dtype != stored,
         "PRECISION": linear.precision(dtype), "WITH_SCALE": True, "LISTED": not is_fast,
         "M": tile.M, "N": tile.N, "D": tile.D,
     }  # fmt: skip
-    stages = stages_of(capability, kmeans_assign.assign_stage_bytes(stored, dtype, n_parts))
+    stages = stages_of(capability, kmeans_assign.assign_stage_bytes(tile, stored, dtype, n_parts))
     types = {"x": f"*{_NAMES[stored]}", "parts": f"*{_NAMES[dtype]}"}
     return Variant(kmeans_assign._assign_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
 

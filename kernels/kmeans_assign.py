@@ -8,7 +8,17 @@ import torch
 import triton
 import triton.language as tl
 
-from ._configs import ASSIGN_TILE, EXACT_TILE, alignment, column_width, launch, row_tile, stages
+from ._configs import (
+    CAREFUL_TILE,
+    EXACT_TILE,
+    FAST_TILE,
+    ProductTile,
+    alignment,
+    column_width,
+    launch,
+    row_tile,
+    stages,
+)
 from ._math import dot, load_exact, row_sum, tile_columns
 from .linear import LOW_PART, Weight, precision, prepare_weight
 
@@ -175,8 +185,8 @@ def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor, dtype: torc
     h = wide @ origin.double() + 0.5 * lengths.square()
     bias = (-h).float()
     rounded = factor_type(dtype, is_fast=True)
-    fast = prepare_weight(moved, bias, rounded, ASSIGN_TILE[rounded], n_parts=1)
-    careful = prepare_weight(moved, bias, dtype, ASSIGN_TILE[dtype])
+    fast = prepare_weight(moved, bias, rounded, FAST_TILE[rounded], n_parts=1)
+    careful = prepare_weight(moved, bias, dtype, CAREFUL_TILE[dtype])
     k, d = centroids.shape
     seen = fast.parts[0, :k, :d].double() * fast.unit.double()[:, None]
     lost = (wide - seen).square().sum(dim=1).sqrt()
@@ -225,13 +235,13 @@ def nearest(
     for i, weight in enumerate((centroids.fast, centroids.careful)):
         align = alignment(x)
         dtype = factor_type(x.dtype, is_fast=i == 0)
-        tile, n_parts = ASSIGN_TILE[dtype], len(weight.parts)
+        tile, n_parts = (CAREFUL_TILE if i else FAST_TILE)[dtype], len(weight.parts)
         _assign_kernel[(triton.cdiv(n_rows, tile.M),)](
             x, x.stride(0) // align, factor, lengths, weight.parts, weight.parts.shape[2] // tile.D, weight.unit,
             weight.bias, centroids.bounds[i], listed, n_listed, n_rows, k, n_columns // align, labels, is_open,
             ALIGN=align, PARTS=n_parts, LOW=LOW_PART, ROUND=dtype != x.dtype, PRECISION=precision(dtype),
             WITH_SCALE=scale is not None, LISTED=i == 1, M=tile.M, N=tile.N, D=tile.D, **launch(tile.warps),
-            num_stages=stages(device, assign_stage_bytes(x.dtype, dtype, n_parts)),
+            num_stages=stages(device, assign_stage_bytes(tile, x.dtype, dtype, n_parts)),
         )  # fmt: skip
         listed, n_listed = _listed(is_open)
     align, width = alignment(x), column_width(n_columns)
@@ -254,9 +264,8 @@ def factor_type(stored: torch.dtype, *, is_fast: bool) -> torch.dtype:
     return torch.bfloat16 if is_fast and stored == torch.float32 else stored
 
 
-def assign_stage_bytes(stored: torch.dtype, dtype: torch.dtype, n_parts: int) -> int:
+def assign_stage_bytes(tile: ProductTile, stored: torch.dtype, dtype: torch.dtype, n_parts: int) -> int:
     """Shared memory of what is loaded for one step of the product."""
-    tile = ASSIGN_TILE[dtype]
     return (tile.M * stored.itemsize + n_parts * tile.N * dtype.itemsize) * tile.D
 
 

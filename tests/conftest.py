@@ -37,6 +37,24 @@ _LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
 SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.detected_simd_level()) + 1]
 
 
+def pytest_configure() -> None:
+    """Halves the time of interpreted kernels."""
+    if HAS_GPU:
+        return
+    from triton.runtime import interpreter
+
+    patched = set()
+
+    def call(self: interpreter.InterpretedFunction, *args: object, **kwargs: object) -> object:
+        # A device function that is called prepares Triton's language again each time; once for each module will do.
+        if self.fn.__module__ not in patched:
+            interpreter._patch_lang(self.fn)
+            patched.add(self.fn.__module__)
+        return self.rewrite()(*args, **kwargs)
+
+    interpreter.InterpretedFunction.__call__ = call
+
+
 @pytest.fixture
 def simd_levels() -> Iterator[Iterator[str]]:
     """Every instruction set of this processor, in use while it is the loop's: `for level in simd_levels`."""

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from ccma_fast.kernels import conformal_sets
 
 import ccma_fast as cf
 from ccma_fast import _cuda, _cuda_rows, _dispatch, reference
@@ -72,8 +73,8 @@ def test_scores_and_sets_agree_with_the_reference(n_classes, has_gpu):
     assert_agree(CUDA.score(open_rows(student, "s")), reference.score(z_s))
 
 
-@pytest.mark.parametrize("n_classes", [2, 10, 257, 4097])
-@pytest.mark.parametrize(("q_s", "q_t"), [(INF, INF), (-INF, -1.0), (INF, -1.0), (0.0, INF), (1e-300, 1e300)])
+@pytest.mark.parametrize("n_classes", [2, 257, 4097])
+@pytest.mark.parametrize(("q_s", "q_t"), [(INF, INF), (-INF, -1.0), (INF, -1.0), (1e-300, 1e300)])
 def test_thresholds_that_admit_everything_or_nothing(n_classes, q_s, q_t):
     z_s, z_t = (logits_of(9 if n_classes < 1000 else 2, n_classes, seed=seed).numpy() for seed in (0, 1))
     assert_agree(CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), q_s, q_t), reference.score(z_s, z_t, q_s, q_t))
@@ -91,7 +92,7 @@ def test_degenerate_rows(n_classes):
     tiny = np.tile(np.array([-1e-36, 1e-36], np.float32), n_classes)[:n_classes]
     z_s = np.vstack([np.zeros((1, n_classes), np.float32), ties, certain, huge, tiny, -huge])
     z_t = np.ascontiguousarray(z_s[:, ::-1])
-    for q in (-1.0, 0.3, 5.0, INF):
+    for q in (-1.0, 0.3, INF) if n_classes < 100 else (0.3,):
         assert_agree(CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), q, q), reference.score(z_s, z_t, q, q))
         np.testing.assert_array_equal(cf.prediction_sets(z_s, q, backend="cuda"), reference.prediction_sets(z_s, q))
 
@@ -113,16 +114,17 @@ def test_thresholds_of_each_row_and_layouts():
                 np.testing.assert_array_equal(part, whole)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("n_classes", [3, 300, 4100])
+@pytest.mark.parametrize(
+    ("n_classes", "value"), [(3, np.nan), (3, np.inf), (3, -np.inf), (300, -np.inf), (4100, -np.inf)]
+)
 def test_the_first_row_that_is_not_finite_is_named(n_classes, value):
-    z_s, z_t = (logits_of(12, n_classes, seed=seed).numpy() for seed in (0, 1))
-    z_s[9, n_classes - 1], z_t[7, 0], z_t[9, 1] = value, value, value
+    z_s, z_t = (logits_of(5, n_classes, seed=seed).numpy() for seed in (0, 1))
+    z_s[4, n_classes - 1], z_t[2, 0], z_t[4, 1] = value, value, value
     with np.errstate(all="ignore"):
-        for chunk_size in (2, None):
-            with pytest.raises(ValueError, match=r"t must be finite, got NaN or infinity at row 7"):
+        for chunk_size in (2, None) if n_classes == 3 else (None,):
+            with pytest.raises(ValueError, match=r"t must be finite, got NaN or infinity at row 2"):
                 CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), 1.0, 1.0, chunk_size=chunk_size)
-            with pytest.raises(ValueError, match=r"s must be finite, got NaN or infinity at row 9"):
+            with pytest.raises(ValueError, match=r"s must be finite, got NaN or infinity at row 4"):
                 CUDA.score(open_rows(z_s, "s"), chunk_size=chunk_size)
 
 
@@ -135,7 +137,8 @@ def assert_is_order_statistic(tensor: torch.Tensor, size: float) -> None:
     rows = open_rows(tensor, "z")
     q = CUDA.target_size_threshold(rows, size)
     rank = reference.target_size_rank(size, *tensor.shape)
-    least = np.array([CUDA.raised_threshold(RowSubset(rows, np.array([i])), -INF) for i in range(len(tensor))])
+    bad = torch.full((1,), 2**63 - 1, device=_cuda_rows.device())
+    least = conformal_sets.log_normalizers(on_device(tensor), bad).cpu().numpy()
 
     def count_at_most(threshold: float) -> int:
         return int(CUDA.prediction_sets(rows, threshold)[least <= threshold].sum())
@@ -148,8 +151,17 @@ def assert_is_order_statistic(tensor: torch.Tensor, size: float) -> None:
     assert abs(q - expected) <= 2 * float(np.spacing(np.float32(expected)))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n_rows", "n_classes"), [(1, 2), (7, 3), (33, 16), (9, 100), (5, 257), (2, 4100)])
+@pytest.mark.parametrize(
+    ("n_rows", "n_classes", "dtype"),
+    [
+        (1, 2, "float32"),
+        (7, 3, "float16"),
+        (33, 16, "bfloat16"),
+        (9, 100, "float32"),
+        (5, 257, "bfloat16"),
+        (1, 4100, "float16"),
+    ],
+)
 def test_target_size_threshold_is_exact(n_rows, n_classes, dtype):
     assert_is_order_statistic(logits_of(n_rows, n_classes, dtype), min(3.0, 0.6 * n_classes))
 
@@ -270,14 +282,14 @@ def test_posteriors_from_features_are_scored_without_being_stored(blobs):
 
 @pytest.mark.parametrize("acquisition", ["trust", "delta"])
 def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition):
-    x, y = blobs(300, 20, 6, distance=1.0)
+    x, y = blobs(160, 20, 6, distance=1.0)
     labels = partly_labelled(y, 40)
     config = cf.CCMAConfig(
         acquisition=acquisition, calibration="coverage" if acquisition == "trust" else "target_size", max_epochs=8
     )
     teacher = cf.Teacher(x[:, :13], x[[np.flatnonzero(y == c)[0] for c in range(6)], :13])
     found, expected = (
-        cf.select(x, 12, labels=labels, teacher=teacher, config=config, backend=backend) for backend in ("cuda", "cpu")
+        cf.select(x, 6, labels=labels, teacher=teacher, config=config, backend=backend) for backend in ("cuda", "cpu")
     )
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.represents, expected.represents)
@@ -297,6 +309,12 @@ def test_rows_on_a_gpu_choose_the_backend(monkeypatch):
     assert _dispatch.choose("auto", rows).NAME == "cpu"
     with pytest.raises(cf.BackendUnavailableError, match=r"^backend 'cuda' cannot run: PyTorch sees no CUDA device; "):
         _dispatch.choose("cuda", rows)
+
+
+def test_an_old_triton_is_refused(monkeypatch):
+    assert _cuda.why_unavailable() is None
+    monkeypatch.setattr(_cuda, "_LEAST_TRITON", (99, 0))
+    assert "need Triton 99.0 or newer, got " in _cuda.why_unavailable()
 
 
 def test_without_a_gpu_it_cannot_run(run_python):

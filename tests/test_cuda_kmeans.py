@@ -155,12 +155,12 @@ def test_the_same_clusterings_as_the_core(blobs, init, unit):
 
 def test_chunks_storage_and_place_do_not_matter(monkeypatch):
     x = torch.from_numpy(np.random.default_rng(1).standard_normal((70, 12)).astype(np.float32)).bfloat16()
-    rows = np.random.default_rng(2).permutation(70)[:60]
+    rows = np.random.default_rng(2).permutation(70)[:40]
 
     def run(source: object, chunk_size: int | None = None) -> cf.KMeans:
         subset = RowSubset(open_rows(source, "x"), rows)
         return CUDA.weighted_kmeans(
-            subset, 6, max_iter=3, random_state=np.random.default_rng(0), unit=True, chunk_size=chunk_size
+            subset, 4, max_iter=2, random_state=np.random.default_rng(0), unit=True, chunk_size=chunk_size
         )
 
     expected = run(x)
