@@ -300,6 +300,7 @@ def weighted_kmeans(
     if isinstance(init, str):
         start = initial_rows(rows, n_clusters, w, init, random_state)
         centroids, hints = rows.take(start.rows), start.hints
+        del start
     else:
         centroids = np.array(init, dtype=np.float32)
 
@@ -311,8 +312,9 @@ def weighted_kmeans(
             rows.recount(totals, labels, seeded)
         centroids = totals.means(centroids)
         n_iter += 1
-        previous = inertia
-        labels, squared, inertia, totals = assigned(centroids, labels, max_iter - n_iter)
+        hints, previous = labels, inertia
+        del labels, squared, seeded, totals  # before there are new ones
+        labels, squared, inertia, totals = assigned(centroids, hints, max_iter - n_iter)
         if previous - inertia <= tol * previous:
             break
     return KMeans(centroids, labels, inertia, n_iter, NAME, squared)

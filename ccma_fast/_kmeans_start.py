@@ -27,7 +27,7 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 # Draws of k-means|| at a time.
-_DRAWS = 1 << 18
+_DRAWS = 1 << 16
 
 
 class ClusteredRows(Protocol):
@@ -82,12 +82,14 @@ def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: s
             continue
         new_labels, squared = rows.nearest(rows.take(new), within=squared)
         labels = np.where(new_labels >= 0, new_labels + np.int32(len(candidates)), labels)
+        del new_labels
         candidates.extend(new.tolist())
     if len(candidates) < n_clusters:
         others = np.setdiff1d(np.arange(labels.size), candidates)
         new = others[rows.top_m((weights * squared)[others], n_clusters - len(candidates))]
         labels[new] = np.arange(len(candidates), n_clusters)
         candidates.extend(new.tolist())
+    del squared
     chosen = np.asarray(candidates, dtype=np.int64)
     mass: Float64 = np.bincount(labels, weights=weights, minlength=chosen.size).astype(np.float64)
     among = rows.among(chosen)

@@ -558,6 +558,7 @@ class KeptRows(ReadRows):
             if start == 0:
                 values = np.empty((source.n_rows, source.n_columns), chunk.dtype)
             values[start : start + len(chunk)] = chunk
+            del chunk  # before the next is computed
         super().__init__(source, values)
 
 
