@@ -51,6 +51,10 @@ class BlockRows(Rows):
         self._dtype = to_storage(np.empty(0, dtype)).dtype
         self._last: tuple[int, Chunk] | None = None
 
+    @property
+    def row_bytes(self) -> int:
+        return self._dtype.itemsize * self.n_columns
+
     @abstractmethod
     def _read(self, block: int) -> npt.NDArray[Any]:
         """The rows of a block, as they lie there."""

@@ -96,6 +96,10 @@ class _Shard(Rows):
     def _rows(self) -> Rows:
         return _mapped(self._file, self.name, self._stamp)
 
+    @property
+    def row_bytes(self) -> int:
+        return self._rows.row_bytes
+
     def _counted(self, chunk: Chunk) -> Chunk:
         self.bytes_read += chunk.nbytes
         return chunk
