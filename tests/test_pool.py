@@ -193,3 +193,9 @@ def test_pages_that_have_been_read_are_let_go(tmp_path, run_python):
     in_runs, scattered = map(int, run_python(RESIDENT, str(tmp_path / "x.npy")).split())
     assert in_runs < 16 << 20  # of 100 MB
     assert scattered < 16 << 20
+
+
+def test_bytes_of_a_row_where_it_lies(tmp_path):
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", np.zeros((3, 5), np.float16))
+    assert open_rows(tmp_path, "x").row_bytes == open_rows(tmp_path / "0.npy", "x").row_bytes == 10
