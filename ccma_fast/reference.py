@@ -41,7 +41,6 @@ __all__ = [
     "row_lengths",
     "row_thresholds",
     "score",
-    "score_at_sizes",
     "target_size_rank",
     "target_size_threshold",
     "top1",
@@ -269,17 +268,6 @@ def target_size_threshold(
     a = nonconformity(logits, cumulative, name=name)
     rank = target_size_rank(size, *a.shape)
     return float(np.partition(a, rank - 1, axis=None)[rank - 1])
-
-
-def score_at_sizes(
-    student_logits: Array, teacher_logits: Array | None, student_size: float, teacher_size: float
-) -> tuple[float, float, RowScores]:
-    """The target-size thresholds of student and teacher (+∞ without a teacher), and the scores under them."""
-    q_student = target_size_threshold(student_logits, student_size, name="student_logits")
-    q_teacher = math.inf
-    if teacher_logits is not None:
-        q_teacher = target_size_threshold(teacher_logits, teacher_size, name="teacher_logits")
-    return q_student, q_teacher, score(student_logits, teacher_logits, q_student, q_teacher)
 
 
 def raised_threshold(logits: Array, q: float, cumulative: Cumulative | None = None, *, name: str = "logits") -> float:

@@ -315,5 +315,6 @@ def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monke
         assert (times == 1).all()
         for ours, theirs in zip(scores, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    twin = reference.score_at_sizes(student, given, 4.0, 2.5)
-    np.testing.assert_allclose(expected.delta, twin[2].delta, rtol=2e-6, atol=2e-6)
+    truth = [reference.target_size_threshold(z, size) for z, size in ((student, 4.0), (given, 2.5)) if z is not None]
+    twin = reference.score(student, given, *truth)
+    np.testing.assert_allclose(expected.delta, twin.delta, rtol=2e-6, atol=2e-6)
