@@ -187,23 +187,14 @@ SCORERS = {
 }
 
 
-class Scored(NamedTuple):
-    """δ with the thresholds that it was computed with."""
-
-    delta: Float32
-    q_student: float
-    q_teacher: float
+def _ours_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> cf.SizedScores:
+    return cf.score_at_sizes(student, teacher, student_size=k_s, teacher_size=k_t)
 
 
-def _ours_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> Scored:
-    q_s, q_t = cf.target_size_threshold(student, k_s), cf.target_size_threshold(teacher, k_t)
-    return Scored(cf.score(student, teacher, q_student=q_s, q_teacher=q_t), q_s, q_t)
-
-
-def _torch_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> Scored:
+def _torch_thresholds_and_score(student: Float32, teacher: Float32, k_s: float, k_t: float) -> cf.SizedScores:
     a_s, a_t = (_torch_nonconformity(torch.from_numpy(z)) for z in (student, teacher))
     q_s, q_t = _torch_threshold(a_s, k_s), _torch_threshold(a_t, k_t)
-    return Scored(_torch_delta(a_s, a_t, q_s, q_t).numpy(), q_s, q_t)
+    return cf.SizedScores(_torch_delta(a_s, a_t, q_s, q_t).numpy(), q_s, q_t)
 
 
 SCORERS_WITH_THRESHOLDS = {

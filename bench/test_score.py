@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import ccma_fast as cf
 from ccma_fast import reference
 
 from . import data, marks, peers
@@ -44,7 +45,7 @@ def test_score(
 @pytest.mark.parametrize("contender", peers.contenders(peers.SCORERS_WITH_THRESHOLDS))
 @pytest.mark.parametrize(("n_rows", "n_classes"), data.SHAPES)
 def test_thresholds_and_score(
-    measure: Callable[..., peers.Scored | None], record: Callable, contender: str, n_rows: int, n_classes: int
+    measure: Callable[..., cf.SizedScores | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:
     scored = measure(
         marks.BOTH,
@@ -69,7 +70,7 @@ def test_thresholds_and_score(
 )
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("n_rows", [GROWTH[0], *(pytest.param(n, marks=pytest.mark.slow) for n in GROWTH[1:])])
-def test_growth(measure: Callable[..., peers.Scored | None], contender: str, n_threads: int, n_rows: int) -> None:
+def test_growth(measure: Callable[..., cf.SizedScores | None], contender: str, n_threads: int, n_rows: int) -> None:
     measure(
         f"{marks.BOTH}: growth",
         contender,

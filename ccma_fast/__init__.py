@@ -25,7 +25,7 @@ from .conformal import (
     weighted_coverage_threshold,
 )
 from .coverage import weighted_kmeans
-from .disagreement import score
+from .disagreement import SizedScores, score, score_at_sizes
 from .extract import Extraction, extract
 from .learner import ActiveLearner
 from .plan import Plan, StagePlan
@@ -53,6 +53,7 @@ __all__ = [
     "Report",
     "Results",
     "Selection",
+    "SizedScores",
     "Stage",
     "StagePlan",
     "Teacher",
@@ -67,6 +68,7 @@ __all__ = [
     "plan",
     "prediction_sets",
     "score",
+    "score_at_sizes",
     "select",
     "set_num_threads",
     "simulate",

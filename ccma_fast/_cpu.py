@@ -14,9 +14,9 @@ import numpy.typing as npt
 from . import _core, _validate
 from ._cpu_kmeans import NAME, ON_HOST, row_lengths, top_m, weighted_kmeans
 from ._dispatch import PutScores
-from ._order_statistic import ScoresBetween, order_statistic
+from ._order_statistic import ScoresBetween, likely_bracket, order_statistic, size_sample
 from ._validate import raise_not_finite
-from .pool import Chunk, Rows, RowSubset, in_step, kept
+from .pool import ReadRows, Rows, RowSubset, in_step, kept
 from .reference import Cumulative, RowScores, target_size_rank
 
 __all__ = [
@@ -43,13 +43,12 @@ Float64 = npt.NDArray[np.float64]
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
 
-# Rows from which it is judged between which numbers a threshold lies, the bytes up to which their logits are kept
-# meanwhile, by how many standard deviations of their mean set size, and how many such samples make a pass over all rows
-# worth saving.
-_SIZE_SAMPLE = 1 << 15
-_SAMPLE_BYTES = 1 << 27
+# By how many standard deviations of a sample's mean set size a threshold's bracket reaches to both sides.
 _SIZE_DEVIATIONS = 2.6
-_LEAST_SAMPLES = 8
+
+# What may be kept of rows whose sets are still open, in bytes: so many, and so many for each row.
+_OPEN_BYTES = 1 << 27
+_OPEN_BYTES_OF_ROW = 16
 
 
 def describe() -> str:
@@ -80,15 +79,13 @@ def score(
     given = [rows for rows in (student_logits, teacher_logits) if rows is not None]
     for start, chunks in in_step(*given, chunk_size=chunk_size):
         stop = start + len(chunks[0])
-        *parts, bad, of_teacher = _core.score(
+        parts, bad, of_teacher = _core.score(
             chunks[0],
             chunks[1] if len(chunks) == 2 else None,
             _of_rows(q_student, start, stop),
             _of_rows(q_teacher, start, stop),
         )
-        if bad >= 0:
-            of = teacher_logits if of_teacher and teacher_logits is not None else student_logits
-            raise_not_finite(of.name, of.row_number(start + bad))
+        _check_finite(given, start, bad, of_teacher)
         for whole, part in zip(scores, parts, strict=True):
             whole[start:stop] = part
     return scores
@@ -103,68 +100,71 @@ def score_at_sizes(
     *,
     chunk_size: int | None = None,
 ) -> tuple[float, float] | None:
-    """Both target-size thresholds, and to `put` the scores under them; the logits of most rows read or computed once.
+    """Both target-size thresholds, and to `put` the scores under them, each logit read or computed once.
 
-    A sample of rows says between which numbers each threshold lies but for a chance of some per cent. One pass scores
-    every row with both ends and counts and keeps the scores between them, which gives the thresholds exactly. Rows
-    whose sets are the same at both ends have their score; the others are read again. Where the rows are few, or a
-    threshold was missed, the answer is None and what was put does not count: thresholds must come first, then scores.
+    A sample of rows says between which numbers each threshold lies but for a chance of some per cent. One pass counts
+    the scores below and keeps those between, which gives the thresholds exactly. Rows whose sets are the same at both
+    ends get their scores meanwhile; of the others the logits of both sets are kept. Where the rows are few, or the
+    numbers turn out wrong or too far apart, the answer is None and what was put does not count: thresholds must come
+    first, then scores.
     """
-    wanted = [(student_logits, student_size)]
-    if teacher_logits is not None:
-        wanted.append((teacher_logits, teacher_size))
-    if student_logits.n_rows < _LEAST_SAMPLES * _SIZE_SAMPLE:
+    given = [rows for rows in (student_logits, teacher_logits) if rows is not None]
+    n, n_columns = student_logits.n_rows, student_logits.n_columns
+    if not size_sample(n, n_columns):
         return None
-    logits = [rows for rows, _ in wanted]
-    n, n_columns = logits[0].n_rows, logits[0].n_columns
-    brackets = [_likely_thresholds(rows, size) for rows, size in wanted]
-    ends = [(*(bracket[end] for bracket in brackets), np.inf)[:2] for end in (0, 1)]
-    counts = [(0, 0) for _ in wanted]
-    inside: list[list[Float64]] = [[] for _ in wanted]
-    unsettled: list[npt.NDArray[np.int64]] = []
-    for start, chunks in in_step(*logits, chunk_size=chunk_size):
-        for i, (chunk, (low, high)) in enumerate(zip(chunks, brackets, strict=True)):
-            share = max(1, _COLLECT * len(chunk) // n)
-            below, n_inside, values, bad = _core.scores_between(chunk, low, high, share, None)
-            if bad >= 0:
-                raise_not_finite(logits[i].name, logits[i].row_number(start + bad))
+    sizes = (student_size, teacher_size)[: len(given)]
+    brackets = [_likely_threshold(rows, size) for rows, size in zip(given, sizes, strict=True)]
+    counts = [(0, 0) for _ in given]
+    inside: list[list[Float64]] = [[] for _ in given]
+    kept_open: list[tuple[int, _core.OpenRows]] = []
+    n_bytes = 0
+    for start, chunks in in_step(*given, chunk_size=chunk_size):
+        teacher = chunks[1] if len(chunks) == 2 else None
+        scores, *counted, open_rows, bad, of_teacher = _core.score_in_brackets(
+            chunks[0], teacher, brackets[0], brackets[-1]
+        )
+        _check_finite(given, start, bad, of_teacher)
+        put(slice(start, start + len(chunks[0])), RowScores(*scores))
+        kept_open.append((start, open_rows))
+        n_bytes += open_rows.nbytes
+        for i, (below, n_inside, values) in enumerate(counted[: len(given)]):
             counts[i] = (counts[i][0] + below, counts[i][1] + n_inside)
             inside[i].append(values)
-        part, other = (_score_chunk(chunks, *end) for end in ends)
-        same = (part.student_size == other.student_size) & (part.teacher_size == other.teacher_size)
-        put(start + np.flatnonzero(same), RowScores(*(of_chunk[same] for of_chunk in part)))
-        unsettled.append(start + np.flatnonzero(~same))
-        del chunks, chunk, part, other  # before the next are computed
-    thresholds = []
-    for (_, size), (below, n_inside), parts in zip(wanted, counts, inside, strict=True):
-        rank, between = target_size_rank(size, n, n_columns) - below, np.concatenate(parts)
-        if not 0 < rank <= n_inside == between.size:
+            n_bytes += values.nbytes
+        if n_bytes > _OPEN_BYTES + _OPEN_BYTES_OF_ROW * n:
             return None
-        thresholds.append(float(np.partition(between, rank - 1)[rank - 1]))
+        del chunks, teacher, scores  # before the next are computed
+    thresholds = []
+    for size, (below, n_inside), parts in zip(sizes, counts, inside, strict=True):
+        rank = target_size_rank(size, n, n_columns) - below
+        if not 0 < rank <= n_inside:
+            return None
+        thresholds.append(float(np.partition(np.concatenate(parts), rank - 1)[rank - 1]))
     q_student, q_teacher = (*thresholds, np.inf)[:2]
-    again = np.concatenate(unsettled)
-    student, teacher = (*(RowSubset(rows, again) for rows in logits), None)[:2]
-    assert student is not None
-    put(again, score(student, teacher, q_student, q_teacher, chunk_size=chunk_size))
+    for start, open_rows in kept_open:
+        rows, scores = open_rows.settle(q_student, q_teacher)
+        put(start + rows, RowScores(*scores))
     return q_student, q_teacher
 
 
-def _likely_thresholds(logits: Rows, size: float) -> tuple[float, float]:
+def _likely_threshold(logits: Rows, size: float) -> tuple[float, float]:
     """Two numbers between which the threshold of all rows lies, but for a chance of about one in a hundred."""
-    sample = kept(RowSubset(logits, (np.arange(_SIZE_SAMPLE) * logits.n_rows) // _SIZE_SAMPLE), _SAMPLE_BYTES)
-    sizes = score(sample, q_student=target_size_threshold(sample, size)).student_size
-    margin = _SIZE_DEVIATIONS * float(sizes.std()) / _SIZE_SAMPLE**0.5
-    low, high = (
-        target_size_threshold(sample, min(max(size + m, 1.0 / _SIZE_SAMPLE), logits.n_columns))
-        for m in (-margin, margin)
+    n_sample = size_sample(logits.n_rows, logits.n_columns)
+    spread = RowSubset(logits, (np.arange(n_sample) * logits.n_rows) // n_sample)
+    sample = ReadRows(spread, spread.slice(0, n_sample))
+    return likely_bracket(
+        size * n_sample,
+        sample,
+        lambda rows, rule, low, high: _scores_between(rows, rule, low, high, None),
+        lambda q: _SIZE_DEVIATIONS * float(score(sample, q_student=q).student_size.std()) * n_sample**0.5,
     )
-    return float(np.nextafter(low, -np.inf)), high
 
 
-def _score_chunk(chunks: tuple[Chunk, ...], q_student: float, q_teacher: float) -> RowScores:
-    """Scores of a chunk whose logits are known to be finite."""
-    teacher = chunks[1] if len(chunks) == 2 else None
-    return RowScores(*_core.score(chunks[0], teacher, q_student, q_teacher)[:-2])
+def _check_finite(given: list[Rows], start: int, bad: int, of_teacher: bool) -> None:
+    """Raises where a pass over some rows from `start` on found one that is not finite."""
+    if bad >= 0:
+        of = given[of_teacher]
+        raise_not_finite(of.name, of.row_number(start + bad))
 
 
 def raised_threshold(

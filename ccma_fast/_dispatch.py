@@ -29,7 +29,7 @@ BACKENDS = ("auto", "cuda", "cpu", "reference")
 
 
 PutScores = Callable[[slice | npt.NDArray[np.int64], RowScores], None]
-"""Takes the scores of some rows, of each row once."""
+"""Takes the scores of some rows. What comes later for a row holds; all that comes before it is zero."""
 
 
 class Backend(Protocol):

@@ -10,12 +10,19 @@ import numpy as np
 from .pool import Rows, RowSubset
 from .reference import Cumulative
 
-__all__ = ["KeptScores", "ScoresBetween", "order_statistic"]
+__all__ = ["KeptScores", "ScoresBetween", "likely_bracket", "order_statistic", "size_sample"]
 
 # Rows that say roughly where the threshold is, and those that then bracket it: at most so many, and one in so many.
-_FEW_ROWS = 64
+_FEW_ROWS = 32
 _SAMPLE = 4096
 _SAMPLED_SHARE = 32
+
+# Rows of a sample that brackets a target size so closely that rows can be scored before the threshold is known: one of
+# so many, at most so many and so many bytes of logits; and the fewest rows for which that pays.
+_SIZE_SAMPLED_SHARE = 64
+_SIZE_SAMPLE = 1 << 15
+_SIZE_SAMPLE_BYTES = 1 << 27
+_LEAST_ROWS = 1 << 13
 
 
 class KeptScores(Protocol):
@@ -70,13 +77,32 @@ def order_statistic(rank: int, logits: Rows, cumulative: Cumulative | None, scor
                 high = low + (high - low) / 2
 
 
+def size_sample(n_rows: int, n_columns: int) -> int:
+    """Rows of the sample for :func:`likely_bracket`; 0 where it does not pay."""
+    if n_rows < _LEAST_ROWS:
+        return 0
+    return max(1, min(_SIZE_SAMPLE, n_rows // _SIZE_SAMPLED_SHARE, _SIZE_SAMPLE_BYTES // (4 * n_columns)))
+
+
+def likely_bracket(
+    rank: float, sample: Rows, scores_between: Pass, margin: Callable[[float], float]
+) -> tuple[float, float]:
+    """The scores of a sample that lie margin(q) ranks to both sides of its score q of this rank."""
+    low, high = _sampled_bracket(rank, sample, None, scores_between)
+    below, inside, kept = scores_between(sample, None, low, high)
+    if not below < rank <= below + inside or inside > kept.size:
+        return low, high
+    place = (rank - below) / inside
+    return _bracket(kept, place, margin(kept.at(min(int(place * kept.size), kept.size - 1))[0]))
+
+
 def _sampled_bracket(
-    rank: int, logits: Rows, cumulative: Cumulative | None, scores_between: Pass
+    rank: float, logits: Rows, cumulative: Cumulative | None, scores_between: Pass
 ) -> tuple[float, float]:
     """A likely bracket, from rows spread evenly: all scores of a few say which of more rows are worth keeping."""
     low, high = -1.0, np.inf
     per_row = rank / logits.n_rows
-    for most in (_FEW_ROWS, max(_FEW_ROWS, min(_SAMPLE, logits.n_rows // _SAMPLED_SHARE))):
+    for most in sorted({_FEW_ROWS, max(_FEW_ROWS, min(_SAMPLE, logits.n_rows // _SAMPLED_SHARE))}):
         n_sample = min(logits.n_rows, most)
         rows = (np.arange(n_sample) * logits.n_rows) // n_sample
         of_sample = None if cumulative is None else cumulative.of_rows(rows)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._validate import check_choice, check_same_rows, check_threshold
+from ._validate import check_choice, check_number, check_same_rows, check_threshold
 from .config import NONEMPTY
-from .conformal import open_logits, raised
+from .conformal import open_logits, raised, size_threshold
+from .pool import Rows
+from .reference import RowScores
 
-__all__ = ["score"]
+__all__ = ["SizedScores", "score", "score_at_sizes"]
 
 
 def score(
@@ -59,13 +61,7 @@ def score(
     check_choice("nonempty", nonempty, NONEMPTY)
     if teacher_logits is None:
         return _dispatch.choose(backend, student).score(student).delta
-    teacher = open_logits(teacher_logits, "teacher_logits")
-    check_same_rows("teacher_logits", teacher.n_rows, "student_logits", student.n_rows)
-    if teacher.n_columns != student.n_columns:
-        raise ValueError(
-            f"teacher_logits has {teacher.n_columns} classes but student_logits has {student.n_columns}; "
-            "both must describe the same classes"
-        )
+    teacher = _open_teacher(teacher_logits, student)
     if q_student is None or q_teacher is None:
         missing = "q_student" if q_student is None else "q_teacher"
         raise ValueError(f"{missing} must be given with a teacher (a threshold in units of -ln p), got None")
@@ -75,3 +71,78 @@ def score(
         for rows, name, q in ((student, "q_student", q_student), (teacher, "q_teacher", q_teacher))
     ]
     return chosen.score(student, teacher, *thresholds).delta
+
+
+class SizedScores(NamedTuple):
+    """δ at target sizes, with the thresholds that gave the sets their sizes."""
+
+    delta: npt.NDArray[np.float32]
+    """δ in nats, shape (M,)."""
+    q_student: float
+    q_teacher: float
+
+
+def score_at_sizes(
+    student_logits: Any,
+    teacher_logits: Any,
+    *,
+    student_size: float,
+    teacher_size: float,
+    nonempty: str = "top1",
+    backend: str = "auto",
+) -> SizedScores:
+    """:func:`score` at the thresholds that :func:`ccma_fast.target_size_threshold` finds, bit for bit, but faster.
+
+    The CPU reads logits of many rows once instead of three times: a sample says between which numbers the thresholds
+    must lie, and what a row's score needs of its logits then is some pairs of them.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits : array_like, torch.Tensor or path, shape (M, C)
+        z^S, and z^T divided by the temperature. float32, float16 and bfloat16 are read as they are.
+    student_size, teacher_size : float
+        Wanted mean numbers of classes per set, greater than 0; above C they mean C.
+    nonempty : {"top1", "raise"}, default "top1"
+        As for :func:`score`.
+    backend : {"auto", "cuda", "cpu", "reference"}
+
+    Returns
+    -------
+    SizedScores
+        δ, shape (M,), float32, in nats, and both thresholds in units of −ln p (nats).
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ or are not (M ≥ 1, C ≥ 2), NaN or infinity in a row (which is named), a size not positive.
+    TypeError
+        Inputs that are not real numbers.
+    """
+    student = open_logits(student_logits, "student_logits")
+    teacher = _open_teacher(teacher_logits, student)
+    check_choice("nonempty", nonempty, NONEMPTY)
+    k_student = check_number("student_size", student_size, above=0.0)
+    k_teacher = check_number("teacher_size", teacher_size, above=0.0)
+    chosen = _dispatch.choose(backend, student, teacher)
+    delta = np.empty(student.n_rows, np.float32)
+
+    def put(rows: slice | npt.NDArray[np.int64], scores: RowScores) -> None:
+        delta[rows] = scores.delta
+
+    found = chosen.score_at_sizes(student, teacher, k_student, k_teacher, put) if nonempty == "top1" else None
+    if found is None:
+        q_student = size_threshold(student, k_student, nonempty, chosen)
+        found = q_student, size_threshold(teacher, k_teacher, nonempty, chosen)
+        put(slice(None), chosen.score(student, teacher, *found))
+    return SizedScores(delta, *found)
+
+
+def _open_teacher(teacher_logits: Any, student: Rows) -> Rows:
+    teacher = open_logits(teacher_logits, "teacher_logits")
+    check_same_rows("teacher_logits", teacher.n_rows, "student_logits", student.n_rows)
+    if teacher.n_columns != student.n_columns:
+        raise ValueError(
+            f"teacher_logits has {teacher.n_columns} classes but student_logits has {student.n_columns}; "
+            "both must describe the same classes"
+        )
+    return teacher

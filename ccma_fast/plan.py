@@ -32,6 +32,7 @@ import numpy as np
 
 from ._dispatch import Backend
 from ._memory import Memory
+from ._order_statistic import size_sample
 from .config import CCMAConfig
 from .pool import Rows
 
@@ -46,9 +47,7 @@ _TRUST_ROW, _DELTA_ROW, _SORTED_ROW = 14, 4, 16
 # A clustering's labels, distances, weights, factors and potentials of one row.
 _CLUSTERED_ROW = 32
 
-# Rows of the sample that brackets target sizes (`_cpu.score_at_sizes`), the bytes up to which it is kept, and rows that
-# make it worth while; scores inside the bracket.
-_SAMPLE_ROWS, _SAMPLE_BYTES, _LEAST_ROWS = 1 << 15, 1 << 27, 1 << 18
+# Scores inside the bracket of a threshold.
 _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
 
 # Share of what training held that the allocator keeps for later.
@@ -57,8 +56,9 @@ _RETAINED = 0.5
 # Similarities that greedy coverage looks at together, with what is computed from them.
 _GREEDY_BYTES = 5 * (16 << 20)
 
-# Rows whose sets both ends of a bracket do not settle, as a share: about what they were on made-up pools.
-_UNSETTLED = 0.09
+# Of rows whose sets the ends of the brackets do not settle: the share, times the root of the sample's rows, about what
+# it was on made-up pools, and bytes kept of each.
+_OPEN_SHARE, _OPEN_ROW = 13.0, 200
 
 # Directions that a clustering compares along, where it has so many products to take.
 _WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
@@ -309,25 +309,26 @@ class _Model:
             self._add("thresholds", {}, 0)
             return False
         if config.calibration == "coverage":
-            read: dict[Rows, float] = dict.fromkeys(p.posteriors[1:] if p.trains else p.posteriors, p.n_labelled)
+            of_labelled: dict[Rows, float] = dict.fromkeys(p.posteriors[1:] if p.trains else p.posteriors, p.n_labelled)
             if not p.trains and p.given is None:
-                read.pop(p.pool, None)
-            self._add("thresholds", read, self._training_bytes(), self._training_work(config.n_folds - 1.0))
+                of_labelled.pop(p.pool, None)
+            self._add("thresholds", of_labelled, self._training_bytes(), self._training_work(config.n_folds - 1.0))
             return False
         m = p.n_scored
-        if is_kept or not config.has_sizes_only or m < _LEAST_ROWS:
+        n_sample = size_sample(m, p.n_classes) if config.has_sizes_only else 0
+        if not n_sample:
             again: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, m)
             chunk = 0 if is_kept else self._posterior_chunk()
             self._add("thresholds", again, chunk + self._bracketed_bytes(), self._posterior_work(m))
             return False
-        sample = 4 * _SAMPLE_ROWS * p.n_classes
-        n_samples = 1 if sample <= _SAMPLE_BYTES else 8
-        memory = max(
-            (sample if n_samples == 1 else 0) + self._posterior_chunk() + self._bracketed_bytes() // 2,
-            m * _DELTA_ROW + self._posterior_chunk() + self._bracketed_bytes(),
-        )
-        rows = (1.0 + _UNSETTLED) * m + n_samples * _SAMPLE_ROWS
-        self._add("thresholds", dict.fromkeys(p.posteriors, rows), memory, self._posterior_work(rows))
+        sample = n_sample * (4 * p.n_classes + max(rows.row_bytes for rows in p.posteriors))
+        n_open = m * min(1.0, _OPEN_SHARE / n_sample**0.5)
+        scores = m * (_TRUST_ROW if by_trust else _DELTA_ROW)
+        memory = max(sample, scores + self._posterior_chunk() + int(n_open * _OPEN_ROW))
+        rows = m + n_sample
+        read: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, rows)
+        work = _Work(scored=rows * p.n_classes) if is_kept else self._posterior_work(rows)
+        self._add("thresholds", read, memory, work)
         return True
 
     def _coverage(self) -> None:

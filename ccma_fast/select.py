@@ -267,8 +267,8 @@ def select(
     -----
     How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
     each row is checked and then turned into logits; those are cut and scored while in memory, with target-size
-    thresholds too where the pool has 2¹⁸ rows or more (a sample says where they must lie; some per cent of the rows are
-    read again). Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
+    thresholds too where the pool has 2¹³ rows or more (a sample, which is read before, says where they must lie).
+    Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
     takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept, ``reweight``, "aps"
     and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold start with a teacher or
     beside `student_logits`) is read once, to be checked, and so is everything before a student of one's own or a
@@ -414,7 +414,7 @@ class _Scores:
         self._totals = dict.fromkeys(("student_size", "teacher_size", "overlap", "top1_differs"), 0)
 
     def put(self, rows: slice | Int64, part: RowScores) -> None:
-        """Take the scores of some rows; of each row once."""
+        """Take the scores of some rows, see :data:`ccma_fast._dispatch.PutScores`."""
         for name, values in self.of_rows.items():
             values[rows] = getattr(part, name)
         for name in self._totals:
@@ -543,7 +543,6 @@ class _Query:
             if teacher is not None:
                 z.append(teacher.reading(self._judged(teacher.source)).logits(self.backend))
             logits = self._kept_logits(z, scored)
-            is_kept = all(isinstance(rows, KeptRows) for rows in logits)
         # 3. Conformal sets
         rows: _Scores | None = None
         with self._stage("thresholds"):
@@ -551,8 +550,8 @@ class _Query:
             # Uncertainty alone, which is what the default does without a teacher that can be judged, needs no sets.
             judged = not by_trust or (teacher is not None and labelled.size > 0)
             report.calibration = self.config.calibration if judged else ""
-            if judged and not is_kept and self.config.has_sizes_only:
-                # Thresholds that depend on all logits, and logits that are not kept: both steps in one pass.
+            if judged and self.config.has_sizes_only:
+                # Thresholds that depend on all logits: both steps in one pass.
                 rows = self._no_scores(scored.size, teacher is not None)
                 found = self.backend.score_at_sizes(
                     logits[0],

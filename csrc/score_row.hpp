@@ -13,9 +13,12 @@
 
 namespace ccma {
 
-// Rows of a chunk: enough to hide the cost of handing chunks out, few enough to stop within milliseconds.
-inline std::int64_t chunk_rows(std::int64_t cols) {
-    return std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(cols, 1));
+// Rows of a chunk of a matrix: enough to hide the cost of handing chunks out, few enough to stop within milliseconds
+// and for several threads to have some; whole tiles, where rows are not very long.
+inline std::int64_t chunk_rows(const Matrix& logits) {
+    const std::int64_t most = std::max<std::int64_t>(1, (1 << 17) / std::max<std::int64_t>(logits.cols, 1));
+    const std::int64_t wanted = (logits.rows / 8 + score_tile) / score_tile * score_tile;
+    return std::min(wanted, most < score_tile ? most : most / score_tile * score_tile);
 }
 
 // The smallest index that any thread reports.
@@ -99,6 +102,15 @@ struct ScoredRow {
     }
 };
 
+// ScoredRow::cut of the first `count` of score_tile rows.
+inline void row_cuts(const ScoreKernels& k, const float* maximum, const double* log_sum, const double* q,
+                     std::int64_t count, float* cut) {
+    const std::uint32_t open = k.cuts(maximum, log_sum, q, cut);
+    for (std::int64_t r = 0; r < count; ++r) {
+        if (open >> r & 1u) cut[r] = ScoredRow{maximum[r], log_sum[r]}.cut(q[r]);
+    }
+}
+
 // Some rows of logits in scratch memory and what their scores need. Every step is done for all rows before the next
 // one, so that the processor works on several rows at a time instead of waiting for each row's sum, logarithm and cut.
 class ScoredTile {
@@ -113,6 +125,8 @@ class ScoredTile {
     float maximum(std::int64_t r) const { return maximum_[r]; }
     double sum(std::int64_t r) const { return sum_[r]; }
     double log_normalizer(std::int64_t r) const { return log_sum_[r]; }
+    const float* maxima() const { return maximum_; }
+    const double* log_normalizers() const { return log_sum_; }
     ScoredRow row(std::int64_t r) const { return {maximum_[r], log_sum_[r]}; }
 
     // Σ exp(z − maximum) · (maximum − z) and p_(1) − p_(2), where load was told to look at the whole posterior.
@@ -135,10 +149,7 @@ class ScoredTile {
     void cuts(const ScoreKernels& k, const Threshold& q, std::int64_t begin, float* cut) const {
         double of_rows[score_tile];
         for (std::int64_t r = 0; r < score_tile; ++r) of_rows[r] = r < count_ ? q.at(begin + r) : 0.0;
-        const std::uint32_t open = k.cuts(maximum_, log_sum_, of_rows, cut);
-        for (std::int64_t r = 0; r < count_; ++r) {
-            if (open >> r & 1u) cut[r] = row(r).cut(of_rows[r]);
-        }
+        row_cuts(k, maximum_, log_sum_, of_rows, count_, cut);
     }
 
   private:

@@ -27,7 +27,7 @@ std::int64_t from_cumulative_rows(const Matrix& logits, const Cumulative& cumula
             out[i] = of_row(row, i);
         }
     };
-    parallel_ranges(logits.rows, chunk_rows(logits.cols), rows, poll);
+    parallel_ranges(logits.rows, chunk_rows(logits), rows, poll);
     return bad.get();
 }
 
@@ -47,7 +47,7 @@ std::int64_t least_scores(const Matrix& logits, const Cumulative& cumulative, do
 ScoresBetween scores_between(const Matrix& logits, double low, double high, std::int64_t capacity,
                              const Cumulative* cumulative, const Poll& poll) {
     const std::int64_t n = logits.cols;
-    const std::int64_t rows_of_chunk = chunk_rows(n);
+    const std::int64_t rows_of_chunk = chunk_rows(logits);
     const std::int64_t n_chunks = (logits.rows + rows_of_chunk - 1) / rows_of_chunk;
     // Every chunk may keep four times its share: few matrices are so uneven that this drops what would have fitted.
     const std::size_t share = static_cast<std::size_t>(4 * capacity / std::max<std::int64_t>(n_chunks, 1) + 1);

@@ -73,6 +73,36 @@ struct Scores {
     }
 };
 
+// Scores at q, known to be within `reach`, have the bits of those at q itself.
+void test_brackets(const Matrix& student, const Matrix& teacher, double q, double reach, Scores& expected,
+                   const std::string& where) {
+    const Bracket bracket{std::isfinite(reach) ? q - reach : -HUGE_VAL, std::isfinite(reach) ? q + reach : HUGE_VAL};
+    Scores whole(student.rows);
+    const BracketedScores found = score_in_brackets(student, teacher, bracket, bracket, whole.view(), {});
+    check(found.bad.row == -1, where + " finite");
+    check(found.student.between == static_cast<std::int64_t>(found.student.values.size()), where + " all are kept");
+    check(found.open.size() == 0 || reach > 0.0, where + " nothing is open");
+    const std::int64_t n = found.open.size();
+    Scores open(n);
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(n));
+    settle(found.open, q, q, rows.data(), open.view(), {});
+    for (std::size_t j = 0; j < rows.size(); ++j) {
+        const auto i = static_cast<std::size_t>(rows[j]);
+        check(whole.student[i] == 0 && whole.delta[i] == 0.0f, where + " open rows have zeros");
+        whole.delta[i] = open.delta[j];
+        whole.divergence[i] = open.divergence[j];
+        whole.student[i] = open.student[j];
+        whole.teacher[i] = open.teacher[j];
+        whole.overlap[i] = open.overlap[j];
+        whole.margin[i] = open.margin[j];
+        whole.teacher_top1[i] = open.teacher_top1[j];
+    }
+    check(whole.delta == expected.delta && whole.divergence == expected.divergence, where + " scores in brackets");
+    check(whole.student == expected.student && whole.teacher == expected.teacher, where + " sets in brackets");
+    check(whole.overlap == expected.overlap && whole.margin == expected.margin, where + " overlaps in brackets");
+    check(whole.teacher_top1 == expected.teacher_top1, where + " classes in brackets");
+}
+
 void test_scores(SimdLevel level) {
     for (const std::int64_t c : {2, 3, 15, 16, 17, 31, 32, 33, 100, 257}) {
         for (const std::int64_t m : {0, 1, 2, 33}) {
@@ -96,6 +126,7 @@ void test_scores(SimdLevel level) {
                     check(std::abs(fast.student[i] - plain.student[i]) <= 1, where + " student set");
                     check(fast.student[i] >= 1 && fast.teacher[i] >= 1 && fast.overlap[i] <= fast.student[i], where);
                 }
+                for (const double reach : {0.0, 0.5, HUGE_VAL}) test_brackets(student, teacher, q, reach, fast, where);
                 std::vector<std::uint8_t> sets(static_cast<std::size_t>(m * c));
                 check(prediction_sets(student, q, sets.data(), {}) == -1, where);
                 for (std::int64_t i = 0; i < m; ++i) {
@@ -114,6 +145,8 @@ void test_scores(SimdLevel level) {
     Scores out(40);
     const Matrix student{bad.data(), Dtype::f32, 40, 5};
     check(score({student, {}, 1.0, 1.0}, out.view(), {}).row == 17, "the first bad row is named");
+    const Bracket bracket{0.5, 1.0};
+    check(score_in_brackets(student, {}, bracket, bracket, out.view(), {}).bad.row == 17, "the first bad row is named");
 }
 
 // Scores s of a row by their definition, in the order of its classes.

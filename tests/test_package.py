@@ -30,14 +30,15 @@ MODULES = sorted(
 
 def test_import_is_light(run_python):
     script = (
-        "import time; start = time.process_time(); import ccma_fast; seconds = time.process_time() - start\n"
+        "import time; start = time.process_time(); import numpy; of_numpy = time.process_time() - start\n"
+        "import ccma_fast; whole = time.process_time() - start\n"
         "import sys; heavy = 'torch triton sklearn matplotlib open_clip timm h5py pyarrow pandas PIL'.split()\n"
-        "print(seconds, *(m for m in heavy if m in sys.modules))"
+        "print(whole / of_numpy, *(m for m in heavy if m in sys.modules))"
     )
     printed = [run_python(script).split() for _ in range(5)]
     assert all(len(words) == 1 for words in printed), printed[0]
-    # The least of several: other programs run on the machine too.
-    assert min(float(words[0]) for words in printed) < 0.3
+    # The least of several: other programs run on the machine too. About 2.6 where nothing does.
+    assert min(float(words[0]) for words in printed) < 5.0
 
 
 def test_torch_is_not_loaded_for_arrays(run_python):

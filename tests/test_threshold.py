@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ccma_fast as cf
-from ccma_fast import _core, _cpu, _dispatch, reference
+from ccma_fast import _core, _cpu, _dispatch, _order_statistic, reference
 from ccma_fast.pool import open_rows
 
 CPU = _dispatch.choose("cpu")
@@ -287,17 +287,40 @@ def test_sets_cover_the_true_class_as_often_as_promised(n, alpha):
     assert 1 - alpha - error <= np.mean(covered) <= 1 - alpha + 1 / (n + 1) + error
 
 
+@pytest.mark.parametrize("nonempty", ["top1", "raise"])
+@pytest.mark.parametrize("n_rows", [50, 10_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_scores_at_sizes_are_thresholds_and_scores(n_rows, dtype, nonempty):
+    rng = np.random.default_rng(n_rows)
+    student, teacher = (2 * rng.standard_normal((n_rows, 12), dtype=np.float32).astype(dtype) for _ in range(2))
+    found = cf.score_at_sizes(student, teacher, student_size=3, teacher_size=2.5, nonempty=nonempty, backend="cpu")
+    thresholds = [cf.target_size_threshold(z, k, nonempty=nonempty) for z, k in ((student, 3), (teacher, 2.5))]
+    assert (found.q_student, found.q_teacher) == tuple(thresholds)
+    given = dict(zip(("q_student", "q_teacher"), thresholds, strict=True))
+    np.testing.assert_array_equal(found.delta, cf.score(student, teacher, **given, nonempty=nonempty))
+    twin = cf.score_at_sizes(student, teacher, student_size=3, teacher_size=2.5, nonempty=nonempty, backend="reference")
+    np.testing.assert_allclose(found.delta, twin.delta, rtol=2e-6, atol=2e-6)
+    assert found[1:] == pytest.approx(twin[1:], rel=1e-6)
+
+
 @pytest.mark.parametrize("with_teacher", [True, False])
-@pytest.mark.parametrize("deviations", [2.6, 0.0, 100.0], ids=["likely", "missed", "wide"])
+@pytest.mark.parametrize("deviations", [2.6, 0.0, 1000.0], ids=["likely", "missed", "wide"])
 def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monkeypatch):
     """The bits of thresholds first and scores after them, or nothing where the sample missed the threshold."""
     rng = np.random.default_rng(0)
-    student, teacher = (open_rows(3 * rng.standard_normal((3000, 30), dtype=np.float32), "z") for _ in range(2))
+    # Whole numbers, so that rows have ties; rows without any preference, whose sets are empty or full; large sets.
+    logits = [np.round(3 * rng.standard_normal((3000, 41), dtype=np.float32)) for _ in range(2)]
+    for z in logits:
+        z[rng.integers(3000, size=300)] = 0.0
+        z[rng.integers(3000, size=300)] *= 0.2
+    student, teacher = (open_rows(z, "z") for z in logits)
     given = teacher if with_teacher else None
-    q_student = _cpu.target_size_threshold(student, 4.0)
+    q_student = _cpu.target_size_threshold(student, 12.0)
     q_teacher = _cpu.target_size_threshold(teacher, 2.5) if with_teacher else np.inf
     expected = _cpu.score(student, given, q_student, q_teacher)
-    monkeypatch.setattr(_cpu, "_SIZE_SAMPLE", 200)
+    assert expected.student_size.max() > 32, "sets that fill more than a lane's pairs"
+    monkeypatch.setattr(_order_statistic, "_LEAST_ROWS", 0)
+    monkeypatch.setattr(_order_statistic, "_SIZE_SAMPLED_SHARE", 15)
     monkeypatch.setattr(_cpu, "_SIZE_DEVIATIONS", deviations)
     for chunk_size in (None, 700):
         scores, times = reference.RowScores.empty(3000), np.zeros(3000, int)
@@ -307,14 +330,17 @@ def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monke
             for ours, of_part in zip(scores, part, strict=True):
                 ours[rows] = of_part
 
-        found = _cpu.score_at_sizes(student, given, 4.0, 2.5, put, chunk_size=chunk_size)
+        found = _cpu.score_at_sizes(student, given, 12.0, 2.5, put, chunk_size=chunk_size)
         if deviations == 0.0:
             assert found is None
             continue
         assert found == (q_student, q_teacher)
-        assert (times == 1).all()
+        assert set(times) == {1, 2} if deviations == 2.6 else {2}
         for ours, theirs in zip(scores, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    truth = [reference.target_size_threshold(z, size) for z, size in ((student, 4.0), (given, 2.5)) if z is not None]
+    monkeypatch.setattr(_cpu, "_OPEN_BYTES", 0)
+    monkeypatch.setattr(_cpu, "_OPEN_BYTES_OF_ROW", 1)
+    assert _cpu.score_at_sizes(student, given, 12.0, 2.5, put) is None, "open rows that memory has no room for"
+    truth = [reference.target_size_threshold(z, size) for z, size in ((student, 12.0), (given, 2.5)) if z is not None]
     twin = reference.score(student, given, *truth)
     np.testing.assert_allclose(expected.delta, twin.delta, rtol=2e-6, atol=2e-6)

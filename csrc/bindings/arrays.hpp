@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <string>
+#include <vector>
 
 #include "ccma/parallel.hpp"
 #include "ccma/types.hpp"
@@ -52,6 +53,11 @@ T* writable(py::array& array, std::initializer_list<py::ssize_t> shape, const ch
     T* data = exact<T>(array, shape, name);
     if (!array.writeable()) throw py::type_error(std::string(name) + " must be writable");
     return data;
+}
+
+template <class T>
+py::array_t<T> copied(const std::vector<T>& values) {
+    return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
 // One float for all rows, or a C-contiguous float64 array of (rows,).

@@ -5,11 +5,6 @@
 namespace ccma::bindings {
 namespace {
 
-template <class T>
-py::array_t<T> copied(const std::vector<T>& values) {
-    return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-}
-
 // (penalty, k_reg, u or None), as ccma_fast.reference.Cumulative is.
 Cumulative cumulative_of(const py::tuple& fields, std::int64_t rows) {
     if (fields.size() != 3) throw py::type_error("cumulative must be (penalty, k_reg, u)");

@@ -69,14 +69,19 @@ std::int64_t find(const float* z, std::int64_t, float value) {
 }
 
 std::int64_t union_pairs(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
-                         float* out_t, std::int32_t* counts) {
+                         float* out_t, std::int32_t* counts, AboveCuts* above) {
     std::int64_t m = 0;
     counts[0] = counts[1] = counts[2] = 0;
+    if (above) above->student = above->teacher = 0;
     for (std::int64_t c = 0; c < n; ++c) {
         const bool in_s = s[c] >= cut_s, in_t = t[c] >= cut_t;
         counts[0] += in_s;
         counts[1] += in_t;
         counts[2] += in_s && in_t;
+        if (above) {
+            above->student += s[c] >= above->cut_student;
+            above->teacher += t[c] >= above->cut_teacher;
+        }
         if (!in_s && !in_t) continue;
         out_s[m] = s[c];
         out_t[m] = t[c];
@@ -102,8 +107,15 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     return total > 0.0 ? 0.5 * total : 0.0;
 }
 
+void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum_s, const float* maximum_t,
+             double* out) {
+    for (std::int64_t r = 0; r < score_tile; ++r) {
+        out[r] = js(s + r * most_lane_pairs, t + r * most_lane_pairs, sizes[r], maximum_s[r], maximum_t[r]);
+    }
+}
+
 }  // namespace
 
-const ScoreKernels score_scalar{load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js};
+const ScoreKernels score_scalar{load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js, js_tile};
 
 }  // namespace ccma

@@ -78,6 +78,10 @@ struct DoubleSum {
         low = _mm512_fmadd_pd(a, a, low);
         high = _mm512_fmadd_pd(b, b, high);
     }
+    void store(double* lanes) const {
+        _mm512_storeu_pd(lanes, low);
+        _mm512_storeu_pd(lanes + 8, high);
+    }
     double total() const {
         double lanes[8];
         _mm512_storeu_pd(lanes, _mm512_add_pd(low, high));
@@ -113,6 +117,13 @@ inline void two_largest_lanes(Vec first, Vec second, float* largest, float* next
 // The values from p on, `n` of them and fewer than a vector, and `fill` beyond.
 inline Vec load_first(const float* p, std::int64_t n, float fill) {
     return {_mm512_mask_loadu_ps(_mm512_set1_ps(fill), static_cast<__mmask16>((1u << n) - 1u), p)};
+}
+
+// One value of each of so many rows, `stride` apart.
+template <int stride>
+inline Vec gather(const float* p) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return {_mm512_i32gather_ps(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride)), p, 4)};
 }
 
 // A vector of float64.
@@ -217,6 +228,10 @@ struct DoubleSum {
         low = _mm256_fmadd_pd(a, a, low);
         high = _mm256_fmadd_pd(b, b, high);
     }
+    void store(double* lanes) const {
+        _mm256_storeu_pd(lanes, low);
+        _mm256_storeu_pd(lanes + 4, high);
+    }
     double total() const {
         double lanes[4];
         _mm256_storeu_pd(lanes, _mm256_add_pd(low, high));
@@ -256,6 +271,13 @@ inline Vec load_first(const float* p, std::int64_t n, float fill) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i wanted = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<std::int32_t>(n)), lanes);
     return {_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, wanted), _mm256_castsi256_ps(wanted))};
+}
+
+// One value of each of so many rows, `stride` apart.
+template <int stride>
+inline Vec gather(const float* p) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return {_mm256_i32gather_ps(p, _mm256_mullo_epi32(lanes, _mm256_set1_epi32(stride)), 4)};
 }
 
 // A vector of float64.

@@ -23,6 +23,15 @@ static constexpr std::int64_t padded(std::int64_t n) { return (n + row_padding -
 // to it is done to all of them at once, used or not.
 constexpr std::int64_t score_tile = 16;
 
+// Pairs of logits of a row whose divergence is computed beside those of other rows.
+constexpr std::int64_t most_lane_pairs = 32;
+
+// How many logits of a row reach cuts.
+struct AboveCuts {
+    float cut_student, cut_teacher;
+    std::int32_t student, teacher;
+};
+
 struct ScoreKernels {
     // Widens `count` rows of n values to float32 into `z`, padded(n) apart, pads with −inf, and finds the maximum of
     // each, and the second largest (the maximum where that occurs twice) unless `second` is null. Returns the first row
@@ -51,13 +60,19 @@ struct ScoreKernels {
     std::int64_t (*find)(const float* z, std::int64_t n, float value);
 
     // Copies the pairs (s_c, t_c) with s_c ≥ cut_s or t_c ≥ cut_t, in order, to (out_s, out_t), each with room for n +
-    // row_padding values. Returns how many; counts[0..2] receive how many s, t and both passed.
+    // row_padding values. Returns how many; counts[0..2] receive how many s, t and both passed, and `above`, unless it
+    // is null, how many would have passed cuts that are no lower.
     std::int64_t (*union_pairs)(const float* s, const float* t, std::int64_t n, float cut_s, float cut_t, float* out_s,
-                                float* out_t, std::int32_t* counts);
+                                float* out_t, std::int32_t* counts, AboveCuts* above);
 
     // Jensen-Shannon divergence, in nats, of softmax(s) and softmax(t) over n pairs. The maxima are those of s and t;
     // values beyond n, up to the padding, are overwritten.
     double (*js)(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t);
+
+    // The same of score_tile rows at once, row r at s + r · most_lane_pairs: its sizes[r] pairs, followed by −inf up to
+    // the largest of the sizes. All values are overwritten.
+    void (*js_tile)(float* s, float* t, const std::int64_t* sizes, const float* maximum_s, const float* maximum_t,
+                    double* out);
 };
 
 struct ThresholdKernels {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "ccma/parallel.hpp"
+#include "ccma/threshold.hpp"
 #include "ccma/types.hpp"
 
 namespace ccma {
@@ -39,6 +41,57 @@ struct BadRow {
 };
 
 BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll);
+
+// What a row's score takes beside the logits of its sets.
+struct Posterior {
+    float student_maximum, teacher_maximum;
+    double student_log_normalizer, teacher_log_normalizer;  // ln Σ exp(z − maximum)
+    double entropy;
+    double gate;
+    float margin, confidence;
+    std::int32_t student_top1, teacher_top1;
+};
+
+// Rows whose sets depend on where in their brackets the thresholds lie, with all that their scores can still need: the
+// logits of the classes that are in a set at the brackets' upper ends, and of the most probable ones.
+struct OpenRows {
+    struct Row {
+        std::int64_t index;
+        std::int64_t begin, pairs;                  // of its logits
+        std::int64_t student_place, teacher_place;  // of the most probable classes among them
+        Posterior posterior;
+    };
+    struct Part {
+        std::vector<Row> rows;
+        std::vector<float> student, teacher;
+    };
+    bool with_teacher = false;
+    std::vector<Part> parts;
+
+    std::int64_t size() const;
+    std::int64_t bytes() const;
+};
+
+// A threshold that is known to lie in (low, high].
+struct Bracket {
+    double low, high;
+};
+
+struct BracketedScores {
+    BadRow bad;                      // where there is one, the rest is not meaningful
+    ScoresBetween student, teacher;  // the scores inside the brackets, all of them
+    OpenRows open;
+};
+
+// One pass over the logits for thresholds that are only known to lie in brackets. Rows that have the same sets at both
+// ends get their scores; the others stay open and get zeros.
+BracketedScores score_in_brackets(const Matrix& student, const Matrix& teacher, const Bracket& q_student,
+                                  const Bracket& q_teacher, const ScoreResult& result, const Poll& poll);
+
+// The scores of open rows at thresholds inside the brackets, bit for bit those of score(): the j-th open row's place in
+// the pass goes to rows[j], its scores to place j of `result`.
+void settle(const OpenRows& open, double q_student, double q_teacher, std::int64_t* rows, const ScoreResult& result,
+            const Poll& poll);
 
 // ln Σ_c exp(z_c − max z) of each row, which is the smallest score of the row. Returns the first row that is not
 // finite, or −1.
