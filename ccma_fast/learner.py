@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._errors import FileReadError
+from ._files import check_can_write, write_whole
 from ._validate import check_integer, check_labels, check_memory_limit, check_rows, check_same_rows
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
@@ -19,6 +25,8 @@ from .student import LinearHead, check_two_classes, class_count, fit_student, so
 from .teacher import Teacher
 
 __all__ = ["ActiveLearner"]
+
+_FORMAT = "ccma_fast.ActiveLearner 1"
 
 
 class ActiveLearner:
@@ -104,6 +112,78 @@ class ActiveLearner:
         given = open_labels(labels, self._features.n_rows, class_names=names)
         self.labels = check_labels(given, self._features.n_rows, n_classes)
         self.n_rounds = 0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write down the loop so far: labels, rounds, rows that were chosen, seed and configuration.
+
+        Parameters
+        ----------
+        path : path
+            A file in NumPy's ``.npz`` format, whatever its name; one that is there is replaced, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        check_can_write(path)
+        settings = {
+            "format": _FORMAT,
+            "n_rounds": self.n_rounds,
+            "n_classes": self._n_classes,
+            "random_state": self._random_state,
+            "config": asdict(self._config),
+        }
+        text, chosen = json.dumps(settings), np.array(sorted(self._chosen), dtype=np.int64)
+        write_whole(path, lambda file: np.savez_compressed(file, settings=text, labels=self.labels, chosen=chosen))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        features: Any,
+        *,
+        teacher: Teacher | None = None,
+        student: Any = None,
+        backend: str = "auto",
+        memory_limit: int | str | None = None,
+    ) -> ActiveLearner:
+        """Go on with a loop that was written down: its next query is the one that it would have been.
+
+        Parameters
+        ----------
+        path : path
+            What :meth:`save` wrote.
+        features, teacher, student, backend, memory_limit
+            As for a new loop. Rows that the pool has more than it had are not labelled.
+
+        Raises
+        ------
+        FileReadError
+            No such file, or not one that :meth:`save` wrote.
+        ValueError
+            The pool has fewer rows than it had, or the teacher other classes.
+        """
+        settings, labels, chosen = _read(Path(path))
+        rows = open_rows(features, "features")
+        if rows.n_rows < labels.size:
+            raise ValueError(
+                f"features must have the {labels.size} rows of the loop in {str(path)!r}, or more, got {rows.n_rows}"
+            )
+        learner = cls(
+            rows,
+            labels=np.concatenate([labels, np.full(rows.n_rows - labels.size, -1, dtype=np.int64)]),
+            teacher=teacher,
+            student=student,
+            n_classes=settings["n_classes"],
+            config=CCMAConfig(**settings["config"]),
+            random_state=settings["random_state"],
+            backend=backend,
+            memory_limit=memory_limit,
+        )
+        learner.n_rounds = settings["n_rounds"]
+        learner._chosen = set(chosen.tolist())
+        return learner
 
     def query(self, budget: int) -> Selection:
         """Choose `budget` rows to label, see :func:`ccma_fast.select`; without any label they cover the pool.
@@ -231,3 +311,18 @@ class ActiveLearner:
         unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
         self.labels = np.concatenate([self.labels, unknown])
         self._features, self._teacher = features, teacher
+
+
+def _read(file: Path) -> tuple[dict[str, Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Settings, labels and chosen rows of a loop that was saved."""
+    try:
+        with open(file, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
+            settings = json.loads(str(saved["settings"]))
+            labels, chosen = saved["labels"], saved["chosen"]
+        if settings["format"] != _FORMAT:
+            raise ValueError(f"expected {_FORMAT!r}, got {settings['format']!r}")
+    except FileNotFoundError:
+        raise FileReadError(f"no file {str(file)!r}") from None
+    except Exception as error:  # a damaged archive raises whatever its parser meets
+        raise FileReadError(f"cannot read {str(file)!r} as a saved loop: {error}") from error
+    return settings, labels, chosen

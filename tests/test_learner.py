@@ -176,3 +176,53 @@ def test_coverage_calibrated_on_chosen_rows_warns(blobs):
     for _ in range(2):
         picks = default.query(5)
         default.label(picks.indices, y[picks.indices])
+
+
+@pytest.mark.parametrize("with_teacher", [True, False])
+def test_a_saved_loop_goes_on_as_it_would_have(data, tmp_path, with_teacher):
+    x, y = data
+    given = {"teacher": cf.Teacher(x, x[:5])} if with_teacher else {}
+    learner = cf.ActiveLearner(x, config=QUICK, random_state=4, **given)
+    loop(learner, y, 2, 12)
+    learner.save(tmp_path / "loop")
+    loaded = cf.ActiveLearner.load(tmp_path / "loop", x, **given)
+    assert loaded.n_rounds == 2
+    np.testing.assert_array_equal(loaded.labels, learner.labels)
+    for ours, theirs in zip(loop(loaded, y, 2, 12), loop(learner, y, 2, 12), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_loaded_loop_warns_of_its_own_earlier_choices(data, tmp_path):
+    x, y = data
+    config = cf.CCMAConfig(max_epochs=20, acquisition="delta")
+    learner = cf.ActiveLearner(x, teacher=cf.Teacher(x, x[:5]), config=config)
+    loop(learner, y, 1, 30)
+    learner.save(tmp_path / "loop.npz")
+    with pytest.warns(cf.ExchangeabilityWarning):
+        cf.ActiveLearner.load(tmp_path / "loop.npz", x, teacher=cf.Teacher(x, x[:5])).query(5)
+
+
+def test_a_saved_loop_of_a_pool_that_has_grown_or_shrunk(data, tmp_path):
+    x, y = data
+    learner = cf.ActiveLearner(x[:300], config=QUICK)
+    loop(learner, y, 1, 12)
+    learner.save(tmp_path / "loop.npz")
+    grown = cf.ActiveLearner.load(tmp_path / "loop.npz", x)
+    np.testing.assert_array_equal(grown.labels, [*learner.labels, *[-1] * 100])
+    with pytest.raises(ValueError, match=r"features must have the 300 rows of the loop in '.*', or more, got 200"):
+        cf.ActiveLearner.load(tmp_path / "loop.npz", x[:200])
+
+
+def test_files_that_are_no_saved_loop(data, tmp_path):
+    x, _ = data
+    with pytest.raises(cf.FileReadError, match="no file"):
+        cf.ActiveLearner.load(tmp_path / "loop.npz", x)
+    np.savez(tmp_path / "other.npz", labels=np.arange(3))
+    (tmp_path / "damaged.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:50])
+    np.savez(tmp_path / "newer.npz", settings='{"format": "ccma_fast.ActiveLearner 2"}', labels=[1], chosen=[1])
+    for name, why in (("other", "settings"), ("damaged", ""), ("newer", "expected .* 1', got .* 2'")):
+        with pytest.raises(cf.FileReadError, match=f"cannot read '.*{name}.npz' as a saved loop: .*{why}"):
+            cf.ActiveLearner.load(tmp_path / f"{name}.npz", x)
+    learner = cf.ActiveLearner(x)
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        learner.save(tmp_path / "nowhere" / "loop.npz")
