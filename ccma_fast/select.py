@@ -124,7 +124,8 @@ class Report:
         return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
 
     def __str__(self) -> str:
-        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in ("stages", "plan")]
+        left_out = {"stages", "plan"} | (set() if self.forced else {"forced"})
+        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
         for name, stage in self.stages.items():
             line = (
                 f"{name:20} {stage.seconds:.3f} s, {stage.bytes_read / 1e6:.1f} MB read, "
