@@ -384,10 +384,7 @@ double Search::least(const Block& block, std::int64_t row, const Incumbent& incu
     return 0.5 * (block.squares.get()[row] - at_most) - block.slack.get()[row];
 }
 
-void Search::prefetch(std::int64_t centroid) const {
-    const char* row = reinterpret_cast<const char*>(centred_.data() + centroid * padded(d_));
-    for (std::int64_t at = 0; at < 4 * d_; at += 64) __builtin_prefetch(row + at);
-}
+void Search::prefetch(std::int64_t centroid) const { ccma::prefetch(centred_.data() + centroid * padded(d_), 4 * d_); }
 
 void Search::try_centroid(const Block& block, std::int64_t row, std::int32_t centroid, Incumbent& incumbent) const {
     const float squared = static_cast<float>(
