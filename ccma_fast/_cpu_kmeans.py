@@ -28,6 +28,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 Sketched = tuple[npt.NDArray[np.int8], Float32]
 
 # Rows, spread evenly, from which the origin and the directions are found, and those on which a choice is tried.
@@ -167,6 +168,13 @@ class _Totals:
         return moved
 
 
+class _Before(NamedTuple):
+    """What an assignment found, and which centroids have moved since."""
+
+    squared: Float32
+    moved: Bool
+
+
 class _ClusteredRows:
     """The rows of a clustering: stored values times a factor per row (1 / length for unit rows)."""
 
@@ -222,24 +230,31 @@ class _ClusteredRows:
         centroids: Float32,
         *,
         hints: Int32 | None = None,
+        before: _Before | None = None,
         within: Float32 | None = None,
         totals: _Totals | None = None,
     ) -> tuple[Int32, Float32]:
         """The nearest centroid of each row (ties: the lower index) and the squared distance to it.
 
         With `within` the label is −1, and the squared distance `within`, where no centroid is nearer than that. Hints
-        make it faster the nearer they are. Every row joins the `totals` of its centroid while it is at hand.
+        make it faster the nearer they are; where they are what was found `before`, the results take their place and
+        that of its squared distances. Every row joins the `totals` of its centroid while it is at hand.
         """
-        labels, squared = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, np.float32)
+        if hints is not None and before is not None:
+            labels, squared = hints, before.squared
+        else:
+            labels, squared = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, np.float32)
         width = 0 if self._directions is None else self._directions.width(centroids, hinted=hints is not None)
         sketch = None if self._directions is None or width == 0 else self._directions.core
-        search = _core.Search(np.ascontiguousarray(centroids), self._origin, sketch, width)
+        moved = None if before is None else before.moved
+        search = _core.Search(np.ascontiguousarray(centroids), self._origin, sketch, width, moved)
         for part, chunk, scale in self._chunks():
             labels[part], squared[part] = search.nearest(
                 chunk,
                 scale,
                 sketched=None if sketch is None else self._sketched_part(sketch, part, chunk, scale),
                 hints=None if hints is None else hints[part],
+                before=None if before is None else before.squared[part],
                 within=None if within is None else within[part],
             )
             if totals is not None:
@@ -290,9 +305,11 @@ def weighted_kmeans(
     rows = _ClusteredRows(x, unit=unit, chunk_size=chunk_size)
     w = check_weights(weights, x.n_rows)
 
-    def assigned(centroids: Float32, hints: Int32 | None, n_left: int) -> tuple[Int32, Float32, float, _Totals | None]:
+    def assigned(
+        centroids: Float32, hints: Int32 | None, before: _Before | None, n_left: int
+    ) -> tuple[Int32, Float32, float, _Totals | None]:
         totals = _Totals(n_clusters, x.n_columns, w) if n_left else None
-        labels, squared = rows.nearest(centroids, hints=hints, totals=totals)
+        labels, squared = rows.nearest(centroids, hints=hints, before=before, totals=totals)
         return labels, squared, float(np.multiply(w, squared, dtype=np.float64).sum()), totals
 
     rows.find_directions(n_clusters * (max_iter + 1.0), kept_bytes)
@@ -304,17 +321,17 @@ def weighted_kmeans(
     else:
         centroids = np.array(init, dtype=np.float32)
 
-    labels, squared, inertia, totals = assigned(centroids, hints, max_iter)
+    labels, squared, inertia, totals = assigned(centroids, hints, None, max_iter)
     n_iter = 0
     while totals is not None:
         seeded = _reseeded(labels, w * squared, n_clusters)
         if seeded is not labels:
             rows.recount(totals, labels, seeded)
-        centroids = totals.means(centroids)
+        last, centroids = centroids, totals.means(centroids)
         n_iter += 1
-        hints, previous = labels, inertia
-        del labels, squared, seeded, totals  # before there are new ones
-        labels, squared, inertia, totals = assigned(centroids, hints, max_iter - n_iter)
+        hints, before, previous = labels, _Before(squared, (centroids != last).any(axis=1)), inertia
+        del labels, squared, seeded, totals, last  # before there are new ones
+        labels, squared, inertia, totals = assigned(centroids, hints, before, max_iter - n_iter)
         if previous - inertia <= tol * previous:
             break
     return KMeans(centroids, labels, inertia, n_iter, NAME, squared)
