@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -271,6 +272,11 @@ void test_sketch(SimdLevel level) {
         search.nearest(rows, nullptr, sketched, {std::vector<std::int32_t>(n, 5).data(), nullptr}, nullptr,
                        labels.data(), squared.data(), {});
         check(labels == nearest && squared == expected, std::string(name(level)) + " with hints");
+        const auto still = std::make_unique<bool[]>(static_cast<std::size_t>(k));  // none moved
+        Search(centres.data(), k, d, origin.data(), &sketch, first, still.get())
+            .nearest(rows, nullptr, sketched, {nearest.data(), expected.data()}, nullptr, labels.data(), squared.data(),
+                     {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " of settled rows");
         search.nearest(rows, nullptr, sketched, {}, expected.data(), labels.data(), squared.data(), {});
         check(labels == std::vector<std::int32_t>(n, -1) && squared == expected, std::string(name(level)) + " within");
     }
