@@ -27,7 +27,14 @@ class Sketch:
     def project(self, x: _Matrix, scale: _Float32 | None = None) -> _Sketched: ...
 
 class Search:
-    def __init__(self, centroids: _Float32, origin: _Float32, sketch: Sketch | None = None, width: int = 0) -> None: ...
+    def __init__(
+        self,
+        centroids: _Float32,
+        origin: _Float32,
+        sketch: Sketch | None = None,
+        width: int = 0,
+        moved: _Bool | None = None,
+    ) -> None: ...
     def nearest(
         self,
         x: _Matrix,
@@ -35,6 +42,7 @@ class Search:
         *,
         sketched: _Sketched | None = None,
         hints: _Int32 | None = None,
+        before: _Float32 | None = None,
         within: _Float32 | None = None,
     ) -> tuple[_Int32, _Float32]: ...
 

@@ -28,11 +28,14 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 Sketched = tuple[npt.NDArray[np.int8], Float32]
 
-# Rows, spread evenly, from which the origin and the directions are found, and those on which a choice is tried.
+# Rows, spread evenly, from which the origin and the directions are found, and those on which a choice is tried, each
+# with so many centroids.
 _SAMPLE = 2048
 _PROBES = 64
+_PROBED_CENTROIDS = 1024
 
 # Directions at most; a prefix of them is looked at, in steps of what the kernels pad rows to.
 _WIDTH = 192
@@ -80,6 +83,17 @@ def _leading_directions(x: Float32, width: int) -> Float32:
     return np.ascontiguousarray((space @ turn[:, ::-1]).T)
 
 
+def _squares(x: Float32) -> Float32:
+    squares: Float32 = np.einsum("ij,ij->i", x, x)
+    return squares
+
+
+def _spread(x: Float32, n: int) -> Float32:
+    """At most n rows, spread evenly."""
+    n = min(n, len(x))
+    return x[(np.arange(n) * len(x)) // n]
+
+
 class _Costs(NamedTuple):
     """Cycles of one core that the parts of a search take, measured on server processors: only their ratios count."""
 
@@ -100,45 +114,47 @@ class _Directions:
         self.matrix = _leading_directions(sample - origin, width)
         self.core = _core.Sketch(self.matrix, origin)
         self._origin = origin
-        probes = (np.arange(_PROBES) * len(sample)) // _PROBES
-        self._settled: int | None = None
-        self._probes = sample[probes] - origin
+        self._settled = 0
+        self._panels = _core.Panels(self.matrix)
+        self._probes = _spread(sample, _PROBES) - origin
         self._costs = _Costs.of_machine()
 
     def width(self, centroids: Float32, *, hinted: bool) -> int:
         """How many directions make a search among the centroids cheapest; 0 where that is all dimensions.
 
-        With hints it is found once: centroids that settle let ever fewer others survive.
+        With hints some directions are found once: centroids that settle let ever fewer others survive.
         """
         if not hinted:
             return self._cheapest(centroids, hinted=False)
-        if self._settled is None:
+        if self._settled == 0:
             self._settled = self._cheapest(centroids, hinted=True)
         return self._settled
 
     def _cheapest(self, centroids: Float32, *, hinted: bool) -> int:
-        c = centroids - self._origin
-        x, costs, n_dimensions = self._probes, self._costs, c.shape[1]
-        offset = 0.5 * np.einsum("ij,ij->i", c, c)
-        best = (x @ c.T - offset).max(axis=1, keepdims=True)
-        x_along, c_along = x @ self.matrix.T, c @ self.matrix.T
-        x_squares, c_squares = (x * x).sum(axis=1), 2.0 * offset
+        # By the core's products: NumPy's threads spin for a while after each and take the cores away.
+        x, c, costs = self._probes, centroids - self._origin, self._costs
+        n_centroids, n_dimensions = c.shape
+        best = (_core.Panels(x).multiply(c) - 0.5 * _squares(c)[:, None]).max(axis=0)
+        c = _spread(c, _PROBED_CENTROIDS)
+        x_along, c_along = self._panels.multiply(x), self._panels.multiply(c)
+        x_left, c_left = _squares(x), _squares(c)
+        scores = np.repeat(-0.5 * c_left[:, None], len(x), axis=1)
         survivors = {}
         for w in range(_WIDTH_STEP, len(self.matrix) + 1, _WIDTH_STEP):
-            x_w, c_w = x_along[:, :w], c_along[:, :w]
-            x_off = np.sqrt(np.maximum(x_squares - (x_w * x_w).sum(axis=1), 0.0))
-            c_off = np.sqrt(np.maximum(c_squares - (c_w * c_w).sum(axis=1), 0.0))
-            bounds = x_w @ c_w.T - offset + x_off[:, None] * c_off
-            survivors[w] = np.count_nonzero(bounds >= best) / len(x)
+            x_w, c_w = (np.ascontiguousarray(along[:, w - _WIDTH_STEP : w]) for along in (x_along, c_along))
+            scores += _core.Panels(x_w).multiply(c_w)
+            x_left, c_left = x_left - _squares(x_w), c_left - _squares(c_w)
+            bounds = scores + np.sqrt(np.maximum(c_left, 0.0))[:, None] * np.sqrt(np.maximum(x_left, 0.0))
+            survivors[w] = float((bounds >= best).mean()) * n_centroids
         # Without a hint the bound to reach is not the best distance from the start.
         tried = survivors[len(self.matrix)] * (1.0 if hinted else 2.0)
         cost_of = {
-            w: len(c) * (costs.product * w / 16 + costs.bound)
+            w: n_centroids * (costs.product * w / 16 + costs.bound)
             + n * costs.survivor
             + tried * costs.distance * n_dimensions / 16
             for w, n in survivors.items()
         }
-        cost_of[0] = len(c) * (costs.product * n_dimensions / 16 + costs.bound)
+        cost_of[0] = n_centroids * (costs.product * n_dimensions / 16 + costs.bound)
         return min(cost_of, key=cost_of.__getitem__)
 
 
@@ -153,7 +169,7 @@ class _Totals:
         self._sums, self._mass = np.zeros((n_clusters, n_columns)), np.zeros(n_clusters)
         self._weights = weights
 
-    def clear(self, clusters: npt.NDArray[Any]) -> None:
+    def clear(self, clusters: npt.NDArray[Any] | slice = slice(None)) -> None:
         self._sums[clusters] = self._mass[clusters] = 0.0
 
     def add(self, chunk: Chunk, scale: Float32 | None, labels: Int32, part: slice | Int64) -> None:
@@ -162,9 +178,17 @@ class _Totals:
     def means(self, centroids: Float32) -> Float32:
         """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
         heavy = self._mass > 0.0
-        moved: Float32 = centroids.copy()
-        moved[heavy] = self._sums[heavy] / self._mass[heavy, None]
-        return moved
+        means = np.empty_like(centroids)
+        np.divide(self._sums, np.where(heavy, self._mass, 1.0)[:, None], out=means, casting="same_kind")
+        means[~heavy] = centroids[~heavy]
+        return means
+
+
+class _Before(NamedTuple):
+    """What an assignment found, and which centroids have moved since."""
+
+    squared: Float32
+    moved: Bool
 
 
 class _ClusteredRows:
@@ -222,24 +246,31 @@ class _ClusteredRows:
         centroids: Float32,
         *,
         hints: Int32 | None = None,
+        before: _Before | None = None,
         within: Float32 | None = None,
         totals: _Totals | None = None,
     ) -> tuple[Int32, Float32]:
         """The nearest centroid of each row (ties: the lower index) and the squared distance to it.
 
         With `within` the label is −1, and the squared distance `within`, where no centroid is nearer than that. Hints
-        make it faster the nearer they are. Every row joins the `totals` of its centroid while it is at hand.
+        make it faster the nearer they are; where they are what was found `before`, the results take their place and
+        that of its squared distances. Every row joins the `totals` of its centroid while it is at hand.
         """
-        labels, squared = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, np.float32)
+        if hints is not None and before is not None:
+            labels, squared = hints, before.squared
+        else:
+            labels, squared = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, np.float32)
         width = 0 if self._directions is None else self._directions.width(centroids, hinted=hints is not None)
         sketch = None if self._directions is None or width == 0 else self._directions.core
-        search = _core.Search(np.ascontiguousarray(centroids), self._origin, sketch, width)
+        moved = None if before is None else before.moved
+        search = _core.Search(np.ascontiguousarray(centroids), self._origin, sketch, width, moved)
         for part, chunk, scale in self._chunks():
             labels[part], squared[part] = search.nearest(
                 chunk,
                 scale,
                 sketched=None if sketch is None else self._sketched_part(sketch, part, chunk, scale),
                 hints=None if hints is None else hints[part],
+                before=None if before is None else before.squared[part],
                 within=None if within is None else within[part],
             )
             if totals is not None:
@@ -289,11 +320,14 @@ def weighted_kmeans(
     """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per iteration."""
     rows = _ClusteredRows(x, unit=unit, chunk_size=chunk_size)
     w = check_weights(weights, x.n_rows)
+    totals = _Totals(n_clusters, x.n_columns, w)
 
-    def assigned(centroids: Float32, hints: Int32 | None, n_left: int) -> tuple[Int32, Float32, float, _Totals | None]:
-        totals = _Totals(n_clusters, x.n_columns, w) if n_left else None
-        labels, squared = rows.nearest(centroids, hints=hints, totals=totals)
-        return labels, squared, float(np.multiply(w, squared, dtype=np.float64).sum()), totals
+    def assigned(
+        centroids: Float32, hints: Int32 | None, before: _Before | None, *, last: bool
+    ) -> tuple[Int32, Float32, float]:
+        totals.clear()
+        labels, squared = rows.nearest(centroids, hints=hints, before=before, totals=None if last else totals)
+        return labels, squared, float(np.multiply(w, squared, dtype=np.float64).sum())
 
     rows.find_directions(n_clusters * (max_iter + 1.0), kept_bytes)
     hints: Int32 | None = None
@@ -304,17 +338,17 @@ def weighted_kmeans(
     else:
         centroids = np.array(init, dtype=np.float32)
 
-    labels, squared, inertia, totals = assigned(centroids, hints, max_iter)
+    labels, squared, inertia = assigned(centroids, hints, None, last=max_iter == 0)
     n_iter = 0
-    while totals is not None:
+    while n_iter < max_iter:
         seeded = _reseeded(labels, w * squared, n_clusters)
         if seeded is not labels:
             rows.recount(totals, labels, seeded)
-        centroids = totals.means(centroids)
+        last, centroids = centroids, totals.means(centroids)
         n_iter += 1
-        hints, previous = labels, inertia
-        del labels, squared, seeded, totals  # before there are new ones
-        labels, squared, inertia, totals = assigned(centroids, hints, max_iter - n_iter)
+        hints, before, previous = labels, _Before(squared, (centroids != last).any(axis=1)), inertia
+        del labels, squared, seeded, last  # before there are new ones
+        labels, squared, inertia = assigned(centroids, hints, before, last=n_iter == max_iter)
         if previous - inertia <= tol * previous:
             break
     return KMeans(centroids, labels, inertia, n_iter, NAME, squared)

@@ -63,12 +63,14 @@ void accumulate(const Matrix& x, const float* scale, const std::int32_t* labels,
         order[static_cast<std::size_t>(next[static_cast<std::size_t>(labels[i])]++)] = i;
 
     const KMeansKernels& kernel = kernels().kmeans;
+    const std::int64_t row_bytes = x.cols * static_cast<std::int64_t>(item_size(x.dtype));
     const auto clusters = [&](std::int64_t begin, std::int64_t end) {
         const Scratch<float> row(padded(x.cols));
         for (std::int64_t cluster = begin; cluster < end; ++cluster) {
             const std::size_t c = static_cast<std::size_t>(cluster);
             for (std::int64_t at = ends[c]; at < ends[c + 1]; ++at) {
                 const std::int64_t i = order[static_cast<std::size_t>(at)];
+                if (at + 1 < x.rows) prefetch(x.row(order[static_cast<std::size_t>(at) + 1]), row_bytes);
                 kernel.load_row(x.row(i), x.dtype, x.cols, scale_of(scale, i), nullptr, row.get());
                 kernel.add_scaled(sums + cluster * x.cols, row.get(), weights[i], x.cols);
                 mass[cluster] += weights[i];

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "ccma/kernels.hpp"
@@ -66,6 +67,8 @@ float quantize(const KMeansKernels& k, const float* x, std::int64_t n, std::int8
     return scale;
 }
 
+std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
 std::vector<float> padded_copy(const float* values, std::int64_t n) {
     std::vector<float> copy(static_cast<std::size_t>(padded(n)), 0.0f);
     std::copy_n(values, n, copy.begin());
@@ -125,7 +128,7 @@ void Sketch::project(const Matrix& x, const float* scale, const Sketched& out, c
 // ---------------------------------------------------------------------------------------------------------------------
 
 Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const float* origin, const Sketch* sketch,
-               std::int64_t width)
+               std::int64_t width, const bool* moved)
     : kernels_(kernels().kmeans),
       k_(k),
       d_(d),
@@ -135,7 +138,14 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
       rest_(sketch ? sketch->width() - width : 0),
       sketch_(sketch),
       by_bytes_(kernels_.tile_product_bytes != nullptr && d <= most_byte_products),
-      origin_(padded_copy(origin, d)) {
+      origin_(padded_copy(origin, d)),
+      label_of_(static_cast<std::size_t>(k)),
+      column_of_(static_cast<std::size_t>(k)) {
+    std::iota(label_of_.begin(), label_of_.end(), 0);
+    const auto unmoved = std::stable_partition(label_of_.begin(), label_of_.end(),
+                                               [moved](std::int32_t label) { return !moved || moved[label]; });
+    n_moved_ = unmoved - label_of_.begin();
+    for (std::int64_t column = 0; column < k; ++column) column_of_[at(label_of_[at(column)])] = column;
     if (sketch && (width <= 0 || rest_ < 0 || width % row_padding != 0 || rest_ % row_padding != 0)) {
         throw std::invalid_argument("width must be a multiple of 32, at most the sketch's");
     }
@@ -160,8 +170,11 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
         const std::int64_t seen_width = sketch ? sketch->width() : padded(d_);
         const Scratch<float> rows(block * stride), along(block * (sketch ? sketch->width() : 0));
         const Scratch<std::int8_t> bytes(seen_width);
-        load_block(kernels_, Matrix{centroids, Dtype::f32, k_, d_}, nullptr, origin_.data(), begin, end, block,
-                   rows.get());
+        std::fill_n(rows.get(), block * stride, 0.0f);
+        for (std::int64_t row = begin; row < end; ++row) {
+            kernels_.load_row(centroids + label_of_[at(row)] * d_, Dtype::f32, d_, 1.0f, origin_.data(),
+                              rows.get() + (row - begin) * stride);
+        }
         if (sketch) sketch->along(rows.get(), stride, end - begin, along.get());
         for (std::int64_t row = begin; row < end; ++row) {
             const float* centred = rows.get() + (row - begin) * stride;
@@ -179,7 +192,7 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
             if (!whole_.empty()) {
                 of_whole_[static_cast<std::size_t>(row)] = whole_of(centred, squares, whole_.data() + row * padded(d_));
             }
-            const std::int64_t at = row / panel_cols_ * panel_cols_ * width_, column = row % panel_cols_;
+            const std::int64_t panel = row / panel_cols_ * panel_cols_ * width_, column = row % panel_cols_;
             if (sketch || by_bytes_) {
                 scales_[static_cast<std::size_t>(row)] =
                     quantize(kernels_, seen, seen_width, bytes.get(), &errors[static_cast<std::size_t>(row)]);
@@ -187,19 +200,19 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
             }
             for (std::int64_t j = 0; j < width_; ++j) {
                 if (by_bytes_) {
-                    byte_panels_[static_cast<std::size_t>(at + (j / 4 * panel_cols_ + column) * 4 + j % 4)] =
+                    byte_panels_[static_cast<std::size_t>(panel + (j / 4 * panel_cols_ + column) * 4 + j % 4)] =
                         static_cast<std::uint8_t>(bytes.get()[j] + byte_shift);
                 } else {
-                    panels_[static_cast<std::size_t>(at + j * panel_cols_ + column)] = j < seen_width ? seen[j] : 0.0f;
+                    panels_[static_cast<std::size_t>(panel + j * panel_cols_ + column)] =
+                        j < seen_width ? seen[j] : 0.0f;
                 }
             }
         }
     };
     parallel_ranges(k_, block, pack, {});
     for (std::int64_t row = 0; row < k_; ++row) {
-        const std::size_t at = static_cast<std::size_t>(row);
-        longest_ = std::max(longest_, std::sqrt(-2.0 * static_cast<double>(offsets_[at])));
-        largest_error_ = std::max(largest_error_, static_cast<double>(errors[at]));
+        longest_ = std::max(longest_, std::sqrt(-2.0 * static_cast<double>(offsets_[at(row)])));
+        largest_error_ = std::max(largest_error_, static_cast<double>(errors[at(row)]));
     }
     longest_ *= 1.0 + 4.0 * float_rounding;
 }
@@ -214,7 +227,8 @@ Search::Whole Search::whole_of(const float* centred, double squares, std::int8_t
 // A block of rows, and what is known of each.
 struct Search::Block {
     Block(std::int64_t rows, std::int64_t d, std::int64_t width, std::int64_t columns, bool by_bytes)
-        : stride(row_stride(d)),
+        : place(rows),
+          stride(row_stride(d)),
           seen_stride(padded(width) + 32),
           columns(columns),
           exact(rows * stride),
@@ -228,11 +242,17 @@ struct Search::Block {
           off(rows),
           of_bytes(rows),
           slack(rows),
+          first(rows),
           scores(rows * columns) {}
 
+    std::int64_t row(std::int64_t r) const { return begin + place.get()[r]; }
+    const float* exact_row(std::int64_t r) const { return exact.get() + place.get()[r] * stride; }
+
     std::int64_t begin = 0, end = 0;
+    std::int64_t open = 0;        // rows that must meet every centroid: they come first
+    Scratch<std::int64_t> place;  // of each row, from `begin` on
     std::int64_t stride, seen_stride, columns;
-    Scratch<float> exact;        // x − origin
+    Scratch<float> exact;        // x − origin, by place
     Scratch<std::int8_t> bytes;  // of ỹ, what is looked at first, or
     Scratch<float> seen;         // ỹ itself
     Scratch<std::int8_t> whole;  // bytes of x − origin, where centroids have them
@@ -243,6 +263,7 @@ struct Search::Block {
     Scratch<float> off;        // upper bound on ‖x − P y‖ by what is looked at first
     Scratch<double> of_bytes;  // what bytes of ỹ and ν̃ may take from a bound
     Scratch<double> slack;     // and they and rounding together
+    Scratch<float> first;      // d² to the hint
     Scratch<float> scores;     // ỹ · ν̃ − ½‖μ‖², of some centroids
 };
 
@@ -279,10 +300,12 @@ struct Search::Candidates {
     Scratch<float> score, bound;
 };
 
-void Search::load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched) const {
+void Search::load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched,
+                  const Hints& hints) const {
     const KMeansKernels& k = kernels_;
     const std::int64_t rows = tiles_of_block * k.tile_rows, n = block.end - block.begin;
-    load_block(k, x, scale, origin_.data(), block.begin, block.end, rows, block.exact.get());
+    std::int64_t settled = n;
+    block.open = 0;
     if (by_bytes_) {
         std::fill_n(block.bytes.get(), rows * block.seen_stride, std::int8_t{0});
         std::fill_n(block.starts.get(), rows, 0);
@@ -290,16 +313,23 @@ void Search::load(Block& block, const Matrix& x, const float* scale, const Sketc
     } else {
         std::fill_n(block.seen.get(), rows * block.seen_stride, 0.0f);
     }
-    for (std::int64_t r = 0; r < n; ++r) {
-        const float* exact = block.exact.get() + r * block.stride;
+    for (std::int64_t place = 0; place < n; ++place) {
+        const std::int64_t i = block.begin + place;
+        float *exact = block.exact.get() + place * block.stride, first = infinity;
+        if (hints.labels && place + 1 < n) prefetch(column_of_[at(hints.labels[i + 1])]);
+        k.load_row(x.row(i), x.dtype, x.cols, scale_of(scale, i), origin_.data(), exact);
+        if (hints.labels) first = distance(exact, column_of_[at(hints.labels[i])]);
+        const std::int64_t r = hints.squared && first <= hints.squared[i] ? --settled : block.open++;
+        block.place.get()[r] = place;
+        block.first.get()[r] = first;
         std::int8_t* bytes = block.bytes.get() + r * block.seen_stride;
         float* seen = block.seen.get() + r * block.seen_stride;
         const double squares = k.sum_squares(exact, Dtype::f32, d_), length = std::sqrt(squares);
         float error = 0.0f, off = 0.0f;
         double rounding = 2.0 * static_cast<double>(width_ + rest_ + 8) * float_rounding;
         if (sketch_) {
-            const SketchedRow& row = sketched.rows[block.begin + r];
-            const std::int8_t* along = sketched.bytes + (block.begin + r) * sketch_->width();
+            const SketchedRow& row = sketched.rows[i];
+            const std::int8_t* along = sketched.bytes + i * sketch_->width();
             if (by_bytes_) {
                 block.scales.get()[r] = row.scale;
                 std::copy_n(along, width_, bytes);
@@ -330,9 +360,9 @@ void Search::load(Block& block, const Matrix& x, const float* scale, const Sketc
     }
 }
 
-void Search::bounds(Block& block, std::int64_t first_panel, std::int64_t panels) const {
+void Search::bounds(Block& block, std::int64_t rows, std::int64_t first_panel, std::int64_t panels) const {
     const KMeansKernels& k = kernels_;
-    const std::int64_t tiles = (block.end - block.begin + k.tile_rows - 1) / k.tile_rows;
+    const std::int64_t tiles = (rows + k.tile_rows - 1) / k.tile_rows;
     for (std::int64_t p = first_panel; p < first_panel + panels; ++p) {
         const float* offset = offsets_.data() + p * panel_cols_;
         const std::int64_t panel = p * panel_cols_ * width_;
@@ -384,62 +414,63 @@ double Search::least(const Block& block, std::int64_t row, const Incumbent& incu
     return 0.5 * (block.squares.get()[row] - at_most) - block.slack.get()[row];
 }
 
-void Search::prefetch(std::int64_t centroid) const {
-    const char* row = reinterpret_cast<const char*>(centred_.data() + centroid * padded(d_));
-    for (std::int64_t at = 0; at < 4 * d_; at += 64) __builtin_prefetch(row + at);
+void Search::prefetch(std::int64_t centroid) const { ccma::prefetch(centred_.data() + centroid * padded(d_), 4 * d_); }
+
+float Search::distance(const float* exact, std::int64_t column) const {
+    return static_cast<float>(kernels_.squared_distance(exact, centred_.data() + column * padded(d_), d_));
 }
 
-void Search::try_centroid(const Block& block, std::int64_t row, std::int32_t centroid, Incumbent& incumbent) const {
-    const float squared = static_cast<float>(
-        kernels_.squared_distance(block.exact.get() + row * block.stride, centred_.data() + centroid * padded(d_), d_));
-    if (squared < incumbent.squared || (squared == incumbent.squared && centroid < incumbent.label)) {
-        incumbent.label = centroid;
+void Search::try_centroid(const Block& block, std::int64_t row, std::int64_t column, Incumbent& incumbent) const {
+    const float squared = distance(block.exact_row(row), column);
+    const std::int32_t label = label_of_[at(column)];
+    if (squared < incumbent.squared || (squared == incumbent.squared && label < incumbent.label)) {
+        incumbent.label = label;
         incumbent.squared = squared;
         incumbent.least = static_cast<float>(least(block, row, incumbent));
     }
 }
 
-void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketched, const std::int32_t* hints,
+void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketched, const Hints& hints,
                      const float* within, std::int32_t* labels, float* squared, const Poll& poll) const {
     const KMeansKernels& k = kernels_;
     const std::int64_t rows = tiles_of_block * k.tile_rows;
     const std::int64_t chunk =
         std::clamp<std::int64_t>(score_bytes / (4 * rows * panel_cols_), 1, n_panels_) * panel_cols_;
+    const std::int64_t shared = std::min(k_, (n_moved_ + panel_cols_ - 1) / panel_cols_ * panel_cols_);
 
     const auto search_block = [&](Block& block, std::int64_t begin, std::int64_t end) {
         block.begin = begin;
         block.end = end;
-        load(block, x, scale, sketched);
+        load(block, x, scale, sketched, hints);
         Candidates candidates(chunk);
-        std::vector<Incumbent> incumbents(static_cast<std::size_t>(end - begin));
-        for (std::int64_t i = begin; i < end; ++i) {
-            Incumbent& incumbent = incumbents[static_cast<std::size_t>(i - begin)];
-            if (within) {
-                incumbent = {-1, within[i], -infinity};
-                incumbent.least = static_cast<float>(least(block, i - begin, incumbent));
-            } else {
-                incumbent = {std::numeric_limits<std::int32_t>::max(), infinity, -infinity};
-            }
-            if (hints && i + 1 < end) prefetch(hints[i + 1]);
-            if (hints) try_centroid(block, i - begin, hints[i], incumbent);
+        std::vector<Incumbent> incumbents(at(end - begin));
+        for (std::int64_t row = 0; row < end - begin; ++row) {
+            Incumbent& incumbent = incumbents[at(row)];
+            incumbent = {std::numeric_limits<std::int32_t>::max(), infinity, -infinity};
+            if (within) incumbent = {-1, within[block.row(row)], -infinity};
+            if (hints.labels) incumbent = {hints.labels[block.row(row)], block.first.get()[row], -infinity};
+            if (within || hints.labels) incumbent.least = static_cast<float>(least(block, row, incumbent));
         }
-        for (std::int64_t first = 0; first < k_; first += chunk) {
-            const std::int64_t count = std::min(chunk, k_ - first);
-            bounds(block, first / panel_cols_, (count + panel_cols_ - 1) / panel_cols_);
-            for (std::int64_t row = 0; row < end - begin; ++row) {
-                Incumbent& incumbent = incumbents[static_cast<std::size_t>(row)];
+        std::int64_t count;
+        for (std::int64_t first = 0; first < k_; first += count) {
+            // Rows that are settled meet the panels with a centroid that moved.
+            const bool all = first < shared;
+            count = std::min(chunk, (all ? shared : k_) - first);
+            const std::int64_t n_rows = all ? end - begin : block.open;
+            bounds(block, n_rows, first / panel_cols_, (count + panel_cols_ - 1) / panel_cols_);
+            for (std::int64_t row = 0; row < n_rows; ++row) {
+                Incumbent& incumbent = incumbents[at(row)];
                 const float* scores = block.scores.get() + row * chunk;
-                const std::int32_t offset = static_cast<std::int32_t>(first);
                 const float off = block.off.get()[row];
                 if (!(block.squares.get()[row] + longest_ * longest_ < too_large)) {
-                    for (std::int32_t j = 0; j < count; ++j) try_centroid(block, row, offset + j, incumbent);
+                    for (std::int64_t j = 0; j < count; ++j) try_centroid(block, row, first + j, incumbent);
                     continue;
                 }
-                std::int64_t tried = hints ? hints[begin + row] - first : -1;
-                if (!hints) {  // a good one first, so that few are listed
+                std::int64_t tried = hints.labels ? column_of_[at(hints.labels[block.row(row)])] - first : -1;
+                if (!hints.labels) {  // a good one first, so that few are listed
                     tried = k.largest(scores, count);
                     if (scores[tried] + off * off_[static_cast<std::size_t>(first + tried)] >= incumbent.least) {
-                        try_centroid(block, row, offset + static_cast<std::int32_t>(tried), incumbent);
+                        try_centroid(block, row, first + tried, incumbent);
                     }
                 }
                 std::int32_t* index = candidates.index.get();
@@ -449,7 +480,7 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
                     for (std::int64_t i = 0; i < candidates.count; ++i) candidates.score.get()[i] = scores[index[i]];
                     candidates.keep(incumbent.least, tried);
                     if (rest_ > 0) {
-                        look_further(sketched, begin + row, first, candidates);
+                        look_further(sketched, block.row(row), first, candidates);
                         candidates.keep(incumbent.least, tried);
                     }
                     if (!whole_.empty()) look_closely(block, row, first, candidates);
@@ -464,15 +495,15 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
                     bound[best] = bound[n];
                     if (n > 0) {
                         best = k.largest(bound, n);
-                        if (bound[best] >= incumbent.least) prefetch(offset + index[best]);
+                        if (bound[best] >= incumbent.least) prefetch(first + index[best]);
                     }
-                    if (next != tried) try_centroid(block, row, offset + next, incumbent);
+                    if (next != tried) try_centroid(block, row, first + next, incumbent);
                 }
             }
         }
-        for (std::int64_t i = begin; i < end; ++i) {
-            labels[i] = incumbents[static_cast<std::size_t>(i - begin)].label;
-            squared[i] = incumbents[static_cast<std::size_t>(i - begin)].squared;
+        for (std::int64_t row = 0; row < end - begin; ++row) {
+            labels[block.row(row)] = incumbents[at(row)].label;
+            squared[block.row(row)] = incumbents[at(row)].squared;
         }
     };
     // Several blocks in the same memory: clearing new pages for each would take a tenth of the time.

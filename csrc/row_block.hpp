@@ -16,6 +16,12 @@ static inline std::int64_t row_stride(std::int64_t d) { return padded(d) + 16; }
 
 static inline float scale_of(const float* scale, std::int64_t i) { return scale ? scale[i] : 1.0f; }
 
+// Asks for memory that is read soon.
+static inline void prefetch(const void* from, std::int64_t bytes) {
+    const char* first = static_cast<const char*>(from);
+    for (std::int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(first + at);
+}
+
 // Rows begin to end − 1 as x · scale − shift in float32, zeros up to `block` rows, row_stride apart.
 static inline void load_block(const KMeansKernels& kernels, const Matrix& x, const float* scale, const float* shift,
                               std::int64_t begin, std::int64_t end, std::int64_t block, float* out) {

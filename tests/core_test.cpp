@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -239,7 +240,7 @@ void test_kmeans(SimdLevel level) {
                     set_simd_level(level);
                     const std::vector<float> origin(static_cast<std::size_t>(d), 0.25f);
                     const Search search(centres.data(), k, d, origin.data(), nullptr, 0);
-                    search.nearest(rows, scale.data(), {}, nullptr, nullptr, labels.data(), squared.data(), {});
+                    search.nearest(rows, scale.data(), {}, {}, nullptr, labels.data(), squared.data(), {});
                     Panels(centres.data(), k, d).multiply(rows, scale.data(), nullptr, product.data(), {});
                     for (std::int64_t i = 0; i < m; ++i) {
                         double best = HUGE_VAL, chosen = 0.0;
@@ -296,15 +297,20 @@ void test_sketch(SimdLevel level) {
     const Sketched sketched{bytes.data(), of_rows.data()};
     sketch.project(rows, nullptr, sketched, {});
     Search(centres.data(), k, d, origin.data(), nullptr, 0)
-        .nearest(rows, nullptr, {}, nullptr, nullptr, nearest.data(), expected.data(), {});
+        .nearest(rows, nullptr, {}, {}, nullptr, nearest.data(), expected.data(), {});
     for (const std::int64_t first : {32, 64}) {
         const Search search(centres.data(), k, d, origin.data(), &sketch, first);
-        search.nearest(rows, nullptr, sketched, nullptr, nullptr, labels.data(), squared.data(), {});
+        search.nearest(rows, nullptr, sketched, {}, nullptr, labels.data(), squared.data(), {});
         check(labels == nearest && squared == expected, std::string(name(level)) + " along directions");
-        search.nearest(rows, nullptr, sketched, std::vector<std::int32_t>(n, 5).data(), nullptr, labels.data(),
-                       squared.data(), {});
+        search.nearest(rows, nullptr, sketched, {std::vector<std::int32_t>(n, 5).data(), nullptr}, nullptr,
+                       labels.data(), squared.data(), {});
         check(labels == nearest && squared == expected, std::string(name(level)) + " with hints");
-        search.nearest(rows, nullptr, sketched, nullptr, expected.data(), labels.data(), squared.data(), {});
+        const auto still = std::make_unique<bool[]>(static_cast<std::size_t>(k));  // none moved
+        Search(centres.data(), k, d, origin.data(), &sketch, first, still.get())
+            .nearest(rows, nullptr, sketched, {nearest.data(), expected.data()}, nullptr, labels.data(), squared.data(),
+                     {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " of settled rows");
+        search.nearest(rows, nullptr, sketched, {}, expected.data(), labels.data(), squared.data(), {});
         check(labels == std::vector<std::int32_t>(n, -1) && squared == expected, std::string(name(level)) + " within");
     }
 }

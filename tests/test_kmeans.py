@@ -106,6 +106,31 @@ def orthonormal(rng: np.random.Generator, width: int, n_columns: int) -> np.ndar
     return np.ascontiguousarray(np.linalg.qr(rng.standard_normal((n_columns, width)))[0].T, dtype=np.float32)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
+@pytest.mark.parametrize("n_columns", [64, 384])
+def test_rows_that_are_settled_meet_only_the_centroids_that_moved(simd, n_columns, share):
+    """The bits of a full search, whichever centroids moved, where to, and whatever stands equally near."""
+    rng = np.random.default_rng(n_columns)
+    n, k = 300, 150
+    x = (rng.standard_normal((n, n_columns)) * np.arange(1, n_columns + 1) ** -0.5).astype(np.float32)
+    x[n // 2 :] = x[rng.integers(n // 2, size=n - n // 2)]
+    before = np.concatenate([x[rng.integers(n, size=k - 20)], x[:20]])  # many stand on rows, some twice
+    origin = x.mean(axis=0)
+    labels, squared = _core.Search(before, origin).nearest(x)
+
+    moved = rng.random(k) < share
+    after = before.copy()
+    towards = x[rng.integers(n, size=k)]
+    after[moved] += rng.choice([0.1, 1.0], (k, 1)).astype(np.float32)[moved] * (towards - before)[moved]
+    expected = _core.Search(after, origin).nearest(x)
+    sketch = _core.Sketch(orthonormal(rng, 32, n_columns), origin)
+    for along, width, of_rows in ((None, 0, None), (sketch, 32, sketch.project(x))):
+        search = _core.Search(after, origin, along, width, moved)
+        found = search.nearest(x, sketched=of_rows, hints=labels, before=squared)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
 @pytest.mark.parametrize("n_columns", [64, 100, 384])
 @pytest.mark.parametrize("kind", ["isotropic", "low rank", "decaying", "tiny", "huge", "far", "few distinct"])
 def test_search_along_directions_is_exact(simd, kind, n_columns):

@@ -66,19 +66,23 @@ py::tuple project(const Sketch& sketch, const py::array& x, const OptionalArray&
     return py::make_tuple(bytes, of_rows);
 }
 
-Search make_search(const py::array& centroids, const py::array& origin, const Sketch* sketch, std::int64_t width) {
+Search make_search(const py::array& centroids, const py::array& origin, const Sketch* sketch, std::int64_t width,
+                   const OptionalArray& moved) {
     const float* data = float_matrix(centroids, "centroids");
     const std::int64_t k = centroids.shape(0), d = centroids.shape(1);
     if (sketch && sketch->dimensions() != d) throw py::value_error("centroids and sketch differ in their columns");
     const float* zero = sketch ? sketch->origin() : exact<float>(origin, {d}, "origin");
-    return without_lock([&] { return Search(data, k, d, zero, sketch, width); });
+    const bool* of_moved = moved ? exact<bool>(*moved, {k}, "moved") : nullptr;
+    return without_lock([&] { return Search(data, k, d, zero, sketch, width, of_moved); });
 }
 
 py::tuple nearest(const Search& search, const py::array& x, const OptionalArray& scale,
-                  const std::optional<py::tuple>& sketched, const OptionalArray& hints, const OptionalArray& within) {
+                  const std::optional<py::tuple>& sketched, const OptionalArray& hints, const OptionalArray& before,
+                  const OptionalArray& within) {
     const Matrix rows = rows_for(search, x);
     const float* scales = scale_of(scale, rows.rows);
     if (hints && within) throw py::value_error("give hints or within, not both");
+    if (before && !hints) throw py::value_error("what was before goes with hints");
     if (sketched.has_value() != (search.sketch() != nullptr)) {
         throw py::value_error("sketched rows go with a sketch");
     }
@@ -88,16 +92,18 @@ py::tuple nearest(const Search& search, const py::array& x, const OptionalArray&
         seen = {exact<std::int8_t>(bytes, {rows.rows, search.sketch()->width()}, "sketched bytes"),
                 reinterpret_cast<SketchedRow*>(exact<float>(of_rows, {rows.rows, floats_of_row}, "sketched rows"))};
     }
-    const std::int32_t* hint = hints ? exact<std::int32_t>(*hints, {rows.rows}, "hints") : nullptr;
+    const Hints known{hints ? exact<std::int32_t>(*hints, {rows.rows}, "hints") : nullptr,
+                      before ? exact<float>(*before, {rows.rows}, "before") : nullptr};
     const float* limit = within ? exact<float>(*within, {rows.rows}, "within") : nullptr;
-    for (std::int64_t i = 0; hint && i < rows.rows; ++i) {
-        if (hint[i] < 0 || hint[i] >= search.count()) throw py::value_error("hints must name centroids");
+    for (std::int64_t i = 0; known.labels && i < rows.rows; ++i) {
+        if (known.labels[i] < 0 || known.labels[i] >= search.count())
+            throw py::value_error("hints must name centroids");
     }
     py::array_t<std::int32_t> labels(rows.rows);
     py::array_t<float> squared(rows.rows);
     std::int32_t* labels_data = labels.mutable_data();
     float* squared_data = squared.mutable_data();
-    without_lock([&] { search.nearest(rows, scales, seen, hint, limit, labels_data, squared_data, signal_poll()); });
+    without_lock([&] { search.nearest(rows, scales, seen, known, limit, labels_data, squared_data, signal_poll()); });
     return py::make_tuple(labels, squared);
 }
 
@@ -138,10 +144,10 @@ void bind_kmeans(py::module_& module) {
              "errors)");
     py::class_<Search>(module, "Search", "Centroids, packed for the exact nearest one of many chunks of rows.")
         .def(py::init(&make_search), py::arg("centroids"), py::arg("origin"), py::arg("sketch") = py::none(),
-             py::arg("width") = 0, py::keep_alive<1, 4>())
+             py::arg("width") = 0, py::arg("moved") = py::none(), py::keep_alive<1, 4>())
         .def("nearest", &nearest, py::arg("x"), py::arg("scale") = py::none(), py::kw_only(),
-             py::arg("sketched") = py::none(), py::arg("hints") = py::none(), py::arg("within") = py::none(),
-             "(labels, squared distances)");
+             py::arg("sketched") = py::none(), py::arg("hints") = py::none(), py::arg("before") = py::none(),
+             py::arg("within") = py::none(), "(labels, squared distances)");
     module.def("accumulate", &accumulate, py::arg("x"), py::arg("scale"), py::arg("labels"), py::arg("weights"),
                py::arg("sums"), py::arg("mass"), "sums[label] += weight * row and mass[label] += weight, in row order");
     module.def("row_lengths", &row_lengths, py::arg("x"), "Euclidean length of each row");

@@ -50,16 +50,46 @@ void ccma::dots_avx512_vnni(const std::int8_t* x, const std::int8_t* rows, std::
                             const std::int32_t* index, std::int64_t m, std::int32_t* out) {
     // One factor must be unsigned: it becomes so by 128, which adds 128 · Σ x.
     const __m512i shift = _mm512_set1_epi8(-128);
-    const auto load = [n](const std::int8_t* row, std::int64_t d) {
-        const __mmask64 there = n - d >= 64 ? ~__mmask64{0} : (__mmask64{1} << (n - d)) - 1;
-        return _mm512_maskz_loadu_epi8(there, row + d);
-    };
+    const std::int64_t whole = n / 64 * 64;
+    const __mmask64 rest = (__mmask64{1} << (n - whole)) - 1;
     __m512i start = _mm512_setzero_si512();
-    for (std::int64_t d = 0; d < n; d += 64) add_products(start, shift, load(x, d));
-    for (std::int64_t i = 0; i < m; ++i) {
-        const std::int8_t* row = rows + index[i] * stride;
-        __m512i sum = _mm512_setzero_si512();
-        for (std::int64_t d = 0; d < n; d += 64) add_products(sum, _mm512_xor_si512(load(row, d), shift), load(x, d));
-        out[i] = _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, start));
+    for (std::int64_t d = 0; d < whole; d += 64) add_products(start, shift, _mm512_loadu_si512(x + d));
+    if (rest) add_products(start, shift, _mm512_maskz_loadu_epi8(rest, x + whole));
+    start = _mm512_sub_epi32(_mm512_setzero_si512(), start);
+
+    // Four rows at a time, so that their sums wait for each other's memory and not for themselves.
+    for (std::int64_t i = 0; i < m; i += 4) {
+        const std::int8_t* row[4];
+        __m512i sum[4];
+        for (std::int64_t r = 0; r < 4; ++r) {
+            row[r] = rows + index[i + r < m ? i + r : m - 1] * stride;
+            sum[r] = start;
+        }
+        for (std::int64_t d = 0; d < whole; d += 64) {
+            const __m512i part = _mm512_loadu_si512(x + d);
+#pragma GCC unroll 4
+            for (std::int64_t r = 0; r < 4; ++r) {
+                add_products(sum[r], _mm512_xor_si512(_mm512_loadu_si512(row[r] + d), shift), part);
+            }
+        }
+        if (rest) {
+            const __m512i part = _mm512_maskz_loadu_epi8(rest, x + whole);
+#pragma GCC unroll 4
+            for (std::int64_t r = 0; r < 4; ++r) {
+                const __m512i values = _mm512_maskz_loadu_epi8(rest, row[r] + whole);
+                add_products(sum[r], _mm512_xor_si512(values, shift), part);
+            }
+        }
+        // Each quarter of a vector comes to hold a part of all four sums.
+        const auto pairs = [](__m512i a, __m512i b) {
+            return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        };
+        const __m512i left = pairs(sum[0], sum[1]), right = pairs(sum[2], sum[3]);
+        const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(left, right), _mm512_unpackhi_epi64(left, right));
+        const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+        const __m128i totals = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        alignas(16) std::int32_t four[4];
+        _mm_store_si128(reinterpret_cast<__m128i*>(four), totals);
+        for (std::int64_t r = 0; r < 4 && i + r < m; ++r) out[i + r] = four[r];
     }
 }

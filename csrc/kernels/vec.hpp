@@ -435,4 +435,15 @@ inline Vec load_stored_tail(const void* row, std::int64_t i, std::int64_t n, flo
     return Vec::load(lanes);
 }
 
+// first + the number of each lane whose bit is set, in order, followed by unspecified values up to a whole vector.
+inline void compress_positions(Vec::Mask mask, std::int64_t first, std::int32_t* p) {
+#if defined(__AVX512F__)
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i positions = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<std::int32_t>(first)));
+    _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), positions));
+#else
+    for (; mask != 0; mask &= mask - 1) *p++ = static_cast<std::int32_t>(first + __builtin_ctz(mask));
+#endif
+}
+
 }  // namespace

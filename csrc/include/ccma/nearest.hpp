@@ -67,24 +67,32 @@ class Sketch {
     double product_error_, skew_;
 };
 
+// What is known of each row.
+struct Hints {
+    const std::int32_t* labels = nullptr;  // any centroid, the nearer the faster
+    // d² to it when it was the nearest of all centroids, of equally near ones the one of lowest index, and those that
+    // have not moved since stood where they do.
+    const float* squared = nullptr;
+};
+
 // Centroids, packed once for many chunks of rows.
 class Search {
   public:
     // `centroids` is (K, D) and `origin` (D,). With a sketch, whose origin it must be, the first `width` of its
     // directions are looked at first, a multiple of row_padding, as its own width is; without one, all D dimensions
-    // are.
+    // are. `moved` (K) says which centroids do not stand where they did when the hints were found; null: all.
     Search(const float* centroids, std::int64_t k, std::int64_t d, const float* origin, const Sketch* sketch,
-           std::int64_t width);
+           std::int64_t width, const bool* moved = nullptr);
 
     std::int64_t count() const { return k_; }
     std::int64_t dimensions() const { return d_; }
     const Sketch* sketch() const { return sketch_; }
 
     // The nearest centroid of each row and d² to it. `sketched` is what the sketch's `project` made of the rows, where
-    // there is one. A hint is any centroid, the nearer the faster. Of centroids that are not nearer than `within` the
-    // label is −1, and d² is `within`. Either may be null, one of them must be.
-    void nearest(const Matrix& x, const float* scale, const Sketched& sketched, const std::int32_t* hints,
-                 const float* within, std::int32_t* labels, float* squared, const Poll& poll) const;
+    // there is one. A row that is not farther from its hint than it was meets only the centroids that moved. Where no
+    // centroid is nearer than `within` the label is −1, and d² is `within`. Hints' labels or `within` must be null.
+    void nearest(const Matrix& x, const float* scale, const Sketched& sketched, const Hints& hints, const float* within,
+                 std::int32_t* labels, float* squared, const Poll& poll) const;
 
   private:
     struct Block;
@@ -99,21 +107,25 @@ class Search {
     };
 
     Whole whole_of(const float* centred, double squares, std::int8_t* bytes) const;
-    void load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched) const;
-    void bounds(Block& block, std::int64_t first_panel, std::int64_t panels) const;
+    void load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched, const Hints& hints) const;
+    void bounds(Block& block, std::int64_t rows, std::int64_t first_panel, std::int64_t panels) const;
     void look_further(const Sketched& sketched, std::int64_t row, std::int64_t first, Candidates& candidates) const;
     void look_closely(const Block& block, std::int64_t row, std::int64_t first, Candidates& candidates) const;
     double least(const Block& block, std::int64_t row, const Incumbent& incumbent) const;
-    void prefetch(std::int64_t centroid) const;
-    void try_centroid(const Block& block, std::int64_t row, std::int32_t centroid, Incumbent& incumbent) const;
+    void prefetch(std::int64_t column) const;
+    float distance(const float* exact, std::int64_t column) const;
+    void try_centroid(const Block& block, std::int64_t row, std::int64_t column, Incumbent& incumbent) const;
 
     const struct KMeansKernels& kernels_;  // those whose tiles the panels were packed for
     std::int64_t k_, d_, panel_cols_, n_panels_;
     std::int64_t width_;  // values per row that are looked at first
     std::int64_t rest_;   // and afterwards
     const Sketch* sketch_;
-    bool by_bytes_;                          // products of bytes, else of float32
-    std::vector<float> origin_;              // (padded D)
+    bool by_bytes_;                        // products of bytes, else of float32
+    std::vector<float> origin_;            // (padded D)
+    std::vector<std::int32_t> label_of_;   // (K): which centroid stands in each column; those that moved come first
+    std::vector<std::int64_t> column_of_;  // (K)
+    std::int64_t n_moved_;
     std::vector<float> centred_;             // (K, padded D): μ − origin
     std::vector<float> panels_;              // (n_panels, width, panel_cols): ν, or
     std::vector<std::uint8_t> byte_panels_;  // the same of bytes + 128, by fours
