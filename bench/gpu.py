@@ -207,18 +207,21 @@ def _clustering(n: int, k: int, d: int, card: Ceilings) -> Iterator[dict[str, An
     centroids = random_embeddings(k, d, 1, torch.float32) * 0.7
     lengths = torch.full((n,), 1.01, device=x.device)
     prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0), x.dtype)
-    labels, _ = kmeans_assign.nearest(x, None, lengths, prepared)
-    took = seconds(kmeans_assign.nearest, x, None, lengths, prepared, rounds=5)
     some = slice(0, min(n, 4096))
     exact = torch.cdist(x[some].double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
     shape = {"N": n, "K": k, "D": d, "dtype": "bfloat16"}
     operations = 2 * n * k * d
-    line = {
-        "what": "assign, exact", **shape, "ms": 1e3 * took, "TFLOP/s": operations / took / 1e12,
-        "share of product": operations / took / card.product, "wrong labels": int((labels[some] != exact).sum()),
-        "PyTorch / ours": seconds(torch_assign, x, centroids, rounds=3) / took,
-    }  # fmt: skip
-    yield line | rivals(x, centroids, took)
+    plain = seconds(torch_assign, x, centroids, rounds=3)
+    for product, by_library in (("fused", False), ("library", True)):
+        of_product = prepared._replace(by_library=by_library)
+        labels, _ = kmeans_assign.nearest(x, None, lengths, of_product)
+        took = seconds(kmeans_assign.nearest, x, None, lengths, of_product, rounds=5)
+        line = {
+            "what": "assign, exact", **shape, "first product": product, "chosen": by_library == prepared.by_library,
+            "ms": 1e3 * took, "TFLOP/s": operations / took / 1e12, "share of product": operations / took / card.product,
+            "wrong labels": int((labels[some] != exact).sum()), "PyTorch / ours": plain / took,
+        }  # fmt: skip
+        yield line | (rivals(x, centroids, took) if by_library == prepared.by_library else {})
     weights = torch.rand(n, device=x.device)
     took = seconds(_update, x, weights, labels, k, rounds=5)
     same = torch.equal(_update(x, weights, labels, k), _update(x, weights, labels, k))

@@ -18,17 +18,21 @@ __all__ = [
     "FAST_TILE",
     "LINEAR_TILE",
     "LONGEST_ROW",
+    "REDUCE_TILE",
     "UPDATE_TILE",
     "Block",
     "ProductTile",
     "RowTile",
     "alignment",
+    "by_library",
+    "capability",
     "column_width",
     "launch",
     "programs",
     "row_class",
     "row_classes",
     "row_tile",
+    "score_rows",
     "shared_bytes",
     "stages",
     "stages_of",
@@ -112,6 +116,25 @@ CAREFUL_TILE = {
 }
 
 
+class ReduceTile(NamedTuple):
+    """N scores at a time of M rows; each thread keeps the best of its own until the end."""
+
+    M: int
+    N: int
+    warps: int
+
+
+REDUCE_TILE = ReduceTile(4, 512, 4)
+
+# Bytes of the scores that the library's product leaves for their reduction: they stay in the second-level cache, 40 MiB
+# and more on the cards that have such products. At 10,000 centroids they are 768 rows, two full waves of its tiles.
+_SCORE_BYTES = 32 << 20
+
+# Centroids and columns from which the first product of an assignment is the library's, by generation; see `by_library`.
+_LIBRARY_CLUSTERS = 1024
+_LIBRARY_COLUMNS = {9: 2048, 10: 1024}
+
+
 class ExactTile(NamedTuple):
     """N centroids, D columns at a time, for one row."""
 
@@ -184,6 +207,29 @@ def alignment(matrix: torch.Tensor) -> int:
     return 1
 
 
+def by_library(dtype: torch.dtype, n_clusters: int, n_columns: int, capability: tuple[int, int]) -> bool:
+    """Whether the first product of an assignment is the library's with a reduction of its scores, or one fused kernel.
+
+    The library writes and reads 8 bytes a score, which takes as long whatever the columns; its product is faster than
+    the fused one by a share of a time that grows with them. At 0.8 of its rate (Triton without specialised warps on
+    Hopper), 790 TFLOP/s and 5.5 TB/s from the cache both take as long at some 1,800 columns; where the library has more
+    of a lead, at fewer. On generations with ``mma`` alone the lead never pays for the bytes. Few centroids are bound by
+    the reading of the rows, twice in the one case and once in the other.
+
+    float16 stays fused: PyTorch may be told to add up its products in float16, which no bound here covers. So does all
+    where PyTorch cannot return float32 from factors of 16 bits (before 2.8).
+    """
+    if dtype != torch.bfloat16 or "dtype_out" not in torch.ops.aten.mm.overloads():
+        return False
+    from_columns = _LIBRARY_COLUMNS.get(capability[0])
+    return from_columns is not None and n_columns >= from_columns and n_clusters >= _LIBRARY_CLUSTERS
+
+
+def score_rows(n_clusters: int) -> int:
+    """Rows of one product of the library, a multiple of 128."""
+    return max(1, _SCORE_BYTES // (4 * 128 * n_clusters)) * 128
+
+
 def programs(device: torch.device, most: int) -> int:
     """Programs that fill the device, at most `most`."""
     if device.type != "cuda":
@@ -194,8 +240,12 @@ def programs(device: torch.device, most: int) -> int:
 
 def stages(device: torch.device, stage_bytes: int) -> int:
     """Tiles that are loaded ahead of a product: as many as fit into the device's shared memory, two to four."""
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
-    return stages_of(capability, stage_bytes)
+    return stages_of(capability(device), stage_bytes)
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability, (0, 0) in the interpreter."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
 
 
 def stages_of(capability: tuple[int, int], stage_bytes: int) -> int:

@@ -35,6 +35,7 @@ from ._configs import (
     FAST_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
+    REDUCE_TILE,
     UPDATE_TILE,
     column_width,
     launch,
@@ -54,7 +55,7 @@ _POINTERS = {
     "fp64": ("q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass"),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights",
+        "squared", "weights", "scores",
     ),
     "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends"),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
@@ -101,6 +102,10 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     digits = {"DIGIT": DIGIT_BITS}
     yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
     yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    for align in {tile.N for tile in FAST_TILE.values()}:
+        for with_scale in (False, True):
+            reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}
+            yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
     for dtype in LINEAR_TILE:
         yield _product(dtype, capability)
         yield _assignment(dtype, capability, is_fast=True)

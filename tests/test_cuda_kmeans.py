@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ccma_fast.kernels import kmeans_assign, kmeans_update
+from ccma_fast.kernels import _configs, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
 from ccma_fast import _cuda_rows, _dispatch, reference
@@ -85,6 +85,46 @@ def test_what_16_bits_cannot_settle(kind, dtype, monkeypatch):
     assert lengths[0] >= lengths[1]
     # Ties are left to the distances themselves, and so is what may overflow.
     assert lengths[1] > 0 or kind in ("far", "tiny")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n_rows", "n_columns", "k", "kind"), [(131, 65, 20, "random"), (8, 12, 515, "repeated")])
+def test_the_library_s_product_gives_the_same_labels(n_rows, n_columns, k, kind, dtype, monkeypatch):
+    rng = np.random.default_rng(n_columns)
+    centroids = (rng.standard_normal((k, n_columns)) / n_columns**0.5).astype(np.float32)
+    if kind == "repeated":
+        centroids = centroids[np.arange(k) % 257]
+    x = on_device(centroids[rng.integers(k, size=n_rows)] + 0.2 * rng.standard_normal((n_rows, n_columns)), dtype)
+    scale = on_device(rng.uniform(0.5, 2.0, n_rows))
+    lengths = (x.double().norm(dim=1) * scale * 1.000001).float()
+    prepared = kmeans_assign.prepare_centroids(on_device(centroids), x.float().mean(dim=0), x.dtype)
+    monkeypatch.setattr(kmeans_assign, "score_rows", lambda k: 5)
+    open_rows = []
+    listed = kmeans_assign._listed
+    monkeypatch.setattr(kmeans_assign, "_listed", lambda of: open_rows.append(int(of.sum())) or listed(of))
+    found, expected = (
+        kmeans_assign.nearest(x, scale, lengths, prepared._replace(by_library=library)) for library in (True, False)
+    )
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    # The reduction settles what the fused kernel settles, but for rows at the very bound.
+    assert abs(open_rows[0] - open_rows[2]) <= 1
+    assert (open_rows[0] == n_rows) == (kind == "repeated")
+
+
+def test_the_library_is_chosen_by_shape_in_one_place():
+    shapes = [(10_000, d) for d in (768, 1024, 1536, 2048)] + [(100, 2048)]
+    chosen = {
+        capability: [_configs.by_library(torch.bfloat16, k, d, capability) for k, d in shapes]
+        for capability in ((8, 0), (9, 0), (10, 0))
+    }
+    assert chosen == {
+        (8, 0): [False] * 5,
+        (9, 0): [False, False, False, True, False],
+        (10, 0): [False, True, True, True, False],
+    }
+    assert not _configs.by_library(torch.float16, 10_000, 4096, (9, 0))  # whose sums PyTorch may round
+    assert 32 << 20 >= 4 * 10_112 * _configs.score_rows(10_112) > 24 << 20
 
 
 def test_bounds_hold(monkeypatch):
