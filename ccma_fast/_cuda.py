@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 import triton
 
+from ._cuda_head import training
 from ._cuda_kmeans import NAME, ON_HOST, weighted_kmeans
 from ._cuda_rows import INTERPRETED, Reader, Uploads, check_finite, device, of_rows, top_m
 from ._order_statistic import ScoresBetween, order_statistic
@@ -42,6 +43,7 @@ __all__ = [
     "score_at_sizes",
     "target_size_threshold",
     "top_m",
+    "training",
     "weighted_kmeans",
     "why_unavailable",
 ]

@@ -25,6 +25,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, BFLOAT16_BITS.name: torch.bfloat16}
 _STORAGE = tuple(_TYPES.values())
+_UPLOADED = _TYPES | {"int64": torch.int64}
 
 # Bytes of a chunk that is copied to the device or gathered on it, and of the logits that one product leaves in cache.
 _CHUNK_BYTES = 64 << 20
@@ -68,9 +69,9 @@ class Uploads:
         self._turn = 0
         self._staged: list[tuple[torch.Tensor, Any] | None] = [None] * 4
 
-    def __call__(self, chunk: Chunk) -> torch.Tensor:
-        """The chunk on the device, ready for what is launched from now on."""
-        dtype = _TYPES[chunk.dtype.name]
+    def __call__(self, chunk: Chunk | Int64) -> torch.Tensor:
+        """The chunk, or other numbers, on the device, ready for what is launched from now on."""
+        dtype = _UPLOADED[chunk.dtype.name]
         if self._stream is None:
             return torch.from_numpy(np.array(chunk).reshape(-1).view(np.uint8)).view(dtype).view(chunk.shape)
         staged, copied_out = self._pinned(chunk.nbytes)
@@ -175,6 +176,13 @@ class Reader:
     def nothing_bad(self) -> torch.Tensor:
         """Where kernels report rows that are not finite, see :func:`check_finite`."""
         return torch.full((1,), _NOTHING_BAD, dtype=torch.int64, device=self.device)
+
+    def float32(self, rows: Rows) -> torch.Tensor:
+        """All rows at once, shape (N, D), float32."""
+        values = torch.empty((rows.n_rows, rows.n_columns), dtype=torch.float32, device=self.device)
+        for start, (chunk,) in self.chunks(rows):
+            values[start : start + len(chunk)] = chunk
+        return values
 
     def kept(self, rows: Rows) -> Rows:
         """Rows that are read several times: copied to the device where they fit, else as they are."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -21,7 +21,16 @@ from ._validate import check_choice, check_integer, check_rows
 from .pool import BFLOAT16_BITS, Rows, TensorRows, kept, to_float32
 from .reference import Cumulative, KMeans, RowScores
 
-__all__ = ["BACKENDS", "Backend", "PutScores", "choose", "get_num_threads", "set_num_threads"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "DeviceBackend",
+    "PutScores",
+    "choose",
+    "get_num_threads",
+    "on_device",
+    "set_num_threads",
+]
 
 _MOST_THREADS = 1024
 
@@ -116,6 +125,35 @@ class Backend(Protocol):
     ) -> KMeans: ...
 
 
+class DeviceTraining(Protocol):
+    """What the student's training needs where it does not run on the host; the host waits for none of it."""
+
+    def rows(self, rows: Rows) -> Any:
+        """All rows, a tensor of shape (n, D), float32."""
+        ...
+
+    def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> Any: ...
+
+    def dropout(self, values: Any, keep: int, streams: Sequence[np.random.Generator]) -> Any:
+        """A copy of `values` (n, D) with zeros where 16 random bits are not below `keep`.
+
+        The bits are those that the generators, one for each piece of ``torch.tensor_split``, would draw, four values of
+        a piece from each 64 bits, the lowest first; the generators are advanced.
+        """
+        ...
+
+
+class DeviceBackend(Backend, Protocol):
+    """A backend that is not on the host: what else it can do."""
+
+    def training(self) -> DeviceTraining: ...
+
+
+def on_device(backend: Backend) -> DeviceBackend | None:
+    """The backend where it is not on the host."""
+    return None if backend.ON_HOST else cast(DeviceBackend, backend)
+
+
 def choose(backend: str = "auto", *read: Rows | None) -> Backend:
     """The backend for a call.
 
@@ -199,7 +237,7 @@ def _cpu() -> Backend:
 
 
 @cache
-def _cuda() -> Backend:
+def _cuda() -> DeviceBackend:
     from . import _cuda as backend
 
     return backend

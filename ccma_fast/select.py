@@ -536,7 +536,9 @@ class _Query:
             if given is None:
                 if student is None:
                     student = LinearHead.from_config(self.config, n_classes, self.rng_student)
-                fitted = student if is_fitted else fit_student(student, x_labelled, classes, n_classes)
+                fitted = student
+                if not is_fitted:
+                    fitted = fit_student(student, x_labelled, classes, n_classes, self.backend)
                 z = [logits_of_student(fitted, self._judged(self.pool), n_classes, self.backend)]
             else:
                 z = [self._judged(given)]

@@ -14,6 +14,7 @@ __all__ = [
     "CAREFUL_TILE",
     "DIGITS_TILE",
     "DIGIT_BITS",
+    "DROPOUT_TILE",
     "EXACT_TILE",
     "FAST_TILE",
     "LINEAR_TILE",
@@ -163,6 +164,9 @@ _MOST_STAGES = 4
 # Bits that one reading of the kept scores settles, and how they are read.
 DIGIT_BITS = 11
 DIGITS_TILE = Block(1024, 4)
+
+# Draws of 64 bits, of which each is compared for four values.
+DROPOUT_TILE = Block(256, 4)
 
 # Programs for each multiprocessor where programs go through the rows in turn, and in the interpreter in all.
 _PROGRAMS_PER_PROCESSOR = 16

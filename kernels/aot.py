@@ -26,11 +26,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import conformal_score, conformal_sets, kmeans_assign, kmeans_update, linear, threshold
+from . import conformal_score, conformal_sets, dropout, kmeans_assign, kmeans_update, linear, threshold
 from ._configs import (
     CAREFUL_TILE,
     DIGIT_BITS,
     DIGITS_TILE,
+    DROPOUT_TILE,
     EXACT_TILE,
     FAST_TILE,
     LINEAR_TILE,
@@ -57,7 +58,7 @@ _POINTERS = {
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
         "squared", "weights", "scores",
     ),
-    "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends"),
+    "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws"),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
     "i8": ("is_open",),
     "u8": ("sets",),
@@ -102,6 +103,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     digits = {"DIGIT": DIGIT_BITS}
     yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
     yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
+    yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
     for align in {tile.N for tile in FAST_TILE.values()}:
         for with_scale in (False, True):
             reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}

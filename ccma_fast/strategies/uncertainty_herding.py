@@ -70,7 +70,8 @@ def calibrated_temperature(state: Round) -> float:
     held_out, train = order[:n_held_out], np.sort(order[n_held_out:])
     if np.unique(state.labels[train]).size < 2:
         return float("inf")
-    fitted = fit_student(state.student, RowSubset(state.features, train), state.labels[train], state.n_classes)
+    known = RowSubset(state.features, train)
+    fitted = fit_student(state.student, known, state.labels[train], state.n_classes, state.backend)
     rows = RowSubset(state.features, held_out)
     logits = student_logits(fitted, rows, state.n_classes, state.backend).float32().astype(np.float64)
     correct = logits.argmax(axis=1) == state.labels[held_out]
