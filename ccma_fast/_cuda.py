@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 import triton
 
+from ._cuda_coverage import unit_rows
 from ._cuda_head import training
 from ._cuda_kmeans import NAME, ON_HOST, weighted_kmeans
 from ._cuda_rows import INTERPRETED, Reader, Uploads, check_finite, device, of_rows, top_m
@@ -44,6 +45,7 @@ __all__ = [
     "target_size_threshold",
     "top_m",
     "training",
+    "unit_rows",
     "weighted_kmeans",
     "why_unavailable",
 ]

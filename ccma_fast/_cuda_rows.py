@@ -123,6 +123,10 @@ class Reader:
             return rows.n_rows + _ROW_STEP
         return _CHUNK_BYTES // (4 * rows.n_columns)
 
+    def whole(self, rows: Rows) -> torch.Tensor | None:
+        """All rows, where they lie on the device."""
+        return self.slice(rows, 0, rows.n_rows) if self._is_here(rows) else None
+
     def _is_here(self, rows: Rows) -> bool:
         """Whether all rows can be used in place."""
         if isinstance(rows, RowSubset):

@@ -24,7 +24,7 @@ from ._validate import (
 from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
-from .coverage import UnitRows, class_quotas, greedy_coverage, representatives
+from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
 from .plan import Plan, Problem, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
 from .readers.labels import open_labels
@@ -725,18 +725,18 @@ class _Query:
         n_candidates = min(self.config.student_kappa * n_picks, most, n_free)
         candidates = np.sort(self.backend.top_m(uncertainty, n_candidates))
         self.report.n_candidates += candidates.size
-        rows = UnitRows(self._kept(self.pool, scored[candidates]), self.backend)
-        near = rows.nearest(UnitRows(self._kept(self.pool, covered), self.backend), -1.0)
+        rows, known = (unit_rows(self._kept(self.pool, of), self.backend) for of in (scored[candidates], covered))
         picks = greedy_coverage(
             rows,
+            known,
             np.arange(candidates.size),
             n_picks,
-            near=near,
-            kernel=lambda similarity: similarity,
+            kernel=Kernel(),
             rng=self.rng_coverage,
             weights=uncertainty[candidates],
+            least=-1.0,
         )
-        nearest = np.concatenate([part.argmax(axis=1) for _, part in rows.similarities(rows.take(picks))])
+        nearest = rows.most_similar(picks)
         nearest[picks] = np.arange(n_picks)  # a pick stands for itself, also where an equal row was picked before it
         represents = np.bincount(nearest, minlength=n_picks)
         return _Picks(candidates[picks], uncertainty[candidates[picks]], represents)

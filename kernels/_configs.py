@@ -17,9 +17,11 @@ __all__ = [
     "DROPOUT_TILE",
     "EXACT_TILE",
     "FAST_TILE",
+    "GAINS_TILE",
     "LINEAR_TILE",
     "LONGEST_ROW",
     "REDUCE_TILE",
+    "SUMS_TILE",
     "UPDATE_TILE",
     "Block",
     "ProductTile",
@@ -147,6 +149,14 @@ class ExactTile(NamedTuple):
 EXACT_TILE = ExactTile(32, 128, 4)
 
 
+class GainsTile(NamedTuple):
+    """M rows, or sums, of N candidates."""
+
+    M: int
+    N: int
+    warps: int
+
+
 class UpdateTile(NamedTuple):
     """D columns of a cluster's sum, and the rows that are fetched ahead."""
 
@@ -167,6 +177,10 @@ DIGITS_TILE = Block(1024, 4)
 
 # Draws of 64 bits, of which each is compared for four values.
 DROPOUT_TILE = Block(256, 4)
+
+# Similarities of one step of a segment's sums, and sums of one step of theirs.
+GAINS_TILE = GainsTile(32, 32, 4)
+SUMS_TILE = GainsTile(32, 32, 4)
 
 # Programs for each multiprocessor where programs go through the rows in turn, and in the interpreter in all.
 _PROGRAMS_PER_PROCESSOR = 16

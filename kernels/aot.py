@@ -26,7 +26,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import conformal_score, conformal_sets, dropout, kmeans_assign, kmeans_update, linear, threshold
+from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
 from ._configs import (
     CAREFUL_TILE,
     DIGIT_BITS,
@@ -34,9 +34,11 @@ from ._configs import (
     DROPOUT_TILE,
     EXACT_TILE,
     FAST_TILE,
+    GAINS_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
     REDUCE_TILE,
+    SUMS_TILE,
     UPDATE_TILE,
     column_width,
     launch,
@@ -53,10 +55,10 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 # Types of arguments by their names; numbers are int32 where nothing else is said.
 _POINTERS = {
-    "fp64": ("q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass"),
+    "fp64": ("q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains"),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights", "scores",
+        "squared", "weights", "scores", "similarity", "near",
     ),
     "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws"),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
@@ -103,6 +105,10 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     digits = {"DIGIT": DIGIT_BITS}
     yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
     yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    for kind in ("similarity", "gaussian", "ball"):
+        of_gains = {"KIND": kind, "SIZE": coverage.SEGMENT, "M": GAINS_TILE.M, "N": GAINS_TILE.N}
+        yield Variant(coverage._segment_gains_kernel, {"parameter": "fp32"}, of_gains, GAINS_TILE.warps)
+    yield Variant(coverage._gain_sums_kernel, {}, {"M": SUMS_TILE.M, "N": SUMS_TILE.N}, SUMS_TILE.warps)
     dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
     yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
     for align in {tile.N for tile in FAST_TILE.values()}:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import UnitRows
+from ..coverage import Kernel, UnitRows
 from ..pool import DerivedRows, RowSubset
 from ..student import check_student, fit_student, student_logits
 from ._registry import Round, register
-from .max_herding import BANDWIDTH, gaussian, herd
+from .max_herding import BANDWIDTH, herd
 
 __all__ = ["bandwidth", "calibrated_temperature", "uncertainty_herding"]
 
@@ -54,8 +54,7 @@ def uncertainty_herding(state: Round) -> Int64:
     logits = state.unlabelled_logits
     tempered = DerivedRows(logits, logits.name, state.n_classes, lambda chunk: chunk / temperature)
     weights[state.unlabelled] = 1.0 - state.backend.score(tempered).margin
-    pool = UnitRows(state.features, state.backend)
-    return herd(state, pool, gaussian(bandwidth(state)), weights=weights)
+    return herd(state, Kernel.gaussian(bandwidth(state)), weights=weights)
 
 
 def calibrated_temperature(state: Round) -> float:
