@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._cuda_rows import Reader
+from ._cuda_rows import Reader, check_rows_of_lengths
 from ._dispatch import Kernel
-from ._validate import LEAST_LENGTH, check_lengths
 from .kernels import coverage
 from .kernels import linear as products
 from .pool import Rows
@@ -37,8 +36,7 @@ class UnitRows:
         lengths = torch.empty(rows.n_rows, dtype=torch.float64, device=self.reader.device)
         for start, (chunk,) in self.reader.chunks(rows):
             lengths[start : start + len(chunk)] = products.row_lengths(chunk)
-        if not bool((torch.isfinite(lengths) & (lengths >= LEAST_LENGTH)).all()):
-            check_lengths(rows, 0, lengths.cpu().numpy(), directions=True)
+        check_rows_of_lengths(rows, lengths, directions=True)
         self._scale = (1.0 / lengths).float()
         self._whole = self.reader.whole(rows)
 

@@ -227,7 +227,23 @@ class UnitRows(Protocol):
 
 
 class DeviceBackend(Backend, Protocol):
-    """A backend that is not on the host: what else it can do."""
+    """A backend that is not on the host: what else it can do. Its `top_m` takes tensors as well."""
+
+    def score_here(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None = None,
+        q_student: float | npt.NDArray[np.float64] = ...,
+        q_teacher: float | npt.NDArray[np.float64] = ...,
+        *,
+        chunk_size: int | None = None,
+    ) -> Any:
+        """:meth:`Backend.score`, its columns tensors on the device."""
+        ...
+
+    def grouped(self, classes: Any, n_classes: int) -> tuple[Any, npt.NDArray[np.int64]]:
+        """Rows by their classes, those of a class ascending, as a tensor, and how many each class has."""
+        ...
 
     def unit_rows(self, rows: Rows) -> UnitRows: ...
 

@@ -8,7 +8,7 @@ import torch
 from ccma_fast.kernels import _configs, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
-from ccma_fast import _cuda_rows, _dispatch, reference
+from ccma_fast import _cuda_kmeans, _cuda_rows, _dispatch, reference
 from ccma_fast.pool import RowSubset, open_rows
 
 CUDA, CPU = _dispatch.choose("cuda"), _dispatch.choose("cpu")
@@ -226,6 +226,28 @@ def test_empty_clusters_go_to_the_rows_that_cost_most():
     same = cf.weighted_kmeans(np.ones((6, 2), np.float32), 3, random_state=0, backend="cuda")
     assert same.inertia == 0.0
     assert np.unique(same.labels).tolist() == [0]
+
+
+@pytest.mark.parametrize(("tol", "are_here"), [(0.0, True), (0.05, False), (1.0, True)])
+def test_the_iteration_that_stops_is_kept(tol, are_here, monkeypatch):
+    """Clusters that are empty at first, and an end that the host hears of when the next means are under way."""
+    x = np.random.default_rng(4).standard_normal((30, 3)).astype(np.float32)
+    if not are_here:
+        monkeypatch.setattr(_cuda_rows, "_KEPT_BYTES", 0)
+        monkeypatch.setattr(_cuda_rows, "_KEPT_SHARE", 0.0)
+    formed = []
+    means = _cuda_kmeans._ClusteredRows.means
+    monkeypatch.setattr(_cuda_kmeans._ClusteredRows, "means", lambda *args: formed.append(0) or means(*args))
+    expected, found = (
+        cf.weighted_kmeans(x, 6, init=x[[0, 0, 0, 7, 0, 5]], max_iter=12, tol=tol, backend=backend)
+        for backend in ("cpu", "cuda")
+    )
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.centroids, expected.centroids, rtol=1e-6, atol=1e-6)
+    assert found.n_iter == expected.n_iter == (1 if tol == 1.0 else expected.n_iter)
+    assert found.inertia == pytest.approx(expected.inertia, rel=1e-6)
+    # Once in vain where clusters were empty, once at the end; never where rows are read from elsewhere.
+    assert len(formed) == found.n_iter + (2 if are_here else 0)
 
 
 def test_as_many_clusters_as_rows():
