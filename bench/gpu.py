@@ -231,9 +231,13 @@ def _clustering(n: int, k: int, d: int, card: Ceilings) -> Iterator[dict[str, An
         }  # fmt: skip
         yield line | (rivals(x, centroids, took) if by_library == prepared.by_library else {})
     weights = torch.rand(n, device=x.device)
-    took = seconds(_update, x, weights, labels, k, rounds=5)
-    same = torch.equal(_update(x, weights, labels, k), _update(x, weights, labels, k))
-    yield {"what": "update", **shape, "ms": 1e3 * took, "GB/s": x.nbytes / took / 1e9, "same bits twice": same}
+    for n_clusters, of in ((k, labels), (1, torch.zeros_like(labels))):
+        took = seconds(_update, x, weights, of, n_clusters, rounds=5)
+        same = torch.equal(_update(x, weights, of, n_clusters), _update(x, weights, of, n_clusters))
+        yield {
+            "what": "update", **shape, "K": n_clusters, "ms": 1e3 * took, "GB/s": x.nbytes / took / 1e9,
+            "same bits twice": same,
+        }  # fmt: skip
     start = time.perf_counter()
     found = cf.weighted_kmeans(x, k, weights=weights.cpu().numpy(), tol=0.0, random_state=0, backend="cuda")
     took = time.perf_counter() - start
@@ -241,9 +245,9 @@ def _clustering(n: int, k: int, d: int, card: Ceilings) -> Iterator[dict[str, An
 
 
 def _update(x: torch.Tensor, weights: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
-    sums = torch.zeros((k, x.shape[1]), dtype=torch.float64, device=x.device)
-    kmeans_update.accumulate(x, None, weights, labels, sums, torch.zeros(k, dtype=torch.float64, device=x.device))
-    return sums
+    sums = kmeans_update.Sums.empty(k, x.shape[1], x.device)
+    kmeans_update.accumulate(x, None, weights, labels, sums)
+    return sums.totals()[0]
 
 
 def rivals(x: torch.Tensor, centroids: torch.Tensor, took: float) -> dict[str, Any]:

@@ -105,10 +105,10 @@ class _ClusteredRows:
 
     def means(self, labels: torch.Tensor, weights: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
         """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        sums = torch.zeros_like(centroids, dtype=torch.float64)
-        mass = torch.zeros(len(centroids), dtype=torch.float64, device=centroids.device)
+        found = kmeans_update.Sums.empty(*centroids.shape, centroids.device)
         for part, chunk in self._chunks():
-            kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], sums, mass)
+            kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
+        sums, mass = found.totals()
         return torch.where(mass[:, None] > 0.0, (sums / mass[:, None]).float(), centroids)
 
 

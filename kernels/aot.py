@@ -55,12 +55,18 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 # Types of arguments by their names; numbers are int32 where nothing else is said.
 _POINTERS = {
-    "fp64": ("q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains"),
+    "fp64": (
+        "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
+        "opened", "opened_mass",
+    ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
         "squared", "weights", "scores", "similarity", "near",
     ),
-    "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws"),
+    "i64": (
+        "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
+        "clusters",
+    ),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
     "i8": ("is_open",),
     "u8": ("sets",),
@@ -115,6 +121,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         for with_scale in (False, True):
             reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}
             yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
+    fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
+    yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
     for dtype in LINEAR_TILE:
         yield _product(dtype, capability)
         yield _assignment(dtype, capability, is_fast=True)
@@ -123,8 +131,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         types = {"x": f"*{_NAMES[dtype]}"}
         exact = {**of_rows, "N": EXACT_TILE.N, "D": EXACT_TILE.D}
         yield Variant(kmeans_assign._assign_exact_kernel, types, exact, EXACT_TILE.warps)
-        update = {**of_rows, "D": UPDATE_TILE.D, "AHEAD": UPDATE_TILE.ahead}
-        yield Variant(kmeans_update._accumulate_kernel, types, update, UPDATE_TILE.warps)
+        update = {**of_rows, "D": UPDATE_TILE.D, "AHEAD": UPDATE_TILE.ahead, "LENGTH": UPDATE_TILE.length}
+        yield Variant(kmeans_update._segments_kernel, types, update, UPDATE_TILE.warps)
 
 
 def _of_rows(

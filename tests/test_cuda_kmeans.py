@@ -144,28 +144,31 @@ def test_bounds_hold(monkeypatch):
     assert 0 < (wrong != exact).sum() < 60
 
 
-def test_sums_of_clusters():
-    """In the order of the rows, whatever the chunks; clusters without rows stay as they are."""
+@pytest.mark.parametrize(("k", "length"), [(7, 1024), (7, 4), (1, 16), (2, 1)])
+def test_sums_of_clusters(k, length, monkeypatch):
+    """In the order of the rows, whatever the chunks, in segments of any length; no rows are of no mass."""
+    monkeypatch.setattr(kmeans_update, "UPDATE_TILE", _configs.UPDATE_TILE._replace(length=length))
     rng = np.random.default_rng(0)
     x, scale, w = rng.standard_normal((90, 37)), rng.random(90).astype(np.float32), rng.random(90).astype(np.float32)
-    labels = rng.integers(7, size=90).astype(np.int32)
+    labels = rng.integers(k, size=90).astype(np.int32)
     labels[labels == 3] = 4
     y = (x.astype(np.float32) * scale[:, None]).astype(np.float64)
-    expected = np.stack([(w[labels == k, None] * y[labels == k]).sum(axis=0) for k in range(7)])
+    expected = np.stack([(w[labels == c, None] * y[labels == c]).sum(axis=0) for c in range(k)])
     found = []
-    for ends in ([90], [1, 50, 51, 90]):
-        sums = torch.zeros((7, 37), dtype=torch.float64, device=_cuda_rows.device())
-        mass = torch.zeros(7, dtype=torch.float64, device=sums.device)
+    for ends in ([90], [1, 50, 51, 51, 90]):
+        state = kmeans_update.Sums.empty(k, 37, _cuda_rows.device())
         for start, stop in zip([0, *ends], ends, strict=False):
             part = slice(start, stop)
             kmeans_update.accumulate(
                 on_device(x[part]), on_device(scale[part]), on_device(w[part]),
-                torch.from_numpy(labels[part]).to(sums.device), sums, mass,
+                torch.from_numpy(labels[part]).to(_cuda_rows.device()), state,
             )  # fmt: skip
+        sums, mass = state.totals()
         np.testing.assert_allclose(sums.cpu().numpy(), expected, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(mass.cpu().numpy(), np.bincount(labels, w, minlength=7), rtol=1e-12)
-        found.append(sums)
-    assert torch.equal(found[0], found[1])
+        np.testing.assert_allclose(mass.cpu().numpy(), np.bincount(labels, w, minlength=k), rtol=1e-12)
+        found.append((sums, mass))
+    for whole, in_chunks in zip(*found, strict=True):
+        assert torch.equal(whole, in_chunks)
 
 
 @pytest.mark.parametrize("init", ["k-means||", "k-means++", "random"])
