@@ -132,9 +132,10 @@ class Coverage:
         batch = torch.sort(self._order[start:stop]).values
         gains = self.gains(self._candidates[batch])
         self._bounds[batch] = gains
-        first = gains.argmax()
-        following = self._order[stop]
-        found = torch.stack([gains[first], batch[first].double(), self._bounds[following], following.double()])
+        # Of one element each: a tensor without dimensions is an index that the host reads.
+        first = gains.argmax(dim=0, keepdim=True)
+        following = self._order[stop : stop + 1]
+        found = torch.cat([gains[first], batch[first].double(), self._bounds[following], following.double()])
         gain, best, bound, candidate = found.tolist()
         return gain, int(best), bound, int(candidate)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,20 @@ class Training:
         self.device = device()
         self._upload = Uploads(self.device)
         self._n_draws, self._jumps = 1, dropout.jumps(1, self.device)
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Products of float32 keep its digits, whatever the caller lets PyTorch do."""
+        matmul: Any = torch.backends.cuda.matmul
+        # Asking by the older name raises where the newer one was set; setting by the older one sets both.
+        is_loose = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
+        if is_loose:
+            matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            if is_loose:
+                matmul.allow_tf32 = True
 
     def rows(self, rows: Rows) -> torch.Tensor:
         """All rows, shape (n, D), float32."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -131,6 +132,10 @@ class Backend(Protocol):
 
 class DeviceTraining(Protocol):
     """What the student's training needs where it does not run on the host; the host waits for none of it."""
+
+    def full_precision(self) -> AbstractContextManager[None]:
+        """Products of float32 keep its digits, whatever the caller lets PyTorch do."""
+        ...
 
     def rows(self, rows: Rows) -> Any:
         """All rows, a tensor of shape (n, D), float32."""

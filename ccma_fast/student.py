@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -271,8 +271,13 @@ class LinearHead:
         streams = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=most_pieces)]
         bound = d**-0.5  # torch.nn.Linear's own
         start = rng.uniform(-bound, bound, n_classes * (d + 1)).astype(np.float32)
-        # Whatever the caller's default dtype and number of threads are.
-        with _one_torch_thread(), torch.inference_mode(), _pieces_map(1 if device else most_pieces) as map_pieces:
+        # Whatever the caller's default dtype, number of threads and precision of products are.
+        with ExitStack() as settings:
+            settings.enter_context(_one_torch_thread())
+            settings.enter_context(torch.inference_mode())
+            map_pieces = settings.enter_context(_pieces_map(1 if device else most_pieces))
+            if device is not None:
+                settings.enter_context(device.full_precision())
             to_tensor = torch.from_numpy if device is None else device.tensor
             inputs = torch.from_numpy(np.array(rows.float32())) if device is None else device.rows(rows)
             if not torch.isfinite(inputs.sum(dtype=torch.float64)):  # no sum of finite float32 values overflows

@@ -69,6 +69,22 @@ def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeyp
     np.testing.assert_array_equal(head.coef_, first.coef_)
 
 
+def test_products_keep_the_digits_of_float32(monkeypatch):
+    matmul = torch.backends.cuda.matmul
+    seen = []
+    loss = student._loss
+    monkeypatch.setattr(student, "_loss", lambda *args: seen.append(matmul.allow_tf32) or loss(*args))
+    x, y = blobs_of(8, 4, 2)
+    before = matmul.allow_tf32
+    try:
+        matmul.allow_tf32 = True
+        LinearHead(max_epochs=1).fit_rows(open_rows(x, "X"), y, CUDA)
+        assert seen == [False]
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = before
+
+
 def test_refits_on_the_device():
     x, y = blobs_of(24, 6, 3)
     config = cf.CCMAConfig(max_epochs=4, n_folds=3)
