@@ -285,9 +285,9 @@ class LinearHead:
             parameters, targets = to_tensor(start), to_tensor(labels)
             gradient = torch.empty_like(parameters)
             step = _AdamW(parameters, self.learning_rate, self.weight_decay)
-            mean = torch.zeros(d, dtype=torch.float64, device=inputs.device)
-            variance = torch.ones_like(mean)
-            best = _Best((parameters, mean, variance), self.min_gain, self.patience)
+            moments = torch.zeros((2, d), dtype=torch.float64, device=inputs.device)  # running mean and variance
+            moments[1] = 1.0
+            best = _Best((parameters, moments), self.min_gain, self.patience)
             gradients: _Gradients | _DeviceGradients
             if device is None:
                 gradients = _Gradients(keep, streams, parameters, map_pieces)
@@ -297,44 +297,42 @@ class LinearHead:
             for epoch in range(self.max_epochs):
                 if epoch % gradients.EPOCHS_UNSEEN == 0 and best.is_last():
                     break
-                total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+                total: Any = 0.0
                 for order in _batches(n, self.batch_size, rng):
                     chosen = None if order is None else to_tensor(order)
                     batch = whole or _Normalized(inputs[chosen], keep)
                     target = targets if whole else targets[chosen]
-                    mean += _BATCH_NORM_MOMENTUM * (batch.mean - mean)
-                    variance += _BATCH_NORM_MOMENTUM * (batch.variance - variance)
-                    total += gradients(parameters, batch.values, target, gradient)
+                    moments += _BATCH_NORM_MOMENTUM * (batch.moments - moments)
+                    total = total + gradients(parameters, batch.values, target, gradient)
                     step(gradient.div_(len(target)))
                 best.take(total / n)
-            parameters, mean, variance = (tensor.cpu() for tensor in best.tensors)
+            parameters, moments = (tensor.cpu() for tensor in best.tensors)
             best_weight, best_bias = (part.double().numpy() for part in _weight_and_bias(parameters, d))
+            mean, variance = moments.numpy()
             self.n_iter_, self.loss_ = int(best.n_epochs), float(best.loss)
-        folded = best_weight / np.sqrt(variance.numpy() + _BATCH_NORM_EPS)
+        folded = best_weight / np.sqrt(variance + _BATCH_NORM_EPS)
         self.coef_ = folded.astype(np.float32)
-        self.intercept_ = (best_bias - folded @ mean.numpy()).astype(np.float32)
-        self.mean_ = mean.numpy().astype(np.float32)
+        self.intercept_ = (best_bias - folded @ mean).astype(np.float32)
+        self.mean_ = mean.astype(np.float32)
 
 
 class _Best:
-    """The best epoch so far and when to stop, all of it where the parameters are.
+    """The best epoch so far and when to stop: numbers on the host, and what tells them on a device, where losses are.
 
     Attributes
     ----------
     tensors : list of torch.Tensor
         Copies of what was trained, as they were after the best epoch.
-    loss, n_epochs : torch.Tensor, shape ()
+    loss, n_epochs : float, int
         Its loss, and the epochs until training stopped; later ones change nothing.
     """
 
     def __init__(self, trained: Sequence[Any], min_gain: float, patience: int) -> None:
-        import torch
-
         self._trained, self._min_gain, self._patience = trained, min_gain, patience
         self.tensors = [tensor.clone() for tensor in trained]
-        device = self.tensors[0].device
-        self.loss = torch.full((), torch.inf, dtype=torch.float64, device=device)
-        self.n_epochs, self._stale = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+        self.loss: Any = math.inf
+        self.n_epochs: Any = 0
+        self._stale: Any = 0
 
     def is_last(self) -> bool:
         """Whether training has stopped; waits for the device."""
@@ -342,16 +340,22 @@ class _Best:
 
     def take(self, loss: Any) -> None:
         """Account for an epoch of this mean loss."""
-        import torch
-
         runs = self._stale < self._patience
         gains = runs & (loss < self.loss - self._min_gain)
         is_best = gains | (self.n_epochs == 0)
         for best, trained in zip(self.tensors, self._trained, strict=True):
-            torch.where(is_best, trained, best, out=best)
-        self.loss = torch.where(is_best, loss, self.loss)
-        self.n_epochs += runs
-        self._stale = torch.where(gains, 0, self._stale + 1)
+            if is_best is not False:
+                best.copy_(_choice(is_best, trained, best))
+        self.loss = _choice(is_best, loss, self.loss)
+        self.n_epochs = self.n_epochs + runs
+        self._stale = _choice(gains, 0, self._stale + 1)
+
+
+def _choice(condition: Any, a: Any, b: Any) -> Any:
+    """`a` where the condition holds, a truth value or a tensor of one, and else `b`."""
+    import torch
+
+    return torch.where(condition, a, b) if isinstance(condition, torch.Tensor) else a if condition else b
 
 
 class _Normalized:
@@ -361,8 +365,8 @@ class _Normalized:
     ----------
     values : torch.Tensor, shape (n, D), float32
         Divided by the share that dropout keeps.
-    mean, variance : torch.Tensor, shape (D,), float64
-        What goes into the running statistics: of the batch, the variance unbiased.
+    moments : torch.Tensor, shape (2, D), float64
+        What goes into the running ones: mean and unbiased variance of the batch.
     """
 
     def __init__(self, inputs: Any, keep: float) -> None:
@@ -370,10 +374,10 @@ class _Normalized:
 
         n = len(inputs)
         values = inputs.double()
-        self.mean = values.mean(dim=0)
-        variance = values.sub_(self.mean).square().mean(dim=0)  # torch.var_mean takes five times as long
+        mean = values.mean(dim=0)
+        variance = values.sub_(mean).square().mean(dim=0)  # torch.var_mean takes five times as long
         self.values = values.mul_(1.0 / (torch.sqrt(variance + _BATCH_NORM_EPS) * keep)).float()
-        self.variance = variance * (n / (n - 1))
+        self.moments = torch.stack([mean, variance * (n / (n - 1))])
 
 
 class _Gradients:
@@ -415,7 +419,7 @@ class _DeviceGradients:
 
     def __call__(self, parameters: Any, values: Any, target: Any, gradient: Any) -> Any:
         dropped = self._device.dropout(values, self._keep, self._streams[: _piece_count(len(values))])
-        return _loss(parameters, dropped, target, gradient)
+        return _loss(parameters, dropped, target, gradient).double()
 
 
 def _loss(parameters: Any, dropped: Any, target: Any, gradient: Any) -> Any:
