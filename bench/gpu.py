@@ -27,7 +27,8 @@ import triton
 from ccma_fast.kernels import conformal_score, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
-from ccma_fast import _cuda, _cuda_rows, reference
+from ccma_fast import _cuda, _cuda_rows, _dispatch, reference
+from ccma_fast.coverage import Kernel, greedy_coverage, unit_rows
 from ccma_fast.pool import LinearRows, open_rows
 
 from .tabulate import table
@@ -50,10 +51,17 @@ class Sizes(NamedTuple):
     budget: int
     streamed: int
     product: int
+    heads: tuple[tuple[int, int, int], ...]
+    """Labelled rows, columns and classes."""
+    epochs: int
+    candidates: int
 
 
-LARGE = Sizes(10**9, 10**6, 1000, 768, 1024, 10_000, (768, 1024, 1536), 1000, 10**7, 8192)
-SMALL = Sizes(4000, 120, 10, 24, 32, 7, (24,), 5, 200, 64)
+LARGE = Sizes(
+    10**9, 10**6, 1000, 768, 1024, 10_000, (768, 1024, 1536), 1000, 10**7, 8192,
+    ((2000, 768, 100), (20_000, 768, 1000), (50_000, 1536, 1000)), 32, 20_000,
+)  # fmt: skip
+SMALL = Sizes(4000, 120, 10, 24, 32, 7, (24,), 5, 200, 64, ((60, 24, 4),), 3, 70)
 
 
 def seconds(run: Callable[..., Any], *args: Any, rounds: int = ROUNDS) -> float:
@@ -207,22 +215,29 @@ def _clustering(n: int, k: int, d: int, card: Ceilings) -> Iterator[dict[str, An
     centroids = random_embeddings(k, d, 1, torch.float32) * 0.7
     lengths = torch.full((n,), 1.01, device=x.device)
     prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0), x.dtype)
-    labels, _ = kmeans_assign.nearest(x, None, lengths, prepared)
-    took = seconds(kmeans_assign.nearest, x, None, lengths, prepared, rounds=5)
     some = slice(0, min(n, 4096))
     exact = torch.cdist(x[some].double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
     shape = {"N": n, "K": k, "D": d, "dtype": "bfloat16"}
     operations = 2 * n * k * d
-    line = {
-        "what": "assign, exact", **shape, "ms": 1e3 * took, "TFLOP/s": operations / took / 1e12,
-        "share of product": operations / took / card.product, "wrong labels": int((labels[some] != exact).sum()),
-        "PyTorch / ours": seconds(torch_assign, x, centroids, rounds=3) / took,
-    }  # fmt: skip
-    yield line | rivals(x, centroids, took)
+    plain = seconds(torch_assign, x, centroids, rounds=3)
+    for product, by_library in (("fused", False), ("library", True)):
+        of_product = prepared._replace(by_library=by_library)
+        labels, _ = kmeans_assign.nearest(x, None, lengths, of_product)
+        took = seconds(kmeans_assign.nearest, x, None, lengths, of_product, rounds=5)
+        line = {
+            "what": "assign, exact", **shape, "first product": product, "chosen": by_library == prepared.by_library,
+            "ms": 1e3 * took, "TFLOP/s": operations / took / 1e12, "share of product": operations / took / card.product,
+            "wrong labels": int((labels[some] != exact).sum()), "PyTorch / ours": plain / took,
+        }  # fmt: skip
+        yield line | (rivals(x, centroids, took) if by_library == prepared.by_library else {})
     weights = torch.rand(n, device=x.device)
-    took = seconds(_update, x, weights, labels, k, rounds=5)
-    same = torch.equal(_update(x, weights, labels, k), _update(x, weights, labels, k))
-    yield {"what": "update", **shape, "ms": 1e3 * took, "GB/s": x.nbytes / took / 1e9, "same bits twice": same}
+    for n_clusters, of in ((k, labels), (1, torch.zeros_like(labels))):
+        took = seconds(_update, x, weights, of, n_clusters, rounds=5)
+        same = torch.equal(_update(x, weights, of, n_clusters), _update(x, weights, of, n_clusters))
+        yield {
+            "what": "update", **shape, "K": n_clusters, "ms": 1e3 * took, "GB/s": x.nbytes / took / 1e9,
+            "same bits twice": same,
+        }  # fmt: skip
     start = time.perf_counter()
     found = cf.weighted_kmeans(x, k, weights=weights.cpu().numpy(), tol=0.0, random_state=0, backend="cuda")
     took = time.perf_counter() - start
@@ -230,9 +245,9 @@ def _clustering(n: int, k: int, d: int, card: Ceilings) -> Iterator[dict[str, An
 
 
 def _update(x: torch.Tensor, weights: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
-    sums = torch.zeros((k, x.shape[1]), dtype=torch.float64, device=x.device)
-    kmeans_update.accumulate(x, None, weights, labels, sums, torch.zeros(k, dtype=torch.float64, device=x.device))
-    return sums
+    sums = kmeans_update.Sums.empty(k, x.shape[1], x.device)
+    kmeans_update.accumulate(x, None, weights, labels, sums)
+    return sums.totals()[0]
 
 
 def rivals(x: torch.Tensor, centroids: torch.Tensor, took: float) -> dict[str, Any]:
@@ -251,28 +266,80 @@ def rivals(x: torch.Tensor, centroids: torch.Tensor, took: float) -> dict[str, A
     return found
 
 
+def heads(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
+    """Training the student, beside the CPU's of the same run: the same start, batches and dropped inputs."""
+    for n, d, n_classes in sizes.heads:
+        centres = random_embeddings(n_classes, d, 1, torch.float32)
+        y = torch.arange(n, device=centres.device) % n_classes
+        x = centres[y] + 0.5 * random_embeddings(n, d, 2, torch.float32)
+        labels = y.cpu().numpy()
+        took, fitted = {}, {}
+        for name in ("cuda", "cpu"):
+            head = cf.LinearHead(n_classes, max_epochs=sizes.epochs, patience=sizes.epochs)
+            rows, backend = open_rows(x if name == "cuda" else x.cpu(), "x"), _dispatch.choose(name)
+            for _ in range(2 if name == "cuda" else 1):  # the first compiles
+                start = time.perf_counter()
+                fitted[name] = head.fit_rows(rows, labels, backend)
+                took[name] = time.perf_counter() - start
+        ours, cpu = fitted["cuda"], fitted["cpu"]
+        yield {
+            "what": "training of the head", "n": n, "D": d, "C": n_classes, "epochs": ours.n_iter_,
+            "ms an epoch": 1e3 * took["cuda"] / ours.n_iter_, "CPU / ours": took["cpu"] / took["cuda"],
+            "difference of the loss": abs(ours.loss_ - cpu.loss_),
+            "other predictions": int((ours.predict(x.cpu()) != cpu.predict(x.cpu())).sum()),
+        }  # fmt: skip
+
+
+def covering(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
+    """The picks that the student leads, and a tenth of them beside the CPU's of the same run."""
+    x = random_embeddings(sizes.candidates, sizes.student, 0)
+    covered = random_embeddings(sizes.classes, sizes.student, 1)
+    weights = np.random.default_rng(0).random(sizes.candidates, dtype=np.float32)
+
+    def picked(backend: str, n_picks: int) -> tuple[np.ndarray, float]:
+        start = time.perf_counter()
+        on = _dispatch.choose(backend)
+        pool, known = (unit_rows(open_rows(of if backend == "cuda" else of.cpu(), "x"), on) for of in (x, covered))
+        picks = greedy_coverage(
+            pool, known, np.arange(sizes.candidates), n_picks,
+            kernel=Kernel(), rng=np.random.default_rng(0), weights=weights, least=-1.0,
+        )  # fmt: skip
+        return picks, time.perf_counter() - start
+
+    some = max(1, sizes.budget // 10)
+    picked("cuda", 1)  # compiles
+    (ours, took), (cpu, cpu_took), (_, whole) = picked("cuda", some), picked("cpu", some), picked("cuda", sizes.budget)
+    yield {
+        "what": "greedy coverage", "candidates": sizes.candidates, "D": sizes.student, "picks": sizes.budget,
+        "ms": 1e3 * whole, "ms of a tenth": 1e3 * took, "CPU / ours": cpu_took / took,
+        "other picks": int((ours != cpu).sum()),
+    }  # fmt: skip
+
+
 def queries(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
-    """The whole query, rows on the device, and streamed from host memory."""
+    """The whole query stage by stage, rows on the device, and streamed from host memory."""
     x, v = (random_embeddings(sizes.rows, d, seed) for seed, d in enumerate((sizes.student, sizes.teacher)))
-    yield _query("device", x, v, sizes)
+    published = cf.CCMAConfig(acquisition="delta", calibration="target_size", max_epochs=20)
+    yield _query("published, rows on the device", x, v, sizes, published)
+    yield _query("default, rows on the device", x, v, sizes, cf.CCMAConfig(max_epochs=20))
     # The same rows again and again: what counts is that they are copied.
     repeats = max(1, sizes.streamed // sizes.rows)
-    yield _query("host", x.cpu().repeat(repeats, 1), v.cpu().repeat(repeats, 1), sizes)
+    x, v = x.cpu().repeat(repeats, 1), v.cpu().repeat(repeats, 1)
+    yield _query("published, rows on the host", x, v, sizes, published)
 
 
-def _query(where: str, x: torch.Tensor, v: torch.Tensor, sizes: Sizes) -> dict[str, Any]:
+def _query(name: str, x: torch.Tensor, v: torch.Tensor, sizes: Sizes, config: cf.CCMAConfig) -> dict[str, Any]:
     classes = random_embeddings(sizes.classes, sizes.teacher, 7, torch.float32).cpu().numpy()
     y = np.full(len(x), -1)
     labelled = y[:: max(1, len(x) // (5 * sizes.classes))]
     labelled[:] = np.arange(labelled.size) % sizes.classes
-    config = cf.CCMAConfig(acquisition="delta", calibration="target_size", max_epochs=20)
     for _ in range(2):  # the first compiles
         start = time.perf_counter()
         teacher = cf.Teacher(v, classes)
         found = cf.select(x, sizes.budget, labels=y, teacher=teacher, config=config, backend="cuda")
         took = time.perf_counter() - start
     stages = {f"{name} [ms]": 1e3 * stage.seconds for name, stage in found.report.stages.items()}
-    return {"what": f"select, rows on the {where}", "N": len(x), "C": sizes.classes, "ms": 1e3 * took} | stages
+    return {"what": f"select, {name}", "N": len(x), "C": sizes.classes, "ms": 1e3 * took} | stages
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -291,6 +358,16 @@ def sanitize() -> None:
         LinearRows(open_rows(x, "x"), "logits", _cuda, np.ones((11, 70), np.float32), unit=True).float32()
         cf.weighted_kmeans(x, 40, random_state=0, max_iter=3, backend="cuda")
         cf.weighted_kmeans(torch.ones_like(x), 3, random_state=0, max_iter=1, backend="cuda")
+        centroids = x[:40].float()
+        prepared = kmeans_assign.prepare_centroids(centroids, centroids.mean(dim=0), dtype)
+        lengths = 1.01 * x.float().norm(dim=1)
+        for by_library in (False, True):
+            kmeans_assign.nearest(x, None, lengths, prepared._replace(by_library=by_library))
+        rows, backend = open_rows(x, "x"), _dispatch.choose("cuda")
+        cf.LinearHead(max_epochs=2, batch_size=100).fit_rows(rows, np.arange(333) % 5, backend)
+        for kernel in (Kernel(), Kernel.gaussian(1.0), Kernel("ball", 0.5)):
+            unit = unit_rows(rows, backend)
+            greedy_coverage(unit, unit, np.arange(333), 3, kernel=kernel, rng=np.random.default_rng(0), least=-1.0)
 
 
 def machine() -> dict[str, Any]:
@@ -347,7 +424,7 @@ def main() -> None:
     sizes = SMALL if arguments.small else LARGE
     card = ceilings(sizes)
     run: dict[str, Any] = {"machine": machine(), "ceilings": card._asdict(), "results": [], "failures": []}
-    for measured in (scoring, features, clustering, queries):
+    for measured in (scoring, features, clustering, heads, covering, queries):
         _collect(run, measured(sizes, card), measured.__name__)
     if arguments.output is None:
         print(report(run))

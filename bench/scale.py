@@ -61,17 +61,17 @@ def measured(out: Path, name: str) -> dict[str, float]:
     """One query of one strategy."""
     features = open_rows(out / "features.npy", "features")
     labels = data.partly_labelled(np.load(out / "truth.npy"), N_LABELLED)
-    labelled = np.flatnonzero(labels >= 0)
+    labelled, backend = np.flatnonzero(labels >= 0), _dispatch.choose()
     state = strategies.Round(
         features=features,
         labels=labels,
         n_classes=C,
         budget=BUDGET,
-        student=fit_student(cf.LinearHead(C), RowSubset(features, labelled), labels[labelled], C),
+        student=fit_student(cf.LinearHead(C), RowSubset(features, labelled), labels[labelled], C, backend),
         teacher=cf.Teacher(out / "image_features.npy", out / "class_features.npy"),
         config=cf.CCMAConfig(),
         rng=np.random.default_rng(0),
-        backend=_dispatch.choose(),
+        backend=backend,
     )
     peak, done = 0, threading.Event()
 

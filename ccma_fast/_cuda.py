@@ -18,10 +18,11 @@ import numpy.typing as npt
 import torch
 import triton
 
+from ._cuda_coverage import unit_rows
+from ._cuda_head import training
 from ._cuda_kmeans import NAME, ON_HOST, weighted_kmeans
-from ._cuda_rows import INTERPRETED, Reader, Uploads, check_finite, device, of_rows, top_m
+from ._cuda_rows import INTERPRETED, Reader, Uploads, check_finite, check_rows_of_lengths, device, of_rows, top_m
 from ._order_statistic import ScoresBetween, order_statistic
-from ._validate import check_lengths
 from .kernels import conformal_score, conformal_sets, cumulative, threshold
 from .kernels import linear as products
 from .pool import Chunk, Rows
@@ -32,6 +33,7 @@ __all__ = [
     "ON_HOST",
     "check_rows",
     "describe",
+    "grouped",
     "kept",
     "linear",
     "prediction_sets",
@@ -40,8 +42,11 @@ __all__ = [
     "row_thresholds",
     "score",
     "score_at_sizes",
+    "score_here",
     "target_size_threshold",
     "top_m",
+    "training",
+    "unit_rows",
     "weighted_kmeans",
     "why_unavailable",
 ]
@@ -84,7 +89,7 @@ def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None =
     lengths = torch.empty(rows.n_rows, dtype=torch.float64, device=reader.device)
     for start, (chunk,) in reader.chunks(rows, chunk_size=chunk_size):
         lengths[start : start + len(chunk)] = products.row_lengths(chunk)
-    check_lengths(rows, 0, lengths.cpu().numpy(), directions=directions)
+    check_rows_of_lengths(rows, lengths, directions=directions)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -100,6 +105,19 @@ def score(
     chunk_size: int | None = None,
 ) -> RowScores:
     """δ and the sizes of the sets, each logit read once."""
+    scores = score_here(student_logits, teacher_logits, q_student, q_teacher, chunk_size=chunk_size)
+    return RowScores(*(column.cpu().numpy() for column in scores))
+
+
+def score_here(
+    student_logits: Rows,
+    teacher_logits: Rows | None = None,
+    q_student: float | Float64 = np.inf,
+    q_teacher: float | Float64 = np.inf,
+    *,
+    chunk_size: int | None = None,
+) -> Any:
+    """:func:`score` as tensors on the device."""
     reader = Reader()
     given = [rows for rows in (student_logits, teacher_logits) if rows is not None]
     q_s, q_t, bad = reader.thresholds(q_student), reader.thresholds(q_teacher), reader.nothing_bad()
@@ -116,7 +134,13 @@ def score(
             start,
         )
     check_finite(bad, student_logits, teacher_logits)
-    return RowScores(*(column.cpu().numpy() for column in scores))
+    return RowScores(*scores)
+
+
+def grouped(classes: torch.Tensor, n_classes: int) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
+    """Rows by their classes, those of a class ascending, and how many each class has."""
+    sizes: npt.NDArray[np.int64] = torch.bincount(classes, minlength=n_classes).cpu().numpy()
+    return torch.sort(classes, stable=True).indices, sizes
 
 
 def score_at_sizes(*_: Any, **__: Any) -> None:

@@ -2,8 +2,9 @@
 
 What is computed is defined by :mod:`ccma_fast.reference`, how the nearest centroid is found by
 :mod:`ccma_fast.kernels.kmeans_assign`. The initialisation is that of every backend; in it the host learns the squared
-distances of each round. In Lloyd's iterations labels, distances and sums stay on the device, and the host waits once in
-each, for the objective that says whether to go on.
+distances of each round. In Lloyd's iterations labels, distances and sums stay on the device. Whether to go on, and how
+many clusters are empty, the host learns while the device forms the means that are wanted if it goes on and none is: it
+never waits for a device that has nothing to do. Where rows are read from elsewhere it asks first.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._cuda_rows import Reader, top_m
+from ._cuda_rows import Later, Reader, check_rows_of_lengths, top_m
 from ._kmeans_start import initial_rows
-from ._validate import check_lengths, check_weights
+from ._validate import check_weights
 from .kernels import kmeans_assign, kmeans_update
 from .kernels import linear as products
 from .pool import Rows, TensorRows
@@ -45,10 +46,11 @@ class _ClusteredRows:
         self.n_rows = rows.n_rows
         self._reader, self._chunk_size = reader, chunk_size
         self._rows = reader.kept(rows)
+        self.are_here = reader.is_here(self._rows)
         lengths = torch.empty(rows.n_rows, dtype=torch.float64, device=reader.device)
         for part, chunk in self._chunks():
             lengths[part] = products.row_lengths(chunk)
-        check_lengths(rows, 0, lengths.cpu().numpy(), directions=unit)
+        check_rows_of_lengths(rows, lengths, directions=unit)
         self._scale = (1.0 / lengths).float() if unit else None
         self._lengths = torch.full_like(lengths, _LONGER).float() if unit else (lengths * _LONGER).float()
         n_sample = min(rows.n_rows, _SAMPLE)
@@ -103,10 +105,10 @@ class _ClusteredRows:
 
     def means(self, labels: torch.Tensor, weights: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
         """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        sums = torch.zeros_like(centroids, dtype=torch.float64)
-        mass = torch.zeros(len(centroids), dtype=torch.float64, device=centroids.device)
+        found = kmeans_update.Sums.empty(*centroids.shape, centroids.device)
         for part, chunk in self._chunks():
-            kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], sums, mass)
+            kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
+        sums, mass = found.totals()
         return torch.where(mass[:, None] > 0.0, (sums / mass[:, None]).float(), centroids)
 
 
@@ -137,33 +139,44 @@ def weighted_kmeans(
     centroids, w = reader.tensor(first), reader.tensor(host_weights)
 
     labels, squared = rows.assign(centroids)
-    inertia, n_empty = _state(labels, w, squared, n_clusters)
-    n_iter = 0
+    inertia = _objective(w, squared)
+    # There is no objective before the first: nothing is less than NaN.
+    found, n_iter = _outcome(labels, inertia, torch.nan, tol, n_clusters), 0
     while n_iter < max_iter:
-        owners = _reseeded(labels, w * squared, n_clusters) if n_empty else labels
-        centroids = rows.means(owners, w, centroids)
+        means = rows.means(labels, w, centroids) if rows.are_here else None
+        is_last, n_empty = found.tolist()
+        if is_last:
+            break
+        if n_empty or means is None:
+            owners = _reseeded(labels, w * squared, n_clusters, n_empty) if n_empty else labels
+            means = rows.means(owners, w, centroids)
+        centroids = means
         n_iter += 1
         labels, squared = rows.assign(centroids)
-        previous = inertia
-        inertia, n_empty = _state(labels, w, squared, n_clusters)
-        if previous - inertia <= tol * previous:
-            break
-    return KMeans(centroids.cpu().numpy(), labels.cpu().numpy(), inertia, n_iter, NAME, squared.cpu().numpy())
+        previous, inertia = inertia, _objective(w, squared)
+        found = _outcome(labels, inertia, previous, tol, n_clusters)
+    return KMeans(centroids.cpu().numpy(), labels.cpu().numpy(), float(inertia), n_iter, NAME, squared.cpu().numpy())
 
 
-def _state(labels: torch.Tensor, w: torch.Tensor, squared: torch.Tensor, n_clusters: int) -> tuple[float, int]:
-    """The objective, and how many clusters are empty; waits for the device."""
+def _objective(w: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
+    return (w.double() * squared.double()).sum()
+
+
+def _outcome(
+    labels: torch.Tensor, inertia: torch.Tensor, previous: torch.Tensor | float, tol: float, n_clusters: int
+) -> Later:
+    """Whether the objective fell by too little to go on, and how many clusters are empty."""
     owned = torch.zeros(n_clusters, dtype=torch.bool, device=labels.device)
     owned[labels.long()] = True
-    inertia, n_owned = torch.stack([(w.double() * squared.double()).sum(), owned.sum().double()]).tolist()
-    return float(inertia), n_clusters - int(n_owned)
+    is_last = previous - inertia <= tol * previous
+    return Later(torch.stack([is_last.long(), n_clusters - owned.sum()]))
 
 
-def _reseeded(labels: torch.Tensor, contribution: torch.Tensor, n_clusters: int) -> torch.Tensor:
+def _reseeded(labels: torch.Tensor, contribution: torch.Tensor, n_clusters: int, n_empty: int) -> torch.Tensor:
     """The labels, with the rows that contribute most to the objective given to the empty clusters."""
-    empty = torch.nonzero(torch.bincount(labels, minlength=n_clusters) == 0).flatten()
-    seeds = torch.sort(contribution, descending=True, stable=True).indices[: len(empty)]
-    seeds = seeds[contribution[seeds] > 0.0]
+    owned = torch.bincount(labels, minlength=n_clusters) > 0
+    empty = torch.sort(owned, stable=True).indices[:n_empty]
+    seeds = torch.sort(contribution, descending=True, stable=True).indices[:n_empty]
     labels = labels.clone()
-    labels[seeds] = empty[: len(seeds)].to(labels.dtype)
+    labels[seeds] = torch.where(contribution[seeds] > 0.0, empty[: len(seeds)].to(labels.dtype), labels[seeds])
     return labels

@@ -11,11 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._validate import raise_not_finite
+from ._validate import LEAST_LENGTH, check_lengths, raise_not_finite
 from .kernels import linear as products
 from .pool import BFLOAT16_BITS, Chunk, DerivedRows, LinearRows, Rows, RowSubset, TensorRows
 
-__all__ = ["INTERPRETED", "KeptTensorRows", "Reader", "Uploads", "check_finite", "device", "of_rows", "top_m"]
+__all__ = [
+    "INTERPRETED",
+    "KeptTensorRows",
+    "Later",
+    "Reader",
+    "Uploads",
+    "check_finite",
+    "check_rows_of_lengths",
+    "device",
+    "of_rows",
+    "top_m",
+]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -25,6 +36,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, BFLOAT16_BITS.name: torch.bfloat16}
 _STORAGE = tuple(_TYPES.values())
+_UPLOADED = _TYPES | {"int64": torch.int64}
 
 # Bytes of a chunk that is copied to the device or gathered on it, and of the logits that one product leaves in cache.
 _CHUNK_BYTES = 64 << 20
@@ -68,9 +80,9 @@ class Uploads:
         self._turn = 0
         self._staged: list[tuple[torch.Tensor, Any] | None] = [None] * 4
 
-    def __call__(self, chunk: Chunk) -> torch.Tensor:
-        """The chunk on the device, ready for what is launched from now on."""
-        dtype = _TYPES[chunk.dtype.name]
+    def __call__(self, chunk: Chunk | Int64) -> torch.Tensor:
+        """The chunk, or other numbers, on the device, ready for what is launched from now on."""
+        dtype = _UPLOADED[chunk.dtype.name]
         if self._stream is None:
             return torch.from_numpy(np.array(chunk).reshape(-1).view(np.uint8)).view(dtype).view(chunk.shape)
         staged, copied_out = self._pinned(chunk.nbytes)
@@ -93,6 +105,24 @@ class Uploads:
             slot = (torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), _streams.Event())
             self._staged[self._turn] = slot
         return slot[0][:nbytes], slot[1]
+
+
+class Later:
+    """Numbers on their way to the host, which waits for them alone and not for what is launched behind them."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values, self._copied = values, None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._copied = _streams.Event()
+            self._copied.record()
+
+    def tolist(self) -> list[Any]:
+        """The numbers."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return list(self._values.tolist())
 
 
 class Reader:
@@ -118,14 +148,18 @@ class Reader:
     def _rows_at_once(self, rows: Rows) -> int:
         if isinstance(rows, LinearRows):
             return min(_LOGIT_BYTES // (4 * rows.n_columns), self._rows_at_once(rows.source))
-        if self._is_here(rows):
+        if self.is_here(rows):
             return rows.n_rows + _ROW_STEP
         return _CHUNK_BYTES // (4 * rows.n_columns)
 
-    def _is_here(self, rows: Rows) -> bool:
+    def whole(self, rows: Rows) -> torch.Tensor | None:
+        """All rows, where they lie on the device."""
+        return self.slice(rows, 0, rows.n_rows) if self.is_here(rows) else None
+
+    def is_here(self, rows: Rows) -> bool:
         """Whether all rows can be used in place."""
         if isinstance(rows, RowSubset):
-            return rows.run(0, rows.n_rows) is not None and self._is_here(rows.rows)
+            return rows.run(0, rows.n_rows) is not None and self.is_here(rows.rows)
         return isinstance(rows, TensorRows) and rows.tensor.device == self.device
 
     def slice(self, rows: Rows, start: int, stop: int) -> torch.Tensor:
@@ -176,9 +210,16 @@ class Reader:
         """Where kernels report rows that are not finite, see :func:`check_finite`."""
         return torch.full((1,), _NOTHING_BAD, dtype=torch.int64, device=self.device)
 
+    def float32(self, rows: Rows) -> torch.Tensor:
+        """All rows at once, shape (N, D), float32."""
+        values = torch.empty((rows.n_rows, rows.n_columns), dtype=torch.float32, device=self.device)
+        for start, (chunk,) in self.chunks(rows):
+            values[start : start + len(chunk)] = chunk
+        return values
+
     def kept(self, rows: Rows) -> Rows:
         """Rows that are read several times: copied to the device where they fit, else as they are."""
-        if self._is_here(rows) or rows.n_rows == 0:
+        if self.is_here(rows) or rows.n_rows == 0:
             return rows
         free = _KEPT_BYTES if self.device.type == "cpu" else _KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0]
         if rows.n_rows * rows.n_columns * _item_size(rows) > free:
@@ -201,12 +242,19 @@ def _item_size(rows: Rows) -> int:
     return rows.slice(0, 0).itemsize
 
 
-def top_m(scores: Float32, m: int) -> Int64:
+def top_m(scores: Float32 | torch.Tensor, m: int) -> Int64:
     """Positions of the m largest scores, largest first; ties go to the lower index."""
+    here = scores if isinstance(scores, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(scores, np.float32))
     # +0 and −0 are one number.
-    values = torch.from_numpy(np.ascontiguousarray(scores, np.float32)).to(device()) + 0.0
-    order: Int64 = torch.sort(values, descending=True, stable=True).indices[:m].cpu().numpy()
+    order: Int64 = torch.sort(here.to(device()) + 0.0, descending=True, stable=True).indices[:m].cpu().numpy()
     return order
+
+
+def check_rows_of_lengths(rows: Rows, lengths: torch.Tensor, *, directions: bool) -> None:
+    """What :func:`ccma_fast._validate.check_lengths` checks of all rows; the host sees one number where all is well."""
+    least = LEAST_LENGTH if directions else 0.0
+    if not bool((torch.isfinite(lengths) & (lengths >= least)).all()):
+        check_lengths(rows, 0, lengths.cpu().numpy(), directions=directions)
 
 
 def check_finite(bad: torch.Tensor, *matrices: Rows | None) -> None:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._dispatch import Backend
+from ._dispatch import Backend, Coverage, Kernel
 from ._validate import check_choice, check_integer, check_lengths, check_number, check_weights, random_generator
 from .clustering import cluster
 from .config import KMEANS_METHODS
 from .pool import Rows, open_rows, to_float32
 from .reference import TIE, KMeans
 
-__all__ = ["Kernel", "UnitRows", "class_quotas", "greedy_coverage", "representatives", "weighted_kmeans"]
+__all__ = [
+    "Kernel",
+    "UnitRows",
+    "class_quotas",
+    "greedy_coverage",
+    "representatives",
+    "unit_rows",
+    "weighted_kmeans",
+]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-
-Kernel = Callable[[Float32], Float32]
-"""From cosine similarities to values that do not fall as the similarity grows."""
 
 # Rows of which gains are added up in one go: fixed, so that the order of a sum never depends on what else is computed.
 _SUM_ROWS = 256
@@ -221,6 +226,12 @@ def _parts(n_rows: int) -> list[slice]:
     return [slice(start, min(start + _PART, n_rows)) for start in range(0, n_rows, _PART)]
 
 
+def unit_rows(rows: Rows, backend: Backend) -> _dispatch.UnitRows:
+    """Rows for :func:`greedy_coverage`, on the backend's device where it has one."""
+    device = _dispatch.on_device(backend)
+    return UnitRows(rows, backend) if device is None else device.unit_rows(rows)
+
+
 class UnitRows:
     """The rows of a pool divided by their lengths, computed whenever they are read.
 
@@ -271,16 +282,32 @@ class UnitRows:
                 np.maximum(near[part], similarity.max(axis=1), out=near[part])
         return near
 
+    def coverage(
+        self,
+        covered: UnitRows,
+        least: float,
+        candidates: Int64,
+        kernel: Kernel,
+        weights: Float32 | None,
+    ) -> Coverage:
+        """The start of a greedy coverage of all rows, see :class:`ccma_fast._dispatch.UnitRows`."""
+        return _Candidates(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
+
+    def most_similar(self, picks: Int64) -> Int64:
+        """Which of the rows `picks`, of several the first, each row is most similar to, shape (N,)."""
+        return np.concatenate([part.argmax(axis=1) for _, part in self.similarities(self.take(picks))])
+
 
 def greedy_coverage(
-    pool: UnitRows,
+    pool: _dispatch.UnitRows,
+    covered: _dispatch.UnitRows,
     candidates: Int64,
     n_picks: int,
     *,
-    near: Float32,
     kernel: Kernel,
     rng: np.random.Generator,
     weights: Float32 | None = None,
+    least: float = -np.inf,
 ) -> Int64:
     """Greedily the candidates that raise Σ_i w_i · max_j k(s_ij), j over what covers already and the chosen, the most.
 
@@ -288,18 +315,20 @@ def greedy_coverage(
     ----------
     pool : UnitRows, shape (N, D)
         The rows to cover.
+    covered : UnitRows, shape (L, D)
+        Rows that cover already, of the same kind.
     candidates : ndarray, shape (n,), int64
         Rows of `pool`, ascending.
     n_picks : int
         At most n.
-    near : ndarray, shape (N,), float32
-        Similarity of each row to the nearest row that covers already. Overwritten.
-    kernel : callable
-        k, from similarities s.
+    kernel : Kernel
+        k, of similarities s.
     rng : Generator
         Draws the rest where no candidate adds anything.
     weights : ndarray, shape (N,), float32, optional
         w, not negative; unit weights where missing.
+    least : float, default −∞
+        The similarity to what covers that every row has at least.
 
     Returns
     -------
@@ -312,31 +341,56 @@ def greedy_coverage(
     and of all candidates only those are evaluated again whose bound reaches the best found so far (Minoux 1978). Time
     goes as n · N; memory is some bytes per row of the pool and some blocks of similarities.
     """
-    coverage = _Coverage(pool, near, kernel, weights)
-    bounds = coverage.bounds()[candidates] if candidates.size == pool.n_rows else coverage.gains(candidates)
+    coverage = pool.coverage(covered, least, candidates, kernel, weights)
     chosen: list[int] = []
     while len(chosen) < n_picks:
-        order = np.argsort(-bounds, kind="stable")
-        best, best_gain = -1, 0.0
-        start, size = 0, _FIRST_BATCH
-        while start < order.size:
-            bound = bounds[order[start]]
-            if bound < best_gain or bound <= 0.0 or (bound == best_gain and order[start] > best):
-                break
-            batch = np.sort(order[start : start + size])
-            bounds[batch] = gains = coverage.gains(candidates[batch])
-            first = int(gains.argmax())
-            if gains[first] > best_gain or (gains[first] == best_gain and batch[first] < best):
-                best, best_gain = int(batch[first]), float(gains[first])
-            start, size = start + size, min(2 * size, _LARGEST_BATCH)
+        best = _best(coverage)
         if best < 0:
             rest = np.setdiff1d(candidates, chosen, assume_unique=True)
             chosen.extend(rng.choice(rest, n_picks - len(chosen), replace=False).tolist())
             break
         chosen.append(int(candidates[best]))
-        coverage.add(chosen[-1])
-        bounds[best] = -np.inf
+        coverage.choose(best)
     return np.asarray(chosen, dtype=np.int64)
+
+
+def _best(coverage: Coverage) -> int:
+    """The candidate that adds the most, of several the first, or −1 where none adds anything."""
+    coverage.sort()
+    best, best_gain = -1, 0.0
+    start, size = 0, _FIRST_BATCH
+    while True:
+        gain, candidate, bound, following = coverage.evaluate(start, size)
+        if gain > best_gain or (gain == best_gain and candidate < best):
+            best, best_gain = candidate, gain
+        if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
+            return best
+        start, size = start + size, min(2 * size, _LARGEST_BATCH)
+
+
+class _Candidates:
+    """Candidates and their bounds, see :class:`ccma_fast._dispatch.Coverage`."""
+
+    def __init__(self, coverage: _Coverage, candidates: Int64, n_rows: int) -> None:
+        self._coverage, self._rows = coverage, candidates
+        gains = coverage.bounds()[candidates] if candidates.size == n_rows else coverage.gains(candidates)
+        # Behind the last candidate stands what no candidate is worse than.
+        self._bounds = np.append(gains, -np.inf)
+        self._order = np.empty(0, np.int64)
+
+    def sort(self) -> None:
+        self._order = np.argsort(-self._bounds, kind="stable")
+
+    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
+        stop = min(start + size, self._rows.size)
+        batch = np.sort(self._order[start:stop])
+        self._bounds[batch] = gains = self._coverage.gains(self._rows[batch])
+        first, following = int(gains.argmax()), int(self._order[stop])
+        return float(gains[first]), int(batch[first]), float(self._bounds[following]), following
+
+    def choose(self, candidate: int) -> None:
+        self._coverage.add(int(self._rows[candidate]))
+        self._bounds[candidate] = -np.inf
 
 
 class _Coverage:

@@ -298,7 +298,8 @@ class ActiveLearner:
             student = self._student
             if student is None:
                 student = LinearHead.from_config(self._config, n_classes, self._random_state)
-            self._fitted = fit_student(student, RowSubset(self._features, labelled), self.labels[labelled], n_classes)
+            known = RowSubset(self._features, labelled)
+            self._fitted = fit_student(student, known, self.labels[labelled], n_classes, backend)
         logits = student_logits(self._fitted, rows, n_classes, backend)
         return softmax(logits.float32())
 

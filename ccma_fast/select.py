@@ -24,7 +24,7 @@ from ._validate import (
 from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
-from .coverage import UnitRows, class_quotas, greedy_coverage, representatives
+from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
 from .plan import Plan, Problem, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
 from .readers.labels import open_labels
@@ -407,26 +407,43 @@ class _Inputs(NamedTuple):
 
 
 class _Scores:
-    """What the picks depend on of the scores of M rows, and the means of the rest."""
+    """What the picks depend on of the scores of M rows, and the means of the rest.
+
+    Arrays, or tensors where the backend has a device: what is done with them is what both can do, but for `_on_host`.
+    """
 
     def __init__(self, n_rows: int, fields: Mapping[str, npt.DTypeLike]) -> None:
         self.n_rows = n_rows
-        self.of_rows = {name: np.empty(n_rows, dtype) for name, dtype in fields.items()}
+        self.of_rows: dict[str, Any] = {name: np.empty(n_rows, dtype) for name, dtype in fields.items()}
         self._totals = dict.fromkeys(("student_size", "teacher_size", "overlap", "top1_differs"), 0)
 
     def put(self, rows: slice | Int64, part: RowScores) -> None:
         """Take the scores of some rows, see :data:`ccma_fast._dispatch.PutScores`."""
         for name, values in self.of_rows.items():
             values[rows] = getattr(part, name)
+        self._add(part)
+
+    def put_tensors(self, whole: Any) -> None:
+        """Take the scores of all rows and leave them where they are."""
+        self.of_rows = {name: getattr(whole, name) for name in self.of_rows}
+        self._add(whole)
+
+    def _add(self, part: Any) -> None:
         for name in self._totals:
             self._totals[name] += int(getattr(part, name).sum())
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+    def __getitem__(self, name: str) -> Any:
         return self.of_rows[name]
 
     def mean(self, name: str) -> float:
         """Of a size, an overlap or a share, over all rows."""
         return self._totals[name] / self.n_rows
+
+
+def _on_host(values: Any) -> npt.NDArray[Any]:
+    """Some rows' values as an array."""
+    array: npt.NDArray[Any] = values if isinstance(values, np.ndarray) else values.cpu().numpy()
+    return array
 
 
 class _Query:
@@ -537,7 +554,9 @@ class _Query:
             if given is None:
                 if student is None:
                     student = LinearHead.from_config(self.config, n_classes, self.rng_student)
-                fitted = student if is_fitted else fit_student(student, x_labelled, classes, n_classes)
+                fitted = student
+                if not is_fitted:
+                    fitted = fit_student(student, x_labelled, classes, n_classes, self.backend)
                 z = [logits_of_student(fitted, self._judged(self.pool), n_classes, self.backend)]
             else:
                 z = [self._judged(given)]
@@ -630,12 +649,12 @@ class _Query:
 
     def _score(self, logits: Sequence[Rows], cuts: Cuts, scores: _Scores) -> None:
         """Steps 3 and 4 of every row, the thresholds being known: each logit read once."""
-        if not self.backend.ON_HOST:
+        device = _dispatch.on_device(self.backend)
+        if device is not None:
             every = slice(0, scores.n_rows)
             student, teacher = (*logits, None)[:2]
             assert student is not None
-            found = self.backend.score(student, teacher, *cuts.of_rows(every), chunk_size=self.chunk_size)
-            scores.put(every, found)
+            scores.put_tensors(device.score_here(student, teacher, *cuts.of_rows(every), chunk_size=self.chunk_size))
             return
         for start, chunks in in_step(*logits, chunk_size=self.chunk_size):
             rows = slice(start, start + len(chunks[0]))
@@ -645,12 +664,13 @@ class _Query:
             scores.put(rows, self.backend.score(student, teacher, *cuts.of_rows(rows)))
             del chunks, pieces, student, teacher  # before the next are computed
 
-    def _picks_by_delta(self, delta: Float32, space: Rows, scored: AllBut | Int64, budget: int) -> _Picks:
+    def _picks_by_delta(self, delta: Any, space: Rows, scored: AllBut | Int64, budget: int) -> _Picks:
         """Steps 5 and 6 as published: the κ · B rows of largest δ, spread by k-means."""
         candidates = np.sort(self.backend.top_m(delta, self.config.kappa * budget))
         self.report.n_candidates = candidates.size
-        picks, represents = self._cover(self._kept(space, scored[candidates]), delta[candidates], budget)
-        return _Picks(candidates[picks], delta[candidates[picks]], represents)
+        of_candidates = _on_host(delta[candidates])
+        picks, represents = self._cover(self._kept(space, scored[candidates]), of_candidates, budget)
+        return _Picks(candidates[picks], of_candidates[picks], represents)
 
     def _picks_by_trust(
         self, rows: _Scores, space: Rows, scored: AllBut | Int64, labelled: Int64, classes: Int64, budget: int
@@ -661,11 +681,13 @@ class _Query:
         if report.calibration:
             report.trust = trust(report.mean_student_set, report.mean_teacher_set)
         n_led = int(report.trust * budget + 0.5)
-        uncertainty = np.subtract(1.0, rows["margin"], out=rows["margin"])
+        uncertainty = rows["margin"]
+        uncertainty *= -1.0
+        uncertainty += 1.0
         led = _NO_PICKS
         if n_led:
             disagreement = rows["divergence"]
-            disagreement /= _LN_2
+            disagreement /= float(_LN_2)
             disagreement += uncertainty
             disagreement *= rows["confidence"]
             already = np.bincount(classes, minlength=report.n_classes)
@@ -681,8 +703,8 @@ class _Query:
 
     def _picks_by_class(
         self,
-        scores: Float32,
-        classes: npt.NDArray[Any],
+        scores: Any,
+        classes: Any,
         already: Int64,
         space: Rows,
         scored: AllBut | Int64,
@@ -694,25 +716,29 @@ class _Query:
 
         The best are the κ of largest score for each pick or, where κ is None, the configured share of a class.
         """
-        n_rows = np.bincount(classes, minlength=already.size)
-        by_class = np.argsort(classes, kind="stable")
+        device = _dispatch.on_device(self.backend)
+        if device is None:
+            by_class, n_rows = np.argsort(classes, kind="stable"), np.bincount(classes, minlength=already.size)
+        else:
+            by_class, n_rows = device.grouped(classes, already.size)
         ends = np.cumsum(n_rows)
         parts = []
         for c, quota in enumerate(class_quotas(n_rows, already, n_picks)):
             if quota == 0:
                 continue
             members = by_class[ends[c] - n_rows[c] : ends[c]]
-            m = kappa * quota if kappa is not None else max(quota, int(self.config.confident_share * members.size))
-            candidates = members[np.sort(self.backend.top_m(scores[members], int(m)))]
+            m = kappa * quota if kappa is not None else max(quota, int(self.config.confident_share * n_rows[c]))
+            candidates = _on_host(members[np.sort(self.backend.top_m(scores[members], int(m)))])
             self.report.n_candidates += candidates.size
-            weights = None if kappa is None else scores[candidates]
+            of_candidates = _on_host(scores[candidates])
+            weights = None if kappa is None else of_candidates
             picks, represents = self._cover(self._kept(space, scored[candidates]), weights, int(quota))
-            parts.append(_Picks(candidates[picks], scores[candidates[picks]], represents))
+            parts.append(_Picks(candidates[picks], of_candidates[picks], represents))
         whole = _Picks.joined(parts)
         return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
 
     def _picks_by_student(
-        self, uncertainty: Float32, n_free: int, covered: Int64, scored: AllBut | Int64, n_picks: int
+        self, uncertainty: Any, n_free: int, covered: Int64, scored: AllBut | Int64, n_picks: int
     ) -> _Picks:
         """Of the most uncertain rows, greedily those that are nearest to what neither labels nor picks are near to.
 
@@ -723,21 +749,22 @@ class _Query:
         n_candidates = min(self.config.student_kappa * n_picks, most, n_free)
         candidates = np.sort(self.backend.top_m(uncertainty, n_candidates))
         self.report.n_candidates += candidates.size
-        rows = UnitRows(self._kept(self.pool, scored[candidates]), self.backend)
-        near = rows.nearest(UnitRows(self._kept(self.pool, covered), self.backend), -1.0)
+        rows, known = (unit_rows(self._kept(self.pool, of), self.backend) for of in (scored[candidates], covered))
+        of_candidates = _on_host(uncertainty[candidates])
         picks = greedy_coverage(
             rows,
+            known,
             np.arange(candidates.size),
             n_picks,
-            near=near,
-            kernel=lambda similarity: similarity,
+            kernel=Kernel(),
             rng=self.rng_coverage,
-            weights=uncertainty[candidates],
+            weights=of_candidates,
+            least=-1.0,
         )
-        nearest = np.concatenate([part.argmax(axis=1) for _, part in rows.similarities(rows.take(picks))])
+        nearest = rows.most_similar(picks)
         nearest[picks] = np.arange(n_picks)  # a pick stands for itself, also where an equal row was picked before it
         represents = np.bincount(nearest, minlength=n_picks)
-        return _Picks(candidates[picks], uncertainty[candidates[picks]], represents)
+        return _Picks(candidates[picks], of_candidates[picks], represents)
 
     def _first_by_class(self, z_teacher: Rows, space: Rows, unlabelled: AllBut, budget: int) -> _Picks:
         """The first labels, by the teacher: of the rows that it is surest of, the most central ones of each class."""

@@ -446,7 +446,7 @@ class _Study:
     def _fitted(self, contender: _Contender, seed: int, r: int, known: Int64) -> Any:
         labelled = np.flatnonzero(known >= 0)
         student = self._student(contender, _stream(seed, _STUDENT, r))
-        return fit_student(student, RowSubset(self.pool, labelled), known[labelled], self.n_classes)
+        return fit_student(student, RowSubset(self.pool, labelled), known[labelled], self.n_classes, self.backend)
 
     def _evaluate(self, fitted: Any) -> dict[str, float]:
         """The student on the test rows."""

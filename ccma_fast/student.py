@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, reference
-from ._dispatch import Backend
+from ._dispatch import Backend, DeviceTraining
 from ._validate import check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
 from .conformal import labelled_scores
@@ -33,6 +33,9 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 # Dropout compares 16 random bits with a threshold: rates are exact to 8e-6.
 _DROPOUT_STEPS = 2**16
+
+# Epochs on a device between two looks whether training is over: some milliseconds that go on for nothing at the end.
+_EPOCHS_UNSEEN = 16
 
 # Most rows of a piece of a batch. Smaller ones would fit the cache, but their threads would wait for Python's lock.
 _PIECE_ROWS = 1024
@@ -77,9 +80,11 @@ class LinearHead:
 
     Notes
     -----
-    Training runs on the CPU, whatever PyTorch is set to. A batch is cut into pieces of at most 1024 rows, each with a
-    stream of random numbers and a gradient of its own, and the gradients are added in order: the package's threads
-    share the pieces, and the result does not depend on how many there are.
+    :meth:`fit` trains on the CPU, whatever PyTorch is set to. A batch is cut into pieces of at most 1024 rows, each
+    with a stream of random numbers and a gradient of its own, and the gradients are added in order: the package's
+    threads share the pieces, and the result does not depend on how many there are. A query by the backend "cuda" trains
+    on its device, with the same initial weights, batches and dropped inputs, so that only sums round differently; it
+    looks every 16 epochs whether training is over, and what it trained beyond that changes nothing.
     """
 
     _PARAMETERS = (
@@ -154,14 +159,15 @@ class LinearHead:
         TypeError
             Inputs of the wrong type.
         """
-        rows = open_rows(X, "X")
+        return self.fit_rows(open_rows(X, "X"), y)
+
+    def fit_rows(self, rows: Rows, y: npt.ArrayLike, backend: Backend | None = None) -> LinearHead:
+        """:meth:`fit` on rows, on the device of a backend that has one."""
         self._check_parameters()
         labels = _training_labels(y, rows.n_rows, self.n_classes)
         n_classes = int(labels.max()) + 1 if self.n_classes is None else self.n_classes
-        x = rows.float32()
-        if not np.isfinite(x.sum(dtype=np.float64)):  # no sum of finite float32 values overflows
-            check_rows(rows, reference.row_lengths)
-        self._train(x, labels, n_classes)
+        device = None if backend is None else _dispatch.on_device(backend)
+        self._train(rows, labels, n_classes, None if device is None else device.training())
         self.classes_ = np.arange(n_classes)
         return self
 
@@ -255,57 +261,101 @@ class LinearHead:
         if rows.n_columns != self.coef_.shape[1]:
             raise ValueError(f"X must have {self.coef_.shape[1]} columns as in fit, got {rows.n_columns}")
 
-    def _train(self, x: Float32, labels: Int64, n_classes: int) -> None:
+    def _train(self, rows: Rows, labels: Int64, n_classes: int, device: DeviceTraining | None) -> None:
         import torch
 
-        n, d = x.shape
+        n, d = rows.n_rows, rows.n_columns
         rng = random_generator(copy.deepcopy(self.random_state))
         keep = 1.0 - self.dropout
         most_pieces = _piece_count(min(n, max(2, self.batch_size) + 1))
         streams = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=most_pieces)]
-        # Whatever the caller's default dtype and number of threads are.
-        with _one_torch_thread(), torch.inference_mode(), _pieces_map(most_pieces) as map_pieces:
-            bound = d**-0.5  # torch.nn.Linear's own
-            parameters = torch.from_numpy(rng.uniform(-bound, bound, n_classes * (d + 1)).astype(np.float32)).clone()
-            gradients = parameters.new_empty(most_pieces, len(parameters))
+        bound = d**-0.5  # torch.nn.Linear's own
+        start = rng.uniform(-bound, bound, n_classes * (d + 1)).astype(np.float32)
+        # Whatever the caller's default dtype, number of threads and precision of products are.
+        with ExitStack() as settings:
+            settings.enter_context(_one_torch_thread())
+            settings.enter_context(torch.inference_mode())
+            map_pieces = settings.enter_context(_pieces_map(1 if device else most_pieces))
+            if device is not None:
+                settings.enter_context(device.full_precision())
+            to_tensor = torch.from_numpy if device is None else device.tensor
+            inputs = torch.from_numpy(np.array(rows.float32())) if device is None else device.rows(rows)
+            if not torch.isfinite(inputs.sum(dtype=torch.float64)):  # no sum of finite float32 values overflows
+                check_rows(rows, reference.row_lengths)
+            parameters, targets = to_tensor(start), to_tensor(labels)
             gradient = torch.empty_like(parameters)
             step = _AdamW(parameters, self.learning_rate, self.weight_decay)
-            mean, variance = np.zeros(d), np.ones(d)
-            inputs, targets = torch.from_numpy(np.array(x)), torch.from_numpy(labels)
+            moments = torch.zeros((2, d), dtype=torch.float64, device=inputs.device)  # running mean and variance
+            moments[1] = 1.0
+            best = _Best((parameters, moments), self.min_gain, self.patience)
+            gradients: _Gradients | _DeviceGradients
+            if device is None:
+                gradients = _Gradients(keep, streams, parameters, map_pieces)
+            else:
+                gradients = _DeviceGradients(keep, streams, device)
             whole = _Normalized(inputs, keep) if n <= max(2, self.batch_size) else None
-            best_loss, best, stale, epoch = float("inf"), None, 0, 0
-            while epoch < self.max_epochs and stale < self.patience:
-                epoch += 1
-                total = 0.0
-                for rows in _batches(n, self.batch_size, rng):
-                    batch = whole or _Normalized(inputs[rows], keep)
-                    target = targets if whole else targets[rows]
-                    mean += _BATCH_NORM_MOMENTUM * (batch.mean - mean)
-                    variance += _BATCH_NORM_MOMENTUM * (batch.variance - variance)
-                    n_pieces = _piece_count(len(target))
-                    pieces = zip(
-                        batch.values.tensor_split(n_pieces),
-                        target.tensor_split(n_pieces),
-                        gradients,
-                        streams,
-                        strict=False,
-                    )
-                    total += sum(map_pieces(lambda piece: _piece_loss(parameters, keep, *piece), pieces))
-                    torch.sum(gradients[:n_pieces], dim=0, out=gradient).div_(len(target))
-                    step(gradient)
-                mean_loss = total / n
-                stale = 0 if mean_loss < best_loss - self.min_gain else stale + 1
-                if mean_loss < best_loss - self.min_gain or best is None:
-                    best_loss = mean_loss
-                    best = parameters.clone(), mean.copy(), variance.copy()
-            assert best is not None, "max_epochs is at least 1"
-            best_weight, best_bias = (part.double().numpy() for part in _weight_and_bias(best[0], d))
-        _, best_mean, best_variance = best
-        folded = best_weight / np.sqrt(best_variance + _BATCH_NORM_EPS)
+            for epoch in range(self.max_epochs):
+                if epoch % gradients.EPOCHS_UNSEEN == 0 and best.is_last():
+                    break
+                total: Any = 0.0
+                for order in _batches(n, self.batch_size, rng):
+                    chosen = None if order is None else to_tensor(order)
+                    batch = whole or _Normalized(inputs[chosen], keep)
+                    target = targets if whole else targets[chosen]
+                    moments += _BATCH_NORM_MOMENTUM * (batch.moments - moments)
+                    total = total + gradients(parameters, batch.values, target, gradient)
+                    step(gradient.div_(len(target)))
+                best.take(total / n)
+            parameters, moments = (tensor.cpu() for tensor in best.tensors)
+            best_weight, best_bias = (part.double().numpy() for part in _weight_and_bias(parameters, d))
+            mean, variance = moments.numpy()
+            self.n_iter_, self.loss_ = int(best.n_epochs), float(best.loss)
+        folded = best_weight / np.sqrt(variance + _BATCH_NORM_EPS)
         self.coef_ = folded.astype(np.float32)
-        self.intercept_ = (best_bias - folded @ best_mean).astype(np.float32)
-        self.mean_ = best_mean.astype(np.float32)
-        self.n_iter_, self.loss_ = epoch, best_loss
+        self.intercept_ = (best_bias - folded @ mean).astype(np.float32)
+        self.mean_ = mean.astype(np.float32)
+
+
+class _Best:
+    """The best epoch so far and when to stop: numbers on the host, and what tells them on a device, where losses are.
+
+    Attributes
+    ----------
+    tensors : list of torch.Tensor
+        Copies of what was trained, as they were after the best epoch.
+    loss, n_epochs : float, int
+        Its loss, and the epochs until training stopped; later ones change nothing.
+    """
+
+    def __init__(self, trained: Sequence[Any], min_gain: float, patience: int) -> None:
+        self._trained, self._min_gain, self._patience = trained, min_gain, patience
+        self.tensors = [tensor.clone() for tensor in trained]
+        self.loss: Any = math.inf
+        self.n_epochs: Any = 0
+        self._stale: Any = 0
+
+    def is_last(self) -> bool:
+        """Whether training has stopped; waits for the device."""
+        return bool(self._stale >= self._patience)
+
+    def take(self, loss: Any) -> None:
+        """Account for an epoch of this mean loss."""
+        runs = self._stale < self._patience
+        gains = runs & (loss < self.loss - self._min_gain)
+        is_best = gains | (self.n_epochs == 0)
+        for best, trained in zip(self.tensors, self._trained, strict=True):
+            if is_best is not False:
+                best.copy_(_choice(is_best, trained, best))
+        self.loss = _choice(is_best, loss, self.loss)
+        self.n_epochs = self.n_epochs + runs
+        self._stale = _choice(gains, 0, self._stale + 1)
+
+
+def _choice(condition: Any, a: Any, b: Any) -> Any:
+    """`a` where the condition holds, a truth value or a tensor of one, and else `b`."""
+    import torch
+
+    return torch.where(condition, a, b) if isinstance(condition, torch.Tensor) else a if condition else b
 
 
 class _Normalized:
@@ -315,8 +365,8 @@ class _Normalized:
     ----------
     values : torch.Tensor, shape (n, D), float32
         Divided by the share that dropout keeps.
-    mean, variance : ndarray, shape (D,), float64
-        What goes into the running statistics: of the batch, the variance unbiased.
+    moments : torch.Tensor, shape (2, D), float64
+        What goes into the running ones: mean and unbiased variance of the batch.
     """
 
     def __init__(self, inputs: Any, keep: float) -> None:
@@ -327,32 +377,68 @@ class _Normalized:
         mean = values.mean(dim=0)
         variance = values.sub_(mean).square().mean(dim=0)  # torch.var_mean takes five times as long
         self.values = values.mul_(1.0 / (torch.sqrt(variance + _BATCH_NORM_EPS) * keep)).float()
-        self.mean, self.variance = mean.numpy(), variance.numpy() * (n / (n - 1))
+        self.moments = torch.stack([mean, variance * (n / (n - 1))])
 
 
-def _piece_loss(
-    parameters: Any, keep: float, values: Any, target: Any, gradient: Any, rng: np.random.Generator
-) -> float:
-    """The summed loss of a piece of a batch under dropout; its gradient goes into `gradient`.
+class _Gradients:
+    """The summed loss of a batch under dropout and its gradient: pieces of it on threads."""
+
+    EPOCHS_UNSEEN = 1
+
+    def __init__(
+        self, keep: float, streams: Sequence[np.random.Generator], parameters: Any, map_pieces: Callable[..., Any]
+    ) -> None:
+        self._keep, self._streams, self._map = round(keep * _DROPOUT_STEPS), streams, map_pieces
+        self._of_pieces = parameters.new_empty(len(streams), len(parameters))
+
+    def __call__(self, parameters: Any, values: Any, target: Any, gradient: Any) -> float:
+        import torch
+
+        n_pieces = _piece_count(len(values))
+
+        def piece_loss(piece: tuple[Any, ...]) -> float:
+            values, target, gradient, rng = piece
+            with torch.inference_mode():  # of this thread
+                dropped = torch.empty_like(values)
+                np.multiply(values.numpy(), _random_bits(rng, values.shape) < self._keep, out=dropped.numpy())
+                return float(_loss(parameters, dropped, target, gradient))
+
+        split = values.tensor_split(n_pieces), target.tensor_split(n_pieces)
+        total = sum(self._map(piece_loss, zip(*split, self._of_pieces, self._streams, strict=False)))
+        torch.sum(self._of_pieces[:n_pieces], dim=0, out=gradient)
+        return float(total)
+
+
+class _DeviceGradients:
+    """The same on a device, a batch as a whole; the streams are still those of its pieces."""
+
+    EPOCHS_UNSEEN = _EPOCHS_UNSEEN
+
+    def __init__(self, keep: float, streams: Sequence[np.random.Generator], device: DeviceTraining) -> None:
+        self._keep, self._streams, self._device = round(keep * _DROPOUT_STEPS), streams, device
+
+    def __call__(self, parameters: Any, values: Any, target: Any, gradient: Any) -> Any:
+        dropped = self._device.dropout(values, self._keep, self._streams[: _piece_count(len(values))])
+        return _loss(parameters, dropped, target, gradient).double()
+
+
+def _loss(parameters: Any, dropped: Any, target: Any, gradient: Any) -> Any:
+    """The summed loss of some rows as dropout left them; its gradient goes into `gradient`.
 
     By hand: a step of this size would spend more time in autograd than in arithmetic.
     """
     import torch
     from torch.nn import functional
 
-    d = values.shape[1]
+    d = dropped.shape[1]
     weight, bias = _weight_and_bias(parameters, d)
     weight_gradient, bias_gradient = _weight_and_bias(gradient, d)
-    with torch.inference_mode():  # of this thread
-        dropped = torch.empty_like(values)
-        kept = _random_bits(rng, values.shape) < round(keep * _DROPOUT_STEPS)
-        np.multiply(values.numpy(), kept, out=dropped.numpy())
-        log_p = functional.log_softmax(torch.addmm(bias, dropped, weight.T), dim=1)
-        loss = -float(log_p.gather(1, target[:, None]).sum())
-        residual = log_p.exp_()
-        residual[torch.arange(len(target)), target] -= 1.0
-        torch.mm(residual.T, dropped, out=weight_gradient)
-        torch.sum(residual, dim=0, out=bias_gradient)
+    log_p = functional.log_softmax(torch.addmm(bias, dropped, weight.T), dim=1)
+    loss = -log_p.gather(1, target[:, None]).sum()
+    residual = log_p.exp_()
+    residual[torch.arange(len(target), device=target.device), target] -= 1.0
+    torch.mm(residual.T, dropped, out=weight_gradient)
+    torch.sum(residual, dim=0, out=bias_gradient)
     return loss
 
 
@@ -470,8 +556,8 @@ def class_count(student: Any, labels: Int64) -> int:
     return int(labels.max()) + 1 if declared is None else int(declared)
 
 
-def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int) -> Any:
-    """A copy of `student`, fitted on rows and labels of `n_classes` classes."""
+def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int, backend: Backend) -> Any:
+    """A copy of `student`, fitted on rows and labels of `n_classes` classes; a head on the backend's device."""
     fitted = copy.deepcopy(student)
     if isinstance(fitted, LinearHead):
         if fitted.n_classes not in (None, n_classes):
@@ -480,7 +566,8 @@ def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int) -> Any:
                 "both must describe the same classes"
             )
         fitted.n_classes = n_classes  # those without a label as well
-    fitted.fit(rows if isinstance(fitted, LinearHead) else rows.float32(), labels)
+        return fitted.fit_rows(rows, labels, backend)
+    fitted.fit(rows.float32(), labels)
     return fitted
 
 
@@ -525,7 +612,7 @@ def out_of_fold_scores(
         test, train = np.flatnonzero(fold == held_out), np.flatnonzero(fold != held_out)
         if np.unique(labels[train]).size < 2:
             continue
-        fitted = fit_student(student, RowSubset(rows, train), labels[train], n_classes)
+        fitted = fit_student(student, RowSubset(rows, train), labels[train], n_classes, backend)
         logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend)
         scores[test] = labelled_scores(logits, labels[test], config)
     return scores

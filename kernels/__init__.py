@@ -1,4 +1,4 @@
 """Triton kernels for NVIDIA GPUs, one file an operation.
 
-None stands here yet. What comes imports torch, triton and its neighbours, and nothing else of the package.
+They import torch, triton and their neighbours, and nothing else of the package.
 """

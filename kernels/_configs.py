@@ -14,21 +14,28 @@ __all__ = [
     "CAREFUL_TILE",
     "DIGITS_TILE",
     "DIGIT_BITS",
+    "DROPOUT_TILE",
     "EXACT_TILE",
     "FAST_TILE",
+    "GAINS_TILE",
     "LINEAR_TILE",
     "LONGEST_ROW",
+    "REDUCE_TILE",
+    "SUMS_TILE",
     "UPDATE_TILE",
     "Block",
     "ProductTile",
     "RowTile",
     "alignment",
+    "by_library",
+    "capability",
     "column_width",
     "launch",
     "programs",
     "row_class",
     "row_classes",
     "row_tile",
+    "score_rows",
     "shared_bytes",
     "stages",
     "stages_of",
@@ -112,6 +119,25 @@ CAREFUL_TILE = {
 }
 
 
+class ReduceTile(NamedTuple):
+    """N scores at a time of M rows; each thread keeps the best of its own until the end."""
+
+    M: int
+    N: int
+    warps: int
+
+
+REDUCE_TILE = ReduceTile(4, 512, 4)
+
+# Bytes of the scores that the library's product leaves for their reduction: they stay in the second-level cache, 40 MiB
+# and more on the cards that have such products. At 10,000 centroids they are 768 rows, two full waves of its tiles.
+_SCORE_BYTES = 32 << 20
+
+# Centroids and columns from which the first product of an assignment is the library's, by generation; see `by_library`.
+_LIBRARY_CLUSTERS = 1024
+_LIBRARY_COLUMNS = {9: 2048, 10: 1024}
+
+
 class ExactTile(NamedTuple):
     """N centroids, D columns at a time, for one row."""
 
@@ -123,15 +149,25 @@ class ExactTile(NamedTuple):
 EXACT_TILE = ExactTile(32, 128, 4)
 
 
-class UpdateTile(NamedTuple):
-    """D columns of a cluster's sum, and the rows that are fetched ahead."""
+class GainsTile(NamedTuple):
+    """M rows, or sums, of N candidates."""
 
-    D: int
-    ahead: int
+    M: int
+    N: int
     warps: int
 
 
-UPDATE_TILE = UpdateTile(128, 8, 1)
+class UpdateTile(NamedTuple):
+    """D columns of a sum of at most `length` rows, and the rows that are fetched ahead."""
+
+    D: int
+    ahead: int
+    length: int
+    warps: int
+
+
+# 1,000 rows of a lone cluster take some 130 µs; of 10,000 clusters of a million rows hardly one has more.
+UPDATE_TILE = UpdateTile(128, 8, 1024, 1)
 
 # Shared memory of one program in KiB, by compute capability; that of all others is at least the last.
 _SHARED_KIB = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227, (10, 3): 227, (0, 0): 99}
@@ -140,6 +176,13 @@ _MOST_STAGES = 4
 # Bits that one reading of the kept scores settles, and how they are read.
 DIGIT_BITS = 11
 DIGITS_TILE = Block(1024, 4)
+
+# Draws of 64 bits, of which each is compared for four values.
+DROPOUT_TILE = Block(256, 4)
+
+# Similarities of one step of a segment's sums, and sums of one step of theirs.
+GAINS_TILE = GainsTile(32, 32, 4)
+SUMS_TILE = GainsTile(32, 32, 4)
 
 # Programs for each multiprocessor where programs go through the rows in turn, and in the interpreter in all.
 _PROGRAMS_PER_PROCESSOR = 16
@@ -184,6 +227,29 @@ def alignment(matrix: torch.Tensor) -> int:
     return 1
 
 
+def by_library(dtype: torch.dtype, n_clusters: int, n_columns: int, capability: tuple[int, int]) -> bool:
+    """Whether the first product of an assignment is the library's with a reduction of its scores, or one fused kernel.
+
+    The library writes and reads 8 bytes a score, which takes as long whatever the columns; its product is faster than
+    the fused one by a share of a time that grows with them. At 0.8 of its rate (Triton without specialised warps on
+    Hopper), 790 TFLOP/s and 5.5 TB/s from the cache both take as long at some 1,800 columns; where the library has more
+    of a lead, at fewer. On generations with ``mma`` alone the lead never pays for the bytes. Few centroids are bound by
+    the reading of the rows, twice in the one case and once in the other.
+
+    float16 stays fused: PyTorch may be told to add up its products in float16, which no bound here covers. So does all
+    where PyTorch cannot return float32 from factors of 16 bits (before 2.8).
+    """
+    if dtype != torch.bfloat16 or "dtype_out" not in torch.ops.aten.mm.overloads():
+        return False
+    from_columns = _LIBRARY_COLUMNS.get(capability[0])
+    return from_columns is not None and n_columns >= from_columns and n_clusters >= _LIBRARY_CLUSTERS
+
+
+def score_rows(n_clusters: int) -> int:
+    """Rows of one product of the library, a multiple of 128."""
+    return max(1, _SCORE_BYTES // (4 * 128 * n_clusters)) * 128
+
+
 def programs(device: torch.device, most: int) -> int:
     """Programs that fill the device, at most `most`."""
     if device.type != "cuda":
@@ -194,8 +260,12 @@ def programs(device: torch.device, most: int) -> int:
 
 def stages(device: torch.device, stage_bytes: int) -> int:
     """Tiles that are loaded ahead of a product: as many as fit into the device's shared memory, two to four."""
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
-    return stages_of(capability, stage_bytes)
+    return stages_of(capability(device), stage_bytes)
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability, (0, 0) in the interpreter."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
 
 
 def stages_of(capability: tuple[int, int], stage_bytes: int) -> int:

@@ -26,15 +26,19 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import conformal_score, conformal_sets, kmeans_assign, kmeans_update, linear, threshold
+from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
 from ._configs import (
     CAREFUL_TILE,
     DIGIT_BITS,
     DIGITS_TILE,
+    DROPOUT_TILE,
     EXACT_TILE,
     FAST_TILE,
+    GAINS_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
+    REDUCE_TILE,
+    SUMS_TILE,
     UPDATE_TILE,
     column_width,
     launch,
@@ -51,12 +55,18 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 # Types of arguments by their names; numbers are int32 where nothing else is said.
 _POINTERS = {
-    "fp64": ("q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass"),
+    "fp64": (
+        "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
+        "opened", "opened_mass",
+    ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights",
+        "squared", "weights", "scores", "similarity", "near",
     ),
-    "i64": ("bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends"),
+    "i64": (
+        "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
+        "clusters",
+    ),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
     "i8": ("is_open",),
     "u8": ("sets",),
@@ -101,6 +111,18 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     digits = {"DIGIT": DIGIT_BITS}
     yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
     yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    for kind in ("similarity", "gaussian", "ball"):
+        of_gains = {"KIND": kind, "SIZE": coverage.SEGMENT, "M": GAINS_TILE.M, "N": GAINS_TILE.N}
+        yield Variant(coverage._segment_gains_kernel, {"parameter": "fp32"}, of_gains, GAINS_TILE.warps)
+    yield Variant(coverage._gain_sums_kernel, {}, {"M": SUMS_TILE.M, "N": SUMS_TILE.N}, SUMS_TILE.warps)
+    dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
+    yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
+    for align in {tile.N for tile in FAST_TILE.values()}:
+        for with_scale in (False, True):
+            reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}
+            yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
+    fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
+    yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
     for dtype in LINEAR_TILE:
         yield _product(dtype, capability)
         yield _assignment(dtype, capability, is_fast=True)
@@ -109,8 +131,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         types = {"x": f"*{_NAMES[dtype]}"}
         exact = {**of_rows, "N": EXACT_TILE.N, "D": EXACT_TILE.D}
         yield Variant(kmeans_assign._assign_exact_kernel, types, exact, EXACT_TILE.warps)
-        update = {**of_rows, "D": UPDATE_TILE.D, "AHEAD": UPDATE_TILE.ahead}
-        yield Variant(kmeans_update._accumulate_kernel, types, update, UPDATE_TILE.warps)
+        update = {**of_rows, "D": UPDATE_TILE.D, "AHEAD": UPDATE_TILE.ahead, "LENGTH": UPDATE_TILE.length}
+        yield Variant(kmeans_update._segments_kernel, types, update, UPDATE_TILE.warps)
 
 
 def _of_rows(

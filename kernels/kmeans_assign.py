@@ -7,16 +7,21 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
+from torch.nn.functional import pad
 
 from ._configs import (
     CAREFUL_TILE,
     EXACT_TILE,
     FAST_TILE,
+    REDUCE_TILE,
     ProductTile,
     alignment,
+    by_library,
+    capability,
     column_width,
     launch,
     row_tile,
+    score_rows,
     stages,
 )
 from ._math import dot, load_exact, row_sum, tile_columns
@@ -28,12 +33,14 @@ __all__ = ["Centroids", "nearest", "prepare_centroids"]
 #
 #   v_k = y · m_k − h_k,  h_k = origin · m_k + ½ ‖m_k‖²,  for d² = ‖y − origin‖² − 2 v_k
 #
-# First all v are computed from factors of 16 bits, and the largest and the second largest of a row are kept. They are
-# wrong by no more than E = ‖y‖ A + B, where by Cauchy and Schwarz A = max_k (‖m_k − m̃_k‖ + (δ + γ) ‖m_k‖), for rounded
-# centroids m̃, rows that were rounded by a share δ of their length, and sums that round by a share γ of their terms'
-# absolute values. A row whose two differ by more than 2 E has its label. The others are computed again, from factors
-# that keep float32's digits, and compared by an E that is that much smaller; what is then left, ties for the most part,
-# by d² itself in float64. Lower indices win where values are equal.
+# First all v are computed from factors of 16 bits, by one kernel or by the library's products and a kernel that reduces
+# them (`_configs.by_library`), and the largest and the second largest of a row are kept. They are wrong by no more than
+# E = ‖y‖ A + B, where by Cauchy and Schwarz A = max_k (‖m_k − m̃_k‖ + (δ + γ) ‖m_k‖), for rounded centroids m̃, rows that
+# were rounded by a share δ of their length, and sums that round by a share γ of their terms' absolute values. γ holds
+# for the library too: its sums are float32 from the same instructions, and parts of a sum that it splits are shorter by
+# more than it takes to join them. A row whose two differ by more than 2 E has its label. The others are computed again,
+# from factors that keep float32's digits, and compared by an E that is that much smaller; what is then left, ties for
+# the most part, by d² itself in float64. Lower indices win where values are equal.
 #
 # The lists of rows that go on are made, and their lengths read, on the device.
 
@@ -57,6 +64,8 @@ class Centroids(NamedTuple):
     """m in parts that keep float32's digits."""
     bounds: torch.Tensor
     """A and B of the fast and of the careful product, shape (2, 2), float32; +inf where none holds."""
+    by_library: bool
+    """Whether the fast product is the library's."""
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -110,10 +119,47 @@ def _assign_kernel(
             second = tl.maximum(tl.maximum(second, rest), tl.minimum(best, top))
             label = tl.where(top > best, first, label)
             best = tl.maximum(best, top)
-        error = tl.load(lengths + rows) * tl.load(bounds) + tl.load(bounds + 1)
-        tl.store(labels + rows, label, mask=in_rows)
-        settled = best - second > 2.0 * error
-        tl.store(is_open + rows, tl.where(settled, 0, 1).to(tl.int8), mask=in_rows)
+        _store_labels(rows, in_rows, label, best, second, lengths, bounds, labels, is_open)
+
+
+@triton.jit(do_not_specialize=_RUN_TIME)
+def _reduce_kernel(
+    scores, stride, scale, lengths, unit, bias, bounds, n_rows, labels, is_open,
+    ALIGN: tl.constexpr, WITH_SCALE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """What `_assign_kernel` makes of the products of all rows, from products that lie in memory."""
+    rows = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
+    in_rows = rows < n_rows
+    if WITH_SCALE:
+        factor = tl.load(scale + rows, mask=in_rows, other=0.0)[:, None]
+    # Of every N-th centroid; only at the end threads look at each other's.
+    best = tl.full((M, N), -float("inf"), tl.float32)
+    second = best
+    label = tl.zeros((M, N), tl.int32)
+    for start in range(0, stride * ALIGN, N):
+        centroids = start + tl.arange(0, N)
+        inside = centroids < stride * ALIGN
+        at = rows[:, None] * (stride * ALIGN) + centroids[None, :]
+        value = tl.load(scores + at, mask=in_rows[:, None] & inside[None, :], other=0.0)
+        value *= tl.load(unit + centroids, mask=inside, other=0.0)[None, :]
+        if WITH_SCALE:
+            value *= factor
+        value += tl.load(bias + centroids, mask=inside, other=-float("inf"))[None, :]
+        second = tl.maximum(second, tl.minimum(best, value))
+        label = tl.where(value > best, centroids[None, :], label)
+        best = tl.maximum(best, value)
+    top = tl.max(best, axis=1)
+    first = tl.min(tl.where(best == top[:, None], label, 0x7FFFFFFF), axis=1)
+    rest = tl.max(tl.where((best == top[:, None]) & (label == first[:, None]), second, best), axis=1)
+    _store_labels(rows, in_rows, first, top, rest, lengths, bounds, labels, is_open)
+
+
+@triton.jit
+def _store_labels(rows, in_rows, label, best, second, lengths, bounds, labels, is_open):
+    error = tl.load(lengths + rows, mask=in_rows, other=0.0) * tl.load(bounds) + tl.load(bounds + 1)
+    settled = best - second > 2.0 * error
+    tl.store(labels + rows, label, mask=in_rows)
+    tl.store(is_open + rows, tl.where(settled, 0, 1).to(tl.int8), mask=in_rows)
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -203,7 +249,8 @@ def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor, dtype: torc
     ])  # fmt: skip
     # Where it may overflow nothing is settled.
     bounds = torch.where(lengths.amax() < _TOO_LONG**0.5, bounds * (1.0 + 16.0 * _FLOAT), torch.inf)
-    return Centroids(centroids.contiguous(), fast, careful, bounds.float().view(2, 2))
+    library = by_library(rounded, k, d, capability(centroids.device))
+    return Centroids(centroids.contiguous(), fast, careful, bounds.float().view(2, 2), library)
 
 
 def nearest(
@@ -231,19 +278,12 @@ def nearest(
     factor = lengths if scale is None else scale
     is_open = torch.zeros(n_rows, dtype=torch.int8, device=device)
     k = len(centroids.exact)
-    listed, n_listed = labels, labels  # of the first pass, which is over all rows
-    for i, weight in enumerate((centroids.fast, centroids.careful)):
-        align = alignment(x)
-        dtype = factor_type(x.dtype, is_fast=i == 0)
-        tile, n_parts = (CAREFUL_TILE if i else FAST_TILE)[dtype], len(weight.parts)
-        _assign_kernel[(triton.cdiv(n_rows, tile.M),)](
-            x, x.stride(0) // align, factor, lengths, weight.parts, weight.parts.shape[2] // tile.D, weight.unit,
-            weight.bias, centroids.bounds[i], listed, n_listed, n_rows, k, n_columns // align, labels, is_open,
-            ALIGN=align, PARTS=n_parts, LOW=LOW_PART, ROUND=dtype != x.dtype, PRECISION=precision(dtype),
-            WITH_SCALE=scale is not None, LISTED=i == 1, M=tile.M, N=tile.N, D=tile.D, **launch(tile.warps),
-            num_stages=stages(device, assign_stage_bytes(tile, x.dtype, dtype, n_parts)),
-        )  # fmt: skip
-        listed, n_listed = _listed(is_open)
+    if centroids.by_library:
+        _assign_by_library(x, factor, lengths, centroids, labels, is_open, with_scale=scale is not None)
+    else:
+        _assign(x, factor, lengths, centroids, labels, is_open, None, with_scale=scale is not None)
+    _assign(x, factor, lengths, centroids, labels, is_open, _listed(is_open), with_scale=scale is not None)
+    listed, n_listed = _listed(is_open)
     align, width = alignment(x), column_width(n_columns)
     _assign_exact_kernel[(n_rows,)](
         x, x.stride(0) // align, factor, centroids.exact, listed, n_listed, k, n_columns // width, labels,
@@ -257,6 +297,66 @@ def nearest(
         **launch(rows.warps),
     )  # fmt: skip
     return labels, squared
+
+
+def _assign(
+    x: torch.Tensor,
+    factor: torch.Tensor,
+    lengths: torch.Tensor,
+    centroids: Centroids,
+    labels: torch.Tensor,
+    is_open: torch.Tensor,
+    some: tuple[torch.Tensor, torch.Tensor] | None,
+    *,
+    with_scale: bool,
+) -> None:
+    """Labels of all rows by the fast product, or of some by the careful one, and which rows they leave open."""
+    is_fast = some is None
+    listed, n_listed = some or (labels, labels)
+    weight = centroids.fast if is_fast else centroids.careful
+    align, n_parts = alignment(x), len(weight.parts)
+    dtype = factor_type(x.dtype, is_fast=is_fast)
+    tile = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype]
+    _assign_kernel[(triton.cdiv(len(x), tile.M),)](
+        x, x.stride(0) // align, factor, lengths, weight.parts, weight.parts.shape[2] // tile.D, weight.unit,
+        weight.bias, centroids.bounds[0 if is_fast else 1], listed, n_listed, len(x), len(centroids.exact),
+        x.shape[1] // align, labels, is_open,
+        ALIGN=align, PARTS=n_parts, LOW=LOW_PART, ROUND=dtype != x.dtype, PRECISION=precision(dtype),
+        WITH_SCALE=with_scale, LISTED=not is_fast, M=tile.M, N=tile.N, D=tile.D, **launch(tile.warps),
+        num_stages=stages(x.device, assign_stage_bytes(tile, x.dtype, dtype, n_parts)),
+    )  # fmt: skip
+
+
+def _assign_by_library(
+    x: torch.Tensor,
+    factor: torch.Tensor,
+    lengths: torch.Tensor,
+    centroids: Centroids,
+    labels: torch.Tensor,
+    is_open: torch.Tensor,
+    *,
+    with_scale: bool,
+) -> None:
+    """Labels of all rows by products of the library, some rows at a time, and which rows they leave open."""
+    part = centroids.fast.parts[0, :, : x.shape[1]]
+    beyond = (0, len(part) - len(centroids.exact))
+    unit, bias = pad(centroids.fast.unit, beyond), pad(centroids.fast.bias, beyond, value=-torch.inf)
+    step = score_rows(len(part))
+    scores = torch.empty((min(step, len(x)), len(part)), dtype=torch.float32, device=x.device)
+    for start in range(0, len(x), step):
+        of = slice(start, start + step)
+        rows = x[of].to(part.dtype)
+        n_rows = len(rows)
+        if x.device.type == "cpu":  # where PyTorch returns factors' types alone
+            torch.mm(rows.float(), part.float().T, out=scores[:n_rows])
+        else:
+            torch.mm(rows, part.T, out_dtype=torch.float32, out=scores[:n_rows])
+        _reduce_kernel[(triton.cdiv(n_rows, REDUCE_TILE.M),)](
+            scores, len(part) // FAST_TILE[part.dtype].N, factor[of], lengths[of], unit, bias, centroids.bounds[0],
+            n_rows, labels[of], is_open[of],
+            ALIGN=FAST_TILE[part.dtype].N, WITH_SCALE=with_scale, M=REDUCE_TILE.M, N=REDUCE_TILE.N,
+            **launch(REDUCE_TILE.warps),
+        )  # fmt: skip
 
 
 def factor_type(stored: torch.dtype, *, is_fast: bool) -> torch.dtype:

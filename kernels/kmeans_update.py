@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -9,52 +11,117 @@ import triton.language as tl
 from ._configs import UPDATE_TILE, alignment, column_width, launch
 from ._math import load_exact
 
-__all__ = ["accumulate"]
+__all__ = ["Sums", "accumulate"]
 
-# sums_k += Σ w_i y_i,  mass_k += Σ w_i  over the rows y = scale · x of cluster k, in the order of the rows, in float64
+# sums_k = Σ w_i y_i,  mass_k = Σ w_i  over the rows y = scale · x of cluster k, in float64
 #
-# Rows are sorted by label, equal ones in their order, and a program adds up some columns of one cluster, row by row:
-# the sums do not depend on where chunks of rows end.
+# Rows are sorted by label, equal ones in their order, and those of a cluster fall into segments of a fixed length, by
+# how many came before in all chunks. One program adds up some columns of a segment, row by row, and another the
+# segments of a cluster, one by one. A segment that a chunk does not fill stays open for the next chunk: the sums do not
+# depend on where chunks of rows end, and no program goes through more rows than a segment has.
 
-_RUN_TIME = ["n_columns", "stride"]
+_RUN_TIME = ["n_clusters", "n_columns", "stride"]
+
+
+@dataclass
+class Sums:
+    """Sums of clusters so far, on the device."""
+
+    closed: torch.Tensor
+    """Of the whole segments, shape (K, D), float64."""
+    closed_mass: torch.Tensor
+    """(K,), float64."""
+    opened: torch.Tensor
+    """Of the segment that is not whole, shape (K, D), float64."""
+    opened_mass: torch.Tensor
+    """(K,), float64."""
+    counts: torch.Tensor
+    """Rows of each cluster, shape (K,), int64."""
+    n_rows: int = 0
+    """Rows of all clusters."""
+
+    @classmethod
+    def empty(cls, n_clusters: int, n_columns: int, device: torch.device) -> Sums:
+        """Of no rows."""
+        shape, zeros = (n_clusters, n_columns), torch.zeros
+        return cls(
+            *(zeros(size, dtype=torch.float64, device=device) for size in (shape, n_clusters, shape, n_clusters)),
+            counts=zeros(n_clusters, dtype=torch.int64, device=device),
+        )
+
+    def totals(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sums, shape (K, D), and the mass, shape (K,)."""
+        return self.closed + self.opened, self.closed_mass + self.opened_mass
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
-def _accumulate_kernel(
-    x, stride, scale, weights, order, ends, n_columns, sums, mass,
+def _segments_kernel(
+    x, stride, scale, weights, order, ends, counts, first, clusters, n_clusters, n_columns,
+    opened, opened_mass, sums, mass,
     ALIGN: tl.constexpr, WIDTH: tl.constexpr, WITH_SCALE: tl.constexpr, D: tl.constexpr, AHEAD: tl.constexpr,
+    LENGTH: tl.constexpr,
 ):  # fmt: skip
+    """The sum of each segment that has a row in the chunk, what was there of it before included."""
+    segment = tl.program_id(0).to(tl.int64)
+    cluster = tl.load(clusters + segment)
+    if cluster < n_clusters:
+        columns = tl.program_id(1) * D + tl.arange(0, D)
+        mask = columns < n_columns * WIDTH
+        place = segment - tl.load(first + cluster)
+        start = tl.load(ends + cluster) - tl.load(counts + cluster) % LENGTH + place * LENGTH
+        begin = tl.maximum(start, tl.load(ends + cluster))
+        end = tl.minimum(start + LENGTH, tl.load(ends + cluster + 1))
+        at = cluster * (n_columns * WIDTH) + columns
+        total = tl.load(opened + at, mask=columns < tl.where(place == 0, n_columns * WIDTH, 0), other=0.0)
+        weight = tl.load(opened_mass + cluster, mask=place == 0, other=0.0)
+        for row_place in range(begin, end, AHEAD):
+            # Loads of several rows are on their way at once; they join the sum one after the other.
+            for i in tl.static_range(AHEAD):
+                in_segment = row_place + i < end
+                row = tl.load(order + row_place + i, mask=in_segment, other=0)
+                w = tl.load(weights + row, mask=in_segment, other=0.0).to(tl.float64)
+                factor = tl.load(scale + row, mask=in_segment, other=0.0) if WITH_SCALE else 1.0
+                in_row = columns < tl.where(in_segment, n_columns * WIDTH, 0)
+                y = load_exact(x + row * (stride * ALIGN) + columns, in_row, factor)
+                total += w * y
+                weight += w
+        tl.store(sums + segment * (n_columns * WIDTH) + columns, total, mask=mask)
+        tl.store(mass + segment, weight, mask=tl.program_id(1) == 0)
+
+
+@triton.jit(do_not_specialize=_RUN_TIME)
+def _fold_kernel(
+    sums, mass, ends, counts, first, n_columns, closed, closed_mass, opened, opened_mass,
+    WIDTH: tl.constexpr, D: tl.constexpr, LENGTH: tl.constexpr,
+):  # fmt: skip
+    """Adds the whole segments of a cluster to its sum; the last one, where it is not whole, is the open one now."""
     cluster = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * D + tl.arange(0, D)
-    mask = columns < n_columns * WIDTH
-    begin = tl.load(ends + cluster)
-    end = tl.load(ends + cluster + 1)
-    at = cluster * (n_columns * WIDTH) + columns
-    total = tl.load(sums + at, mask=mask, other=0.0)
-    keeps_mass = tl.program_id(1) == 0
-    weight = tl.load(mass + cluster, mask=keeps_mass, other=0.0)
-    for first in range(begin, end, AHEAD):
-        # Loads of several rows are on their way at once; they join the sum one after the other.
-        for i in tl.static_range(AHEAD):
-            in_cluster = first + i < end
-            row = tl.load(order + first + i, mask=in_cluster, other=0)
-            w = tl.load(weights + row, mask=in_cluster, other=0.0).to(tl.float64)
-            factor = tl.load(scale + row, mask=in_cluster, other=0.0) if WITH_SCALE else 1.0
-            in_row = columns < tl.where(in_cluster, n_columns * WIDTH, 0)
-            y = load_exact(x + row * (stride * ALIGN) + columns, in_row, factor)
-            total += w * y
-            weight += w
-    tl.store(sums + at, total, mask=mask)
-    tl.store(mass + cluster, weight, mask=keeps_mass)
+    begin = tl.load(first + cluster)
+    end = tl.load(first + cluster + 1)
+    if begin < end:
+        columns = tl.program_id(1) * D + tl.arange(0, D)
+        mask = columns < n_columns * WIDTH
+        n_rows = tl.load(counts + cluster) % LENGTH + tl.load(ends + cluster + 1) - tl.load(ends + cluster)
+        n_whole = n_rows // LENGTH
+        at = cluster * (n_columns * WIDTH) + columns
+        total = tl.load(closed + at, mask=mask, other=0.0)
+        weight = tl.load(closed_mass + cluster)
+        for segment in range(begin, begin + n_whole):
+            total += tl.load(sums + segment * (n_columns * WIDTH) + columns, mask=mask, other=0.0)
+            weight += tl.load(mass + segment)
+        is_open = begin + n_whole < end
+        last = end - 1
+        in_rest = columns < tl.where(is_open, n_columns * WIDTH, 0)
+        rest = tl.load(sums + last * (n_columns * WIDTH) + columns, mask=in_rest, other=0.0)
+        tl.store(closed + at, total, mask=mask)
+        tl.store(opened + at, rest, mask=mask)
+        of_cluster = tl.program_id(1) == 0
+        tl.store(closed_mass + cluster, weight, mask=of_cluster)
+        tl.store(opened_mass + cluster, tl.load(mass + last, mask=is_open, other=0.0), mask=of_cluster)
 
 
 def accumulate(
-    x: torch.Tensor,
-    scale: torch.Tensor | None,
-    weights: torch.Tensor,
-    labels: torch.Tensor,
-    sums: torch.Tensor,
-    mass: torch.Tensor,
+    x: torch.Tensor, scale: torch.Tensor | None, weights: torch.Tensor, labels: torch.Tensor, sums: Sums
 ) -> None:
     """Adds the rows of a chunk to the sums of their clusters; the host waits for nothing.
 
@@ -65,19 +132,35 @@ def accumulate(
     scale : Tensor, shape (M,), float32, optional
     weights : Tensor, shape (M,), float32
     labels : Tensor, shape (M,), int32
-    sums, mass : Tensor, shape (K, D) and (K,), float64
+    sums : Sums
         Added to.
     """
     n_rows, n_columns = x.shape
     if n_rows == 0:
         return
+    tile, n_clusters, device = UPDATE_TILE, len(sums.counts), x.device
     ordered, order = torch.sort(labels, stable=True)
-    clusters = torch.arange(len(mass) + 1, dtype=labels.dtype, device=labels.device)
+    clusters = torch.arange(n_clusters + 1, dtype=labels.dtype, device=device)
     ends = torch.searchsorted(ordered, clusters)
+    added = ends.diff()
+    n_segments = torch.where(added > 0, (sums.counts % tile.length + added + tile.length - 1) // tile.length, 0)
+    first = torch.nn.functional.pad(n_segments.cumsum(dim=0), (1, 0))
+    # A segment for each cluster, and one more for each `length` rows of this chunk or of what is open.
+    most = n_clusters + (n_rows + min(sums.n_rows, n_clusters * tile.length)) // tile.length
+    of_segments = torch.searchsorted(first[1:], torch.arange(most, device=device), right=True)
+    partial = torch.empty((most, n_columns), dtype=torch.float64, device=device)
+    partial_mass = torch.empty(most, dtype=torch.float64, device=device)
     align, width = alignment(x), column_width(n_columns)
-    _accumulate_kernel[(len(mass), triton.cdiv(n_columns, UPDATE_TILE.D))](
-        x, x.stride(0) // align, weights if scale is None else scale, weights, order, ends, n_columns // width,
-        sums, mass,
-        ALIGN=align, WIDTH=width, WITH_SCALE=scale is not None, D=UPDATE_TILE.D, AHEAD=UPDATE_TILE.ahead,
-        **launch(UPDATE_TILE.warps),
+    n_stretches = triton.cdiv(n_columns, tile.D)
+    _segments_kernel[(most, n_stretches)](
+        x, x.stride(0) // align, weights if scale is None else scale, weights, order, ends, sums.counts, first,
+        of_segments, n_clusters, n_columns // width, sums.opened, sums.opened_mass, partial, partial_mass,
+        ALIGN=align, WIDTH=width, WITH_SCALE=scale is not None, D=tile.D, AHEAD=tile.ahead, LENGTH=tile.length,
+        **launch(tile.warps),
     )  # fmt: skip
+    _fold_kernel[(n_clusters, n_stretches)](
+        partial, partial_mass, ends, sums.counts, first, n_columns // width, sums.closed, sums.closed_mass,
+        sums.opened, sums.opened_mass, WIDTH=width, D=tile.D, LENGTH=tile.length, **launch(tile.warps),
+    )  # fmt: skip
+    sums.counts += added
+    sums.n_rows += n_rows

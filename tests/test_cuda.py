@@ -280,22 +280,33 @@ def test_posteriors_from_features_are_scored_without_being_stored(blobs):
 # The whole query
 
 
-@pytest.mark.parametrize("acquisition", ["trust", "delta"])
-def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition):
-    x, y = blobs(160, 20, 6, distance=1.0)
-    labels = partly_labelled(y, 40)
+@pytest.mark.parametrize("acquisition", ["trust", "delta", "first labels"])
+def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeypatch):
+    """Differences are counted, and none is allowed; nothing that grows with the pool comes to the host."""
+    x, y = blobs(420, 20, 6, distance=1.0)
+    labels = None if acquisition == "first labels" else partly_labelled(y, 40)
     config = cf.CCMAConfig(
-        acquisition=acquisition, calibration="coverage" if acquisition == "trust" else "target_size", max_epochs=8
+        acquisition="delta" if acquisition == "delta" else "trust",
+        calibration="target_size" if acquisition == "delta" else "coverage",
+        max_epochs=8,
+        kappa=4,
+        student_kappa=8,
+        kmeans_max_iter=3,
     )
     teacher = cf.Teacher(x[:, :13], x[[np.flatnonzero(y == c)[0] for c in range(6)], :13])
-    found, expected = (
-        cf.select(x, 6, labels=labels, teacher=teacher, config=config, backend=backend) for backend in ("cuda", "cpu")
-    )
-    np.testing.assert_array_equal(found.indices, expected.indices)
+    expected = cf.select(x, 6, labels=labels, teacher=teacher, config=config, backend="cpu")
+    sizes = []
+    to_host = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: sizes.append(tensor.numel()) or to_host(tensor))
+    found = cf.select(x, 6, labels=labels, teacher=teacher, config=config, backend="cuda")
+    assert 0 < max(sizes) < 380
+    assert np.count_nonzero(found.indices != expected.indices) == 0
     np.testing.assert_array_equal(found.represents, expected.represents)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
     assert found.report.backend.startswith("cuda (")
     assert found.report.trust == pytest.approx(expected.report.trust, nan_ok=True)
+    assert found.report.mean_student_set == pytest.approx(expected.report.mean_student_set, nan_ok=True)
+    assert found.report.top1_disagreement == pytest.approx(expected.report.top1_disagreement, nan_ok=True)
 
 
 def test_rows_on_a_gpu_choose_the_backend(monkeypatch):

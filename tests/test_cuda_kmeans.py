@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ccma_fast.kernels import kmeans_assign, kmeans_update
+from ccma_fast.kernels import _configs, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
-from ccma_fast import _cuda_rows, _dispatch, reference
+from ccma_fast import _cuda_kmeans, _cuda_rows, _dispatch, reference
 from ccma_fast.pool import RowSubset, open_rows
 
 CUDA, CPU = _dispatch.choose("cuda"), _dispatch.choose("cpu")
@@ -87,6 +87,46 @@ def test_what_16_bits_cannot_settle(kind, dtype, monkeypatch):
     assert lengths[1] > 0 or kind in ("far", "tiny")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n_rows", "n_columns", "k", "kind"), [(131, 65, 20, "random"), (8, 12, 515, "repeated")])
+def test_the_library_s_product_gives_the_same_labels(n_rows, n_columns, k, kind, dtype, monkeypatch):
+    rng = np.random.default_rng(n_columns)
+    centroids = (rng.standard_normal((k, n_columns)) / n_columns**0.5).astype(np.float32)
+    if kind == "repeated":
+        centroids = centroids[np.arange(k) % 257]
+    x = on_device(centroids[rng.integers(k, size=n_rows)] + 0.2 * rng.standard_normal((n_rows, n_columns)), dtype)
+    scale = on_device(rng.uniform(0.5, 2.0, n_rows))
+    lengths = (x.double().norm(dim=1) * scale * 1.000001).float()
+    prepared = kmeans_assign.prepare_centroids(on_device(centroids), x.float().mean(dim=0), x.dtype)
+    monkeypatch.setattr(kmeans_assign, "score_rows", lambda k: 5)
+    open_rows = []
+    listed = kmeans_assign._listed
+    monkeypatch.setattr(kmeans_assign, "_listed", lambda of: open_rows.append(int(of.sum())) or listed(of))
+    found, expected = (
+        kmeans_assign.nearest(x, scale, lengths, prepared._replace(by_library=library)) for library in (True, False)
+    )
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    # The reduction settles what the fused kernel settles, but for rows at the very bound.
+    assert abs(open_rows[0] - open_rows[2]) <= 1
+    assert (open_rows[0] == n_rows) == (kind == "repeated")
+
+
+def test_the_library_is_chosen_by_shape_in_one_place():
+    shapes = [(10_000, d) for d in (768, 1024, 1536, 2048)] + [(100, 2048)]
+    chosen = {
+        capability: [_configs.by_library(torch.bfloat16, k, d, capability) for k, d in shapes]
+        for capability in ((8, 0), (9, 0), (10, 0))
+    }
+    assert chosen == {
+        (8, 0): [False] * 5,
+        (9, 0): [False, False, False, True, False],
+        (10, 0): [False, True, True, True, False],
+    }
+    assert not _configs.by_library(torch.float16, 10_000, 4096, (9, 0))  # whose sums PyTorch may round
+    assert 32 << 20 >= 4 * 10_112 * _configs.score_rows(10_112) > 24 << 20
+
+
 def test_bounds_hold(monkeypatch):
     """With bounds of zero labels are wrong, so that it is the bounds that make them right."""
     rng = np.random.default_rng(0)
@@ -104,28 +144,31 @@ def test_bounds_hold(monkeypatch):
     assert 0 < (wrong != exact).sum() < 60
 
 
-def test_sums_of_clusters():
-    """In the order of the rows, whatever the chunks; clusters without rows stay as they are."""
+@pytest.mark.parametrize(("k", "length"), [(7, 1024), (7, 4), (1, 16), (2, 1)])
+def test_sums_of_clusters(k, length, monkeypatch):
+    """In the order of the rows, whatever the chunks, in segments of any length; no rows are of no mass."""
+    monkeypatch.setattr(kmeans_update, "UPDATE_TILE", _configs.UPDATE_TILE._replace(length=length))
     rng = np.random.default_rng(0)
     x, scale, w = rng.standard_normal((90, 37)), rng.random(90).astype(np.float32), rng.random(90).astype(np.float32)
-    labels = rng.integers(7, size=90).astype(np.int32)
+    labels = rng.integers(k, size=90).astype(np.int32)
     labels[labels == 3] = 4
     y = (x.astype(np.float32) * scale[:, None]).astype(np.float64)
-    expected = np.stack([(w[labels == k, None] * y[labels == k]).sum(axis=0) for k in range(7)])
+    expected = np.stack([(w[labels == c, None] * y[labels == c]).sum(axis=0) for c in range(k)])
     found = []
-    for ends in ([90], [1, 50, 51, 90]):
-        sums = torch.zeros((7, 37), dtype=torch.float64, device=_cuda_rows.device())
-        mass = torch.zeros(7, dtype=torch.float64, device=sums.device)
+    for ends in ([90], [1, 50, 51, 51, 90]):
+        state = kmeans_update.Sums.empty(k, 37, _cuda_rows.device())
         for start, stop in zip([0, *ends], ends, strict=False):
             part = slice(start, stop)
             kmeans_update.accumulate(
                 on_device(x[part]), on_device(scale[part]), on_device(w[part]),
-                torch.from_numpy(labels[part]).to(sums.device), sums, mass,
+                torch.from_numpy(labels[part]).to(_cuda_rows.device()), state,
             )  # fmt: skip
+        sums, mass = state.totals()
         np.testing.assert_allclose(sums.cpu().numpy(), expected, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(mass.cpu().numpy(), np.bincount(labels, w, minlength=7), rtol=1e-12)
-        found.append(sums)
-    assert torch.equal(found[0], found[1])
+        np.testing.assert_allclose(mass.cpu().numpy(), np.bincount(labels, w, minlength=k), rtol=1e-12)
+        found.append((sums, mass))
+    for whole, in_chunks in zip(*found, strict=True):
+        assert torch.equal(whole, in_chunks)
 
 
 @pytest.mark.parametrize("init", ["k-means||", "k-means++", "random"])
@@ -186,6 +229,28 @@ def test_empty_clusters_go_to_the_rows_that_cost_most():
     same = cf.weighted_kmeans(np.ones((6, 2), np.float32), 3, random_state=0, backend="cuda")
     assert same.inertia == 0.0
     assert np.unique(same.labels).tolist() == [0]
+
+
+@pytest.mark.parametrize(("tol", "are_here"), [(0.0, True), (0.05, False), (1.0, True)])
+def test_the_iteration_that_stops_is_kept(tol, are_here, monkeypatch):
+    """Clusters that are empty at first, and an end that the host hears of when the next means are under way."""
+    x = np.random.default_rng(4).standard_normal((30, 3)).astype(np.float32)
+    if not are_here:
+        monkeypatch.setattr(_cuda_rows, "_KEPT_BYTES", 0)
+        monkeypatch.setattr(_cuda_rows, "_KEPT_SHARE", 0.0)
+    formed = []
+    means = _cuda_kmeans._ClusteredRows.means
+    monkeypatch.setattr(_cuda_kmeans._ClusteredRows, "means", lambda *args: formed.append(0) or means(*args))
+    expected, found = (
+        cf.weighted_kmeans(x, 6, init=x[[0, 0, 0, 7, 0, 5]], max_iter=12, tol=tol, backend=backend)
+        for backend in ("cpu", "cuda")
+    )
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.centroids, expected.centroids, rtol=1e-6, atol=1e-6)
+    assert found.n_iter == expected.n_iter == (1 if tol == 1.0 else expected.n_iter)
+    assert found.inertia == pytest.approx(expected.inertia, rel=1e-6)
+    # Once in vain where clusters were empty, once at the end; never where rows are read from elsewhere.
+    assert len(formed) == found.n_iter + (2 if are_here else 0)
 
 
 def test_as_many_clusters_as_rows():

@@ -326,10 +326,9 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
     sigma = data.draw(st.sampled_from([0.1, 1.0]))
     weights = rng.choice([0.0, 0.5, 1.0], n).astype(np.float32)
     state = make_round(x, labels, budget)
-    pool = coverage.UnitRows(state.features, state.backend)
     covering = state.labelled.tolist()
     kernel = np.exp((2.0 * similarities(x) - 2.0) / sigma**2)
-    picks = max_herding.herd(state, pool, max_herding.gaussian(sigma), weights=weights).tolist()
+    picks = max_herding.herd(state, coverage.Kernel.gaussian(sigma), weights=weights).tolist()
     assert len(set(picks)) == budget
     assert (labels[picks] < 0).all()
     for row in picks:
@@ -368,7 +367,7 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(
     labelled = coverage.UnitRows(RowSubset(state.features, state.labelled), state.backend)
 
     def covered(least: float) -> coverage._Coverage:
-        return coverage._Coverage(unit, unit.nearest(labelled, least), max_herding.gaussian(1.0), weights)
+        return coverage._Coverage(unit, unit.nearest(labelled, least), coverage.Kernel.gaussian(1.0), weights)
 
     together = covered(0.0).gains(state.unlabelled)
     for dense in (0.0, 1.0):

@@ -13,7 +13,7 @@ from hypothesis import given
 import ccma_fast as cf
 from ccma_fast import _dispatch, reference
 from ccma_fast.conformal import trust
-from ccma_fast.coverage import UnitRows, class_quotas, greedy_coverage
+from ccma_fast.coverage import Kernel, class_quotas, greedy_coverage, unit_rows
 from ccma_fast.pool import open_rows
 
 BACKENDS = ("cpu", "reference")
@@ -236,15 +236,16 @@ def test_picks_of_the_student_are_those_of_an_exhaustive_greedy(seed, n, n_cover
     known = reference.unit_rows(covered) if n_covered else covered.astype(np.float64)
     expected = reference.greedy_coverage(reference.unit_rows(x), known, n_picks, weights, np.random.default_rng(0))
     for backend in map(_dispatch.choose, BACKENDS):
-        rows = UnitRows(open_rows(x, "x"), backend)
+        rows, known_rows = (unit_rows(open_rows(of, "x"), backend) for of in (x, covered))
         picks = greedy_coverage(
             rows,
+            known_rows,
             np.arange(n),
             n_picks,
-            near=rows.nearest(UnitRows(open_rows(covered, "covered"), backend), -1.0),
-            kernel=lambda similarity: similarity,
+            kernel=Kernel(),
             rng=np.random.default_rng(0),
             weights=weights,
+            least=-1.0,
         )
         np.testing.assert_array_equal(picks, expected)
 

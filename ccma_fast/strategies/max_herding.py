@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import Kernel, UnitRows, greedy_coverage
+from ..coverage import Kernel, greedy_coverage, unit_rows
 from ..pool import RowSubset
 from ._registry import Round, register
 
-__all__ = ["gaussian", "herd", "max_herding"]
+__all__ = ["herd", "max_herding"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -38,31 +38,16 @@ def max_herding(state: Round) -> Int64:
     ValueError
         NaN, infinity or a zero vector in a row, which is named.
     """
-    return herd(state, UnitRows(state.features, state.backend), gaussian(BANDWIDTH))
+    return herd(state, Kernel.gaussian(BANDWIDTH))
 
 
-def gaussian(sigma: float) -> Kernel:
-    """k = exp(−‖x − x'‖² / σ²) = exp((2 s − 2) / σ²) of unit rows at similarity s."""
-    factor, shift = np.float32(2.0 / sigma**2), np.float32(-2.0 / sigma**2)
-
-    def kernel(similarity: Float32) -> Float32:
-        value: Float32 = np.exp(factor * similarity + shift)
-        return value
-
-    return kernel
-
-
-def herd(
-    state: Round, pool: UnitRows, kernel: Kernel, *, weights: Float32 | None = None, least: float = -np.inf
-) -> Int64:
+def herd(state: Round, kernel: Kernel, *, weights: Float32 | None = None, least: float = -np.inf) -> Int64:
     """Greedily the unlabelled rows that cover the pool, labelled rows covering already: see :func:`greedy_coverage`.
 
     Parameters
     ----------
     state : Round
-    pool : UnitRows, shape (N, D)
-        The rows of `state.features`.
-    kernel : callable
+    kernel : Kernel
         k, 0 at similarity −∞.
     weights : ndarray, shape (N,), float32, optional
     least : float, default −∞
@@ -78,10 +63,12 @@ def herd(
     Every unlabelled row is a candidate up to some 46,000 rows. In larger pools max(2³¹ / N, 4 · budget) rows drawn at
     random are; all rows of the pool count as rows to cover.
     """
+    pool = unit_rows(state.features, state.backend)
     candidates = state.unlabelled
     n_candidates = max(_PAIRS // pool.n_rows, _CANDIDATES_PER_PICK * state.budget)
     if candidates.size > n_candidates:
         candidates = np.sort(state.rng.choice(candidates, n_candidates, replace=False))
-    labelled = UnitRows(RowSubset(state.features, state.labelled), state.backend)
-    near = pool.nearest(labelled, least)
-    return greedy_coverage(pool, candidates, state.budget, near=near, kernel=kernel, rng=state.rng, weights=weights)
+    labelled = unit_rows(RowSubset(state.features, state.labelled), state.backend)
+    return greedy_coverage(
+        pool, labelled, candidates, state.budget, kernel=kernel, rng=state.rng, weights=weights, least=least
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import UnitRows
+from ..coverage import Kernel, UnitRows
 from ._registry import Round, register
 from .max_herding import herd
 
@@ -42,9 +42,8 @@ def probcover(state: Round) -> Int64:
     The edges of the δ-ball graph are counted, never kept; :func:`~.max_herding.herd` says what is done with
     pools of more than some 46,000 rows.
     """
-    pool = UnitRows(state.features, state.backend)
-    least = ball_similarity(state, pool)
-    return herd(state, pool, lambda similarity: (similarity > least).astype(np.float32), least=least)
+    least = ball_similarity(state, UnitRows(state.features, state.backend))
+    return herd(state, Kernel("ball", least), least=least)
 
 
 def ball_similarity(state: Round, pool: UnitRows) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import UnitRows
+from ..coverage import Kernel, UnitRows
 from ..pool import DerivedRows, RowSubset
 from ..student import check_student, fit_student, student_logits
 from ._registry import Round, register
-from .max_herding import BANDWIDTH, gaussian, herd
+from .max_herding import BANDWIDTH, herd
 
 __all__ = ["bandwidth", "calibrated_temperature", "uncertainty_herding"]
 
@@ -54,8 +54,7 @@ def uncertainty_herding(state: Round) -> Int64:
     logits = state.unlabelled_logits
     tempered = DerivedRows(logits, logits.name, state.n_classes, lambda chunk: chunk / temperature)
     weights[state.unlabelled] = 1.0 - state.backend.score(tempered).margin
-    pool = UnitRows(state.features, state.backend)
-    return herd(state, pool, gaussian(bandwidth(state)), weights=weights)
+    return herd(state, Kernel.gaussian(bandwidth(state)), weights=weights)
 
 
 def calibrated_temperature(state: Round) -> float:
@@ -70,7 +69,8 @@ def calibrated_temperature(state: Round) -> float:
     held_out, train = order[:n_held_out], np.sort(order[n_held_out:])
     if np.unique(state.labels[train]).size < 2:
         return float("inf")
-    fitted = fit_student(state.student, RowSubset(state.features, train), state.labels[train], state.n_classes)
+    known = RowSubset(state.features, train)
+    fitted = fit_student(state.student, known, state.labels[train], state.n_classes, state.backend)
     rows = RowSubset(state.features, held_out)
     logits = student_logits(fitted, rows, state.n_classes, state.backend).float32().astype(np.float64)
     correct = logits.argmax(axis=1) == state.labels[held_out]
