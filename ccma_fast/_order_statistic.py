@@ -13,13 +13,13 @@ from .reference import Cumulative
 __all__ = ["KeptScores", "ScoresBetween", "likely_bracket", "order_statistic", "size_sample"]
 
 # Rows that say roughly where the threshold is, and those that then bracket it: at most so many, and one in so many.
-_FEW_ROWS = 32
+_FEW_ROWS = 16
 _SAMPLE = 4096
 _SAMPLED_SHARE = 32
 
 # Rows of a sample that brackets a target size so closely that rows can be scored before the threshold is known: one of
 # so many, at most so many and so many bytes of logits; and the fewest rows for which that pays.
-_SIZE_SAMPLED_SHARE = 64
+_SIZE_SAMPLED_SHARE = 96
 _SIZE_SAMPLE = 1 << 15
 _SIZE_SAMPLE_BYTES = 1 << 27
 _LEAST_ROWS = 1 << 13

@@ -16,7 +16,7 @@ namespace ccma {
 // Rows of a chunk of a matrix: enough to hide the cost of handing chunks out, few enough to stop within milliseconds
 // and for several threads to have some; whole tiles, where rows are not very long.
 inline std::int64_t chunk_rows(const Matrix& logits) {
-    const std::int64_t most = std::max<std::int64_t>(1, (1 << 17) / std::max<std::int64_t>(logits.cols, 1));
+    const std::int64_t most = std::clamp<std::int64_t>((1 << 17) / std::max<std::int64_t>(logits.cols, 1), 1, 1024);
     const std::int64_t wanted = (logits.rows / 8 + score_tile) / score_tile * score_tile;
     return std::min(wanted, most < score_tile ? most : most / score_tile * score_tile);
 }
