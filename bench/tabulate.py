@@ -1,6 +1,8 @@
 """Turn the JSON of a benchmark run into tables and a picture::
 
 python -m bench.tabulate bench/results/run.json --output bench/results/run.md --picture bench/results/run.png
+
+A run may come in parts, several files that are named one after the other.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ SuperKMeans does 3 + 5 iterations on two levels."""
 def main() -> None:
     """Read one file, write one."""
     parser = argparse.ArgumentParser(prog="python -m bench.tabulate", description=__doc__.split("::")[0])
-    parser.add_argument("json", type=Path, help="what pytest wrote with --benchmark-json")
+    parser.add_argument("json", type=Path, nargs="+", help="what pytest wrote with --benchmark-json; parts of one run")
     parser.add_argument("--output", type=Path, help="the markdown file to write (default: print)")
     parser.add_argument("--picture", type=Path, help="the .png or .svg to write (default: none)")
+    parser.add_argument("--joined", type=Path, help="the .json of all parts to write (default: none)")
     arguments = parser.parse_args()
-    run = json.loads(arguments.json.read_text(encoding="utf-8"))
+    run = joined([json.loads(file.read_text(encoding="utf-8")) for file in arguments.json])
+    if arguments.joined is not None:
+        arguments.joined.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
     if arguments.picture is not None:
         from .picture import figure  # needs matplotlib
 
@@ -42,6 +47,26 @@ def main() -> None:
         print(text, end="")
     else:
         arguments.output.write_text(text, encoding="utf-8")
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Parts of a run as one; of a benchmark that was run twice the later one holds.
+
+    Raises
+    ------
+    ValueError
+        They come from different machines, versions or commits.
+    """
+    machine = {**parts[0]["machine_info"]}
+    # Which of them are loaded depends on what is measured.
+    machine["openblas"] = sorted({library for part in parts for library in part["machine_info"]["openblas"]})
+    for part in parts:
+        if {**part["machine_info"], "openblas": machine["openblas"]} != machine:
+            raise ValueError("expected parts of one run, got different machines or versions")
+        if any(part["commit_info"][key] != parts[0]["commit_info"][key] for key in ("id", "dirty")):
+            raise ValueError("expected parts of one run, got different commits")
+    benchmarks = {b["fullname"]: b for part in parts for b in part["benchmarks"]}
+    return {**parts[0], "machine_info": machine, "benchmarks": list(benchmarks.values())}
 
 
 def report(run: dict[str, Any]) -> str:

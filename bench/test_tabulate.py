@@ -14,7 +14,8 @@ def benchmark(title: str, contender: str, seconds: float, shape: dict[str, Any],
     """As pytest-benchmark writes it: quartiles a tenth beside the median."""
     stats = {"median": seconds, "q1": 0.9 * seconds, "q3": 1.1 * seconds, "iqr": 0.2 * seconds, "min": 0.9 * seconds}
     extra = {"title": title, "contender": contender, "backend": "", "shape": shape, "dtype": "float32", "threads": 2}
-    return {"group": f"{title} {shape}", "stats": {**stats, "rounds": 3}, "extra_info": {**extra, **info}}
+    names = {"group": f"{title} {shape}", "fullname": f"{title} {shape} {contender}"}
+    return {**names, "stats": {**stats, "rounds": 3}, "extra_info": {**extra, **info}}
 
 
 SHAPE = {"N": 100_000, "D": 768, "K": 1_000, "weighted": False}
@@ -71,3 +72,14 @@ def test_picture(tmp_path: Path) -> None:
 
     figure(RUN).savefig(tmp_path / "run.png")
     assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_parts_of_a_run() -> None:
+    first, second = ({**RUN, "benchmarks": part} for part in (RUN["benchmarks"][:3], RUN["benchmarks"][2:]))
+    second["machine_info"] = {**RUN["machine_info"], "openblas": ["faiss: 0.3"]}
+    whole = tabulate.joined([first, second])
+    assert whole["benchmarks"] == RUN["benchmarks"]
+    assert whole["machine_info"]["openblas"] == ["faiss: 0.3"]
+    for key, value in (("machine_info", {"cpu": "Another"}), ("commit_info", {"id": "f" * 16})):
+        with pytest.raises(ValueError, match="expected parts of one run"):
+            tabulate.joined([first, {**second, key: {**RUN[key], **value}}])
