@@ -18,11 +18,13 @@ _SAMPLE = 4096
 _SAMPLED_SHARE = 32
 
 # Rows of a sample that brackets a target size so closely that rows can be scored before the threshold is known: one of
-# so many, at most so many and so many bytes of logits; and the fewest rows for which that pays.
+# so many, but at least and at most so many, and at most so many bytes of logits; and the fewest rows for which that
+# pays.
 _SIZE_SAMPLED_SHARE = 96
+_LEAST_SIZE_SAMPLE = 64
 _SIZE_SAMPLE = 1 << 15
 _SIZE_SAMPLE_BYTES = 1 << 27
-_LEAST_ROWS = 1 << 13
+_LEAST_ROWS = 1 << 10
 
 
 class KeptScores(Protocol):
@@ -81,7 +83,8 @@ def size_sample(n_rows: int, n_columns: int) -> int:
     """Rows of the sample for :func:`likely_bracket`; 0 where it does not pay."""
     if n_rows < _LEAST_ROWS:
         return 0
-    return max(1, min(_SIZE_SAMPLE, n_rows // _SIZE_SAMPLED_SHARE, _SIZE_SAMPLE_BYTES // (4 * n_columns)))
+    most = min(_SIZE_SAMPLE, max(1, _SIZE_SAMPLE_BYTES // (4 * n_columns)))
+    return min(most, max(_LEAST_SIZE_SAMPLE, n_rows // _SIZE_SAMPLED_SHARE))
 
 
 def likely_bracket(

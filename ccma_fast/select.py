@@ -268,7 +268,7 @@ def select(
     -----
     How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
     each row is checked and then turned into logits; those are cut and scored while in memory, with target-size
-    thresholds too where the pool has 2¹³ rows or more (a sample, which is read before, says where they must lie).
+    thresholds too where the pool has 2¹⁰ rows or more (a sample, which is read before, says where they must lie).
     Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
     takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept, ``reweight``, "aps"
     and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold start with a teacher or
