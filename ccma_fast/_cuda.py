@@ -134,7 +134,8 @@ def score_here(
             start,
         )
     check_finite(bad, student_logits, teacher_logits)
-    return RowScores(*scores)
+    columns: tuple[Any, ...] = scores
+    return RowScores(*columns)
 
 
 def grouped(classes: torch.Tensor, n_classes: int) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:

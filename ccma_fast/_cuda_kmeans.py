@@ -105,7 +105,8 @@ class _ClusteredRows:
 
     def means(self, labels: torch.Tensor, weights: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
         """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        found = kmeans_update.Sums.empty(*centroids.shape, centroids.device)
+        n_clusters, n_columns = centroids.shape
+        found = kmeans_update.Sums.empty(n_clusters, n_columns, centroids.device)
         for part, chunk in self._chunks():
             kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
         sums, mass = found.totals()
