@@ -110,10 +110,11 @@ def score_at_sizes(
     """
     given = [rows for rows in (student_logits, teacher_logits) if rows is not None]
     n, n_columns = student_logits.n_rows, student_logits.n_columns
-    if not size_sample(n, n_columns):
+    n_sample = size_sample(n, n_columns)
+    if not n_sample:
         return None
     sizes = (student_size, teacher_size)[: len(given)]
-    brackets = [_likely_threshold(rows, size) for rows, size in zip(given, sizes, strict=True)]
+    brackets = [_likely_threshold(rows, size, n_sample) for rows, size in zip(given, sizes, strict=True)]
     counts = [(0, 0) for _ in given]
     inside: list[list[Float64]] = [[] for _ in given]
     kept_open: list[tuple[int, _core.OpenRows]] = []
@@ -147,9 +148,8 @@ def score_at_sizes(
     return q_student, q_teacher
 
 
-def _likely_threshold(logits: Rows, size: float) -> tuple[float, float]:
+def _likely_threshold(logits: Rows, size: float, n_sample: int) -> tuple[float, float]:
     """Two numbers between which the threshold of all rows lies, but for a chance of about one in a hundred."""
-    n_sample = size_sample(logits.n_rows, logits.n_columns)
     spread = RowSubset(logits, (np.arange(n_sample) * logits.n_rows) // n_sample)
     sample = ReadRows(spread, spread.slice(0, n_sample))
     return likely_bracket(

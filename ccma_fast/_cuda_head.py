@@ -50,7 +50,7 @@ class Training:
         return self._upload(array)
 
     def dropout(self, values: torch.Tensor, keep: int, streams: Sequence[np.random.Generator]) -> torch.Tensor:
-        """`values`, zero where 16 random bits are not below `keep`, see :class:`ccma_fast.student.Training`."""
+        """`values`, zero where 16 random bits are not below `keep`, see :class:`ccma_fast._dispatch.DeviceTraining`."""
         n_pieces, n_columns = len(streams), values.shape[1]
         n_draws = _draws(-(-len(values) // n_pieces), n_columns)
         if n_draws > self._n_draws:
