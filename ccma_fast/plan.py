@@ -24,7 +24,7 @@ the candidates, and what k-means holds for K clusters; some MB for buffers of li
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from ._order_statistic import size_sample
 from .config import CCMAConfig
 from .pool import Rows
 
-__all__ = ["Plan", "Problem", "Rates", "StagePlan", "forecast", "machine_rates"]
+__all__ = ["Plan", "Problem", "Rates", "StagePlan", "StageTotals", "forecast", "machine_rates"]
 
 # Resident memory that libraries, threads and the allocator take once something runs.
 _OVERHEAD = 6 << 20
@@ -95,13 +95,10 @@ class StagePlan:
     """None where no rates were measured."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a query is expected to take, see :mod:`ccma_fast.plan`."""
+class StageTotals:
+    """What follows from the stages of a query, as planned or as they were."""
 
-    memory_limit: int
-    """Bytes."""
-    stages: dict[str, StagePlan] = field(default_factory=dict)
+    stages: Mapping[str, Any]
 
     @property
     def bytes_read(self) -> int:
@@ -110,8 +107,17 @@ class Plan:
 
     @property
     def peak_memory(self) -> int:
-        """The most of any stage."""
+        """The most of any stage, in bytes."""
         return max((stage.peak_memory for stage in self.stages.values()), default=0)
+
+
+@dataclass(frozen=True)
+class Plan(StageTotals):
+    """What a query is expected to take, see :mod:`ccma_fast.plan`."""
+
+    memory_limit: int
+    """Bytes."""
+    stages: dict[str, StagePlan] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float | None:

@@ -25,7 +25,7 @@ from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
-from .plan import Plan, Problem, forecast, machine_rates
+from .plan import Plan, Problem, StageTotals, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
 from .readers.labels import open_labels
 from .reference import RowScores
@@ -64,7 +64,7 @@ class Stage:
 
 
 @dataclass
-class Report:
+class Report(StageTotals):
     """What a query did, in the order in which it did it.
 
     Counts are rows. Thresholds are in units of the nonconformity score, for "lac" −ln p in nats: the median over the
@@ -108,16 +108,6 @@ class Report:
     stages: dict[str, Stage] = field(default_factory=dict)
     plan: Plan | None = None
     """What was expected, without seconds, for which nothing was measured: see :func:`ccma_fast.plan`."""
-
-    @property
-    def bytes_read(self) -> int:
-        """Of all stages."""
-        return sum(stage.bytes_read for stage in self.stages.values())
-
-    @property
-    def peak_memory(self) -> int:
-        """The most of any stage, in bytes."""
-        return max((stage.peak_memory for stage in self.stages.values()), default=0)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python values, for JSON."""
