@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEAST_LENGTH",
+    "as_array",
     "check_choice",
     "check_fraction",
     "check_integer",
@@ -47,6 +48,22 @@ _UNITS = {
     **{prefix + "B": 1000 ** (i + 1) for i, prefix in enumerate("KMGT")},
     **{prefix + "IB": 1024 ** (i + 1) for i, prefix in enumerate("KMGT")},
 }
+
+
+def as_array(name: str, values: Any) -> npt.NDArray[Any]:
+    """`values` as an array, where nothing is hidden by a mask.
+
+    A masked entry is a missing value, and what lies under the mask is not the user's. Labels alone may be missing, see
+    :func:`check_labels`.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.argwhere(np.ma.getmaskarray(values))
+        if hidden.size:
+            raise ValueError(
+                f"{name} must have no masked entries, got {len(hidden)}, the first at row {hidden[0][0]}; "
+                "fill them or leave the rows out"
+            )
+    return np.asarray(values)
 
 
 def check_integer(name: str, value: Any, *, minimum: int, maximum: float = math.inf) -> int:
@@ -113,7 +130,7 @@ def check_labels(labels: Any, n_rows: int, n_classes: int | None, name: str = "l
     Parameters
     ----------
     labels : array_like, shape (n_rows,)
-        Integers, or floats that are whole; −1 and NaN mean "not labelled".
+        Integers, or floats that are whole; −1, NaN and what is masked mean "not labelled".
     n_rows : int
         Rows of the pool.
     n_classes : int or None
@@ -123,10 +140,13 @@ def check_labels(labels: Any, n_rows: int, n_classes: int | None, name: str = "l
     """
     if labels is None:
         return np.full(n_rows, -1, dtype=np.int64)
+    hidden = np.ma.getmaskarray(labels) if isinstance(labels, np.ma.MaskedArray) else None
     array = np.asarray(labels)
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
     check_same_rows(name, array.shape[0], "features", n_rows)
+    if hidden is not None and array.dtype.kind in "fiu":
+        array = np.where(hidden, -1, array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
     if array.dtype.kind == "f":
         whole = np.where(np.isnan(array), -1.0, array)
         bad = np.flatnonzero((whole != np.floor(whole)) | np.isinf(whole))
@@ -171,7 +191,7 @@ def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
     """Non-negative finite weights as float32; unit weights for None, and where every weight is zero."""
     if weights is None:
         return np.ones(n_rows, dtype=np.float32)
-    array = np.asarray(weights)
+    array = as_array("weights", weights)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"weights must be real numbers, got dtype {array.dtype}")
     if array.shape != (n_rows,):

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from . import _dispatch, reference
 from ._errors import ExchangeabilityWarning
 from ._validate import (
+    as_array,
     check_choice,
     check_fraction,
     check_integer,
@@ -99,7 +100,7 @@ def nonconformity_scores(
     cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
     if labels is None:
         return reference.nonconformity(rows, cumulative)
-    y = np.asarray(labels)
+    y = as_array("labels", labels)
     if y.dtype.kind not in "iu" and y.size:
         raise TypeError(f"labels must be integers (classes), got dtype {y.dtype}")
     if y.ndim != 1:
@@ -652,7 +653,7 @@ def true_class_scores(
 
 
 def _real(name: str, values: npt.ArrayLike) -> Float64:
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
     return np.asarray(array, dtype=np.float64, order="C")
@@ -682,7 +683,7 @@ def _weights(name: str, values: npt.ArrayLike) -> Float64:
 
 
 def _cells(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    cells = np.asarray(values)
+    cells = as_array(name, values)
     if cells.dtype.kind not in "iu" and cells.size:
         raise TypeError(f"{name} must be integers, got dtype {cells.dtype}")
     if cells.ndim != 1:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import _dispatch
 from ._errors import FileReadError
 from ._files import check_can_write, write_whole
-from ._validate import check_integer, check_labels, check_memory_limit, check_rows, check_same_rows
+from ._validate import as_array, check_integer, check_labels, check_memory_limit, check_rows, check_same_rows
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
 from .manifest import accepted, differing_encoders
@@ -238,7 +238,7 @@ class ActiveLearner:
         TypeError
             Indices or labels that are not integers.
         """
-        rows, classes = np.asarray(indices), np.asarray(y)
+        rows, classes = as_array("indices", indices), as_array("y", y)
         for name, array in (("indices", rows), ("y", classes)):
             if array.dtype.kind not in "iu" and array.size:
                 raise TypeError(f"{name} must be integers, got dtype {array.dtype}")

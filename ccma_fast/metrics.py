@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import check_same_rows
+from ._validate import as_array, check_same_rows
 
 __all__ = ["accuracy", "macro_auroc", "macro_f1"]
 
@@ -87,7 +87,7 @@ def macro_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     TypeError
         Classes that are not integers.
     """
-    values, truth = np.asarray(scores), _classes("labels", labels)
+    values, truth = as_array("scores", scores), _classes("labels", labels)
     if values.ndim != 2:
         raise ValueError(f"scores must have two dimensions (rows, classes), got shape {values.shape}")
     check_same_rows("scores", len(values), "labels", truth.size)
@@ -118,7 +118,7 @@ def _predictions(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Int64
 
 
 def _classes(name: str, values: Any) -> Int64:
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must have shape (M,) with M at least 1, got {array.shape}")
     if array.dtype.kind not in "iu":

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ._errors import FileReadError
 from ._mapped import Pages
+from ._validate import as_array
 from .manifest import Manifest
 
 __all__ = [
@@ -599,8 +600,10 @@ def open_rows(source: Any, name: str) -> Rows:
         from .readers.huggingface import DatasetRows
 
         return DatasetRows(source, name)
+    if isinstance(source, np.ndarray):
+        return _open_array(as_array(name, source), name)
     try:
-        array = source if isinstance(source, np.ndarray) else np.asarray(source)
+        array = np.asarray(source)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}") from error
     return _open_array(array, name)

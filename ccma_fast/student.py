@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import _dispatch, reference
 from ._dispatch import Backend, DeviceTraining
-from ._validate import check_fraction, check_integer, check_number, check_rows, random_generator
+from ._validate import as_array, check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
 from .conformal import labelled_scores
 from .pool import Chunk, DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
@@ -520,7 +520,7 @@ def _batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Any]
 
 
 def _training_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
-    labels = np.asarray(y)
+    labels = as_array("y", y)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
     if labels.shape != (n_rows,):
