@@ -17,7 +17,7 @@ from ._dispatch import PutScores
 from ._order_statistic import ScoresBetween, likely_bracket, order_statistic, size_sample
 from ._validate import raise_not_finite
 from .pool import ReadRows, Rows, RowSubset, in_step, kept
-from .reference import Cumulative, RowScores, target_size_rank
+from .reference import Cumulative, RowScores, target_size_rank, up_to_ties
 
 __all__ = [
     "NAME",
@@ -115,15 +115,15 @@ def score_at_sizes(
         return None
     sizes = (student_size, teacher_size)[: len(given)]
     brackets = [_likely_threshold(rows, size, n_sample) for rows, size in zip(given, sizes, strict=True)]
+    # A set holds what ties with its threshold: a row's set is known where it has no score up to there.
+    ends = [(low, float(up_to_ties(high))) for low, high in brackets]
     counts = [(0, 0) for _ in given]
     inside: list[list[Float64]] = [[] for _ in given]
     kept_open: list[tuple[int, _core.OpenRows]] = []
     n_bytes = 0
     for start, chunks in in_step(*given, chunk_size=chunk_size):
         teacher = chunks[1] if len(chunks) == 2 else None
-        scores, *counted, open_rows, bad, of_teacher = _core.score_in_brackets(
-            chunks[0], teacher, brackets[0], brackets[-1]
-        )
+        scores, *counted, open_rows, bad, of_teacher = _core.score_in_brackets(chunks[0], teacher, ends[0], ends[-1])
         _check_finite(given, start, bad, of_teacher)
         put(slice(start, start + len(chunks[0])), RowScores(*scores))
         kept_open.append((start, open_rows))
@@ -136,14 +136,17 @@ def score_at_sizes(
             return None
         del chunks, teacher, scores  # before the next are computed
     thresholds = []
-    for size, (below, n_inside), parts in zip(sizes, counts, inside, strict=True):
+    for size, (_, high), (below, n_inside), parts in zip(sizes, brackets, counts, inside, strict=True):
         rank = target_size_rank(size, n, n_columns) - below
         if not 0 < rank <= n_inside:
             return None
-        thresholds.append(float(np.partition(np.concatenate(parts), rank - 1)[rank - 1]))
+        threshold = float(np.partition(np.concatenate(parts), rank - 1)[rank - 1])
+        if threshold > high:
+            return None
+        thresholds.append(threshold)
     q_student, q_teacher = (*thresholds, np.inf)[:2]
     for start, open_rows in kept_open:
-        rows, scores = open_rows.settle(q_student, q_teacher)
+        rows, scores = open_rows.settle(float(up_to_ties(q_student)), float(up_to_ties(q_teacher)))
         put(start + rows, RowScores(*scores))
     return q_student, q_teacher
 

@@ -4,11 +4,17 @@ A row's set holds the classes whose score is at most q. Three scores are offered
 
 - "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
 - "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
-  2006.02544); sets adapt to how hard a row is.
+  2006.02544); sets adapt to how hard a row is. A class with p_ic < 2⁻⁴⁰ scores one more: where the softmax saturates,
+  sums of probabilities cannot tell the classes apart, and a threshold of 1 is not to admit the impossible ones.
 - "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
 
 A set of any of them is a set of the most probable classes of its row. Classes of equal probability have the same score,
 the rank of the first of them, and enter a set together, so that no set depends on the order of the classes.
+
+Coarse models (votes, trees, neighbours, a teacher that only names a class) give many rows the same score. Rounding is
+not to split such ties, or rows would fall out of the sets at their own score: a class is in a set where its score is at
+most q + 2⁻¹⁹ · max(1, |q|) for "lac", and 2⁻⁴² instead of 2⁻¹⁹ for the others, whose sums are float64 in every backend.
+A row is in the set at its own score, whichever backend cuts it.
 """
 
 from __future__ import annotations
@@ -334,7 +340,7 @@ def prediction_sets(
     nonempty: str = "top1",
     backend: str = "auto",
 ) -> Bool:
-    """Γ_i, the classes of every row whose score is at most q.
+    """Γ_i, the classes of every row whose score is at most q, ties included (:mod:`ccma_fast.conformal`).
 
     Parameters
     ----------
@@ -471,8 +477,11 @@ def row_thresholds(
     chunk_size: int | None = None,
     cumulative: Cumulative | None = None,
 ) -> float | Float64:
-    """Thresholds on −ln p, which is what backends cut sets at, from one in units of the score."""
-    return q if cumulative is None else backend.row_thresholds(logits, q, cumulative, chunk_size=chunk_size)
+    """Where backends cut sets on −ln p, from a threshold in units of the score: above all that ties with it."""
+    if cumulative is None:
+        return reference.up_to_ties(q)
+    admitted = reference.up_to_ties(q, reference.CUMULATIVE_TIE)
+    return backend.row_thresholds(logits, admitted, cumulative, chunk_size=chunk_size)
 
 
 @overload

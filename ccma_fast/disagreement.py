@@ -10,7 +10,7 @@ import numpy.typing as npt
 from . import _dispatch
 from ._validate import check_choice, check_number, check_same_rows, check_threshold
 from .config import NONEMPTY
-from .conformal import open_logits, raised, size_threshold
+from .conformal import open_logits, raised, row_thresholds, size_threshold
 from .pool import Rows
 from .reference import RowScores
 
@@ -39,7 +39,8 @@ def score(
     teacher_logits : array_like, torch.Tensor or path, shape (M, C), optional
         z^T, divided by the temperature. Without it δ = H and thresholds play no part.
     q_student, q_teacher : float
-        Thresholds in units of −ln p (nats), required with a teacher; ±∞ is allowed.
+        Thresholds in units of −ln p (nats), required with a teacher; ±∞ is allowed. Classes that tie with them belong
+        to the sets, see :func:`ccma_fast.prediction_sets`.
     nonempty : {"top1", "raise"}, default "top1"
         A row whose set would be empty gets its most probable class (ties: the lowest), or the thresholds are raised for
         all rows until none is empty.
@@ -60,17 +61,21 @@ def score(
     student = open_logits(student_logits, "student_logits")
     check_choice("nonempty", nonempty, NONEMPTY)
     if teacher_logits is None:
+        for name, q in (("q_student", q_student), ("q_teacher", q_teacher)):
+            if q is not None:
+                check_threshold(name, q)
         return _dispatch.choose(backend, student).score(student).delta
     teacher = _open_teacher(teacher_logits, student)
     if q_student is None or q_teacher is None:
         missing = "q_student" if q_student is None else "q_teacher"
         raise ValueError(f"{missing} must be given with a teacher (a threshold in units of -ln p), got None")
     chosen = _dispatch.choose(backend, student, teacher)
-    thresholds = [
-        raised(rows, check_threshold(name, q), nonempty, chosen)
-        for rows, name, q in ((student, "q_student", q_student), (teacher, "q_teacher", q_teacher))
-    ]
-    return chosen.score(student, teacher, *thresholds).delta
+    thresholds = check_threshold("q_student", q_student), check_threshold("q_teacher", q_teacher)
+    cuts = (
+        row_thresholds(rows, raised(rows, q, nonempty, chosen), chosen)
+        for rows, q in zip((student, teacher), thresholds, strict=True)
+    )
+    return chosen.score(student, teacher, *cuts).delta
 
 
 class SizedScores(NamedTuple):
@@ -133,7 +138,8 @@ def score_at_sizes(
     if found is None:
         q_student = size_threshold(student, k_student, nonempty, chosen)
         found = q_student, size_threshold(teacher, k_teacher, nonempty, chosen)
-        put(slice(None), chosen.score(student, teacher, *found))
+        cuts = (row_thresholds(rows, q, chosen) for rows, q in zip((student, teacher), found, strict=True))
+        put(slice(None), chosen.score(student, teacher, *cuts))
     return SizedScores(delta, *found)
 
 

@@ -67,6 +67,20 @@ KMEANS_PARALLEL_OVERSAMPLING = 0.5
 TIE = 1e-6
 
 
+# Scores that are equal in the equations differ by rounding: compiled backends sum a row's exponentials in float32, and
+# any sum depends on its order. Whoever cuts sets at a threshold on scores cuts above what may tie with it, so little
+# more in nats and as a share: the float32 sums of a calibration row and of a test row, and logarithms taken elsewhere.
+SCORE_TIE = 2.0**-19
+
+# The same for the scores that add up probabilities: these are double everywhere. It must be less than any probability
+# that counts, or classes would join a set that stand behind it.
+CUMULATIVE_TIE = 2.0**-42
+
+# A class less probable than this is impossible to APS and RAPS. Sums of probabilities could not tell it from the class
+# before it: where the softmax saturates every class would have the score 1.
+LEAST_PROBABILITY = 2.0**-40
+
+
 class Cumulative(NamedTuple):
     """A score that adds up probabilities: APS, and with a penalty RAPS. See :func:`nonconformity`."""
 
@@ -194,6 +208,13 @@ def _row_number(values: Array | Rows, row: int) -> int:
     return values.row_number(row) if isinstance(values, Rows) else row
 
 
+def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64:
+    """Where sets are cut for a threshold q on scores, so that they hold what ties with it: q + tie · max(1, |q|)."""
+    size = np.where(np.isinf(q), 0.0, np.maximum(1.0, np.abs(q)))
+    cut: Float64 = q + tie * size
+    return cut if cut.ndim else float(cut)
+
+
 def nonconformity(logits: Array | Rows, cumulative: Cumulative | None = None, *, name: str = "logits") -> Float64:
     """The nonconformity of every class of every row, shape (M, C).
 
@@ -203,7 +224,8 @@ def nonconformity(logits: Array | Rows, cumulative: Cumulative | None = None, *,
     APS (Romano et al. 2020, arXiv 2006.02544) and RAPS (Angelopoulos et al. 2021, arXiv 2009.14193), where `cumulative`
     is given: s_ic = Σ_{c' before c} p_ic' + u_i · p_ic + λ · max(0, r_ic − k_reg), a probability plus a penalty. c' is
     before c where a_ic' < a_ic, and r_ic is one more than the number of such classes: classes of equal probability have
-    the same score. Probabilities are divided by their own cumulative sum, so that the largest score without λ is 1.
+    the same score. Probabilities are divided by their own cumulative sum, so that the largest score without λ is 1. One
+    more is added where p_ic < 2⁻⁴⁰ (`LEAST_PROBABILITY`): no threshold up to 1 admits an impossible class.
     """
     z = _finite(name, logits)
     shifted = z.max(axis=1, keepdims=True) - z
@@ -218,7 +240,9 @@ def nonconformity(logits: Array | Rows, cumulative: Cumulative | None = None, *,
     first = np.maximum.accumulate(np.where(is_first, np.arange(a.shape[1]), 0), axis=1)
     before = np.take_along_axis(np.concatenate([np.zeros((len(a), 1)), upto], axis=1), first, axis=1)
     u = 1.0 if cumulative.u is None else cumulative.u[:, None]
-    s = (before + u * np.take_along_axis(p, first, axis=1)) / upto[:, -1:]
+    of_first = np.take_along_axis(p, first, axis=1)
+    s = (before + u * of_first) / upto[:, -1:]
+    s += of_first / upto[:, -1:] < LEAST_PROBABILITY
     s += cumulative.penalty * np.maximum(first + 1 - cumulative.k_reg, 0)
     scores = np.empty_like(a)
     np.put_along_axis(scores, order, s, axis=1)
@@ -258,7 +282,15 @@ def top1(logits: Array | Rows) -> Int64:
 
 def target_size_rank(size: float, n_rows: int, n_classes: int) -> int:
     """The rank ⌈k·M⌉ among all M·C scores at which the mean set size reaches k (at most C)."""
-    return math.ceil(min(size, n_classes) * n_rows)
+    return max(1, _ceiling(min(size, n_classes) * n_rows, n_rows * n_classes))
+
+
+def _ceiling(product: float, scale: float) -> int:
+    """⌈x⌉ of a product of decimals up to `scale`, which rounding can leave just above a whole number.
+
+    10 · (1 − 0.1) is to be 9, and 10 · 1.1 is to be 11.
+    """
+    return math.ceil(product - scale * 2.0**-51)
 
 
 def target_size_threshold(
@@ -278,8 +310,7 @@ def raised_threshold(logits: Array, q: float, cumulative: Cumulative | None = No
 def coverage_threshold(calibration_scores: Array, alpha: float) -> float:
     """The ⌈(n+1)(1−α)⌉-th smallest calibration score (split conformal); +∞ where that exceeds n."""
     scores = np.sort(np.asarray(calibration_scores, dtype=np.float64))
-    # The product of two decimals can land a rounding error above a whole number: 10 · (1 − 0.1) is to be 9.
-    rank = math.ceil((scores.size + 1) * (1.0 - alpha) - 1e-9)
+    rank = max(1, _ceiling((scores.size + 1) * (1.0 - alpha), scores.size + 1))
     return math.inf if rank > scores.size else float(scores[rank - 1])
 
 
@@ -866,7 +897,8 @@ def _thresholds(
         )
     if config.nonempty == "raise":
         q = np.maximum(q, raised_threshold(z, -math.inf, rule))
-    return float(np.median(q)), q if rule is None else row_thresholds(z, q, rule)
+    cuts = up_to_ties(q) if rule is None else row_thresholds(z, up_to_ties(q, CUMULATIVE_TIE), rule)
+    return float(np.median(q)), cuts
 
 
 def _cover(

@@ -26,8 +26,10 @@ class CumulativeRow {
     // False where row i is not finite.
     bool load(const ScoreKernels& k, const Matrix& logits, std::int64_t i, const Cumulative& cumulative) {
         if (k.load_logits(logits.row(i), logits.dtype, n_, 1, z_.get(), &row_.maximum, nullptr) >= 0) return false;
-        double sum;
-        k.exp_row(z_.get(), n_, row_.maximum, e_.get(), &sum, &row_.log_normalizer, logits.row(i + 1));
+        double sums[score_tile], log_sums[score_tile];
+        k.exp_sums(z_.get(), n_, 1, &row_.maximum, sums, log_sums, nullptr, logits.row(i + 1));
+        row_.log_normalizer = log_sums[0];
+        k.exp_row(z_.get(), n_, row_.maximum, e_.get());
         penalty_ = cumulative.penalty;
         k_reg_ = cumulative.k_reg;
         u_ = cumulative.u ? cumulative.u[i] : 1.0;
@@ -77,7 +79,7 @@ class CumulativeRow {
                 at_most_low = begin_[at(b + 1)];
                 continue;
             }
-            if (mass_[at(b)] / total() > high) break;  // and a penalty would only add to it
+            if (mass_[at(b)] / total() > high) break;  // and what is added would only raise it
             groups(b, [&](double s, double, std::int64_t count) {
                 ended = s > high;
                 if (ended) return false;
@@ -94,20 +96,23 @@ class CumulativeRow {
 
   private:
     struct Class {
-        float z, e;
+        float z;
+        double e;
     };
 
     static constexpr std::int64_t n_buckets = 256;
-    // Classes this much less probable than the first, in nats, add nothing that a double could hold.
-    static constexpr double negligible = 40.0;
+    // The last bucket is that of the classes whose probability counts as zero.
+    static constexpr std::int64_t impossible = n_buckets - 1;
 
     static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
     double total() const { return mass_[n_buckets]; }
     double penalty(std::int64_t rank) const {
         return penalty_ * static_cast<double>(std::max<std::int64_t>(0, rank - k_reg_));
     }
+    // What the score of a class of bucket b has beside probabilities, its rank given.
+    double added(std::int64_t b, std::int64_t rank) const { return penalty(rank) + (b == impossible ? 1.0 : 0.0); }
     // No score of the bucket is larger.
-    double bound(std::int64_t b) const { return mass_[at(b + 1)] / total() + penalty(begin_[at(b + 1)]); }
+    double bound(std::int64_t b) const { return mass_[at(b + 1)] / total() + added(b, begin_[at(b + 1)]); }
 
     void deal() {
         constexpr std::int64_t lanes = 8;
@@ -118,21 +123,27 @@ class CumulativeRow {
         for (; c + lanes <= n_; c += lanes)
             for (std::int64_t j = 0; j < lanes; ++j) least[j] = z[c + j] < least[j] ? z[c + j] : least[j];
         for (; c < n_; ++c) least[0] = std::min(least[0], z[c]);
+        const double* e = e_.get();
+        double sum = 0.0;
+        for (c = 0; c < n_; ++c) sum += e[c];
+        const double least_e = least_probability * sum;
         const double span = row_.score(*std::min_element(least, least + lanes)) - row_.log_normalizer;
-        const double scale = span > 0.0 ? static_cast<double>(n_buckets) / std::min(span, negligible) : 0.0;
+        const double furthest = std::min(span, -std::log(least_e));
+        const double scale = furthest > 0.0 ? static_cast<double>(impossible) / furthest : 0.0;
 
         // Of a, not of z: classes of equal a belong together.
-        constexpr double last = static_cast<double>(n_buckets - 1);
+        constexpr double last = static_cast<double>(impossible - 1);
         std::uint8_t* bucket = bucket_.get();
         for (c = 0; c < n_; ++c) {
             const double place = (row_.score(z[c]) - row_.log_normalizer) * scale;
-            bucket[c] = static_cast<std::uint8_t>(static_cast<std::int32_t>(place < last ? place : last));
+            const auto of_possible = static_cast<std::int32_t>(place < last ? place : last);
+            bucket[c] = static_cast<std::uint8_t>(e[c] < least_e ? static_cast<std::int32_t>(impossible) : of_possible);
         }
         begin_.fill(0);
         mass_.fill(0.0);
         for (c = 0; c < n_; ++c) {
             ++begin_[at(bucket[c] + 1)];
-            mass_[at(bucket[c] + 1)] += e_.get()[c];
+            mass_[at(bucket[c] + 1)] += e[c];
         }
         for (std::int64_t b = 0; b < n_buckets; ++b) {
             begin_[at(b + 1)] += begin_[at(b)];
@@ -164,7 +175,7 @@ class CumulativeRow {
         double before = mass_[at(b)];
         for (std::int64_t j = 0; j < count;) {
             const double a = row_.score(classes[j].z);
-            const double s = std::min(before + u_ * classes[j].e, most) / total() + penalty(begin + j + 1);
+            const double s = std::min(before + u_ * classes[j].e, most) / total() + added(b, begin + j + 1);
             const std::int64_t first = j;
             for (; j < count && row_.score(classes[j].z) == a; ++j) before += classes[j].e;
             before = std::min(before, most);
@@ -173,7 +184,8 @@ class CumulativeRow {
     }
 
     std::int64_t n_;
-    Scratch<float> z_, e_;
+    Scratch<float> z_;
+    Scratch<double> e_;
     Scratch<std::uint8_t> bucket_;
     Scratch<Class> classes_;                         // of one bucket
     std::array<std::int64_t, n_buckets + 1> begin_;  // how many classes lie in the buckets before

@@ -14,7 +14,10 @@ from .threshold import ScoresBetween
 __all__ = ["CumulativeScores", "cumulative_scores", "scores_between"]
 
 # s_c = (Σ_{c' before c} e_c' + u e_c) / Σ e + penalty · max(0, r_c − k_reg), e = exp(z − max z); c' is before c where
-# its −ln p is smaller, r_c = 1 + how many are.
+# its −ln p is smaller, r_c = 1 + how many are. One more is added where p_c < LEAST_PROBABILITY: sums of probabilities
+# could not tell such a class from the one before it, and no threshold up to 1 is to admit it.
+
+LEAST_PROBABILITY = 2.0**-40
 
 
 class CumulativeScores(NamedTuple):
@@ -55,11 +58,14 @@ def cumulative_scores(
     e = torch.exp(-shifted)
     upto = e.cumsum(dim=1)
     before = torch.cat([torch.zeros_like(upto[:, :1]), upto], dim=1).gather(1, first)
+    total = upto[:, -1:]
     share = e.gather(1, first)
+    impossible = share / total < LEAST_PROBABILITY
     if u is not None:
         share = share * u[:, None]
-    s = (before + share) / upto[:, -1:]
-    return CumulativeScores(a, s + penalty * (first + 1 - k_reg).clamp(min=0))
+    s = (before + share) / total + impossible
+    # As float64: a number of Python times integers would be float32.
+    return CumulativeScores(a, s + penalty * (first + 1 - k_reg).clamp(min=0).double())
 
 
 def scores_between(scores: torch.Tensor, low: torch.Tensor, high: torch.Tensor, capacity: int) -> ScoresBetween:

@@ -166,7 +166,8 @@ std::vector<double> cumulative_scores(const float* z, std::int64_t c, double u, 
             ++rank;
         }
         const std::int64_t above = std::max<std::int64_t>(0, rank - rule.k_reg);
-        scores[at(j)] = before + u * p[at(j)] / sum + rule.penalty * static_cast<double>(above);
+        scores[at(j)] = before + u * p[at(j)] / sum + rule.penalty * static_cast<double>(above) +
+                        (p[at(j)] / sum < least_probability ? 1.0 : 0.0);
     }
     return scores;
 }
@@ -182,7 +183,7 @@ void test_cumulative(SimdLevel level) {
             const std::vector<double> u(static_cast<std::size_t>(m), 0.4);
             const Matrix logits{z.data(), Dtype::f32, m, c};
             for (const Cumulative& rule : {Cumulative{}, Cumulative{0.1, 2, nullptr}, Cumulative{0.0, 0, u.data()}}) {
-                for (const double q : {-HUGE_VAL, 0.25, 0.95, HUGE_VAL}) {
+                for (const double q : {-HUGE_VAL, 0.25, 0.95, 1.0 + 1e-9, HUGE_VAL}) {
                     const std::string where = std::string(name(level)) + " C=" + std::to_string(c) +
                                               " scale=" + std::to_string(scale) + " q=" + std::to_string(q);
                     std::vector<double> thresholds(static_cast<std::size_t>(m)), least(thresholds.size()),
@@ -197,10 +198,10 @@ void test_cumulative(SimdLevel level) {
                         const double share = rule.u ? rule.u[i] : 1.0;
                         const std::vector<double> s = cumulative_scores(z.data() + i * c, c, share, rule);
                         const double smallest = *std::min_element(s.begin(), s.end());
-                        check(close(least[static_cast<std::size_t>(i)], smallest, 1e-6), where + " least");
+                        check(close(least[static_cast<std::size_t>(i)], smallest, 1e-13), where + " least");
                         std::int64_t size = 0, wanted = 0;
                         for (std::int64_t j = 0; j < c; ++j) {
-                            near = near || std::fabs(s[static_cast<std::size_t>(j)] - q) < 1e-6;
+                            near = near || std::fabs(s[static_cast<std::size_t>(j)] - q) < 1e-13;
                             wanted += s[static_cast<std::size_t>(j)] <= q;
                             size += sets[static_cast<std::size_t>(i * c + j)];
                         }

@@ -206,8 +206,8 @@ def test_the_target_size_is_reached(z, size, rule, backend):
     rows, chosen = open_rows(z, "z"), _dispatch.choose(backend)
 
     def held(q: float) -> int:
-        empty = np.isneginf(chosen.row_thresholds(rows, q, cumulative))
-        return int(cf.prediction_sets(z, q, backend=backend, **arguments)[~empty].sum())
+        cuts = chosen.row_thresholds(rows, q, cumulative)
+        return int(chosen.prediction_sets(rows, cuts)[~np.isneginf(cuts)].sum())
 
     q = cf.target_size_threshold(z, size, backend=backend, **arguments)
     rank = reference.target_size_rank(size, *z.shape)

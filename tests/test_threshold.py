@@ -28,8 +28,8 @@ def chunk_of(tensor: torch.Tensor) -> np.ndarray:
 
 
 def count_at_most(tensor: torch.Tensor, q: float) -> int:
-    """How many scores the backend's own sets hold at the threshold q, the classes that fill empty sets not counted."""
-    sets = cf.prediction_sets(tensor, q, backend="cpu")
+    """How many scores the backend's own sets hold when cut at q, the classes that fill empty sets not counted."""
+    sets = CPU.prediction_sets(open_rows(tensor, "logits"), q)
     smallest, _ = _core.log_normalizers(chunk_of(tensor))
     return int(sets[smallest <= q].sum())
 

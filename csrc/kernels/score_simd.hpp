@@ -76,8 +76,8 @@ std::int64_t load_logits(const void* rows, Dtype dtype, std::int64_t n, std::int
 // Values summed in float32 before they join a sum in double.
 constexpr std::int64_t stretch = 8 * Vec::width;
 
-template <bool with_weighted, bool stored>
-double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, float* out, const char* next) {
+template <bool with_weighted>
+double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, const char* next) {
     DoubleSum sum, weighted_sum;
     const Vec top = Vec::set(maximum), least = Vec::set(exp_floor);
     for (std::int64_t begin = 0; begin < n; begin += stretch) {
@@ -89,7 +89,6 @@ double exp_sum(const float* z, std::int64_t n, float maximum, double* weighted, 
             const Vec e = exp_nonpositive(x);
             part = part + e;
             if (with_weighted) weighted_part = fma(e, x, weighted_part);
-            if (stored) e.store(out + c);
         }
         sum.add(part);
         if (with_weighted) weighted_sum.add(weighted_part);
@@ -108,19 +107,18 @@ void exp_sums(const float* z, std::int64_t n, std::int64_t count, const float* m
     const std::int64_t stride = padded(n);
     for (std::int64_t r = 0; r < count; ++r) {
         const float* row = z + r * stride;
-        sum[r] = weighted ? exp_sum<true, false>(row, n, maximum[r], weighted + r, nullptr, ahead + r * n * 4)
-                          : exp_sum<false, false>(row, n, maximum[r], nullptr, nullptr, ahead + r * n * 4);
+        sum[r] = weighted ? exp_sum<true>(row, n, maximum[r], weighted + r, ahead + r * n * 4)
+                          : exp_sum<false>(row, n, maximum[r], nullptr, ahead + r * n * 4);
     }
     for (std::int64_t r = count; r < tile; ++r) sum[r] = 1.0;
     log_sums(sum, log_sum);
 }
 
-void exp_row(const float* z, std::int64_t n, float maximum, float* out, double* sum, double* log_sum,
-             const void* next) {
-    *sum = exp_sum<false, true>(z, n, maximum, nullptr, out, static_cast<const char*>(next));
-    double lanes[DoubleVec::width];
-    log(DoubleVec::set(*sum)).store(lanes);
-    *log_sum = lanes[0];
+void exp_row(const float* z, std::int64_t n, float maximum, double* out) {
+    const DoubleVec top = DoubleVec::set(maximum), least = DoubleVec::set(double_exp_floor);
+    for (std::int64_t c = 0; c < n; c += DoubleVec::width) {
+        exp_nonpositive(max(DoubleVec::load_float(z + c) - top, least)).store(out + c);
+    }
 }
 
 // Plain arithmetic without branches, which the compiler turns into vectors.

@@ -154,6 +154,13 @@ inline DoubleVec split(DoubleVec x, DoubleVec* exponent) {
     return {_mm512_castsi512_pd(_mm512_sub_epi64(bits, _mm512_slli_epi64(e, 52)))};
 }
 
+// x · 2^n with n in the low bits of `shifted`.
+inline DoubleVec times_power_of_two(DoubleVec x, DoubleVec shifted) {
+    const __m512i power = _mm512_slli_epi64(_mm512_castpd_si512(shifted.v), 52);
+    return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(x.v), power))};
+}
+inline DoubleVec max(DoubleVec a, DoubleVec b) { return {_mm512_max_pd(a.v, b.v)}; }
+
 #else  // AVX2, FMA and F16C
 
 struct Vec {
@@ -312,6 +319,13 @@ inline DoubleVec split(DoubleVec x, DoubleVec* exponent) {
     return {_mm256_castsi256_pd(_mm256_sub_epi64(bits, _mm256_slli_epi64(e, 52)))};
 }
 
+// x · 2^n with n in the low bits of `shifted`.
+inline DoubleVec times_power_of_two(DoubleVec x, DoubleVec shifted) {
+    const __m256i power = _mm256_slli_epi64(_mm256_castpd_si256(shifted.v), 52);
+    return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(x.v), power))};
+}
+inline DoubleVec max(DoubleVec a, DoubleVec b) { return {_mm256_max_pd(a.v, b.v)}; }
+
 #endif
 
 // Eight additions in float32, then into double.
@@ -406,6 +420,32 @@ inline DoubleVec log(DoubleVec x) {
     p = fma(p, t2, DoubleVec::set(2.0 / 5.0));
     p = fma(p, t2, DoubleVec::set(2.0 / 3.0));
     return fma(e, DoubleVec::set(0.6931471805599453), fma(p * t2, t, t + t));
+}
+
+constexpr double double_exp_floor = -700.0;
+
+// e^x in float64 for double_exp_floor ≤ x ≤ 0, within two units in the last place.
+inline DoubleVec exp_nonpositive(DoubleVec x) {
+    const DoubleVec shifter = DoubleVec::set(6755399441055744.0);  // 1.5 · 2^52, as in exp_parts
+    const DoubleVec shifted = fma(x, DoubleVec::set(1.4426950408889634), shifter), n = shifted - shifter;
+    DoubleVec r = fma(n, DoubleVec::set(-0.6931471805599453), x);
+    r = fma(n, DoubleVec::set(-2.3190468138462996e-17), r);  // what ln 2 has beyond a double
+    // The series of e^r for |r| ≤ ½ ln 2.
+    DoubleVec p = DoubleVec::set(1.0 / 6227020800.0);
+    p = fma(p, r, DoubleVec::set(1.0 / 479001600.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 39916800.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 3628800.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 362880.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 40320.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 5040.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 720.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 120.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 24.0));
+    p = fma(p, r, DoubleVec::set(1.0 / 6.0));
+    p = fma(p, r, DoubleVec::set(0.5));
+    p = fma(p, r, DoubleVec::set(1.0));
+    p = fma(p, r, DoubleVec::set(1.0));
+    return times_power_of_two(p, shifted);
 }
 
 template <ccma::Dtype dtype>

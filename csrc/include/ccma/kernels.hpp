@@ -45,10 +45,9 @@ struct ScoreKernels {
     void (*exp_sums)(const float* z, std::int64_t n, std::int64_t count, const float* maximum, double* sum,
                      double* log_sum, double* weighted, const void* next);
 
-    // The sum and log_sum of one row, bit for bit those of exp_sums, and every exp(z − maximum) into `out`, whose
-    // padding is overwritten.
-    void (*exp_row)(const float* z, std::int64_t n, float maximum, float* out, double* sum, double* log_sum,
-                    const void* next);
+    // Every exp(z − maximum) of one row in double, within some units in the last place, into `out`, whose padding is
+    // overwritten.
+    void (*exp_row)(const float* z, std::int64_t n, float maximum, double* out);
 
     // ScoredRow::cut (score_row.hpp) of a tile's rows. Returns the bits of those rows whose cut is still to be found.
     std::uint32_t (*cuts)(const float* maximum, const double* log_sum, const double* q, float* cut);

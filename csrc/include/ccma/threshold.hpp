@@ -17,8 +17,10 @@ namespace ccma {
 //
 // where c' stands before c if its score a (score.hpp) is smaller: classes of equal a share one s and are admitted
 // together. s grows with a, so that { c : s_c ≤ q } = { c : a_c ≤ t_i } for a threshold t_i of each row. Probabilities
-// are float32 exponentials over their own sum in double: 1 − s, too, has a relative error near 1e-7, and the largest s
-// without the penalty is 1.
+// are exponentials in double over their own sum. One more is added to the s of a class with p_c < least_probability:
+// where the softmax saturates, the sums of all classes are 1, and a threshold of 1 is not to admit the impossible ones.
+constexpr double least_probability = 0x1p-40;
+
 struct Cumulative {
     double penalty = 0.0;       // not negative
     std::int64_t k_reg = 0;     // not negative
