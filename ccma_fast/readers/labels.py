@@ -1,29 +1,42 @@
-"""Labels of a pool's rows, in whatever somebody has them: arrays, ``.npy``, CSV, parquet, HDF5, extracted pools."""
+"""Labels of a pool's rows, in whatever somebody has them: arrays, ``.npy``, CSV, parquet, HDF5, extracted pools.
+
+Whoever knows which image a label is of says so by its id, and the pool's manifest knows the row of each id; numbers of
+rows change when images come and go.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import FileReadError
+from .._errors import FileReadError, LabelWarning
 from .._validate import check_same_rows
-from ..manifest import read_manifest
+from ..manifest import Manifest, check_shards, has_row_ids, read_manifest, row_ids, shard_columns
 from ..pool import Rows, load_npy, split_key
 from .class_names import class_codes
-from .tables import parquet_table, read_columns
+from .tables import read_columns
 
 __all__ = ["Classes", "read_labels"]
 
 Int64 = npt.NDArray[np.int64]
 
-# Rows of a table that a person fills in have numbers of their own: the order in which they are labelled is not theirs.
-_INDEX, _LABEL = "index", "label"
+_ID, _INDEX, _LABEL = "image_path", "index", "label"
+
+# Programs turn the integers of a column with gaps into 3.0. No pool has a row of more digits than an int64.
+_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+
+# Ids that an error message shows.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +64,20 @@ def read_labels(
 
     Parameters
     ----------
-    source : array_like, path, Classes or None
-        One label for each row as :func:`ccma_fast.readers.class_names.class_codes` takes them, or a path, that of
+    source : array_like, path, sequence of pathlib.Path, Classes or None
+        Labels as :func:`ccma_fast.readers.class_names.class_codes` takes them, one for each row; a pandas Series must
+        have the row numbers as its index, or ids. Or a path, that of
 
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.readers.hdf5`), with one label for each row;
-        - a CSV or parquet file with a column ``label`` and perhaps one called ``index``, the row which the label is
-          of; rows that are not named have none. Without ``index`` there is one label for each row. Other columns are
-          left alone, so that the picks of ``ccma-fast select`` need a column ``label`` and nothing else. A CSV file of
-          one column needs no header;
-        - the folder of an extracted pool, whose metadata has a column ``label``.
+        - a CSV or parquet file with a column ``label``. A column ``image_path`` (or as
+          :func:`ccma_fast.readers.tables.read_columns` says) has the ids of the images that the labels are of, exactly
+          as the pool has them. Where the pool has no ids a column ``index`` has the numbers of their rows. Rows that
+          are not named have no label. Without both there is one label for each row. Other columns are left alone, so
+          that the picks of ``ccma-fast select`` need a column ``label`` and nothing else. A CSV file of one column
+          needs no header;
+        - the folder of an extracted pool, whose metadata has ids and a column ``label``.
 
+        Several paths (objects of :mod:`pathlib`: text in a sequence is a label) are joined.
     rows : Rows
         The pool.
     n_classes : int, optional
@@ -78,85 +95,225 @@ def read_labels(
     Raises
     ------
     FileReadError
-        No such file or column, a damaged file, or a row that is named twice, out of range or not a number; the text
-        names the file and the row.
+        No such file or column, a damaged file, or a row number that is none; the text names the file and the row.
     ValueError, TypeError
-        As :func:`ccma_fast.readers.class_names.class_codes`, or labels of another number of rows.
+        As :func:`ccma_fast.readers.class_names.class_codes`; labels of another number of rows, of images that the pool
+        does not have, or two that contradict each other in one file; ids where the pool has none.
+
+    Warns
+    -----
+    LabelWarning
+        An id is that of another row than the number beside it (the id decides), or files contradict each other (the
+        last decides).
     """
     if source is None:
         return np.full(rows.n_rows, -1, dtype=np.int64)
     if isinstance(source, Classes):
-        codes = source.codes
-    elif isinstance(source, (str, os.PathLike)):
-        codes = _of_path(source, rows, n_classes, class_names, name)
-    else:
-        shape = np.shape(source)
+        check_same_rows(name, source.codes.size, rows.name, rows.n_rows)
+        return source.codes
+    reader = _Reader(rows, n_classes, class_names, name)
+    if isinstance(source, (str, os.PathLike)):
+        return reader.of_path(source)
+    if isinstance(source, (list, tuple)) and source and all(isinstance(part, os.PathLike) for part in source):
+        return reader.of_paths(source)
+    return reader.of_values(source)
+
+
+class _Table(NamedTuple):
+    """Labels that say what they are of."""
+
+    labels: Sequence[Any]
+    ids: Sequence[Any] | None
+    row_numbers: Sequence[Any] | None
+    place: str
+    """What error messages say behind the number of a row."""
+    typed: bool
+
+
+class _Reader(NamedTuple):
+    """What labels are read for; see :func:`read_labels`."""
+
+    rows: Rows
+    n_classes: int | None
+    class_names: Sequence[str] | None
+    name: str
+
+    def of_values(self, values: Any) -> Int64:
+        """Labels in memory."""
+        shape = np.shape(values)
         if len(shape) != 1:
-            raise ValueError(f"{name} must have shape ({rows.n_rows},), got {shape}")
-        check_same_rows(name, shape[0], rows.name, rows.n_rows)
-        codes = class_codes(source, class_names=class_names, n_classes=n_classes, name=name)
-    check_same_rows(name, codes.size, rows.name, rows.n_rows)
-    return codes
+            raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
+        pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+        if pandas is not None and isinstance(values, pandas.Series):
+            if has_row_ids(self.rows.manifest) and all(isinstance(key, str) for key in values.index):
+                return self.of_table(_Table(values.to_numpy(), list(values.index), None, "", typed=True))
+            if not np.array_equal(values.index.to_numpy(), np.arange(shape[0])):
+                raise ValueError(
+                    f"{self.name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got "
+                    f"{values.index!r:.200}; give .to_numpy() where its order is that of the rows"
+                )
+        check_same_rows(self.name, shape[0], self.rows.name, self.rows.n_rows)
+        return self._classes(values)
 
+    def of_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Int64:
+        """Labels that lie in several files."""
+        joined = np.full(self.rows.n_rows, -1, dtype=np.int64)
+        for path in paths:
+            labels = self.of_path(path)
+            differing = np.flatnonzero((labels >= 0) & (joined >= 0) & (labels != joined))
+            if differing.size:
+                row = differing[0]
+                warnings.warn(
+                    f"{self.name}: {os.fspath(path)!r} gives {differing.size} rows another label than the files before "
+                    f"it, first row {row} class {labels[row]} instead of {joined[row]}; the last file is taken",
+                    LabelWarning,
+                    stacklevel=4,
+                )
+            np.copyto(joined, labels, where=labels >= 0)
+        return joined
 
-def _of_path(
-    source: str | os.PathLike[str], rows: Rows, n_classes: int | None, class_names: Sequence[str] | None, name: str
-) -> Int64:
-    file, key = split_key(source)
-    suffix = Path(file).suffix.lower()
-    if suffix in (".h5", ".hdf5"):
-        from .hdf5 import hdf5_vector
+    def of_path(self, path: str | os.PathLike[str]) -> Int64:
+        """Labels that lie in a file or a folder."""
+        file, key = split_key(path)
+        suffix = Path(file).suffix.lower()
+        if suffix in (".h5", ".hdf5"):
+            from .hdf5 import hdf5_vector
 
-        return read_labels(hdf5_vector(file, key, name), rows, n_classes=n_classes, class_names=class_names, name=name)
-    if suffix == ".npy":
-        return read_labels(load_npy(file, name), rows, n_classes=n_classes, class_names=class_names, name=name)
-    if Path(file).is_dir():
-        columns = _of_pool(file, name)
-    elif suffix in (".csv", ".parquet"):
-        columns = read_columns(file, name, (_LABEL, _INDEX), only=_LABEL)
-    else:
-        raise FileReadError(
-            f"{name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
+            return self.of_values(hdf5_vector(file, key, self.name))
+        if suffix == ".npy":
+            return self.of_values(load_npy(file, self.name))
+        if Path(file).is_dir():
+            return self._of_pool(file)
+        if suffix not in (".csv", ".parquet"):
+            raise FileReadError(
+                f"{self.name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
+            )
+        columns = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL)
+        place = f" of {file!r}"
+        return self.of_table(
+            _Table(columns[_LABEL], columns.get(_ID), columns.get(_INDEX), place, typed=suffix != ".csv")
         )
-    given = class_codes(
-        columns[_LABEL],
-        class_names=class_names,
-        n_classes=n_classes,
-        name=name,
-        place=f" of {file!r}",
-        typed=suffix != ".csv",
-    )
-    if _INDEX not in columns:
-        return given
-    labels = np.full(rows.n_rows, -1, dtype=np.int64)
-    named: dict[int, int] = {}
-    for row, (cell, label) in enumerate(zip(columns[_INDEX], given.tolist(), strict=True)):
-        try:
-            index = int(cell)
-        except (TypeError, ValueError):
-            raise FileReadError(f"{name}: index must be an integer, got {cell!r} at row {row} of {file!r}") from None
-        if not 0 <= index < rows.n_rows:
+
+    def _of_pool(self, folder: str) -> Int64:
+        manifest = read_manifest(folder, self.name)
+        if manifest is None:
             raise FileReadError(
-                f"{name}: index must be a row from 0 to {rows.n_rows - 1}, got {index} at row {row} of {file!r}"
+                f"{self.name}: no manifest in the folder {folder!r}; expected one that ccma-fast extract wrote"
             )
-        if index in named:
+        check_shards(manifest, self.name, metadata_only=True)
+        labels: list[Any] = []
+        ids: list[Any] = []
+        for shard in manifest.shards:
+            columns = shard_columns(manifest, shard, [_ID, _LABEL])
+            if _LABEL not in columns:
+                raise FileReadError(
+                    f"{self.name}: no column {_LABEL!r} in {str(Path(folder) / shard.metadata)!r}: the images came "
+                    "without labels"
+                )
+            labels += columns[_LABEL]
+            ids += columns[_ID]
+        return self.of_table(_Table(labels, ids, None, f" of {folder!r}", typed=True))
+
+    def of_table(self, table: _Table) -> Int64:
+        """Labels with an id or the number of a row beside each, or in the order of the rows."""
+        given = self._classes(table.labels, table.place, typed=table.typed)
+        if table.ids is None and table.row_numbers is None:
+            check_same_rows(self.name, given.size, self.rows.name, self.rows.n_rows)
+            return given
+        known = np.flatnonzero(given >= 0)
+        manifest = self.rows.manifest
+        if table.ids is not None and has_row_ids(manifest):
+            return self._placed(table, given, known, self._rows_of_ids(table, known, manifest))
+        if table.row_numbers is None:
+            raise ValueError(
+                f"{self.name} have the ids of their images{table.place} where {self.rows.name} has none; expected a "
+                f"column {_INDEX!r} with the row of each, or the folder that ccma-fast extract wrote as "
+                f"{self.rows.name}"
+            )
+        numbers = _integers(table, self.name)
+        outside = np.flatnonzero((numbers < 0) | (numbers >= self.rows.n_rows))
+        if outside.size:
+            row = outside[0]
             raise FileReadError(
-                f"{name}: index must name each row once, got {index} at rows {named[index]} and {row} of {file!r}"
+                f"{self.name}: {_INDEX} must be a row from 0 to {self.rows.n_rows - 1}, got "
+                f"{table.row_numbers[row]!s} at row {row}{table.place}"
             )
-        named[index] = row
-        labels[index] = label
-    return labels
+        return self._placed(table, given, known, numbers[known])
+
+    def _classes(self, values: Any, place: str = "", *, typed: bool = True) -> Int64:
+        return class_codes(
+            values,
+            class_names=self.class_names,
+            n_classes=self.n_classes,
+            name=self.name,
+            place=place,
+            typed=typed,
+        )
+
+    def _rows_of_ids(self, table: _Table, known: Int64, manifest: Manifest) -> Int64:
+        """The rows of the ids of the labels that are known."""
+        ids = [_id(table, row, self.name) for row in known.tolist()]
+        row_of = dict.fromkeys(ids, -1)
+        for row, row_id in enumerate(row_ids(manifest)):
+            if row_id in row_of:
+                row_of[row_id] = row
+        missing = [row_id for row_id, row in row_of.items() if row < 0]
+        if missing:
+            own = ", ".join(map(repr, islice(row_ids(manifest), _SHOWN)))
+            raise ValueError(
+                f"{self.name} must be of images of {self.rows.name}, whose ids are {own}, …, got {len(missing)} others"
+                f"{table.place}: {', '.join(map(repr, missing[:_SHOWN]))}" + (", …" if missing[_SHOWN:] else "")
+            )
+        found = np.array([row_of[row_id] for row_id in ids], dtype=np.int64)
+        if table.row_numbers is not None:
+            numbers = _integers(table, self.name, missing=-1)[known]
+            moved = np.flatnonzero((numbers != -1) & (numbers != found))
+            if moved.size:
+                first = moved[0]
+                warnings.warn(
+                    f"{self.name}: {moved.size} of {known.size} labels{table.place} are of another row than their "
+                    f"{_INDEX} says, first {ids[first]!r}, which is row {found[first]} and not {numbers[first]}; "
+                    f"{_ID} is taken",
+                    LabelWarning,
+                    stacklevel=5,
+                )
+        return found
+
+    def _placed(self, table: _Table, given: Int64, known: Int64, of_known: Int64) -> Int64:
+        """The labels at their rows."""
+        labels = np.full(self.rows.n_rows, -1, dtype=np.int64)
+        labels[of_known] = given[known]  # the last of several
+        differing = np.flatnonzero(labels[of_known] != given[known])
+        if differing.size:
+            row = int(of_known[differing[0]])
+            first, last = int(known[differing[0]]), int(known[np.flatnonzero(of_known == row)[-1]])
+            what = f"row {row}" if table.ids is None else repr(table.ids[first])
+            raise ValueError(
+                f"{self.name} must be one for each image, got {table.labels[first]!r} at row {first} and "
+                f"{table.labels[last]!r} at row {last}{table.place} for {what}"
+            )
+        return labels
 
 
-def _of_pool(folder: str, name: str) -> dict[str, list[Any]]:
-    manifest = read_manifest(folder, name)
-    if manifest is None:
-        raise FileReadError(f"{name}: no manifest in the folder {folder!r}; expected one that ccma-fast extract wrote")
-    cells: list[Any] = []
-    for shard in manifest.shards:
-        file = str(Path(folder) / shard.metadata)
-        table = parquet_table(file, name)
-        if _LABEL not in table:
-            raise FileReadError(f"{name}: no column {_LABEL!r} in {file!r}: the images came without labels")
-        cells += table[_LABEL]
-    return {_LABEL: cells}
+def _id(table: _Table, row: int, name: str) -> str:
+    """The id at a row of a table; those of a data set are numbers, which stay such in parquet."""
+    assert table.ids is not None, "the caller has seen to it"
+    found = table.ids[row]
+    if isinstance(found, int) or (isinstance(found, str) and found):
+        return str(found)
+    raise ValueError(f"{name} must have an {_ID} beside each label, got {found!r} at row {row}{table.place}")
+
+
+def _integers(table: _Table, name: str, missing: int | None = None) -> Int64:
+    """The numbers of rows in a table; `missing`, where that is allowed, for those that are not there."""
+    assert table.row_numbers is not None, "the caller has seen to it"
+    found = np.empty(len(table.row_numbers), dtype=np.int64)
+    for row, cell in enumerate(table.row_numbers):
+        text = "" if cell is None else str(cell).strip()
+        if _INTEGER.fullmatch(text):
+            found[row] = int(text.partition(".")[0])
+        elif missing is not None and text in ("", "nan"):
+            found[row] = missing
+        else:
+            raise FileReadError(f"{name}: {_INDEX} must be an integer, got {cell!r} at row {row}{table.place}")
+    return found
