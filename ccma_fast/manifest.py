@@ -256,8 +256,8 @@ def ids_of_rows(manifest: Manifest, rows: npt.NDArray[np.int64]) -> list[str]:
     for shard in manifest.shards:
         here = rows[(rows >= start) & (rows < start + shard.n_rows)]
         if here.size:
-            of_shard = shard_columns(manifest, shard, ["image_path"])["image_path"]
-            ids.update((row, of_shard[row - start]) for row in here.tolist())
+            found = _shard_table(manifest, shard, ["image_path"])["image_path"].take(here - start).to_pylist()
+            ids.update(zip(here.tolist(), found, strict=True))
         start += shard.n_rows
     return [ids[row] for row in rows.tolist()]
 
@@ -270,6 +270,12 @@ def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> di
     FileReadError
         The metadata cannot be read, have no ids, or are not of as many rows as the shard.
     """
+    table = _shard_table(manifest, shard, wanted)
+    return {column: table[column].to_pylist() for column in table.column_names}
+
+
+def _shard_table(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> Any:
+    """A ``pyarrow.Table`` for :func:`shard_columns`."""
     assert manifest.folder is not None, "it was read somewhere"
     parquet = optional("pyarrow.parquet", "the metadata of a pool")
     file = manifest.folder / shard.metadata
@@ -283,7 +289,7 @@ def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> di
             f"{str(file)!r} must have {shard.n_rows} rows and a column 'image_path', got {table.num_rows} rows and "
             f"{', '.join(map(repr, there)) or 'no such column'}"
         )
-    return {column: table[column].to_pylist() for column in there}
+    return table
 
 
 def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest | None) -> str | None:

@@ -406,12 +406,15 @@ def test_labels_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("index,label\n0,1\n5,1\n0,2\n", "index must name each row once, got 0 at rows 0 and 2 of '.*y.csv'"),
+        (
+            "index,label\n0,1\n5,1\n0,2\n",
+            "labels must be one for each image, got '1' at row 0 and '2' at row 2 of '.*y.csv' for row 0",
+        ),
         ("index,label\n0,1\n301,1\n", "index must be a row from 0 to 300, got 301 at row 1 of '.*y.csv'"),
         ("index,label\n0,1\nx,1\n", "index must be an integer, got 'x' at row 1 of '.*y.csv'"),
         (
             "index,label\n0,1\n1,cat\n",
-            r"labels must be integers \(-1 = not labelled\) where there are no class_names, got 'cat' at row 1 of '.*y.csv'",
+            "labels must be integers .* where there are no class_names, got 'cat' at row 1 of '.*y.csv'; give class_names",
         ),
         ("index,label\n0,1\n1\n", "'.*y.csv' must have 2 columns, got 1 at row 1"),
         ("index,class\n0,1\n", "no column 'label' in '.*y.csv', got 'index', 'class'"),

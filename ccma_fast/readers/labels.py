@@ -146,7 +146,7 @@ class _Reader(NamedTuple):
         pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
         if pandas is not None and isinstance(values, pandas.Series):
             if has_row_ids(self.rows.manifest) and all(isinstance(key, str) for key in values.index):
-                return self.of_table(_Table(values.to_numpy(), list(values.index), None, "", typed=True))
+                return self.of_table(_Table(values.tolist(), list(values.index), None, "", typed=True))
             if not np.array_equal(values.index.to_numpy(), np.arange(shape[0])):
                 raise ValueError(
                     f"{self.name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got "
