@@ -11,6 +11,7 @@ from ._errors import (
     BackendUnavailableError,
     ExchangeabilityWarning,
     FileReadError,
+    LabelWarning,
     PoolMismatchError,
     TeacherWarning,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Extraction",
     "FileReadError",
     "KMeans",
+    "LabelWarning",
     "LinearHead",
     "Plan",
     "PoolMismatchError",

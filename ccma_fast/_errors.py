@@ -6,6 +6,7 @@ __all__ = [
     "BackendUnavailableError",
     "ExchangeabilityWarning",
     "FileReadError",
+    "LabelWarning",
     "PoolMismatchError",
     "TeacherWarning",
 ]
@@ -24,6 +25,10 @@ class ExchangeabilityWarning(UserWarning):
 
 class FileReadError(ValueError, OSError):
     """A file is missing, unreadable or not of the format that its name promises."""
+
+
+class LabelWarning(UserWarning):
+    """Labels were taken, but some not as they stand: for the row of their image, or from the last of several files."""
 
 
 class PoolMismatchError(ValueError):

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import numpy as np
 
 from . import __version__
 from ._dispatch import BACKENDS
 from ._files import check_can_write, write_whole
+from ._picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from ._validate import check_memory_limit
 from .config import PAPER_DATASETS, CCMAConfig
 from .encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
 
 if TYPE_CHECKING:
+    from .pool import Rows
     from .select import Report, Selection
     from .store import Results
     from .teacher import Teacher
 
 __all__ = ["main"]
 
-_SUFFIXES = (".csv", ".json", ".npy")
+# Options of select that name files.
+_INPUTS = ("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits")
 
 _DESCRIPTION = "Choose which images to label, by Conformal Cross-Modal Acquisition (arXiv 2603.23159)."
 
@@ -75,9 +77,14 @@ where that holds several, or a folder of .npy shards, such as those of ccma-fast
 """
 
 _SELECT_EPILOG = """\
+labels are joined to rows by image_path, the ids of the images, where the features are a folder of ccma-fast extract
+and the labels are a .csv or .parquet file that has this column (as the output of this command then has it) or such a
+folder; else by index; else they stand in the order of the rows.
+
 output, one entry per pick, in the order of choice (the first ones matter most):
   rank                    1, 2, 3, ...
   index                   row of the features, counted from 0; never a row that has a label
+  image_path              the image's id, where the features are a folder of ccma-fast extract
   score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
   represents              candidate rows that the pick stands for, itself included
   .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).
@@ -206,11 +213,24 @@ def _fail(program: str, message: str, code: int) -> int:
     return code
 
 
+class _StoreOnce(argparse.Action):
+    """Takes a value, and no second one in its place."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = namespace.__dict__.setdefault("_given", set())
+        if self.dest in given:
+            raise argparse.ArgumentError(self, "must be given once")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        for action in (None, "store"):
+            self.register("action", action, _StoreOnce)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # Here and not in the outer parser's parse_args, so that the error names the command.
@@ -328,8 +348,17 @@ def _add_select(commands: Any) -> None:
     pool.add_argument(
         "--labels",
         metavar="Y.npy",
+        nargs="+",
+        action="extend",
         help="N classes from 0 to C-1, -1 (or NaN) where a row has no label; or a .csv or .parquet file with columns "
-        "index (a row) and label, such as the output of this command with a column added",
+        "index (a row) or image_path, and label, such as the output of this command with a column added; several files "
+        "are joined",
+    )
+    pool.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help="what classes are called: one name per line, or .json; labels may then be names (default: as "
+        "--teacher-classes knows them)",
     )
     pool.add_argument(
         "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
@@ -366,8 +395,11 @@ def _add_select(commands: Any) -> None:
         "--out",
         type=_output_file,
         metavar="FILE",
-        help=f"file for the picks, by its suffix {', '.join(_SUFFIXES)}; an existing one is replaced "
-        "(default: CSV to stdout)",
+        help=f"file for the picks, by its suffix {', '.join(SUFFIXES)}; an existing .csv or .json file is replaced "
+        "where it has the columns above and no others (default: CSV to stdout)",
+    )
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace whatever --out is, also where it may be somebody's work"
     )
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
     output.add_argument(
@@ -546,6 +578,7 @@ def _forgive_terminal() -> None:
 def _run_select(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from .pool import open_rows
     from .select import plan, select
 
     _check_output(arguments)
@@ -554,9 +587,12 @@ def _run_select(arguments: argparse.Namespace) -> None:
         config = replace(config, subpool_size=None if arguments.subpool_size == "all" else arguments.subpool_size)
     if arguments.kappa is not None:
         config = replace(config, kappa=arguments.kappa)
-    teacher = _teacher(arguments)
+    teacher = _teacher(arguments, arguments.class_names)
+    features = open_rows(arguments.features, "features")
+    labels = None if arguments.labels is None else [Path(file) for file in arguments.labels]
     asked: dict[str, Any] = {
-        "labels": arguments.labels,
+        "labels": labels,
+        "class_names": arguments.class_names,
         "teacher": teacher,
         "student_logits": arguments.student_logits,
         "config": config,
@@ -564,18 +600,21 @@ def _run_select(arguments: argparse.Namespace) -> None:
         "memory_limit": arguments.memory_limit,
     }
     if arguments.plan:
-        print(plan(arguments.features, arguments.budget, **asked))
+        with _label_warnings_in_one_line():
+            print(plan(features, arguments.budget, **asked))
         return
-    picks = select(arguments.features, arguments.budget, random_state=arguments.seed, **asked)
+    with _label_warnings_in_one_line():
+        picks = select(features, arguments.budget, random_state=arguments.seed, **asked)
     if arguments.out is None:
-        sys.stdout.write(_csv(picks))
+        sys.stdout.write(as_csv(picks))
         sys.stdout.flush()
     else:
-        content = _content(picks, arguments.out.suffix.lower())
+        content = as_bytes(picks, arguments.out.suffix.lower())
+        _check_output(arguments)  # again, for somebody may have worked on the file meanwhile
         write_whole(arguments.out, lambda file: file.write(content))
     if not arguments.quiet:
-        if teacher is not None and picks.report.n_labelled:
-            print(_diagnosis(teacher, arguments.labels), file=sys.stderr)
+        if teacher is not None and labels is not None and picks.report.n_labelled:
+            print(_diagnosis(teacher, labels, features), file=sys.stderr)
         print(_summary(picks, arguments), file=sys.stderr)
 
 
@@ -626,7 +665,7 @@ def _areas(results: Results) -> str:
     return f"Test accuracy in %, {n_labels[0]} to {n_labels[-1]} labels, {spread}\n\n{table}"
 
 
-def _teacher(arguments: argparse.Namespace) -> Teacher | None:
+def _teacher(arguments: argparse.Namespace, class_names: str | None = None) -> Teacher | None:
     from .teacher import Teacher
 
     embeddings = (arguments.teacher_images, arguments.teacher_classes)
@@ -636,76 +675,65 @@ def _teacher(arguments: argparse.Namespace) -> Teacher | None:
         raise ValueError("--teacher-images and --teacher-classes must be given together")
     temperature = {} if arguments.temperature is None else {"temperature": arguments.temperature}
     if arguments.teacher_logits is not None:
-        return Teacher.from_logits(arguments.teacher_logits, **temperature)
+        return Teacher.from_logits(arguments.teacher_logits, class_names=class_names, **temperature)
     if embeddings[0] is not None:
-        return Teacher(*embeddings, force=arguments.force, **temperature)
+        return Teacher(*embeddings, class_names=class_names, force=arguments.force, **temperature)
     if temperature:
         raise ValueError("--temperature needs a teacher: --teacher-images and --teacher-classes, or --teacher-logits")
     return None
 
 
 def _check_output(arguments: argparse.Namespace) -> None:
-    """The output can be written, and is none of the inputs."""
+    """The output can be written, is none of the inputs, and takes nobody's work away."""
     if arguments.out is None:
         return
     check_can_write(arguments.out)
     if not arguments.out.exists():
         return
-    for name in ("features", "labels", "student_logits", "teacher_images", "teacher_classes", "teacher_logits"):
-        source = getattr(arguments, name)
-        if source is not None and os.path.exists(source) and os.path.samefile(source, arguments.out):
-            raise ValueError(f"--out {str(arguments.out)!r} is also --{name.replace('_', '-')}; expected another file")
+    out = repr(str(arguments.out))
+    for name in _INPUTS:
+        given = getattr(arguments, name)
+        for source in given if isinstance(given, list) else [given]:
+            if source is not None and os.path.exists(source) and os.path.samefile(source, arguments.out):
+                raise ValueError(f"--out {out} is also --{name.replace('_', '-')}; expected another file")
+    if not (arguments.overwrite or holds_picks_alone(arguments.out)):
+        raise ValueError(
+            f"--out {out} is there already and holds something else than picks, or more; expected another file, or "
+            "--overwrite"
+        )
 
 
-def _content(picks: Selection, suffix: str) -> bytes:
-    if suffix == ".csv":
-        return _csv(picks).encode()
-    if suffix == ".json":
-        return _json(picks).encode()
-    buffer = io.BytesIO()
-    np.save(buffer, picks.indices)
-    return buffer.getvalue()
-
-
-def _csv(picks: Selection) -> str:
-    # str() of a float32 is the shortest text that reads back as the same float32.
-    rows = zip(picks.indices, picks.scores, picks.represents, strict=True)
-    lines = [f"{rank},{index},{score!s},{represents}" for rank, (index, score, represents) in enumerate(rows, 1)]
-    return "\n".join(["rank,index,score,represents", *lines]) + "\n"
-
-
-def _json(picks: Selection) -> str:
-    whole = {
-        "rank": list(range(1, len(picks) + 1)),
-        "index": picks.indices.tolist(),
-        "score": picks.scores.tolist(),
-        "represents": picks.represents.tolist(),
-        "report": picks.report.to_dict(),
-    }
-    # One line per key: a list of 10,000 picks over as many lines is of use to nobody.
-    lines = [f'  "{key}": {json.dumps(_finite(value), allow_nan=False)}' for key, value in whole.items()]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null for the numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _diagnosis(teacher: Teacher, labels: str) -> str:
+def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows) -> str:
     """How good the teacher is on the labelled rows."""
-    import warnings
-
-    from ._errors import TeacherWarning
+    from ._errors import LabelWarning, TeacherWarning
+    from .readers.labels import Classes, read_labels
 
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LabelWarning)  # said by the query
         warnings.simplefilter("ignore", TeacherWarning)  # said below, in one line
-        found = teacher.diagnose(labels)
+        # The features may know ids where the teacher's rows do not.
+        known = read_labels(labels, features, n_classes=teacher.n_classes, class_names=teacher.class_names)
+        found = teacher.diagnose(Classes(known))
     return f"the teacher on the labelled rows:\n{found}" + (f"\nwarning: {found.warning}" if found.warning else "")
+
+
+@contextmanager
+def _label_warnings_in_one_line() -> Iterator[None]:
+    """As errors are said, without the line of a program."""
+    from ._errors import LabelWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LabelWarning)
+        others = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+            if issubclass(category, LabelWarning):
+                print(f"ccma-fast select: warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
@@ -773,6 +801,6 @@ def _config(text: str) -> CCMAConfig:
 
 def _output_file(text: str) -> Path:
     file = Path(text)
-    if file.suffix.lower() not in _SUFFIXES:
-        raise argparse.ArgumentTypeError(f"must end in {', '.join(_SUFFIXES)}, got {text!r}")
+    if file.suffix.lower() not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(SUFFIXES)}, got {text!r}")
     return file

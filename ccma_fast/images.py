@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ._errors import FileReadError
-from .readers.labels import read_columns
+from .readers.tables import read_columns
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,7 +19,7 @@ __all__ = ["Images", "UnreadableImageError", "open_images"]
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _TABLES = {".csv", ".parquet"}
-_PATH, _OTHER_NAMES, _LABEL = "image_path", ("path", "filepath", "filename", "file"), "label"
+_PATH, _LABEL = "image_path", "label"
 
 
 class UnreadableImageError(Exception):
@@ -194,7 +194,7 @@ def _of_path(path: Path) -> Images:
         return _Tars([path])
     if suffix not in _TABLES:
         raise FileReadError(f"images: expected a folder, or a .csv, .parquet or .tar file, got {str(path)!r}")
-    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH, others=_OTHER_NAMES)
+    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH)
     labels = [_number(label) for label in columns[_LABEL]] if _LABEL in columns else None
     return _Files(path.parent, columns[_PATH], labels, repr(str(path)))
 

@@ -20,11 +20,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
 from ._files import write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "MANIFEST",
@@ -36,8 +40,11 @@ __all__ = [
     "differing_encoders",
     "differing_rows",
     "digest_of_file",
+    "has_row_ids",
+    "ids_of_rows",
     "read_manifest",
     "row_ids",
+    "shard_columns",
     "write_manifest",
 ]
 
@@ -197,8 +204,8 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     return manifest
 
 
-def check_shards(manifest: Manifest, name: str, first: int = 0) -> None:
-    """Every shard from `first` on is there and is what was written.
+def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only: bool = False) -> None:
+    """Every shard from `first` on, or its metadata at least, is there and is what was written.
 
     Raises
     ------
@@ -212,7 +219,7 @@ def check_shards(manifest: Manifest, name: str, first: int = 0) -> None:
     shards = manifest.shards[first:]
     # The rows and their ids are equally good; hashing leaves the interpreter to others.
     with ThreadPoolExecutor() as pool:
-        wanted = [(shard, file) for shard in shards for file in (shard.file, shard.metadata)]
+        wanted = [(shard, file) for shard in shards for file in (shard.file, shard.metadata)[metadata_only:]]
         digests = pool.map(lambda pair: _digest_or_none(folder / pair[1]), wanted)
         for (shard, file), digest in zip(wanted, digests, strict=True):
             path, expected = folder / file, shard.sha256 if file == shard.file else shard.metadata_sha256
@@ -231,12 +238,58 @@ def check_shards(manifest: Manifest, name: str, first: int = 0) -> None:
                 start += shard.n_rows
 
 
+def has_row_ids(manifest: Manifest | None) -> TypeGuard[Manifest]:
+    """Whether rows are images that a folder knows by their ids."""
+    return manifest is not None and manifest.folder is not None and not manifest.class_names
+
+
 def row_ids(manifest: Manifest) -> Iterator[str]:
     """The id of every row of images, in order."""
-    assert manifest.folder is not None, "it was read somewhere"
-    parquet = optional("pyarrow.parquet", "reading the metadata of a pool")
     for shard in manifest.shards:
-        yield from parquet.read_table(manifest.folder / shard.metadata, columns=["image_path"])[0].to_pylist()
+        yield from shard_columns(manifest, shard, ["image_path"])["image_path"]
+
+
+def ids_of_rows(manifest: Manifest, rows: npt.NDArray[np.int64]) -> list[str]:
+    """The ids of some rows of images; only the metadata of shards that hold one of them are read."""
+    ids: dict[int, str] = {}
+    start = 0
+    for shard in manifest.shards:
+        here = rows[(rows >= start) & (rows < start + shard.n_rows)]
+        if here.size:
+            found = _shard_table(manifest, shard, ["image_path"])["image_path"].take(here - start).to_pylist()
+            ids.update(zip(here.tolist(), found, strict=True))
+        start += shard.n_rows
+    return [ids[row] for row in rows.tolist()]
+
+
+def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of what is known about the rows of a shard, those of `wanted` that there are.
+
+    Raises
+    ------
+    FileReadError
+        The metadata cannot be read, have no ids, or are not of as many rows as the shard.
+    """
+    table = _shard_table(manifest, shard, wanted)
+    return {column: table[column].to_pylist() for column in table.column_names}
+
+
+def _shard_table(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> Any:
+    """A ``pyarrow.Table`` for :func:`shard_columns`."""
+    assert manifest.folder is not None, "it was read somewhere"
+    parquet = optional("pyarrow.parquet", "the metadata of a pool")
+    file = manifest.folder / shard.metadata
+    try:
+        there = [column for column in wanted if column in parquet.read_schema(file).names]
+        table = parquet.read_table(file, columns=there)
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"cannot read {str(file)!r} as parquet: {error}") from error
+    if "image_path" not in there or table.num_rows != shard.n_rows:
+        raise FileReadError(
+            f"{str(file)!r} must have {shard.n_rows} rows and a column 'image_path', got {table.num_rows} rows and "
+            f"{', '.join(map(repr, there)) or 'no such column'}"
+        )
+    return table
 
 
 def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,15 +19,16 @@ from ._validate import (
     check_integer,
     check_memory_limit,
     check_same_rows,
-    labelled_rows,
 )
 from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
+from .manifest import has_row_ids, ids_of_rows
 from .plan import Plan, Problem, StageTotals, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
-from .readers.labels import open_labels
+from .readers.class_names import agreed_class_names
+from .readers.labels import Classes, read_labels
 from .reference import RowScores
 from .student import (
     LinearHead,
@@ -79,7 +80,7 @@ class Report(StageTotals):
     n_labelled: int = 0
     n_unlabelled: int = 0
     n_classes: int = 0
-    """0 at cold start without a teacher."""
+    """0 at cold start without a teacher and names of classes."""
     n_subpool_clusters: int = 0
     """0 where every row was scored."""
     n_scored: int = 0
@@ -144,7 +145,8 @@ class _Picks(NamedTuple):
         return cls(np.concatenate(positions), np.concatenate(scores), np.concatenate(represents))
 
 
-_NO_PICKS = _Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+_NO_ROWS = np.empty(0, np.int64)
+_NO_PICKS = _Picks(_NO_ROWS, np.empty(0, np.float32), _NO_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +164,15 @@ class Selection:
     represents : ndarray, shape (B,), int64
         How many candidate rows stand behind each pick, itself included: its cluster, or those nearest to it.
     report : Report
+    ids : list of str or None
+        The ids of the picked images, where the pool has them: a folder that :func:`ccma_fast.extract` wrote.
     """
 
     indices: Int64
     scores: Float32
     represents: Int64
     report: Report
+    ids: list[str] | None = None
 
     def __len__(self) -> int:
         return int(self.indices.size)
@@ -178,6 +183,7 @@ def select(
     budget: int,
     *,
     labels: Any = None,
+    class_names: Any = None,
     teacher: Teacher | None = None,
     student: Any = None,
     student_logits: Any = None,
@@ -214,9 +220,13 @@ def select(
         float32 are read as they are, chunk by chunk.
     budget : int
         B ≥ 1.
-    labels : array_like or path, shape (N,), optional
-        Class of each row from 0 to C − 1; −1 or NaN where there is none. Files as in
-        :func:`ccma_fast.readers.labels.open_labels`.
+    labels : array_like, path or sequence of pathlib.Path, shape (N,), optional
+        Class of each row from 0 to C − 1, or its name; −1, NaN or None where there is none. Files as in
+        :func:`ccma_fast.readers.labels.read_labels`: those that say which images they are of are joined to the rows by
+        their ids.
+    class_names : sequence of str, mapping or path, optional
+        What classes are called, in their order, see :func:`ccma_fast.readers.class_names.read_class_names`; by default
+        the teacher's, where it knows them.
     teacher : Teacher, optional
         Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
         teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
@@ -248,9 +258,12 @@ def select(
     ------
     PoolMismatchError
         The teacher's images are by their manifest not those of `features`.
+    FileReadError
+        A file that cannot be read.
     ValueError
         NaN or infinity (the row is named), a zero vector where coverage needs a direction, shapes or row counts that do
-        not agree, labels out of range or of fewer than two classes, a budget below 1.
+        not agree, labels out of range, without a name or of fewer than two classes, names that are not the teacher's, a
+        budget below 1.
     TypeError
         Inputs of the wrong type.
 
@@ -280,14 +293,20 @@ def select(
     5
     """
     state = _opened(features, config, teacher, student, random_state, backend, chunk_size, memory_limit)
-    return state.run(check_integer("budget", budget, minimum=1), labels, teacher, student, student_logits)
+    budget = check_integer("budget", budget, minimum=1)
+    manifest = state.pool.manifest
+    if has_row_ids(manifest):
+        ids_of_rows(manifest, np.arange(min(1, state.pool.n_rows)))  # where ids cannot be read, that is said now
+    picks = state.run(budget, labels, class_names, teacher, student, student_logits)
+    return replace(picks, ids=ids_of_rows(manifest, picks.indices)) if has_row_ids(manifest) else picks
 
 
 def plan(
     features: Any,
     budget: int,
     *,
-    labels: npt.ArrayLike | None = None,
+    labels: Any = None,
+    class_names: Any = None,
     teacher: Teacher | None = None,
     student: Any = None,
     student_logits: Any = None,
@@ -304,7 +323,7 @@ def plan(
 
     Parameters
     ----------
-    features, budget, labels, teacher, student, student_logits, config, backend, chunk_size, memory_limit
+    features, budget, labels, class_names, teacher, student, student_logits, config, backend, chunk_size, memory_limit
         As in :func:`select`.
 
     Returns
@@ -328,7 +347,8 @@ def plan(
     """
     state = _opened(features, config, teacher, student, 0, backend, chunk_size, memory_limit)
     budget = check_integer("budget", budget, minimum=1)
-    problem = state.problem(state.prepare(labels, teacher, student, student_logits), teacher, student, budget)
+    inputs = state.prepare(labels, class_names, teacher, student, student_logits)
+    problem = state.problem(inputs, teacher, student, budget)
     return forecast(problem, machine_rates(problem, state.backend))
 
 
@@ -345,7 +365,7 @@ def query(
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows."""
     state = _Query(features, config, backend, random_state, None, check_memory_limit(None))
-    return state.run(budget, labels, teacher, fitted, None, is_fitted=True)
+    return state.run(budget, Classes(labels), None, teacher, fitted, None, is_fitted=True)
 
 
 def check_arguments(teacher: Any, student: Any, config: Any) -> None:
@@ -463,6 +483,7 @@ class _Query:
         self,
         budget: int,
         labels: Any,
+        class_names: Any,
         teacher: Teacher | None,
         student: Any,
         student_logits: Any,
@@ -472,7 +493,7 @@ class _Query:
         """The query. A student that `is_fitted` on the labelled rows is used as it is."""
         with self._peak:
             with self._stage("check"):
-                inputs = self.prepare(labels, teacher, student, student_logits)
+                inputs = self.prepare(labels, class_names, teacher, student, student_logits)
                 budget = min(budget, inputs.unlabelled.size)
                 problem = self.problem(inputs, teacher, student, budget)
                 self.report.plan = forecast(problem)
@@ -484,13 +505,18 @@ class _Query:
                     return self._first(inputs, teacher, budget)
             return self._query(inputs, teacher, student, x_labelled, budget, is_fitted=is_fitted)
 
-    def prepare(self, labels: Any, teacher: Teacher | None, student: Any, student_logits: Any) -> _Inputs:
+    def prepare(
+        self, labels: Any, class_names: Any, teacher: Teacher | None, student: Any, student_logits: Any
+    ) -> _Inputs:
         """Check what is asked with, as far as it shows without reading the pool."""
         given = None if student_logits is None else self._given_logits(student_logits)
-        n_classes = self._class_count(teacher, given)
-        names = None if teacher is None else teacher.class_names
-        opened = None if labels is None else open_labels(labels, self.pool.n_rows, class_names=names)
-        labelled, classes = labelled_rows(opened, self.pool.n_rows, n_classes)
+        names = agreed_class_names(class_names, teacher)
+        n_classes = self._class_count(teacher, given, names)
+        labelled, classes = _NO_ROWS, _NO_ROWS
+        if labels is not None:
+            y = read_labels(labels, self.pool, n_classes=n_classes, class_names=names)
+            labelled = np.flatnonzero(y >= 0)
+            classes = y[labelled]
         space = self._coverage_space(teacher)
         if given is not None and student is not None:
             raise ValueError("give student or student_logits, not both")
@@ -773,7 +799,7 @@ class _Query:
         self._add_source(logits)
         return logits
 
-    def _class_count(self, teacher: Teacher | None, given: Rows | None) -> int | None:
+    def _class_count(self, teacher: Teacher | None, given: Rows | None, names: list[str] | None) -> int | None:
         if teacher is not None:
             self.report.forced = teacher.check_rows(self.pool)
             if given is not None and given.n_columns != teacher.n_classes:
@@ -782,7 +808,11 @@ class _Query:
                     "both must describe the same classes"
                 )
             return teacher.n_classes
-        return None if given is None else given.n_columns
+        if given is not None and names is not None and given.n_columns != len(names):
+            raise ValueError(f"student_logits has {given.n_columns} classes but there are {len(names)} class_names")
+        if given is not None:
+            return given.n_columns
+        return None if names is None else len(names)
 
     def _coverage_space(self, teacher: Teacher | None) -> Rows:
         """v, or x where the teacher has none."""

@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from . import _dispatch, metrics, reference
 from ._files import check_can_write_into
-from ._validate import check_choice, check_integer, check_labels, check_rows, check_same_rows
+from ._validate import check_choice, check_integer, check_rows
 from .config import CCMAConfig
 from .conformal import calibrated_cuts, coverage_interval
 from .manifest import accepted, differing_encoders
 from .pool import ArrayRows, Rows, RowSubset, kept, open_rows
-from .readers.labels import open_labels
+from .readers.labels import read_labels
 from .select import check_arguments
 from .store import METRICS, Results, RoundRecord, RunFolder, tables
 from .strategies import Round, Strategy, find, names, pick
@@ -88,7 +88,7 @@ def simulate(
         The student's embeddings x of the pool, in anything that :func:`ccma_fast.pool.open_rows` opens.
     labels : array_like or path, shape (N,)
         The class of every row, from 0 to C − 1. A strategy sees those of the rows that it has asked for. Files as in
-        :func:`ccma_fast.readers.labels.open_labels`.
+        :func:`ccma_fast.readers.labels.read_labels`.
     test_features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (M, D_S)
     test_labels : array_like or path, shape (M,)
     strategies : sequence of str or callable, or mapping, default ("ccma", "random", "margins")
@@ -575,10 +575,7 @@ def _study(
 def _known_labels(
     name: str, labels: Any, rows: Rows, n_classes: int | None, class_names: Sequence[str] | None
 ) -> Int64:
-    array = np.asarray(open_labels(labels, rows.n_rows, name, class_names))
-    if array.ndim == 1:
-        check_same_rows(name, array.size, rows.name, rows.n_rows)
-    y = check_labels(array, rows.n_rows, n_classes, name)
+    y = read_labels(labels, rows, n_classes=n_classes, class_names=class_names, name=name)
     if y.size == 0:
         raise ValueError(f"{name} must have at least one row, got none")
     unknown = np.flatnonzero(y < 0)

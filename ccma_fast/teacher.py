@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from . import _dispatch, reference
 from ._dispatch import Backend
-from ._validate import check_labels, check_lengths, check_number, check_same_rows
+from ._validate import check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
 from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
 from .encoders import class_features as made_class_features
 from .manifest import accepted, differing_encoders, differing_rows
 from .pool import DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
-from .readers.labels import open_labels, read_class_names
+from .readers.class_names import agreed_class_names, read_class_names
+from .readers.labels import read_labels
 from .zero_shot import ZeroShot, diagnosed
 
 __all__ = ["Teacher"]
@@ -35,6 +36,9 @@ class Teacher:
         t, one row per class, C ≥ 2, any length (normalised here; none may be zero).
     temperature : float, default 0.03
         τ, greater than 0, in units of cosine similarity.
+    class_names : sequence of str, mapping or path, optional
+        What the classes are called, in the order of `class_features`, see
+        :func:`ccma_fast.readers.class_names.read_class_names`; a folder that was extracted knows it.
     force : bool, default False
         Take features that by their manifests do not belong together: class features of another encoder, or image
         features of other images than the pool's. The query's report says so.
@@ -49,13 +53,16 @@ class Teacher:
         The space in which coverage runs; None for :meth:`from_logits`.
     class_directions : ndarray, shape (C, D_T), float32, or None
         t, normalised; None for :meth:`from_logits`.
+    class_names : list of str or None
+        The names of the classes, where anyone tells them.
 
     Raises
     ------
     PoolMismatchError
         The class features come from another encoder than the image features.
     ValueError
-        Shapes that do not fit each other, NaN, infinity or a zero vector among the class features, τ ≤ 0.
+        Shapes that do not fit each other, NaN, infinity or a zero vector among the class features, τ ≤ 0, names that
+        are not those of the classes.
     TypeError
         Inputs that are not real numbers.
     """
@@ -66,6 +73,7 @@ class Teacher:
         class_features: Any,
         temperature: float = CCMAConfig.temperature,
         *,
+        class_names: Any = None,
         force: bool = False,
     ) -> None:
         self.temperature = _check_temperature(temperature)
@@ -83,15 +91,16 @@ class Teacher:
         )
         self._forced = accepted([differing], force)
         self._force = force
-        self._classes = classes.manifest
         self.n_classes = classes.n_rows
+        self.class_names = None if classes.manifest is None else classes.manifest.class_names or None
+        self.class_names = agreed_class_names(class_names, self)
         self.n_rows = images.n_rows
         self.source: Rows = images
         self.features: Rows | None = images
         self.class_directions: npt.NDArray[np.float32] | None = _unit(classes)
 
     @classmethod
-    def from_logits(cls, logits: Any, temperature: float = 1.0) -> Teacher:
+    def from_logits(cls, logits: Any, temperature: float = 1.0, *, class_names: Any = None) -> Teacher:
         """A teacher whose logits are already there.
 
         Parameters
@@ -100,6 +109,8 @@ class Teacher:
             Logits, or logarithms of probabilities; C ≥ 2.
         temperature : float, default 1.0
             The logits are divided by it.
+        class_names : sequence of str, mapping or path, optional
+            What the classes are called, in the order of the columns.
 
         Returns
         -------
@@ -108,11 +119,12 @@ class Teacher:
         """
         teacher = cls.__new__(cls)
         teacher._forced, teacher._force = [], False
-        teacher._classes = None
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
         teacher.source, teacher.features, teacher.class_directions = rows, None, None
+        teacher.class_names = None
+        teacher.class_names = agreed_class_names(class_names, teacher)
         return teacher
 
     @classmethod
@@ -136,8 +148,8 @@ class Teacher:
             A name of open_clip, ``hf-hub:`` and ``local-dir:`` included.
         pretrained : str or None
             The tag of the weights; None for ``hf-hub:`` and ``local-dir:``.
-        class_names : sequence of str or path
-            C ≥ 2 names; files as in :func:`ccma_fast.readers.labels.read_class_names`.
+        class_names : sequence of str, mapping or path
+            C ≥ 2 names, see :func:`ccma_fast.readers.class_names.read_class_names`.
         image_features : array_like, torch.Tensor or path, shape (N, D_T)
             v, by the image encoder of the same model; the folder that :func:`ccma_fast.extract` wrote knows which that
             was.
@@ -171,8 +183,8 @@ class Teacher:
         Parameters
         ----------
         labels : array_like or path, shape (N,)
-            Class of each row; −1 or NaN where there is none. Files as in
-            :func:`ccma_fast.readers.labels.open_labels`.
+            Class of each row or its name; −1, NaN or None where there is none. Files as in
+            :func:`ccma_fast.readers.labels.read_labels`.
         backend : {"auto", "cuda", "cpu", "reference"}
 
         Returns
@@ -189,8 +201,7 @@ class Teacher:
         TeacherWarning
             It is no better than chance.
         """
-        given = open_labels(labels, self.n_rows, class_names=self.class_names)
-        y = check_labels(given, self.n_rows, self.n_classes)
+        y = read_labels(labels, self.source, n_classes=self.n_classes, class_names=self.class_names)
         labelled = np.flatnonzero(y >= 0)
         if labelled.size == 0:
             raise ValueError("labels must be known for at least one row, got none")
@@ -208,11 +219,6 @@ class Teacher:
             )
         classes = _divided(self.class_directions, divisor)
         return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """The names of the classes, where :meth:`from_open_clip` or a folder that was extracted tells them."""
-        return None if self._classes is None else self._classes.class_names
 
     def reading(self, source: Rows) -> Teacher:
         """This teacher, its rows read from `source`, where the same ones are."""

@@ -247,11 +247,11 @@ def test_a_budget_beyond_the_pool_says_so(data: Any, capsys: pytest.CaptureFixtu
 
 
 def test_an_existing_file_is_replaced_and_a_link_stays_one(data: Any) -> None:
-    Path("real.csv").write_text("old")
+    Path("real.csv").write_text("rank,index,score,represents\n")
     Path("link.csv").symlink_to("real.csv")
     assert select("--budget", 2, "--out", "link.csv") == 0
     assert Path("link.csv").is_symlink()
-    assert Path("real.csv").read_text().startswith("rank,")
+    assert Path("real.csv").read_text().startswith("rank,index,score,represents\n1,")
 
 
 def test_the_file_has_the_permissions_that_the_umask_gives(data: Any) -> None:
@@ -427,7 +427,7 @@ def test_a_directory_without_permission_is_refused(data: Any, capsys: pytest.Cap
 def test_a_write_that_fails_leaves_the_old_file(
     data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
-    Path("picks.csv").write_text("old")
+    Path("picks.csv").write_text(old := "rank,index,score,represents\n1,7,nan,1\n")
     before = sorted(os.listdir(tmp_path))
 
     def fail(*_: Any) -> None:
@@ -441,7 +441,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         assert (code, err) == (2, "ccma-fast select: error: disk full\n")
     else:
         assert (code, err) == (130, "ccma-fast select: interrupted\n")
-    assert Path("picks.csv").read_text() == "old"
+    assert Path("picks.csv").read_text() == old
     assert sorted(os.listdir(tmp_path)) == before
 
 

@@ -1,239 +1,319 @@
-"""Labels and class names: from arrays, ``.npy``, CSV, parquet, HDF5, extracted pools, JSON and text."""
+"""Labels of a pool's rows, in whatever somebody has them: arrays, ``.npy``, CSV, parquet, HDF5, extracted pools.
+
+Whoever knows which image a label is of says so by its id, and the pool's manifest knows the row of each id; numbers of
+rows change when images come and go.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Sequence
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from .._errors import FileReadError
-from ..manifest import read_manifest
-from ..pool import load_npy, split_key
-from .parquet import opened
+from .._errors import FileReadError, LabelWarning
+from .._validate import check_same_rows
+from ..manifest import Manifest, check_shards, has_row_ids, read_manifest, row_ids, shard_columns
+from ..pool import Rows, load_npy, split_key
+from .class_names import class_codes
+from .tables import read_columns
 
-__all__ = ["open_labels", "read_class_names", "read_columns"]
+__all__ = ["Classes", "read_labels"]
 
-# Rows of a table that a person fills in have numbers of their own: the order in which they are labelled is not theirs.
-_INDEX, _LABEL = "index", "label"
+Int64 = npt.NDArray[np.int64]
+
+_ID, _INDEX, _LABEL = "image_path", "index", "label"
+
+# Programs turn the integers of a column with gaps into 3.0. No pool has a row of more digits than an int64.
+_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+
+# Ids that an error message shows.
+_SHOWN = 3
 
 
-def open_labels(source: Any, n_rows: int, name: str = "labels", class_names: Sequence[str] | None = None) -> Any:
-    """Labels in whatever the caller has them, for :func:`ccma_fast._validate.check_labels`.
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Labels that :func:`read_labels` has read: classes whatever their names, and not to be checked again.
+
+    Attributes
+    ----------
+    codes : ndarray, shape (N,), int64
+        −1 where there is no label.
+    """
+
+    codes: Int64
+
+
+def read_labels(
+    source: Any,
+    rows: Rows,
+    *,
+    n_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str = "labels",
+) -> Int64:
+    """The class of each row of a pool, from whatever somebody has as labels.
 
     Parameters
     ----------
-    source : array_like or path
-        A path is that of
+    source : array_like, path, sequence of pathlib.Path, Classes or None
+        Labels as :func:`ccma_fast.readers.class_names.class_codes` takes them, one for each row; a pandas Series must
+        have the row numbers as its index, or ids. Or a path, that of
 
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.readers.hdf5`), with one label for each row;
-        - a CSV or parquet file with a column ``label`` and perhaps one called ``index``, the row which the label is
-          of; rows that are not named have none. Without ``index`` there is one label for each row. Other columns are
-          left alone, so that the picks of ``ccma-fast select`` need a column ``label`` and nothing else. A CSV file of
-          one column needs no header;
-        - the folder of an extracted pool, whose metadata has a column ``label``.
+        - a CSV or parquet file with a column ``label``. A column ``image_path`` (or as
+          :func:`ccma_fast.readers.tables.read_columns` says) has the ids of the images that the labels are of, exactly
+          as the pool has them. Where the pool has no ids a column ``index`` has the numbers of their rows. Rows that
+          are not named have no label. Without both there is one label for each row. Other columns are left alone, so
+          that the picks of ``ccma-fast select`` need a column ``label`` and nothing else. A CSV file of one column
+          needs no header;
+        - the folder of an extracted pool, whose metadata has ids and a column ``label``.
 
-    n_rows : int
-        Rows of the pool.
-    name : str
-        What error messages call them.
+        Several paths (objects of :mod:`pathlib`: text in a sequence is a label) are joined.
+    rows : Rows
+        The pool.
+    n_classes : int, optional
+        C; as many as there are names where it is not given.
     class_names : sequence of str, optional
         What labels that are text mean: their positions here.
+    name : str
+        What error messages call them.
 
     Returns
     -------
-    array_like, shape (n_rows,)
-        Numbers, not yet checked; −1 where there is no label, and where a cell is empty.
+    ndarray, shape (N,), int64
+        −1 where there is no label.
 
     Raises
     ------
     FileReadError
-        No such file or column, a damaged file, or a row that is named twice, out of range or not a number; the text
-        names the file and the row.
+        No such file or column, a damaged file, or a row number that is none; the text names the file and the row.
+    ValueError, TypeError
+        As :func:`ccma_fast.readers.class_names.class_codes`; labels of another number of rows, of images that the pool
+        does not have, or two that contradict each other in one file; ids where the pool has none.
+
+    Warns
+    -----
+    LabelWarning
+        An id is that of another row than the number beside it (the id decides), or files contradict each other (the
+        last decides).
     """
-    if not isinstance(source, (str, os.PathLike)):
-        return source
-    file, key = split_key(source)
-    suffix = Path(file).suffix.lower()
-    if suffix in (".h5", ".hdf5"):
-        from .hdf5 import hdf5_vector
-
-        return hdf5_vector(file, key, name)
-    if Path(file).is_dir():
-        columns = _of_pool(file, name)
-    elif suffix in (".csv", ".parquet"):
-        columns = read_columns(file, name, (_LABEL, _INDEX), only=_LABEL)
-    elif suffix == ".npy":
-        return load_npy(file, name)
-    else:
-        raise FileReadError(
-            f"{name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
-        )
-    classes = {text: c for c, text in enumerate(class_names or ())}
-    given = [_class(cell, classes, file, row, name) for row, cell in enumerate(columns[_LABEL])]
-    if _INDEX not in columns:
-        return np.array(given, dtype=np.float64)
-    labels = np.full(n_rows, -1.0)
-    named: dict[int, int] = {}
-    for row, (cell, label) in enumerate(zip(columns[_INDEX], given, strict=True)):
-        try:
-            index = int(cell)
-        except (TypeError, ValueError):
-            raise FileReadError(f"{name}: index must be an integer, got {cell!r} at row {row} of {file!r}") from None
-        if not 0 <= index < n_rows:
-            raise FileReadError(
-                f"{name}: index must be a row from 0 to {n_rows - 1}, got {index} at row {row} of {file!r}"
-            )
-        if index in named:
-            raise FileReadError(
-                f"{name}: index must name each row once, got {index} at rows {named[index]} and {row} of {file!r}"
-            )
-        named[index] = row
-        labels[index] = label
-    return labels
-
-
-def read_class_names(source: Any, name: str = "class_names") -> list[str]:
-    """Names of classes, in the order of the classes.
-
-    Parameters
-    ----------
-    source : sequence of str or path
-        A path is that of a ``.json`` file with a list of names, or a mapping from "0", "1", … to names, or of a text
-        file with one name in each line.
-    name : str
-        What error messages call them.
-
-    Raises
-    ------
-    FileReadError
-        No such file, or a damaged one, or one of another content.
-    ValueError
-        Fewer than two names, or an empty one.
-    TypeError
-        Names that are no strings.
-    """
-    where = ""
+    if source is None:
+        return np.full(rows.n_rows, -1, dtype=np.int64)
+    if isinstance(source, Classes):
+        check_same_rows(name, source.codes.size, rows.name, rows.n_rows)
+        return source.codes
+    reader = _Reader(rows, n_classes, class_names, name)
     if isinstance(source, (str, os.PathLike)):
-        where = f" of {os.fspath(source)!r}"
-        names = _names_in(Path(source), name)
-    else:
-        names = list(source)
-    for row, text in enumerate(names):
-        if not isinstance(text, str):
-            raise TypeError(f"{name} must be strings, got {type(text).__name__} at row {row}{where}")
-        if not text.strip():
-            raise ValueError(f"{name} must not be empty, got {text!r} at row {row}{where}")
-    if len(names) < 2:
-        raise ValueError(f"{name} must be at least two, got {len(names)}{where}")
-    return names
+        return reader.of_path(source)
+    if isinstance(source, (list, tuple)) and source and all(isinstance(part, os.PathLike) for part in source):
+        return reader.of_paths(source)
+    return reader.of_values(source)
 
 
-def read_columns(
-    file: str, name: str, wanted: Sequence[str], *, only: str, others: Sequence[str] = ()
-) -> dict[str, list[Any]]:
-    """Columns of a CSV or parquet file, those of `wanted` that it has.
+class _Table(NamedTuple):
+    """Labels that say what they are of."""
 
-    Parameters
-    ----------
-    file : str
-    name : str
-        What error messages call what is read.
-    wanted : sequence of str
-    only : str
-        The one that must be there; a file of one column has it under any name, and a CSV file under none.
-    others : sequence of str
-        Other names for it, the first that is there is taken.
-    """
-    table = _parquet_table(file, name) if Path(file).suffix.lower() == ".parquet" else _csv_table(file, name, only)
-    found = next((column for column in (only, *others) if column in table), None)
-    if found is None and len(table) == 1:
-        (found,) = table
-    if found is None:
-        expected = " or ".join(map(repr, (only, *others)))
-        raise FileReadError(f"{name}: no column {expected} in {file!r}, got {', '.join(map(repr, table)) or 'none'}")
-    return {only: table[found], **{column: table[column] for column in wanted if column != only and column in table}}
+    labels: Sequence[Any]
+    ids: Sequence[Any] | None
+    row_numbers: Sequence[Any] | None
+    place: str
+    """What error messages say behind the number of a row."""
+    typed: bool
 
 
-def _of_pool(folder: str, name: str) -> dict[str, list[Any]]:
-    manifest = read_manifest(folder, name)
-    if manifest is None:
-        raise FileReadError(f"{name}: no manifest in the folder {folder!r}; expected one that ccma-fast extract wrote")
-    cells: list[Any] = []
-    for shard in manifest.shards:
-        file = str(Path(folder) / shard.metadata)
-        table = _parquet_table(file, name)
-        if _LABEL not in table:
-            raise FileReadError(f"{name}: no column {_LABEL!r} in {file!r}: the images came without labels")
-        cells += table[_LABEL]
-    return {_LABEL: cells}
+class _Reader(NamedTuple):
+    """What labels are read for; see :func:`read_labels`."""
+
+    rows: Rows
+    n_classes: int | None
+    class_names: Sequence[str] | None
+    name: str
+
+    def of_values(self, values: Any) -> Int64:
+        """Labels in memory."""
+        shape = np.shape(values)
+        if len(shape) != 1:
+            raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
+        pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+        if pandas is not None and isinstance(values, pandas.Series):
+            if has_row_ids(self.rows.manifest) and all(isinstance(key, str) for key in values.index):
+                return self.of_table(_Table(values.tolist(), list(values.index), None, "", typed=True))
+            if not np.array_equal(values.index.to_numpy(), np.arange(shape[0])):
+                raise ValueError(
+                    f"{self.name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got "
+                    f"{values.index!r:.200}; give .to_numpy() where its order is that of the rows"
+                )
+        check_same_rows(self.name, shape[0], self.rows.name, self.rows.n_rows)
+        return self._classes(values)
+
+    def of_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Int64:
+        """Labels that lie in several files."""
+        joined = np.full(self.rows.n_rows, -1, dtype=np.int64)
+        for path in paths:
+            labels = self.of_path(path)
+            differing = np.flatnonzero((labels >= 0) & (joined >= 0) & (labels != joined))
+            if differing.size:
+                row = differing[0]
+                warnings.warn(
+                    f"{self.name}: {os.fspath(path)!r} gives {differing.size} rows another label than the files before "
+                    f"it, first row {row} class {labels[row]} instead of {joined[row]}; the last file is taken",
+                    LabelWarning,
+                    stacklevel=4,
+                )
+            np.copyto(joined, labels, where=labels >= 0)
+        return joined
+
+    def of_path(self, path: str | os.PathLike[str]) -> Int64:
+        """Labels that lie in a file or a folder."""
+        file, key = split_key(path)
+        suffix = Path(file).suffix.lower()
+        if suffix in (".h5", ".hdf5"):
+            from .hdf5 import hdf5_vector
+
+            return self.of_values(hdf5_vector(file, key, self.name))
+        if suffix == ".npy":
+            return self.of_values(load_npy(file, self.name))
+        if Path(file).is_dir():
+            return self._of_pool(file)
+        if suffix not in (".csv", ".parquet"):
+            raise FileReadError(
+                f"{self.name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
+            )
+        columns = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL)
+        place = f" of {file!r}"
+        return self.of_table(
+            _Table(columns[_LABEL], columns.get(_ID), columns.get(_INDEX), place, typed=suffix != ".csv")
+        )
+
+    def _of_pool(self, folder: str) -> Int64:
+        manifest = read_manifest(folder, self.name)
+        if manifest is None:
+            raise FileReadError(
+                f"{self.name}: no manifest in the folder {folder!r}; expected one that ccma-fast extract wrote"
+            )
+        check_shards(manifest, self.name, metadata_only=True)
+        labels: list[Any] = []
+        ids: list[Any] = []
+        for shard in manifest.shards:
+            columns = shard_columns(manifest, shard, [_ID, _LABEL])
+            if _LABEL not in columns:
+                raise FileReadError(
+                    f"{self.name}: no column {_LABEL!r} in {str(Path(folder) / shard.metadata)!r}: the images came "
+                    "without labels"
+                )
+            labels += columns[_LABEL]
+            ids += columns[_ID]
+        return self.of_table(_Table(labels, ids, None, f" of {folder!r}", typed=True))
+
+    def of_table(self, table: _Table) -> Int64:
+        """Labels with an id or the number of a row beside each, or in the order of the rows."""
+        given = self._classes(table.labels, table.place, typed=table.typed)
+        if table.ids is None and table.row_numbers is None:
+            check_same_rows(self.name, given.size, self.rows.name, self.rows.n_rows)
+            return given
+        known = np.flatnonzero(given >= 0)
+        manifest = self.rows.manifest
+        if table.ids is not None and has_row_ids(manifest):
+            return self._placed(table, given, known, self._rows_of_ids(table, known, manifest))
+        if table.row_numbers is None:
+            raise ValueError(
+                f"{self.name} have the ids of their images{table.place} where {self.rows.name} has none; expected a "
+                f"column {_INDEX!r} with the row of each, or the folder that ccma-fast extract wrote as "
+                f"{self.rows.name}"
+            )
+        numbers = _integers(table, self.name)
+        outside = np.flatnonzero((numbers < 0) | (numbers >= self.rows.n_rows))
+        if outside.size:
+            row = outside[0]
+            raise FileReadError(
+                f"{self.name}: {_INDEX} must be a row from 0 to {self.rows.n_rows - 1}, got "
+                f"{table.row_numbers[row]!s} at row {row}{table.place}"
+            )
+        return self._placed(table, given, known, numbers[known])
+
+    def _classes(self, values: Any, place: str = "", *, typed: bool = True) -> Int64:
+        return class_codes(
+            values,
+            class_names=self.class_names,
+            n_classes=self.n_classes,
+            name=self.name,
+            place=place,
+            typed=typed,
+        )
+
+    def _rows_of_ids(self, table: _Table, known: Int64, manifest: Manifest) -> Int64:
+        """The rows of the ids of the labels that are known."""
+        ids = [_id(table, row, self.name) for row in known.tolist()]
+        row_of = dict.fromkeys(ids, -1)
+        for row, row_id in enumerate(row_ids(manifest)):
+            if row_id in row_of:
+                row_of[row_id] = row
+        missing = [row_id for row_id, row in row_of.items() if row < 0]
+        if missing:
+            own = ", ".join(map(repr, islice(row_ids(manifest), _SHOWN)))
+            raise ValueError(
+                f"{self.name} must be of images of {self.rows.name}, whose ids are {own}, …, got {len(missing)} others"
+                f"{table.place}: {', '.join(map(repr, missing[:_SHOWN]))}" + (", …" if missing[_SHOWN:] else "")
+            )
+        found = np.array([row_of[row_id] for row_id in ids], dtype=np.int64)
+        if table.row_numbers is not None:
+            numbers = _integers(table, self.name, missing=-1)[known]
+            moved = np.flatnonzero((numbers != -1) & (numbers != found))
+            if moved.size:
+                first = moved[0]
+                warnings.warn(
+                    f"{self.name}: {moved.size} of {known.size} labels{table.place} are of another row than their "
+                    f"{_INDEX} says, first {ids[first]!r}, which is row {found[first]} and not {numbers[first]}; "
+                    f"{_ID} is taken",
+                    LabelWarning,
+                    stacklevel=5,
+                )
+        return found
+
+    def _placed(self, table: _Table, given: Int64, known: Int64, of_known: Int64) -> Int64:
+        """The labels at their rows."""
+        labels = np.full(self.rows.n_rows, -1, dtype=np.int64)
+        labels[of_known] = given[known]  # the last of several
+        differing = np.flatnonzero(labels[of_known] != given[known])
+        if differing.size:
+            row = int(of_known[differing[0]])
+            first, last = int(known[differing[0]]), int(known[np.flatnonzero(of_known == row)[-1]])
+            what = f"row {row}" if table.ids is None else repr(table.ids[first])
+            raise ValueError(
+                f"{self.name} must be one for each image, got {table.labels[first]!r} at row {first} and "
+                f"{table.labels[last]!r} at row {last}{table.place} for {what}"
+            )
+        return labels
 
 
-def _class(cell: Any, classes: dict[str, int], file: str, row: int, name: str) -> float:
-    if cell is None or cell == "":
-        return -1.0
-    if isinstance(cell, str) and cell in classes:
-        return float(classes[cell])
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        expected = f"an integer or one of {len(classes)} class names" if classes else "an integer"
-        raise FileReadError(f"{name} must be {expected}, got {cell!r} at row {row} of {file!r}") from None
+def _id(table: _Table, row: int, name: str) -> str:
+    """The id at a row of a table; those of a data set are numbers, which stay such in parquet."""
+    assert table.ids is not None, "the caller has seen to it"
+    found = table.ids[row]
+    if isinstance(found, int) or (isinstance(found, str) and found):
+        return str(found)
+    raise ValueError(f"{name} must have an {_ID} beside each label, got {found!r} at row {row}{table.place}")
 
 
-def _csv_table(file: str, name: str, only: str) -> dict[str, list[Any]]:
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.reader(handle, strict=True))
-    except FileNotFoundError:
-        raise FileReadError(f"{name}: no file {file!r}") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise FileReadError(f"{name}: cannot read {file!r} as CSV: {error}") from error
-    if not rows:
-        raise FileReadError(f"{name}: {file!r} is empty")
-    if len(rows[0]) <= 1:
-        rows = [row or [""] for row in rows]  # an empty line is an empty cell here, and nothing in a wider table
-        if not rows[0][0].isidentifier():  # no header: the first cell is already a value
-            rows.insert(0, [only])
-    else:
-        rows = [row for row in rows if row]
-    header, *cells = rows
-    for row, line in enumerate(cells):
-        if len(line) != len(header):
-            raise FileReadError(f"{name}: {file!r} must have {len(header)} columns, got {len(line)} at row {row}")
-    return {column: [line[i] for line in cells] for i, column in enumerate(header)}
-
-
-def _parquet_table(file: str, name: str) -> dict[str, list[Any]]:
-    reader = opened(file, name)
-    schema = reader.schema_arrow
-    flat = [entry.name for entry in schema if not entry.type.num_fields]
-    try:
-        table = reader.read(columns=flat)
-    except (OSError, ValueError) as error:
-        raise FileReadError(f"{name}: cannot read {file!r} as parquet: {error}") from error
-    return {column: table[column].to_pylist() for column in flat}
-
-
-def _names_in(file: Path, name: str) -> list[Any]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise FileReadError(f"{name}: no file {str(file)!r}") from None
-    except (OSError, ValueError) as error:
-        raise FileReadError(f"{name}: cannot read {str(file)!r} as text: {error}") from error
-    if file.suffix.lower() != ".json":
-        return text.splitlines()
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise FileReadError(f"{name}: cannot read {str(file)!r} as JSON: {error}") from error
-    if isinstance(content, dict) and set(content) == {str(c) for c in range(len(content))}:
-        return [content[str(c)] for c in range(len(content))]
-    if not isinstance(content, list):
-        raise FileReadError(f'{name}: {str(file)!r} must hold a list of names, or a mapping from "0", "1", … to them')
-    return content
+def _integers(table: _Table, name: str, missing: int | None = None) -> Int64:
+    """The numbers of rows in a table; `missing`, where that is allowed, for those that are not there."""
+    assert table.row_numbers is not None, "the caller has seen to it"
+    found = np.empty(len(table.row_numbers), dtype=np.int64)
+    for row, cell in enumerate(table.row_numbers):
+        text = "" if cell is None else str(cell).strip()
+        if _INTEGER.fullmatch(text):
+            found[row] = int(text.partition(".")[0])
+        elif missing is not None and text in ("", "nan"):
+            found[row] = missing
+        else:
+            raise FileReadError(f"{name}: {_INDEX} must be an integer, got {cell!r} at row {row}{table.place}")
+    return found
