@@ -12,6 +12,7 @@ from ._errors import (
     ExchangeabilityWarning,
     FileReadError,
     PoolMismatchError,
+    StrategyReplacedWarning,
     TeacherWarning,
 )
 from .config import CCMAConfig
@@ -56,6 +57,7 @@ __all__ = [
     "SizedScores",
     "Stage",
     "StagePlan",
+    "StrategyReplacedWarning",
     "Teacher",
     "TeacherWarning",
     "ZeroShot",

@@ -7,6 +7,7 @@ __all__ = [
     "ExchangeabilityWarning",
     "FileReadError",
     "PoolMismatchError",
+    "StrategyReplacedWarning",
     "TeacherWarning",
 ]
 
@@ -28,6 +29,10 @@ class FileReadError(ValueError, OSError):
 
 class PoolMismatchError(ValueError):
     """By their manifests two matrices do not belong together: other images, another order, another encoder."""
+
+
+class StrategyReplacedWarning(UserWarning):
+    """A name of one of the package's own strategies now means another one."""
 
 
 class TeacherWarning(UserWarning):
