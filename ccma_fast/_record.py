@@ -211,12 +211,14 @@ def _of_student(student: Any) -> dict[str, Any] | None:
 
 def _of_data(study: Study) -> dict[str, Any]:
     """Shape, type and SHA-256 of each input."""
-    found = {
+    found: dict[str, Any] = {
         "features": _digest(study.pool),
         "labels": _digest(study.labels),
         "test_features": _digest(study.test),
         "test_labels": _digest(study.test_labels),
     }
+    if study.class_names is not None:
+        found["class_names"] = study.class_names
     teacher = study.teacher
     if teacher is not None:
         code = _of_derived(teacher, Teacher)

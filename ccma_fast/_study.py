@@ -16,15 +16,16 @@ import numpy.typing as npt
 
 from . import _dispatch, metrics, reference
 from ._contenders import Contender
-from ._validate import check_labels, check_rows, check_same_rows
+from ._validate import check_rows
 from .config import CCMAConfig
 from .conformal import calibrated_cuts, coverage_interval
 from .manifest import accepted, differing_encoders
 from .pool import ArrayRows, Rows, RowSubset, kept, open_rows
-from .readers.labels import open_labels
+from .readers.class_names import agreed_class_names
+from .readers.labels import read_labels
 from .store import METRICS, RoundRecord
 from .strategies import Round, pick
-from .student import LinearHead, class_count, fit_student, out_of_fold_scores, student_logits
+from .student import LinearHead, check_head, class_count, fit_student, out_of_fold_scores, student_logits
 from .teacher import Teacher
 
 __all__ = ["Study", "open_study"]
@@ -55,6 +56,7 @@ class Study:
     test_labels: Int64
     contenders: tuple[Contender, ...]
     n_classes: int
+    class_names: list[str] | None
     base: CCMAConfig
     teacher: Teacher | None
     student: Any
@@ -252,17 +254,20 @@ def open_study(
     base: CCMAConfig,
     teacher: Teacher | None,
     student: Any,
+    names: Any,
     backend_name: str,
     force: bool,
 ) -> Study:
+    """The data of a simulation, opened and compared; `names` are what the user says that the classes are called."""
     pool, test = open_rows(features, "features"), open_rows(test_features, "test_features")
     if test.n_columns != pool.n_columns:
         raise ValueError(f"test_features must have {pool.n_columns} columns as features, got {test.n_columns}")
     forced = accepted([differing_encoders("test_features", test.manifest, "features", pool.manifest)], force)
-    n_classes, class_names = None, None
+    class_names = agreed_class_names(names, teacher)
+    n_classes = None if class_names is None else len(class_names)
     if teacher is not None:
         forced += teacher.check_rows(pool)
-        n_classes, class_names = teacher.n_classes, teacher.class_names
+        n_classes = teacher.n_classes
     y = _known_labels("labels", labels, pool, n_classes, class_names)
     test_y = _known_labels("test_labels", test_labels, test, n_classes, class_names)
     if n_classes is None:
@@ -270,20 +275,19 @@ def open_study(
         for name, classes in (("labels", y), ("test_labels", test_y)):
             if classes.max() >= n_classes:
                 raise ValueError(f"{name} must be classes from 0 to {n_classes - 1}, got {classes.max()}")
+    elif isinstance(student, LinearHead):
+        check_head(student, n_classes)
     if np.unique(y).size < 2:
         raise ValueError(f"labels must be of at least two classes, got class {y[0]} alone")
     return Study(
-        pool, y, test, test_y, contenders, n_classes, base, teacher, student, backend_name, forced=tuple(forced)
+        pool, y, test, test_y, contenders, n_classes, class_names, base, teacher, student, backend_name, tuple(forced)
     )
 
 
 def _known_labels(
     name: str, labels: Any, rows: Rows, n_classes: int | None, class_names: Sequence[str] | None
 ) -> Int64:
-    array = np.asarray(open_labels(labels, rows.n_rows, name, class_names))
-    if array.ndim == 1:
-        check_same_rows(name, array.size, rows.name, rows.n_rows)
-    y = check_labels(array, rows.n_rows, n_classes, name)
+    y = read_labels(labels, rows, n_classes=n_classes, class_names=class_names, name=name)
     if y.size == 0:
         raise ValueError(f"{name} must have at least one row, got none")
     unknown = np.flatnonzero(y < 0)

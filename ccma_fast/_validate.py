@@ -23,7 +23,6 @@ __all__ = [
     "check_flag",
     "check_fraction",
     "check_integer",
-    "check_labels",
     "check_lengths",
     "check_memory_limit",
     "check_number",
@@ -31,15 +30,11 @@ __all__ = [
     "check_same_rows",
     "check_threshold",
     "check_weights",
-    "labelled_rows",
     "raise_not_finite",
     "raise_zero_length",
     "random_generator",
 ]
 
-
-# Classes are columns; nobody has this many.
-_MOST_CLASSES = 2**20
 
 # A row shorter than float32's smallest normal number has no direction that float32 could hold.
 LEAST_LENGTH = float(np.finfo(np.float32).tiny)
@@ -55,7 +50,7 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
     """`values` as an array, where nothing is hidden by a mask.
 
     A masked entry is a missing value, and what lies under the mask is not the user's. Labels alone may be missing, see
-    :func:`check_labels`.
+    :func:`ccma_fast.readers.labels.read_labels`.
     """
     if isinstance(values, np.ma.MaskedArray):
         hidden = np.argwhere(np.ma.getmaskarray(values))
@@ -130,57 +125,6 @@ def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:
     """Two inputs describe the same rows."""
     if n_rows != n_other:
         raise ValueError(f"{name} has {n_rows} rows but {other} has {n_other}; both must describe the same rows")
-
-
-def check_labels(labels: Any, n_rows: int, n_classes: int | None, name: str = "labels") -> npt.NDArray[np.int64]:
-    """Labels as int64, −1 where there is none.
-
-    Parameters
-    ----------
-    labels : array_like, shape (n_rows,)
-        Integers, or floats that are whole; −1, NaN and what is masked mean "not labelled".
-    n_rows : int
-        Rows of the pool.
-    n_classes : int or None
-        C where it is known.
-    name : str
-        What error messages call them.
-    """
-    if labels is None:
-        return np.full(n_rows, -1, dtype=np.int64)
-    hidden = np.ma.getmaskarray(labels) if isinstance(labels, np.ma.MaskedArray) else None
-    array = np.asarray(labels)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
-    check_same_rows(name, array.shape[0], "features", n_rows)
-    if hidden is not None and array.dtype.kind in "fiu":
-        array = np.where(hidden, -1, array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
-    if array.dtype.kind == "f":
-        whole = np.where(np.isnan(array), -1.0, array)
-        bad = np.flatnonzero((whole != np.floor(whole)) | np.isinf(whole))
-        if bad.size:
-            raise ValueError(f"{name} must be whole numbers or NaN, got {array[bad[0]]} at row {bad[0]}")
-        array = whole
-    elif array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers (-1 = not labelled), got dtype {array.dtype}")
-    bad = np.flatnonzero((array < -1) | (array >= (_MOST_CLASSES if n_classes is None else n_classes)))
-    if bad.size:
-        upper = "" if n_classes is None else f" to {n_classes - 1}"
-        raise ValueError(
-            f"{name} must be -1 (not labelled) or a class from 0{upper}, got {array[bad[0]]:g} at row {bad[0]}"
-        )
-    return array.astype(np.int64)
-
-
-def labelled_rows(
-    labels: Any, n_rows: int, n_classes: int | None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The rows that have a label, ascending, and their classes; arguments as of :func:`check_labels`."""
-    if labels is None:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    y = check_labels(labels, n_rows, n_classes)
-    rows = np.flatnonzero(y >= 0)
-    return rows, y[rows]
 
 
 def check_memory_limit(value: Any) -> Memory:

@@ -43,7 +43,7 @@ from .manifest import (
     row_ids,
     write_manifest,
 )
-from .readers.labels import read_class_names
+from .readers.class_names import read_class_names
 
 __all__ = ["Extraction", "extract"]
 
@@ -109,7 +109,7 @@ def extract(
     pretrained : str, optional
         The tag of the teacher's weights.
     class_names : sequence of str or path, optional
-        For the teacher's text encoder; files as in :func:`ccma_fast.readers.labels.read_class_names`.
+        For the teacher's text encoder; files as in :func:`ccma_fast.readers.class_names.read_class_names`.
     templates : str or sequence of str, default "a photo of a {}"
         Prompts for the class names, see :func:`ccma_fast.encoders.prompt_templates`.
     normalize : bool, default False

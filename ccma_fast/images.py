@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ._errors import FileReadError
-from .readers.labels import read_columns
+from .readers.tables import read_columns
 
 if TYPE_CHECKING:
     from PIL import Image

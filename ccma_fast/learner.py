@@ -14,12 +14,12 @@ import numpy.typing as npt
 from . import _dispatch
 from ._errors import FileReadError
 from ._files import check_can_write, write_whole
-from ._validate import as_array, check_integer, check_labels, check_memory_limit, check_rows, check_same_rows
+from ._validate import as_array, check_integer, check_memory_limit, check_rows, check_same_rows
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
 from .manifest import accepted, differing_encoders
 from .pool import RowSubset, open_rows
-from .readers.labels import open_labels
+from .readers.labels import Classes, read_labels
 from .select import Selection, check_arguments, select
 from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
 from .teacher import Teacher
@@ -79,7 +79,7 @@ class ActiveLearner:
         self,
         features: Any,
         *,
-        labels: npt.ArrayLike | None = None,
+        labels: Any = None,
         teacher: Teacher | None = None,
         student: Any = None,
         n_classes: int | None = None,
@@ -109,8 +109,7 @@ class ActiveLearner:
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
         names = None if teacher is None else teacher.class_names
-        given = open_labels(labels, self._features.n_rows, class_names=names)
-        self.labels = check_labels(given, self._features.n_rows, n_classes)
+        self.labels = read_labels(labels, self._features, n_classes=n_classes, class_names=names)
         self.n_rounds = 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -172,7 +171,7 @@ class ActiveLearner:
             )
         learner = cls(
             rows,
-            labels=np.concatenate([labels, np.full(rows.n_rows - labels.size, -1, dtype=np.int64)]),
+            labels=Classes(np.concatenate([labels, np.full(rows.n_rows - labels.size, -1, dtype=np.int64)])),
             teacher=teacher,
             student=student,
             n_classes=settings["n_classes"],
@@ -207,7 +206,7 @@ class ActiveLearner:
         picks = select(
             self._features,
             budget,
-            labels=self.labels,
+            labels=Classes(self.labels),
             teacher=self._teacher,
             student=None if cold else self._student,
             config=self._config,

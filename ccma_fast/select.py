@@ -19,7 +19,6 @@ from ._validate import (
     check_integer,
     check_memory_limit,
     check_same_rows,
-    labelled_rows,
 )
 from .clustering import cluster
 from .config import CCMAConfig
@@ -27,7 +26,7 @@ from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trus
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
 from .plan import Plan, Problem, StageTotals, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
-from .readers.labels import open_labels
+from .readers.labels import Classes, read_labels
 from .reference import RowScores
 from .student import (
     LinearHead,
@@ -144,7 +143,8 @@ class _Picks(NamedTuple):
         return cls(np.concatenate(positions), np.concatenate(scores), np.concatenate(represents))
 
 
-_NO_PICKS = _Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+_NO_ROWS = np.empty(0, np.int64)
+_NO_PICKS = _Picks(_NO_ROWS, np.empty(0, np.float32), _NO_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +216,7 @@ def select(
         B ≥ 1.
     labels : array_like or path, shape (N,), optional
         Class of each row from 0 to C − 1; −1 or NaN where there is none. Files as in
-        :func:`ccma_fast.readers.labels.open_labels`.
+        :func:`ccma_fast.readers.labels.read_labels`.
     teacher : Teacher, optional
         Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
         teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
@@ -287,7 +287,7 @@ def plan(
     features: Any,
     budget: int,
     *,
-    labels: npt.ArrayLike | None = None,
+    labels: Any = None,
     teacher: Teacher | None = None,
     student: Any = None,
     student_logits: Any = None,
@@ -345,7 +345,7 @@ def query(
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows."""
     state = _Query(features, config, backend, random_state, None, check_memory_limit(None))
-    return state.run(budget, labels, teacher, fitted, None, is_fitted=True)
+    return state.run(budget, Classes(labels), teacher, fitted, None, is_fitted=True)
 
 
 def check_arguments(teacher: Any, student: Any, config: Any) -> None:
@@ -489,8 +489,11 @@ class _Query:
         given = None if student_logits is None else self._given_logits(student_logits)
         n_classes = self._class_count(teacher, given)
         names = None if teacher is None else teacher.class_names
-        opened = None if labels is None else open_labels(labels, self.pool.n_rows, class_names=names)
-        labelled, classes = labelled_rows(opened, self.pool.n_rows, n_classes)
+        labelled, classes = _NO_ROWS, _NO_ROWS
+        if labels is not None:
+            y = read_labels(labels, self.pool, n_classes=n_classes, class_names=names)
+            labelled = np.flatnonzero(y >= 0)
+            classes = y[labelled]
         space = self._coverage_space(teacher)
         if given is not None and student is not None:
             raise ValueError("give student or student_logits, not both")

@@ -43,6 +43,7 @@ def simulate(
     start: str = "random",
     teacher: Teacher | None = None,
     student: Any = None,
+    class_names: Any = None,
     config: CCMAConfig | None = None,
     out: str | Path | None = None,
     jobs: int = 1,
@@ -61,8 +62,8 @@ def simulate(
     features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
         The student's embeddings x of the pool, in anything that :func:`ccma_fast.pool.open_rows` opens.
     labels : array_like or path, shape (N,)
-        The class of every row, from 0 to C − 1. A strategy sees those of the rows that it has asked for. Files as in
-        :func:`ccma_fast.readers.labels.open_labels`.
+        The class of every row: its number from 0 to C − 1, or its name. A strategy sees those of the rows that it has
+        asked for. Files as in :func:`ccma_fast.readers.labels.read_labels`.
     test_features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (M, D_S)
     test_labels : array_like or path, shape (M,)
     strategies : sequence of str or callable, or mapping, default ("ccma", "random", "margins")
@@ -90,11 +91,17 @@ def simulate(
     student : object with `fit` and `predict_proba`, optional
         A :class:`LinearHead` with the constants of the contender's configuration by default. Copies of it are fitted;
         its parameter ``random_state``, where it has one, is set by the seed and the round.
+    class_names : sequence of str, mapping or path, optional
+        What the classes are called, in their order, see :func:`ccma_fast.readers.class_names.read_class_names`; needed
+        where labels are names and the teacher does not know them.
     config : CCMAConfig, optional
         What the options of a strategy change.
     out : path, optional
         Folder of the run (see :mod:`ccma_fast.store`). A run that was killed goes on there in the round in which it
-        was; a finished one is returned without computing anything.
+        was; a finished one is returned without computing anything; and with more strategies, seeds or rounds than
+        before it is what such a run from nothing would be. All else that decides results must be as it was: data,
+        arguments, the instruction set or device, this package, and the code of one's own strategies and student with
+        the functions and values that they use (see :func:`ccma_fast._identity.identity`).
     jobs : int, default 1
         Processes among which the runs of single strategies and seeds are divided. Each has its share of the threads
         of the C++ core. Files are opened by each of them, arrays are copied to each once.
@@ -117,12 +124,22 @@ def simulate(
     ValueError
         Shapes that do not fit each other, rows that are not finite, rows without a label, unknown strategies or
         options, more labels wanted than the pool has, no start with two classes, a strategy that returns something
-        else than unlabelled rows, or an `out` that holds another run.
+        else than unlabelled rows, or an `out` that holds another run, one that has more strategies, seeds or rounds,
+        or one of which nobody can say whether it is this one.
     TypeError
         Inputs of the wrong type, or a strategy that cannot be sent to another process where there are several jobs.
     OSError
         `out` cannot be written into, or another process is working there (:class:`BlockingIOError`); a worker process
         has died (:class:`ChildProcessError`).
+    Exception
+        What a strategy or student raised, in the same type where that is made of a text; the text names strategy, seed
+        and round, and the original is its cause. The rounds before it are kept.
+
+    Warns
+    -----
+    RuntimeWarning
+        A run goes on with other versions of Python, NumPy or PyTorch, or cannot be gone on with because nobody could
+        say whether its strategies are the same (one holds a lock, an open file, or another thing without a value).
 
     Notes
     -----
@@ -158,7 +175,17 @@ def simulate(
     check_choice("start", start, names(needs_labels=False))
     contenders = contenders_of(strategies, start, base, has_student=student is not None)
     study = open_study(
-        features, labels, test_features, test_labels, contenders, base, teacher, student, chosen.NAME, force
+        features,
+        labels,
+        test_features,
+        test_labels,
+        contenders,
+        base,
+        teacher,
+        student,
+        class_names,
+        chosen.NAME,
+        force,
     )
     study = replace(
         study,

@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from . import _dispatch, reference
 from ._dispatch import Backend
-from ._validate import check_labels, check_lengths, check_number, check_same_rows
+from ._validate import check_lengths, check_number, check_same_rows
 from .config import CCMAConfig
 from .conformal import open_logits
 from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
 from .encoders import class_features as made_class_features
 from .manifest import accepted, differing_encoders, differing_rows
 from .pool import DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
-from .readers.labels import open_labels, read_class_names
+from .readers.class_names import read_class_names
+from .readers.labels import read_labels
 from .zero_shot import ZeroShot, diagnosed
 
 __all__ = ["Teacher"]
@@ -137,7 +138,7 @@ class Teacher:
         pretrained : str or None
             The tag of the weights; None for ``hf-hub:`` and ``local-dir:``.
         class_names : sequence of str or path
-            C ≥ 2 names; files as in :func:`ccma_fast.readers.labels.read_class_names`.
+            C ≥ 2 names; files as in :func:`ccma_fast.readers.class_names.read_class_names`.
         image_features : array_like, torch.Tensor or path, shape (N, D_T)
             v, by the image encoder of the same model; the folder that :func:`ccma_fast.extract` wrote knows which that
             was.
@@ -172,7 +173,7 @@ class Teacher:
         ----------
         labels : array_like or path, shape (N,)
             Class of each row; −1 or NaN where there is none. Files as in
-            :func:`ccma_fast.readers.labels.open_labels`.
+            :func:`ccma_fast.readers.labels.read_labels`.
         backend : {"auto", "cuda", "cpu", "reference"}
 
         Returns
@@ -189,8 +190,7 @@ class Teacher:
         TeacherWarning
             It is no better than chance.
         """
-        given = open_labels(labels, self.n_rows, class_names=self.class_names)
-        y = check_labels(given, self.n_rows, self.n_classes)
+        y = read_labels(labels, self.source, n_classes=self.n_classes, class_names=self.class_names)
         labelled = np.flatnonzero(y >= 0)
         if labelled.size == 0:
             raise ValueError("labels must be known for at least one row, got none")

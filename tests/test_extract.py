@@ -25,7 +25,7 @@ import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.manifest import MANIFEST, read_manifest, row_ids
 from ccma_fast.pool import open_rows
-from ccma_fast.readers.labels import open_labels
+from ccma_fast.readers.labels import read_labels
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -57,6 +57,10 @@ def maps(pretrained=True):
 def huge(pretrained=True):
     return torch.nn.Sequential(tiny(), torch.nn.Hardtanh(1e6, 2e6))
 """
+
+
+def labels_of(folder: Any) -> Any:
+    return read_labels(folder, open_rows(folder, "features"))
 
 
 def write_image(file: Path, seed: int) -> None:
@@ -265,7 +269,7 @@ def test_every_source_gives_the_same_rows(images: Path, hub: str, tmp_path: Path
     expected = plain.float32() if kind in ("folder", "dataset") else plain.float32()[::-1]
     np.testing.assert_array_equal(found.float32(), expected)
     if kind in ("csv", "parquet", "tar", "tars", "dataset"):
-        np.testing.assert_array_equal(open_labels(tmp_path / "pool" / "student", N), classes)
+        np.testing.assert_array_equal(labels_of(tmp_path / "pool" / "student"), classes)
 
 
 def make_source(kind: str, images: Path, work: Path, order: list[str], classes: list[int]) -> tuple[Any, list[str]]:
@@ -326,14 +330,14 @@ def test_tars_of_the_webdataset_library_and_folders_of_torchvision(images: Path,
     manifest = read_manifest(found.student, "x")
     assert manifest is not None
     assert list(row_ids(manifest)) == paths()
-    np.testing.assert_array_equal(open_labels(found.student, N), [path.startswith("b") for path in paths()])
+    np.testing.assert_array_equal(labels_of(found.student), [path.startswith("b") for path in paths()])
     webdataset = pytest.importorskip("webdataset")
     with webdataset.TarWriter(str(tmp_path / "w.tar")) as writer:
         for path in paths():
             writer.write({"__key__": path[:-4], path[-3:]: (images / path).read_bytes(), "cls": 2})
     again = cf.extract(tmp_path / "w.tar", tmp_path / "tar", student=f"{hub}:tiny", progress=False)
     np.testing.assert_array_equal(open_rows(again.student, "x").float32(), open_rows(found.student, "x").float32())
-    np.testing.assert_array_equal(open_labels(again.student, N), np.full(N, 2))
+    np.testing.assert_array_equal(labels_of(again.student), np.full(N, 2))
 
 
 # --- images that cannot be read -------------------------------------------------------------------

@@ -15,8 +15,9 @@ import pytest
 import ccma_fast as cf
 from ccma_fast._workers import dumped
 from ccma_fast.pool import Rows, RowSubset, open_rows, to_float32
+from ccma_fast.readers.class_names import read_class_names
 from ccma_fast.readers.folder import _mapped
-from ccma_fast.readers.labels import open_labels, read_class_names
+from ccma_fast.readers.labels import read_labels
 
 h5py = pytest.importorskip("h5py")
 pyarrow = pytest.importorskip("pyarrow")
@@ -27,6 +28,7 @@ N, D = 301, 5
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((N, D)).astype(np.float16)
 Y = np.where(np.arange(N) % 6 == 0, np.arange(N) % 4, -1)
+ROWS = open_rows(X, "features")
 
 
 def lists(x: np.ndarray, *, fixed: bool) -> Any:
@@ -381,25 +383,24 @@ def test_labels_of_tables(tmp_path: Path, suffix: str) -> None:
         {"anything": Y} if suffix == ".parquet" else {"label": Y},
     ):
         table(file, **columns)
-        np.testing.assert_array_equal(open_labels(file, N), Y)
+        np.testing.assert_array_equal(read_labels(file, ROWS), Y)
         np.testing.assert_array_equal(cf.select(X, 5, labels=file, config=config).indices, expected)
     names = ["ant", "bee", "cat", "dog"]
     table(file, index=known, label=[names[c] for c in Y[known]])
-    np.testing.assert_array_equal(open_labels(file, N, class_names=names), Y)
+    np.testing.assert_array_equal(read_labels(file, ROWS, class_names=names), Y)
 
 
 def test_labels_of_other_files(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", Y)
-    np.testing.assert_array_equal(open_labels(tmp_path / "y.npy", N), Y)
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.npy", ROWS), Y)
     for first in (0, 1):  # an empty line is a row without a label, also the first one
         (tmp_path / "y.csv").write_text("".join("\n" if c < 0 else f"{c}\n" for c in Y[first:40]))
-        np.testing.assert_array_equal(open_labels(tmp_path / "y.csv", 40 - first), Y[first:40])
+        np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", open_rows(X[first:40], "features")), Y[first:40])
     (tmp_path / "y.csv").write_text("id,label\n1,\n2,3\n")
-    np.testing.assert_array_equal(open_labels(tmp_path / "y.csv", 2), [-1, 3])
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", open_rows(X[:2], "features")), [-1, 3])
     with h5py.File(tmp_path / "y.h5", "w") as handle:
         handle["some/where"] = Y
-    np.testing.assert_array_equal(open_labels(tmp_path / "y.h5", N), Y)
-    assert open_labels([1, 2], 2) == [1, 2]
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.h5", ROWS), Y)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +409,10 @@ def test_labels_of_other_files(tmp_path: Path) -> None:
         ("index,label\n0,1\n5,1\n0,2\n", "index must name each row once, got 0 at rows 0 and 2 of '.*y.csv'"),
         ("index,label\n0,1\n301,1\n", "index must be a row from 0 to 300, got 301 at row 1 of '.*y.csv'"),
         ("index,label\n0,1\nx,1\n", "index must be an integer, got 'x' at row 1 of '.*y.csv'"),
-        ("index,label\n0,1\n1,cat\n", "labels must be an integer, got 'cat' at row 1 of '.*y.csv'"),
+        (
+            "index,label\n0,1\n1,cat\n",
+            r"labels must be integers \(-1 = not labelled\) where there are no class_names, got 'cat' at row 1 of '.*y.csv'",
+        ),
         ("index,label\n0,1\n1\n", "'.*y.csv' must have 2 columns, got 1 at row 1"),
         ("index,class\n0,1\n", "no column 'label' in '.*y.csv', got 'index', 'class'"),
         ('label\n"1\n', "cannot read '.*y.csv' as CSV: "),
@@ -417,7 +421,7 @@ def test_labels_of_other_files(tmp_path: Path) -> None:
 )
 def test_damaged_labels(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "y.csv").write_text(text)
-    with pytest.raises(cf.FileReadError, match=f"^(labels: )?{message}"):
+    with pytest.raises(ValueError, match=f"^(labels: )?{message}"):
         cf.select(X, 3, labels=tmp_path / "y.csv")
 
 
@@ -429,16 +433,16 @@ def test_labels_that_cannot_be_opened(tmp_path: Path) -> None:
         ("y.txt", "labels: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got '.*y.txt'"),
     ):
         with pytest.raises(cf.FileReadError, match=message):
-            open_labels(tmp_path / name, N)
+            read_labels(tmp_path / name, ROWS)
     (tmp_path / "y.parquet").write_bytes(b"PAR1" * 10)
     with pytest.raises(cf.FileReadError, match=r"labels: cannot read '.*y.parquet' as parquet"):
-        open_labels(tmp_path / "y.parquet", N)
+        read_labels(tmp_path / "y.parquet", ROWS)
     with pytest.raises(cf.FileReadError, match="labels: no manifest in the folder"):
-        open_labels(tmp_path, N)
+        read_labels(tmp_path, ROWS)
 
 
 def test_class_names(tmp_path: Path) -> None:
-    names = ["great tit", "crane", "crane", "Käfer"]
+    names = ["great tit", "crane", "Crane", "Käfer"]
     (tmp_path / "names.json").write_text(json.dumps(names))
     (tmp_path / "mapping.json").write_text(json.dumps({str(c): name for c, name in reversed([*enumerate(names)])}))
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -452,7 +456,7 @@ def test_class_names(tmp_path: Path) -> None:
         ("n.txt", "ant\n\nbee\n", "class_names must not be empty, got '' at row 1 of '.*n.txt'"),
         ("n.txt", "ant\n", "class_names must be at least two, got 1 of '.*n.txt'"),
         ("n.json", '["ant", 3]', "class_names must be strings, got int at row 1 of '.*n.json'"),
-        ("n.json", '{"ant": 1}', "class_names: '.*n.json' must hold a list of names"),
+        ("n.json", "3", "class_names: '.*n.json' must hold a list of names"),
         ("n.json", '["ant"', "class_names: cannot read '.*n.json' as JSON"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ccma_fast as cf
 from ccma_fast._identity import UNKNOWN, identity, package_digest
@@ -201,7 +202,7 @@ def test_a_file_that_was_changed_after_it_was_imported(tmp_path: Path, monkeypat
 
 
 SCRIPT = """
-import enum, json, sys, numpy as np, torch
+import enum, json, sys, numpy as np
 from ccma_fast._identity import identity
 
 class Way(enum.Enum):
@@ -209,9 +210,8 @@ class Way(enum.Enum):
 
 class Chooser:
     def __init__(self):
-        self.words, self.rng, self.weights = {"x", "y", "z"}, np.random.default_rng(3), torch.ones(2)
-        self.itself, self.way, self.dtype, self.head = self, Way.UP, np.dtype("f4"), torch.nn.Linear(1, 1, bias=False)
-        torch.nn.init.ones_(self.head.weight)
+        self.words, self.rng, self.itself = {"x", "y", "z"}, np.random.default_rng(3), self
+        self.way, self.dtype = Way.UP, np.dtype("f4")
 
     def __call__(self, state):
         return state in {"a", "b", "c"}
@@ -238,6 +238,11 @@ class Holder:
         self.value = value
 
 
+def ones(layer: torch.nn.Linear) -> torch.nn.Linear:
+    torch.nn.init.ones_(layer.weight)
+    return layer
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -262,6 +267,9 @@ class Holder:
         (functools.partial(max, 1), functools.partial(max, 2)),
         (cf.CCMAConfig(), cf.CCMAConfig(kappa=3)),
         (None, "null"),
+        (torch.ones(2), torch.ones(2, dtype=torch.float64)),
+        (torch.tensor(1.0), torch.tensor(2.0)),
+        (ones(torch.nn.Linear(2, 1, bias=False)), ones(torch.nn.Linear(3, 1, bias=False))),
     ],
 )
 def test_values(one: Any, other: Any) -> None:
@@ -301,11 +309,9 @@ def test_the_package_stands_for_its_own_strategies() -> None:
     assert identity(cf.LinearHead(random_state=1)) != identity(cf.LinearHead())
 
 
-def test_a_strategy_that_is_typed_in(tmp_path: Path) -> None:
+def test_a_strategy_that_is_typed_in() -> None:
     """No file is needed, and what else is typed in does not count."""
-    script = (
-        "import sys; from ccma_fast._identity import identity\ndef f(s):\n  return {}\nprint(identity(f)); x = {}\n"
-    )
+    script = "from ccma_fast._identity import identity\ndef f(s):\n  return {}\nprint(identity(f)); x = {}\n"
 
     def typed(body: str, other: str) -> str:
         command = [sys.executable, "-"]

@@ -1,0 +1,368 @@
+"""Names of classes, and which class a label means: text is a name, a number is a position."""
+
+from __future__ import annotations
+
+import json
+import numbers
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from .._errors import FileReadError
+
+if TYPE_CHECKING:
+    from ..teacher import Teacher
+
+__all__ = ["agreed_class_names", "class_codes", "read_class_names"]
+
+# Classes are columns; nobody has this many.
+_MOST_CLASSES = 2**20
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", re.ASCII | re.IGNORECASE)
+
+
+def read_class_names(source: Any, name: str = "class_names") -> list[str]:
+    """Names of classes, in the order of the classes.
+
+    Parameters
+    ----------
+    source : sequence of str, mapping, or path
+        A mapping from each name to its class, or from each class (an integer or its digits) to its name, as
+        Hugging Face's ``label2id`` and ``id2label``. A path is that of a ``.json`` file with a list of names or such
+        a mapping, or of a text file with one name in each line.
+    name : str
+        What error messages call them.
+
+    Raises
+    ------
+    FileReadError
+        No such file, or a damaged one, or one of another content.
+    ValueError
+        Fewer than two names, an empty one, the same name twice (names that Unicode calls canonically equivalent are
+        the same), or a mapping that does not give each class from 0 to C − 1 one name.
+    TypeError
+        Names that are no strings, or have no order.
+    """
+    place = ""
+    if isinstance(source, (str, os.PathLike)):
+        place = f" of {os.fspath(source)!r}"
+        source = _content(Path(source), name)
+    if isinstance(source, Mapping):
+        names = _of_mapping(source, name, place)
+    elif isinstance(source, (set, frozenset)):
+        raise TypeError(f"{name} must be in the order of the classes, got a {type(source).__name__}, which has none")
+    else:
+        names = list(source)
+    for row, text in enumerate(names):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be strings, got {type(text).__name__} at row {row}{place}")
+        if not text.strip():
+            raise ValueError(f"{name} must not be empty, got {text!r} at row {row}{place}")
+    if len(names) < 2:
+        raise ValueError(f"{name} must be at least two, got {len(names)}{place}")
+    _positions(names, name, place)
+    return [str(text) for text in names]
+
+
+def agreed_class_names(class_names: Any, teacher: Teacher | None) -> list[str] | None:
+    """The names of the classes, which the caller, the teacher, both or neither may know.
+
+    Parameters
+    ----------
+    class_names : sequence of str, mapping, path or None
+        The caller's, see :func:`read_class_names`.
+    teacher : Teacher or None
+
+    Raises
+    ------
+    ValueError
+        Both have names and these differ, or the teacher has another number of classes.
+    """
+    theirs = None if teacher is None else teacher.class_names
+    if class_names is None:
+        return theirs
+    names = read_class_names(class_names)
+    if teacher is not None and len(names) != teacher.n_classes:
+        raise ValueError(
+            f"class_names must be one for each of the teacher's {teacher.n_classes} classes, got {len(names)}"
+        )
+    for c, (ours, other) in enumerate(zip(names, theirs or names, strict=True)):
+        if _same(ours) != _same(other):
+            raise ValueError(
+                f"class_names must be those of the teacher in the same order, got {ours!r} for class {c}, which the "
+                f"teacher calls {other!r}"
+            )
+    return names
+
+
+def class_codes(
+    values: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    n_classes: int | None = None,
+    name: str = "labels",
+    place: str = "",
+    typed: bool = True,
+) -> npt.NDArray[np.int64]:
+    """The class of each label.
+
+    Text is the name of a class, as it stands there but for Unicode's canonical equivalence; a number is the position
+    of one. Text that is no name and reads as a number means that number. Where a name reads as the number of another
+    class ("10" as the name of class 2) nobody can tell what a number means: all of them are refused, and so is text of
+    a CSV file that reads as one.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+        Integers, floats that are whole, or text; −1, NaN, None, what is masked and empty text mean "no label".
+    class_names : sequence of str, optional
+    n_classes : int, optional
+        C; as many as there are names where it is not given.
+    name : str
+        What error messages call them.
+    place : str
+        What they say behind the number of a row, such as " of 'labels.csv'".
+    typed : bool, default True
+        Text is text because somebody said so; False for cells of a CSV file, where a number is text as well.
+
+    Returns
+    -------
+    ndarray, shape (n,), int64
+        −1 where there is no label.
+
+    Raises
+    ------
+    ValueError
+        More than one dimension, a number that is not whole or no class, text that is no name, or an ambiguous label.
+    TypeError
+        Neither numbers nor text, or text without names.
+    """
+    if class_names is not None:
+        if n_classes not in (None, len(class_names)):
+            raise ValueError(f"class_names must be one for each of the {n_classes} classes, got {len(class_names)}")
+        n_classes = len(class_names)
+    meaning = _Meaning(class_names, n_classes, name, place, typed)
+    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    array = _as_array(values, name)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+    if array.dtype.kind in "fiu":
+        return meaning.of_numbers(array, hidden)
+    if array.dtype.kind not in "OSUT":
+        raise TypeError(f"{name} must be integers (-1 = not labelled) or class names, got dtype {array.dtype}")
+    cells = array.tolist()
+    if hidden is not None:
+        cells = [None if is_hidden else cell for cell, is_hidden in zip(cells, hidden.tolist(), strict=True)]
+    return meaning.of_cells(cells)
+
+
+class _Meaning:
+    """What a label means, where there are `n_classes` classes and they are called `class_names`."""
+
+    def __init__(
+        self, class_names: Sequence[str] | None, n_classes: int | None, name: str, place: str, typed: bool
+    ) -> None:
+        self._names, self._name, self._place, self._typed = class_names, name, place, typed
+        self._n_classes, self._n_positions = n_classes, _MOST_CLASSES if n_classes is None else n_classes
+        self._positions: dict[str, int] | None = None
+        self._known: dict[str, int] = {}
+        self._clash: tuple[int, str] | None = None  # a class whose name reads as the number of another
+        for c, text in enumerate(class_names or ()):
+            number = _number(text)
+            if number is not None and number.is_integer() and number >= 0 and number != c:
+                self._clash = c, text
+                break
+
+    def of_numbers(self, array: npt.NDArray[Any], hidden: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+        """The classes of integers or floats, but for those that are hidden."""
+        given = np.ones(array.shape, dtype=np.bool_) if hidden is None else ~hidden
+        given &= (array == array) & (array != -1)
+        wrong = given & ~((array >= 0) & (array < self._n_positions) & (array == np.floor(array)))
+        bad = np.flatnonzero(wrong if self._clash is None else given)
+        if bad.size:
+            self._of_number(array[bad[0]].item(), int(bad[0]))  # raises
+        if array.dtype.kind == "f":
+            exact = 2 ** (np.finfo(array.dtype).nmant + 1)
+            rounded = np.flatnonzero(given & (array > exact))
+            if rounded.size:
+                raise ValueError(
+                    f"{self._name} must be exact, got {array[rounded[0]]:g} at row {rounded[0]}{self._place} in "
+                    f"{array.dtype}, which rounds integers above {exact}"
+                )
+        codes = np.full(array.shape, -1, dtype=np.int64)
+        codes[given] = array[given]
+        return codes
+
+    def of_cells(self, cells: Sequence[Any]) -> npt.NDArray[np.int64]:
+        """The classes of values of any type."""
+        codes = np.empty(len(cells), dtype=np.int64)
+        for row, cell in enumerate(cells):
+            if isinstance(cell, (str, bytes)):
+                text = self._decoded(cell, row)
+                if text not in self._known:
+                    self._known[text] = self._of_text(text, row)
+                codes[row] = self._known[text]
+            else:
+                codes[row] = self._of_value(cell, row)
+        return codes
+
+    def _decoded(self, cell: str | bytes, row: int) -> str:
+        try:
+            return cell if isinstance(cell, str) else cell.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{self._name} must be text in UTF-8, got {cell!r} at row {row}{self._place}") from None
+
+    def _of_value(self, value: Any, row: int) -> int:
+        if _is_missing(value):
+            return -1
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+            raise TypeError(
+                f"{self._name} must be integers (-1 = not labelled) or class names, got {type(value).__name__} "
+                f"{value!r} at row {row}{self._place}"
+            )
+        return self._of_number(float(value), row)
+
+    def _of_number(self, number: float, row: int) -> int:
+        """The class at a position, or none."""
+        if number != number or number == -1:
+            return -1
+        at = f"got {number:g} at row {row}{self._place}"
+        if not float(number).is_integer():
+            raise ValueError(f"{self._name} must be whole numbers or NaN, {at}")
+        if self._clash is not None:
+            self._refuse_ambiguous(f"{number:g}", row)
+        if not 0 <= number < self._n_positions:
+            upper = "" if self._n_classes is None else f" to {self._n_classes - 1}"
+            raise ValueError(f"{self._name} must be -1 (not labelled) or a class from 0{upper}, {at}")
+        return int(number)
+
+    def _of_text(self, text: str, row: int) -> int:
+        """The class of a name, or at the position that the text reads as."""
+        if not text.strip():
+            return -1
+        if self._positions is None:
+            self._positions = {} if self._names is None else _positions(self._names, "class_names")
+        number, position = _number(text), self._positions.get(_same(text))
+        if position is not None:
+            if not (self._typed or number in (None, position)):
+                self._refuse_ambiguous(repr(text), row)
+            return position
+        if number is not None:
+            return self._of_number(number, row)
+        at = f"got {text!r} at row {row}{self._place}"
+        if self._names is None:
+            expected = f"{self._name} must be integers (-1 = not labelled) where there are no class_names"
+            raise (TypeError if self._typed else ValueError)(f"{expected}, {at}; give class_names")
+        folded = {known.strip().casefold(): known for known in self._names}
+        nearest = get_close_matches(text.strip().casefold(), folded, n=1)
+        hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else ""
+        raise ValueError(f"{self._name} must be class names, or empty where there is none, {at}{hint}")
+
+    def _refuse_ambiguous(self, given: str, row: int) -> NoReturn:
+        assert self._names is not None, "numbers are ambiguous among names"
+        c, text = self._clash or next((c, text) for c, text in enumerate(self._names) if _number(text) is not None)
+        raise ValueError(
+            f"{self._name} must say whether they are names or numbers of classes, got {given} at row {row}"
+            f"{self._place} where class {c} is called {text!r}; give names as an array of strings or a parquet column "
+            "of strings, or call the classes something else"
+        )
+
+
+def _as_array(values: Any, name: str) -> npt.NDArray[Any]:
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is not None and isinstance(values, torch.Tensor):
+        if values.dtype == torch.bfloat16:
+            raise TypeError(f"{name} must be integers (-1 = not labelled) or class names, got dtype {values.dtype}")
+        values = values.detach().cpu()
+    if isinstance(values, (list, tuple)) and any(isinstance(value, (str, bytes, bool)) for value in values):
+        mixed = np.empty(len(values), dtype=object)  # NumPy would turn numbers among text into text
+        mixed[:] = values
+        return mixed
+    return np.asarray(values)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is one of the many things that stand for no value."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    return isinstance(value, numbers.Real) and value != value
+
+
+def _number(text: str) -> float | None:
+    """The number that text reads as; None where it is none."""
+    stripped = text.strip()
+    return float(stripped) if _NUMBER.fullmatch(stripped) else None
+
+
+def _same(text: str) -> str:
+    """Names are the same where this is."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _positions(names: Sequence[str], name: str, place: str = "") -> dict[str, int]:
+    """The class of each name."""
+    positions: dict[str, int] = {}
+    for c, text in enumerate(names):
+        first = positions.setdefault(_same(text), c)
+        if first != c:
+            raise ValueError(f"{name} must be all different, got {text!r} for classes {first} and {c}{place}")
+    return positions
+
+
+def _of_mapping(mapping: Mapping[Any, Any], name: str, place: str) -> list[Any]:
+    """Names from a mapping between them and the numbers 0 to C − 1."""
+    pairs = [*mapping.items()]
+    if all(_is_class(value) for _, value in pairs):
+        pairs = [(value, key) for key, value in pairs]
+    elif not all(_is_class(key) or (isinstance(key, str) and key.isdecimal()) for key, _ in pairs):
+        raise ValueError(
+            f"{name} must be a mapping from names to classes (integers) or from classes to names, got {mapping!r:.80}"
+            f"{place}"
+        )
+    by_class = {int(c): text for c, text in pairs}
+    if len(by_class) < len(pairs) or set(by_class) != set(range(len(pairs))):
+        numbers_given = sorted(int(c) for c, _ in pairs)
+        raise ValueError(
+            f"{name} must give each class from 0 to {len(pairs) - 1} one name, got {numbers_given!r:.80}{place}"
+        )
+    return [by_class[c] for c in range(len(pairs))]
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+
+
+def _content(file: Path, name: str) -> Any:
+    """What a file of class names holds: a list or a mapping."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FileReadError(f"{name}: no file {str(file)!r}") from None
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"{name}: cannot read {str(file)!r} as text: {error}") from error
+    if file.suffix.lower() != ".json":
+        return text.removesuffix("\n").split("\n")  # other ends of lines that Unicode has may stand in a name
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repetition)
+    except ValueError as error:
+        raise FileReadError(f"{name}: cannot read {str(file)!r} as JSON: {error}") from error
+    if not isinstance(content, (list, dict)):
+        raise FileReadError(
+            f"{name}: {str(file)!r} must hold a list of names, or a mapping between names and the numbers of classes"
+        )
+    return content
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(f"a key stands there twice, got {[key for key, _ in pairs]!r:.80}")
+    return content
