@@ -13,6 +13,7 @@ from ._errors import (
     FileReadError,
     LabelWarning,
     PoolMismatchError,
+    StrategyReplacedWarning,
     TeacherWarning,
 )
 from .config import CCMAConfig
@@ -58,6 +59,7 @@ __all__ = [
     "SizedScores",
     "Stage",
     "StagePlan",
+    "StrategyReplacedWarning",
     "Teacher",
     "TeacherWarning",
     "ZeroShot",

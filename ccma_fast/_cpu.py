@@ -22,6 +22,7 @@ from .reference import Cumulative, RowScores, target_size_rank, up_to_ties
 __all__ = [
     "NAME",
     "ON_HOST",
+    "arithmetic",
     "check_rows",
     "describe",
     "kept",
@@ -49,6 +50,11 @@ _SIZE_DEVIATIONS = 2.6
 # What may be kept of rows whose sets are still open, in bytes: so many, and so many for each row.
 _OPEN_BYTES = 1 << 27
 _OPEN_BYTES_OF_ROW = 16
+
+
+def arithmetic() -> str:
+    """The backend with its instruction set."""
+    return f"cpu ({_core.simd_level()})"
 
 
 def describe() -> str:

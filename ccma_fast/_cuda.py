@@ -31,6 +31,7 @@ from .reference import Cumulative, RowScores, target_size_rank
 __all__ = [
     "NAME",
     "ON_HOST",
+    "arithmetic",
     "check_rows",
     "describe",
     "grouped",
@@ -74,6 +75,9 @@ def why_unavailable() -> str | None:
 def describe() -> str:
     """The backend with its device."""
     return f"cuda ({'the interpreter' if INTERPRETED else torch.cuda.get_device_name()})"
+
+
+arithmetic = describe
 
 
 def kept(rows: Rows, limit: int, chunk_size: int | None = None) -> Rows:

@@ -55,6 +55,10 @@ class Backend(Protocol):
 
     def describe(self) -> str: ...
 
+    def arithmetic(self) -> str:
+        """What last bits depend on: :meth:`describe` without the threads."""
+        ...
+
     def score(
         self,
         student_logits: Rows,
@@ -401,6 +405,8 @@ class _Reference:
 
     def describe(self) -> str:
         return "reference (NumPy float64)"
+
+    arithmetic = describe
 
     def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
         check_rows(rows, reference.row_lengths, directions=directions, chunk_size=chunk_size)

@@ -8,6 +8,7 @@ __all__ = [
     "FileReadError",
     "LabelWarning",
     "PoolMismatchError",
+    "StrategyReplacedWarning",
     "TeacherWarning",
 ]
 
@@ -33,6 +34,10 @@ class LabelWarning(UserWarning):
 
 class PoolMismatchError(ValueError):
     """By their manifests two matrices do not belong together: other images, another order, another encoder."""
+
+
+class StrategyReplacedWarning(UserWarning):
+    """A name of one of the package's own strategies now means another one."""
 
 
 class TeacherWarning(UserWarning):

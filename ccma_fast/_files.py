@@ -67,7 +67,7 @@ def locked(directory: Path) -> Iterator[None]:
     import fcntl
 
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "wb") as lock:
+    with open(directory / ".lock", "ab") as lock:  # never cut: the file may be somebody's
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -20,6 +20,7 @@ __all__ = [
     "LEAST_LENGTH",
     "as_array",
     "check_choice",
+    "check_flag",
     "check_fraction",
     "check_integer",
     "check_lengths",
@@ -85,6 +86,13 @@ def check_number(name: str, value: Any, *, minimum: float = -math.inf, above: fl
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum:g}, got {value}")
     return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """`value` as a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be true or false, got {type(value).__name__} {value!r}")
+    return bool(value)
 
 
 def check_fraction(name: str, value: Any) -> float:

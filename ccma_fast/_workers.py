@@ -57,7 +57,7 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
     ChildProcessError
         A worker has died.
     Exception
-        What a run raised.
+        What a run raised, with its own cause where that can be sent; the rounds that others have finished come first.
     """
     waiting = deque(left)
     workers: dict[Connection, Any] = {}
@@ -75,22 +75,29 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
             connection, process = _started(payload, max(1, _dispatch.thread_count() // n_workers))
             workers[connection] = process
             give_work(connection)
+        failure: Exception | None = None
         while playing:
-            for ready in wait_for(list(playing)):
+            # After a failure what is finished is still taken, but nobody is waited for.
+            ready_now = wait_for(list(playing), 0 if failure else None)
+            if not ready_now:
+                break
+            for ready in ready_now:
                 assert isinstance(ready, Connection), "only connections were waited for"
                 label, seed = playing[ready]
                 try:
                     message = ready.recv()
                 except (EOFError, OSError):
                     workers[ready].join()
-                    raise _death(workers[ready].exitcode, label, seed) from None
+                    message = _death(workers[ready].exitcode, label, seed)
                 if isinstance(message, RoundRecord):
                     yield label, seed, message
-                elif message is None:
+                elif message is None and failure is None:
                     give_work(ready)
                 else:
-                    error, text = message
-                    raise error from RuntimeError(f"in a worker process:\n{text}")
+                    del playing[ready]
+                    failure = failure or _failure(message)
+        if failure is not None:
+            raise failure
     finally:
         for connection, process in workers.items():
             process.kill()
@@ -132,7 +139,7 @@ def _work(connection: Connection, payload: bytes, n_threads: int) -> None:
                 connection.send(record)
             connection.send(None)
     except Exception as error:
-        connection.send((_portable(error), traceback.format_exc()))
+        connection.send((_sent(error), error.__cause__ and _sent(error.__cause__), traceback.format_exc()))
 
 
 def _die_with_parent() -> None:
@@ -142,12 +149,33 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, where it survives being sent, else one of the same text."""
+def _sent(error: BaseException) -> tuple[bytes, str]:
+    """An exception and, for where it cannot be made again, its text."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        payload = pickle.dumps(error)
+    except Exception:  # whatever its state raises
+        payload = b""
+    return payload, f"{type(error).__name__}: {error}"
+
+
+def _received(payload: bytes, text: str) -> Exception:
+    try:
+        error = _Unpickler(io.BytesIO(payload)).load()
+    except Exception:  # no payload, or a constructor that takes something else than what pickle kept
+        return RuntimeError(text)
+    assert isinstance(error, Exception), "workers catch nothing else"
+    return error
+
+
+def _failure(message: Any) -> Exception | None:
+    """The exception of a worker, caused as it was there, with the worker's traceback at the root."""
+    if message is None or isinstance(message, Exception):
+        return message
+    sent, cause, text = message
+    error, root = _received(*sent), RuntimeError(f"in a worker process:\n{text}")
+    error.__cause__ = _received(*cause) if cause else root
+    if cause:
+        error.__cause__.__cause__ = root
     return error
 
 
@@ -157,6 +185,12 @@ def _death(code: int | None, label: str, seed: int) -> ChildProcessError:
         "that ran out of memory: give fewer jobs. A script that calls simulate with several jobs must do so under "
         '`if __name__ == "__main__":`'
     )
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        # What a spawned process calls the script that is __main__ here.
+        return super().find_class("__main__" if module == "__mp_main__" else module, name)
 
 
 class _Pickler(pickle.Pickler):

@@ -143,7 +143,8 @@ strategies:
   margins:start=NAME      another choice of the first labels than --start
   all                     every strategy that there is
 
-files in DIR, which a report is made from; a run that was interrupted goes on when the same command is given again:
+files in DIR, which a report is made from; a run that was interrupted goes on when the same command is given again, and
+so does one that is to have more strategies, seeds or rounds:
   results.csv             strategy, seed, round, n_labels, accuracy, macro_auroc, macro_f1, and conformal diagnostics
   picks.csv, timings.csv  the rows chosen and the seconds taken in each round
   results.json            the results with every argument, the versions and a fingerprint of the data
@@ -440,11 +441,19 @@ def _add_simulate(commands: Any) -> None:
 
     pool = simulate.add_argument_group("the data")
     pool.add_argument("--features", required=True, metavar="X.npy", help="embeddings of the pool: N x D numbers")
-    pool.add_argument("--labels", required=True, metavar="Y.npy", help="their N classes from 0 to C-1")
+    pool.add_argument(
+        "--labels", required=True, metavar="Y.npy", help="their N classes, numbers from 0 to C-1 or names"
+    )
     pool.add_argument(
         "--test-features", required=True, metavar="TX.npy", help="embeddings of the test images: M x D numbers"
     )
     pool.add_argument("--test-labels", required=True, metavar="TY.npy", help="their M classes")
+    pool.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help="what the classes are called: one name per line in their order, or .json with a list or a mapping; needed "
+        "where labels are names that the teacher does not know",
+    )
     _add_teacher_options(simulate)
 
     protocol = simulate.add_argument_group("the comparison")
@@ -474,7 +483,7 @@ def _add_simulate(commands: Any) -> None:
     protocol.add_argument("--jobs", type=_at_least_1, default=1, metavar="N", help="processes (default: 1)")
 
     output = simulate.add_argument_group("output")
-    output.add_argument("--out", metavar="DIR", help="folder of the run, new or one that was interrupted")
+    output.add_argument("--out", metavar="DIR", help="folder of the run, new or one to go on with")
     output.add_argument("-q", "--quiet", action="store_true", help="print the table only, no progress bar")
 
 
@@ -636,6 +645,7 @@ def _run_simulate(arguments: argparse.Namespace) -> None:
         n_start=arguments.n_start,
         start=arguments.start,
         teacher=_teacher(arguments),
+        class_names=arguments.class_names,
         config=arguments.config,
         out=arguments.out,
         jobs=arguments.jobs,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ._validate import check_choice, check_fraction, check_integer, check_number
+from ._validate import check_choice, check_flag, check_fraction, check_integer, check_number
 
 __all__ = ["KMEANS_METHODS", "NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
 
@@ -139,7 +139,7 @@ class CCMAConfig:
     def __post_init__(self) -> None:
         for name in ("pool_limit", "subpool_size", "max_clusters"):
             if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), minimum=1)
+                self._set(name, check_integer(name, getattr(self, name), minimum=1))
         for name in (
             "subpool_max_iter",
             "rows_per_cluster",
@@ -151,17 +151,18 @@ class CCMAConfig:
             "candidate_limit",
             "kmeans_max_iter",
         ):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_folds", self.n_folds, minimum=2)
+            self._set(name, check_integer(name, getattr(self, name), minimum=1))
+        self._set("n_folds", check_integer("n_folds", self.n_folds, minimum=2))
         for name in ("temperature", "learning_rate", "student_set_size", "teacher_set_size"):
-            check_number(name, getattr(self, name), above=0.0)
-        check_integer("raps_k_reg", self.raps_k_reg, minimum=0)
+            self._set(name, check_number(name, getattr(self, name), above=0.0))
+        self._set("raps_k_reg", check_integer("raps_k_reg", self.raps_k_reg, minimum=0))
         for name in ("weight_decay", "min_gain", "kmeans_tol", "raps_penalty"):
-            check_number(name, getattr(self, name), minimum=0.0)
+            self._set(name, check_number(name, getattr(self, name), minimum=0.0))
         for name in ("alpha", "confident_share"):
-            check_fraction(name, getattr(self, name))
-        if self.dropout != 0.0:
-            check_fraction("dropout", self.dropout)
+            self._set(name, check_fraction(name, getattr(self, name)))
+        self._set("dropout", check_fraction("dropout", self.dropout) if self.dropout != 0.0 else 0.0)
+        for name in ("reweight", "weighted_coverage"):
+            self._set(name, check_flag(name, getattr(self, name)))
         check_choice("subpool_method", self.subpool_method, KMEANS_METHODS)
         check_choice("acquisition", self.acquisition, ("trust", "delta"))
         check_choice("nonconformity", self.nonconformity, SCORES)
@@ -173,6 +174,10 @@ class CCMAConfig:
             )
         check_choice("nonempty", self.nonempty, NONEMPTY)
         check_choice("pick", self.pick, ("nearest", "highest"))
+
+    def _set(self, name: str, value: Any) -> None:
+        """A checked value as Python's own number: NumPy's are no JSON, and an equal one must be the same text."""
+        object.__setattr__(self, name, value)
 
     @classmethod
     def paper(cls, dataset: str | None = None) -> CCMAConfig:

@@ -23,7 +23,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ import numpy.typing as npt
 from ._errors import FileReadError
 from ._extras import optional
 from ._files import check_can_write, locked, write_whole
+from ._record import check_format, going_on, what_is_unknown
 from ._validate import check_choice
 
 if TYPE_CHECKING:
@@ -214,15 +215,27 @@ class RunFolder:
         self.path = Path(path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Nobody else works in the folder meanwhile, see :func:`ccma_fast._files.locked`."""
+        """Nobody else works in the folder meanwhile, see :func:`ccma_fast._files.locked`.
+
+        Raises
+        ------
+        ValueError
+            The folder holds other files than those of a run.
+        """
+        if not (self.path / "run.json").exists() and self.path.is_dir():
+            for entry in self.path.iterdir():
+                if not entry.name.startswith("."):
+                    raise ValueError(
+                        f"{str(self.path)!r} holds files but no run.json, such as {entry.name!r}; expected a new or "
+                        "empty folder, or one of a run"
+                    )
         return locked(self.path)
 
     def begin(self, record: dict[str, Any]) -> dict[str, Any]:
         """Take a new folder, or take up the run that is in it.
 
-        What a killed process left half-written is removed. Versions are no part of what must agree: where they
-        differ from those that began the run, the last bits of its table may do so too, which a RuntimeWarning says and
-        the record keeps under ``resumed_with``.
+        What a killed process left half-written is removed. What must agree with the run in the folder, and what may be
+        more, says :func:`ccma_fast._record.going_on`.
 
         Parameters
         ----------
@@ -232,19 +245,27 @@ class RunFolder:
         Returns
         -------
         dict
-            The record of the run: `record`, or that of the folder.
+            The record of the run: `record`, with the versions that began it.
 
         Raises
         ------
         ValueError
-            The folder holds another run (the text says what differs) or other files.
+            The folder holds another run (the text says what differs).
+
+        Warns
+        -----
+        RuntimeWarning
+            Versions differ; or the run is a new one of which could not be said later whether another is the same.
         """
         file = self.path / "run.json"
         if file.exists():
-            record = self._taken_up(_read_json(file), json.loads(_json(record)))
-        elif any(not entry.name.startswith(".") for entry in self.path.iterdir()):
-            raise ValueError(
-                f"{str(self.path)!r} holds files but no run.json; expected a new or empty folder, or one of a run"
+            record = going_on(str(self.path), _read_json(file), json.loads(_json(record)))
+        elif unknown := what_is_unknown(record):
+            warnings.warn(
+                f"the run in {str(self.path)!r} cannot be gone on with once it has stopped: {', '.join(unknown)} "
+                "cannot be compared with what another call is given",
+                RuntimeWarning,
+                stacklevel=3,
             )
         for pattern in ("rounds/.*.part", *(f".{name}.*.part" for name in ("run.json", *_FINAL))):
             for part in self.path.glob(pattern):  # a report may be writing files of its own
@@ -252,26 +273,6 @@ class RunFolder:
         write_whole(file, lambda handle: handle.write(_json(record)))
         (self.path / "rounds").mkdir(exist_ok=True)
         return record
-
-    def _taken_up(self, found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-        for key in ("format", "arguments", "contenders", "student", "data"):
-            for name, here, given in _differences(key, found.get(key), wanted[key]):
-                raise ValueError(
-                    f"{str(self.path)!r} holds another run: its {name} is {here}, got {given}; expected the same "
-                    "arguments and data to resume it, or another folder"
-                )
-        known = [found["versions"], *found.get("resumed_with", [])]
-        if wanted["versions"] not in known:
-            differences = _differences("", found["versions"], wanted["versions"])
-            changed = [f"{name} {given} instead of {here}" for name, here, given in differences]
-            warnings.warn(
-                f"the run in {str(self.path)!r} goes on with {', '.join(changed)}; the last bits of its results may "
-                "differ from those of an undisturbed run",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            found["resumed_with"] = [*known[1:], wanted["versions"]]
-        return found
 
     def read_rounds(self, label: str, seed: int) -> list[RoundRecord]:
         """The finished rounds of a contender and seed, up to the first line that is damaged."""
@@ -290,9 +291,16 @@ class RunFolder:
         lines = b"".join(_line(label, seed, r, record) for r, record in enumerate(records))
         write_whole(self._rounds_file(label, seed), lambda handle: handle.write(lines))
 
-    def is_complete(self) -> bool:
-        """Every file of a finished run is there."""
-        return all((self.path / name).is_file() for name in _FINAL)
+    def is_complete(self, record: dict[str, Any]) -> bool:
+        """Every file of a finished run is there, and the last that is written is of this record."""
+        if not all((self.path / name).is_file() for name in _FINAL):
+            return False
+        try:
+            whole = _read_json(self.path / _FINAL[-1])
+        except FileReadError:  # damaged; all that is in it is there to write it again
+            return False
+        del whole["results"]
+        return bool(whole == json.loads(_json(record)))
 
     def write_results(self, results: Results, pool_map: Columns) -> None:
         """Write the files of a finished run."""
@@ -443,17 +451,8 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
     if not isinstance(content, dict) or not {"format", "arguments", "versions"} <= content.keys():
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run")
+    check_format(content, file)
     return content
-
-
-def _differences(name: str, found: Any, wanted: Any) -> Iterator[tuple[str, str, str]]:
-    """(name, value found, value wanted) of every leaf in which two records differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in [*found, *(key for key in wanted if key not in found)]:
-            inner = f"{name}.{key}" if name else key
-            yield from _differences(inner, found.get(key), wanted.get(key))
-    elif found != wanted:
-        yield name, json.dumps(found), json.dumps(wanted)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

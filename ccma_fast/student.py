@@ -556,15 +556,20 @@ def class_count(student: Any, labels: Int64) -> int:
     return int(labels.max()) + 1 if declared is None else int(declared)
 
 
+def check_head(head: LinearHead, n_classes: int) -> None:
+    """A head can be fitted to that many classes."""
+    if head.n_classes not in (None, n_classes):
+        raise ValueError(
+            f"student was made for {head.n_classes} classes, but labels, teacher or logits have {n_classes}; both must "
+            "describe the same classes"
+        )
+
+
 def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int, backend: Backend) -> Any:
     """A copy of `student`, fitted on rows and labels of `n_classes` classes; a head on the backend's device."""
     fitted = copy.deepcopy(student)
     if isinstance(fitted, LinearHead):
-        if fitted.n_classes not in (None, n_classes):
-            raise ValueError(
-                f"student was made for {fitted.n_classes} classes, but labels, teacher or logits have {n_classes}; "
-                "both must describe the same classes"
-            )
+        check_head(fitted, n_classes)
         fitted.n_classes = n_classes  # those without a label as well
         return fitted.fit_rows(rows, labels, backend)
     fitted.fit(rows.float32(), labels)

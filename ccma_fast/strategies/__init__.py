@@ -48,6 +48,8 @@ from . import (  # noqa: F401 - each file registers its strategy
     uncertainty,
     uncertainty_herding,
 )
-from ._registry import Round, Strategy, find, names, pick, register
+from ._registry import Round, Strategy, built_in, find, names, pick, register
+
+built_in.update((name, find(name)) for name in names())
 
 __all__ = ["Round", "Strategy", "find", "names", "pick", "register"]

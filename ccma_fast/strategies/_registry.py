@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._dispatch import Backend
+from .._errors import StrategyReplacedWarning
+from .._identity import qualified_name
 from .._validate import check_choice
 from ..config import CCMAConfig
 from ..pool import Rows, RowSubset
@@ -84,6 +87,8 @@ Strategy = Callable[[Round], npt.ArrayLike]
 _AnyStrategy = TypeVar("_AnyStrategy", bound=Strategy)
 
 _strategies: dict[str, Strategy] = {}
+built_in: dict[str, Strategy] = {}
+"""The package's own strategies, whatever their names mean by now."""
 _without_labels: set[str] = set()
 
 
@@ -93,9 +98,14 @@ def register(name: str, *, needs_labels: bool = True) -> Callable[[_AnyStrategy]
     Parameters
     ----------
     name : str
-        Not empty, without ``:`` and white space. An existing name is replaced.
+        Not empty, without ``:`` and white space. An existing name then means the new strategy.
     needs_labels : bool, default True
         False where the strategy also works without any label and without a student, to choose the first labels.
+
+    Warns
+    -----
+    StrategyReplacedWarning
+        The name is that of one of the package's own strategies.
 
     Examples
     --------
@@ -114,6 +124,13 @@ def register(name: str, *, needs_labels: bool = True) -> Callable[[_AnyStrategy]
     def remember(strategy: _AnyStrategy) -> _AnyStrategy:
         if not callable(strategy):
             raise TypeError(f"a strategy must be callable with a Round, got {type(strategy).__name__}")
+        if built_in.get(name, strategy) is not strategy:
+            warnings.warn(
+                f"{name!r} is the name of ccma_fast's own strategy {qualified_name(built_in[name])} and now means "
+                f"{qualified_name(strategy)}; expected another name where both are wanted",
+                StrategyReplacedWarning,
+                stacklevel=2,
+            )
         _strategies[name] = strategy
         _without_labels.discard(name)
         if not needs_labels:

@@ -1,0 +1,317 @@
+"""One run of a simulation: a strategy and a seed on a pool whose labels are known, round by round."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch, metrics, reference
+from ._contenders import Contender
+from ._validate import check_rows
+from .config import CCMAConfig
+from .conformal import calibrated_cuts, coverage_interval
+from .manifest import accepted, differing_encoders
+from .pool import ArrayRows, Rows, RowSubset, kept, open_rows
+from .readers.class_names import agreed_class_names
+from .readers.labels import read_labels
+from .store import METRICS, RoundRecord
+from .strategies import Round, pick
+from .student import LinearHead, check_head, class_count, fit_student, out_of_fold_scores, student_logits
+from .teacher import Teacher
+
+__all__ = ["Study", "open_study"]
+
+Int64 = npt.NDArray[np.int64]
+
+# Logits of the unlabelled rows, and of the teacher, are kept between two readings where they fit into this. Every
+# worker process has both.
+_KEPT_LOGITS_BYTES = 1 << 28
+
+# Draws of the first labels until two classes are among them.
+_MOST_STARTS = 100
+
+# Rows of the map.
+_MAP_ROWS = 5_000
+
+# Independent random streams of one seed.
+_START, _STUDENT, _STRATEGY, _FOLDS = range(4)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all runs share: the data, and how long they go on. It travels to the worker processes."""
+
+    pool: Rows
+    labels: Int64
+    test: Rows
+    test_labels: Int64
+    contenders: tuple[Contender, ...]
+    n_classes: int
+    class_names: list[str] | None
+    base: CCMAConfig
+    teacher: Teacher | None
+    student: Any
+    backend_name: str
+    forced: tuple[str, ...] = ()
+    rounds: int = 0
+    budget: int = 0
+    n_start: int = 0
+
+    @cached_property
+    def backend(self) -> _dispatch.Backend:
+        return _dispatch.choose(self.backend_name)
+
+    @cached_property
+    def teacher_logits(self) -> Rows | None:
+        """z^T of the pool; kept, for they are the same in every round."""
+        return None if self.teacher is None else kept(self.teacher.logits(self.backend), _KEPT_LOGITS_BYTES)
+
+    def check(self) -> None:
+        """The numbers fit the pool, and every row is finite."""
+        wanted = self.n_start + self.rounds * self.budget
+        if wanted > self.labels.size:
+            raise ValueError(
+                f"n_start + rounds × budget must be at most the {self.labels.size} rows of the pool, "
+                f"got {self.n_start} + {self.rounds} × {self.budget} = {wanted}"
+            )
+        sources = [self.pool, self.test] if self.teacher is None else [self.pool, self.test, self.teacher.source]
+        for rows in sources:
+            has_directions = self.teacher is not None and rows is self.teacher.features
+            check_rows(rows, self.backend.row_lengths, directions=has_directions)
+
+    def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
+        """The rounds of one run that are not done yet.
+
+        A round begins with the choice of its rows, so that all of it follows from the picks of the rounds before.
+        """
+        contender = next(contender for contender in self.contenders if contender.label == label)
+        known = np.full(self.labels.size, -1, dtype=np.int64)
+        for before in done:
+            known[before.picks] = self.labels[before.picks]
+        fitted = self._fitted(contender, seed, len(done) - 1, known) if done else None
+        for r in range(len(done), self.rounds + 1):
+            try:
+                seconds: dict[str, float] = {}
+                with _timed(seconds, "select"):
+                    picks = self._start(contender, seed) if r == 0 else self._query(contender, seed, r, known, fitted)
+                known[picks] = self.labels[picks]
+                with _timed(seconds, "fit"):
+                    fitted = self._fitted(contender, seed, r, known)
+                with _timed(seconds, "evaluate"):
+                    measured = self._evaluate(fitted)
+                with _timed(seconds, "diagnose"):
+                    measured |= self._diagnose(contender, seed, r, known, fitted)
+            except Exception as error:  # of a strategy or student of the user's
+                text = f"strategy {contender.label!r} with seed {seed} in round {r}: {error}"
+                raise _of_the_same_type(error, text) from error
+            yield RoundRecord(picks.tolist(), {name: measured[name] for name in METRICS}, seconds)
+
+    def _start(self, contender: Contender, seed: int) -> Int64:
+        """The first labels: of two classes at least."""
+        unknown = np.full(self.labels.size, -1, dtype=np.int64)
+        for attempt in range(_MOST_STARTS):
+            state = self._round(unknown, self.n_start, None, self.base, _stream(seed, _START, attempt))
+            picks = pick(contender.first, state)
+            if np.unique(self.labels[picks]).size > 1:
+                return picks
+        raise ValueError(
+            f"the first {self.n_start} labels, chosen by {contender.start!r}, were of one class {_MOST_STARTS} times; "
+            "expected two classes at least: give a larger n_start"
+        )
+
+    def _query(self, contender: Contender, seed: int, r: int, known: Int64, fitted: Any) -> Int64:
+        state = self._round(known, self.budget, fitted, contender.config, _stream(seed, _STRATEGY, r))
+        return pick(contender.strategy, state)
+
+    def _round(
+        self, known: Int64, budget: int, fitted: Any, config: CCMAConfig, stream: np.random.SeedSequence
+    ) -> Round:
+        seen = known.copy()
+        seen.flags.writeable = False
+        rng = np.random.default_rng(stream)
+        return Round(self.pool, seen, self.n_classes, budget, fitted, self.teacher, config, rng, self.backend)
+
+    def _student(self, contender: Contender, stream: np.random.SeedSequence) -> Any:
+        if self.student is None:
+            return LinearHead.from_config(contender.config, self.n_classes, stream)
+        get_params = getattr(self.student, "get_params", None)
+        if get_params is None or "random_state" not in get_params(deep=False):
+            return self.student
+        seeded = copy.deepcopy(self.student)
+        seeded.set_params(random_state=int(stream.generate_state(1)[0]))
+        return seeded
+
+    def _fitted(self, contender: Contender, seed: int, r: int, known: Int64) -> Any:
+        labelled = np.flatnonzero(known >= 0)
+        student = self._student(contender, _stream(seed, _STUDENT, r))
+        return fit_student(student, RowSubset(self.pool, labelled), known[labelled], self.n_classes, self.backend)
+
+    def _evaluate(self, fitted: Any) -> dict[str, float]:
+        """The student on the test rows."""
+        logits = student_logits(fitted, self.test, self.n_classes, self.backend)
+        log_p = np.empty((logits.n_rows, logits.n_columns), np.float32)
+        predicted = np.empty(logits.n_rows, np.int64)
+        for start, chunk in logits.chunks():
+            part = slice(start, start + len(chunk))
+            predicted[part] = chunk.argmax(axis=1)
+            log_p[part] = -reference.nonconformity(chunk, name=logits.name)
+        return {
+            "accuracy": metrics.accuracy(predicted, self.test_labels),
+            "macro_auroc": metrics.macro_auroc(log_p, self.test_labels),
+            "macro_f1": metrics.macro_f1(predicted, self.test_labels),
+        }
+
+    def _diagnose(self, contender: Contender, seed: int, r: int, known: Int64, fitted: Any) -> dict[str, float]:
+        """The conformal sets of the unlabelled rows."""
+        found = dict.fromkeys(METRICS[3:], math.nan)
+        labelled, unlabelled = np.flatnonzero(known >= 0), np.flatnonzero(known < 0)
+        if unlabelled.size == 0:
+            return found
+        config, truth = contender.config, self.labels[unlabelled]
+        of_student = student_logits(fitted, self.pool, self.n_classes, self.backend)
+        z_student = kept(RowSubset(of_student, unlabelled), _KEPT_LOGITS_BYTES)
+        z_teacher = None if self.teacher_logits is None else RowSubset(self.teacher_logits, unlabelled)
+        student_scores = None
+        if config.calibration == "coverage":
+            student_scores = out_of_fold_scores(
+                self._student(contender, _stream(seed, _STUDENT, r)),
+                RowSubset(self.pool, labelled),
+                known[labelled],
+                self.n_classes,
+                config,
+                np.random.default_rng(_stream(seed, _FOLDS, r)),
+                self.backend,
+            )
+        of_teacher = None
+        if self.teacher_logits is not None and z_teacher is not None:
+            of_teacher = RowSubset(self.teacher_logits, labelled), z_teacher
+        cuts = calibrated_cuts(
+            (RowSubset(of_student, labelled), z_student),
+            of_teacher,
+            known[labelled],
+            config,
+            self.backend,
+            student_scores=student_scores,
+        )
+        found["q_student"], found["q_teacher"] = cuts.q_student, cuts.q_teacher
+        rows = self.backend.score(z_student, z_teacher, cuts.student, cuts.teacher)
+        found["student_set_size"] = float(rows.student_size.mean())
+        found |= self._coverage("student", z_student, cuts.student, truth)
+        if z_teacher is not None:
+            found["teacher_set_size"] = float(rows.teacher_size.mean())
+            found["overlap"] = float(rows.overlap.mean())
+            found["top1_disagreement"] = float(rows.top1_differs.mean())
+            found |= self._coverage("teacher", z_teacher, cuts.teacher, truth)
+        return found
+
+    def _coverage(
+        self, model: str, logits: Rows, cuts: float | npt.NDArray[np.float64], truth: Int64
+    ) -> dict[str, float]:
+        """The share of rows whose true class is in the set, and its 95 % interval."""
+        n_covered = 0
+        for start, chunk in logits.chunks():
+            part = slice(start, start + len(chunk))
+            of_chunk = cuts[part] if isinstance(cuts, np.ndarray) else cuts
+            sets = self.backend.prediction_sets(ArrayRows(chunk, logits.name), of_chunk)
+            n_covered += int(sets[np.arange(len(chunk)), truth[part]].sum())
+        low, high = coverage_interval(n_covered, truth.size)
+        name = f"{model}_coverage"
+        return {name: n_covered / truth.size, f"{name}_low": low, f"{name}_high": high}
+
+    def pool_map(self, picked: Int64) -> dict[str, npt.NDArray[Any]]:
+        """Up to 5,000 random rows of the pool and every picked one on the first two principal axes of the former."""
+        n = self.labels.size
+        sample = np.sort(np.random.default_rng(0).choice(n, min(n, _MAP_ROWS), replace=False))
+        rows = np.union1d(sample, picked)
+        x = RowSubset(self.pool, sample).float32().astype(np.float64)
+        mean = x.mean(axis=0)
+        _, _, axes = np.linalg.svd(x - mean, full_matrices=False)
+        axes = axes[:2]
+        axes *= np.where(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
+        coordinates = np.zeros((rows.size, 2))  # of one column there is one axis
+        picked_rows = RowSubset(self.pool, rows)
+        for start, stop in picked_rows.bounds():
+            chunk = RowSubset(self.pool, rows[start:stop]).float32()
+            coordinates[start:stop, : len(axes)] = (chunk - mean) @ axes.T
+        return {"rows": rows, "coordinates": coordinates, "classes": self.labels[rows]}
+
+
+def open_study(
+    features: Any,
+    labels: Any,
+    test_features: Any,
+    test_labels: Any,
+    contenders: tuple[Contender, ...],
+    base: CCMAConfig,
+    teacher: Teacher | None,
+    student: Any,
+    names: Any,
+    backend_name: str,
+    force: bool,
+) -> Study:
+    """The data of a simulation, opened and compared; `names` are what the user says that the classes are called."""
+    pool, test = open_rows(features, "features"), open_rows(test_features, "test_features")
+    if test.n_columns != pool.n_columns:
+        raise ValueError(f"test_features must have {pool.n_columns} columns as features, got {test.n_columns}")
+    forced = accepted([differing_encoders("test_features", test.manifest, "features", pool.manifest)], force)
+    class_names = agreed_class_names(names, teacher)
+    n_classes = None if class_names is None else len(class_names)
+    if teacher is not None:
+        forced += teacher.check_rows(pool)
+        n_classes = teacher.n_classes
+    y = _known_labels("labels", labels, pool, n_classes, class_names)
+    test_y = _known_labels("test_labels", test_labels, test, n_classes, class_names)
+    if n_classes is None:
+        n_classes = class_count(student, np.concatenate([y, test_y]))
+        for name, classes in (("labels", y), ("test_labels", test_y)):
+            if classes.max() >= n_classes:
+                raise ValueError(f"{name} must be classes from 0 to {n_classes - 1}, got {classes.max()}")
+    elif isinstance(student, LinearHead):
+        check_head(student, n_classes)
+    if np.unique(y).size < 2:
+        raise ValueError(f"labels must be of at least two classes, got class {y[0]} alone")
+    return Study(
+        pool, y, test, test_y, contenders, n_classes, class_names, base, teacher, student, backend_name, tuple(forced)
+    )
+
+
+def _known_labels(
+    name: str, labels: Any, rows: Rows, n_classes: int | None, class_names: Sequence[str] | None
+) -> Int64:
+    y = read_labels(labels, rows, n_classes=n_classes, class_names=class_names, name=name)
+    if y.size == 0:
+        raise ValueError(f"{name} must have at least one row, got none")
+    unknown = np.flatnonzero(y < 0)
+    if unknown.size:
+        raise ValueError(f"{name} must be known for every row, got none at row {unknown[0]}")
+    return y
+
+
+def _of_the_same_type(error: Exception, text: str) -> Exception:
+    """An exception with another text, of the first of an exception's types that is made of a text."""
+    for kind in type(error).__mro__:
+        with suppress(Exception):  # whatever a constructor does with a text
+            made = kind(text)
+            if isinstance(made, Exception) and text in map(str, made.args):
+                return made
+    raise AssertionError("Exception is made of a text")
+
+
+def _stream(seed: int, purpose: int, number: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(seed, spawn_key=(purpose, number))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - begin
