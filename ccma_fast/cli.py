@@ -466,7 +466,7 @@ def _add_teacher_options(command: Any) -> None:
     teacher.add_argument(
         "--force",
         action="store_true",
-        help="take matrices that by their manifests are of other images or another model; the report says so",
+        help="take matrices that by manifests, ids or shards are of other images or another model; the report says so",
     )
 
 
@@ -636,7 +636,7 @@ def _teacher(arguments: argparse.Namespace) -> Teacher | None:
         raise ValueError("--teacher-images and --teacher-classes must be given together")
     temperature = {} if arguments.temperature is None else {"temperature": arguments.temperature}
     if arguments.teacher_logits is not None:
-        return Teacher.from_logits(arguments.teacher_logits, **temperature)
+        return Teacher.from_logits(arguments.teacher_logits, force=arguments.force, **temperature)
     if embeddings[0] is not None:
         return Teacher(*embeddings, force=arguments.force, **temperature)
     if temperature:
