@@ -29,6 +29,7 @@ __all__ = [
     "check_rows",
     "check_same_rows",
     "check_threshold",
+    "check_unmasked",
     "check_weights",
     "raise_not_finite",
     "raise_zero_length",
@@ -52,14 +53,21 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
     A masked entry is a missing value, and what lies under the mask is not the user's. Labels alone may be missing, see
     :func:`ccma_fast.readers.labels.read_labels`.
     """
-    if isinstance(values, np.ma.MaskedArray):
-        hidden = np.argwhere(np.ma.getmaskarray(values))
-        if hidden.size:
-            raise ValueError(
-                f"{name} must have no masked entries, got {len(hidden)}, the first at row {hidden[0][0]}; "
-                "fill them or leave the rows out"
-            )
+    check_unmasked(name, values)
     return np.asarray(values)
+
+
+def check_unmasked(name: str, values: Any) -> None:
+    """No entry of `values`, an array or a sequence of arrays, is masked."""
+    rows = enumerate(values) if isinstance(values, (list, tuple)) else ()
+    hidden = [row for row, entry in rows if isinstance(entry, np.ma.MaskedArray) and np.ma.getmaskarray(entry).any()]
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.argwhere(np.atleast_1d(np.ma.getmaskarray(values)))[:, 0].tolist()
+    if hidden:
+        raise ValueError(
+            f"{name} must have no masked entries, got {len(hidden)}, the first at row {hidden[0]}; "
+            "fill them or leave the rows out"
+        )
 
 
 def check_integer(name: str, value: Any, *, minimum: int, maximum: float = math.inf) -> int:

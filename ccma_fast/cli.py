@@ -507,7 +507,7 @@ def _add_teacher_options(command: Any) -> None:
     teacher.add_argument(
         "--force",
         action="store_true",
-        help="take matrices that by their manifests are of other images or another model; the report says so",
+        help="take matrices that by manifests, ids or shards are of other images or another model; the report says so",
     )
 
 
@@ -685,7 +685,9 @@ def _teacher(arguments: argparse.Namespace, class_names: str | None = None) -> T
         raise ValueError("--teacher-images and --teacher-classes must be given together")
     temperature = {} if arguments.temperature is None else {"temperature": arguments.temperature}
     if arguments.teacher_logits is not None:
-        return Teacher.from_logits(arguments.teacher_logits, class_names=class_names, **temperature)
+        return Teacher.from_logits(
+            arguments.teacher_logits, class_names=class_names, force=arguments.force, **temperature
+        )
     if embeddings[0] is not None:
         return Teacher(*embeddings, class_names=class_names, force=arguments.force, **temperature)
     if temperature:

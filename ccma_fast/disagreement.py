@@ -11,6 +11,7 @@ from . import _dispatch
 from ._validate import check_choice, check_number, check_same_rows, check_threshold
 from .config import NONEMPTY
 from .conformal import open_logits, raised, row_thresholds, size_threshold
+from .manifest import accepted, differing_images
 from .pool import Rows
 from .reference import RowScores
 
@@ -146,6 +147,7 @@ def score_at_sizes(
 def _open_teacher(teacher_logits: Any, student: Rows) -> Rows:
     teacher = open_logits(teacher_logits, "teacher_logits")
     check_same_rows("teacher_logits", teacher.n_rows, "student_logits", student.n_rows)
+    accepted([differing_images(teacher, student)], force=None)
     if teacher.n_columns != student.n_columns:
         raise ValueError(
             f"teacher_logits has {teacher.n_columns} classes but student_logits has {student.n_columns}; "

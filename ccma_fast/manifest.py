@@ -9,7 +9,8 @@ A folder that :func:`ccma_fast.extract` wrote has the layout of clip-retrieval a
 ``manifest.json``                      a :class:`Manifest`; a shard counts from the moment in which it stands here
 =====================================  ============================================================================
 
-Two folders belong together where their manifests say so. Nothing is said of a folder without one.
+Two folders belong together where their manifests say so. Of other rows their ids are compared where both have them, and
+the names and sizes of their shards where not (:func:`differing_images`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
 from ._files import write_whole
+from ._shards import differing_shards
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from .pool import Rows
 
 __all__ = [
     "MANIFEST",
@@ -38,6 +42,7 @@ __all__ = [
     "chained",
     "check_shards",
     "differing_encoders",
+    "differing_images",
     "differing_rows",
     "digest_of_file",
     "has_row_ids",
@@ -301,6 +306,28 @@ def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest
         if a != b:
             return f"{expected}, got at row {row} {a!r} in {here} and {b!r} in {there}"
     return f"{expected}, got {here.n_rows} rows in {here} and {there.n_rows} in {there}"
+
+
+def differing_images(rows: Rows, others: Rows) -> str | None:
+    """Why two matrices are not rows of the same images in the same order; None where they are, or nobody knows.
+
+    What is compared: their manifests; where not both have one, the ids beside the rows; where not both have those, the
+    shards in which they lie. Their numbers of rows are not compared here.
+    """
+    if rows is others:
+        return None
+    if rows.manifest is not None and others.manifest is not None:
+        return differing_rows(rows.name, rows.manifest, others.name, others.manifest)
+    here, there = rows.row_ids(), others.row_ids()
+    if here is None or there is None:
+        return differing_shards(rows.name, rows.shard_files, others.name, others.shard_files)
+    for row, (a, b) in enumerate(zip(here, there, strict=False)):
+        if a != b:
+            return (
+                f"{rows.name} and {others.name} must be the same images in the same order, got {a!r} at row "
+                f"{rows.row_number(row)} and {b!r} at row {others.row_number(row)}"
+            )
+    return None
 
 
 def differing_encoders(

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from ._errors import FileReadError
 from ._mapped import Pages
-from ._validate import as_array
+from ._shards import ShardFile
+from ._validate import check_unmasked
 from .manifest import Manifest
 
 __all__ = [
@@ -48,6 +49,9 @@ Chunk = npt.NDArray[Any]
 
 BFLOAT16_BITS = np.dtype(np.uint16)
 _STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
+
+# Tensors of these types have an array of the same values; others are too short to be features, or no numbers.
+_TENSORS = {"bfloat16", "float16", "float32", "float64"} | {f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)}
 
 # A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
 _CHUNK_BYTES = 32 << 20
@@ -131,6 +135,15 @@ class Rows(ABC):
     def row_number(self, row: int) -> int:
         """What the caller calls row `row`: its number in the matrix that these rows were taken from."""
         return row
+
+    @property
+    def shard_files(self) -> Sequence[ShardFile]:
+        """The files in which the rows lie one after the other; none where that is no folder."""
+        return ()
+
+    def row_ids(self) -> Iterator[str] | None:
+        """The id of the image of every row, in order; None where what lies beside the rows does not tell it."""
+        return None
 
     def grown(self) -> Rows:
         """These rows and those that were added behind them since they were opened; itself where there are none."""
@@ -315,8 +328,11 @@ class TensorRows(Rows):
 
         if tensor.layout != torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
-        if tensor.is_complex() or tensor.dtype == torch.bool:
-            raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
+        if tensor.is_nested or tensor.is_meta or isinstance(tensor, torch.masked.MaskedTensor):
+            kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else "masked"
+            raise TypeError(f"{name} must be a tensor that holds all its values, got a {kind} one")
+        if tensor.dtype not in {getattr(torch, kind, None) for kind in _TENSORS}:
+            raise TypeError(f"{name} must hold real numbers of 16 bits or more, or integers, got dtype {tensor.dtype}")
         if tensor.ndim != 2:
             raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {tuple(tensor.shape)}")
         if tensor.shape[1] == 0:
@@ -335,7 +351,7 @@ class TensorRows(Rows):
         import torch
 
         self.bytes_read += part.nbytes
-        part = part.contiguous().cpu()
+        part = part.contiguous().resolve_neg().cpu()
         array = (part.view(torch.int16).numpy().view(BFLOAT16_BITS)) if self._bfloat16 else part.numpy()
         return ArrayRows(array, self.name, bfloat16=self._bfloat16).slice(0, array.shape[0])
 
@@ -574,9 +590,9 @@ def open_rows(source: Any, name: str) -> Rows:
     Parameters
     ----------
     source : Rows, ndarray, np.memmap, torch.Tensor, datasets.Dataset, nested sequence, or path
-        The rows. A path is that of a ``.npy``, ``.h5``, ``.hdf5``, ``.parquet`` or ``.safetensors`` file, or of a
-        folder of shards (:mod:`ccma_fast.readers.folder`). ``file::key`` names a dataset, column or tensor in a file
-        that holds several; without it the file has one matrix only, or an HDF5 file the layout of
+        The rows. A path is that of a ``.npy``, ``.h5``, ``.hdf5``, ``.parquet``, ``.arrow`` or ``.safetensors`` file,
+        or of a folder of shards (:mod:`ccma_fast.readers.folder`). ``file::key`` names a dataset, column or tensor in
+        a file that holds several; without it the file has one matrix only, or an HDF5 file the layout of
         :mod:`ccma_fast.readers.hdf5`.
     name : str
         What error messages call it.
@@ -600,40 +616,47 @@ def open_rows(source: Any, name: str) -> Rows:
         from .readers.huggingface import DatasetRows
 
         return DatasetRows(source, name)
-    if isinstance(source, np.ndarray):
-        return _open_array(as_array(name, source), name)
+    check_unmasked(name, source)
     try:
         array = np.asarray(source)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}") from error
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")
     return _open_array(array, name)
 
 
 def _open_path(path: str | os.PathLike[str], name: str) -> Rows:
-    if Path(path).is_dir():
+    file, key = (path, None) if Path(path).exists() else split_key(path)
+    if Path(file).is_dir():
         from .readers.folder import FolderRows
 
-        return FolderRows(path, name)
-    file, key = split_key(path)
+        return FolderRows(file, name, key)
+    return open_file(file, key, name)
+
+
+def open_file(file: str | os.PathLike[str], key: str | None, name: str) -> Rows:
+    """The rows of one file, of which `key` names the matrix where it may hold several."""
     suffix = Path(file).suffix.lower()
     if suffix in (".h5", ".hdf5"):
         from .readers.hdf5 import open_hdf5
 
-        return open_hdf5(file, key, name)
+        return open_hdf5(os.fspath(file), key, name)
     if suffix == ".parquet":
         from .readers.parquet import ParquetRows
 
-        return ParquetRows(file, key, name)
+        return ParquetRows(os.fspath(file), key, name)
+    if suffix == ".arrow":
+        from .readers.arrow import ArrowRows
+
+        return ArrowRows(os.fspath(file), key, name)
     if suffix == ".safetensors":
         from .readers.tensors import open_safetensors
 
-        return open_safetensors(file, key, name)
-    return open_npy(path, name)
-
-
-def open_npy(path: str | os.PathLike[str], name: str) -> Rows:
-    """The rows of one ``.npy`` file, which is memory-mapped."""
-    return _open_array(load_npy(path, name), name, path)
+        return open_safetensors(os.fspath(file), key, name)
+    if key is not None and suffix == ".npy":
+        raise FileReadError(f"{name}: {str(file)!r} holds one matrix, and none called {key!r}")
+    return _open_array(load_npy(file, name), name, file)
 
 
 def split_key(path: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -654,7 +677,7 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     file = Path(path)
     if file.suffix != ".npy":
         raise FileReadError(
-            f"{name}: expected a .npy, .h5, .hdf5, .parquet or .safetensors file or a folder, got {str(file)!r}"
+            f"{name}: expected a .npy, .h5, .hdf5, .parquet, .arrow or .safetensors file or a folder, got {str(file)!r}"
         )
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -665,6 +688,11 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray):
         array.close()
         raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: it is an .npz archive")
+    if isinstance(array, np.memmap) and array.size and (end := array.offset + array.nbytes) != file.stat().st_size:
+        raise FileReadError(
+            f"{name}: {str(file)!r} must hold one array and nothing else, got {file.stat().st_size} bytes of which "
+            f"the array takes {end}"
+        )
     return np.asarray(array)
 
 

@@ -24,7 +24,7 @@ from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
-from .manifest import has_row_ids, ids_of_rows
+from .manifest import accepted, differing_images, has_row_ids, ids_of_rows
 from .plan import Plan, Problem, StageTotals, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
 from .readers.class_names import agreed_class_names
@@ -796,12 +796,13 @@ class _Query:
     def _given_logits(self, source: Any) -> Rows:
         logits = open_logits(source, "student_logits")
         check_same_rows("student_logits", logits.n_rows, "features", self.pool.n_rows)
+        accepted([differing_images(logits, self.pool)], force=None)
         self._add_source(logits)
         return logits
 
     def _class_count(self, teacher: Teacher | None, given: Rows | None, names: list[str] | None) -> int | None:
         if teacher is not None:
-            self.report.forced = teacher.check_rows(self.pool)
+            self.report.forced = teacher.check_rows(self.pool, *([] if given is None else [given]))
             if given is not None and given.n_columns != teacher.n_classes:
                 raise ValueError(
                     f"student_logits has {given.n_columns} classes but the teacher has {teacher.n_classes}; "

@@ -16,7 +16,7 @@ from .config import CCMAConfig
 from .conformal import open_logits
 from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
 from .encoders import class_features as made_class_features
-from .manifest import accepted, differing_encoders, differing_rows
+from .manifest import accepted, differing_encoders, differing_images
 from .pool import DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
 from .readers.class_names import agreed_class_names, read_class_names
 from .readers.labels import read_labels
@@ -40,8 +40,8 @@ class Teacher:
         What the classes are called, in the order of `class_features`, see
         :func:`ccma_fast.readers.class_names.read_class_names`; a folder that was extracted knows it.
     force : bool, default False
-        Take features that by their manifests do not belong together: class features of another encoder, or image
-        features of other images than the pool's. The query's report says so.
+        Take features that do not belong together: class features of another encoder, or image features of other
+        images than the pool's, by their manifests, ids or shards. The query's report says so.
 
     Attributes
     ----------
@@ -100,7 +100,9 @@ class Teacher:
         self.class_directions: npt.NDArray[np.float32] | None = _unit(classes)
 
     @classmethod
-    def from_logits(cls, logits: Any, temperature: float = 1.0, *, class_names: Any = None) -> Teacher:
+    def from_logits(
+        cls, logits: Any, temperature: float = 1.0, *, class_names: Any = None, force: bool = False
+    ) -> Teacher:
         """A teacher whose logits are already there.
 
         Parameters
@@ -111,6 +113,8 @@ class Teacher:
             The logits are divided by it.
         class_names : sequence of str, mapping or path, optional
             What the classes are called, in the order of the columns.
+        force : bool, default False
+            Take logits that by their ids or shards are of other images than the pool's.
 
         Returns
         -------
@@ -118,7 +122,7 @@ class Teacher:
             Without image features: coverage then runs in the student's space.
         """
         teacher = cls.__new__(cls)
-        teacher._forced, teacher._force = [], False
+        teacher._forced, teacher._force = [], force
         teacher.temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
@@ -226,25 +230,24 @@ class Teacher:
         teacher.source = source
         return teacher
 
-    def check_rows(self, features: Rows) -> list[str]:
-        """The teacher describes the rows of a pool.
+    def check_rows(self, *matrices: Rows) -> list[str]:
+        """The teacher describes the rows of a pool, of each matrix that there is of it.
 
         Returns
         -------
         list of str
-            What the manifests say against it, where that was to be taken all the same.
+            What manifests, ids or shards say against it, where that was to be taken all the same.
 
         Raises
         ------
         PoolMismatchError
-            By the manifests they are other images, or stand in another order.
+            By manifests, ids or shards they are other images, or stand in another order.
         ValueError
             Another number of rows.
         """
-        name = "teacher_logits" if self.features is None else "image_features"
-        differing = differing_rows(name, self.source.manifest, "features", features.manifest)
-        forced = accepted([differing], self._force)
-        check_same_rows(name, self.n_rows, "features", features.n_rows)
+        forced = accepted([differing_images(self.source, rows) for rows in matrices], self._force)
+        for rows in matrices:
+            check_same_rows(self.source.name, self.n_rows, rows.name, rows.n_rows)
         return self._forced + forced
 
     def grown(self) -> Teacher:

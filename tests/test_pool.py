@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
+import ccma_fast as cf
 from ccma_fast import pool
 from ccma_fast.pool import open_rows
 
@@ -199,3 +202,114 @@ def test_bytes_of_a_row_where_it_lies(tmp_path):
     for i in range(2):
         np.save(tmp_path / f"{i}.npy", np.zeros((3, 5), np.float16))
     assert open_rows(tmp_path, "x").row_bytes == open_rows(tmp_path / "0.npy", "x").row_bytes == 10
+
+
+def with_na(kind):
+    return pd.DataFrame({"a": pd.array([1, None, 3], dtype=kind), "b": [1.0, 2.0, 3.0]})
+
+
+TENSOR = torch.arange(6, dtype=torch.float32).reshape(3, 2)
+EXPECTED = TENSOR.numpy()
+
+TAKEN = {
+    "matrix": lambda: EXPECTED.view(np.matrix),
+    "Fortran order": lambda: np.asfortranarray(EXPECTED),
+    "big endian": lambda: EXPECTED.astype(">f4"),
+    "big endian halves": lambda: EXPECTED.astype(">f2"),
+    "big endian integers": lambda: EXPECTED.astype(">u2"),
+    "unsigned integers of two bytes": lambda: EXPECTED.astype("u2"),
+    "bytes": lambda: EXPECTED.astype("u1"),
+    "long double": lambda: EXPECTED.astype(np.longdouble),
+    "negative strides": lambda: EXPECTED[::-1, ::-1].copy()[::-1, ::-1],
+    "every second": lambda: np.repeat(np.repeat(EXPECTED, 2, axis=0), 2, axis=1)[::2, ::2],
+    "frame": lambda: pd.DataFrame(EXPECTED, index=[7, 3, 3]),
+    "frame of two types": lambda: pd.DataFrame({"a": EXPECTED[:, 0].astype(int), "b": EXPECTED[:, 1]}),
+    "list of tensors": lambda: [*TENSOR],
+    "list of arrays": lambda: [*EXPECTED],
+    "list of masked arrays that hide nothing": lambda: [np.ma.array(row) for row in EXPECTED],
+    "parameter": lambda: torch.nn.Parameter(TENSOR.clone()),
+    "part of a graph": lambda: torch.nn.Parameter(TENSOR.clone()) * 1.0,
+    "transposed tensor": lambda: TENSOR.T.contiguous().T,
+    "negated lazily": lambda: torch.conj(torch.complex(TENSOR, -TENSOR)).imag,
+    "double tensor": lambda: TENSOR.double(),
+    "unsigned tensor": lambda: TENSOR.to(torch.uint32),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_values_are_those_of_the_source(kind):
+    rows = open_rows(TAKEN[kind](), "x")
+    np.testing.assert_array_equal(rows.float32(), EXPECTED)
+    np.testing.assert_array_equal(pool.to_float32(rows.take(np.array([2, 0]))), EXPECTED[[2, 0]])
+
+
+@pytest.mark.parametrize("kind", ["big endian", "big endian halves", "unsigned integers of two bytes", "Fortran order"])
+def test_files_of_such_arrays(tmp_path, kind):
+    np.testing.assert_array_equal(open_rows(saved(TAKEN[kind](), tmp_path), "x").float32(), EXPECTED)
+
+
+def test_one_row_for_all():
+    for source in (np.broadcast_to(EXPECTED[0], (5, 2)), TENSOR[:1].expand(5, 2)):
+        np.testing.assert_array_equal(open_rows(source, "x").float32(), np.repeat(EXPECTED[:1], 5, axis=0))
+
+
+def test_integers_are_rounded_as_any_other_number():
+    """Beyond 2**24 to float32's 24 bits: a relative error of 6e-8 at most, and no wrapping around."""
+    for dtype in (np.int32, np.uint32, np.int64, np.uint64):
+        x = np.array([[2**24 + 1, np.iinfo(dtype).max, 3]], dtype=dtype)
+        np.testing.assert_allclose(open_rows(x, "x").float32(), x.astype(np.float64), rtol=6e-8)
+
+
+REFUSED = {
+    "complex": lambda: EXPECTED * 1j,
+    "booleans": lambda: EXPECTED > 1,
+    "objects": lambda: EXPECTED.astype(object),
+    "text": lambda: EXPECTED.astype(str),
+    "dates": lambda: np.zeros((3, 2), "M8[s]"),
+    "None in a row": lambda: [[1.0, 2.0], [None, 1.0]],
+    "rows of different lengths": lambda: [[1.0, 2.0], [1.0]],
+    "text in a frame": lambda: pd.DataFrame({"a": ["x"], "b": [1.0]}),
+    "sparse matrix": lambda: scipy.sparse.csr_matrix(EXPECTED),
+    "dictionary": lambda: {"features": EXPECTED},
+    "generator": lambda: (row for row in EXPECTED),
+    "nothing": lambda: None,
+    "integers that are too large": lambda: [[10**30, 1]],
+    "sparse tensor": lambda: TENSOR.to_sparse(),
+    "float8": lambda: TENSOR.to(torch.float8_e4m3fn),
+    "boolean tensor": lambda: TENSOR > 1,
+    "complex tensor": lambda: torch.complex(TENSOR, TENSOR),
+    "conjugated tensor": lambda: torch.complex(TENSOR, TENSOR).conj(),
+    "tensor without values": lambda: TENSOR.to("meta"),
+    "raw bytes": lambda: np.zeros((3, 2), "V1"),
+    "pairs of bytes": lambda: np.zeros((3, 2), [("a", "u1"), ("b", "u1")]),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PyTorch, where such a tensor is made
+def test_what_is_no_matrix_of_numbers_is_refused_as_such(kind):
+    with pytest.raises(TypeError, match=r"^features must (be a|hold real)"):
+        open_rows(REFUSED[kind](), "features")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch.masked and nested tensors are prototypes
+def test_tensors_that_hide_values_are_refused():
+    masked = torch.masked.masked_tensor(TENSOR, TENSOR > 1)
+    nested = torch.nested.nested_tensor([TENSOR[0], TENSOR[1, :1]])
+    for tensor, kind in ((masked, "masked"), (nested, "nested")):
+        with pytest.raises(TypeError, match=f"x must be a tensor that holds all its values, got a {kind} one"):
+            open_rows(tensor, "x")
+
+
+def test_masked_rows_in_a_list_are_refused():
+    rows = [np.ma.array(row) for row in EXPECTED]
+    rows[1] = np.ma.array(EXPECTED[1], mask=[False, True])
+    for source in (rows, tuple(rows), list(np.ma.array(EXPECTED, mask=EXPECTED == 3))):
+        with pytest.raises(ValueError, match=r"^x must have no masked entries, got 1, the first at row 1"):
+            open_rows(source, "x")
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Float64", "float64"])
+def test_missing_values_of_a_frame_are_never_numbers(kind):
+    with pytest.raises((TypeError, ValueError), match=r"features must (hold real numbers|be finite, got NaN .* row 1)"):
+        cf.select(with_na(kind), 1)

@@ -21,6 +21,7 @@ from ccma_fast.readers.labels import read_labels
 
 h5py = pytest.importorskip("h5py")
 pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.ipc")
 parquet = pytest.importorskip("pyarrow.parquet")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
@@ -51,6 +52,41 @@ def write_hdf5(file: Path, x: np.ndarray, **options: Any) -> Path:
 
 def write_npy(file: Path, x: np.ndarray) -> Path:
     np.save(file, x)
+    return file
+
+
+def write_arrow(file: Path, x: np.ndarray, *, stream: bool = True, rows: int = 40, **options: Any) -> Path:
+    options = {"fixed": False, **options}
+    table = pyarrow.table({"id": np.arange(len(x)), "vector": lists(x, **options)})
+    new = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
+    with pyarrow.OSFile(str(file), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows)
+    return file
+
+
+def save_to_disk(folder: Path, x: np.ndarray, **state: Any) -> Path:
+    """What ``datasets.Dataset.save_to_disk`` writes."""
+    folder.mkdir(parents=True)
+    files = [f"data-{i:05d}-of-00011.arrow" for i in range(11)]
+    for file, part in zip(files, np.array_split(x, 11), strict=True):
+        write_arrow(folder / file, part)
+    (folder / "dataset_info.json").write_text("{}")
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": file} for file in files], **state}))
+    return folder
+
+
+def write_parquet_shards(folder: Path, x: np.ndarray) -> Path:
+    folder.mkdir()
+    for i, part in enumerate(np.array_split(x, 11)):
+        write_parquet(folder / f"train-{i:05d}-of-00011.parquet", part, row_group_size=13)
+    return folder
+
+
+def write_tensors(file: Path, x: np.ndarray, shape: tuple[int, ...] = (D,)) -> Path:
+    """A column of the extension type ``arrow.fixed_shape_tensor``."""
+    kind = pyarrow.fixed_shape_tensor(pyarrow.from_numpy_dtype(x.dtype), shape)
+    column = pyarrow.ExtensionArray.from_storage(kind, lists(x, fixed=True))
+    parquet.write_table(pyarrow.table({"id": np.arange(len(x)), "vector": column}), file, row_group_size=53)
     return file
 
 
@@ -104,6 +140,12 @@ FORMATS: dict[str, Callable[[Path, np.ndarray], Any]] = {
     "parquet lists": lambda path, x: write_parquet(path / "x.parquet", x),
     "parquet fixed lists": lambda path, x: write_parquet(path / "x.parquet", x, fixed=True, row_group_size=53),
     "parquet by its column": lambda path, x: f"{write_parquet(path / 'x.parquet', x, row_group_size=53)}::vector",
+    "parquet tensors": lambda path, x: write_tensors(path / "x.parquet", x),
+    "parquet shards": lambda path, x: write_parquet_shards(path / "x", x),
+    "parquet shards by their column": lambda path, x: f"{write_parquet_shards(path / 'x', x)}::vector",
+    "arrow stream": lambda path, x: write_arrow(path / "x.arrow", x),
+    "arrow file": lambda path, x: write_arrow(path / "x.arrow", x, stream=False, fixed=True),
+    "saved dataset": lambda path, x: save_to_disk(path / "x", x),
     "safetensors": lambda path, x: write_safetensors(path / "x.safetensors", x),
     "safetensors by its name": lambda path, x: f"{write_safetensors(path / 'x.safetensors', x)}::vectors",
     "dataset in memory": lambda path, x: dataset(x, None, fixed=False),
@@ -119,7 +161,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[np.ndarray
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ccma_fast.readers._blocks._BLOCK_BYTES", 13 * 2 * D)
-    monkeypatch.setattr("ccma_fast.readers.huggingface._MAPPED_BYTES", 100 * 2 * D)
+    for reader in ("arrow", "huggingface"):
+        monkeypatch.setattr(f"ccma_fast.readers.{reader}._MAPPED_BYTES", 100 * 2 * D)
 
 
 @pytest.mark.parametrize("blocks", ["small", "large"])
@@ -163,7 +206,9 @@ def test_rows_travel_to_another_process(make: Any) -> None:
     np.testing.assert_array_equal(rows.slice(60, 70), X[60:70])
 
 
-@pytest.mark.parametrize("kind", ["npy", "shards", "clip-retrieval", "hdf5", "parquet lists", "safetensors"])
+@pytest.mark.parametrize(
+    "kind", ["npy", "shards", "clip-retrieval", "hdf5", "parquet lists", "safetensors", "arrow stream"]
+)
 def test_files_go_by_their_names(tmp_path: Path, kind: str) -> None:
     x = np.zeros((20_000, D), np.float16)
     assert len(dumped(open_rows(FORMATS[kind](tmp_path, x), "features"))) < 10_000
@@ -247,6 +292,7 @@ FILES = {
     "x.parquet": lambda file: write_parquet(file, X),
     "x.safetensors": lambda file: write_safetensors(file, X),
     "x.npy": lambda file: write_npy(file, X),
+    "x.arrow": lambda file: write_arrow(file, X),
 }
 
 
@@ -303,6 +349,34 @@ def test_rows_that_are_missing_or_of_another_length(tmp_path: Path, fixed: bool,
         refused(write(lambda values: values[:3]), "x.parquet' must have 5 numbers in each row, got 3 at row 207")
 
 
+@pytest.mark.parametrize("make_file", [write_parquet, write_arrow])
+@pytest.mark.parametrize("missing", ["row", "number"])
+def test_missing_values_of_every_kind_of_list(tmp_path: Path, make_file: Any, missing: str) -> None:
+    """Nulls under which numbers lie, which are not the user's."""
+    flat = pyarrow.array(
+        X.astype(np.float32).ravel(), mask=np.arange(N * D) == (207 * D + 2 if missing == "number" else -1)
+    )
+    mask = pyarrow.array(np.arange(N) == (207 if missing == "row" else -1))
+    offsets = pyarrow.array(np.arange(N + 1) * D)
+    for column in (
+        pyarrow.FixedSizeListArray.from_arrays(flat, D, mask=mask),
+        pyarrow.LargeListArray.from_arrays(offsets, flat, mask=mask),
+        pyarrow.ListArray.from_arrays(offsets.cast(pyarrow.int32()), flat, mask=mask),
+        pyarrow.ExtensionArray.from_storage(
+            pyarrow.fixed_shape_tensor(pyarrow.float32(), (D,)),
+            pyarrow.FixedSizeListArray.from_arrays(flat, D, mask=mask),
+        ),
+    ):
+        table = pyarrow.table({"vector": column})
+        if make_file is write_parquet:
+            parquet.write_table(table, file := tmp_path / "x.parquet")
+        else:
+            file = tmp_path / "x.arrow"
+            with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+        refused(file, "none" if missing == "row" else "one that is missing", "at row 207", f"{file.name}'")
+
+
 def test_nan_is_named_with_its_file(make: Any) -> None:
     x = X.copy()
     x[207, 3] = np.nan
@@ -327,6 +401,178 @@ def test_several_matrices_in_one_file(tmp_path: Path) -> None:
     refused(f"{tmp_path / 'x.parquet'}::c", "no column 'c' in")
     safetensors_numpy.save_file({"a": X, "b": X}, tmp_path / "x.safetensors")
     refused(tmp_path / "x.safetensors", "no tensor 'features' in", "'a' (F16 (301, 5)), 'b' (F16 (301, 5))")
+
+
+def test_a_column_is_taken_by_its_whole_name(tmp_path: Path) -> None:
+    """Parquet names what is nested by dots, which may also stand in the name of another column."""
+    table = pyarrow.table({"v.list": lists(X + 1, fixed=False), "v": lists(X, fixed=True), "v.x": lists(X, fixed=True)})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    np.testing.assert_array_equal(open_rows(f"{tmp_path / 'x.parquet'}::v", "features").float32(), X)
+    np.testing.assert_array_equal(open_rows(f"{tmp_path / 'x.parquet'}::v.list", "features").float32(), X + 1)
+    twice = pyarrow.Table.from_arrays([lists(X, fixed=True)] * 2, names=["v", "v"])
+    parquet.write_table(twice, tmp_path / "x.parquet")
+    refused(f"{tmp_path / 'x.parquet'}::v", "must have one column 'v', got 2")
+
+
+def test_tensors_of_two_dimensions_are_not_flattened(tmp_path: Path) -> None:
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    file = write_tensors(tmp_path / "x.parquet", x, (2, 3))
+    with pytest.raises(
+        TypeError, match=r"must be a column of lists of numbers, got 'vector' of .*tensor.*shape=\[2,3\]"
+    ):
+        open_rows(f"{file}::vector", "features")
+    refused(file, "no column 'features' in", "got none")
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"_indices_files": [{"filename": "indices.arrow"}]}, "rows are chosen by indices (_indices_files); expected"),
+        ({"_indices_data_files": [{"filename": "i.arrow"}]}, "rows are chosen by indices (_indices_data_files)"),
+        ({"_data_files": [{"filename": "../x.arrow"}]}, "must name files in its own folder, got '../x.arrow'"),
+        ({"_data_files": [{"filename": "/etc/x.arrow"}]}, "must name files in its own folder, got '/etc/x.arrow'"),
+        ({"_data_files": [{"filename": "data-00000-of-00011.arrow"}]}, "must be 11 by their names, got 1"),
+        ({"_data_files": [{"filename": "none.arrow"}]}, "none.arrow'"),
+        ({"_data_files": None}, "state.json' of a data set"),
+        ({"_data_files": [{}]}, "state.json' of a data set: KeyError('filename')"),
+    ],
+)
+def test_damaged_data_sets(tmp_path: Path, state: dict[str, Any], message: str) -> None:
+    refused(save_to_disk(tmp_path / "x", X, **state), message)
+
+
+def test_a_data_set_says_in_which_order_its_files_stand(tmp_path: Path) -> None:
+    folder = save_to_disk(tmp_path / "x", X)
+    (folder / "cache-1234.arrow").write_bytes(b"what datasets keeps besides")
+    state = json.loads((folder / "state.json").read_text())
+    state["_data_files"].reverse()
+    (folder / "state.json").write_text(json.dumps(state))
+    expected = np.concatenate(np.array_split(X, 11)[::-1])
+    np.testing.assert_array_equal(open_rows(folder, "features").float32(), expected)
+
+
+def test_a_data_set_of_several_splits_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        save_to_disk(tmp_path / "x" / split, X)
+    (tmp_path / "x" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    refused(tmp_path / "x", "holds several splits; expected one of '", "x/test', '", "x/train'")
+    np.testing.assert_array_equal(open_rows(tmp_path / "x" / "train", "features").float32(), X)
+
+
+def test_a_stream_that_was_cut_off_between_two_batches(tmp_path: Path) -> None:
+    file = write_arrow(tmp_path / "x.arrow", X)
+    file.write_bytes(file.read_bytes()[:-8])
+    refused(file, "does not end as a stream does")
+
+
+# --- links and fill values of HDF5 ----------------------------------------------------------------
+
+
+def test_soft_links_are_followed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as handle:
+        handle["deep/down/x"], handle["deep/down/y"] = X, X + 1
+        handle["hard"] = handle["deep/down/x"]
+        handle["absolute"], handle["deep/relative"] = h5py.SoftLink("/deep/down/x"), h5py.SoftLink("down/x")
+        handle["group"], handle["twice"] = h5py.SoftLink("deep/down"), h5py.SoftLink("deep/relative")
+        handle["train/features"] = h5py.SoftLink("/group/x")
+        handle["none"], handle["circle"] = h5py.SoftLink("/nowhere"), h5py.SoftLink("circle/x")
+    keys = ["hard", "absolute", "deep/relative", "group/x", "/twice", "deep//down/./x", "train/features"]
+    for source in (tmp_path / "x.h5", *(f"{tmp_path / 'x.h5'}::{key}" for key in keys)):
+        np.testing.assert_array_equal(open_rows(source, "features").float32(), X)
+    np.testing.assert_array_equal(open_rows(f"{tmp_path / 'x.h5'}::group/y", "features").float32(), X + 1)
+    refused(f"{tmp_path / 'x.h5'}::none", "no dataset 'none' in")
+    refused(f"{tmp_path / 'x.h5'}::group", "no dataset 'group' in")
+    refused(f"{tmp_path / 'x.h5'}::hard/x", "no dataset 'hard/x' in")
+    refused(f"{tmp_path / 'x.h5'}::circle", "is a link that leads back to itself")
+
+
+def test_other_files_are_not_opened_for_a_link(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "secret.h5", X)
+    layout = h5py.VirtualLayout((N, D), X.dtype)
+    layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "train/features", (N, D))
+    X.tofile(tmp_path / "raw")
+    with h5py.File(tmp_path / "x.h5", "w") as handle:
+        handle["link"] = h5py.ExternalLink("secret.h5", "/train/features")
+        handle["group"] = h5py.ExternalLink("secret.h5", "/train")
+        handle["soft"] = h5py.SoftLink("/group/features")
+        handle.create_virtual_dataset("virtual", layout)
+        handle.create_dataset("raw", X.shape, X.dtype, external=str(tmp_path / "raw"))
+    for key, message in (
+        ("link", "is a link to '/train/features' in another file, 'secret.h5'"),
+        ("group/features", "is a link to '/train' in another file, 'secret.h5'"),
+        ("soft", "is a link to '/train' in another file, 'secret.h5'"),
+        ("virtual", "is a virtual dataset, of which what is missing would read as 0"),
+        ("raw", "lies in another file, '"),
+    ):
+        refused(f"{tmp_path / 'x.h5'}::{key}", message)
+    with h5py.File(tmp_path / "x.h5", "w") as handle:
+        handle["other"] = X
+        handle["train/features"] = h5py.ExternalLink("secret.h5", "/train/features")
+    refused(tmp_path / "x.h5", "is a link to")
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (50, 2)}, {"chunks": (50, D), "compression": "gzip"}])
+@pytest.mark.parametrize("userblock", [0, 1024])
+def test_rows_that_were_never_written(tmp_path: Path, options: dict[str, Any], userblock: int) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=userblock) as handle:
+        written = handle.create_dataset("x", X.shape, X.dtype, fillvalue=7, **options)
+        if options:
+            written[:207] = X[:207]
+        else:
+            handle["whole"] = X
+        handle.create_dataset("y", (N,), "i8")
+    refused(f"{tmp_path / 'x.h5'}::x", "has rows that were never written, from row", f"row {250 if options else 0} on")
+    if userblock and not options:  # counted from behind the block
+        np.testing.assert_array_equal(open_rows(f"{tmp_path / 'x.h5'}::whole", "features").float32(), X)
+    with pytest.raises(cf.FileReadError, match=r"^labels: '/y' in .* has rows that were never written, from row 0 on"):
+        cf.select(X, 3, labels=f"{tmp_path / 'x.h5'}::y")
+
+
+def test_numbers_of_a_format_of_the_file_are_converted(tmp_path: Path) -> None:
+    """bfloat16, which is of two bytes there, and which h5py gives as float32."""
+    bfloat16 = h5py.h5t.IEEE_F16LE.copy()
+    bfloat16.set_fields(15, 7, 8, 0, 7)
+    bfloat16.set_ebias(127)
+    x = np.arange(N * D, dtype=np.float32).reshape(N, D) % 256
+    with h5py.File(tmp_path / "x.h5", "w") as handle:
+        made = h5py.h5d.create(handle.id, b"x", bfloat16, h5py.h5s.create_simple((N, D)))
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, x)
+        handle["big"] = x.astype(">f4")
+        handle["half"] = x.astype(">f2")
+        handle["whole"] = x.astype(">i8")
+        handle["odd"] = x.astype("u2")
+    for key in ("x", "big", "half", "whole", "odd"):
+        np.testing.assert_array_equal(open_rows(f"{tmp_path / 'x.h5'}::{key}", "features").float32(), x)
+
+
+def test_a_matrix_that_is_for_another_argument_is_not_taken(tmp_path: Path) -> None:
+    layout = {"features": "train/features", "test_features": "test/features", "class_features": "text/features"}
+    for argument, key in layout.items():
+        with h5py.File(tmp_path / "x.h5", "w") as handle:
+            handle[key] = X
+        for other in layout:
+            if other == argument:
+                assert open_rows(tmp_path / "x.h5", other).n_rows == N
+            else:
+                refused(tmp_path / "x.h5", "no dataset '", f"got '{key}' (float16", name=other)
+            assert open_rows(f"{tmp_path / 'x.h5'}::{key}", other).n_rows == N
+    parquet.write_table(pyarrow.table({"text_embedding": lists(X, fixed=True)}), tmp_path / "x.parquet")
+    safetensors_numpy.save_file({"image_embeds": X}, tmp_path / "x.safetensors")
+    refused(tmp_path / "x.parquet", "no column 'features' in", "'text_embedding'")
+    assert open_rows(tmp_path / "x.parquet", "class_features").n_rows == N
+    refused(tmp_path / "x.safetensors", "no tensor 'class_features' in", "'image_embeds'", name="class_features")
+    assert open_rows(tmp_path / "x.safetensors", "image_features").n_rows == N
+    with h5py.File(tmp_path / "y.h5", "w") as handle:
+        handle["test/labels"] = Y
+    with pytest.raises(cf.FileReadError, match=r"^labels: no dataset 'train/labels' in '.*y.h5', got 'test/labels'"):
+        read_labels(tmp_path / "y.h5", ROWS)
+
+
+def test_two_arrays_in_one_file_are_not_the_first_alone(tmp_path: Path) -> None:
+    with open(tmp_path / "x.npy", "wb") as file:
+        np.save(file, X)
+        np.save(file, X)
+    refused(tmp_path / "x.npy", "x.npy' must hold one array and nothing else, got")
 
 
 def test_what_is_no_matrix_of_numbers(tmp_path: Path) -> None:
@@ -414,7 +660,7 @@ def test_labels_of_other_files(tmp_path: Path) -> None:
         ("index,label\n0,1\nx,1\n", "index must be an integer, got 'x' at row 1 of '.*y.csv'"),
         (
             "index,label\n0,1\n1,cat\n",
-            "labels must be integers .* where there are no class_names, got 'cat' at row 1 of '.*y.csv'; give class_names",
+            "labels must be integers .* where there are no class_names, got .cat. at row 1 of .*; give class_names",
         ),
         ("index,label\n0,1\n1\n", "'.*y.csv' must have 2 columns, got 1 at row 1"),
         ("index,class\n0,1\n", "no column 'label' in '.*y.csv', got 'index', 'class'"),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from ..pool import Chunk, FileRow, Rows, to_storage
+from ._roles import is_of_another_role
 
 __all__ = ["BlockRows", "chosen", "rows_of_block"]
 
@@ -109,7 +110,7 @@ def chosen(name: str, file: str, key: str | None, found: Mapping[str, str], usua
         Key and description of every matrix that there is.
     usual : sequence of str
         Keys under which it is expected where the caller asked for none; the first that is there is taken, and where
-        none is, the only matrix.
+        none is, the only matrix, unless that is plainly for another argument (:mod:`ccma_fast.readers._roles`).
     what : str
         What the format calls a matrix.
 
@@ -126,7 +127,7 @@ def chosen(name: str, file: str, key: str | None, found: Mapping[str, str], usua
         for candidate in usual:
             if candidate in found:
                 return candidate
-        if len(found) == 1:
+        if len(found) == 1 and not is_of_another_role(name, next(iter(found))):
             return next(iter(found))
         expected = f"no {what} {usual[0]!r}" if usual else f"not one {what} only"
     there = ", ".join(f"{known!r} ({described})" for known, described in found.items()) or "none"

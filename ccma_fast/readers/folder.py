@@ -1,32 +1,42 @@
-"""A folder of shards: ``.npy`` files that hold the rows one after the other.
+"""A folder of shards: ``.npy``, ``.parquet`` or ``.arrow`` files that hold the rows one after the other.
 
 Where the folder has a manifest (:mod:`ccma_fast.manifest`), it says which files and in what order, and what they must
-hold: they are read once and compared with their checksums when the folder is opened. Where it has none, they are all
-its ``.npy`` files, or those of its ``img_emb`` or ``text_emb`` as clip-retrieval writes them, in the order of their
-names, ``part-2`` before ``part-10``. Shards that are added behind those that were there join the pool
-(:meth:`FolderRows.grown`), and the rows that were there keep their numbers.
+hold: they are read once and compared with their checksums when the folder is opened. A folder that
+``datasets.save_to_disk`` wrote says which files as well. Any other has all its files of one of the three kinds, or
+those of its ``img_emb`` or ``text_emb`` as clip-retrieval writes them, in the order of their names, ``part-2`` before
+``part-10``; names that show that one is missing are refused. Shards that are added behind those that were there join
+the pool (:meth:`FolderRows.grown`), and the rows that were there keep their numbers.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
-from ..manifest import check_shards, read_manifest
-from ..pool import BFLOAT16_BITS, Chunk, Rows, ShardedRows, open_npy
+from .._shards import ShardFile, check_names, natural_order
+from ..manifest import check_shards, read_manifest, row_ids
+from ..pool import BFLOAT16_BITS, Chunk, Rows, ShardedRows, open_file
+from ._lists import has_ids
+from ._roles import is_of_another_role
+from .arrow import files_of_dataset
+from .parquet import opened, read_ids
 
 __all__ = ["FolderRows"]
 
-_CLIP_RETRIEVAL = ("img_emb", "text_emb")
+_IMAGES = "img_emb"
+_CLIP_RETRIEVAL = (_IMAGES, "text_emb")
+_SUFFIXES = (".npy", ".parquet", ".arrow")
 
-# A map holds its file open, and 1,024 open files are the usual limit of a process.
-_MOST_MAPPED = 256
+# A map holds its file open, and 1,024 open files are the usual limit of a process. Readers that are no maps keep what
+# they read last besides.
+_MOST_MAPPED, _MOST_READERS = 256, 8
 
 
 class FolderRows(ShardedRows):
@@ -37,29 +47,38 @@ class FolderRows(ShardedRows):
     folder : path
     name : str
         What error messages call it.
+    key : str, optional
+        The column of ``.parquet`` and ``.arrow`` shards.
     before : FolderRows, optional
         The folder as it was: its shards are not opened and compared again.
 
     Raises
     ------
     FileReadError
-        No shard, one that cannot be read or is not what the manifest says, or shards that are not those of `before`
-        and then others.
+        No shard, one that cannot be read or is not what the manifest says, shards that are not those of `before`
+        and then others, names that show that one is missing, or matrices of images and of texts side by side.
     ValueError
         Shards of different columns or dtypes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], name: str, before: FolderRows | None = None) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        name: str,
+        key: str | None = None,
+        before: FolderRows | None = None,
+    ) -> None:
+        self.folder, self._key = Path(folder), key
         self.manifest = read_manifest(self.folder, name)
-        self.files: list[Path]
-        known = [] if before is None else before.files
         if self.manifest is None:
-            self.files = _in_natural_order(self.folder)
+            self.files = files_of_dataset(self.folder, name) or _found_shards(self.folder, name)
         else:
             self.files = [self.folder / shard.file for shard in self.manifest.shards]
         if not self.files:
-            raise FileReadError(f"{name}: no .npy file in the folder {str(folder)!r}")
+            raise FileReadError(f"{name}: no .npy, .parquet or .arrow file in the folder {str(folder)!r}")
+        if self.manifest is not None:
+            _check_places({file.parent: [file] for file in self.files}, self.folder, name)
+        known = [] if before is None else before.files
         for i, file in enumerate(known):
             if i >= len(self.files) or self.files[i] != file:
                 got = "none" if i >= len(self.files) else repr(str(self.files[i]))
@@ -67,10 +86,12 @@ class FolderRows(ShardedRows):
                     f"{name}: {str(file)!r} must stay shard {i} of its folder, got {got} in its place; expected new "
                     "shards behind the old ones, or rows would get other numbers"
                 )
-        if self.manifest is not None:
+        if self.manifest is None:
+            check_names(self.files, name)
+        else:
             check_shards(self.manifest, name, first=len(known))
         shards: list[Rows] = [] if before is None else list(before._shards)
-        shards += [_Shard(file, name) for file in self.files[len(known) :]]
+        shards += [_Shard(file, name, key) for file in self.files[len(known) :]]
         for file, shard in zip(self.files, shards, strict=True):
             if shard.n_columns != shards[0].n_columns or shard.slice(0, 0).dtype != shards[0].slice(0, 0).dtype:
                 raise ValueError(
@@ -80,21 +101,34 @@ class FolderRows(ShardedRows):
         super().__init__(shards, name)
 
     def grown(self) -> Rows:
-        now = FolderRows(self.folder, self.name, before=self)
+        now = FolderRows(self.folder, self.name, self._key, before=self)
         return self if len(now.files) == len(self.files) else now
+
+    @property
+    def shard_files(self) -> list[ShardFile]:
+        return [ShardFile(file, shard.n_rows) for file, shard in zip(self.files, self._shards, strict=True)]
+
+    def row_ids(self) -> Iterator[str] | None:
+        if self.manifest is not None:
+            return None if self.manifest.class_names else row_ids(self.manifest)
+        if self.files[0].suffix != ".npy":
+            parts = [shard.row_ids() for shard in self._shards]
+            return None if None in parts else chain.from_iterable(part for part in parts if part is not None)
+        return _ids_of_metadata(self.shard_files, self.name)
 
 
 class _Shard(Rows):
-    """A ``.npy`` file that is mapped while it is among those read last."""
+    """A file that is open while it is among those read last."""
 
-    def __init__(self, file: Path, name: str) -> None:
-        self.name, self._file, self._stamp = name, file, _stamp(file)
+    def __init__(self, file: Path, name: str, key: str | None) -> None:
+        self.name, self._file, self._key, self._stamp = name, file, key, _stamp(file)
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
 
     @property
     def _rows(self) -> Rows:
-        return _mapped(self._file, self.name, self._stamp)
+        opened_file = _mapped if self._file.suffix == ".npy" else _reader
+        return opened_file(self._file, self._key, self.name, self._stamp)
 
     @property
     def row_bytes(self) -> int:
@@ -113,6 +147,9 @@ class _Shard(Rows):
     def row_number(self, row: int) -> int:
         return self._rows.row_number(row)
 
+    def row_ids(self) -> Iterator[str] | None:
+        return self._rows.row_ids()
+
     def expect(self, start: int, stop: int) -> None:
         self._rows.expect(start, stop)
 
@@ -120,12 +157,15 @@ class _Shard(Rows):
         self._rows.release(start, stop)
 
 
-@lru_cache(maxsize=_MOST_MAPPED)
-def _mapped(file: Path, name: str, stamp: tuple[int, ...]) -> Rows:
-    rows = open_npy(file, name)
+def _opened_as_it_was(file: Path, key: str | None, name: str, stamp: tuple[int, ...]) -> Rows:
+    rows = open_file(file, key, name)
     if _stamp(file) != stamp:
         raise FileReadError(f"{name}: {str(file)!r} was changed while it was in use; expected it as it was opened")
     return rows
+
+
+_mapped = lru_cache(maxsize=_MOST_MAPPED)(_opened_as_it_was)
+_reader = lru_cache(maxsize=_MOST_READERS)(_opened_as_it_was)
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
@@ -137,16 +177,53 @@ def _stamp(file: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _in_natural_order(folder: Path) -> list[Path]:
-    """The shards of a folder without a manifest."""
-    places = [folder, *(folder / name for name in _CLIP_RETRIEVAL)]
-    filled = [files for files in ([*place.glob("*.npy")] for place in places) if files]
-    return sorted(filled[0], key=_natural_order) if filled else []
+def _found_shards(folder: Path, name: str) -> list[Path]:
+    """The shards of a folder that does not say which they are."""
+    places = [folder, *(folder / place for place in _CLIP_RETRIEVAL)]
+    for suffix in _SUFFIXES:
+        if filled := {place: files for place in places if (files := [*place.glob(f"*{suffix}")])}:
+            place = _check_places(filled, folder, name)
+            return sorted(filled[place], key=natural_order)
+    return []
 
 
-def _natural_order(file: Path) -> list[str | int]:
-    """Parts of a file's name that compare as text and as numbers in turn."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+def _check_places(filled: dict[Path, list[Path]], folder: Path, name: str) -> Path:
+    """The one place of a folder, or of its parts, that holds what the argument `name` takes."""
+    fitting = [place for place in filled if place == folder or not is_of_another_role(name, place.name)]
+    if len(fitting) != 1:
+        there = " and ".join(repr(str(place)) for place in filled)
+        what = "rows of another kind" if not fitting else "several matrices"
+        raise FileReadError(f"{name}: {str(folder)!r} holds {what}, in {there}; expected the folder of one by its name")
+    (place,) = fitting
+    others = [file for file in filled[place] if is_of_another_role(name, file.stem)]
+    if others and len(others) < len(filled[place]):
+        own = next(file for file in filled[place] if file not in others)
+        raise FileReadError(
+            f"{name}: {str(place)!r} holds several matrices, in {own.name!r} and {others[0].name!r}; expected one of "
+            "them by its name"
+        )
+    return place
+
+
+def _ids_of_metadata(shards: list[ShardFile], name: str) -> Iterator[str] | None:
+    """The ids in clip-retrieval's metadata, which are beside its ``img_emb``; None where not every shard has them."""
+    place = shards[0].file.parent
+    tables = [place.parent / "metadata" / f"{shard.file.stem.replace(_IMAGES, 'metadata')}.parquet" for shard in shards]
+    if place.name != _IMAGES or not all(table.is_file() for table in tables):
+        return None
+    if not all(has_ids(opened(str(table), name).schema_arrow) for table in tables):
+        return None
+    return _joined_ids(shards, tables, name)
+
+
+def _joined_ids(shards: list[ShardFile], tables: list[Path], name: str) -> Iterator[str]:
+    for shard, table in zip(shards, tables, strict=True):
+        ids = [*read_ids(str(table), name)]
+        if len(ids) != shard.n_rows:
+            raise FileReadError(
+                f"{name}: {str(table)!r} must have the {shard.n_rows} rows of {str(shard.file)!r}, got {len(ids)}"
+            )
+        yield from ids
 
 
 def _shape_of(rows: Rows) -> str:

@@ -6,6 +6,8 @@ and ``test/labels`` the test rows, ``text/features`` the classes, in one file fo
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ _USUAL = {
     "test_labels": ("test/labels",),
 }
 
+# Parts of a path, and of what its links lead to.
+_MOST_STEPS = 1000
+
 # Chunks of one band are decompressed together; a band above this is decompressed again for each block of it.
 _MOST_CACHE_BYTES = 256 << 20
 
@@ -48,15 +53,18 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
     Raises
     ------
     FileReadError
-        No such file or dataset, or a damaged file.
+        No such file or dataset, a damaged file, or values that lie in another file or were never written.
     ImportError
         h5py is not installed.
     """
     with _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=2)]
         check_matrix(dataset.shape, dataset.dtype, name)
-        offset = dataset.id.get_offset()  # None where it is chunked, compressed or empty
-        if offset is not None and dataset.external is None:
+        _check_written(dataset, file, name)
+        offset = dataset.id.get_offset() if dataset.size else None  # None where it is chunked or compressed
+        # Numbers of the file's own format, such as bfloat16, are of another size there than h5py gives them.
+        is_plain = dataset.id.get_type().equal(optional("h5py", "an HDF5 file").h5t.py_create(dataset.dtype))
+        if offset is not None and is_plain:
             array = np.memmap(file, dataset.dtype, "r", offset, dataset.shape)
             return ArrayRows(np.asarray(array), name, file=file)
         return _ChunkedRows(name, file, dataset)
@@ -65,7 +73,12 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
 def hdf5_vector(file: str, key: str | None, name: str) -> npt.NDArray[Any]:
     """A dataset of one dimension: labels."""
     with _opened(file, name) as handle:
-        return np.asarray(handle[_path(handle, file, key, name, ndim=1)][:])
+        dataset = handle[_path(handle, file, key, name, ndim=1)]
+        _check_written(dataset, file, name)
+        try:
+            return np.asarray(dataset[()])
+        except OSError as error:
+            raise FileReadError(f"{name}: cannot read {dataset.name!r} in {file!r}: {error}") from error
 
 
 class _ChunkedRows(BlockRows):
@@ -111,6 +124,7 @@ def _opened(file: str, name: str, **options: Any) -> Any:
 
 
 def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
+    """The path of the dataset that is meant, with no link in it that leads elsewhere."""
     h5py = optional("h5py", "an HDF5 file")
     found: dict[str, str] = {}
 
@@ -119,5 +133,70 @@ def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
             found[path] = f"{thing.dtype} {thing.shape}"
 
     handle.visititems(visit)
+    usual = _USUAL.get(name, ())
     wanted = None if key is None else key.strip("/")
-    return chosen(name, file, wanted, found, _USUAL.get(name, ()), "dataset")
+    for path in usual if wanted is None else [wanted]:  # links are not visited
+        if path in found:
+            break
+        if (target := _followed(handle, path, file, name)) is not None:
+            visit(path, handle[target])
+    target = _followed(handle, chosen(name, file, wanted, found, usual, "dataset"), file, name)
+    assert target is not None, "it was found"
+    return target
+
+
+def _followed(handle: Any, path: str, file: str, name: str) -> str | None:
+    """Where a path leads once its soft links are followed; None where it leads nowhere."""
+    h5py = optional("h5py", "an HDF5 file")
+    left, at = path.split("/")[::-1], ""
+    for _ in range(_MOST_STEPS):
+        if not left:
+            return at
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        group = handle[at or "/"]
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise FileReadError(
+                f"{name}: {path!r} in {file!r} is a link to {link.path!r} in another file, {link.filename!r}; expected "
+                "that file by its own name"
+            )
+        if isinstance(link, h5py.SoftLink):
+            left += link.path.split("/")[::-1]
+            at = "" if link.path.startswith("/") else at
+        elif link is None:
+            return None
+        else:
+            at = f"{at}/{part}"
+    raise FileReadError(f"{name}: {path!r} in {file!r} is a link that leads back to itself")
+
+
+def _check_written(dataset: Any, file: str, name: str) -> None:
+    """Every value is one that was written into this file: HDF5 gives a fill value for any other without a word."""
+    where = f"{dataset.name!r} in {file!r}"
+    if dataset.is_virtual:
+        raise FileReadError(
+            f"{name}: {where} is a virtual dataset, of which what is missing would read as {dataset.fillvalue}; "
+            "expected a dataset that holds its values"
+        )
+    if dataset.external is not None:
+        raise FileReadError(
+            f"{name}: {where} lies in another file, {dataset.external[0][0]!r}; expected a dataset that holds its "
+            "values"
+        )
+    if dataset.chunks is None:
+        is_missing = dataset.size > 0 and dataset.id.get_storage_size() == 0
+        row = 0
+    else:
+        bands = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
+        is_missing = dataset.id.get_num_chunks() < math.prod(map(len, bands))
+        row = next((at[0] for at in itertools.product(*bands) if not _is_written(dataset, at)), 0) if is_missing else 0
+    if is_missing:
+        raise FileReadError(
+            f"{name}: {where} has rows that were never written, from row {row} on; expected all {dataset.shape[0]}"
+        )
+
+
+def _is_written(dataset: Any, at: tuple[int, ...]) -> bool:
+    return dataset.id.get_chunk_info_by_coord(at).byte_offset is not None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..pool import check_matrix
 from ._blocks import BlockRows, rows_of_block
-from .parquet import list_width, values_of_lists
+from ._lists import described, list_width, value_type, values_of_lists
 
 __all__ = ["DatasetRows"]
 
@@ -38,7 +38,7 @@ class DatasetRows(BlockRows):
 
     def __init__(self, dataset: Any, name: str) -> None:
         schema = dataset.features.arrow_schema
-        found = {entry.name: str(entry.type) for entry in schema if list_width(entry.type) is not None}
+        found = described(schema)
         if len(found) != 1:
             columns = ", ".join(f"{entry.name!r} ({entry.type})" for entry in schema) or "no column"
             raise ValueError(
@@ -50,7 +50,7 @@ class DatasetRows(BlockRows):
         self._dataset = dataset.select_columns([column]).with_format("arrow")
         self._column = column
         self._unmapped_after = 0
-        dtype, width = np.dtype(kind.value_type.to_pandas_dtype()), list_width(kind)
+        dtype, width = value_type(kind), list_width(kind)
         if not width:
             if not len(dataset):
                 raise ValueError(f"{name} has no row, and so tells no number of columns")

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from .._errors import FileReadError
 from .._extras import optional
 from ..pool import check_matrix
-from ._blocks import BlockRows, chosen, rows_of_block
+from ._blocks import BlockRows, rows_of_block
+from ._lists import IDS, has_ids, list_width, value_type, values_of_lists, vector_column
 
-__all__ = ["ParquetRows", "list_width", "opened", "values_of_lists"]
+__all__ = ["ParquetRows", "opened", "read_ids"]
 
 # Compressed pages are read in pieces of this size instead of whole row groups.
 _BUFFER_BYTES = 1 << 20
@@ -45,18 +46,13 @@ class ParquetRows(BlockRows):
     def __init__(self, file: str, key: str | None, name: str) -> None:
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
-        found = {
-            entry.name: str(entry.type) for entry in schema if key is not None or list_width(entry.type) is not None
-        }
-        self._column = chosen(name, file, key, found, [name], "column")
+        self._column = vector_column(schema, key, name, file)
         kind = schema.field(self._column).type
-        width = list_width(kind)
-        if width is None:
-            raise TypeError(f"{name} must be a column of lists of numbers, got {self._column!r} of {kind} in {file!r}")
-        dtype = np.dtype(kind.value_type.to_pandas_dtype())
+        width, dtype = list_width(kind), value_type(kind)
+        self._has_ids = has_ids(schema)
         metadata = self._parquet.metadata
         group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        if width == 0:  # lists of any length: as long as the first
+        if not width:  # lists of any length: as long as the first
             width = _first_length(self._parquet, self._column, sum(group_rows), file, name)
         check_matrix((sum(group_rows), width), dtype, name)
         self._step = rows_of_block(width * dtype.itemsize)
@@ -71,8 +67,7 @@ class ParquetRows(BlockRows):
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         group = int(np.searchsorted(self._group_starts, start, side="right")) - 1
         first = int(np.searchsorted(self._starts, self._group_starts[group]))
-        if self._parquet is None:
-            self._parquet = opened(self.file, self.name)
+        self._parquet = self._parquet or opened(self.file, self.name)
         if self._stream is None or not first <= self._stream[0] <= block:
             batches = self._parquet.iter_batches(self._step, row_groups=[group], columns=[self._column])
             self._stream = first, batches
@@ -88,9 +83,12 @@ class ParquetRows(BlockRows):
             ) from error
         if block + 1 < len(self._starts) - 1 and stop < self._group_starts[group + 1]:
             self._stream = block + 1, batches
-        values = values_of_lists(batch.column(0), self.n_columns, start, self.file, self.name)
+        values = values_of_lists(batch.column(self._column), self.n_columns, start, self.file, self.name)
         assert len(values) == stop - start, "batches are as long as was asked for"
         return values
+
+    def row_ids(self) -> Iterator[str] | None:
+        return read_ids(self.file, self.name) if self._has_ids and self.file is not None else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_parquet": None, "_stream": None}  # each process opens the file itself
@@ -107,59 +105,19 @@ def opened(file: str, name: str) -> Any:
         raise FileReadError(f"{name}: cannot read {file!r} as parquet: {error}") from error
 
 
-def list_width(kind: Any) -> int | None:
-    """How long the lists of numbers of an Arrow type are: 0 where of any length, None where it is no such type."""
-    types = optional("pyarrow.types", "a parquet file")
-    is_list = types.is_list(kind) or types.is_large_list(kind)
-    if not (is_list or types.is_fixed_size_list(kind)):
-        return None
-    if not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
-        return None
-    return 0 if is_list else int(kind.list_size)
-
-
-def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str) -> npt.NDArray[Any]:
-    """An Arrow array of lists as a matrix.
-
-    Parameters
-    ----------
-    lists : pyarrow.Array
-    n_columns : int
-        How long each must be.
-    start : int
-        The number of the first row, for error messages.
-    file, name : str
-
-    Raises
-    ------
-    FileReadError
-        A row that is missing, of another length, or has a number missing.
-    """
-
-    def refuse(bad: npt.NDArray[np.bool_], what: str) -> None:
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise FileReadError(
-                f"{name}: {file!r} must have {n_columns} numbers in each row, got {what} at row {start + row}"
-            )
-
-    if lists.null_count:
-        refuse(lists.is_null().to_numpy(zero_copy_only=False), "none")
-    if not list_width(lists.type):
-        lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-        other = lengths != n_columns
-        refuse(other, f"{lengths[other][0]}" if other.any() else "")
-    values = lists.flatten()
-    if values.null_count:
-        missing = values.is_null().to_numpy(zero_copy_only=False).reshape(len(lists), n_columns)
-        refuse(missing.any(axis=1), "one that is missing")
-    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(lists), n_columns)
+def read_ids(file: str, name: str) -> Iterator[str]:
+    """The column of ids of a ``.parquet`` file."""
+    try:
+        for batch in opened(file, name).iter_batches(columns=[IDS]):
+            yield from batch.column(IDS).to_pylist()
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"{name}: cannot read {IDS!r} in {file!r}: {error}") from error
 
 
 def _first_length(parquet: Any, column: str, n_rows: int, file: str, name: str) -> int:
     if n_rows == 0:
         raise FileReadError(f"{name}: {file!r} has no row, and so tells no number of columns")
-    first = next(parquet.iter_batches(1, columns=[column])).column(0)
+    first = next(parquet.iter_batches(1, columns=[column])).column(column)
     if first.null_count:
         raise FileReadError(f"{name}: {file!r} must have a list of numbers in each row, got none at row 0")
     return len(first[0])

@@ -1,0 +1,102 @@
+"""Names of shards: their order, whether one is missing, and whether two folders hold the same ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ._errors import FileReadError
+
+__all__ = ["ShardFile", "check_names", "differing_shards", "natural_order"]
+
+
+class ShardFile(NamedTuple):
+    """A file of some rows of a matrix."""
+
+    file: Path
+    n_rows: int
+
+
+def natural_order(file: Path) -> tuple[list[str | int], str]:
+    """What sorts files by their names, ``part-2`` before ``part-10``."""
+    # Every other piece is a run of digits, and nothing else is a number: "²" is a digit that int() does not take.
+    pieces = re.split(r"(\d+)", file.name)
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], file.name
+
+
+def check_names(files: Sequence[Path], name: str) -> None:
+    """The names of a folder's shards do not show that one is missing or there twice.
+
+    They do where two have the same number (``part-1``, ``part-01``), where most of the numbers from the first to the
+    last are there but not all, and where they say how many they are (``part-00000-of-00004``) and are not as many.
+
+    Raises
+    ------
+    FileReadError
+        Without the missing rows those behind would get other numbers.
+    """
+    where = repr(str(files[0].parent))
+    seen: dict[_Mark, Path] = {}
+    for file, mark in zip(files, _marks(files), strict=True):
+        if len(files) > 1 and mark in seen:
+            raise FileReadError(
+                f"{name}: {seen[mark].name!r} and {file.name!r} are the same shard of the folder {where}; expected one"
+            )
+        seen[mark] = file
+    totals = {int(found[1]) for file in files if (found := re.search(r"-of-(\d+)$", file.stem))}
+    if totals and totals != {len(files)}:
+        declared = " and ".join(map(str, sorted(totals)))
+        raise FileReadError(
+            f"{name}: the shards of the folder {where} must be {declared} by their names, got {len(files)}, such as "
+            f"{files[0].name!r}; expected all shards of one matrix"
+        )
+    numbers = {mark[0] for mark in seen if len(mark) == 1 and isinstance(mark[0], int)}
+    if len(numbers) < len(files):
+        return
+    first, last = min(numbers), max(numbers)
+    if 0 < last - first + 1 - len(numbers) < len(numbers):
+        missing = next(number for number in range(first, last) if number not in numbers)
+        raise FileReadError(
+            f"{name}: no shard {missing} in the folder {where}, whose {len(files)} shards are numbered {first} to "
+            f"{last}; expected it, or shards numbered without a gap, as rows count on from shard to shard"
+        )
+
+
+def differing_shards(name: str, here: Sequence[ShardFile], other: str, there: Sequence[ShardFile]) -> str | None:
+    """Why two matrices are not rows of the same images by the shards in which they lie; None where these say nothing.
+
+    Where both have as many, at least two, their names must differ by the same text before and behind all of them
+    alone (``img_emb_0`` and ``part-00``, and so on), and each must have as many rows as the other's.
+    """
+    if len(here) != len(there) or len(here) < 2:
+        return None
+    expected = f"{name} and {other} must be the same images in the same order"
+    marks = zip(_marks([shard.file for shard in here]), _marks([shard.file for shard in there]), strict=True)
+    for i, (a, b) in enumerate(marks):
+        if a != b:
+            return (
+                f"{expected}, got {str(here[i].file)!r} as shard {i} of the one and {str(there[i].file)!r} of the "
+                "other; expected shards of the same numbers or names"
+            )
+    for a_shard, b_shard in zip(here, there, strict=True):
+        if a_shard.n_rows != b_shard.n_rows:
+            return (
+                f"{expected}, got {a_shard.n_rows} rows in {str(a_shard.file)!r} and {b_shard.n_rows} in "
+                f"{str(b_shard.file)!r}"
+            )
+    return None
+
+
+_Mark = tuple["str | int", ...]
+
+
+def _marks(files: Sequence[Path]) -> list[_Mark]:
+    """What tells each file from the others: its name without what all begin and end with, each number in one piece."""
+    names = [[int(t) if t.isdecimal() else t for t in re.findall(r"\d+|\D", file.stem)] for file in files]
+    least = min(map(len, names))
+    begin = next((i for i in range(least) if len({tokens[i] for tokens in names}) > 1), least)
+    left = least - begin
+    end = next((i for i in range(left) if len({tokens[-1 - i] for tokens in names}) > 1), left)
+    return [tuple(tokens[begin : len(tokens) - end]) for tokens in names]

@@ -1,0 +1,116 @@
+"""Columns of vectors in Arrow's types: lists of numbers, of any or of a fixed size, and tensors of one dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._errors import FileReadError
+from .._extras import optional
+from ._blocks import chosen
+
+__all__ = ["IDS", "described", "has_ids", "list_width", "value_type", "values_of_lists", "vector_column"]
+
+# The column of the images' ids beside the vectors, as in the metadata of clip-retrieval.
+IDS = "image_path"
+
+
+def list_width(kind: Any) -> int | None:
+    """How long the lists of numbers of an Arrow type are: 0 where of any length, None where it is no such type."""
+    types = optional("pyarrow.types", "a parquet file")
+    kind = _storage(kind)
+    is_list = types.is_list(kind) or types.is_large_list(kind)
+    if not (is_list or types.is_fixed_size_list(kind)):
+        return None
+    if not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+        return None
+    return 0 if is_list else int(kind.list_size)
+
+
+def value_type(kind: Any) -> np.dtype[Any]:
+    """The type of the numbers in the lists of an Arrow type."""
+    dtype: np.dtype[Any] = np.dtype(_storage(kind).value_type.to_pandas_dtype())
+    return dtype
+
+
+def vector_column(schema: Any, key: str | None, name: str, file: str) -> str:
+    """The column of vectors that is meant: `key`, or the one called `name`, or the only one of lists of numbers.
+
+    Raises
+    ------
+    FileReadError
+        There is none, there are several, or two columns have its name.
+    TypeError
+        It holds something else.
+    """
+    found = described(schema, every=key is not None)
+    column = chosen(name, file, key, found, [name], "column")
+    if schema.names.count(column) > 1:
+        raise FileReadError(f"{name}: {file!r} must have one column {column!r}, got {schema.names.count(column)}")
+    kind = schema.field(column).type
+    if list_width(kind) is None:
+        raise TypeError(f"{name} must be a column of lists of numbers, got {column!r} of {kind} in {file!r}")
+    return column
+
+
+def described(schema: Any, *, every: bool = False) -> Mapping[str, str]:
+    """The columns of lists of numbers, or all, and their types."""
+    return {entry.name: str(entry.type) for entry in schema if every or list_width(entry.type) is not None}
+
+
+def has_ids(schema: Any) -> bool:
+    """Whether the images' ids stand beside the vectors."""
+    types = optional("pyarrow.types", "a parquet file")
+    kinds = [entry.type for entry in schema if entry.name == IDS]
+    return len(kinds) == 1 and (types.is_string(kinds[0]) or types.is_large_string(kinds[0]))
+
+
+def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str) -> npt.NDArray[Any]:
+    """An Arrow array of lists as a matrix.
+
+    Parameters
+    ----------
+    lists : pyarrow.Array
+    n_columns : int
+        How long each must be.
+    start : int
+        The number of the first row, for error messages.
+    file, name : str
+
+    Raises
+    ------
+    FileReadError
+        A row that is missing, of another length, or has a number missing.
+    """
+
+    def refuse(bad: npt.NDArray[np.bool_], what: str) -> None:
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise FileReadError(
+                f"{name}: {file!r} must have {n_columns} numbers in each row, got {what} at row {start + row}"
+            )
+
+    lists = getattr(lists, "storage", lists)
+    if lists.null_count:
+        refuse(lists.is_null().to_numpy(zero_copy_only=False), "none")
+    if not list_width(lists.type):
+        lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+        other = lengths != n_columns
+        refuse(other, f"{lengths[other][0]}" if other.any() else "")
+    values = lists.flatten()
+    if values.null_count:
+        missing = values.is_null().to_numpy(zero_copy_only=False).reshape(len(lists), n_columns)
+        refuse(missing.any(axis=1), "one that is missing")
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(lists), n_columns)
+
+
+def _storage(kind: Any) -> Any:
+    """What a tensor of one dimension lies in; other types as they are.
+
+    A row of two dimensions could be flattened in more than one way.
+    """
+    tensor = optional("pyarrow", "a parquet file").FixedShapeTensorType
+    return kind.storage_type if isinstance(kind, tensor) and len(kind.shape) == 1 else kind
