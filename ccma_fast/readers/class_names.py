@@ -185,7 +185,9 @@ class _Meaning:
         """The classes of integers or floats, but for those that are hidden."""
         given = np.ones(array.shape, dtype=np.bool_) if hidden is None else ~hidden
         given &= (array == array) & (array != -1)
-        wrong = given & ~((array >= 0) & (array < self._n_positions) & (array == np.floor(array)))
+        wrong = given & ~((array >= 0) & (array < np.float64(self._n_positions)))  # which float16 does not hold
+        if array.dtype.kind == "f":
+            wrong |= given & (array != np.floor(array))
         bad = np.flatnonzero(wrong if self._clash is None else given)
         if bad.size:
             self._of_number(array[bad[0]].item(), int(bad[0]))  # raises
