@@ -492,6 +492,8 @@ def test_class_names_tell_how_many_classes_there_are() -> None:
     assert cf.select(X, 2, labels=LABELLED, class_names=names).report.n_classes == 5
     with pytest.raises(ValueError, match="a class from 0 to 1, got 2 at row 2"):
         cf.select(X, 2, labels=LABELLED, class_names=["cat", "dog"])
+    with pytest.raises(ValueError, match="a class from 0 to 1, got 2 at row 2"):
+        read_labels(Classes(LABELLED), open_rows(X, "features"), n_classes=2)
 
 
 def test_a_loop_goes_on_where_names_are_numbers() -> None:
@@ -596,12 +598,13 @@ def test_what_somebody_made_is_not_overwritten(tmp_path: Path, capsys: Any, name
 
 
 def test_a_label_that_is_added_while_it_computes_is_not_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     np.save(tmp_path / "x.npy", X)
     file = tmp_path / "picks.csv"
     assert run(tmp_path / "x.npy", "--budget", 2, "--out", file, "-q") == 0
-    original, edited = cf.select, file.read_text().replace("represents", "represents,label").replace(",1\n", ",1,0\n")
+    original, before = cf.select, file.read_text()
+    edited = "\n".join(f"{line},label" for line in before.splitlines())
 
     def slow(*given: Any, **options: Any) -> Any:
         file.write_text(edited)
@@ -610,6 +613,7 @@ def test_a_label_that_is_added_while_it_computes_is_not_overwritten(
     monkeypatch.setattr(sys.modules["ccma_fast.select"], "select", slow)
     assert run(tmp_path / "x.npy", "--budget", 2, "--out", file, "-q") == 2
     assert file.read_text() == edited
+    assert capsys.readouterr().out == before  # the picks are not lost
 
 
 def test_an_option_that_is_given_twice_is_refused(tmp_path: Path, capsys: Any) -> None:

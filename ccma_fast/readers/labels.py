@@ -41,7 +41,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Labels that :func:`read_labels` has read: classes whatever their names, and not to be checked again.
+    """Labels that :func:`read_labels` has read: positions, whatever the classes are called.
 
     Attributes
     ----------
@@ -109,8 +109,7 @@ def read_labels(
     if source is None:
         return np.full(rows.n_rows, -1, dtype=np.int64)
     if isinstance(source, Classes):
-        check_same_rows(name, source.codes.size, rows.name, rows.n_rows)
-        return source.codes
+        return _Reader(rows, n_classes, None, name).of_values(source.codes)
     reader = _Reader(rows, n_classes, class_names, name)
     if isinstance(source, (str, os.PathLike)):
         return reader.of_path(source)
@@ -254,7 +253,7 @@ class _Reader(NamedTuple):
         """The rows of the ids of the labels that are known."""
         ids = [_id(table, row, self.name) for row in known.tolist()]
         row_of = dict.fromkeys(ids, -1)
-        for row, row_id in enumerate(row_ids(manifest)):
+        for row, row_id in enumerate(row_ids(manifest) if ids else ()):
             if row_id in row_of:
                 row_of[row_id] = row
         missing = [row_id for row_id, row in row_of.items() if row < 0]
