@@ -208,6 +208,33 @@ def test_row_numbers_of_parquet_are_not_cut_off(tmp_path: Path) -> None:
         read_labels(table(tmp_path / "y.parquet", index=[3.7], label=[1]), rows)
 
 
+def test_the_index_that_pandas_wrote_is_not_ignored(tmp_path: Path) -> None:
+    rows = open_rows(X, "features")
+    frame = pandas.DataFrame({"label": TRUTH})
+    for shuffled in (False, True):
+        some = frame.sample(frac=1, random_state=0) if shuffled else frame
+        some.to_csv(tmp_path / "y.csv")
+        some.to_parquet(tmp_path / "y.parquet")
+        for file in (tmp_path / "y.csv", tmp_path / "y.parquet"):
+            if not shuffled:
+                np.testing.assert_array_equal(read_labels(file, rows), TRUTH)
+                continue
+            with pytest.raises(ValueError, match="must be in the order of the rows, or have a column 'index', got"):
+                read_labels(file, rows)
+        some.rename_axis("index").to_csv(tmp_path / "y.csv")
+        np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", rows), TRUTH)
+
+
+def test_images_that_could_not_be_read_are_called_so(pool: Rows, tmp_path: Path) -> None:
+    manifest = read_manifest(tmp_path / "pool", "features")
+    assert manifest is not None
+    shards = (replace(manifest.shards[0], skipped={"broken.png": "no image"}), *manifest.shards[1:])
+    write_manifest(tmp_path / "pool", replace(manifest, shards=shards))
+    file = table(tmp_path / "y.csv", image_path=["broken.png", "b/01.png", "none.png"], label=[1, 1, 0])
+    with pytest.raises(ValueError, match=r"got 2 others of .*: 'broken.png', 'none.png' \(1 could not be read when"):
+        read_labels(file, open_rows(tmp_path / "pool", "features"))
+
+
 def test_several_files_are_joined(pool: Rows, tmp_path: Path) -> None:
     first = table(tmp_path / "1.csv", image_path=[IDS[3], IDS[5]], label=[0, 1])
     second = table(tmp_path / "2.csv", index=[5, 6], label=[1, 2])
