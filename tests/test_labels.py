@@ -369,6 +369,8 @@ def test_names_that_are_numbers_of_other_classes(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=r"labels must say whether they are names or numbers of classes, got .*"):
             read_labels(ambiguous, rows, class_names=NUMERIC)
+    with pytest.raises(ValueError, match=r"must say whether they are names or numbers"):
+        class_codes(["0", "1"], class_names=NUMERIC, typed=False)  # as of a file whose other numbers are still to come
     np.testing.assert_array_equal(read_labels([-1] * 4, rows, class_names=NUMERIC), [-1] * 4)
     np.testing.assert_array_equal(read_labels(Classes(np.array(numbers)), rows, class_names=NUMERIC), numbers)
 
@@ -378,6 +380,16 @@ def test_names_that_are_their_own_numbers(names: list[str]) -> None:
     for typed in (True, False):
         np.testing.assert_array_equal(class_codes([names[3], "2", ""], class_names=names, typed=typed), [3, 2, -1])
     np.testing.assert_array_equal(class_codes([3, 2, -1], class_names=names), [3, 2, -1])
+
+
+def test_names_that_are_numbers_but_no_positions() -> None:
+    """Ratings, say: 1.5 is no position, and so is nothing but a name."""
+    names = ["0.5", "1.5", "2.5"]
+    for typed in (True, False):
+        np.testing.assert_array_equal(class_codes(["2.5", "", "0.5"], class_names=names, typed=typed), [2, -1, 0])
+    np.testing.assert_array_equal(class_codes([2, -1, 0], class_names=names), [2, -1, 0])
+    with pytest.raises(ValueError, match=r"must be whole numbers or NaN, got 2\.5 at row 0"):
+        class_codes([2.5], class_names=names)
 
 
 def test_a_class_that_is_called_as_if_it_were_none() -> None:
