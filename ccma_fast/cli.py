@@ -619,7 +619,11 @@ def _run_select(arguments: argparse.Namespace) -> None:
         sys.stdout.flush()
     else:
         content = as_bytes(picks, arguments.out.suffix.lower())
-        _check_output(arguments)  # again, for somebody may have worked on the file meanwhile
+        try:
+            _check_output(arguments)  # again, for somebody may have worked on the file meanwhile
+        except (OSError, ValueError):
+            sys.stdout.write(as_csv(picks))  # rather than lost
+            raise
         write_whole(arguments.out, lambda file: file.write(content))
     if not arguments.quiet:
         if teacher is not None and labels is not None and picks.report.n_labelled:

@@ -512,7 +512,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ccma-fast select --features x.npy --budget 100" in text()
     of_select = text("select")
     options = "--features --budget --labels --student-logits --teacher-images --teacher-classes --teacher-logits "
-    options += "--temperature --config --subpool-size --kappa --seed --backend --out --quiet"
+    options += "--temperature --config --subpool-size --kappa --seed --backend --out --quiet --class-names --overwrite"
     for expected in (*options.split(), *PAPER_DATASETS, "N x D", "C x E", "0.03", "delta", "rank", "represents"):
         assert expected in of_select, expected
     of_demo = text("demo")

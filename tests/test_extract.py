@@ -211,6 +211,7 @@ def test_the_folders_are_a_pool(pool: Path) -> None:
     found = cf.select(pool / "student", 5, teacher=cf.Teacher(pool / "teacher", pool / "classes"))
     np.testing.assert_array_equal(found.indices, cf.select(x, 5, teacher=cf.Teacher(v, t)).indices)
     assert found.report.forced == []
+    assert found.ids == [paths()[i] for i in found.indices]
 
 
 def test_unit_rows_and_lower_precision(images: Path, clip: str, pool: Path, tmp_path: Path) -> None:

@@ -654,13 +654,13 @@ def test_labels_of_other_files(tmp_path: Path) -> None:
     [
         (
             "index,label\n0,1\n5,1\n0,2\n",
-            "labels must be one for each image, got '1' at row 0 and '2' at row 2 of '.*y.csv' for row 0",
+            "labels must be one for each image, got '1' at row 0 and '2' at row 2 of .* for row 0",
         ),
         ("index,label\n0,1\n301,1\n", "index must be a row from 0 to 300, got 301 at row 1 of '.*y.csv'"),
         ("index,label\n0,1\nx,1\n", "index must be an integer, got 'x' at row 1 of '.*y.csv'"),
         (
             "index,label\n0,1\n1,cat\n",
-            "labels must be integers .* where there are no class_names, got .cat. at row 1 of .*; give class_names",
+            "labels must be integers .* where there are no class_names, got 'cat' at row 1 of '.*y.csv'",
         ),
         ("index,label\n0,1\n1\n", "'.*y.csv' must have 2 columns, got 1 at row 1"),
         ("index,class\n0,1\n", "no column 'label' in '.*y.csv', got 'index', 'class'"),

@@ -176,8 +176,7 @@ class _Meaning:
         self._known: dict[str, int] = {}
         self._clash: tuple[int, str] | None = None  # a class whose name reads as the number of another
         for c, text in enumerate(class_names or ()):
-            number = _number(text)
-            if number is not None and number.is_integer() and number >= 0 and number != c:
+            if (number := _position(text)) is not None and number >= 0 and number != c:
                 self._clash = c, text
                 break
 
@@ -185,7 +184,9 @@ class _Meaning:
         """The classes of integers or floats, but for those that are hidden."""
         given = np.ones(array.shape, dtype=np.bool_) if hidden is None else ~hidden
         given &= (array == array) & (array != -1)
-        wrong = given & ~((array >= 0) & (array < self._n_positions) & (array == np.floor(array)))
+        wrong = given & ~((array >= 0) & (array < np.float64(self._n_positions)))  # which float16 does not hold
+        if array.dtype.kind == "f":
+            wrong |= given & (array != np.floor(array))
         bad = np.flatnonzero(wrong if self._clash is None else given)
         if bad.size:
             self._of_number(array[bad[0]].item(), int(bad[0]))  # raises
@@ -250,12 +251,13 @@ class _Meaning:
             return -1
         if self._positions is None:
             self._positions = {} if self._names is None else _positions(self._names, "class_names")
-        number, position = _number(text), self._positions.get(_same(text))
+        position = self._positions.get(_same(text))
         if position is not None:
-            if not (self._typed or number in (None, position)):
+            other = None if self._typed else _position(text)
+            if other is not None and (other != position or self._clash is not None):
                 self._refuse_ambiguous(repr(text), row)
             return position
-        if number is not None:
+        if (number := _number(text)) is not None:
             return self._of_number(number, row)
         at = f"got {text!r} at row {row}{self._place}"
         if self._names is None:
@@ -268,7 +270,7 @@ class _Meaning:
 
     def _refuse_ambiguous(self, given: str, row: int) -> NoReturn:
         assert self._names is not None, "numbers are ambiguous among names"
-        c, text = self._clash or next((c, text) for c, text in enumerate(self._names) if _number(text) is not None)
+        c, text = self._clash or next((c, text) for c, text in enumerate(self._names) if _position(text) is not None)
         raise ValueError(
             f"{self._name} must say whether they are names or numbers of classes, got {given} at row {row}"
             f"{self._place} where class {c} is called {text!r}; give names as an array of strings or a parquet column "
@@ -300,6 +302,12 @@ def _number(text: str) -> float | None:
     """The number that text reads as; None where it is none."""
     stripped = text.strip()
     return float(stripped) if _NUMBER.fullmatch(stripped) else None
+
+
+def _position(text: str) -> float | None:
+    """The number that text reads as, where it could be a position or none; NaN and −1 stand for "no label"."""
+    number = _number(text)
+    return number if number is not None and (number != number or number.is_integer()) else None
 
 
 def _same(text: str) -> str:

@@ -32,6 +32,9 @@ Int64 = npt.NDArray[np.int64]
 
 _ID, _INDEX, _LABEL = "image_path", "index", "label"
 
+# What pandas calls an index without a name, in CSV and in parquet.
+_UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
+
 # Programs turn the integers of a column with gaps into 3.0. No pool has a row of more digits than an int64.
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 
@@ -41,7 +44,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Labels that :func:`read_labels` has read: classes whatever their names, and not to be checked again.
+    """Labels that :func:`read_labels` has read: positions, whatever the classes are called.
 
     Attributes
     ----------
@@ -109,8 +112,7 @@ def read_labels(
     if source is None:
         return np.full(rows.n_rows, -1, dtype=np.int64)
     if isinstance(source, Classes):
-        check_same_rows(name, source.codes.size, rows.name, rows.n_rows)
-        return source.codes
+        return _Reader(rows, n_classes, None, name).of_values(source.codes)
     reader = _Reader(rows, n_classes, class_names, name)
     if isinstance(source, (str, os.PathLike)):
         return reader.of_path(source)
@@ -140,7 +142,10 @@ class _Reader(NamedTuple):
 
     def of_values(self, values: Any) -> Int64:
         """Labels in memory."""
-        shape = np.shape(values)
+        try:
+            shape = np.shape(values)
+        except ValueError as error:
+            raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},): {error}") from None
         if len(shape) != 1:
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
         pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
@@ -188,11 +193,23 @@ class _Reader(NamedTuple):
             raise FileReadError(
                 f"{self.name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
             )
-        columns = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL)
+        columns = read_columns(file, self.name, (_LABEL, _INDEX, _ID, *_UNNAMED), only=_LABEL)
         place = f" of {file!r}"
+        if _INDEX not in columns and _ID not in columns:
+            self._check_in_order(columns, place)
         return self.of_table(
             _Table(columns[_LABEL], columns.get(_ID), columns.get(_INDEX), place, typed=suffix != ".csv")
         )
+
+    def _check_in_order(self, columns: dict[str, list[Any]], place: str) -> None:
+        """Rows of a table that nothing names are those of the pool, if pandas did not number them otherwise."""
+        for column in _UNNAMED:
+            for row, cell in enumerate(columns.get(column, ())):
+                if str(cell) != str(row):
+                    raise ValueError(
+                        f"{self.name} must be in the order of the rows, or have a column {_INDEX!r}, got {cell!r} at "
+                        f"row {row}{place} in its column {column!r}"
+                    )
 
     def _of_pool(self, folder: str) -> Int64:
         manifest = read_manifest(folder, self.name)
@@ -254,15 +271,18 @@ class _Reader(NamedTuple):
         """The rows of the ids of the labels that are known."""
         ids = [_id(table, row, self.name) for row in known.tolist()]
         row_of = dict.fromkeys(ids, -1)
-        for row, row_id in enumerate(row_ids(manifest)):
+        for row, row_id in enumerate(row_ids(manifest) if ids else ()):
             if row_id in row_of:
                 row_of[row_id] = row
         missing = [row_id for row_id, row in row_of.items() if row < 0]
         if missing:
             own = ", ".join(map(repr, islice(row_ids(manifest), _SHOWN)))
+            unreadable = len({row_id for shard in manifest.shards for row_id in shard.skipped}.intersection(missing))
             raise ValueError(
                 f"{self.name} must be of images of {self.rows.name}, whose ids are {own}, …, got {len(missing)} others"
-                f"{table.place}: {', '.join(map(repr, missing[:_SHOWN]))}" + (", …" if missing[_SHOWN:] else "")
+                f"{table.place}: {', '.join(map(repr, missing[:_SHOWN]))}"
+                + (", …" if missing[_SHOWN:] else "")
+                + (f" ({unreadable} could not be read when they were extracted)" if unreadable else "")
             )
         found = np.array([row_of[row_id] for row_id in ids], dtype=np.int64)
         if table.row_numbers is not None:

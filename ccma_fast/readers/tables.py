@@ -40,7 +40,7 @@ def read_columns(file: str, name: str, wanted: Sequence[str], *, only: str) -> d
     found = {column: next((call for call in calls[column] if call in table), None) for column in calls}
     for column in (column for column in calls if found[column] is None):
         for header in table:
-            if (expected := _plain(header)) in calls[column]:
+            if (expected := _plain(header)) and expected in calls[column]:
                 raise FileReadError(f"{name}: the column {header!r} of {file!r} must be called {expected!r}")
     if len(table) == 1 and not any(found.values()):
         (found[only],) = table
