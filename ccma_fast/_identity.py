@@ -68,8 +68,6 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
     walk = _Walk()
     for thing in things:
         walk.add(thing, seeded=seeded)
-    if walk.has_bytecode:
-        walk.parts["bytecode of"] = str(sys.implementation.cache_tag)
     return dict(sorted(walk.parts.items()))
 
 
@@ -101,7 +99,6 @@ class _Walk:
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
-        self.has_bytecode = False
         self._names: dict[int, tuple[str, Any]] = {}  # with the thing itself, whose id nothing else gets meanwhile
         self._inside: list[int] = []
 
@@ -174,9 +171,9 @@ class _Walk:
         name, new = self._named(function)
         if not new:
             return name
-        self.has_bytecode = True
         code = function.__code__
-        self.parts[name] = hashlib.sha256(json.dumps(_compiled(code)).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(_compiled(code)).encode()).hexdigest()
+        self.parts[name] = f"{sys.implementation.cache_tag} {digest}"
         if function.__defaults__ or function.__kwdefaults__:
             self._put(f"{name}, defaults", (function.__defaults__, function.__kwdefaults__))
         used = _names_in(code)

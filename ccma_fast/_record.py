@@ -34,6 +34,9 @@ FORMAT = 2
 _LISTS = ("strategies", "seeds")
 _GROWING = (*_LISTS, "rounds")
 
+# Characters of a value in a message.
+_MOST_SHOWN = 200
+
 
 def run_record(study: Study, seeds: Sequence[int], start: str) -> dict[str, Any]:
     """A run as plain values: all that decides its results, and the versions that did the arithmetic."""
@@ -174,7 +177,7 @@ def _differences(name: str, found: Any, wanted: Any) -> Iterator[tuple[str, str,
             inner = f"{name}.{key}" if name else key
             yield from _differences(inner, found.get(key), wanted.get(key))
     elif found != wanted:
-        yield name, json.dumps(found), json.dumps(wanted)
+        yield name, f"{json.dumps(found):.{_MOST_SHOWN}}", f"{json.dumps(wanted):.{_MOST_SHOWN}}"
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -191,7 +194,7 @@ def _of_contender(contender: Contender) -> dict[str, Any]:
         "strategy": qualified_name(contender.strategy),
         "start": contender.start,
         "config": _of_config(contender.config),
-        **({"code": code} if code else {}),
+        "code": code,
     }
 
 
@@ -221,11 +224,10 @@ def _of_data(study: Study) -> dict[str, Any]:
         found["class_names"] = study.class_names
     teacher = study.teacher
     if teacher is not None:
-        code = _of_derived(teacher, Teacher)
         found["teacher"] = {
             **_digest(teacher.source),
             "temperature": teacher.temperature,
-            **({"code": code} if code else {}),
+            "code": _of_derived(teacher, Teacher),
         }
         if teacher.class_directions is not None:
             found["teacher_classes"] = _digest(teacher.class_directions)

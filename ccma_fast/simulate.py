@@ -175,17 +175,15 @@ def simulate(
     check_choice("start", start, names(needs_labels=False))
     contenders = contenders_of(strategies, start, base, has_student=student is not None)
     study = open_study(
-        features,
-        labels,
-        test_features,
-        test_labels,
-        contenders,
-        base,
-        teacher,
-        student,
-        class_names,
-        chosen.NAME,
-        force,
+        (features, labels),
+        (test_features, test_labels),
+        contenders=contenders,
+        base=base,
+        teacher=teacher,
+        student=student,
+        class_names=class_names,
+        backend_name=chosen.NAME,
+        force=force,
     )
     study = replace(
         study,

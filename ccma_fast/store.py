@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ._errors import FileReadError
 from ._extras import optional
-from ._files import check_can_write, locked, write_whole
+from ._files import check_can_replace, locked, write_whole
 from ._record import check_format, going_on, what_is_unknown
 from ._validate import check_choice
 
@@ -171,8 +171,14 @@ class Results:
         return self.curve(strategy, metric).area
 
     def to_csv(self, path: str | Path) -> None:
-        """Write :attr:`columns` as CSV. Floats read back as the same float64; NaN is ``nan``."""
-        check_can_write(path)
+        """Write :attr:`columns` as CSV. Floats read back as the same float64; NaN is ``nan``.
+
+        Raises
+        ------
+        FileExistsError
+            There is such a file already, and by its name it is of another kind; a ``.csv`` file is replaced.
+        """
+        check_can_replace(path, (".csv",))
         write_whole(path, lambda file: file.write(_csv(self.columns)))
 
     def to_parquet(self, path: str | Path) -> None:
@@ -180,12 +186,14 @@ class Results:
 
         Raises
         ------
+        FileExistsError
+            There is such a file already, and by its name it is of another kind; a ``.parquet`` file is replaced.
         ImportError
             pyarrow is not installed; the text names the extra that brings it.
         """
         pyarrow = optional("pyarrow", "parquet")
         parquet = optional("pyarrow.parquet", "parquet")
-        check_can_write(path)
+        check_can_replace(path, (".parquet", ".pq"))
         columns = {name: _plain(column) for name, column in self.columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata({"ccma_fast": _json(self.record)})
         write_whole(path, lambda file: parquet.write_table(table, file))
