@@ -79,7 +79,7 @@ def digest_of_array(array: npt.NDArray[Any]) -> str:
 def qualified_name(thing: Any) -> str:
     """Module and name of a function or class, or of the class of an object."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+    return f"{_module_of(named)}.{named.__qualname__}"
 
 
 @functools.cache
@@ -185,7 +185,7 @@ class _Walk:
             self._taken(f"{name}, {variable}", content, used)
         for variable, value in vars(function).items():
             self._taken(f"{name}.{variable}", value, used)
-        module = function.__module__
+        module = _module_of(function)
         for variable in _globals_in(code):
             if variable in function.__globals__:
                 self._taken(f"{module}.{variable}", function.__globals__[variable], used)
@@ -286,6 +286,12 @@ class _Walk:
             self.parts[top] = _version(top)
             return True
         return any(path.is_relative_to(sysconfig.get_path(place)) for place in ("stdlib", "platstdlib"))
+
+
+def _module_of(thing: Any) -> str:
+    """The module of a function or class; a script is that also in the processes that it starts."""
+    module = thing.__module__
+    return "__main__" if module == "__mp_main__" else str(module)
 
 
 def _file_of(package: str) -> str | None:

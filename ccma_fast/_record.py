@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from ._contenders import Contender
     from ._study import Study
 
-__all__ = ["FORMAT", "check_format", "going_on", "run_record", "what_is_unknown"]
+__all__ = ["FORMAT", "check_code", "check_format", "code_of", "going_on", "run_record", "what_is_unknown"]
 
 FORMAT = 2
 """Of ``run.json`` and all beside it. Records of format 1 lack the code of strategies and students."""
+
+_OLDEST_KEYS = {"arguments", "contenders", "student", "data", "versions"}
+_KEYS = {1: _OLDEST_KEYS, FORMAT: _OLDEST_KEYS | {"package", "arithmetic", "threads"}}
 
 # What a run may be extended by; all else must be the same where it goes on.
 _LISTS = ("strategies", "seeds")
@@ -77,18 +80,47 @@ def check_format(content: dict[str, Any], file: Path) -> None:
     Raises
     ------
     FileReadError
-        A newer version wrote it.
+        A newer version wrote it, or it is not one.
     """
-    found = content["format"]
+    found = content.get("format")
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise FileReadError(f"cannot read {str(file)!r}: its format must be a number from 1 to {FORMAT}, got {found!r}")
     if found > FORMAT:
         from importlib.metadata import version
 
-        written_by = content.get("package", {}).get("version") or content["versions"].get("ccma-fast")
+        package = content.get("package")
+        written_by = package.get("version") if isinstance(package, dict) else None
         raise FileReadError(
-            f"cannot read {str(file)!r}: written by a newer version {written_by} of ccma_fast; this is "
+            f"cannot read {str(file)!r}: written by a newer version {written_by or ''} of ccma_fast; this is "
             f"{version('ccma-fast')} (format {found}, which must be at most {FORMAT})"
+        )
+    missing = _KEYS[found] - content.keys()
+    if missing:
+        raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run, without {min(missing)!r}")
+
+
+def code_of(study: Study) -> dict[str, Any]:
+    """Code and values of all that is not this package's, as :func:`run_record` has them."""
+    return {
+        "contenders": {contender.label: _code_of_contender(contender) for contender in study.contenders},
+        "student": None if study.student is None else identity(study.student, seeded=True),
+    }
+
+
+def check_code(study: Study, code: dict[str, Any]) -> None:
+    """A study in a worker process has the code of the process that sent it.
+
+    A worker imports anew what the other has imported, and perhaps changed, before.
+
+    Raises
+    ------
+    ValueError
+        A file was changed since, or a value of a module.
+    """
+    for name, here, there in _differences("", code, code_of(study)):
+        raise ValueError(
+            f"in a worker process {name} is {there}, but {here} where it was sent; expected modules that are as they "
+            "were imported, or jobs=1"
         )
 
 
@@ -189,13 +221,16 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _of_contender(contender: Contender) -> dict[str, Any]:
-    code = identity(contender.strategy, contender.first) | _of_derived(contender.config, CCMAConfig)
     return {
         "strategy": qualified_name(contender.strategy),
         "start": contender.start,
         "config": _of_config(contender.config),
-        "code": code,
+        "code": _code_of_contender(contender),
     }
+
+
+def _code_of_contender(contender: Contender) -> dict[str, str]:
+    return identity(contender.strategy, contender.first) | _of_derived(contender.config, CCMAConfig)
 
 
 def _of_config(config: CCMAConfig) -> dict[str, Any]:

@@ -457,7 +457,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise FileReadError(f"no run in {str(file.parent)!r}: there is no file {str(file)!r}") from None
     except (OSError, ValueError) as error:
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
-    if not isinstance(content, dict) or not {"format", "arguments", "versions"} <= content.keys():
+    if not isinstance(content, dict) or "format" not in content:
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run")
     check_format(content, file)
     return content

@@ -947,12 +947,14 @@ def test_a_run_of_the_first_format_is_reported_and_not_gone_on_with(
         ("2", "its format must be a number from 1 to 2, got '2'"),
         (True, "its format must be a number from 1 to 2, got True"),
         (0, "its format must be a number from 1 to 2, got 0"),
+        (1, "it is not the record of a run, without 'contenders'"),
     ],
 )
 def test_a_file_of_another_format_says_who_wrote_it(run: Any, tmp_path: Path, format: Any, message: str) -> None:
     run(strategies=["random"], out=tmp_path)
     record = json.loads((tmp_path / "run.json").read_text())
     record |= {"format": format, "package": {"version": "9.1"}, "added": 1}
+    del record["contenders"], record["versions"]  # a newer version may call them something else
     (tmp_path / "run.json").write_text(json.dumps(record))
     before = contents(tmp_path)
     for use in (lambda: run(strategies=["random"], out=tmp_path), lambda: read_results(tmp_path)):
@@ -1285,6 +1287,21 @@ def test_an_exception_of_a_strategy_names_it(
         found = read_results(tmp_path)
         assert of(found, "random", 3)["round"].tolist() == [0, 1]
         assert of(found, strategy, 3)["round"].tolist() == [0]
+
+
+@pytest.mark.parametrize("what", ["file", "value"])
+def test_a_worker_does_not_run_other_code(run: Any, chooser: Any, tmp_path: Path, what: str) -> None:
+    """It would import what was changed since, and leave out what was changed here."""
+    module = chooser(CHOSEN.replace("return best", "return FIRST or best") + "\nFIRST = None\n")
+    if what == "file":
+        chosen = Path(module.__file__)
+        chosen.write_text(chosen.read_text().replace("rows[:budget]", "rows[-budget:]"))
+        part = r"chosen\.best is .*, but .* where it was sent"
+    else:
+        module.FIRST = np.arange(C)
+        part = r"chosen\.FIRST is .*null.*, but .* where it was sent"
+    with pytest.raises(ValueError, match=f"in a worker process contenders.choose.{part}; expected modules that are as"):
+        run(strategies=[module.choose, "random"], jobs=2, rounds=1)
 
 
 IN_A_SCRIPT = """
