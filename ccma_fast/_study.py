@@ -299,6 +299,8 @@ def _known_labels(
 def _of_the_same_type(error: Exception, text: str) -> Exception:
     """An exception with another text, of the first of an exception's types that is made of a text."""
     for kind in type(error).__mro__:
+        if kind is StopIteration:  # no generator may raise it
+            continue
         with suppress(Exception):  # whatever a constructor does with a text
             made = kind(text)
             if isinstance(made, Exception) and text in map(str, made.args):

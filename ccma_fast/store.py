@@ -3,7 +3,7 @@
 A run folder holds
 
 =======================  ==========================================================================================
-``run.json``             what is run: arguments, every contender's configuration, versions, backend, data fingerprint
+``run.json``             what is run: arguments, configuration and code of every contender, versions, data fingerprint
 ``rounds/<name>.jsonl``  the finished rounds of one contender and seed, a line each with its own checksum
 ``results.csv``          the table, ``picks.csv`` and ``timings.csv`` beside it; written when everything is there
 ``map.npz``              rows of the pool in the plane
@@ -379,7 +379,8 @@ def tables(record: dict[str, Any], runs: Mapping[tuple[str, int], Sequence[Round
         n_labels = 0
         for r, done in enumerate(records):
             n_labels += len(done.picks)
-            measured.append((label, seed, r, n_labels, *(done.metrics[name] for name in METRICS)))
+            # Earlier versions measured less.
+            measured.append((label, seed, r, n_labels, *(done.metrics.get(name, math.nan) for name in METRICS)))
             picked.extend((label, seed, r, rank, row) for rank, row in enumerate(done.picks))
             timed.extend((label, seed, r, stage, seconds) for stage, seconds in done.seconds.items())
     key = {"strategy": np.str_, "seed": np.int64, "round": np.int64}

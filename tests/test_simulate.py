@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast import _workers, reference, report
+from ccma_fast import _workers, reference, report, store
 from ccma_fast.cli import main
 from ccma_fast.metrics import macro_auroc, macro_f1
 from ccma_fast.pool import open_rows
@@ -92,6 +92,9 @@ def looks_up(round):
 
 def divides(round):
     return 1 / 0
+
+def stops(round):
+    return next(iter([]))
 
 def is_unlucky(round):
     raise Unlucky(3, 4)
@@ -864,6 +867,14 @@ def test_a_derived_configuration_and_teacher_count_with_their_code_and_values(
         again(teacher=sharper)
 
 
+def test_the_code_of_the_start_counts_for_all(run: Any, chooser: Any, registered: Any, tmp_path: Path) -> None:
+    registered("mine", chooser(CHOSEN).choose)
+    run(strategies=["random"], start="mine", n_start=20, rounds=1, out=tmp_path / "run")
+    registered("mine", chooser(CHOSEN.replace("rows[:budget]", "rows[-budget:]")).choose)
+    with pytest.raises(ValueError, match=r"its contenders\.random\.code\.chosen\.best is "):
+        run(strategies=["random"], start="mine", n_start=20, rounds=1, out=tmp_path / "run")
+
+
 def test_what_cannot_be_compared_is_said_at_once_and_refused_later(run: Any, mine: Any, tmp_path: Path) -> None:
     class Locked:
         def __init__(self) -> None:
@@ -935,6 +946,12 @@ def test_a_run_of_the_first_format_is_reported_and_not_gone_on_with(
         run(strategies=["random"], out=tmp_path)
     assert contents(tmp_path) == before
     assert same(read_results(tmp_path), results)
+    for file in (tmp_path / "rounds").iterdir():  # before the ends of intervals were measured
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        for line in lines:
+            del line["sha256"], line["metrics"]["student_coverage_low"]
+        file.write_bytes(b"".join(store._sealed(line) for line in lines))
+    assert np.isnan(read_results(tmp_path).columns["student_coverage_low"]).all()
     with monkeypatch.context() as quick:
         quick.setattr(report, "_png", lambda figure: b"a picture")
         assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
@@ -999,7 +1016,7 @@ def test_a_run_that_grows_is_the_whole_run(run: Any, data: Any, tmp_path: Path, 
     run(**{**whole, **first}, out=tmp_path / "grown")
     small = read_results(tmp_path / "grown")
     kept = {file.name: file.read_bytes() for file in (tmp_path / "grown" / "rounds").iterdir()}
-    grown = run(**whole, out=tmp_path / "grown")
+    grown = run(**whole, out=tmp_path / "grown", jobs=2 if len(first) > 1 else 1)
     assert same(grown, run(**whole, out=tmp_path / "whole"))
     expected = contents(tmp_path / "whole", but=("timings.csv", ".lock"))
     found = contents(tmp_path / "grown", but=("timings.csv", ".lock"))
@@ -1263,6 +1280,7 @@ def test_an_error_in_a_worker(run: Any, mine: Any) -> None:
     ("strategy", "kind", "cause", "text"),
     [
         ("looks_up", KeyError, "KeyError('key')", "'key'"),
+        ("stops", Exception, "StopIteration()", "round 1: "),
         ("divides", ZeroDivisionError, "ZeroDivisionError('division by zero')", "division by zero"),
         ("is_unlucky", LookupError, "Unlucky('nothing at 3, 4')", "nothing at 3, 4"),
         ("is_unsendable", Exception, "Unsendable('secret')", "secret"),
@@ -1462,6 +1480,32 @@ def test_the_command_is_the_call(files: Path, data: Any, capsys: pytest.CaptureF
         area, ends = expected.area(strategy), expected.curve(strategy).accuracy[:, -1]
         cells = [f"{100 * v.mean():.1f} ± {100 * v.std(ddof=1) / 2**0.5:.1f}" for v in (area, ends)]
         assert [cell.strip() for cell in line.split("   ") if cell.strip()] == [strategy, *cells]
+
+
+def test_the_command_takes_names_of_classes(files: Path, data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for file, labels in (("y.csv", data["y"]), ("ty.csv", data["ty"])):
+        Path(file).write_text("label\n" + "".join(f"{NAMES[c]}\n" for c in labels))
+    Path("names.txt").write_text("\n".join(NAMES))
+    options = ["--test-features", "tx.npy", "--strategies", "random", *QUICK]
+    assert main(["simulate", *GIVEN, *options, "--out", "numbers"]) == 0
+    named = ["simulate", "--features", "x.npy", "--labels", "y.csv", "--test-labels", "ty.csv", *options]
+    assert main([*named, "--class-names", "names.txt", "--out", "names"]) == 0
+    assert same(read_results("numbers"), read_results("names"))
+    capsys.readouterr()
+    assert main(named) == 2
+    assert "labels must be integers (-1 = not labelled) where there are no class_names, got" in capsys.readouterr().err
+
+
+def test_the_command_extends_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["simulate", *GIVEN, "-q", "--strategies", "random"]
+    assert main([*command, "--rounds", "1", "--seeds", "2", "--out", "grown"]) == 0
+    more = ["margins", "--rounds", "2", "--seeds", "1", "2"]
+    assert main([*command, *more, "--out", "grown"]) == 0
+    assert main([*command, *more, "--out", "whole"]) == 0
+    assert Path("grown/results.json").read_bytes() == Path("whole/results.json").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--rounds", "1", "--seeds", "2", "--out", "grown"]) == 2
+    assert "holds another run: its arguments.strategies is" in capsys.readouterr().err
 
 
 def test_all_strategies_by_one_word(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
