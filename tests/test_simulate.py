@@ -1486,9 +1486,9 @@ def test_the_command_takes_names_of_classes(files: Path, data: Any, capsys: pyte
     for file, labels in (("y.csv", data["y"]), ("ty.csv", data["ty"])):
         Path(file).write_text("label\n" + "".join(f"{NAMES[c]}\n" for c in labels))
     Path("names.txt").write_text("\n".join(NAMES))
-    options = ["--test-features", "tx.npy", "--strategies", "random", *QUICK]
+    options = ["--strategies", "random", *QUICK]
     assert main(["simulate", *GIVEN, *options, "--out", "numbers"]) == 0
-    named = ["simulate", "--features", "x.npy", "--labels", "y.csv", "--test-labels", "ty.csv", *options]
+    named = ["simulate", *(given.replace("y.npy", "y.csv") for given in GIVEN), *options]
     assert main([*named, "--class-names", "names.txt", "--out", "names"]) == 0
     assert same(read_results("numbers"), read_results("names"))
     capsys.readouterr()
@@ -1561,7 +1561,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     Path("full").mkdir()
     Path("full/file").touch()
     before = contents(files, but=(".lock",))
-    given = ["simulate", *QUICK]
+    given = ["simulate", "-q"]
+    for option in ("--rounds", "2"), ("--seeds", "1", "2"):  # as QUICK, each given once
+        given += [] if option[0] in arguments else option
     for name, value in (*zip(GIVEN[::2], GIVEN[1::2], strict=True), ("--out", "run")):
         if name not in arguments:
             given += [name, value]
