@@ -66,8 +66,11 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
         A text for each part by its name; it begins with :data:`UNKNOWN` where the part cannot be compared.
     """
     walk = _Walk()
-    for thing in things:
-        walk.add(thing, seeded=seeded)
+    try:
+        for thing in things:
+            walk.add(thing, seeded=seeded)
+    except Exception as error:  # code can be stranger than what is foreseen here
+        walk.parts[", ".join(map(qualified_name, things))] = f"{UNKNOWN}{type(error).__name__}: {error}"
     return dict(sorted(walk.parts.items()))
 
 
@@ -266,7 +269,7 @@ class _Walk:
         if _has_parameters(value):
             state = _state(value)
             return ["object", self._code(kind), *([key, self._value(item)] for key, item in state.items())]
-        reduced = value.__reduce_ex__(4)
+        reduced = _reduced(value)
         if isinstance(reduced, str):
             return ["global", str(getattr(value, "__module__", None)), reduced]
         make, arguments, *rest = reduced
@@ -290,7 +293,7 @@ class _Walk:
 
 def _module_of(thing: Any) -> str:
     """The module of a function or class; a script is that also in the processes that it starts."""
-    module = thing.__module__
+    module = getattr(thing, "__module__", None)
     return "__main__" if module == "__mp_main__" else str(module)
 
 
@@ -307,13 +310,19 @@ def _has_parameters(thing: Any) -> bool:
     return all(callable(getattr(thing, method, None)) for method in ("get_params", "set_params"))
 
 
+def _reduced(thing: Any) -> Any:
+    """How pickle would make a thing again."""
+    special = copyreg.dispatch_table.get(type(thing))
+    return thing.__reduce_ex__(4) if special is None else special(thing)
+
+
 def _state(thing: Any, seeded: bool = False) -> dict[Any, Any]:
     """What an object carries, by name."""
     if _has_parameters(thing):
         parameters = dict(thing.get_params(deep=False))
         if not parameters.get("warm_start"):  # by convention `fit` then forgets all else
             return {name: value for name, value in parameters.items() if not (seeded and name == "random_state")}
-    reduced = thing.__reduce_ex__(4)
+    reduced = _reduced(thing)
     if isinstance(reduced, str):
         return {"name": reduced}
     make, arguments, *rest = reduced
@@ -373,7 +382,7 @@ def _imports_in(code: types.CodeType, package: str | None) -> list[str]:
     """Modules that are imported inside."""
     found: list[str] = []
     for inner in _codes(code):
-        steps = list(dis.get_instructions(inner))
+        steps = [step for step in dis.get_instructions(inner) if step.opname != "EXTENDED_ARG"]
         for at, step in enumerate(steps):
             if step.opname == "IMPORT_NAME":
                 level = next((s.argval for s in reversed(steps[max(0, at - 2) : at]) if isinstance(s.argval, int)), 0)
