@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_can_write", "check_can_write_into", "locked", "write_whole"]
+__all__ = ["check_can_replace", "check_can_write", "check_can_write_into", "locked", "write_whole"]
 
 
 def check_can_write(path: str | os.PathLike[str]) -> None:
@@ -19,6 +19,14 @@ def check_can_write(path: str | os.PathLike[str]) -> None:
     if not file.parent.is_dir():
         raise FileNotFoundError(f"cannot write {str(path)!r}: there is no directory {str(file.parent)!r}")
     _check_directory(file.parent)
+
+
+def check_can_replace(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> None:
+    """As :func:`check_can_write`; and raises FileExistsError where `path` is there and by its name of another kind."""
+    check_can_write(path)
+    file = Path(path)
+    if file.exists() and file.suffix.lower() not in suffixes:
+        raise FileExistsError(f"{str(file)!r} is there and no {suffixes[0]} file; expected one, or a new file")
 
 
 def check_can_write_into(directory: str | os.PathLike[str]) -> None:

@@ -66,10 +66,11 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
         A text for each part by its name; it begins with :data:`UNKNOWN` where the part cannot be compared.
     """
     walk = _Walk()
-    for thing in things:
-        walk.add(thing, seeded=seeded)
-    if walk.has_bytecode:
-        walk.parts["bytecode of"] = str(sys.implementation.cache_tag)
+    try:
+        for thing in things:
+            walk.add(thing, seeded=seeded)
+    except Exception as error:  # code can be stranger than what is foreseen here
+        walk.parts[", ".join(map(qualified_name, things))] = f"{UNKNOWN}{type(error).__name__}: {error}"
     return dict(sorted(walk.parts.items()))
 
 
@@ -81,7 +82,7 @@ def digest_of_array(array: npt.NDArray[Any]) -> str:
 def qualified_name(thing: Any) -> str:
     """Module and name of a function or class, or of the class of an object."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+    return f"{_module_of(named)}.{named.__qualname__}"
 
 
 @functools.cache
@@ -101,7 +102,6 @@ class _Walk:
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
-        self.has_bytecode = False
         self._names: dict[int, tuple[str, Any]] = {}  # with the thing itself, whose id nothing else gets meanwhile
         self._inside: list[int] = []
 
@@ -174,9 +174,9 @@ class _Walk:
         name, new = self._named(function)
         if not new:
             return name
-        self.has_bytecode = True
         code = function.__code__
-        self.parts[name] = hashlib.sha256(json.dumps(_compiled(code)).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(_compiled(code)).encode()).hexdigest()
+        self.parts[name] = f"{sys.implementation.cache_tag} {digest}"
         if function.__defaults__ or function.__kwdefaults__:
             self._put(f"{name}, defaults", (function.__defaults__, function.__kwdefaults__))
         used = _names_in(code)
@@ -188,7 +188,7 @@ class _Walk:
             self._taken(f"{name}, {variable}", content, used)
         for variable, value in vars(function).items():
             self._taken(f"{name}.{variable}", value, used)
-        module = function.__module__
+        module = _module_of(function)
         for variable in _globals_in(code):
             if variable in function.__globals__:
                 self._taken(f"{module}.{variable}", function.__globals__[variable], used)
@@ -269,7 +269,7 @@ class _Walk:
         if _has_parameters(value):
             state = _state(value)
             return ["object", self._code(kind), *([key, self._value(item)] for key, item in state.items())]
-        reduced = value.__reduce_ex__(4)
+        reduced = _reduced(value)
         if isinstance(reduced, str):
             return ["global", str(getattr(value, "__module__", None)), reduced]
         make, arguments, *rest = reduced
@@ -291,6 +291,12 @@ class _Walk:
         return any(path.is_relative_to(sysconfig.get_path(place)) for place in ("stdlib", "platstdlib"))
 
 
+def _module_of(thing: Any) -> str:
+    """The module of a function or class; a script is that also in the processes that it starts."""
+    module = getattr(thing, "__module__", None)
+    return "__main__" if module == "__mp_main__" else str(module)
+
+
 def _file_of(package: str) -> str | None:
     """Where a package or module lies; None where that is nowhere, as of what is typed in."""
     module = sys.modules.get(package)
@@ -304,13 +310,19 @@ def _has_parameters(thing: Any) -> bool:
     return all(callable(getattr(thing, method, None)) for method in ("get_params", "set_params"))
 
 
+def _reduced(thing: Any) -> Any:
+    """How pickle would make a thing again."""
+    special = copyreg.dispatch_table.get(type(thing))
+    return thing.__reduce_ex__(4) if special is None else special(thing)
+
+
 def _state(thing: Any, seeded: bool = False) -> dict[Any, Any]:
     """What an object carries, by name."""
     if _has_parameters(thing):
         parameters = dict(thing.get_params(deep=False))
         if not parameters.get("warm_start"):  # by convention `fit` then forgets all else
             return {name: value for name, value in parameters.items() if not (seeded and name == "random_state")}
-    reduced = thing.__reduce_ex__(4)
+    reduced = _reduced(thing)
     if isinstance(reduced, str):
         return {"name": reduced}
     make, arguments, *rest = reduced
@@ -370,7 +382,7 @@ def _imports_in(code: types.CodeType, package: str | None) -> list[str]:
     """Modules that are imported inside."""
     found: list[str] = []
     for inner in _codes(code):
-        steps = list(dis.get_instructions(inner))
+        steps = [step for step in dis.get_instructions(inner) if step.opname != "EXTENDED_ARG"]
         for at, step in enumerate(steps):
             if step.opname == "IMPORT_NAME":
                 level = next((s.argval for s in reversed(steps[max(0, at - 2) : at]) if isinstance(s.argval, int)), 0)

@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     from ._contenders import Contender
     from ._study import Study
 
-__all__ = ["FORMAT", "check_format", "going_on", "run_record", "what_is_unknown"]
+__all__ = ["FORMAT", "check_code", "check_format", "code_of", "going_on", "run_record", "what_is_unknown"]
 
 FORMAT = 2
 """Of ``run.json`` and all beside it. Records of format 1 lack the code of strategies and students."""
 
+_OLDEST_KEYS = {"arguments", "contenders", "student", "data", "versions"}
+_KEYS = {1: _OLDEST_KEYS, FORMAT: _OLDEST_KEYS | {"package", "arithmetic", "threads"}}
+
 # What a run may be extended by; all else must be the same where it goes on.
 _LISTS = ("strategies", "seeds")
 _GROWING = (*_LISTS, "rounds")
+
+# Characters of a value in a message.
+_MOST_SHOWN = 200
 
 
 def run_record(study: Study, seeds: Sequence[int], start: str) -> dict[str, Any]:
@@ -74,18 +80,49 @@ def check_format(content: dict[str, Any], file: Path) -> None:
     Raises
     ------
     FileReadError
-        A newer version wrote it.
+        A newer version wrote it, or it is not one.
     """
-    found = content["format"]
+    found = content.get("format")
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise FileReadError(f"cannot read {str(file)!r}: its format must be a number from 1 to {FORMAT}, got {found!r}")
     if found > FORMAT:
         from importlib.metadata import version
 
-        written_by = content.get("package", {}).get("version") or content["versions"].get("ccma-fast")
+        package = content.get("package")
+        written_by = package.get("version") if isinstance(package, dict) else None
         raise FileReadError(
-            f"cannot read {str(file)!r}: written by a newer version {written_by} of ccma_fast; this is "
+            f"cannot read {str(file)!r}: written by a newer version {written_by or ''} of ccma_fast; this is "
             f"{version('ccma-fast')} (format {found}, which must be at most {FORMAT})"
+        )
+    missing = _KEYS[found] - content.keys()
+    if missing:
+        raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run, without {min(missing)!r}")
+
+
+def code_of(study: Study) -> dict[str, Any]:
+    """Code and values of all that is not this package's, as :func:`run_record` has them."""
+    return {
+        "contenders": {contender.label: _code_of_contender(contender) for contender in study.contenders},
+        "student": None if study.student is None else identity(study.student, seeded=True),
+    }
+
+
+def check_code(study: Study, code: dict[str, Any]) -> None:
+    """A study in a worker process has the code of the process that sent it.
+
+    A worker imports anew what the other has imported, and perhaps changed, before.
+
+    Raises
+    ------
+    ValueError
+        A file was changed since, or a value of a module.
+    """
+    for name, here, there in _differences("", code, code_of(study)):
+        if UNKNOWN in here + there:
+            continue
+        raise ValueError(
+            f"in a worker process {name} is {there}, but {here} where it was sent; expected modules that are as they "
+            "were imported, or jobs=1"
         )
 
 
@@ -174,7 +211,7 @@ def _differences(name: str, found: Any, wanted: Any) -> Iterator[tuple[str, str,
             inner = f"{name}.{key}" if name else key
             yield from _differences(inner, found.get(key), wanted.get(key))
     elif found != wanted:
-        yield name, json.dumps(found), json.dumps(wanted)
+        yield name, f"{json.dumps(found):.{_MOST_SHOWN}}", f"{json.dumps(wanted):.{_MOST_SHOWN}}"
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -186,13 +223,16 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _of_contender(contender: Contender) -> dict[str, Any]:
-    code = identity(contender.strategy, contender.first) | _of_derived(contender.config, CCMAConfig)
     return {
         "strategy": qualified_name(contender.strategy),
         "start": contender.start,
         "config": _of_config(contender.config),
-        **({"code": code} if code else {}),
+        "code": _code_of_contender(contender),
     }
+
+
+def _code_of_contender(contender: Contender) -> dict[str, str]:
+    return identity(contender.strategy, contender.first) | _of_derived(contender.config, CCMAConfig)
 
 
 def _of_config(config: CCMAConfig) -> dict[str, Any]:
@@ -221,11 +261,10 @@ def _of_data(study: Study) -> dict[str, Any]:
         found["class_names"] = study.class_names
     teacher = study.teacher
     if teacher is not None:
-        code = _of_derived(teacher, Teacher)
         found["teacher"] = {
             **_digest(teacher.source),
             "temperature": teacher.temperature,
-            **({"code": code} if code else {}),
+            "code": _of_derived(teacher, Teacher),
         }
         if teacher.class_directions is not None:
             found["teacher_classes"] = _digest(teacher.class_directions)

@@ -246,30 +246,30 @@ class Study:
 
 
 def open_study(
-    features: Any,
-    labels: Any,
-    test_features: Any,
-    test_labels: Any,
+    pool_and_labels: tuple[Any, Any],
+    test_and_labels: tuple[Any, Any],
+    *,
     contenders: tuple[Contender, ...],
     base: CCMAConfig,
     teacher: Teacher | None,
     student: Any,
-    names: Any,
+    class_names: Any,
     backend_name: str,
     force: bool,
 ) -> Study:
-    """The data of a simulation, opened and compared; `names` are what the user says that the classes are called."""
+    """The data of a simulation, as the arguments of :func:`ccma_fast.simulate` give them, opened and compared."""
+    (features, labels), (test_features, test_labels) = pool_and_labels, test_and_labels
     pool, test = open_rows(features, "features"), open_rows(test_features, "test_features")
     if test.n_columns != pool.n_columns:
         raise ValueError(f"test_features must have {pool.n_columns} columns as features, got {test.n_columns}")
     forced = accepted([differing_encoders("test_features", test.manifest, "features", pool.manifest)], force)
-    class_names = agreed_class_names(names, teacher)
-    n_classes = None if class_names is None else len(class_names)
+    names = agreed_class_names(class_names, teacher)
+    n_classes = None if names is None else len(names)
     if teacher is not None:
         forced += teacher.check_rows(pool)
         n_classes = teacher.n_classes
-    y = _known_labels("labels", labels, pool, n_classes, class_names)
-    test_y = _known_labels("test_labels", test_labels, test, n_classes, class_names)
+    y = _known_labels("labels", labels, pool, n_classes, names)
+    test_y = _known_labels("test_labels", test_labels, test, n_classes, names)
     if n_classes is None:
         n_classes = class_count(student, np.concatenate([y, test_y]))
         for name, classes in (("labels", y), ("test_labels", test_y)):
@@ -280,7 +280,7 @@ def open_study(
     if np.unique(y).size < 2:
         raise ValueError(f"labels must be of at least two classes, got class {y[0]} alone")
     return Study(
-        pool, y, test, test_y, contenders, n_classes, class_names, base, teacher, student, backend_name, tuple(forced)
+        pool, y, test, test_y, contenders, n_classes, names, base, teacher, student, backend_name, tuple(forced)
     )
 
 
@@ -299,6 +299,8 @@ def _known_labels(
 def _of_the_same_type(error: Exception, text: str) -> Exception:
     """An exception with another text, of the first of an exception's types that is made of a text."""
     for kind in type(error).__mro__:
+        if kind is StopIteration:  # no generator may raise it
+            continue
         with suppress(Exception):  # whatever a constructor does with a text
             made = kind(text)
             if isinstance(made, Exception) and text in map(str, made.args):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._errors import BackendUnavailableError
+from ._record import check_code
 from .store import RoundRecord
 
 __all__ = ["Played", "Runs", "dumped", "played_by_workers"]
@@ -44,7 +45,7 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
     Parameters
     ----------
     payload : bytes
-        A :func:`dumped` study.
+        A :func:`dumped` pair of a study and its code, see :func:`ccma_fast._record.code_of`.
     n_workers : int
         Each has its share of the threads of this process's core.
     left : sequence of (str, int)
@@ -213,10 +214,11 @@ def _mapped(file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
 
 def _loaded(payload: bytes) -> _Study:
     try:
-        study: _Study = pickle.loads(payload)
+        study, code = pickle.loads(payload)
     except (AttributeError, ImportError) as error:
         raise TypeError(
             f"a strategy or student cannot be found in another process ({error}); expected one at the top level of a "
             "module that can be imported, or jobs=1"
         ) from error
-    return study
+    check_code(study, code)
+    return study  # type: ignore[no-any-return]

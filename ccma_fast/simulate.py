@@ -14,7 +14,7 @@ import numpy as np
 from . import _dispatch
 from ._contenders import contenders_of
 from ._files import check_can_write_into
-from ._record import run_record
+from ._record import code_of, run_record
 from ._study import Study, open_study
 from ._validate import check_choice, check_integer
 from .config import CCMAConfig
@@ -175,17 +175,15 @@ def simulate(
     check_choice("start", start, names(needs_labels=False))
     contenders = contenders_of(strategies, start, base, has_student=student is not None)
     study = open_study(
-        features,
-        labels,
-        test_features,
-        test_labels,
-        contenders,
-        base,
-        teacher,
-        student,
-        class_names,
-        chosen.NAME,
-        force,
+        (features, labels),
+        (test_features, test_labels),
+        contenders=contenders,
+        base=base,
+        teacher=teacher,
+        student=student,
+        class_names=class_names,
+        backend_name=chosen.NAME,
+        force=force,
     )
     study = replace(
         study,
@@ -252,7 +250,7 @@ def _pickled(study: Study) -> bytes:
     from ._workers import dumped
 
     try:
-        return dumped(replace(study))  # a copy, which has computed nothing yet
+        return dumped((replace(study), code_of(study)))  # a copy, which has computed nothing yet
     except Exception as error:
         for contender in study.contenders:
             with _sendable(contender.label):

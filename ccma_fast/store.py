@@ -3,7 +3,7 @@
 A run folder holds
 
 =======================  ==========================================================================================
-``run.json``             what is run: arguments, every contender's configuration, versions, backend, data fingerprint
+``run.json``             what is run: arguments, configuration and code of every contender, versions, data fingerprint
 ``rounds/<name>.jsonl``  the finished rounds of one contender and seed, a line each with its own checksum
 ``results.csv``          the table, ``picks.csv`` and ``timings.csv`` beside it; written when everything is there
 ``map.npz``              rows of the pool in the plane
@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ._errors import FileReadError
 from ._extras import optional
-from ._files import check_can_write, locked, write_whole
+from ._files import check_can_replace, locked, write_whole
 from ._record import check_format, going_on, what_is_unknown
 from ._validate import check_choice
 
@@ -171,8 +171,14 @@ class Results:
         return self.curve(strategy, metric).area
 
     def to_csv(self, path: str | Path) -> None:
-        """Write :attr:`columns` as CSV. Floats read back as the same float64; NaN is ``nan``."""
-        check_can_write(path)
+        """Write :attr:`columns` as CSV. Floats read back as the same float64; NaN is ``nan``.
+
+        Raises
+        ------
+        FileExistsError
+            There is such a file already, and by its name it is of another kind; a ``.csv`` file is replaced.
+        """
+        check_can_replace(path, (".csv",))
         write_whole(path, lambda file: file.write(_csv(self.columns)))
 
     def to_parquet(self, path: str | Path) -> None:
@@ -180,12 +186,14 @@ class Results:
 
         Raises
         ------
+        FileExistsError
+            There is such a file already, and by its name it is of another kind; a ``.parquet`` file is replaced.
         ImportError
             pyarrow is not installed; the text names the extra that brings it.
         """
         pyarrow = optional("pyarrow", "parquet")
         parquet = optional("pyarrow.parquet", "parquet")
-        check_can_write(path)
+        check_can_replace(path, (".parquet", ".pq"))
         columns = {name: _plain(column) for name, column in self.columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata({"ccma_fast": _json(self.record)})
         write_whole(path, lambda file: parquet.write_table(table, file))
@@ -371,7 +379,8 @@ def tables(record: dict[str, Any], runs: Mapping[tuple[str, int], Sequence[Round
         n_labels = 0
         for r, done in enumerate(records):
             n_labels += len(done.picks)
-            measured.append((label, seed, r, n_labels, *(done.metrics[name] for name in METRICS)))
+            # Earlier versions measured less.
+            measured.append((label, seed, r, n_labels, *(done.metrics.get(name, math.nan) for name in METRICS)))
             picked.extend((label, seed, r, rank, row) for rank, row in enumerate(done.picks))
             timed.extend((label, seed, r, stage, seconds) for stage, seconds in done.seconds.items())
     key = {"strategy": np.str_, "seed": np.int64, "round": np.int64}
@@ -449,7 +458,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise FileReadError(f"no run in {str(file.parent)!r}: there is no file {str(file)!r}") from None
     except (OSError, ValueError) as error:
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
-    if not isinstance(content, dict) or not {"format", "arguments", "versions"} <= content.keys():
+    if not isinstance(content, dict) or "format" not in content:
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run")
     check_format(content, file)
     return content

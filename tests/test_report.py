@@ -571,6 +571,57 @@ def test_an_unfinished_folder_is_read_while_the_run_goes_on(
     assert "Not begun: random." in Page(Path("pictures/report.html").read_text(encoding="utf-8")).text
 
 
+# --- files of others ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("report.html", b"somebody's"), ("map.png", b"\x89PNG\r\n\x1a\n of somebody")]
+)
+def test_a_file_of_somebody_is_not_replaced(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: bytes,
+) -> None:
+    monkeypatch.setattr(report, "_png", lambda figure: b"a picture")  # drawing takes seconds
+    write_folder(tmp_path / "run", made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60), finished=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(content)
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{name}' is there and no report of ccma_fast wrote it; expected another directory" in err
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == {name: content}
+
+
+def test_a_report_replaces_its_own_files_and_leaves_others_alone(tmp_path: Path) -> None:
+    run = made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60)
+    write_folder(tmp_path / "run", run, finished=True)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    report.write_report(tmp_path / "run")
+    first = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
+    report.write_report(tmp_path / "run", baseline="random")
+    again = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
+    assert first.keys() == again.keys()
+    assert first["notes.txt"] == again["notes.txt"] == b"mine"
+    assert first["report.html"] != again["report.html"]
+    assert first["curves_accuracy.png"] != again["curves_accuracy.png"]
+    with Image.open(tmp_path / "run" / "map.png") as picture:
+        assert picture.info["Software"] == "ccma_fast report"
+
+
+def test_a_directory_in_the_place_of_a_picture_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_png", lambda figure: b"a picture")
+    write_folder(tmp_path / "run", made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60), finished=True)
+    (tmp_path / "out" / "map.png").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"map\.png': it is a directory"):
+        report.write_report(tmp_path / "run", tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["map.png"]
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 

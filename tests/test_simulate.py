@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import functools
+import importlib
 import json
 import os
 import pickle
@@ -11,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +24,11 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast import _workers, reference
+from ccma_fast import _workers, reference, report, store
 from ccma_fast.cli import main
 from ccma_fast.metrics import macro_auroc, macro_f1
 from ccma_fast.pool import open_rows
-from ccma_fast.store import METRICS, read_map, read_results
+from ccma_fast.store import METRICS, RunFolder, read_map, read_results
 from ccma_fast.strategies import _registry
 
 N, M, D, C = 240, 80, 6, 4
@@ -71,6 +75,35 @@ def dies(round):
 
 def fails(round):
     raise ValueError("no such luck")
+
+class Unlucky(LookupError):
+    """An exception that is made of something else than a text."""
+
+    def __init__(self, row, column):
+        super().__init__(f"nothing at {row}, {column}")
+        self.row = row
+
+class Unsendable(Exception):
+    def __reduce__(self):
+        raise TypeError("not for others")
+
+def looks_up(round):
+    return {}["key"]
+
+def divides(round):
+    return 1 / 0
+
+def stops(round):
+    return next(iter([]))
+
+def is_unlucky(round):
+    raise Unlucky(3, 4)
+
+def is_unsendable(round):
+    raise Unsendable("secret")
+
+def decodes(round):
+    return b"\\xff".decode()
 
 def sleeps(round):
     time.sleep(60)
@@ -384,6 +417,35 @@ def test_callables_and_labels(run: Any, mine: Any) -> None:
     assert named.strategies == ("a, b", 'the "last"', "c")
     assert of(named, 'the "last"', 3, "picks")["row"].tolist() == of(results, "last", 3, "picks")["row"].tolist()
     assert run(strategies="random", rounds=1).strategies == ("random",)
+
+
+def test_a_name_of_the_package_is_not_taken_unnoticed(mine: Any, registered: Any) -> None:
+    with pytest.warns(
+        cf.StrategyReplacedWarning, match="own strategy ccma_fast.strategies.random.* means simulated_.*first"
+    ):
+        registered("random", mine.first)
+    assert cf.strategies.find("random") is mine.first
+    with pytest.warns(cf.StrategyReplacedWarning, match=r"'random' is the name of .* now means functools\.partial"):
+        registered("random", functools.partial(mine.first))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registered("mine", mine.first)
+        registered("mine", mine.chance)  # one's own may change as often as one likes
+        registered("mine", cf.strategies.find("ccma"))
+        registered("mine", mine.first)
+    own = _registry.built_in["random"]
+    registered("random", own)  # back again
+    assert cf.strategies.find("random") is own
+
+
+def test_a_replaced_name_is_another_run(run: Any, mine: Any, registered: Any, tmp_path: Path) -> None:
+    run(strategies=["random"], rounds=1, out=tmp_path)
+    with pytest.warns(cf.StrategyReplacedWarning):
+        registered("random", mine.first)
+    with pytest.raises(
+        ValueError, match=r"its contenders.random.strategy is .*strategies.*, got .*simulated_things.first"
+    ):
+        run(strategies=["random"], rounds=1, out=tmp_path)
 
 
 def unsure(state: Any) -> Any:
@@ -703,6 +765,427 @@ def test_leftovers_of_a_killed_process_are_removed(run: Any, tmp_path: Path) -> 
     assert not list(tmp_path.rglob("*.part"))
 
 
+# --- what decides results ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chooser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Imports a module `chosen` of the given text anew, as another session would."""
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "modules").mkdir()
+
+    def imported(text: str) -> Any:
+        (tmp_path / "modules" / "chosen.py").write_text(text)
+        sys.modules.pop("chosen", None)
+        importlib.invalidate_caches()
+        return importlib.import_module("chosen")
+
+    yield imported
+    sys.modules.pop("chosen", None)
+
+
+CHOSEN = """
+from simulated_things import Centroids
+
+def best(rows, budget):
+    return rows[:budget]
+
+def choose(state, k=2):
+    return best(state.unlabelled, state.budget)
+
+class Sharper(Centroids):
+    power = 1.0
+
+    def predict_proba(self, X):
+        p = super().predict_proba(X) ** self.power
+        return p / p.sum(axis=1, keepdims=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (("rows[:budget]", "rows[-budget:]"), "contenders.choose.code.chosen.best"),
+        (("k=2", "k=3"), "contenders.choose.code.chosen.choose, defaults"),
+        (("power = 1.0", "power = 2.0"), "student.code.chosen.Sharper.power"),
+        (("** self.power", "* self.power"), "student.code.chosen.Sharper.predict_proba"),
+    ],
+)
+def test_another_body_is_another_run(run: Any, chooser: Any, tmp_path: Path, change: Any, part: str) -> None:
+    out = tmp_path / "run"
+
+    def again(text: str) -> cf.Results:
+        module = chooser(text)
+        results: cf.Results = run(strategies=[module.choose], student=module.Sharper(), out=out, rounds=1)
+        return results
+
+    first = again(CHOSEN)
+    before = contents(out)
+    assert same(again("# a comment\n" + CHOSEN), first)
+    with pytest.raises(ValueError, match=f"holds another run: its {part} is .*, got "):
+        again(CHOSEN.replace(*change))
+    assert contents(out) == before
+
+
+class Weighted(cf.CCMAConfig):
+    """A configuration with a method of its own, which decides what is clustered."""
+
+    def cluster_count(self, n_rows: int, wanted: int) -> int:
+        return max(1, min(wanted, n_rows) // self.divisor)
+
+    divisor = 1
+
+
+class Sharpened(cf.Teacher):
+    """A teacher with a value that the package's own does not have."""
+
+    sharpness = 1.0
+
+    def logits(self, backend: Any) -> Any:
+        return cf.Teacher.from_logits(np.asarray(super().logits(backend)), 1 / self.sharpness).logits(backend)
+
+
+def test_a_derived_configuration_and_teacher_count_with_their_code_and_values(
+    run: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(**changes: Any) -> cf.Results:
+        given = {"config": Weighted(), "teacher": Sharpened(data["v"], data["t"]), **changes}
+        results: cf.Results = run(strategies=["ccma"], rounds=1, out=tmp_path, **given)
+        return results
+
+    assert same(again(), again())
+    with pytest.raises(ValueError, match=r"another run: its contenders\.ccma\.code\..*Weighted is "):
+        again(config=cf.CCMAConfig())
+    monkeypatch.setattr(Weighted, "divisor", 2)
+    with pytest.raises(ValueError, match=r'its contenders\.ccma\.code\..*Weighted\.divisor is "1", got "2"'):
+        again()
+    monkeypatch.undo()
+    sharper = Sharpened(data["v"], data["t"])
+    sharper.sharpness = 3.0
+    with pytest.raises(ValueError, match=r"another run: its data\.teacher\.code\..*sharpness is "):
+        again(teacher=sharper)
+
+
+def test_the_code_of_the_start_counts_for_all(run: Any, chooser: Any, registered: Any, tmp_path: Path) -> None:
+    registered("mine", chooser(CHOSEN).choose)
+    run(strategies=["random"], start="mine", n_start=20, rounds=1, out=tmp_path / "run")
+    registered("mine", chooser(CHOSEN.replace("rows[:budget]", "rows[-budget:]")).choose)
+    with pytest.raises(ValueError, match=r"its contenders\.random\.code\.chosen\.best is "):
+        run(strategies=["random"], start="mine", n_start=20, rounds=1, out=tmp_path / "run")
+
+
+def test_what_cannot_be_compared_is_said_at_once_and_refused_later(run: Any, mine: Any, tmp_path: Path) -> None:
+    class Locked:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __call__(self, state: Any) -> Any:
+            return mine.first(state)
+
+    with pytest.warns(RuntimeWarning, match=r"cannot be gone on with once it has stopped: .*Locked\(\).lock \(cannot"):
+        first = run(strategies={"s": Locked()}, rounds=1, out=tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"nobody knows whether it is this one: .*Locked\(\).lock .*another folder"):
+        run(strategies={"s": Locked()}, rounds=1, out=tmp_path)
+    assert contents(tmp_path) == before
+    assert same(first, run(strategies={"s": Locked()}, rounds=1))  # without a folder there is nothing to say
+
+
+@pytest.mark.parametrize("where", ["version", "sha256"])
+def test_another_version_of_the_package_does_not_go_on(run: Any, tmp_path: Path, where: str) -> None:
+    run(strategies=["random"], out=tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["package"][where] = "0.0.1"
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    before = contents(tmp_path)
+    by = "version 0.0.1" if where == "version" else "other sources"
+    with pytest.raises(ValueError, match=f"holds a run by {by} of ccma_fast, this is {cf.__version__}: "):
+        run(strategies=["random"], out=tmp_path)
+    assert contents(tmp_path) == before
+    assert read_results(tmp_path).columns["round"].size == 8
+
+
+def test_another_instruction_set_does_not_go_on_but_other_threads_do(run: Any, tmp_path: Path) -> None:
+    from ccma_fast import _core
+
+    level, threads = _core.simd_level(), cf.get_num_threads()
+    run(strategies=["random"], out=tmp_path)
+    try:
+        cf.set_num_threads(threads + 1)
+        run(strategies=["random"], out=tmp_path)
+        other = "scalar" if level != "scalar" else _core.detected_simd_level()
+        if other == level:
+            pytest.skip("this processor has one instruction set")
+        _core.set_simd_level(other)
+        with pytest.raises(ValueError, match=rf'its arithmetic is "cpu \({level}\)", got "cpu \({other}\)"'):
+            run(strategies=["random"], out=tmp_path)
+    finally:
+        _core.set_simd_level(level)
+        cf.set_num_threads(threads)
+
+
+OLD_KEYS = ("package", "arithmetic", "threads")
+
+
+def test_a_run_of_the_first_format_is_reported_and_not_gone_on_with(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = run(strategies=["random"], out=tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record = {key: value for key, value in record.items() if key not in OLD_KEYS}
+    record |= {
+        "format": 1,
+        "backend": "cpu (avx2, 2 threads)",
+        "versions": {"ccma-fast": "0.1.0", **record["versions"]},
+    }
+    record["student"] = {"type": "simulated_things.Centroids", "parameters": {}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"earlier version of ccma_fast \(0.1.0\), .* can be reported, but not"):
+        run(strategies=["random"], out=tmp_path)
+    assert contents(tmp_path) == before
+    assert same(read_results(tmp_path), results)
+    for file in (tmp_path / "rounds").iterdir():  # before the ends of intervals were measured
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        for line in lines:
+            del line["sha256"], line["metrics"]["student_coverage_low"]
+        file.write_bytes(b"".join(store._sealed(line) for line in lines))
+    assert np.isnan(read_results(tmp_path).columns["student_coverage_low"]).all()
+    with monkeypatch.context() as quick:
+        quick.setattr(report, "_png", lambda figure: b"a picture")
+        assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        (3, f"written by a newer version 9.1 of ccma_fast; this is {cf.__version__}"),
+        ("2", "its format must be a number from 1 to 2, got '2'"),
+        (True, "its format must be a number from 1 to 2, got True"),
+        (0, "its format must be a number from 1 to 2, got 0"),
+        (1, "it is not the record of a run, without 'contenders'"),
+    ],
+)
+def test_a_file_of_another_format_says_who_wrote_it(run: Any, tmp_path: Path, format: Any, message: str) -> None:
+    run(strategies=["random"], out=tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record |= {"format": format, "package": {"version": "9.1"}, "added": 1}
+    del record["contenders"], record["versions"]  # a newer version may call them something else
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    before = contents(tmp_path)
+    for use in (lambda: run(strategies=["random"], out=tmp_path), lambda: read_results(tmp_path)):
+        with pytest.raises(cf.FileReadError, match=message):
+            use()
+    assert contents(tmp_path) == before
+
+
+def test_numpy_numbers_are_written_as_numbers(run: Any, tmp_path: Path) -> None:
+    config = cf.CCMAConfig(
+        kappa=np.int64(7),
+        alpha=np.float32(0.25),
+        reweight=np.bool_(False),
+        max_clusters=np.uint8(9),
+        dropout=np.float64(0),
+    )
+    assert {type(value) for value in vars(config).values()} == {int, float, bool, str, type(None)}
+    numbers = {"rounds": np.int64(1), "budget": np.int32(4), "n_start": np.uint8(4), "jobs": np.int64(1)}
+    results = run(strategies=["random"], config=config, seeds=np.array([3]), out=tmp_path, **numbers)
+    plain = cf.CCMAConfig(kappa=7, alpha=0.25, max_clusters=9, dropout=0.0)
+    assert same(results, run(strategies=["random"], config=plain, seeds=[3], rounds=1, out=tmp_path))
+    with pytest.raises(TypeError, match="reweight must be true or false, got int 1"):
+        cf.CCMAConfig(reweight=1)
+
+
+# --- runs that grow ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"seeds": [7]},
+        {"seeds": [9, 3]},
+        {"rounds": 1},
+        {"strategies": ["margins"]},
+        {"strategies": ["ccma:kappa=5", "random"]},
+        {"seeds": [3], "rounds": 2, "strategies": ["random"]},
+    ],
+)
+def test_a_run_that_grows_is_the_whole_run(run: Any, data: Any, tmp_path: Path, first: dict[str, Any]) -> None:
+    whole = {"strategies": ["random", "margins", "ccma:kappa=5"], "seeds": [3, 7, 9], "teacher": teacher(data)}
+    run(**{**whole, **first}, out=tmp_path / "grown")
+    small = read_results(tmp_path / "grown")
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "grown" / "rounds").iterdir()}
+    grown = run(**whole, out=tmp_path / "grown", jobs=2 if len(first) > 1 else 1)
+    assert same(grown, run(**whole, out=tmp_path / "whole"))
+    expected = contents(tmp_path / "whole", but=("timings.csv", ".lock"))
+    found = contents(tmp_path / "grown", but=("timings.csv", ".lock"))
+    for name in expected:
+        if not name.startswith("rounds"):  # they hold seconds
+            assert found[name] == expected[name], name
+    for name, content in kept.items():  # nothing was computed again
+        assert found[f"rounds/{name}"].startswith(content)
+    assert same(grown, read_results(tmp_path / "grown"))
+    assert small.columns["round"].size < grown.columns["round"].size
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_growing_can_be_stopped_at_any_moment(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between the last round and the tables, where every file of the smaller run is still there."""
+    expected = run(strategies=["random"], rounds=3, out=tmp_path / "whole")
+    for moment in ("write_rounds", "write_results"):
+        out = tmp_path / moment
+        run(strategies=["random"], rounds=1, out=out)
+        with monkeypatch.context() as stopped:
+            stopped.setattr(RunFolder, moment, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run(strategies=["random"], rounds=3, out=out)
+        assert same(run(strategies=["random"], rounds=3, out=out), expected)
+        for name in ("results.csv", "picks.csv", "results.json", "map.npz", "run.json"):
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (moment, name)
+
+
+def test_the_order_of_seeds_and_strategies_is_that_of_the_last_call(run: Any, tmp_path: Path) -> None:
+    run(strategies=["random", "margins"], seeds=[3, 7], rounds=1, out=tmp_path / "a")
+    turned = run(strategies=["margins", "random"], seeds=[7, 3], rounds=1, out=tmp_path / "a")
+    assert same(turned, run(strategies=["margins", "random"], seeds=[7, 3], rounds=1, out=tmp_path / "b"))
+    assert (tmp_path / "a" / "results.json").read_bytes() == (tmp_path / "b" / "results.json").read_bytes()
+
+
+def test_a_run_does_not_shrink(run: Any, tmp_path: Path) -> None:
+    run(strategies=["random", "margins"], rounds=2, out=tmp_path)
+    before = contents(tmp_path)
+    for fewer, message in (
+        ({"seeds": [3, 9]}, r"its arguments.seeds is \[3, 7\], got \[3, 9\]"),
+        ({"strategies": ["margins", "ccma"]}, r"its arguments.strategies is .*, got \[.margins., .ccma.\]"),
+        ({"rounds": 1}, "its arguments.rounds is 2, got 1"),
+    ):
+        with pytest.raises(ValueError, match=f"{message}; .*more strategies, seeds or rounds are welcome"):
+            run(**{"strategies": ["random", "margins"], "rounds": 2, **fewer}, out=tmp_path)
+    with pytest.raises(ValueError, match="must be at most the 240 rows of the pool"):
+        run(strategies=["random", "margins"], rounds=1000, out=tmp_path)
+    assert contents(tmp_path) == before
+
+
+# --- labels and their names -------------------------------------------------------------------------------------------
+
+NAMES = ["ant", "bee", "cat", "dog"]
+
+
+def test_labels_may_be_names(run: Any, data: Any, tmp_path: Path) -> None:
+    text, test_text = np.array(NAMES)[data["y"]], [NAMES[c] for c in data["ty"]]
+    numbers = run(strategies=["random"])
+    named = run(strategies=["random"], labels=text, test_labels=test_text, class_names=NAMES, out=tmp_path)
+    assert same(numbers, named)
+    assert named.record["data"]["class_names"] == NAMES
+    by_name = {name: c for c, name in enumerate(NAMES)}
+    assert same(numbers, run(strategies=["random"], labels=text, test_labels=data["ty"], class_names=by_name))
+    with pytest.raises(ValueError, match=r"its data\.class_names is "):
+        run(strategies=["random"], class_names=NAMES[::-1], out=tmp_path)
+    with pytest.raises(ValueError, match=r"its data\.labels\.sha256 is "):
+        run(
+            strategies=["random"],
+            labels=text,
+            test_labels=test_text,
+            class_names=[*NAMES[:2], "dog", "cat"],
+            out=tmp_path,
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"labels": ["ant", "bee"] * 120},
+            TypeError,
+            "labels must be integers .* got 'ant' at row 0; give class_names",
+        ),
+        ({"labels": ["ant", "bes"] * 120, "class_names": NAMES}, ValueError, "got 'bes' at row 1; did you mean 'bee'"),
+        ({"class_names": NAMES[:3]}, ValueError, "labels must be .* a class from 0 to 2, got 3"),
+        ({"test_labels": ["eel"] * M, "class_names": NAMES}, ValueError, "test_labels must be class names"),
+        ({"class_names": ["ant", "ant", "bee", "cat"]}, ValueError, "class_names must be all different, got 'ant'"),
+        ({"class_names": {"ant"}}, TypeError, "class_names must be in the order of the classes"),
+        (
+            {"class_names": NAMES[:3], "teacher": cf.Teacher.from_logits(np.ones((N, C)))},
+            ValueError,
+            "class_names must be one for each of the teacher's 4 classes, got 3",
+        ),
+        (
+            {"class_names": NAMES, "student": cf.LinearHead(5)},
+            ValueError,
+            "student was made for 5 classes, but labels, teacher or logits have 4",
+        ),
+        (
+            {"labels": np.ma.masked_array(np.arange(N) % C, np.arange(N) == 17)},
+            ValueError,
+            "labels must be known for every row, got none at row 17",
+        ),
+        (
+            {"test_labels": np.ma.masked_array(np.arange(M) % C, np.arange(M) == 5)},
+            ValueError,
+            "test_labels must be known for every row, got none at row 5",
+        ),
+        (
+            {"labels": np.ma.masked_array(np.array(NAMES)[np.arange(N) % C], np.arange(N) == 3), "class_names": NAMES},
+            ValueError,
+            "labels must be known for every row, got none at row 3",
+        ),
+        (
+            {"features": np.ma.masked_array(np.ones((N, D)), np.arange(N * D).reshape(N, D) == D)},
+            ValueError,
+            "features must have no masked entries, got 1, the first at row 1",
+        ),
+        (
+            {"test_features": np.ma.masked_array(np.ones((M, D)), np.arange(M * D).reshape(M, D) == 0)},
+            ValueError,
+            "test_features must have no masked entries, got 1, the first at row 0",
+        ),
+    ],
+)
+def test_labels_that_nobody_can_be_sure_of(
+    run: Any, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(**changes, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- what is never overwritten ----------------------------------------------------------------------------------------
+
+
+def test_a_lock_of_somebody_else_is_not_cut(run: Any, tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("somebody's")
+    run(strategies=["random"], rounds=1, out=tmp_path)
+    assert (tmp_path / ".lock").read_text() == "somebody's"
+
+
+def test_a_refused_folder_is_left_as_it_was(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("somebody's")
+    with pytest.raises(ValueError, match=r"holds files but no run\.json, such as 'results.csv'"):
+        run(strategies=["random"], out=tmp_path)
+    assert contents(tmp_path) == {"results.csv": b"somebody's"}
+
+
+@pytest.mark.parametrize("method", ["to_csv", "to_parquet"])
+def test_tables_replace_tables_alone(run: Any, data: Any, tmp_path: Path, method: str) -> None:
+    if method == "to_parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow, of the extra data, is not installed")
+    results, suffix = run(strategies=["random"], rounds=1), f".{method.removeprefix('to_')}"
+    write = getattr(results, method)
+    np.save(tmp_path / "x.npy", data["x"])
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=rf"x\.npy' is there and no {suffix} file"):
+        write(tmp_path / "x.npy")
+    assert contents(tmp_path) == before
+    (tmp_path / f"old{suffix}").write_text("an earlier table")
+    write(tmp_path / f"old{suffix}")
+    write(tmp_path / "new")
+    assert (tmp_path / f"old{suffix}").read_bytes() == (tmp_path / "new").read_bytes()
+
+
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
@@ -790,6 +1273,99 @@ def test_an_error_in_a_worker(run: Any, mine: Any) -> None:
         run(strategies=[mine.fails, mine.first], seeds=[3], jobs=2)
     assert repr(caught.value.__cause__) == repr(ValueError("no such luck"))
     assert "in fails" in str(caught.value.__cause__.__cause__)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("strategy", "kind", "cause", "text"),
+    [
+        ("looks_up", KeyError, "KeyError('key')", "'key'"),
+        ("stops", Exception, "StopIteration()", "round 1: "),
+        ("divides", ZeroDivisionError, "ZeroDivisionError('division by zero')", "division by zero"),
+        ("is_unlucky", LookupError, "Unlucky('nothing at 3, 4')", "nothing at 3, 4"),
+        ("is_unsendable", Exception, "Unsendable('secret')", "secret"),
+        ("decodes", UnicodeError, "UnicodeDecodeError", "can't decode byte"),
+    ],
+)
+def test_an_exception_of_a_strategy_names_it(
+    run: Any, mine: Any, tmp_path: Path, jobs: int, strategy: str, kind: type[Exception], cause: str, text: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        run(strategies=["random", getattr(mine, strategy)], seeds=[3], rounds=1, jobs=jobs, out=tmp_path)
+    (message,) = caught.value.args
+    assert f"strategy '{strategy}' with seed 3 in round 1: " in message
+    assert text in message
+    if jobs == 1 or strategy not in ("is_unlucky", "is_unsendable"):
+        assert type(caught.value) in (kind, mine.Unsendable)
+        assert cause in repr(caught.value.__cause__)
+    else:  # what cannot be made again on this side is told
+        assert cause.partition("(")[0] in repr(caught.value.__cause__)
+        assert f"in {strategy}" in str(caught.value.__cause__.__cause__)
+    if jobs == 1:
+        found = read_results(tmp_path)
+        assert of(found, "random", 3)["round"].tolist() == [0, 1]
+        assert of(found, strategy, 3)["round"].tolist() == [0]
+
+
+@pytest.mark.parametrize("what", ["file", "value"])
+def test_a_worker_does_not_run_other_code(run: Any, chooser: Any, tmp_path: Path, what: str) -> None:
+    """It would import what was changed since, and leave out what was changed here."""
+    module = chooser(CHOSEN.replace("return best", "return FIRST or best") + "\nFIRST = None\n")
+    if what == "file":
+        chosen = Path(module.__file__)
+        chosen.write_text(chosen.read_text().replace("rows[:budget]", "rows[-budget:]"))
+        part = r"chosen\.best is .*, but .* where it was sent"
+    else:
+        module.FIRST = np.arange(C)
+        part = r"chosen\.FIRST is .*null.*, but .* where it was sent"
+    with pytest.raises(ValueError, match=f"in a worker process contenders.choose.{part}; expected modules that are as"):
+        run(strategies=[module.choose, "random"], jobs=2, rounds=1)
+
+
+IN_A_SCRIPT = """
+import sys, numpy as np
+sys.path.insert(0, sys.argv[1])
+import ccma_fast as cf, simulated_things as mine
+
+class Mine(Exception):
+    pass
+
+def fails(state):
+    raise Mine("of the script")
+
+if __name__ == "__main__":
+    x = np.arange(400.0).reshape(100, 4) % 7
+    try:
+        cf.simulate(x, np.arange(100) % 3, test_features=x, test_labels=np.arange(100) % 3, jobs=2,
+                    strategies=[fails], student=mine.Centroids(), progress=False, seeds=[1, 2], rounds=1)
+    except Mine as error:
+        print(error, repr(error.__cause__), sep="; ")
+"""
+
+
+def test_an_exception_of_the_script_itself_comes_back_as_it_was(mine: Any, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(IN_A_SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), str(Path(mine.__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "strategy 'fails' with seed " in done.stdout
+    assert done.stdout.endswith("in round 1: of the script; Mine('of the script')\n")
+
+
+def test_what_other_workers_have_finished_is_kept(
+    run: Any, mine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rounds of another run are on their way when this process learns that one has failed."""
+    write = RunFolder.write_rounds
+
+    def slow(folder: RunFolder, label: str, *rest: Any) -> None:
+        write(folder, label, *rest)
+        if label == "fails":  # meanwhile its next round fails, and the other run ends
+            time.sleep(4)
+
+    monkeypatch.setattr(RunFolder, "write_rounds", slow)
+    with pytest.raises(ValueError, match="strategy 'fails' with seed 3 in round 1: no such luck"):
+        run(strategies=[mine.fails, "random"], seeds=[3], rounds=1, jobs=2, out=tmp_path)
+    assert of(read_results(tmp_path), "random", 3)["round"].tolist() == [0, 1]
 
 
 def test_files_travel_as_their_names(data: Any, tmp_path: Path) -> None:
@@ -906,6 +1482,32 @@ def test_the_command_is_the_call(files: Path, data: Any, capsys: pytest.CaptureF
         assert [cell.strip() for cell in line.split("   ") if cell.strip()] == [strategy, *cells]
 
 
+def test_the_command_takes_names_of_classes(files: Path, data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for file, labels in (("y.csv", data["y"]), ("ty.csv", data["ty"])):
+        Path(file).write_text("label\n" + "".join(f"{NAMES[c]}\n" for c in labels))
+    Path("names.txt").write_text("\n".join(NAMES))
+    options = ["--strategies", "random", *QUICK]
+    assert main(["simulate", *GIVEN, *options, "--out", "numbers"]) == 0
+    named = ["simulate", *(given.replace("y.npy", "y.csv") for given in GIVEN), *options]
+    assert main([*named, "--class-names", "names.txt", "--out", "names"]) == 0
+    assert same(read_results("numbers"), read_results("names"))
+    capsys.readouterr()
+    assert main(named) == 2
+    assert "labels must be integers (-1 = not labelled) where there are no class_names, got" in capsys.readouterr().err
+
+
+def test_the_command_extends_a_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["simulate", *GIVEN, "-q", "--strategies", "random"]
+    assert main([*command, "--rounds", "1", "--seeds", "2", "--out", "grown"]) == 0
+    more = ["margins", "--rounds", "2", "--seeds", "1", "2"]
+    assert main([*command, *more, "--out", "grown"]) == 0
+    assert main([*command, *more, "--out", "whole"]) == 0
+    assert Path("grown/results.json").read_bytes() == Path("whole/results.json").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--rounds", "1", "--seeds", "2", "--out", "grown"]) == 2
+    assert "holds another run: its arguments.strategies is" in capsys.readouterr().err
+
+
 def test_all_strategies_by_one_word(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["simulate", *GIVEN, "--seeds", "1", "--rounds", "1", "--strategies", "all", "--out", "run", "-q"]
     assert main(command) == 0
@@ -959,7 +1561,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     Path("full").mkdir()
     Path("full/file").touch()
     before = contents(files, but=(".lock",))
-    given = ["simulate", *QUICK]
+    given = ["simulate", "-q"]
+    for option in ("--rounds", "2"), ("--seeds", "1", "2"):  # as QUICK, each given once
+        given += [] if option[0] in arguments else option
     for name, value in (*zip(GIVEN[::2], GIVEN[1::2], strict=True), ("--out", "run")):
         if name not in arguments:
             given += [name, value]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
+import re
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,6 +265,10 @@ def ones(layer: torch.nn.Linear) -> torch.nn.Linear:
         (np.random.SeedSequence(1), np.random.SeedSequence(1, spawn_key=(1,))),
         (Path("a"), Path("b")),
         (len, max),
+        (str.upper, str.lower),
+        ([].append, [1].append),
+        (re.compile("a"), re.compile("b")),
+        (logging.getLogger("a"), logging.getLogger("b")),
         (np.argsort, np.argmax),
         (Holder(1), Holder(2)),
         (functools.partial(max, 1), functools.partial(max, 2)),
@@ -284,6 +291,13 @@ def test_what_cannot_be_compared_says_why() -> None:
     assert "cannot pickle" in text
     with open("/dev/null") as file:
         assert any(text.startswith(UNKNOWN) for text in identity(Holder(file)).values())
+    strange = types.FunctionType(compile("LOCK", "", "eval"), {"LOCK": threading.Lock()}, "strange")
+    strange.__module__ = None  # type: ignore[assignment]
+    assert any(text.startswith(UNKNOWN) for text in identity(strange).values())
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    assert any(text.startswith(UNKNOWN) for text in identity(Holder(deep)).values())
     masked = np.ma.masked_array([1.0, 2.0], [False, True])
     assert any(text.startswith(UNKNOWN) and "masked" in text for text in identity(Holder(masked)).values())
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import check_can_write_into, write_whole
+from .._files import check_can_write, check_can_write_into, write_whole
 from .._validate import check_choice, check_number
 from .curves import (
     LearningCurve,
@@ -25,6 +25,7 @@ from .curves import (
     plot_panels,
     targets_table,
 )
+from .page import GENERATOR
 from .run import Run, open_run
 from .tables import Table, areas_table, differences_table, labels_table, rounds_table, seconds_table
 
@@ -47,6 +48,9 @@ __all__ = [
 
 _DOTS_PER_INCH = 130
 
+# In which each of its files says that a report wrote it.
+_MARKED_BYTES = 2048
+
 TARGETS = (0.8, 0.85, 0.9)
 """Accuracies whose price in labels a report states by default."""
 
@@ -65,7 +69,8 @@ def write_report(
     folder : path
         Of a run of :func:`ccma_fast.simulate`; of an unfinished one the finished rounds are reported.
     out : path, optional
-        Directory for the files, made where it is missing; `folder` by default. Files of an earlier report are replaced.
+        Directory for the files, made where it is missing; `folder` by default. Files of an earlier report are
+        replaced, and no others.
     baseline : str, optional
         The strategy that every other is compared with; by default the first of the run.
     targets : sequence of float, default (0.8, 0.85, 0.9)
@@ -80,6 +85,8 @@ def write_report(
     ------
     ValueError
         `folder` holds no run, or one without a finished round; the run has no such baseline; a target out of range.
+    FileExistsError
+        `out` holds a file of somebody's under the name of one of the report; found out before anything is written.
     OSError
         A file cannot be read, or `out` cannot be written into; found out before anything is drawn.
     ImportError
@@ -127,11 +134,27 @@ def write_report(
         facts,
     )
 
+    contents = {f"{picture.name}.png": png for picture, png in drawn} | {"report.html": html.encode()}
+    for name in contents:
+        _check_own(directory / name)
     directory.mkdir(parents=True, exist_ok=True)
-    for picture, png in drawn:
-        write_whole(directory / f"{picture.name}.png", lambda file, png=png: file.write(png))  # type: ignore[misc]
-    write_whole(directory / "report.html", lambda file: file.write(html.encode()))
+    for name, content in contents.items():
+        write_whole(directory / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return "\n\n".join([*(textwrap.fill(fact, 100) for fact in facts), *map(str, tables)])
+
+
+def _check_own(file: Path) -> None:
+    """A file is not there, or a report has written it."""
+    if not file.exists():
+        return
+    check_can_write(file)
+    with open(file, "rb") as handle:
+        begin = handle.read(_MARKED_BYTES)
+    if GENERATOR.encode() not in begin:
+        raise FileExistsError(
+            f"{str(file)!r} is there and no report of ccma_fast wrote it; expected another directory, or that the file "
+            "is moved away"
+        )
 
 
 def _check_targets(targets: Sequence[float]) -> list[float]:
@@ -190,5 +213,5 @@ def _png(figure: Figure) -> bytes:
         canvas.draw()  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    imsave(buffer, pixels, format="png", dpi=_DOTS_PER_INCH)
+    imsave(buffer, pixels, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": GENERATOR})
     return buffer.getvalue()

@@ -10,7 +10,10 @@ from typing import Any
 from .figures import Picture
 from .tables import Table
 
-__all__ = ["page"]
+__all__ = ["GENERATOR", "page"]
+
+GENERATOR = "ccma_fast report"
+"""Who wrote it, near the beginning of every file of a report."""
 
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --soft: #5c5c5c; --line: #d6d6d6; --mark: #eaf2fa; \
@@ -78,6 +81,7 @@ def page(
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="{GENERATOR}">
 <meta name="color-scheme" content="light dark">
 <title>Active learning report</title>
 <link rel="icon" href="data:,">
