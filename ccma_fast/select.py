@@ -248,7 +248,7 @@ def select(
     Raises
     ------
     PoolMismatchError
-        The teacher's images are by their manifest not those of `features`.
+        By their manifests, ids or shards the images of the teacher or of `student_logits` are not those of `features`.
     ValueError
         NaN or infinity (the row is named), a zero vector where coverage needs a direction, shapes or row counts that do
         not agree, labels out of range or of fewer than two classes, a budget below 1.
