@@ -51,8 +51,7 @@ class DatasetRows(BlockRows):
         kind = schema.field(column).type
         self._dataset = dataset.select_columns([column]).with_format("arrow")
         self._column = column
-        self._has_ids = has_ids(schema)
-        self._ids = dataset.select_columns([IDS]).with_format("arrow") if self._has_ids else None
+        self._ids: Any = dataset.select_columns([IDS]).with_format("arrow") if has_ids(schema) else None
         self._unmapped_after = 0
         dtype, width = value_type(kind), list_width(kind)
         if not width:
@@ -64,7 +63,7 @@ class DatasetRows(BlockRows):
         super().__init__(name, None, width, dtype, np.append(np.arange(0, len(dataset), step), len(dataset)))
 
     def row_ids(self) -> Iterator[str] | None:
-        if not self._has_ids:
+        if self._ids is None:
             return None
         bounds = pairwise(self._starts.tolist())
         return (row_id for start, stop in bounds for row_id in self._ids[start:stop][IDS].to_pylist())
