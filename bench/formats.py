@@ -112,6 +112,26 @@ def _parquet(*, fixed: bool, **options: Any) -> Callable[..., tuple[Any, list[Pa
     return write
 
 
+def _parquet_shards(folder: Path, plain: Path, n_rows: int, n_columns: int) -> tuple[Any, list[Path]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    (folder / "parquet").mkdir()
+    for start, piece in _pieces(n_rows, n_columns):
+        table = pyarrow.table({"vector": _lists(piece, True)})
+        parquet.write_table(table, folder / "parquet" / f"part-{start // _PIECE}.parquet", use_dictionary=False)
+    return folder / "parquet", sorted((folder / "parquet").glob("*.parquet"))
+
+
+def _arrow(folder: Path, plain: Path, n_rows: int, n_columns: int) -> tuple[Any, list[Path]]:
+    import pyarrow
+
+    table = pyarrow.table({"vector": _lists(np.load(plain, mmap_mode="r"), True)})
+    with pyarrow.ipc.new_stream(str(folder / "x.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=1000)
+    return folder / "x.arrow", [folder / "x.arrow"]
+
+
 def _lists(x: npt.NDArray[np.float16], fixed: bool) -> Any:
     import pyarrow
 
@@ -152,6 +172,8 @@ FORMATS: dict[str, tuple[str | None, Callable[..., tuple[Any, list[Path]]]]] = {
     "HDF5, lzf": ("h5py", _hdf5(compression="lzf")),
     "parquet, lists": ("pyarrow", _parquet(fixed=False)),
     "parquet, fixed lists, plain": ("pyarrow", _parquet(fixed=True, row_group_size=20_000, use_dictionary=False)),
+    "parquet, shards": ("pyarrow", _parquet_shards),
+    "Arrow stream": ("pyarrow", _arrow),
     "safetensors": (None, _safetensors),
     "datasets": ("datasets", _dataset),
 }

@@ -33,7 +33,8 @@ class LabelWarning(UserWarning):
 
 
 class PoolMismatchError(ValueError):
-    """By their manifests two matrices do not belong together: other images, another order, another encoder."""
+    """Two matrices do not belong together: by their manifests, ids or shards they are other images, or stand in another
+    order, or by their manifests come from another encoder."""
 
 
 class StrategyReplacedWarning(UserWarning):

@@ -66,8 +66,8 @@ examples:
 
 _SELECT_DESCRIPTION = """\
 Choose the rows of a pool of N images whose labels teach a classifier the most. A matrix has one row per image, in the
-same order everywhere, and is read in place, however large: a .npy, .h5, .parquet or .safetensors file, as in x.h5::key
-where that holds several, or a folder of .npy shards, such as those of ccma-fast extract.
+same order everywhere, and is read in place, however large: a .npy, .h5, .parquet, .arrow or .safetensors file, as in
+x.h5::key where that holds several, or a folder of shards, such as those of ccma-fast extract.
 
   no labels               rows that cover the pool, or with a zero-shot vision-language teacher the most central rows
                           of each class among those that it is surest of

@@ -50,7 +50,7 @@ Chunk = npt.NDArray[Any]
 BFLOAT16_BITS = np.dtype(np.uint16)
 _STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
 
-# Tensors of these types have an array of the same values; others are too short to be features, or no numbers.
+# Tensors of these types have an array of the same values; others are quantized, or of 8 bits with a scale elsewhere.
 _TENSORS = {"bfloat16", "float16", "float32", "float64"} | {f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)}
 
 # A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
@@ -331,8 +331,10 @@ class TensorRows(Rows):
         if tensor.is_nested or tensor.is_meta or isinstance(tensor, torch.masked.MaskedTensor):
             kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else "masked"
             raise TypeError(f"{name} must be a tensor that holds all its values, got a {kind} one")
+        if tensor.is_complex() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
         if tensor.dtype not in {getattr(torch, kind, None) for kind in _TENSORS}:
-            raise TypeError(f"{name} must hold real numbers of 16 bits or more, or integers, got dtype {tensor.dtype}")
+            raise TypeError(f"{name} must hold real numbers of 16 bits or more or integers, got dtype {tensor.dtype}")
         if tensor.ndim != 2:
             raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {tuple(tensor.shape)}")
         if tensor.shape[1] == 0:

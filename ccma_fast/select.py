@@ -257,7 +257,7 @@ def select(
     Raises
     ------
     PoolMismatchError
-        The teacher's images are by their manifest not those of `features`.
+        By their manifests, ids or shards the images of the teacher or of `student_logits` are not those of `features`.
     FileReadError
         A file that cannot be read.
     ValueError

@@ -308,12 +308,12 @@ def broken_files(data: Any) -> None:
     [
         # files
         (("--features", "missing.npy"), "features: no file 'missing.npy'"),
-        (("--features", "x.txt"), "features: expected a .npy, .h5, .hdf5, .parquet or .safetensors"),
+        (("--features", "x.txt"), "features: expected a .npy, .h5, .hdf5, .parquet, .arrow or .safetensors"),
         (("--features", "junk.npy"), "features: cannot read 'junk.npy' as .npy"),
         (("--features", "nothing.npy"), "features: cannot read 'nothing.npy' as .npy"),
         (("--features", "truncated.npy"), "features: cannot read 'truncated.npy' as .npy"),
         (("--features", "header.npy"), "features: cannot read 'header.npy' as .npy"),
-        (("--features", "folder.npy"), "features: no .npy file in the folder 'folder.npy'"),
+        (("--features", "folder.npy"), "features: no .npy, .parquet or .arrow file in the folder 'folder.npy'"),
         (("--features", "objects.npy"), "features: cannot read 'objects.npy' as .npy"),
         (("--labels", "missing.npy"), "labels: no file 'missing.npy'"),
         (("--teacher-images", "missing.npy", "--teacher-classes", "t.npy"), "image_features: no file 'missing.npy'"),

@@ -575,6 +575,22 @@ def test_two_arrays_in_one_file_are_not_the_first_alone(tmp_path: Path) -> None:
     refused(tmp_path / "x.npy", "x.npy' must hold one array and nothing else, got")
 
 
+def test_ids_beside_the_vectors(tmp_path: Path) -> None:
+    ids = [f"{i}.png" for i in range(N)]
+    table = pyarrow.table({"image_path": ids, "vector": lists(X, fixed=True)})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=53)
+    with pyarrow.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=40)
+    for file in (tmp_path / "x.parquet", tmp_path / "x.arrow"):
+        assert list(open_rows(file, "features").row_ids() or ()) == ids
+    numbers = table.set_column(0, "image_path", pyarrow.array(np.arange(N)))  # no text, and so no path
+    parquet.write_table(numbers, tmp_path / "x.parquet")
+    assert open_rows(tmp_path / "x.parquet", "features").row_ids() is None
+    datasets = pytest.importorskip("datasets")
+    found = datasets.Dataset(table).select(range(N - 1, -1, -1))
+    assert list(open_rows(found, "features").row_ids() or ()) == ids[::-1]
+
+
 def test_what_is_no_matrix_of_numbers(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": ["a", "b"]}), tmp_path / "x.parquet")
     with pytest.raises(TypeError, match=r"must be a column of lists of numbers, got 'text' of string in '.*x.parquet'"):

@@ -24,7 +24,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _MAGIC = b"ARROW1"
 
 # A map keeps every page that was ever read in the process's memory, until the file is opened anew.
-_MAPPED_BYTES = 256 << 20
+_MAPPED_BYTES = 64 << 20
 
 
 class ArrowRows(BlockRows):

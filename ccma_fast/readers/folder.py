@@ -36,7 +36,7 @@ _SUFFIXES = (".npy", ".parquet", ".arrow")
 
 # A map holds its file open, and 1,024 open files are the usual limit of a process. Readers that are no maps keep what
 # they read last besides.
-_MOST_MAPPED, _MOST_READERS = 256, 8
+_MOST_MAPPED, _MOST_READERS = 256, 4
 
 
 class FolderRows(ShardedRows):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from ..pool import check_matrix
 from ._blocks import BlockRows, rows_of_block
-from ._lists import described, list_width, value_type, values_of_lists
+from ._lists import IDS, described, has_ids, list_width, value_type, values_of_lists
 
 __all__ = ["DatasetRows"]
 
@@ -49,6 +51,7 @@ class DatasetRows(BlockRows):
         kind = schema.field(column).type
         self._dataset = dataset.select_columns([column]).with_format("arrow")
         self._column = column
+        self._ids: Any = dataset.select_columns([IDS]).with_format("arrow") if has_ids(schema) else None
         self._unmapped_after = 0
         dtype, width = value_type(kind), list_width(kind)
         if not width:
@@ -58,6 +61,12 @@ class DatasetRows(BlockRows):
         check_matrix((len(dataset), width), dtype, name)
         step = rows_of_block(width * dtype.itemsize)
         super().__init__(name, None, width, dtype, np.append(np.arange(0, len(dataset), step), len(dataset)))
+
+    def row_ids(self) -> Iterator[str] | None:
+        if self._ids is None:
+            return None
+        bounds = pairwise(self._starts.tolist())
+        return (row_id for start, stop in bounds for row_id in self._ids[start:stop][IDS].to_pylist())
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         if self._dataset.cache_files and self.bytes_read >= self._unmapped_after:
