@@ -812,7 +812,7 @@ def test_sources_that_cannot_be_opened(images: Path, hub: str, tmp_path: Path) -
         (tmp_path / "none.csv", cf.FileReadError, "no column 'image_path' or 'path' .*none.csv', got 'a', 'b'"),
         (tmp_path / "x.zip", cf.FileReadError, "expected a folder, or a .csv, .parquet or .tar file, got '.*x.zip'"),
         ([images / paths()[0], images], cf.FileReadError, "several files must all be .tar"),
-        (3, TypeError, "images must be a path, paths of .tar files or a data set, got int"),
+        (3, TypeError, "images must be a path, paths of folders or .tar files or a data set, got int"),
     ):
         with pytest.raises(kind, match=message):
             cf.extract(source, tmp_path / "pool", student=f"{hub}:tiny")
