@@ -306,11 +306,13 @@ def check_prompts(model: str, class_names: Sequence[str], templates: Sequence[st
     seen: dict[bytes, int] = {}
     for row, name in enumerate(class_names):
         prompts = [template.format(name) for template in templates]
-        longest = max(prompts, key=lambda prompt: _n_tokens(tokenizer, prompt))
-        if (n := _n_tokens(tokenizer, longest)) > most:
+        n, template = max(
+            (_n_tokens(tokenizer, prompt), template) for prompt, template in zip(prompts, templates, strict=True)
+        )
+        if n > most:
             raise ValueError(
-                f"class_names must fit into the {most} tokens that {model!r} reads, got {n} in the prompt {longest!r} "
-                f"for {name!r} at row {row}"
+                f"class_names must fit into the {most} tokens that {model!r} reads, got {n} for {name!r} at row {row} "
+                f"in {template!r}"
             )
         other = seen.setdefault(tokenizer(prompts).numpy().tobytes(), row)
         if other != row:
@@ -338,7 +340,8 @@ def _check_transformers(open_clip: Any, model: str, text: bool) -> None:
     except Exception:  # no such model, or no network: who makes it says so
         return
     texts = config.get("text_cfg", {})
-    if texts.get("hf_model_name") or (text and (texts.get("hf_tokenizer_name") or "siglip" in model.lower())):
+    by_name = "siglip" in model.lower() and not model.startswith(_SCHEMAS)  # as open_clip chooses a tokenizer
+    if texts.get("hf_model_name") or (text and (texts.get("hf_tokenizer_name") or by_name)):
         optional("transformers", f"the text encoder of {model!r}", "extract")
 
 

@@ -902,7 +902,8 @@ def test_help_of_extract(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["extract", "--help"]) == 0
     text = capsys.readouterr().out
     options = "--student --student-weights --image-size --teacher --pretrained --class-names --templates --normalize "
-    options += "--precision --device --batch-size --workers --shard-size --out --quiet"
+    options += "--precision --device --batch-size --workers --shard-size --out --quiet --image-suffixes "
+    options += "--labels-from-folders"
     for expected in (*options.split(), "hf-hub:", "local-dir:", "torch.hub:", "dinov2", "openai", "ccma-fast[extract]"):
         assert expected in text, expected
     assert main(["extract", "x"]) == 2
