@@ -73,7 +73,7 @@ def to_rgb(image: Any) -> Image.Image:
     ------
     UnreadableImageError
         No image, sides of more than 100 : 1, numbers without a known range (signed, 32-bit, floating-point), 16-bit
-        ones that fill less than a sixteenth of their range, or nothing but transparent pixels.
+        ones that fill less than a sixteenth of their range though not all are equal, or nothing but transparent pixels.
     """
     from PIL import Image
 
@@ -84,9 +84,13 @@ def to_rgb(image: Any) -> Image.Image:
         raise UnreadableImageError(
             f"{image.width} x {image.height} pixels; expected sides of at most {_LARGEST_ASPECT} : 1"
         )
+    of_16_bits = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     image.load()  # a TIFF file is turned by this, and then has no orientation any more
     turn = _turn(image)
     rgb = _opaque(image)
+    extrema: Any = rgb.getextrema()
+    if of_16_bits and image.mode.startswith("RGB") and max(high for _, high in extrema) < 16:  # of which Pillow takes 8
+        raise UnreadableImageError("its 16-bit colours fill less than a sixteenth of the range; expected them scaled")
     return rgb if turn is None else rgb.transpose(turn)
 
 

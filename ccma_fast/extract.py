@@ -175,6 +175,8 @@ def extract(
     names = None if class_names is None else read_class_names(class_names)
     prompts = prompt_templates(templates)
     source = open_images(images, suffixes=image_suffixes, labels_from_folders=labels_from_folders)
+    if names is not None:
+        _check_labels(source, names)
     folder = Path(out)
     check_can_write_into(folder)
     tokenizer = None
@@ -324,6 +326,22 @@ def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: in
         for start in range(0, len(again), shard_size)
     ]
     return plan
+
+
+def _check_labels(source: Images, names: list[str]) -> None:
+    """Labels that are text are among the names of the classes, or numbers."""
+    classes = set(names)
+    for image, label in zip(source.ids, source.labels or (), strict=False):
+        if isinstance(label, str) and label not in classes and not _is_number(label):
+            raise ValueError(f"labels of images must be of {len(names)} class_names, got {label!r} for {image!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:

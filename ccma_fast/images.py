@@ -276,6 +276,7 @@ def _files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter
             left_out["hidden"] += sum(map(is_hidden, folders))
             folders[:] = sorted(name for name in folders if not is_hidden(name))
             waiting += [path for name in folders if os.path.islink(path := os.path.join(at, name))]
+            below = os.path.relpath(at, root)
             for name in files:
                 file = os.path.join(at, name)
                 if not os.path.isfile(file):  # a link that leads nowhere, a pipe
@@ -283,7 +284,7 @@ def _files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter
                     continue
                 why = why_no_image(name, suffixes, known, partial(_head_of, file))
                 if why is None:
-                    found.append(Path(os.path.relpath(file, root)).as_posix())
+                    found.append(name if below == "." else f"{below}/{name}")
                 else:
                     left_out[why] += 1
     return sorted(found)

@@ -172,6 +172,18 @@ def test_classes_of_the_same_features(monkeypatch: pytest.MonkeyPatch) -> None:
         class_features(teacher, names, PROMPT)
 
 
+@pytest.mark.usefixtures("no_weights")
+def test_folders_that_are_no_classes(tmp_path: Path) -> None:
+    for folder in ("cat", "great_tit"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / "in" / folder / "x.png")
+    given: dict[str, Any] = {"student": None, "teacher": "prompts-clip", "pretrained": "random"}
+    with pytest.raises(ValueError, match=r"must be of 2 class_names, got 'great_tit' for 'great_tit/x.png'"):
+        cf.extract(
+            tmp_path / "in", tmp_path / "pool", class_names=["cat", "great tit"], labels_from_folders=True, **given
+        )
+
+
 def test_a_teacher_in_python_refuses_the_same() -> None:
     images = np.eye(3, 16, dtype=np.float32)
     with pytest.raises(ValueError, match="class_names must fit into the 8 tokens"):

@@ -10,6 +10,7 @@ import struct
 import sys
 import tarfile
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,20 @@ def grey16(factor: int = 257) -> np.ndarray:
     return GREY.astype(np.uint16) * factor
 
 
+def png48(values: np.ndarray) -> bytes:
+    """A PNG file of three times 16 bits, which Pillow does not write."""
+    grey = np.repeat(values[:, :, None], 3, axis=2).astype(">u2")
+    lines = b"".join(b"\0" + line.tobytes() for line in grey)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return content
+
+
 def with_alpha(mode: str, alpha: int) -> Image.Image:
     image = Image.fromarray(GREY).convert(mode)
     image.putalpha(alpha)
@@ -143,6 +158,7 @@ MODES: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
         lambda: saved(Image.fromarray(grey16()), "PNG", transparency=20 * 257),
         np.where(GREY == 20, 255, GREY),
     ),
+    "48-bit png": (lambda: png48(grey16()), GREY),
     "black and white": (lambda: saved(Image.fromarray(GREY).convert("1", dither=0), "PNG"), (GREY > 127) * 255),
     "palette": (palette, GREY),
     "palette, one transparent": (lambda: palette(transparency=20), np.where(GREY == 20, 255, GREY)),
@@ -201,6 +217,7 @@ def test_what_looks_the_same_is_seen_the_same(tmp_path: Path) -> None:
         (lambda: b"Pf 48 32 -1\n" + GREY.astype("<f4").tobytes(), "mode 'F', whose range is not known"),
         (lambda: saved(Image.fromarray(grey16(16)), "PNG"), "values lie between 320 and 3520 of 65535, too close"),
         (lambda: saved(Image.fromarray(grey16(9) + 32768), "TIFF"), "between 32948 and 34748 of 65535, too close"),
+        (lambda: png48(GREY.astype(np.uint16) * 16), "16-bit colours fill less than a sixteenth of the range"),
         (lambda: saved(with_alpha("RGB", 0), "PNG"), "every pixel is transparent"),
         (lambda: palette(transparency=bytes(256)), "every pixel is transparent"),
         (lambda: saved(Image.new("L", (1, 65_000)), "PNG"), "1 x 65000 pixels; expected sides of at most 100 : 1"),
