@@ -103,7 +103,7 @@ Embed images by a vision model (the student) and a vision-language model (the te
 into folders that ccma-fast select takes. Images that cannot be read are skipped and listed; they are no rows. Needs:
 pip install 'ccma-fast[extract]'
 
-  IMAGES                  a folder with all that is below it; a .csv or .parquet file with the paths in a column
+  IMAGES                  folders with all that is below them; a .csv or .parquet file with the paths in a column
                           image_path, and perhaps labels in a column label; or .tar files as WebDataset writes them
   MODEL                   as open_clip, timm or torch.hub spell it: ViT-B-32 with --pretrained laion2b_s34b_b79k,
                           hf-hub:ORGANISATION/NAME, local-dir:PATH; vit_base_patch14_dinov2.lvd142m,
@@ -115,7 +115,8 @@ folders in DIR, each with the rows of its shards (float16), what they are, and a
   student, teacher        img_emb/img_emb_0.npy, ... and metadata/metadata_0.parquet with image_path; the same images
   classes                 text_emb/text_emb_0.npy and metadata/metadata_0.parquet with caption
 
-The same command again goes on after a kill, and takes in images that were added since, behind those that are there.
+The same command again goes on after a kill, and takes in images that were added since and those that were skipped but
+can be read now, behind those that are there.
 
 examples:
   ccma-fast extract photos --out pool
@@ -283,6 +284,18 @@ def _add_extract(commands: Any) -> None:
     extract.add_argument("images", nargs="+", metavar="IMAGES", help="where they are, see above")
     extract.add_argument("--out", required=True, metavar="DIR", help="folder of the pool, new or one to go on with")
 
+    extract.add_argument(
+        "--image-suffixes",
+        nargs="+",
+        metavar="SUFFIX",
+        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: what Pillow knows)",
+    )
+    extract.add_argument(
+        "--labels-from-folders",
+        action="store_true",
+        help="the label of an image is the name of the folder below IMAGES in which it lies",
+    )
+
     student = extract.add_argument_group("the student")
     student.add_argument(
         "--student",
@@ -324,7 +337,11 @@ def _add_extract(commands: Any) -> None:
         "--workers", type=_at_least_0, default=0, metavar="N", help="processes that decode images (default: 0)"
     )
     work.add_argument(
-        "--shard-size", type=_at_least_1, default=10_000, metavar="N", help="images of a shard (default: 10000)"
+        "--shard-size",
+        type=_at_least_1,
+        default=10_000,
+        metavar="N",
+        help="images of a shard, which ends after five minutes all the same (default: 10000)",
     )
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
@@ -543,6 +560,8 @@ def _run_extract(arguments: argparse.Namespace) -> None:
     found = extract(
         arguments.images,
         arguments.out,
+        image_suffixes=arguments.image_suffixes,
+        labels_from_folders=arguments.labels_from_folders,
         student=None if arguments.student == "none" else arguments.student,
         student_weights=arguments.student_weights,
         image_size=arguments.image_size,
@@ -560,6 +579,8 @@ def _run_extract(arguments: argparse.Namespace) -> None:
     )
     for image, why in found.skipped.items():
         print(f"skipped {image}: {why}", file=sys.stderr)
+    if found.left_out:
+        print(f"left out: {', '.join(f'{n} {kind}' for kind, n in found.left_out.items())}", file=sys.stderr)
     print(f"{found.n_rows} images, {len(found.skipped)} skipped")
     for option, folder in (
         ("--features", found.student),

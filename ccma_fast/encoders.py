@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ._extras import optional
 from ._validate import check_choice, check_integer
+from .decode import DECODING
 from .manifest import Manifest, Shard, chained
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PRECISIONS",
     "RANDOM",
     "Encoder",
+    "check_prompts",
     "class_features",
     "open_clip_encoder",
     "prompt_templates",
@@ -40,6 +42,10 @@ _SCHEMAS = ("hf-hub:", "local-dir:")
 # What torch.hub's vision models are trained with, DINOv2 among them.
 _HUB_SIZE, _HUB_RESIZE = 224, 256
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# Closer than this the features of two classes differ by rounding alone.
+_SAME_DISTANCE = 1e-5
+_SAME_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +76,18 @@ class Encoder:
         from PIL import Image
 
         blank = self.preprocess(Image.new("RGB", (64, 64)))[None]
-        shape = self.embed(blank, precision=precision, normalize=normalized).shape
+        try:
+            shape = self.embed(blank, precision=precision, normalize=normalized).shape
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.description['model']!r} cannot embed images of shape {tuple(blank.shape[1:])}: {error}"
+            ) from error
         if len(shape) != 2:
             raise ValueError(
                 f"{self.description['model']!r} must give one vector for each image, got shape {shape} for one"
             )
-        return Manifest(self.description, _steps(self.preprocess), precision, normalized, "float16", n_columns=shape[1])
+        steps = [*DECODING, *_steps(self.preprocess)]
+        return Manifest(self.description, steps, precision, normalized, "float16", n_columns=shape[1])
 
     def embed(self, batch: Any, *, precision: str, normalize: bool) -> npt.NDArray[np.float16]:
         """Embeddings of preprocessed images.
@@ -102,7 +114,7 @@ class Encoder:
         return np.asarray(rows.half().cpu().numpy())
 
 
-def open_clip_encoder(model: str, pretrained: str | None, *, device: str | None = None) -> Encoder:
+def open_clip_encoder(model: str, pretrained: str | None, *, text: bool = True, device: str | None = None) -> Encoder:
     """A vision-language model, as ``open_clip.create_model_and_transforms`` makes it.
 
     Parameters
@@ -112,6 +124,8 @@ def open_clip_encoder(model: str, pretrained: str | None, *, device: str | None 
     pretrained : str or None
         The tag of the weights, or the path of a checkpoint; None for ``hf-hub:`` and ``local-dir:``, which bring
         theirs. "random" takes random weights of a fixed seed: for trying things out where nothing can be downloaded.
+    text : bool, default True
+        It is to embed prompts too.
     device : str, optional
         As PyTorch spells it; a CUDA device by default where there is one.
 
@@ -120,9 +134,10 @@ def open_clip_encoder(model: str, pretrained: str | None, *, device: str | None 
     ValueError
         A name without weights, or one that open_clip does not know.
     ImportError
-        open_clip is not installed.
+        open_clip is not installed, or transformers, which some models need.
     """
     open_clip = optional("open_clip", "a teacher", "extract")
+    _check_transformers(open_clip, model, text)
     has_own = model.startswith(_SCHEMAS)
     if not has_own and pretrained is None:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none: no such model"
@@ -163,13 +178,15 @@ def vision_encoder(
     Raises
     ------
     ValueError
-        A name that is not known, or a model that does not give one vector for each image.
+        A name that is not known, or an image size that the model cannot take.
     ImportError
         timm or torchvision is not installed.
     """
     check_choice("weights", weights, ("pretrained", RANDOM))
     if image_size is not None:
         check_integer("image_size", image_size, minimum=1)
+        if not name.startswith(_HUB):
+            _check_image_size(name, image_size)
     device = _device(device)
     with _drawn_from_a_seed():
         try:
@@ -218,7 +235,7 @@ def prompt_templates(templates: str | Sequence[str]) -> list[str]:
 
 
 def class_features(
-    encoder: Encoder, class_names: Sequence[str], templates: Sequence[str]
+    encoder: Encoder, class_names: Sequence[str], templates: Sequence[str], tokenizer: Any = None
 ) -> tuple[npt.NDArray[np.float32], Manifest]:
     """Text embeddings of classes, as ``open_clip.build_zero_shot_classifier`` makes them.
 
@@ -229,19 +246,28 @@ def class_features(
     encoder : Encoder
         Of :func:`open_clip_encoder`.
     class_names, templates : sequence of str
+    tokenizer : optional
+        What :func:`check_prompts` gave for them, which otherwise is called here.
 
     Returns
     -------
     features : ndarray, shape (C, D), float32
     manifest : Manifest
         Without files.
+
+    Raises
+    ------
+    ValueError
+        Prompts as in :func:`check_prompts`, or two classes with the same features.
     """
     open_clip = optional("open_clip", "class features", "extract")
-    name = encoder.description["model"]
+    if tokenizer is None:
+        tokenizer = check_prompts(encoder.description["model"], class_names, templates)
     classifier = open_clip.build_zero_shot_classifier(
-        encoder.model, open_clip.get_tokenizer(name), list(class_names), list(templates), device=encoder.device
+        encoder.model, tokenizer, list(class_names), list(templates), device=encoder.device
     )
     features = np.ascontiguousarray(classifier.T.float().cpu().numpy())
+    _check_distinct(features, class_names)
     whole = Shard("", "", len(features), "", "", chained("", class_names))
     manifest = Manifest(
         encoder.description,
@@ -255,6 +281,103 @@ def class_features(
         class_names=list(class_names),
     )
     return features, manifest
+
+
+def check_prompts(model: str, class_names: Sequence[str], templates: Sequence[str]) -> Any:
+    """The tokenizer of a model of open_clip, which reads every prompt to its end and no two classes as the same.
+
+    Parameters
+    ----------
+    model : str
+    class_names, templates : sequence of str
+
+    Raises
+    ------
+    ValueError
+        A prompt with more tokens than the model reads, the rest of which would be cut off; or two classes of the same
+        tokens, such as "Cat" and "cat" where the tokenizer knows no capitals.
+    ImportError
+        open_clip is not installed, or transformers, which some tokenizers need.
+    """
+    open_clip = optional("open_clip", "class features", "extract")
+    _check_transformers(open_clip, model, text=True)
+    tokenizer = open_clip.get_tokenizer(model)
+    most = tokenizer.context_length
+    seen: dict[bytes, int] = {}
+    for row, name in enumerate(class_names):
+        prompts = [template.format(name) for template in templates]
+        tokens = tokenizer(prompts).numpy()
+        for prompt, template, last in zip(prompts, templates, tokens[:, -1].tolist(), strict=True):
+            # open_clip's own fills up with 0, and is slow at counting.
+            if not (hasattr(tokenizer, "encode") and last == 0) and (n := _n_tokens(tokenizer, prompt)) > most:
+                raise ValueError(
+                    f"class_names must fit into the {most} tokens that {model!r} reads, got {n} for {name!r} at row "
+                    f"{row} in {template!r}"
+                )
+        other = seen.setdefault(tokens.tobytes(), row)
+        if other != row:
+            raise ValueError(
+                f"class_names must differ, got the same tokens in {model!r} for {class_names[other]!r} and {name!r} at "
+                f"rows {other} and {row}"
+            )
+    return tokenizer
+
+
+def _n_tokens(tokenizer: Any, text: str) -> int:
+    """The tokens of a text, those included that mark its ends, were nothing cut off."""
+    if hasattr(tokenizer, "encode"):  # open_clip's own, which puts one before and one behind
+        return len(tokenizer.encode(text)) + 2
+    cleaned = getattr(tokenizer, "clean_fn", str)(text)
+    if getattr(tokenizer, "tokenizer_mode", "") == "clips":  # which puts one before and two behind
+        return len(tokenizer.tokenizer(cleaned, add_special_tokens=False).input_ids) + 3
+    return len(tokenizer.tokenizer(cleaned).input_ids)
+
+
+def _check_transformers(open_clip: Any, model: str, text: bool) -> None:
+    """The library that reads the texts of a model is there, before its weights are loaded."""
+    try:
+        config = open_clip.get_model_config(model) or {}
+    except Exception:  # no such model, or no network: who makes it says so
+        return
+    texts = config.get("text_cfg", {})
+    by_name = "siglip" in model.lower() and not model.startswith(_SCHEMAS)  # as open_clip chooses a tokenizer
+    if texts.get("hf_model_name") or (text and (texts.get("hf_tokenizer_name") or by_name)):
+        optional("transformers", f"the text encoder of {model!r}", "extract")
+
+
+def _check_distinct(features: npt.NDArray[np.float32], class_names: Sequence[str]) -> None:
+    for start in range(0, len(features), _SAME_ROWS):
+        nearly = features[start : start + _SAME_ROWS] @ features.T > 0.9999
+        for a, b in np.argwhere(nearly).tolist():
+            a += start
+            if a < b and np.linalg.norm(features[a].astype(np.float64) - features[b]) < _SAME_DISTANCE:
+                raise ValueError(
+                    f"class_names must differ to the teacher, got the same features for {class_names[a]!r} and "
+                    f"{class_names[b]!r} at rows {a} and {b}"
+                )
+
+
+def _check_image_size(name: str, image_size: int) -> None:
+    """A model of timm takes images of this size, as a model without numbers tells before weights are loaded."""
+    import torch
+
+    timm = optional("timm", "a student", "extract")
+    with _drawn_from_a_seed(), torch.device("meta"), torch.inference_mode():
+        try:
+            model = timm.create_model(name, pretrained=False, num_classes=0).eval()
+        except Exception:  # who makes it with its numbers says why
+            return
+        patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+        for side in patch if isinstance(patch, tuple) else (patch,):
+            if image_size % side:
+                raise ValueError(f"image_size must be a multiple of {side}, the patches of {name!r}, got {image_size}")
+        try:
+            if hasattr(model, "set_input_size"):
+                model.set_input_size(img_size=image_size)
+            model(torch.empty(1, 3, image_size, image_size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if not isinstance(error, NotImplementedError) and "meta" not in str(error):
+                raise ValueError(f"image_size must suit {name!r}, got {image_size}: {error}") from error
 
 
 def _timm_preprocess(timm: Any, model: Any, image_size: int | None) -> Any:

@@ -6,11 +6,13 @@ the same images in the same order, and ``classes``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,33 +21,28 @@ import numpy.typing as npt
 
 from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
-from ._files import check_can_write_into, locked, write_whole
+from ._files import check_can_write_into, locked
 from ._validate import check_choice, check_integer
+from .decode import UnreadableImageError
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
     PRECISIONS,
     Encoder,
+    check_prompts,
     class_features,
     open_clip_encoder,
     prompt_templates,
     vision_encoder,
 )
-from .images import Images, UnreadableImageError, open_images
-from .manifest import (
-    Manifest,
-    Shard,
-    chained,
-    check_shards,
-    differing_encoders,
-    digest_of_file,
-    read_manifest,
-    row_ids,
-    write_manifest,
-)
+from .images import Images, open_images
 from .readers.class_names import read_class_names
+from .shards import Target, write_classes
 
 __all__ = ["Extraction", "extract"]
+
+# A kill costs no more than this, and the files of a day are still few.
+_SHARD_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,8 @@ class Extraction:
         Images that are rows, those of earlier calls included.
     skipped : dict of str
         Why, for the id of each image that could not be read.
+    left_out : dict of str to int
+        How many files lie beside the images and are none, by kind: a suffix, "hidden", ...
     """
 
     student: Path | None
@@ -67,12 +66,15 @@ class Extraction:
     classes: Path | None
     n_rows: int
     skipped: dict[str, str]
+    left_out: dict[str, int]
 
 
 def extract(
     images: Any,
     out: str | os.PathLike[str],
     *,
+    image_suffixes: Sequence[str] | None = None,
+    labels_from_folders: bool = False,
     student: str | None = DEFAULT_STUDENT,
     student_weights: str = "pretrained",
     image_size: int | None = None,
@@ -91,7 +93,8 @@ def extract(
     """Embed images, and the names of their classes, into folders that :func:`ccma_fast.select` takes.
 
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
-    there: an image whose id is in one of them is not read again, and its row keeps its number.
+    there: an image whose id is in one of them is not read again, and its row keeps its number. What was skipped is
+    tried again, and becomes a row behind the others where it can be read now.
 
     Parameters
     ----------
@@ -99,6 +102,11 @@ def extract(
         As :func:`ccma_fast.images.open_images` takes them.
     out : path
         Folder of the pool, new, empty, or one that this function wrote.
+    image_suffixes : sequence of str, optional
+        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes that
+        Pillow knows, and where there is none the first bytes tell.
+    labels_from_folders : bool, default False
+        The label of an image is the name of the folder below `images` in which it lies.
     student : str or None, default DINOv2 ViT-S/14
         A vision encoder, see :func:`ccma_fast.encoders.vision_encoder`; None for none.
     student_weights : {"pretrained", "random"}
@@ -123,7 +131,8 @@ def extract(
     workers : int, default 0
         Processes that decode and preprocess; 0 does so in this one.
     shard_size : int, default 10,000
-        Images of a shard. A kill costs those of the shard that is being made.
+        Images of a shard, which is closed after five minutes all the same. A kill costs those of the one that is being
+        made.
     progress : bool, default True
         Show a bar with images/s on stderr.
 
@@ -134,11 +143,13 @@ def extract(
     Raises
     ------
     ValueError
-        Nothing to embed with, names without a teacher, unknown models, an embedding that does not fit into float16
-        (the image is named), no image that can be read, or an `out` that holds something else.
+        Nothing to embed with, names without a teacher, prompts that the teacher's tokenizer cuts off or cannot tell
+        apart, unknown models, an image size that a model cannot take, labels that are no classes, an embedding that
+        does not fit into float16 (the image is named), no image that can be read, or an `out` that holds something
+        else.
     PoolMismatchError
-        `out` was made with another encoder, preprocessing, precision or normalisation, or its folders do not hold the
-        same images.
+        `out` was made with another encoder, preprocessing, precision or normalisation, its images had other labels or
+        ids, or its folders do not hold the same images.
     FileReadError
         Images or names that cannot be opened, or a shard of `out` that is damaged.
     OSError
@@ -148,9 +159,10 @@ def extract(
 
     Notes
     -----
-    Images that cannot be decoded are no rows; the manifest lists them with the reason, and rows have their ids in the
-    metadata beside the shards. The embeddings are stored as float16, those of classes as float32. The same images,
-    arguments and versions give the same files, bit for bit, on one machine, however often the call was killed.
+    :func:`ccma_fast.decode.to_rgb` says what is done to an image first. Images that cannot be decoded, or not without
+    guessing, are no rows; the manifest lists them with the reason, and rows have their ids in the metadata beside the
+    shards. The embeddings are stored as float16, those of classes as float32. The same images, arguments and versions
+    give the same rows, bit for bit, on one machine, however often the call was killed.
     """
     if student is None and teacher is None:
         raise ValueError("give student or teacher, got neither")
@@ -162,25 +174,30 @@ def extract(
     optional("pyarrow", "the metadata of a pool", "extract")
     names = None if class_names is None else read_class_names(class_names)
     prompts = prompt_templates(templates)
-    source, folder = open_images(images), Path(out)
+    source = open_images(images, suffixes=image_suffixes, labels_from_folders=labels_from_folders)
+    if names is not None:
+        _check_labels(source, names)
+    folder = Path(out)
     check_can_write_into(folder)
+    tokenizer = None
+    if teacher is not None and names is not None:
+        tokenizer = check_prompts(teacher, names, prompts)  # before weights are loaded
 
     encoders: dict[str, Encoder] = {}
     if student is not None:
         encoders["student"] = vision_encoder(student, weights=student_weights, image_size=image_size, device=device)
     if teacher is not None:
-        encoders["teacher"] = open_clip_encoder(teacher, pretrained, device=device)
+        encoders["teacher"] = open_clip_encoder(teacher, pretrained, text=names is not None, device=device)
     with locked(folder):
         for part in folder.glob("*/**/.*.part"):  # what a killed process left half-written
             part.unlink()
         targets = [
-            _Target(folder / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
+            Target(folder / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
             for name, encoder in encoders.items()
         ]
         if names is not None:
-            _write_classes(folder / "classes", encoders["teacher"], names, prompts)
-        plan = _plan(source, targets, shard_size)
-        _run(source, targets, plan, batch_size, workers, progress)
+            write_classes(folder / "classes", names, *class_features(encoders["teacher"], names, prompts, tokenizer))
+        _run(source, targets, _plan(source, targets, shard_size, batch_size), workers, progress)
     lead = targets[0].manifest
     if not lead.n_rows:
         first = next(iter(targets[0].skipped.items()))
@@ -191,72 +208,29 @@ def extract(
         None if names is None else folder / "classes",
         lead.n_rows,
         targets[0].skipped,
+        source.left_out,
     )
 
 
-class _Target:
-    """A folder that gets the embeddings of one encoder."""
-
-    def __init__(self, folder: Path, encoder: Encoder, wanted: Manifest) -> None:
-        self.folder, self.encoder = folder, encoder
-        found = read_manifest(folder, "out")
-        if found is None:
-            if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                raise ValueError(
-                    f"{str(folder)!r} holds files but no manifest; expected a new or empty folder, or one that was "
-                    "extracted"
-                )
-            folder.mkdir(exist_ok=True)
-            found = replace(wanted, folder=folder)
-            write_manifest(folder, found)
-        self.manifest = found
-        differing = differing_encoders("images in out", found, "this call", wanted)
-        if differing is None and found.precision != wanted.precision:
-            precisions = f"{found.precision!r} in {found} and {wanted.precision!r} in this call"
-            differing = f"out must be of one precision, got {precisions}"
-        if differing is not None:
-            raise PoolMismatchError(f"{differing}; expected another folder for another encoder")
-        check_shards(found, "out")
-        for name in ("img_emb", "metadata"):
-            (folder / name).mkdir(exist_ok=True)
-        ids = list(row_ids(found))
-        ends = np.cumsum([0, *(shard.n_rows for shard in found.shards)]).tolist()
-        self.shard_ids = [ids[ends[k] : ends[k + 1]] for k in range(len(found.shards))]
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
-
-    def add(
-        self, rows: npt.NDArray[np.float16], ids: list[str], labels: list[Any] | None, skipped: dict[str, str]
-    ) -> None:
-        """Write the next shard."""
-        k = len(self.manifest.shards)
-        file, metadata = f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
-        columns: dict[str, list[Any]] = {"image_path": ids}
-        if labels is not None:
-            columns["label"] = labels
-        write_whole(self.folder / file, lambda handle: np.save(handle, rows))
-        _write_parquet(self.folder / metadata, columns)
-        shard = Shard(
-            file,
-            metadata,
-            len(rows),
-            digest_of_file(self.folder / file),
-            digest_of_file(self.folder / metadata),
-            chained(self.manifest.rows_sha256, ids),
-            skipped,
-        )
-        self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
-        write_manifest(self.folder, self.manifest)
-        self.shard_ids.append(ids)
-
-
 class _Part(NamedTuple):
-    """Images that become one shard, and whose shard that is."""
+    """Images that are made into shards.
 
-    items: list[int]
+    Attributes
+    ----------
+    batches : list of list of int
+        The images, as they are encoded at once.
+    targets : list of int
+        Whose shards they are.
+    skipped : dict of str or None
+        What the other target says of the shard that these were in there; None where no target has it yet.
+    again : bool
+        All of them were skipped before.
+    """
+
+    batches: list[list[int]]
     targets: list[int]
+    skipped: dict[str, str] | None = None
+    again: bool = False
 
 
 class _Batch(NamedTuple):
@@ -270,7 +244,9 @@ class _Batch(NamedTuple):
 class _Batches:
     """Batches of preprocessed images, by their numbers: a data set as PyTorch's DataLoader takes it."""
 
-    def __init__(self, source: Images, batches: list[_Part], preprocess: list[Callable[[Any], Any]]) -> None:
+    def __init__(
+        self, source: Images, batches: list[tuple[list[int], list[int]]], preprocess: list[Callable[[Any], Any]]
+    ) -> None:
         self._source, self._batches, self._preprocess = source, batches, preprocess
 
     def __len__(self) -> int:
@@ -286,27 +262,33 @@ class _Batches:
         for item in items:
             try:
                 image = self._source.load(item)
+                made = [self._preprocess[target](image) for target in targets]
             except UnreadableImageError as error:
                 failures[item] = str(error)
                 continue
+            except MemoryError as error:
+                failures[item] = f"MemoryError: {error}"
+                continue
             read.append(item)
-            for stack, target in zip(inputs, targets, strict=True):
-                stack.append(self._preprocess[target](image))
+            for stack, tensor in zip(inputs, made, strict=True):
+                stack.append(tensor)
         return _Batch([torch.stack(stack) for stack in inputs] if read else [], read, failures)
 
 
-def _plan(source: Images, targets: list[_Target], shard_size: int) -> list[_Part]:
-    """The shards that are still to be made, in their order.
+def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: int) -> list[_Part]:
+    """What is still to be made, in its order.
 
     A target that is behind another one, for it was added later or a kill came between the two, first gets the shards
-    that the other has, of the same images.
+    that the other has, of the same images. Then come images that are new, and then once more those that were skipped.
+    Shards and batches end where they would if nothing had ever been interrupted.
     """
     numbers = {image: i for i, image in enumerate(source.ids)}
+    everyone = list(range(len(targets)))
     lead = max(targets, key=lambda target: len(target.shard_ids))
     plan: list[_Part] = []
-    known: set[str] = set()
+    rows: set[str] = set()
+    tried = 0
     for k, (ids, shard) in enumerate(zip(lead.shard_ids, lead.manifest.shards, strict=True)):
-        known.update(ids, shard.skipped)
         behind = [i for i, target in enumerate(targets) if len(target.shard_ids) <= k]
         for target in targets:
             if len(target.shard_ids) > k and target.manifest.shards[k].rows_sha256 != shard.rows_sha256:
@@ -321,63 +303,144 @@ def _plan(source: Images, targets: list[_Target], shard_size: int) -> list[_Part
                     f"images: no image {gone!r}, which is a row in {str(lead.folder)!r}; expected it for the other "
                     "encoder as well"
                 )
-            items = sorted(numbers[image] for image in (*ids, *shard.skipped) if image in numbers)
-            if [
-                source.ids[i] for i in items if source.ids[i] not in shard.skipped
-            ] != ids:  # they come in another order
+            wanted = {numbers[image] for image in ids}
+            items = sorted(wanted | {numbers[image] for image in shard.skipped if image in numbers})
+            if [source.ids[i] for i in items if i in wanted] != ids:  # they come in another order
                 items = [numbers[image] for image in ids]
-            plan.append(_Part(items, behind))
-    left = [i for i, image in enumerate(source.ids) if image not in known]
-    everyone = list(range(len(targets)))
-    plan += [_Part(left[start : start + shard_size], everyone) for start in range(0, len(left), shard_size)]
+            batches = _batches(items, tried % shard_size, batch_size)
+            batches = [[i for i in batch if i in wanted] for batch in batches]
+            plan.append(_Part(batches, behind, skipped=shard.skipped))
+        rows.update(ids)
+        tried += len(ids) + len(shard.skipped)
+    skipped = lead.skipped
+    _check_names(source, lead, numbers, rows | skipped.keys())
+    left = [i for i, image in enumerate(source.ids) if image not in rows and image not in skipped]
+    while left:
+        start = tried % shard_size
+        items, left = left[: shard_size - start], left[shard_size - start :]
+        plan.append(_Part(_batches(items, start, batch_size), everyone))
+        tried += len(items)
+    again = [numbers[image] for image in skipped if image in numbers]
+    plan += [
+        _Part(_batches(again[start : start + shard_size], 0, batch_size), everyone, again=True)
+        for start in range(0, len(again), shard_size)
+    ]
     return plan
 
 
-def _run(
-    source: Images, targets: list[_Target], plan: list[_Part], batch_size: int, workers: int, progress: bool
-) -> None:
+def _check_labels(source: Images, names: list[str]) -> None:
+    """Labels that are text are among the names of the classes, or numbers."""
+    classes = set(names)
+    for image, label in zip(source.ids, source.labels or (), strict=False):
+        if isinstance(label, str) and label not in classes and not _is_number(label):
+            raise ValueError(f"labels of images must be of {len(names)} class_names, got {label!r} for {image!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
+    """Images that stand from `start` on in a shard, cut where the batches of a whole shard are."""
+    cuts = [0, *range(batch_size - start % batch_size, len(items), batch_size), len(items)]
+    return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]
+
+
+def _check_names(source: Images, lead: Target, numbers: dict[str, int], known: set[str]) -> None:
+    """No image of the pool comes again by another name or with another label."""
+    for image in source.ids if known else ():
+        other = source.other_id(image)
+        if image not in known and other in known and other not in numbers:
+            raise PoolMismatchError(
+                f"images must keep their ids, got {image!r} for {other!r} in {str(lead.folder)!r}; expected the same "
+                "folders as before (of several, ids begin with their names), or another out"
+            )
+    if source.labels is None:
+        return
+    for ids in lead.shard_ids:
+        for image in ids:
+            here, there = lead.labels.get(image), source.labels[numbers[image]] if image in numbers else None
+            if image in numbers and here != there and str(here) != str(there):
+                raise PoolMismatchError(
+                    f"labels must be those of {str(lead.folder)!r}, where {image!r} has {here!r}, got {there!r}; "
+                    "expected another out for other labels"
+                )
+
+
+def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
     """Make the shards."""
     import torch
     from torch.utils.data import DataLoader
 
-    batches = [
-        _Part(part.items[start : start + batch_size], part.targets)
-        for part in plan
-        for start in range(0, len(part.items), batch_size)
-    ]
     loader: Any = DataLoader(
-        _Batches(source, batches, [target.encoder.preprocess for target in targets]),  # type: ignore[arg-type]
+        _Batches(
+            source,
+            [(batch, part.targets) for part in plan for batch in part.batches],
+            [target.encoder.preprocess for target in targets],
+        ),  # type: ignore[arg-type]
         batch_size=None,  # an item is a batch already
         num_workers=workers,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # of its own, for it draws a seed for its workers
     )
     made = iter(loader)
-    n_left = sum(len(part.items) for part in plan)
+    n_left = sum(len(batch) for part in plan for batch in part.batches)
     with _bar(len(source.ids), len(source.ids) - n_left, progress) as show:
         for part in plan:
-            rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
-            read: list[int] = []
-            failures: dict[int, str] = {}
-            for _ in range(0, len(part.items), batch_size):
+            shard = _GrowingShard(source, targets, part)
+            for number in range(1, len(part.batches) + 1):
                 batch: _Batch = next(made)
-                names = [source.ids[item] for item in batch.items]
-                for own, number, inputs in zip(rows, part.targets, batch.inputs, strict=False):  # no inputs, no rows
-                    own.append(_embedded(targets[number], inputs, names))
-                read += batch.items
-                failures |= batch.failures
+                shard.add(batch)
                 show(len(batch.items) + len(batch.failures))
-            ids = [source.ids[item] for item in read]
-            labels = None if source.labels is None else [source.labels[item] for item in read]
-            skipped = {source.ids[item]: why for item, why in failures.items()}
-            for own, number in zip(rows, part.targets, strict=True):
-                target = targets[number]
-                whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
-                _check_same_images(target, targets, ids)
-                target.add(whole, ids, labels, skipped)
+                if number < len(part.batches) and part.skipped is None and shard.seconds >= _SHARD_SECONDS:
+                    shard.close()
+                    shard = _GrowingShard(source, targets, part)
+            shard.close()
 
 
-def _embedded(target: _Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.float16]:
+class _GrowingShard:
+    """What becomes the next shard of some targets."""
+
+    def __init__(self, source: Images, targets: list[Target], part: _Part) -> None:
+        self._source, self._targets, self._part = source, targets, part
+        self._rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
+        self._read: list[int] = []
+        self._failures: dict[str, str] = {}
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begin
+
+    def add(self, batch: _Batch) -> None:
+        names = [self._source.ids[item] for item in batch.items]
+        for own, number, inputs in zip(
+            self._rows, self._part.targets, batch.inputs, strict=False
+        ):  # no inputs, no rows
+            own.append(_embedded(self._targets[number], inputs, names))
+        self._read += batch.items
+        self._failures |= {self._source.ids[item]: why for item, why in batch.failures.items()}
+
+    def close(self) -> None:
+        source, part = self._source, self._part
+        ids = [source.ids[item] for item in self._read]
+        labels = None if source.labels is None else [source.labels[item] for item in self._read]
+        skipped = self._failures if part.skipped is None else part.skipped
+        for own, number in zip(self._rows, part.targets, strict=True):
+            target = self._targets[number]
+            whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
+            _check_same_images(target, self._targets, ids)
+            if ids or not part.again:
+                target.add(whole, ids, labels, {} if part.again else skipped)
+            if part.again:
+                target.explain(skipped)
+
+
+def _embedded(target: Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.float16]:
     manifest = target.manifest
     rows = target.encoder.embed(inputs, precision=manifest.precision, normalize=manifest.normalized)
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
@@ -389,7 +452,7 @@ def _embedded(target: _Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.fl
     return rows
 
 
-def _check_same_images(target: _Target, targets: list[_Target], ids: list[str]) -> None:
+def _check_same_images(target: Target, targets: list[Target], ids: list[str]) -> None:
     """A shard that another target has already must be of the images that it was of there."""
     k = len(target.manifest.shards)
     for other in targets:
@@ -399,38 +462,6 @@ def _check_same_images(target: _Target, targets: list[_Target], ids: list[str]) 
                 f"images: {changed!r} can be read now or could be when {str(other.folder)!r} was made, but not both; "
                 "expected the same images for both encoders"
             )
-
-
-def _write_classes(folder: Path, encoder: Encoder, names: list[str], prompts: list[str]) -> None:
-    features, manifest = class_features(encoder, names, prompts)
-    for name in ("text_emb", "metadata"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    file, metadata = "text_emb/text_emb_0.npy", "metadata/metadata_0.parquet"
-    write_whole(folder / file, lambda handle: np.save(handle, features))
-    _write_parquet(folder / metadata, {"caption": names})
-    (whole,) = manifest.shards
-    shard = replace(
-        whole,
-        file=file,
-        metadata=metadata,
-        sha256=digest_of_file(folder / file),
-        metadata_sha256=digest_of_file(folder / metadata),
-    )
-    write_manifest(folder, replace(manifest, shards=(shard,)))
-
-
-def _write_parquet(file: Path, columns: dict[str, list[Any]]) -> None:
-    pyarrow = optional("pyarrow", "the metadata of a pool", "extract")
-    parquet = optional("pyarrow.parquet", "the metadata of a pool", "extract")
-    table = pyarrow.table({name: _arrow_column(cells) for name, cells in columns.items()})
-    write_whole(file, lambda handle: parquet.write_table(table, handle))
-
-
-def _arrow_column(cells: list[Any]) -> Any:
-    pyarrow = optional("pyarrow", "the metadata of a pool", "extract")
-    if not cells or any(isinstance(cell, str) for cell in cells):
-        return pyarrow.array([None if cell is None else str(cell) for cell in cells], pyarrow.string())
-    return pyarrow.array(cells, pyarrow.int64())
 
 
 def _as_it_is(batch: Any) -> Any:

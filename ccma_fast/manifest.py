@@ -77,7 +77,7 @@ class Shard:
     rows_sha256 : str
         The ids of all rows from the first of the pool to the last of this shard, in their order, see :func:`chained`.
     skipped : dict of str
-        Why, for the id of each image that was to be a row of this shard and could not be read.
+        Why, for the id of each image that was to be a row of this shard and could not be read, until it is one behind.
     """
 
     file: str

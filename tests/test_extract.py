@@ -817,7 +817,7 @@ def test_sources_that_cannot_be_opened(images: Path, hub: str, tmp_path: Path) -
         (tmp_path / "none.csv", cf.FileReadError, "no column 'image_path' or 'path' .*none.csv', got 'a', 'b'"),
         (tmp_path / "x.zip", cf.FileReadError, "expected a folder, or a .csv, .parquet or .tar file, got '.*x.zip'"),
         ([images / paths()[0], images], cf.FileReadError, "several files must all be .tar"),
-        (3, TypeError, "images must be a path, paths of .tar files or a data set, got int"),
+        (3, TypeError, "images must be a path, paths of folders or .tar files or a data set, got int"),
     ):
         with pytest.raises(kind, match=message):
             cf.extract(source, tmp_path / "pool", student=f"{hub}:tiny")
@@ -907,7 +907,8 @@ def test_help_of_extract(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["extract", "--help"]) == 0
     text = capsys.readouterr().out
     options = "--student --student-weights --image-size --teacher --pretrained --class-names --templates --normalize "
-    options += "--precision --device --batch-size --workers --shard-size --out --quiet"
+    options += "--precision --device --batch-size --workers --shard-size --out --quiet --image-suffixes "
+    options += "--labels-from-folders"
     for expected in (*options.split(), "hf-hub:", "local-dir:", "torch.hub:", "dinov2", "openai", "ccma-fast[extract]"):
         assert expected in text, expected
     assert main(["extract", "x"]) == 2
