@@ -50,11 +50,12 @@ def make_pool(
         features = np.stack([X[int(Path(name).stem) % N] for name in ids])
     encoder = {"library": "none", "model": "none", "weights": "none", "weights_sha256": "0"}
     manifest = Manifest(encoder, [], "fp32", False, "float32", features.shape[1], class_names=list(class_names))
-    for name in ("img_emb", "metadata"):
+    rows_in = "text_emb" if class_names else "img_emb"
+    for name in (rows_in, "metadata"):
         (folder / name).mkdir(parents=True)
     for k, start in enumerate(range(0, len(features), shard_rows)):
         here = slice(start, start + shard_rows)
-        file, metadata = f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
+        file, metadata = f"{rows_in}/{rows_in}_{k}.npy", f"metadata/metadata_{k}.parquet"
         np.save(folder / file, features[here])
         columns = {"caption": list(class_names[here])} if class_names else {"image_path": list(ids[here])}
         if labels is not None:
