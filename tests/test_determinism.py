@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +46,22 @@ def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
 
 
 @pytest.mark.usefixtures("restore_threads")
-@pytest.mark.parametrize("chunk_size", [1, 7, 64, None])
-@pytest.mark.parametrize("config", [CONFIG, DELTA], ids=["trust", "delta"])
-def test_threads_and_chunks(simd, data, config, chunk_size):
-    cf.set_num_threads(1)
+def test_threads_and_chunks(simd, data):
+    """Many threads where chunks are few: each chunk starts them anew."""
     unlabelled = (data[0], np.full(700, -1), *data[2:])
-    expected, cold, alone = query(*data, config), query(*unlabelled, config), cf.select(data[0], 25, backend="cpu")
-    for n_threads in (1, 2, 7) if chunk_size != 1 else (2,):
+    cases = {
+        "trust": partial(query, *data, CONFIG),
+        "delta": partial(query, *data, DELTA),
+        "first by the teacher": partial(query, *unlabelled, CONFIG),
+        "first of delta": partial(query, *unlabelled, DELTA),
+        "first by coverage": partial(cf.select, data[0], 25, backend="cpu"),
+    }
+    cf.set_num_threads(1)
+    expected = {name: run() for name, run in cases.items()}
+    for n_threads, chunk_size in ((1, 1), (1, 7), (2, 7), (2, 64), (7, 64), (2, None), (7, None)):
         cf.set_num_threads(n_threads)
-        assert_same(query(*data, config, chunk_size=chunk_size), expected)
-        assert_same(query(*unlabelled, config, chunk_size=chunk_size), cold)
-        assert_same(cf.select(data[0], 25, backend="cpu", chunk_size=chunk_size), alone)
+        for name, run in cases.items():
+            assert_same(run(chunk_size=chunk_size), expected[name])
 
 
 @pytest.mark.usefixtures("restore_threads")

@@ -36,19 +36,22 @@ def assert_nearest(x: np.ndarray, found: cf.KMeans, *, weights: np.ndarray | Non
 
 
 @pytest.mark.parametrize("n_columns", DIMENSIONS)
-def test_assignment_and_update_at_every_edge(simd, n_columns):
+def test_assignment_and_update_at_every_edge(simd_levels, n_columns):
     """One iteration from given centroids: the labels are the nearest, the centroids the means that float64 finds."""
     rng = np.random.default_rng(n_columns)
     # Rows of length about one, as those of directions.
     x = (rng.standard_normal((max(ROWS), n_columns)) / n_columns**0.5).astype(np.float32)
+    cases = []
     for n_rows in ROWS:
         for k in CLUSTERS:
             if k > n_rows:
                 continue
             init = x[rng.permutation(n_rows)[:k]]
             init = init + rng.normal(scale=0.1 / n_columns**0.5, size=init.shape).astype(np.float32)
-            found = cf.weighted_kmeans(x[:n_rows], k, init=init, max_iter=1, backend="cpu")
-            expected = reference.weighted_kmeans(x[:n_rows], k, init=init, max_iter=1)
+            cases.append((n_rows, init, reference.weighted_kmeans(x[:n_rows], k, init=init, max_iter=1)))
+    for _ in simd_levels:
+        for n_rows, init, expected in cases:
+            found = cf.weighted_kmeans(x[:n_rows], len(init), init=init, max_iter=1, backend="cpu")
             assert_nearest(x[:n_rows], found)
             np.testing.assert_allclose(found.centroids, expected.centroids, rtol=1e-5, atol=1e-6)
             assert found.centroids.dtype == np.float32
@@ -133,7 +136,7 @@ def test_rows_that_are_settled_meet_only_the_centroids_that_moved(simd, n_column
 
 @pytest.mark.parametrize("n_columns", [64, 100, 384])
 @pytest.mark.parametrize("kind", ["isotropic", "low rank", "decaying", "tiny", "huge", "far", "few distinct"])
-def test_search_along_directions_is_exact(simd, kind, n_columns):
+def test_search_along_directions_is_exact(simd_levels, kind, n_columns):
     """Whatever the directions, hints or limits: the nearest centroid in float64, and the bits of a full search."""
     rng = np.random.default_rng(n_columns)
     n, k = 150, 220
@@ -155,29 +158,31 @@ def test_search_along_directions_is_exact(simd, kind, n_columns):
     hints = rng.integers(k, size=n).astype(np.int32)
     limits = (least * rng.choice([0.5, 2.0], n)).astype(np.float32)
 
-    labels, found = _core.Search(centroids, origin).nearest(x)
-    assert (squared[np.arange(n), labels] - least <= tolerance).all()
-    np.testing.assert_allclose(found, least, rtol=2e-6, atol=tolerance.max())
     directions = orthonormal(rng, 64, n_columns)
-    sketch = _core.Sketch(directions, origin)
-    sketched = sketch.project(x)
-    scale, off, error = sketched[1].astype(np.float64).T
     along = (x - origin).astype(np.float64) @ directions.T
-    assert (np.linalg.norm((x - origin) - along @ directions, axis=1) <= off * (1 + 1e-6)).all()
+    left = np.linalg.norm((x - origin) - along @ directions, axis=1)
     rounding = 1e-5 * np.linalg.norm(along, axis=1)
-    assert (np.linalg.norm(along - scale[:, None] * sketched[0], axis=1) <= error + rounding).all()
-    for search, of_rows in [
-        (_core.Search(centroids, origin), None),
-        (_core.Search(centroids, origin, sketch, 32), sketched),
-        (_core.Search(centroids, origin, sketch, 64), sketched),
-    ]:
-        for known in ({}, {"hints": hints}):
-            again, distances = search.nearest(x, sketched=of_rows, **known)
-            np.testing.assert_array_equal(again, labels)
-            np.testing.assert_array_equal(distances, found)
-        near, distances = search.nearest(x, sketched=of_rows, within=limits)
-        np.testing.assert_array_equal(near, np.where(found < limits, labels, -1))
-        np.testing.assert_array_equal(distances, np.minimum(found, limits))
+    for _ in simd_levels:
+        labels, found = _core.Search(centroids, origin).nearest(x)
+        assert (squared[np.arange(n), labels] - least <= tolerance).all()
+        np.testing.assert_allclose(found, least, rtol=2e-6, atol=tolerance.max())
+        sketch = _core.Sketch(directions, origin)
+        sketched = sketch.project(x)
+        scale, off, error = sketched[1].astype(np.float64).T
+        assert (left <= off * (1 + 1e-6)).all()
+        assert (np.linalg.norm(along - scale[:, None] * sketched[0], axis=1) <= error + rounding).all()
+        for search, of_rows in [
+            (_core.Search(centroids, origin), None),
+            (_core.Search(centroids, origin, sketch, 32), sketched),
+            (_core.Search(centroids, origin, sketch, 64), sketched),
+        ]:
+            for known in ({}, {"hints": hints}):
+                again, distances = search.nearest(x, sketched=of_rows, **known)
+                np.testing.assert_array_equal(again, labels)
+                np.testing.assert_array_equal(distances, found)
+            near, distances = search.nearest(x, sketched=of_rows, within=limits)
+            np.testing.assert_array_equal(near, np.where(found < limits, labels, -1))
+            np.testing.assert_array_equal(distances, np.minimum(found, limits))
 
 
 @pytest.mark.parametrize("kept", [True, False])
