@@ -55,7 +55,7 @@ class ActiveLearner:
     Attributes
     ----------
     labels : ndarray, shape (N,), int64
-        −1 where there is no label.
+        −1 where there is no label. Read-only: labels come by :meth:`label` and go by :meth:`unlabel`.
     n_rounds : int
         Queries so far.
 
@@ -97,7 +97,7 @@ class ActiveLearner:
                 raise ValueError(f"n_classes must be the teacher's {teacher.n_classes}, got {n_classes}")
             n_classes = teacher.n_classes
         if n_classes is not None:
-            check_integer("n_classes", n_classes, minimum=2)
+            n_classes = check_integer("n_classes", n_classes, minimum=2)
         self._n_classes = n_classes
         self._teacher = teacher
         self._student = student
@@ -109,8 +109,15 @@ class ActiveLearner:
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
         names = None if teacher is None else teacher.class_names
-        self.labels = read_labels(labels, self._features, n_classes=n_classes, class_names=names)
+        self._labels = read_labels(labels, self._features, n_classes=n_classes, class_names=names).copy()
         self.n_rounds = 0
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """The class of each row, −1 where there is none; a view that cannot be written to."""
+        view: npt.NDArray[np.int64] = self._labels.view()
+        view.flags.writeable = False
+        return view
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write down the loop so far: labels, rounds, rows that were chosen, seed and configuration.
@@ -237,22 +244,11 @@ class ActiveLearner:
         TypeError
             Indices or labels that are not integers.
         """
-        rows, classes = as_array("indices", indices), as_array("y", y)
-        for name, array in (("indices", rows), ("y", classes)):
-            if array.dtype.kind not in "iu" and array.size:
-                raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
-            if array.ndim != 1:
-                raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+        rows, classes = _integers("indices", indices), _integers("y", y)
         check_same_rows("y", classes.size, "indices", rows.size)
         if rows.size == 0:
             return
-        n = self._features.n_rows
-        outside = np.flatnonzero((rows < 0) | (rows >= n))
-        if outside.size:
-            raise ValueError(f"indices must be rows from 0 to {n - 1}, got {rows[outside[0]]}")
-        unique, counts = np.unique(rows, return_counts=True)
-        if unique.size < rows.size:
-            raise ValueError(f"indices must be distinct, got row {unique[counts > 1][0]} more than once")
+        self._check_rows(rows)
         upper = np.inf if self._n_classes is None else self._n_classes
         bad = np.flatnonzero((classes < 0) | (classes >= upper))
         if bad.size:
@@ -263,8 +259,41 @@ class ActiveLearner:
             raise ValueError(
                 f"row {taken[0]} already has the label {self.labels[taken[0]]}; pass overwrite=True to change it"
             )
-        self.labels[rows] = classes
+        self._labels[rows] = classes
         self._fitted = None
+
+    def unlabel(self, indices: npt.ArrayLike) -> None:
+        """Withdraw the labels of some rows. Either all are withdrawn or, on an error, none.
+
+        Parameters
+        ----------
+        indices : array_like, shape (n,), int
+            Rows of the pool that have a label, distinct. They can be chosen again.
+
+        Raises
+        ------
+        ValueError
+            Rows out of range, repeated, or without a label.
+        TypeError
+            Indices that are not integers.
+        """
+        rows = _integers("indices", indices)
+        self._check_rows(rows)
+        without = rows[self._labels[rows] < 0]
+        if without.size:
+            raise ValueError(f"indices must be rows that have a label, got row {without[0]}, which has none")
+        self._labels[rows] = -1
+        self._fitted = None
+
+    def _check_rows(self, rows: npt.NDArray[np.int64]) -> None:
+        """They are distinct rows of the pool."""
+        n = self._features.n_rows
+        outside = np.flatnonzero((rows < 0) | (rows >= n))
+        if outside.size:
+            raise ValueError(f"indices must be rows from 0 to {n - 1}, got {rows[outside[0]]}")
+        unique, counts = np.unique(rows, return_counts=True)
+        if unique.size < rows.size:
+            raise ValueError(f"indices must be distinct, got row {unique[counts > 1][0]} more than once")
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """p^S of any rows by a student fitted on the labels so far.
@@ -309,8 +338,19 @@ class ActiveLearner:
         if teacher is not None:
             teacher.check_rows(features)
         unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
-        self.labels = np.concatenate([self.labels, unknown])
+        self._labels = np.concatenate([self._labels, unknown])
         self._features, self._teacher = features, teacher
+
+
+def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    array = as_array(name, values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+    if array.dtype == np.uint64:  # what int64 cannot hold is out of every range
+        array = np.minimum(array, np.iinfo(np.int64).max)
+    return array.astype(np.int64)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

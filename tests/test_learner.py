@@ -226,3 +226,47 @@ def test_files_that_are_no_saved_loop(data, tmp_path):
     learner = cf.ActiveLearner(x)
     with pytest.raises(FileNotFoundError, match="there is no directory"):
         learner.save(tmp_path / "nowhere" / "loop.npz")
+
+
+def test_labels_are_read_only_and_withdrawn_by_a_method(tmp_path):
+    rng = np.random.default_rng(3)
+    y = rng.integers(3, size=90)
+    x = (3 * np.eye(3, 8)[y] + rng.standard_normal((90, 8))).astype(np.float32)
+    given = np.where(np.arange(90) < 30, y, -1)
+    learner = cf.ActiveLearner(x, labels=given, n_classes=y.max() + 1)  # a number of NumPy's
+    with pytest.raises(ValueError, match="read-only"):
+        learner.labels[0] = 99
+    with pytest.raises(AttributeError):
+        learner.labels = given
+    given[:] = 0  # the caller's array is the caller's
+    np.testing.assert_array_equal(learner.labels, np.where(np.arange(90) < 30, y, -1))
+
+    before = learner.predict_proba(x)
+    learner.unlabel([1, 2])
+    assert (learner.labels[[1, 2]] == -1).all()
+    assert (learner.labels >= 0).sum() == 28
+    fresh = cf.ActiveLearner(x, labels=learner.labels, n_classes=3)
+    np.testing.assert_array_equal(learner.predict_proba(x), fresh.predict_proba(x))
+    assert (learner.predict_proba(x) != before).any()
+    learner.save(tmp_path / "loop")
+    np.testing.assert_array_equal(cf.ActiveLearner.load(tmp_path / "loop", x).labels, learner.labels)
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([5, 40], ValueError, "indices must be rows that have a label, got row 40, which has none"),
+        ([5, 5], ValueError, "indices must be distinct, got row 5 more than once"),
+        ([5, 90], ValueError, "indices must be rows from 0 to 89, got 90"),
+        ([5, -1], ValueError, "indices must be rows from 0 to 89, got -1"),
+        (np.array([5, 2**64 - 1], dtype=np.uint64), ValueError, "indices must be rows from 0 to 89"),
+        ([5.0], TypeError, "indices must be integers"),
+        ([[5]], ValueError, "indices must have one dimension"),
+    ],
+)
+def test_nothing_is_withdrawn_on_an_error(rows, error, message):
+    labels = np.where(np.arange(90) < 30, np.arange(90) % 3, -1)
+    learner = cf.ActiveLearner(np.eye(90, dtype=np.float32), labels=labels)
+    with pytest.raises(error, match=message):
+        learner.unlabel(rows)
+    np.testing.assert_array_equal(learner.labels, labels)
