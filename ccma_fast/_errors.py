@@ -29,11 +29,14 @@ class FileReadError(ValueError, OSError):
 
 
 class LabelWarning(UserWarning):
-    """Labels were taken, but some not as they stand: for the row of their image, or from the last of several files."""
+    """Labels were taken, but some not as they stand, or nobody can say of which images they are.
+
+    They went to the row of their image, came from the last of several files, or were dropped with their image.
+    """
 
 
 class PoolMismatchError(ValueError):
-    """By their manifests two matrices do not belong together: other images, another order, another encoder."""
+    """Matrices, or a pool and a saved loop, do not belong together: other images, another order, another encoder."""
 
 
 class StrategyReplacedWarning(UserWarning):
