@@ -382,7 +382,7 @@ def _check_values(identity: Identity, rows: Rows, known: Int64, at: Int64, file:
     other = at[(now != identity.row_digests[at]).any(axis=1)]
     if other.size:
         k = int(other[0])
-        image = "" if identity.ids is None else f" ({identity.ids[k]!r})"
+        image = "" if identity.ids is None else f", the image {identity.ids[k]!r}"
         raise PoolMismatchError(
             f"{expected} in the same order, got other values than it had at row {rows.row_number(int(known[k]))}"
             f"{image}, the first of {other.size} such rows among {known.size} that were labelled or chosen"
