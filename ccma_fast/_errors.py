@@ -29,12 +29,18 @@ class FileReadError(ValueError, OSError):
 
 
 class LabelWarning(UserWarning):
-    """Labels were taken, but some not as they stand: for the row of their image, or from the last of several files."""
+    """Labels were taken, but some not as they stand, or nobody can say of which images they are.
+
+    They went to the row of their image, came from the last of several files, or were dropped with their image.
+    """
 
 
 class PoolMismatchError(ValueError):
-    """Two matrices do not belong together: by their manifests, ids or shards they are other images, or stand in another
-    order, or by their manifests come from another encoder."""
+    """Two matrices, or a pool and a saved loop, do not belong together.
+
+    By their manifests, ids, shards or values they are other images, or stand in another order, or by their manifests
+    come from another encoder.
+    """
 
 
 class StrategyReplacedWarning(UserWarning):

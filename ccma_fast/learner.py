@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._errors import FileReadError
-from ._files import check_can_write, write_whole
-from ._validate import as_array, check_integer, check_memory_limit, check_rows, check_same_rows
+from ._row_ids import distinct_rows
+from ._saved_loop import SavedLoop, agreed_classes, class_digests, identity_of, placed, read_loop, write_loop
+from ._validate import (
+    check_choice,
+    check_integer,
+    check_memory_limit,
+    check_rows,
+    check_same_rows,
+    check_unmasked,
+)
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
 from .manifest import accepted, differing_encoders
 from .pool import RowSubset, open_rows
+from .readers.class_names import agreed_class_names, class_codes
 from .readers.labels import Classes, read_labels
 from .select import Selection, check_arguments, select
 from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
@@ -26,7 +31,7 @@ from .teacher import Teacher
 
 __all__ = ["ActiveLearner"]
 
-_FORMAT = "ccma_fast.ActiveLearner 1"
+Int64 = npt.NDArray[np.int64]
 
 
 class ActiveLearner:
@@ -39,12 +44,16 @@ class ActiveLearner:
         shards, and the teacher's too, those that were added join the pool at the next query, unlabelled; the rows that
         were there keep their numbers.
     labels : array_like or path, shape (N,), optional
-        Labels that are already there; −1 or NaN where there is none.
+        Labels that are already there, classes or their names; −1 or NaN where there is none. Files as in
+        :func:`ccma_fast.readers.labels.read_labels`.
     teacher : Teacher, optional
     student : object with `fit` and `predict_proba`, optional
         A :class:`LinearHead` by default; it is never changed, copies of it are fitted.
     n_classes : int, optional
-        C; by default the teacher's, or the largest label + 1.
+        C; by default that of the names, the teacher's, or the largest label + 1.
+    class_names : sequence of str, mapping or path, optional
+        What the classes are called, in their order, see :func:`ccma_fast.readers.class_names.read_class_names`; a
+        teacher may know it.
     config : CCMAConfig, optional
     random_state : int, default 0
         The same seed and the same labels give the same picks in every round.
@@ -55,7 +64,8 @@ class ActiveLearner:
     Attributes
     ----------
     labels : ndarray, shape (N,), int64
-        −1 where there is no label. Read-only: labels come by :meth:`label` and go by :meth:`unlabel`.
+        −1 where there is no label. It can only be read: :meth:`label` and :meth:`unlabel` change it.
+    class_names : list of str or None
     n_rounds : int
         Queries so far.
 
@@ -83,6 +93,7 @@ class ActiveLearner:
         teacher: Teacher | None = None,
         student: Any = None,
         n_classes: int | None = None,
+        class_names: Any = None,
         config: CCMAConfig | None = None,
         random_state: int = 0,
         backend: str = "auto",
@@ -96,9 +107,14 @@ class ActiveLearner:
             if n_classes not in (None, teacher.n_classes):
                 raise ValueError(f"n_classes must be the teacher's {teacher.n_classes}, got {n_classes}")
             n_classes = teacher.n_classes
-        if n_classes is not None:
-            n_classes = check_integer("n_classes", n_classes, minimum=2)
-        self._n_classes = n_classes
+        self._class_names = agreed_class_names(class_names, teacher)
+        if self._class_names is not None:
+            if n_classes not in (None, len(self._class_names)):
+                raise ValueError(
+                    f"class_names must be one for each of the {n_classes} classes, got {len(self._class_names)}"
+                )
+            n_classes = len(self._class_names)
+        self._n_classes = None if n_classes is None else check_integer("n_classes", n_classes, minimum=2)
         self._teacher = teacher
         self._student = student
         self._config = config or CCMAConfig()
@@ -108,19 +124,27 @@ class ActiveLearner:
         self._memory_limit = memory_limit
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
-        names = None if teacher is None else teacher.class_names
-        self._labels = read_labels(labels, self._features, n_classes=n_classes, class_names=names).copy()
-        self.n_rounds = 0
+        self._class_digests = class_digests(teacher)
+        read = read_labels(labels, self._features, n_classes=self._n_classes, class_names=self._class_names)
+        self._labels = read.copy()  # nobody else's array
+        self._n_rounds = 0
 
     @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """The class of each row, −1 where there is none; a view that cannot be written to."""
-        view: npt.NDArray[np.int64] = self._labels.view()
+    def labels(self) -> Int64:
+        view: Int64 = self._labels.view()
         view.flags.writeable = False
         return view
 
+    @property
+    def class_names(self) -> list[str] | None:
+        return None if self._class_names is None else [*self._class_names]
+
+    @property
+    def n_rounds(self) -> int:
+        return self._n_rounds
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write down the loop so far: labels, rounds, rows that were chosen, seed and configuration.
+        """Write down the loop so far: labels and what they are of, rounds, choices, classes, seed and configuration.
 
         Parameters
         ----------
@@ -132,16 +156,19 @@ class ActiveLearner:
         OSError
             The file cannot be written.
         """
-        check_can_write(path)
-        settings = {
-            "format": _FORMAT,
-            "n_rounds": self.n_rounds,
-            "n_classes": self._n_classes,
-            "random_state": self._random_state,
-            "config": asdict(self._config),
-        }
-        text, chosen = json.dumps(settings), np.array(sorted(self._chosen), dtype=np.int64)
-        write_whole(path, lambda file: np.savez_compressed(file, settings=text, labels=self.labels, chosen=chosen))
+        chosen = np.array(sorted(self._chosen), dtype=np.int64)
+        loop = SavedLoop(
+            labels=self._labels,
+            chosen=chosen,
+            n_rounds=self._n_rounds,
+            random_state=self._random_state,
+            n_classes=self._n_classes,
+            class_names=self._class_names,
+            config=self._config,
+            identity=identity_of(self._features, self._labels, chosen),
+            class_digests=self._class_digests,
+        )
+        write_loop(path, loop)
 
     @classmethod
     def load(
@@ -151,44 +178,60 @@ class ActiveLearner:
         *,
         teacher: Teacher | None = None,
         student: Any = None,
+        class_names: Any = None,
+        missing: Literal["raise", "drop"] = "raise",
         backend: str = "auto",
         memory_limit: int | str | None = None,
     ) -> ActiveLearner:
         """Go on with a loop that was written down: its next query is the one that it would have been.
 
+        The labels go to their images. Where the pool has ids, now and when the loop was saved, an image is found
+        wherever it stands now, and its rows may come from another encoder. Where it has none, the rows that were
+        labelled or chosen must hold what they held, in any type that has the same values. Rows may have been added.
+
         Parameters
         ----------
         path : path
             What :meth:`save` wrote.
-        features, teacher, student, backend, memory_limit
-            As for a new loop. Rows that the pool has more than it had are not labelled.
+        features, teacher, student, class_names, backend, memory_limit
+            As for a new loop; the classes must be those of the loop in their order.
+        missing : {"raise", "drop"}
+            What to do about images that were labelled or chosen and are no longer there by their ids.
 
         Raises
         ------
         FileReadError
-            No such file, or not one that :meth:`save` wrote.
+            No such file, or not one that :meth:`save` wrote, or one of a newer version.
+        PoolMismatchError
+            The pool is not that of the loop: images are gone, or rows have other values, columns or places.
         ValueError
-            The pool has fewer rows than it had, or the teacher other classes.
+            Other classes, or another order of them.
+
+        Warns
+        -----
+        LabelWarning
+            Images have moved or were dropped, or the file is of an early version and cannot be checked.
         """
-        settings, labels, chosen = _read(Path(path))
-        rows = open_rows(features, "features")
-        if rows.n_rows < labels.size:
-            raise ValueError(
-                f"features must have the {labels.size} rows of the loop in {str(path)!r}, or more, got {rows.n_rows}"
-            )
+        check_choice("missing", missing, ("raise", "drop"))
+        loop, rows = read_loop(path), open_rows(features, "features")
+        names = agreed_classes(loop, class_names, teacher, path)
+        labels, chosen = placed(loop, rows, path, missing)
         learner = cls(
             rows,
-            labels=Classes(np.concatenate([labels, np.full(rows.n_rows - labels.size, -1, dtype=np.int64)])),
+            labels=Classes(labels),
             teacher=teacher,
             student=student,
-            n_classes=settings["n_classes"],
-            config=CCMAConfig(**settings["config"]),
-            random_state=settings["random_state"],
+            n_classes=loop.n_classes,
+            class_names=names,
+            config=loop.config,
+            random_state=loop.random_state,
             backend=backend,
             memory_limit=memory_limit,
         )
-        learner.n_rounds = settings["n_rounds"]
+        learner._n_rounds = loop.n_rounds
         learner._chosen = set(chosen.tolist())
+        if learner._class_digests is None:
+            learner._class_digests = loop.class_digests
         return learner
 
     def query(self, budget: int) -> Selection:
@@ -204,16 +247,16 @@ class ActiveLearner:
             coverage.
         """
         self._grow()
-        seed = int(np.random.SeedSequence([self._random_state, self.n_rounds]).generate_state(1, np.uint64)[0])
-        cold = not (self.labels >= 0).any()
+        seed = int(np.random.SeedSequence([self._random_state, self._n_rounds]).generate_state(1, np.uint64)[0])
+        cold = not (self._labels >= 0).any()
         if self._config.acquisition == "delta" and self._config.calibration == "coverage" and self._chosen:
-            n_chosen = int((self.labels[sorted(self._chosen)] >= 0).sum())
+            n_chosen = int((self._labels[sorted(self._chosen)] >= 0).sum())
             if n_chosen:
                 warn_not_exchangeable(n_chosen)
         picks = select(
             self._features,
             budget,
-            labels=Classes(self.labels),
+            labels=Classes(self._labels),
             teacher=self._teacher,
             student=None if cold else self._student,
             config=self._config,
@@ -221,7 +264,7 @@ class ActiveLearner:
             backend=self._backend,
             memory_limit=self._memory_limit,
         )
-        self.n_rounds += 1
+        self._n_rounds += 1
         self._chosen.update(picks.indices.tolist())
         return picks
 
@@ -230,70 +273,57 @@ class ActiveLearner:
 
         Parameters
         ----------
-        indices : array_like, shape (n,), int
-            Rows of the pool, distinct.
-        y : array_like, shape (n,), int
-            Their classes.
+        indices : array_like, shape (n,), int or str
+            Rows of the pool, distinct, or the ids of their images where the pool has ids.
+        y : array_like, shape (n,), int or str
+            Their classes or the names of these.
         overwrite : bool, default False
             Allow rows that already have a label.
 
         Raises
         ------
         ValueError
-            Rows out of range, repeated, or already labelled; labels out of range; lengths that differ.
+            Rows out of range, repeated, or already labelled; ids of no image or of several; labels out of range, or
+            none; lengths that differ.
         TypeError
-            Indices or labels that are not integers.
+            Indices that are neither integers nor ids, or labels that are neither integers nor names.
         """
-        rows, classes = _integers("indices", indices), _integers("y", y)
-        check_same_rows("y", classes.size, "indices", rows.size)
-        if rows.size == 0:
-            return
-        self._check_rows(rows)
-        upper = np.inf if self._n_classes is None else self._n_classes
-        bad = np.flatnonzero((classes < 0) | (classes >= upper))
-        if bad.size:
-            expected = "at least 0" if self._n_classes is None else f"from 0 to {self._n_classes - 1}"
-            raise ValueError(f"y must be classes {expected}, got {classes[bad[0]]} for row {rows[bad[0]]}")
-        taken = rows[self.labels[rows] >= 0]
+        rows = distinct_rows(self._features, indices)
+        check_unmasked("y", y)
+        codes = class_codes(y, class_names=self._class_names, n_classes=self._n_classes, name="y", place=" of y")
+        check_same_rows("y", codes.size, "indices", rows.size)
+        if (codes < 0).any():
+            row = rows[np.flatnonzero(codes < 0)[0]]
+            raise ValueError(f"y must have a class for each row, got none for row {row}; unlabel withdraws labels")
+        taken = rows[self._labels[rows] >= 0]
         if taken.size and not overwrite:
             raise ValueError(
-                f"row {taken[0]} already has the label {self.labels[taken[0]]}; pass overwrite=True to change it"
+                f"row {taken[0]} already has the label {self._labels[taken[0]]}; pass overwrite=True to change it"
             )
-        self._labels[rows] = classes
+        self._labels[rows] = codes
         self._fitted = None
 
     def unlabel(self, indices: npt.ArrayLike) -> None:
-        """Withdraw the labels of some rows. Either all are withdrawn or, on an error, none.
+        """Withdraw the labels of some rows, which can then be chosen again. On an error none is withdrawn.
 
         Parameters
         ----------
-        indices : array_like, shape (n,), int
-            Rows of the pool that have a label, distinct. They can be chosen again.
+        indices : array_like, shape (n,), int or str
+            As in :meth:`label`.
 
         Raises
         ------
         ValueError
-            Rows out of range, repeated, or without a label.
+            Rows out of range, repeated, or without a label; ids of no image or of several.
         TypeError
-            Indices that are not integers.
+            Indices that are neither integers nor ids.
         """
-        rows = _integers("indices", indices)
-        self._check_rows(rows)
+        rows = distinct_rows(self._features, indices)
         without = rows[self._labels[rows] < 0]
         if without.size:
             raise ValueError(f"indices must be rows that have a label, got row {without[0]}, which has none")
         self._labels[rows] = -1
         self._fitted = None
-
-    def _check_rows(self, rows: npt.NDArray[np.int64]) -> None:
-        """They are distinct rows of the pool."""
-        n = self._features.n_rows
-        outside = np.flatnonzero((rows < 0) | (rows >= n))
-        if outside.size:
-            raise ValueError(f"indices must be rows from 0 to {n - 1}, got {rows[outside[0]]}")
-        unique, counts = np.unique(rows, return_counts=True)
-        if unique.size < rows.size:
-            raise ValueError(f"indices must be distinct, got row {unique[counts > 1][0]} more than once")
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """p^S of any rows by a student fitted on the labels so far.
@@ -317,17 +347,17 @@ class ActiveLearner:
         accepted([differing_encoders("X", rows.manifest, "features", self._features.manifest)], force=None)
         if rows.n_columns != self._features.n_columns:
             raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
-        n_classes = self._n_classes or class_count(self._student, self.labels)
+        n_classes = self._n_classes or class_count(self._student, self._labels)
         backend = _dispatch.choose(self._backend)
         check_rows(rows, backend.row_lengths)
         if self._fitted is None:
-            labelled = np.flatnonzero(self.labels >= 0)
-            check_two_classes(self.labels[labelled])
+            labelled = np.flatnonzero(self._labels >= 0)
+            check_two_classes(self._labels[labelled])
             student = self._student
             if student is None:
                 student = LinearHead.from_config(self._config, n_classes, self._random_state)
             known = RowSubset(self._features, labelled)
-            self._fitted = fit_student(student, known, self.labels[labelled], n_classes, backend)
+            self._fitted = fit_student(student, known, self._labels[labelled], n_classes, backend)
         logits = student_logits(self._fitted, rows, n_classes, backend)
         return softmax(logits.float32())
 
@@ -340,29 +370,3 @@ class ActiveLearner:
         unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
         self._labels = np.concatenate([self._labels, unknown])
         self._features, self._teacher = features, teacher
-
-
-def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    array = as_array(name, values)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
-    if array.dtype == np.uint64:  # what int64 cannot hold is out of every range
-        array = np.minimum(array, np.iinfo(np.int64).max)
-    return array.astype(np.int64)
-
-
-def _read(file: Path) -> tuple[dict[str, Any], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Settings, labels and chosen rows of a loop that was saved."""
-    try:
-        with open(file, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
-            settings = json.loads(str(saved["settings"]))
-            labels, chosen = saved["labels"], saved["chosen"]
-        if settings["format"] != _FORMAT:
-            raise ValueError(f"expected {_FORMAT!r}, got {settings['format']!r}")
-    except FileNotFoundError:
-        raise FileReadError(f"no file {str(file)!r}") from None
-    except Exception as error:  # a damaged archive raises whatever its parser meets
-        raise FileReadError(f"cannot read {str(file)!r} as a saved loop: {error}") from error
-    return settings, labels, chosen

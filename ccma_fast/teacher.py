@@ -56,6 +56,8 @@ class Teacher:
     class_names : list of str or None
         The names of the classes, where anyone tells them.
 
+    Temperature, names and directions cannot be changed: with others it is another teacher.
+
     Raises
     ------
     PoolMismatchError
@@ -76,7 +78,7 @@ class Teacher:
         class_names: Any = None,
         force: bool = False,
     ) -> None:
-        self.temperature = _check_temperature(temperature)
+        self._temperature = _check_temperature(temperature)
         images = open_rows(image_features, "image_features")
         classes = open_rows(class_features, "class_features")
         if classes.n_columns != images.n_columns:
@@ -92,12 +94,12 @@ class Teacher:
         self._forced = accepted([differing], force)
         self._force = force
         self.n_classes = classes.n_rows
-        self.class_names = None if classes.manifest is None else classes.manifest.class_names or None
-        self.class_names = agreed_class_names(class_names, self)
+        self._class_names = None if classes.manifest is None else classes.manifest.class_names or None
+        self._class_names = agreed_class_names(class_names, self)
         self.n_rows = images.n_rows
         self.source: Rows = images
         self.features: Rows | None = images
-        self.class_directions: npt.NDArray[np.float32] | None = _unit(classes)
+        self._class_directions: npt.NDArray[np.float32] | None = _unit(classes)
 
     @classmethod
     def from_logits(
@@ -123,12 +125,12 @@ class Teacher:
         """
         teacher = cls.__new__(cls)
         teacher._forced, teacher._force = [], force
-        teacher.temperature = _check_temperature(temperature)
+        teacher._temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
-        teacher.source, teacher.features, teacher.class_directions = rows, None, None
-        teacher.class_names = None
-        teacher.class_names = agreed_class_names(class_names, teacher)
+        teacher.source, teacher.features, teacher._class_directions = rows, None, None
+        teacher._class_names = None
+        teacher._class_names = agreed_class_names(class_names, teacher)
         return teacher
 
     @classmethod
@@ -180,6 +182,18 @@ class Teacher:
         classes = open_rows(features, "class_features")
         classes.manifest = manifest
         return cls(images, classes, temperature, force=force)
+
+    @property
+    def temperature(self) -> float:
+        return self._temperature
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return None if self._class_names is None else [*self._class_names]
+
+    @property
+    def class_directions(self) -> npt.NDArray[np.float32] | None:
+        return self._class_directions
 
     def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
         """How good the teacher is on the rows whose labels are known.
@@ -276,4 +290,5 @@ def _unit(vectors: Rows) -> npt.NDArray[np.float32]:
     lengths = reference.row_lengths(values)
     check_lengths(vectors, 0, lengths, directions=True)
     unit: npt.NDArray[np.float32] = (values / lengths[:, None]).astype(np.float32)
+    unit.flags.writeable = False
     return unit

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 import ccma_fast as cf
 
@@ -119,12 +121,17 @@ def test_labels_are_taken_whole_or_not_at_all(data):
         ([1, 400], [0, 0], ValueError, "indices must be rows from 0 to 399, got 400"),
         ([1, -1], [0, 0], ValueError, "indices must be rows from 0 to 399, got -1"),
         ([1, 1], [0, 0], ValueError, "indices must be distinct, got row 1 more than once"),
-        ([1, 2], [0, 5], ValueError, "y must be classes from 0 to 4, got 5 for row 2"),
-        ([1, 2], [0, -1], ValueError, "y must be classes from 0 to 4, got -1 for row 2"),
+        ([1, 2], [0, 5], ValueError, r"y must be -1 \(not labelled\) or a class from 0 to 4, got 5 at row 1 of y"),
+        ([1, 2], [0, -1], ValueError, "y must have a class for each row, got none for row 2; unlabel withdraws labels"),
         ([1, 3], [0, 0], ValueError, "row 3 already has the label 1; pass overwrite=True to change it"),
         ([1, 2], [0], ValueError, "y has 1 rows but indices has 2; both must describe the same rows"),
-        ([1.0, 2.0], [0, 0], TypeError, "indices must be integers, got dtype float64"),
-        ([1, 2], ["a", "b"], TypeError, "y must be integers, got dtype <U1"),
+        ([1.0, 2.0], [0, 0], TypeError, "indices must be integers, or ids of images, got dtype float64"),
+        (
+            [1, 2],
+            ["a", "b"],
+            TypeError,
+            r"y must be integers .* where there are no class_names, got 'a' at row 0 of y; .*",
+        ),
         ([[1]], [[0]], ValueError, r"indices must have one dimension, got shape \(1, 1\)"),
     ]:
         with pytest.raises(error, match=f"^{text}$"):
@@ -135,6 +142,126 @@ def test_labels_are_taken_whole_or_not_at_all(data):
     learner.label([], [])
     learner.label(np.array([7], np.uint8), np.array([4], np.int8))
     assert learner.labels[7] == 4
+
+
+def test_labels_by_name(data):
+    x, _ = data
+    names = ["ant", "bee", "cat", "dog", "3"]
+    learner = cf.ActiveLearner(x, class_names=names)
+    learner.label([0, 1, 2], ["cat", "ant", "3"])
+    assert learner.labels[:3].tolist() == [2, 0, 4]
+    learner.label([3], np.array(["dog"], dtype=object))
+    assert learner.class_names == names
+    assert learner.predict_proba(x[:2]).shape == (2, 5)
+    for y, error, text in [
+        (["Cat"], ValueError, "got 'Cat' at row 0 of y; did you mean 'cat'?"),
+        ([""], ValueError, "y must have a class for each row, got none for row 9"),
+        ([None], ValueError, "got none for row 9"),
+        ([np.nan], ValueError, "got none for row 9"),
+        ([3], ValueError, "y must say whether they are names or numbers of classes"),
+        ([True], TypeError, "got bool True"),
+        (np.ma.masked_array([3], [True]), ValueError, "y must have no masked entries"),
+    ]:
+        with pytest.raises(error, match=text.replace("?", r"\?")):
+            learner.label([9], y)
+    assert (learner.labels >= 0).sum() == 4
+    started = cf.ActiveLearner(x[:3], labels=["bee", "", "ant"], class_names={"ant": 0, "bee": 1})
+    assert started.labels.tolist() == [1, -1, 0]
+
+
+def test_names_are_those_of_the_teacher(data):
+    x, _ = data
+    names = ["ant", "bee", "cat", "dog", "emu"]
+    teacher = cf.Teacher(x, x[:5], class_names=names)
+    learner = cf.ActiveLearner(x, teacher=teacher)
+    learner.label([0], ["dog"])
+    assert (learner.labels[0], learner.class_names) == (3, names)
+    assert cf.ActiveLearner(x, teacher=cf.Teacher(x, x[:5]), class_names=names).class_names == names
+    for given, text in [
+        ({"class_names": names[::-1]}, "must be those of the teacher in the same order, got 'emu' for class 0"),
+        ({"class_names": names[:4]}, "must be one for each of the teacher's 5 classes, got 4"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            cf.ActiveLearner(x, teacher=teacher, **given)
+    with pytest.raises(ValueError, match="class_names must be one for each of the 4 classes, got 5"):
+        cf.ActiveLearner(x, n_classes=4, class_names=names)
+
+
+def test_labels_by_id(data, tmp_path):
+    x, _ = data
+    ids = [f"{i}.jpg" for i in range(6)] + ["twice.jpg"] * 2
+    for part in ("img_emb", "metadata"):
+        (tmp_path / part).mkdir()
+    np.save(tmp_path / "img_emb" / "img_emb_0.npy", x[:8])
+    parquet.write_table(pyarrow.table({"image_path": ids}), tmp_path / "metadata" / "metadata_0.parquet")
+    learner = cf.ActiveLearner(tmp_path)
+    learner.label(["4.jpg", "0.jpg"], [1, 0])
+    learner.label(np.array(["2.jpg"], dtype=object), [1])
+    assert learner.labels.tolist() == [0, -1, 1, -1, 1, -1, -1, -1]
+    learner.unlabel(["2.jpg"])
+    learner.label([6], [0])
+    for indices, error, text in [
+        (["3.jpg", "9.jpg"], ValueError, r"must be ids of images of features, such as \['0.jpg', .*\], got '9.jpg'"),
+        (["3.jpg", "3.jpg"], ValueError, "indices must be distinct, got row 3 more than once"),
+        (["twice.jpg", "3.jpg"], ValueError, r"ids of one image each, got 'twice.jpg', which rows \[6, 7\] have"),
+        (["4.jpg", "3.jpg"], ValueError, "row 4 already has the label 1"),
+        (np.array(["3.jpg", 1], dtype=object), TypeError, "must be all integers, or all ids of images, got 1"),
+        ([b"3.jpg", b"1.jpg"], TypeError, "must be integers, or ids of images, got dtype [|]S5"),
+    ]:
+        with pytest.raises(error, match=text):
+            learner.label(indices, [0, 1])
+    assert np.flatnonzero(learner.labels >= 0).tolist() == [0, 4, 6]
+    with pytest.raises(TypeError, match="indices must be integers where features has no ids, got '3'"):
+        cf.ActiveLearner(x).label(["3"], [0])
+
+
+def test_labels_that_are_withdrawn(data):
+    x, y = data
+    learner = cf.ActiveLearner(x, labels=np.where(np.arange(400) < 30, y, -1), config=QUICK)
+    before = learner.predict_proba(x[:20])
+    for indices, error, text in [
+        ([3, 30], ValueError, "indices must be rows that have a label, got row 30, which has none"),
+        ([3, 3], ValueError, "indices must be distinct, got row 3 more than once"),
+        ([400], ValueError, "indices must be rows from 0 to 399, got 400"),
+        ([3.0], TypeError, "indices must be integers"),
+        ([True], TypeError, "indices must be integers"),
+    ]:
+        with pytest.raises(error, match=text):
+            learner.unlabel(indices)
+    assert (learner.labels >= 0).sum() == 30
+    learner.unlabel(np.arange(15))
+    learner.unlabel([])
+    assert np.flatnonzero(learner.labels >= 0).tolist() == [*range(15, 30)]
+    assert not np.array_equal(learner.predict_proba(x[:20]), before)
+    other = cf.ActiveLearner(x, labels=learner.labels, config=QUICK)
+    np.testing.assert_array_equal(learner.query(5).indices, other.query(5).indices)
+    learner.unlabel(np.arange(15, 30))
+    assert learner.query(5).report.mode == cf.ActiveLearner(x).query(5).report.mode == "cold start"
+    learner.label([3], [0])  # without overwrite
+
+
+def test_state_that_can_only_be_read(data):
+    """Writing to it would leave what depends on it stale, or make a file that no loop can be."""
+    x, y = data
+    labels = y.astype(np.int64)
+    learner = cf.ActiveLearner(x, labels=labels, class_names=list("abcde"))
+    labels[:] = 0
+    np.testing.assert_array_equal(learner.labels, y)
+    with pytest.raises(ValueError, match="read-only"):
+        learner.labels[0] = 99
+    for name, value in (("labels", y), ("n_rounds", 3), ("class_names", list("abcde"))):
+        with pytest.raises(AttributeError):
+            setattr(learner, name, value)
+    learner.class_names.reverse()
+    assert learner.class_names == list("abcde")
+    teacher = cf.Teacher(x, x[:5], class_names=list("abcde"))
+    teacher.class_names.reverse()
+    assert teacher.class_names == list("abcde")
+    with pytest.raises(ValueError, match="read-only"):
+        teacher.class_directions[0] = 0
+    for name, value in (("temperature", 0), ("class_names", ["a"]), ("class_directions", x[:4])):
+        with pytest.raises(AttributeError):
+            setattr(teacher, name, value)
 
 
 def test_errors(data):
@@ -211,62 +338,3 @@ def test_a_saved_loop_of_a_pool_that_has_grown_or_shrunk(data, tmp_path):
     np.testing.assert_array_equal(grown.labels, [*learner.labels, *[-1] * 100])
     with pytest.raises(ValueError, match=r"features must have the 300 rows of the loop in '.*', or more, got 200"):
         cf.ActiveLearner.load(tmp_path / "loop.npz", x[:200])
-
-
-def test_files_that_are_no_saved_loop(data, tmp_path):
-    x, _ = data
-    with pytest.raises(cf.FileReadError, match="no file"):
-        cf.ActiveLearner.load(tmp_path / "loop.npz", x)
-    np.savez(tmp_path / "other.npz", labels=np.arange(3))
-    (tmp_path / "damaged.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:50])
-    np.savez(tmp_path / "newer.npz", settings='{"format": "ccma_fast.ActiveLearner 2"}', labels=[1], chosen=[1])
-    for name, why in (("other", "settings"), ("damaged", ""), ("newer", "expected .* 1', got .* 2'")):
-        with pytest.raises(cf.FileReadError, match=f"cannot read '.*{name}.npz' as a saved loop: .*{why}"):
-            cf.ActiveLearner.load(tmp_path / f"{name}.npz", x)
-    learner = cf.ActiveLearner(x)
-    with pytest.raises(FileNotFoundError, match="there is no directory"):
-        learner.save(tmp_path / "nowhere" / "loop.npz")
-
-
-def test_labels_are_read_only_and_withdrawn_by_a_method(tmp_path):
-    rng = np.random.default_rng(3)
-    y = rng.integers(3, size=90)
-    x = (3 * np.eye(3, 8)[y] + rng.standard_normal((90, 8))).astype(np.float32)
-    given = np.where(np.arange(90) < 30, y, -1)
-    learner = cf.ActiveLearner(x, labels=given, n_classes=y.max() + 1)  # a number of NumPy's
-    with pytest.raises(ValueError, match="read-only"):
-        learner.labels[0] = 99
-    with pytest.raises(AttributeError):
-        learner.labels = given
-    given[:] = 0  # the caller's array is the caller's
-    np.testing.assert_array_equal(learner.labels, np.where(np.arange(90) < 30, y, -1))
-
-    before = learner.predict_proba(x)
-    learner.unlabel([1, 2])
-    assert (learner.labels[[1, 2]] == -1).all()
-    assert (learner.labels >= 0).sum() == 28
-    fresh = cf.ActiveLearner(x, labels=learner.labels, n_classes=3)
-    np.testing.assert_array_equal(learner.predict_proba(x), fresh.predict_proba(x))
-    assert (learner.predict_proba(x) != before).any()
-    learner.save(tmp_path / "loop")
-    np.testing.assert_array_equal(cf.ActiveLearner.load(tmp_path / "loop", x).labels, learner.labels)
-
-
-@pytest.mark.parametrize(
-    ("rows", "error", "message"),
-    [
-        ([5, 40], ValueError, "indices must be rows that have a label, got row 40, which has none"),
-        ([5, 5], ValueError, "indices must be distinct, got row 5 more than once"),
-        ([5, 90], ValueError, "indices must be rows from 0 to 89, got 90"),
-        ([5, -1], ValueError, "indices must be rows from 0 to 89, got -1"),
-        (np.array([5, 2**64 - 1], dtype=np.uint64), ValueError, "indices must be rows from 0 to 89"),
-        ([5.0], TypeError, "indices must be integers"),
-        ([[5]], ValueError, "indices must have one dimension"),
-    ],
-)
-def test_nothing_is_withdrawn_on_an_error(rows, error, message):
-    labels = np.where(np.arange(90) < 30, np.arange(90) % 3, -1)
-    learner = cf.ActiveLearner(np.eye(90, dtype=np.float32), labels=labels)
-    with pytest.raises(error, match=message):
-        learner.unlabel(rows)
-    np.testing.assert_array_equal(learner.labels, labels)

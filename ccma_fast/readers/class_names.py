@@ -21,7 +21,7 @@ from .._errors import FileReadError
 if TYPE_CHECKING:
     from ..teacher import Teacher
 
-__all__ = ["agreed_class_names", "class_codes", "read_class_names"]
+__all__ = ["agreed_class_names", "class_codes", "differing_names", "read_class_names"]
 
 # Classes are columns; nobody has this many.
 _MOST_CLASSES = 2**20
@@ -94,13 +94,19 @@ def agreed_class_names(class_names: Any, teacher: Teacher | None) -> list[str] |
         raise ValueError(
             f"class_names must be one for each of the teacher's {teacher.n_classes} classes, got {len(names)}"
         )
-    for c, (ours, other) in enumerate(zip(names, theirs or names, strict=True)):
-        if _same(ours) != _same(other):
-            raise ValueError(
-                f"class_names must be those of the teacher in the same order, got {ours!r} for class {c}, which the "
-                f"teacher calls {other!r}"
-            )
+    differing = [] if theirs is None else differing_names(names, theirs)
+    if theirs is not None and differing:
+        c = differing[0]
+        raise ValueError(
+            f"class_names must be those of the teacher in the same order, got {names[c]!r} for class {c}, which the "
+            f"teacher calls {theirs[c]!r}"
+        )
     return names
+
+
+def differing_names(names: Sequence[str], others: Sequence[str]) -> list[int]:
+    """The classes that two lists of as many names call differently."""
+    return [c for c, (ours, other) in enumerate(zip(names, others, strict=True)) if _same(ours) != _same(other)]
 
 
 def class_codes(

@@ -1,0 +1,102 @@
+"""Which rows a caller means, by their numbers or by ids, which stand in a manifest or beside the vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._validate import as_array
+from .manifest import has_row_ids, ids_of_rows
+from .pool import Rows
+
+__all__ = ["RowId", "distinct_rows", "ids_at", "rows_with_ids"]
+
+Int64 = npt.NDArray[np.int64]
+
+# None where a column of ids has a gap.
+RowId = str | None
+
+
+def ids_at(rows: Rows, numbers: Int64) -> list[RowId] | None:
+    """The ids of the rows at `numbers`; None where the pool has no ids."""
+    if has_row_ids(rows.manifest):
+        return [_text(row_id) for row_id in ids_of_rows(rows.manifest, numbers)]
+    ids = rows.row_ids()
+    if ids is None:
+        return None
+    wanted = set(numbers.tolist())
+    found = {row: _text(row_id) for row, row_id in enumerate(ids) if row in wanted}
+    return [found[row] for row in numbers.tolist()]
+
+
+def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int]] | None:
+    """The rows of each id of `wanted`, none or several maybe; None where the pool has no ids."""
+    ids = rows.row_ids()
+    if ids is None:
+        return None
+    found: dict[RowId, list[int]] = {row_id: [] for row_id in wanted}
+    for row, row_id in enumerate(map(_text, ids)):
+        if row_id in found:
+            found[row_id].append(row)
+    return found
+
+
+def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
+    """Different rows of a pool, in the order in which they are given.
+
+    Parameters
+    ----------
+    rows : Rows
+    indices : array_like, shape (n,), int or str
+        Their numbers, or their ids where the pool has ids.
+
+    Raises
+    ------
+    ValueError
+        Rows out of range or repeated, ids of no image or of several.
+    TypeError
+        Neither integers nor text, or text where the pool has no ids.
+    """
+    given = as_array("indices", indices)
+    if given.ndim != 1:
+        raise ValueError(f"indices must have one dimension, got shape {given.shape}")
+    if given.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if given.dtype.kind in "OUT":
+        given = _rows_of_ids(rows, given.tolist())
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, or ids of images, got dtype {given.dtype}")
+    outside = np.flatnonzero((given < 0) | (given >= rows.n_rows))
+    if outside.size:
+        raise ValueError(f"indices must be rows from 0 to {rows.n_rows - 1}, got {given[outside[0]]}")
+    unique, counts = np.unique(given, return_counts=True)
+    if unique.size < given.size:
+        raise ValueError(f"indices must be distinct, got row {unique[counts > 1][0]} more than once")
+    return given.astype(np.int64)
+
+
+def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
+    for row_id in ids:
+        if not isinstance(row_id, str):
+            raise TypeError(f"indices must be all integers, or all ids of images, got {row_id!r}")
+    found = rows_with_ids(rows, ids)
+    if found is None:
+        raise TypeError(f"indices must be integers where {rows.name} has no ids, got {ids[0]!r}")
+    for row_id in ids:
+        if not found[row_id]:
+            known = ids_at(rows, np.arange(min(3, rows.n_rows)))
+            raise ValueError(f"indices must be ids of images of {rows.name}, such as {known!r}, got {row_id!r}")
+        if len(found[row_id]) > 1:
+            raise ValueError(
+                f"indices must be ids of one image each, got {row_id!r}, which rows {found[row_id][:3]!r} have; give "
+                "their numbers"
+            )
+    return np.array([found[row_id][0] for row_id in ids], dtype=np.int64)
+
+
+def _text(row_id: object) -> RowId:
+    """Those of a data set are numbers, which stay such in parquet."""
+    return None if row_id is None else str(row_id)
