@@ -122,7 +122,7 @@ def score_at_sizes(
     sizes = (student_size, teacher_size)[: len(given)]
     brackets = [_likely_threshold(rows, size, n_sample) for rows, size in zip(given, sizes, strict=True)]
     # A set holds what ties with its threshold: a row's set is known where it has no score up to there.
-    ends = [(low, float(up_to_ties(high))) for low, high in brackets]
+    ends = [(low, up_to_ties(high)) for low, high in brackets]
     counts = [(0, 0) for _ in given]
     inside: list[list[Float64]] = [[] for _ in given]
     kept_open: list[tuple[int, _core.OpenRows]] = []
@@ -152,7 +152,7 @@ def score_at_sizes(
         thresholds.append(threshold)
     q_student, q_teacher = (*thresholds, np.inf)[:2]
     for start, open_rows in kept_open:
-        rows, scores = open_rows.settle(float(up_to_ties(q_student)), float(up_to_ties(q_teacher)))
+        rows, scores = open_rows.settle(up_to_ties(q_student), up_to_ties(q_teacher))
         put(start + rows, RowScores(*scores))
     return q_student, q_teacher
 

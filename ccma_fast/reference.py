@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ __all__ = [
     "top1",
     "top_m",
     "unit_rows",
+    "up_to_ties",
     "weighted_coverage_threshold",
     "weighted_kmeans",
 ]
@@ -208,6 +209,10 @@ def _row_number(values: Array | Rows, row: int) -> int:
     return values.row_number(row) if isinstance(values, Rows) else row
 
 
+@overload
+def up_to_ties(q: float, tie: float = SCORE_TIE) -> float: ...
+@overload
+def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64: ...
 def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64:
     """Where sets are cut for a threshold q on scores, so that they hold what ties with it: q + tie · max(1, |q|)."""
     size = np.where(np.isinf(q), 0.0, np.maximum(1.0, np.abs(q)))

@@ -22,6 +22,7 @@ from .manifest import (
     differing_encoders,
     digest_of_file,
     read_manifest,
+    shard_columns,
     write_manifest,
 )
 
@@ -141,13 +142,11 @@ def _arrow_column(cells: list[Any]) -> Any:
 
 def _read_metadata(manifest: Manifest) -> tuple[list[list[str]], dict[str, Any]]:
     """The ids of the rows of each shard, and the labels of those that have one."""
-    assert manifest.folder is not None, "it was read somewhere"
-    parquet = optional("pyarrow.parquet", "the metadata of a pool", "extract")
     ids: list[list[str]] = []
     labels: dict[str, Any] = {}
     for shard in manifest.shards:
-        table = parquet.read_table(manifest.folder / shard.metadata)
-        ids.append(table["image_path"].to_pylist())
-        if "label" in table.column_names:
-            labels.update(zip(ids[-1], table["label"].to_pylist(), strict=True))
+        columns = shard_columns(manifest, shard, ["image_path", "label"])
+        ids.append(columns["image_path"])
+        if "label" in columns:
+            labels.update(zip(ids[-1], columns["label"], strict=True))
     return ids, labels

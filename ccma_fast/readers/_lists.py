@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,28 @@ from .._errors import FileReadError
 from .._extras import optional
 from ._blocks import chosen
 
-__all__ = ["IDS", "described", "has_ids", "list_width", "value_type", "values_of_lists", "vector_column"]
+__all__ = [
+    "IDS",
+    "VectorColumn",
+    "described",
+    "has_ids",
+    "list_width",
+    "value_type",
+    "values_of_lists",
+    "vector_column",
+]
 
 # The column of the images' ids beside the vectors, as in the metadata of clip-retrieval.
 IDS = "image_path"
+
+
+class VectorColumn(NamedTuple):
+    """A column of vectors."""
+
+    name: str
+    width: int
+    """How long they are; 0 where the type does not say."""
+    dtype: np.dtype[Any]
 
 
 def list_width(kind: Any) -> int | None:
@@ -36,7 +54,7 @@ def value_type(kind: Any) -> np.dtype[Any]:
     return dtype
 
 
-def vector_column(schema: Any, key: str | None, name: str, file: str) -> str:
+def vector_column(schema: Any, key: str | None, name: str, file: str) -> VectorColumn:
     """The column of vectors that is meant: `key`, or the one called `name`, or the only one of lists of numbers.
 
     Raises
@@ -51,9 +69,10 @@ def vector_column(schema: Any, key: str | None, name: str, file: str) -> str:
     if schema.names.count(column) > 1:
         raise FileReadError(f"{name}: {file!r} must have one column {column!r}, got {schema.names.count(column)}")
     kind = schema.field(column).type
-    if list_width(kind) is None:
+    width = list_width(kind)
+    if width is None:
         raise TypeError(f"{name} must be a column of lists of numbers, got {column!r} of {kind} in {file!r}")
-    return column
+    return VectorColumn(column, width, value_type(kind))
 
 
 def described(schema: Any, *, every: bool = False) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from .._errors import FileReadError
 from .._extras import optional
 from ..pool import check_matrix
 from ._blocks import BlockRows, rows_of_block
-from ._lists import IDS, has_ids, list_width, value_type, values_of_lists, vector_column
+from ._lists import IDS, has_ids, values_of_lists, vector_column
 
 __all__ = ["ArrowRows", "files_of_dataset"]
 
@@ -48,10 +48,8 @@ class ArrowRows(BlockRows):
 
     def __init__(self, file: str, key: str | None, name: str) -> None:
         schema, batches = _opened(file, name)
-        self._column = vector_column(schema, key, name, file)
+        self._column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
-        kind = schema.field(self._column).type
-        width, dtype = list_width(kind), value_type(kind)
         firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         if not width:  # lists of any length: as long as the first
             width = _first_length([batch.column(self._column) for batch in batches], file, name)

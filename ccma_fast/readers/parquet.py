@@ -13,7 +13,7 @@ from .._errors import FileReadError
 from .._extras import optional
 from ..pool import check_matrix
 from ._blocks import BlockRows, rows_of_block
-from ._lists import IDS, has_ids, list_width, value_type, values_of_lists, vector_column
+from ._lists import IDS, has_ids, values_of_lists, vector_column
 
 __all__ = ["ParquetRows", "opened", "read_ids"]
 
@@ -46,9 +46,7 @@ class ParquetRows(BlockRows):
     def __init__(self, file: str, key: str | None, name: str) -> None:
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
-        self._column = vector_column(schema, key, name, file)
-        kind = schema.field(self._column).type
-        width, dtype = list_width(kind), value_type(kind)
+        self._column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
         metadata = self._parquet.metadata
         group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
