@@ -206,6 +206,13 @@ class UnitRows(Protocol):
 
     n_rows: int
 
+    def nearest(self, others: Any, least: float) -> Any:
+        """Similarity of each row to the most similar of `others`, which are of the same kind, at least `least`.
+
+        Shape (N,), float32: an array, or a tensor where the rows lie on a device.
+        """
+        ...
+
     def coverage(
         self,
         covered: Any,
@@ -262,6 +269,12 @@ class DeviceBackend(Backend, Protocol):
 def on_device(backend: Backend) -> DeviceBackend | None:
     """The backend where it is not on the host."""
     return None if backend.ON_HOST else cast(DeviceBackend, backend)
+
+
+def on_host(values: Any) -> npt.NDArray[Any]:
+    """What a backend returns, an array or a tensor on its device, as an array."""
+    array: npt.NDArray[Any] = values if isinstance(values, np.ndarray) else values.cpu().numpy()
+    return array
 
 
 def choose(backend: str = "auto", *read: Rows | None) -> Backend:

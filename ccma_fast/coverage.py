@@ -232,6 +232,13 @@ def unit_rows(rows: Rows, backend: Backend) -> _dispatch.UnitRows:
     return UnitRows(rows, backend) if device is None else device.unit_rows(rows)
 
 
+def squared_distances(rows: Rows, others: Rows, backend: Backend) -> Float32:
+    """‖x − x_j‖² of each row to the nearest of `others`, of unit rows both, shape (N,), from 0 to 4."""
+    similarity: Float32 = _dispatch.on_host(unit_rows(rows, backend).nearest(unit_rows(others, backend), -1.0))
+    distances: Float32 = np.maximum(np.float32(2.0) - np.float32(2.0) * similarity, np.float32(0.0))
+    return distances
+
+
 class UnitRows:
     """The rows of a pool divided by their lengths, computed whenever they are read.
 
@@ -274,7 +281,7 @@ class UnitRows:
             part = slice(start, start + len(chunk))
             yield part, self.backend.linear(chunk, others, scale=self._scale[part])
 
-    def nearest(self, others: UnitRows, least: float = -np.inf) -> Float32:
+    def nearest(self, others: UnitRows, least: float) -> Float32:
         """Similarity of each row to the most similar of `others`, at least `least`; shape (N,)."""
         near = np.full(self.n_rows, least, np.float32)
         for start in range(0, others.n_rows, _SQUARE):

@@ -235,7 +235,10 @@ class ActiveLearner:
         return learner
 
     def query(self, budget: int) -> Selection:
-        """Choose `budget` rows to label, see :func:`ccma_fast.select`; without any label they cover the pool.
+        """Choose `budget` rows to label, see :func:`ccma_fast.select`.
+
+        Until there are labels of two classes no student can be fitted: the picks cover the pool, or the teacher
+        chooses them.
 
         Nothing is recorded but the round: picks that never get a label can be chosen again.
 
@@ -248,7 +251,6 @@ class ActiveLearner:
         """
         self._grow()
         seed = int(np.random.SeedSequence([self._random_state, self._n_rounds]).generate_state(1, np.uint64)[0])
-        cold = not (self._labels >= 0).any()
         if self._config.acquisition == "delta" and self._config.calibration == "coverage" and self._chosen:
             n_chosen = int((self._labels[sorted(self._chosen)] >= 0).sum())
             if n_chosen:
@@ -258,7 +260,7 @@ class ActiveLearner:
             budget,
             labels=Classes(self._labels),
             teacher=self._teacher,
-            student=None if cold else self._student,
+            student=self._student if (self._labels >= 0).any() else None,
             config=self._config,
             random_state=seed,
             backend=self._backend,

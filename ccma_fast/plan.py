@@ -14,7 +14,8 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   many times as its logits are needed, where they do not fit either), the M rows once for thresholds and scores together
   and once again those few whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows.
 - disagreement: the M rows once, unless thresholds or posteriors have read them.
-- coverage: the candidates, and for the student's picks the labelled rows; at cold start a clustering of all rows.
+- coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
+  of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
 What is resident, beyond what was when the query began: at most 32 bytes a row; the labelled rows, and what training a
 head on them takes; logits that are kept; a chunk of each source (its pages and, with labels, a copy) and its logits;
@@ -53,8 +54,12 @@ _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
 # Share of what training held that the allocator keeps for later.
 _RETAINED = 0.5
 
-# Similarities that greedy coverage looks at together, with what is computed from them.
-_GREEDY_BYTES = 5 * (16 << 20)
+# Similarities that greedy coverage looks at together, and bytes of them with what is computed from them.
+_SIMILARITIES = 1 << 22
+_GREEDY_BYTES = 5 * 4 * _SIMILARITIES
+
+# Labelled rows whose similarities to all others are computed in one pass.
+_DISTANCE_ROWS = 1024
 
 # Of rows whose sets the ends of the brackets do not settle: the share, times the root of the sample's rows, about what
 # it was on made-up pools, and bytes kept of each.
@@ -245,10 +250,10 @@ class _Model:
         self._held += kept
 
     def first(self) -> None:
-        """The coverage stage without labels."""
+        """The coverage stage where no student has a say."""
         p = self.p
-        n = p.pool.n_rows
-        if p.unread:
+        n = p.pool.n_rows - p.n_labelled
+        if p.teacher is not None and p.config.acquisition == "trust":
             share = p.config.confident_share * min(1.0, p.budget / p.n_classes)
             candidates = self._kept_bytes(p.space, min(n, max(1, int(share * n / p.n_classes))))
             memory = max(n * (8 + _SORTED_ROW), 8 * n + self._posterior_chunk()) + candidates
@@ -261,7 +266,14 @@ class _Model:
             return
         n_clusters = p.config.cluster_count(n, p.budget)
         passes, memory, work = self._clustering(p.space, n, n_clusters, p.config.kmeans_max_iter, with_start=True)
-        self._add("coverage", {p.space: passes * n}, memory, work)
+        if p.n_labelled:  # distances from what is labelled: lengths once, and products with so many rows at a time
+            passes += 1 + -(-p.n_labelled // _DISTANCE_ROWS)
+            chunk = min(n, p.space.chunk_rows())
+            similarities = 4 * min(_SIMILARITIES, chunk * min(p.n_labelled, _DISTANCE_ROWS))
+            distances = 8 * n + similarities + 4 * chunk * p.space.row_bytes  # pages, and copies: two, one freed
+            memory = max(memory, distances) + self._kept_bytes(p.space, p.n_labelled)
+            work = work._replace(products=work.products + float(n) * p.space.n_columns * p.n_labelled)
+        self._add("coverage", {p.space: passes * n + p.n_labelled}, memory, work)
 
     def query(self) -> None:
         self._subpool()

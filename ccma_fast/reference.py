@@ -742,7 +742,7 @@ def query(
         y, −1 where there is none; at least one row has none.
     student_logits : array_like, shape (N, C), optional
         z^S, taken as they are: the student's calibration scores are those of the labelled rows' own logits. Without
-        them, and without any label, the query is a cold start.
+        them, which labels of fewer than two classes allow, the query is a cold start.
     teacher_logits : array_like, shape (N, C), optional
         z^T, already divided by τ.
     teacher_features : array_like, shape (N, D_T), optional
@@ -758,7 +758,7 @@ def query(
     Raises
     ------
     ValueError
-        Labels without student logits: this module fits no student.
+        Labels of two classes without student logits: this module fits no student.
     """
     config = config or CCMAConfig()
     rng_subpool, _, rng_coverage = (np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(3))
@@ -771,16 +771,20 @@ def query(
 
     # Cold start
     if student_logits is None:
-        if labelled.size:
+        if np.unique(y[labelled]).size > 1:
             raise ValueError(f"student_logits must be given with labels, got None and {labelled.size} labelled rows")
         if by_trust and z_t is not None:
             teacher = score(z_t[pool])
-            nothing = np.zeros(z_t.shape[1], dtype=np.int64)
+            already = np.bincount(y[labelled], minlength=z_t.shape[1])
             first = _picks_by_class(
-                teacher.margin, teacher.student_top1, nothing, space[pool], budget, config, rng_coverage, cold=True
+                teacher.margin, teacher.student_top1, already, space[pool], budget, config, rng_coverage, cold=True
             )
         else:
-            picks, represents = _cover(space[pool], None, budget, config, rng_coverage)
+            uncovered = None
+            if labelled.size:
+                similarity = unit_rows(space[pool]) @ unit_rows(space[labelled]).T
+                uncovered = np.maximum(2.0 - 2.0 * similarity.max(axis=1), 0.0).astype(np.float32)
+            picks, represents = _cover(space[pool], uncovered, budget, config, rng_coverage)
             first = _Picks(picks, np.empty(0, np.float32), represents)
         return QueryResult(pool[first.positions], np.full(budget, np.nan, np.float32), first.represents, pool)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._dispatch import Backend
+from ._dispatch import Backend, on_host
 from ._memory import Memory, PeakMemory
 from ._validate import (
     LEAST_LENGTH,
@@ -23,7 +23,7 @@ from ._validate import (
 from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
-from .coverage import Kernel, class_quotas, greedy_coverage, representatives, unit_rows
+from .coverage import Kernel, class_quotas, greedy_coverage, representatives, squared_distances, unit_rows
 from .manifest import accepted, differing_images, has_row_ids, ids_of_rows
 from .plan import Plan, Problem, StageTotals, forecast, machine_rates
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
@@ -33,9 +33,9 @@ from .reference import RowScores
 from .student import (
     LinearHead,
     check_student,
-    check_two_classes,
     class_count,
     fit_student,
+    has_two_classes,
     out_of_fold_scores,
 )
 from .student import (
@@ -75,7 +75,9 @@ class Report(StageTotals):
 
     backend: str = ""
     mode: str = ""
-    """"cold start" (no labels and no student logits: unit weights over the pool) or "query"."""
+    """"cold start" (labels of fewer than two classes and no student logits, so that no student can be asked) or
+    "query".
+    """
     n_rows: int = 0
     n_labelled: int = 0
     n_unlabelled: int = 0
@@ -206,9 +208,11 @@ def select(
     where j runs over all that is labelled or picked. So a teacher whose sets are no smaller than the student's has no
     say, and the query is uncertainty coverage in the student's space.
 
-    Without labels and student logits a teacher chooses the first labels alone: of each of its classes the most central
-    rows of the quarter that it is surest of. Without a teacher they cover the pool: k-means on the L2-normalised rows,
-    one row per cluster. Student logits without any label leave nothing to judge the teacher by: t = 0.
+    Until there are labels of two classes, or student logits, nobody can fit a student, and a teacher chooses alone: of
+    its classes, those with the fewest labels first, the most central rows of the quarter that it is surest of. Without
+    a teacher the picks cover the pool: k-means on the L2-normalised rows, one row per cluster; where some are labelled,
+    each other row weighs as much as its squared distance from the nearest of them. Student logits without any label
+    leave nothing to judge the teacher by: t = 0.
 
     ``acquisition="delta"`` is the published query instead: δ = g · J + (1 − g) · H, the κ · B rows of largest δ, and
     δ-weighted k-means coverage of those.
@@ -231,7 +235,7 @@ def select(
         Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
         teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
     student : object with `fit` and `predict_proba`, optional
-        Fitted on the labelled rows (a copy is); a :class:`LinearHead` by default.
+        Fitted on the labelled rows (a copy is), once they are of two classes; a :class:`LinearHead` by default.
     student_logits : array_like, shape (N, C), optional
         z^S of every row, instead of fitting a student.
     config : CCMAConfig, optional
@@ -262,8 +266,8 @@ def select(
         A file that cannot be read.
     ValueError
         NaN or infinity (the row is named), a zero vector where coverage needs a direction, shapes or row counts that do
-        not agree, labels out of range, without a name or of fewer than two classes, names that are not the teacher's, a
-        budget below 1.
+        not agree, labels out of range or without a name, a student without any label, names that are not the teacher's,
+        a budget below 1.
     TypeError
         Inputs of the wrong type.
 
@@ -419,7 +423,7 @@ class _Inputs(NamedTuple):
 class _Scores:
     """What the picks depend on of the scores of M rows, and the means of the rest.
 
-    Arrays, or tensors where the backend has a device: what is done with them is what both can do, but for `_on_host`.
+    Arrays, or tensors where the backend has a device: what is done with them is what both can do, but for `on_host`.
     """
 
     def __init__(self, n_rows: int, fields: Mapping[str, npt.DTypeLike]) -> None:
@@ -448,12 +452,6 @@ class _Scores:
     def mean(self, name: str) -> float:
         """Of a size, an overlap or a share, over all rows."""
         return self._totals[name] / self.n_rows
-
-
-def _on_host(values: Any) -> npt.NDArray[Any]:
-    """Some rows' values as an array."""
-    array: npt.NDArray[Any] = values if isinstance(values, np.ndarray) else values.cpu().numpy()
-    return array
 
 
 class _Query:
@@ -520,13 +518,11 @@ class _Query:
         space = self._coverage_space(teacher)
         if given is not None and student is not None:
             raise ValueError("give student or student_logits, not both")
-        cold = labelled.size == 0 and given is None
-        if cold and student is not None:
+        cold = given is None and not has_two_classes(classes)
+        if student is not None and labelled.size == 0:
             raise ValueError("a student needs labels of at least two classes, got no labelled row")
         if n_classes is None and not cold:
             n_classes = class_count(student, classes)
-        if not cold and given is None:
-            check_two_classes(classes)
         if self.chunk_size is None:
             columns = [rows.n_columns for rows, _ in self._sources]
             self.chunk_size = self.memory.chunk_rows([*columns, n_classes or 1])
@@ -538,13 +534,17 @@ class _Query:
         return _Inputs(given, space, n_classes, labelled, classes, unlabelled, cold, labels is not None)
 
     def _first(self, inputs: _Inputs, teacher: Teacher | None, budget: int) -> Selection:
-        """The picks without labels and logits."""
+        """The picks that no student has a say in."""
         unlabelled = inputs.unlabelled
         if self.config.acquisition == "trust" and teacher is not None:
             z_teacher = teacher.reading(self._judged(teacher.source)).logits(self.backend)
-            return self._selection(unlabelled, self._first_by_class(z_teacher, inputs.space, unlabelled, budget))
+            return self._selection(unlabelled, self._first_by_class(z_teacher, inputs, budget))
         self.report.n_candidates = unlabelled.size
-        picks, represents = self._cover(RowSubset(inputs.space, unlabelled), None, budget)
+        rows = RowSubset(inputs.space, unlabelled)
+        weights = None
+        if inputs.labelled.size:
+            weights = squared_distances(rows, self._kept(inputs.space, inputs.labelled), self.backend)
+        picks, represents = self._cover(rows, weights, budget)
         return self._selection(unlabelled, _Picks(picks, np.full(budget, np.nan, np.float32), represents))
 
     def _query(
@@ -684,7 +684,7 @@ class _Query:
         """Steps 5 and 6 as published: the κ · B rows of largest δ, spread by k-means."""
         candidates = np.sort(self.backend.top_m(delta, self.config.kappa * budget))
         self.report.n_candidates = candidates.size
-        of_candidates = _on_host(delta[candidates])
+        of_candidates = on_host(delta[candidates])
         picks, represents = self._cover(self._kept(space, scored[candidates]), of_candidates, budget)
         return _Picks(candidates[picks], of_candidates[picks], represents)
 
@@ -744,9 +744,9 @@ class _Query:
                 continue
             members = by_class[ends[c] - n_rows[c] : ends[c]]
             m = kappa * quota if kappa is not None else max(quota, int(self.config.confident_share * n_rows[c]))
-            candidates = _on_host(members[np.sort(self.backend.top_m(scores[members], int(m)))])
+            candidates = on_host(members[np.sort(self.backend.top_m(scores[members], int(m)))])
             self.report.n_candidates += candidates.size
-            of_candidates = _on_host(scores[candidates])
+            of_candidates = on_host(scores[candidates])
             weights = None if kappa is None else of_candidates
             picks, represents = self._cover(self._kept(space, scored[candidates]), weights, int(quota))
             parts.append(_Picks(candidates[picks], of_candidates[picks], represents))
@@ -766,7 +766,7 @@ class _Query:
         candidates = np.sort(self.backend.top_m(uncertainty, n_candidates))
         self.report.n_candidates += candidates.size
         rows, known = (unit_rows(self._kept(self.pool, of), self.backend) for of in (scored[candidates], covered))
-        of_candidates = _on_host(uncertainty[candidates])
+        of_candidates = on_host(uncertainty[candidates])
         picks = greedy_coverage(
             rows,
             known,
@@ -782,12 +782,15 @@ class _Query:
         represents = np.bincount(nearest, minlength=n_picks)
         return _Picks(candidates[picks], of_candidates[picks], represents)
 
-    def _first_by_class(self, z_teacher: Rows, space: Rows, unlabelled: AllBut, budget: int) -> _Picks:
+    def _first_by_class(self, z_teacher: Rows, inputs: _Inputs, budget: int) -> _Picks:
         """The first labels, by the teacher: of the rows that it is surest of, the most central ones of each class."""
+        unlabelled = inputs.unlabelled
         rows = _Scores(unlabelled.size, {"margin": np.float32, "student_top1": np.int32})
         self._score([RowSubset(z_teacher, unlabelled)], Cuts(np.inf, np.inf, np.nan, np.nan), rows)
-        none = np.zeros(self.report.n_classes, dtype=np.int64)
-        found = self._picks_by_class(rows["margin"], rows["student_top1"], none, space, unlabelled, budget, kappa=None)
+        already = np.bincount(inputs.classes, minlength=self.report.n_classes)
+        found = self._picks_by_class(
+            rows["margin"], rows["student_top1"], already, inputs.space, unlabelled, budget, kappa=None
+        )
         return found._replace(scores=np.full(budget, np.nan, np.float32))
 
     def _selection(self, rows: AllBut | Int64, picks: _Picks) -> Selection:

@@ -293,7 +293,6 @@ def broken_files(data: Any) -> None:
     np.save("high.npy", np.where(data["y"] == 2, 7, data["y"]))
     np.save("low.npy", np.where(data["y"] == 2, -5, data["y"]))
     np.save("half.npy", np.where(data["y"] == 2, 0.5, data["y"]))
-    np.save("alike.npy", np.where(data["y"] >= 0, 1, -1))
     Path("junk.npy").write_bytes(b"this is no array" * 10)
     Path("nothing.npy").touch()
     corrupt("truncated.npy", lambda content: content[: len(content) // 2])
@@ -344,7 +343,6 @@ def broken_files(data: Any) -> None:
         (("--labels", "high.npy", *TEACHER), "labels must be -1 (not labelled) or a class from 0 to 2, got 7"),
         (("--labels", "low.npy"), "labels must be -1 (not labelled) or a class from 0, got -5"),
         (("--labels", "half.npy"), "labels must be whole numbers or NaN, got 0.5"),
-        (("--labels", "alike.npy"), "a student needs labels of at least two classes, got 1"),
         # options
         (("--budget", "0"), "argument --budget: must be at least 1, got 0"),
         (("--budget", "-3"), "argument --budget: must be at least 1, got -3"),

@@ -311,6 +311,21 @@ def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeyp
     assert found.report.top1_disagreement == pytest.approx(expected.report.top1_disagreement, nan_ok=True)
 
 
+@pytest.mark.parametrize("acquisition", ["trust", "delta"])
+@pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
+def test_the_same_picks_as_the_core_where_one_class_is_labelled(blobs, acquisition, with_teacher):
+    x, y = blobs(300, 20, 4)
+    labels = np.where((np.arange(300) % 10 == 0) & (y == 1), y, -1)
+    teacher = cf.Teacher(x[:, :13], x[[np.flatnonzero(y == c)[0] for c in range(4)], :13]) if with_teacher else None
+    config = cf.CCMAConfig(acquisition=acquisition, kmeans_max_iter=3)
+    expected, found = (
+        cf.select(x, 5, labels=labels, teacher=teacher, config=config, backend=backend) for backend in ("cpu", "cuda")
+    )
+    assert found.report.mode == "cold start"
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.represents, expected.represents)
+
+
 def test_rows_on_a_gpu_choose_the_backend(monkeypatch):
     """What "auto" takes: CUDA where the rows lie there and it can run, else the core."""
     rows = open_rows(torch.zeros(3, 2), "x")

@@ -63,6 +63,25 @@ def test_the_same_seed_and_labels_give_the_same_rounds(data):
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.parametrize("teacher", [None, "logits"])
+@pytest.mark.parametrize("student", [None, "classifier"])
+def test_first_labels_of_one_class_do_not_end_the_loop(data, student, teacher):
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = data
+    of_teacher = None if teacher is None else cf.Teacher.from_logits(8 * np.eye(5, dtype=np.float32)[y])
+    of_student = None if student is None else LogisticRegression()
+    learner = cf.ActiveLearner(x, student=of_student, teacher=of_teacher, n_classes=5, config=QUICK)
+    rows = np.flatnonzero(y == 3)[:5]
+    learner.label(rows, y[rows])
+    picks = learner.query(5)
+    assert picks.report.mode == "cold start"
+    assert not np.isin(picks.indices, rows).any()
+    assert np.unique(y[picks.indices]).size >= 3
+    learner.label(picks.indices, y[picks.indices])
+    assert learner.query(5).report.mode == "query"
+
+
 def test_unlabelled_picks_can_come_again_and_every_round_has_a_seed_of_its_own(data):
     learner = cf.ActiveLearner(data[0])
     assert not np.array_equal(learner.query(10).indices, learner.query(10).indices)

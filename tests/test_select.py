@@ -64,6 +64,7 @@ def assert_valid(picks: cf.Selection, budget: int, labels: np.ndarray) -> None:
 
 LABELLED = {
     "none": lambda y: np.full(y.size, -1),
+    "one class": lambda y: np.where((np.arange(y.size) % 3 == 0) & (y == 2), y, -1),
     "some": lambda y: np.where(np.arange(y.size) % 5 == 0, y, -1),
     "two classes": lambda y: np.where((np.arange(y.size) % 3 == 0) & (y < 2), y, -1),
     "most": lambda y: np.where(np.arange(y.size) < 280, y, -1),
@@ -80,7 +81,7 @@ def test_exactly_the_budget_of_distinct_unlabelled_rows(pool, acquisition, with_
     teacher = pool.teacher if with_teacher else None
     picks = cf.select(pool.x, budget, labels=labels, teacher=teacher, config=ACQUISITIONS[acquisition])
     assert_valid(picks, budget, labels)
-    assert picks.report.mode == ("cold start" if labelled == "none" else "query")
+    assert picks.report.mode == ("cold start" if labelled in ("none", "one class") else "query")
 
 
 DEGENERATE = {
@@ -106,14 +107,17 @@ def test_degenerate_pools(pool, acquisition, backend, make, budget):
     # As trusted as can be: sets of one class, where the student's hold all four.
     perfect = np.where(np.arange(4) == np.minimum(pool.y[:120], 3)[:, None], np.float32(50), np.float32(0))
     options = {"config": ACQUISITIONS[acquisition], "backend": backend}
-    assert_valid(cf.select(x, budget, **options), budget, np.full(120, -1))
     for logits in (None, zero, perfect):
         teacher = None if logits is None else cf.Teacher.from_logits(logits)
         picks = cf.select(x, budget, labels=at_most_3, student_logits=zero, teacher=teacher, **options)
         assert_valid(picks, budget, labels)
         if acquisition == "trust":
             assert picks.report.trust == float(logits is perfect)
-    assert_valid(cf.select(x, budget, teacher=cf.Teacher.from_logits(perfect), **options), budget, np.full(120, -1))
+    alike = np.where(labels == 1, 1, -1)
+    for known in (None, alike):
+        for teacher in (None, cf.Teacher.from_logits(perfect)):
+            picks = cf.select(x, budget, labels=known, teacher=teacher, **options)
+            assert_valid(picks, budget, np.full(120, -1) if known is None else known)
     if make in ("all rows equal", "duplicates", "one column"):
         assert_valid(cf.select(x, budget, labels=labels, **options), budget, labels)
 
@@ -155,6 +159,43 @@ class TestWhereThePosteriorsComeFrom:
         covered = [np.unique(y[cf.select(x, 10, random_state=seed).indices]).size for seed in range(40)]
         assert min(covered) >= 8
         assert np.mean(covered) > 9.5
+
+    def test_labels_of_one_class_are_covered(self, blobs):
+        """The other picks lie where nothing is labelled, also where the one class is most of the pool."""
+        x, y = blobs(500, 16, 10, seed=4)
+        x, y = (
+            np.concatenate([np.repeat(x[y == 3], 10, axis=0), x]),
+            np.concatenate([np.full(10 * (y == 3).sum(), 3), y]),
+        )
+        labels = np.where((np.arange(y.size) % 40 == 0) & (y == 3), y, -1)
+        found = [y[cf.select(x, 9, labels=labels, random_state=seed).indices] for seed in range(20)]
+        assert min(np.setdiff1d(classes, [3]).size for classes in found) >= 7
+        assert max((classes == 3).sum() for classes in found) <= 1
+        every_row = cf.select(x, y.size, labels=labels)
+        assert_valid(every_row, y.size, labels)
+
+    def test_the_teacher_goes_on_to_other_classes(self, pool):
+        labels = np.full(300, -1)
+        labels[np.flatnonzero(pool.y == 2)[:5]] = 2
+        picks = cf.select(pool.x, 8, labels=labels, teacher=pool.teacher)
+        assert picks.report.mode == "cold start"
+        assert (picks.report.n_labelled, picks.report.n_classes) == (5, 5)
+        assert np.bincount(pool.y[picks.indices], minlength=5).tolist() == [2, 2, 0, 2, 2]
+
+    @pytest.mark.parametrize("acquisition", ACQUISITIONS)
+    def test_a_student_waits_for_labels_of_two_classes(self, pool, acquisition):
+        class Untouchable:
+            def fit(self, X, y):
+                raise AssertionError("fitted on one class")
+
+            predict_proba = fit
+
+        labels = LABELLED["one class"](pool.y)
+        options = {"labels": labels, "config": ACQUISITIONS[acquisition]}
+        picks = cf.select(pool.x, 5, student=Untouchable(), **options)
+        np.testing.assert_array_equal(picks.indices, cf.select(pool.x, 5, **options).indices)
+        # Ready-made logits need nobody to be fitted.
+        assert cf.select(pool.x, 5, student_logits=pool.student_logits, **options).report.mode == "query"
 
     @pytest.mark.parametrize("teacher", ["none", "features", "logits"])
     @pytest.mark.parametrize("student", ["head", "logits", "classifier"])
@@ -400,8 +441,9 @@ def test_same_picks_as_the_reference_for_any_budget(partly_labelled, signal, n_c
 @pytest.mark.parametrize("budget", [1, 40, 300])
 @pytest.mark.parametrize("teacher", ["none", "logits", "features"])
 @pytest.mark.parametrize("config", [cf.CCMAConfig(), cf.CCMAConfig(pick="highest", confident_share=0.6), DELTA])
-def test_same_first_picks_as_the_reference(pool, config, teacher, budget):
-    options = {"labels": np.full(300, -1), "config": config, "random_state": 4}
+@pytest.mark.parametrize("labelled", ["none", "one class"])
+def test_same_first_picks_as_the_reference(pool, labelled, config, teacher, budget):
+    options = {"labels": LABELLED[labelled](pool.y), "config": config, "random_state": 4}
     z_t = None if teacher == "none" else pool.teacher_logits
     v = pool.v if teacher == "features" else None
     expected = reference.query(pool.x, budget, teacher_logits=z_t, teacher_features=v, **options)
