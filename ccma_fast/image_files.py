@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
-from .decode import NO_PICTURES
+from .decode import NO_PICTURES, kind_of
 
-__all__ = ["HEAD_BYTES", "checked_suffixes", "ending_of", "is_hidden", "is_utf8", "suffixes_of_images", "why_no_image"]
-
-HEAD_BYTES = 16
-"""Those that Pillow tells formats by."""
-
-# Formats that the first bytes of a file without a suffix tell for certain.
-_TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+__all__ = ["checked_suffixes", "ending_of", "is_hidden", "is_utf8", "suffixes_of_images", "why_no_image"]
 
 # What systems leave in folders and archives beside the files of a person.
 _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
@@ -42,7 +36,7 @@ def why_no_image(
         return None
     if suffix.strip(".") and not suffix[1:].isdecimal():  # the end of 22.05 is none
         return suffix
-    return None if _is_image(head()) else suffix or "without a suffix"
+    return None if kind_of(head()) else suffix or "without a suffix"
 
 
 def is_hidden(path: str) -> bool:
@@ -73,12 +67,3 @@ def checked_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
     if not given:
         raise ValueError("image_suffixes must be at least one, got none")
     return tuple(f".{suffix.lower().lstrip('.')}" for suffix in given)
-
-
-def _is_image(head: bytes) -> bool:
-    """The first bytes of a file, 16 of them if it has as many, are those of a picture."""
-    from PIL import Image
-
-    Image.init()
-    known = [Image.OPEN[kind][1] for kind in _TOLD_BY_CONTENT if kind in Image.OPEN]
-    return any(accepts is not None and bool(accepts(head[:HEAD_BYTES])) for accepts in known)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._errors import FileReadError
-from .decode import decoded, read_image, to_rgb
-from .image_files import HEAD_BYTES, checked_suffixes, is_hidden, is_utf8, suffixes_of_images, why_no_image
+from .decode import HEAD_BYTES, decoded, read_image, to_rgb
+from .image_files import checked_suffixes, is_hidden, is_utf8, suffixes_of_images, why_no_image
 from .readers.tables import read_columns
 from .webdataset import Member, apart, members_of
 

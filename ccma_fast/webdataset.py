@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._errors import FileReadError
-from .image_files import HEAD_BYTES, ending_of, is_hidden, suffixes_of_images, why_no_image
+from .decode import HEAD_BYTES
+from .image_files import ending_of, is_hidden, suffixes_of_images, why_no_image
 
 if TYPE_CHECKING:
     import tarfile
