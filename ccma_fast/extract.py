@@ -93,8 +93,9 @@ def extract(
     """Embed images, and the names of their classes, into folders that :func:`ccma_fast.select` takes.
 
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
-    there: an image whose id is in one of them is not read again, and its row keeps its number. What was skipped is
-    tried again, and becomes a row behind the others where it can be read now.
+    there: an image whose id is in one of them is not read again, and its row keeps its number; where its file has
+    another size by now, for files were numbered anew or edited, nothing is done. What was skipped is tried again, and
+    becomes a row behind the others where it can be read now.
 
     Parameters
     ----------
@@ -148,8 +149,8 @@ def extract(
         does not fit into float16 (the image is named), no image that can be read, or an `out` that holds something
         else.
     PoolMismatchError
-        `out` was made with another encoder, preprocessing, precision or normalisation, its images had other labels or
-        ids, or its folders do not hold the same images.
+        `out` was made with another encoder, preprocessing, precision or normalisation, its images had other labels,
+        ids or files, or its folders do not hold the same images.
     FileReadError
         Images or names that cannot be opened, or a shard of `out` that is damaged.
     OSError
@@ -234,10 +235,23 @@ class _Part(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """What a worker makes of some images: a stack of inputs for each target, those images, and why not the others."""
+    """What a worker makes of some images.
+
+    Attributes
+    ----------
+    inputs : list of Tensor
+        A stack for each target.
+    items : list of int
+        The images of which they are.
+    sizes : list of int or None
+        Of their files.
+    failures : dict of str
+        Why not the others.
+    """
 
     inputs: list[Any]
     items: list[int]
+    sizes: list[int | None]
     failures: dict[int, str]
 
 
@@ -258,21 +272,24 @@ class _Batches:
         items, targets = self._batches[number]
         inputs: list[list[Any]] = [[] for _ in targets]
         read: list[int] = []
+        sizes: list[int | None] = []
         failures: dict[int, str] = {}
         for item in items:
             try:
+                size = self._source.n_bytes(item)
                 image = self._source.load(item)
                 made = [self._preprocess[target](image) for target in targets]
             except UnreadableImageError as error:
                 failures[item] = str(error)
                 continue
-            except MemoryError as error:
-                failures[item] = f"MemoryError: {error}"
+            except Exception as error:  # of a preprocessing, such as a side that it makes 0 pixels long, or of memory
+                failures[item] = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 continue
             read.append(item)
+            sizes.append(size)
             for stack, tensor in zip(inputs, made, strict=True):
                 stack.append(tensor)
-        return _Batch([torch.stack(stack) for stack in inputs] if read else [], read, failures)
+        return _Batch([torch.stack(stack) for stack in inputs] if read else [], read, sizes, failures)
 
 
 def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: int) -> list[_Part]:
@@ -314,6 +331,7 @@ def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: in
         tried += len(ids) + len(shard.skipped)
     skipped = lead.skipped
     _check_names(source, lead, numbers, rows | skipped.keys())
+    _check_files(source, lead, numbers)
     left = [i for i, image in enumerate(source.ids) if image not in rows and image not in skipped]
     while left:
         start = tried % shard_size
@@ -371,6 +389,18 @@ def _check_names(source: Images, lead: Target, numbers: dict[str, int], known: s
                 )
 
 
+def _check_files(source: Images, lead: Target, numbers: dict[str, int]) -> None:
+    """The files of rows have the sizes that they had: no other image goes by the name of one."""
+    for ids, sizes in zip(lead.shard_ids, lead.shard_sizes, strict=True):
+        for image, size in zip(ids, sizes, strict=True):
+            now = source.n_bytes(numbers[image]) if image in numbers and size is not None else None
+            if now is not None and now != size:
+                raise PoolMismatchError(
+                    f"images must be those of {str(lead.folder)!r}, where {image!r} has {size} bytes, got {now}; "
+                    "expected the same file under the same name, or another out for other images"
+                )
+
+
 def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
     """Make the shards."""
     import torch
@@ -409,6 +439,7 @@ class _GrowingShard:
         self._source, self._targets, self._part = source, targets, part
         self._rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
         self._read: list[int] = []
+        self._sizes: list[int | None] = []
         self._failures: dict[str, str] = {}
         self._begin = time.monotonic()
 
@@ -423,6 +454,7 @@ class _GrowingShard:
         ):  # no inputs, no rows
             own.append(_embedded(self._targets[number], inputs, names))
         self._read += batch.items
+        self._sizes += batch.sizes
         self._failures |= {self._source.ids[item]: why for item, why in batch.failures.items()}
 
     def close(self) -> None:
@@ -435,7 +467,7 @@ class _GrowingShard:
             whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
             _check_same_images(target, self._targets, ids)
             if ids or not part.again:
-                target.add(whole, ids, labels, {} if part.again else skipped)
+                target.add(whole, ids, self._sizes, labels, {} if part.again else skipped)
             if part.again:
                 target.explain(skipped)
 

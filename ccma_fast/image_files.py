@@ -9,6 +9,8 @@ from .decode import NO_PICTURES, kind_of
 
 __all__ = ["checked_suffixes", "ending_of", "is_hidden", "is_utf8", "suffixes_of_images", "why_no_image"]
 
+_NO_SUFFIX = frozenset("*?,/ ")
+
 # What systems leave in folders and archives beside the files of a person.
 _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
 
@@ -40,7 +42,7 @@ def why_no_image(
 
 
 def is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part in _LITTER for part in PurePosixPath(path).parts)
+    return any((part.startswith(".") and part != "..") or part in _LITTER for part in PurePosixPath(path).parts)
 
 
 def is_utf8(text: str) -> bool:
@@ -62,7 +64,7 @@ def checked_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
     for suffix in given:
         if not isinstance(suffix, str):
             raise TypeError(f"image_suffixes must be strings, got {type(suffix).__name__}")
-        if not suffix.strip("."):
+        if not suffix.strip(".") or not _NO_SUFFIX.isdisjoint(suffix):
             raise ValueError(f"image_suffixes must be such as 'jpg' or 'seg.png', got {suffix!r}")
     if not given:
         raise ValueError("image_suffixes must be at least one, got none")

@@ -28,6 +28,8 @@ from .manifest import (
 
 __all__ = ["Target", "write_classes"]
 
+_SIZES = "file_bytes"
+
 
 class Target:
     """A folder that gets the embeddings of one encoder."""
@@ -54,14 +56,19 @@ class Target:
         check_shards(found, "out")
         for name in ("img_emb", "metadata"):
             (folder / name).mkdir(exist_ok=True)
-        self.shard_ids, self.labels = _read_metadata(found)
+        self.shard_ids, self.shard_sizes, self.labels = _read_metadata(found)
 
     @property
     def skipped(self) -> dict[str, str]:
         return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
 
     def add(
-        self, rows: npt.NDArray[np.float16], ids: list[str], labels: list[Any] | None, skipped: dict[str, str]
+        self,
+        rows: npt.NDArray[np.float16],
+        ids: list[str],
+        sizes: list[int | None],
+        labels: list[Any] | None,
+        skipped: dict[str, str],
     ) -> None:
         """Write the next shard. An image of it that was skipped before is so no longer."""
         k = len(self.manifest.shards)
@@ -69,6 +76,8 @@ class Target:
         columns: dict[str, list[Any]] = {"image_path": ids}
         if labels is not None:
             columns["label"] = labels
+        if any(size is not None for size in sizes):
+            columns[_SIZES] = sizes
         write_whole(self.folder / file, lambda handle: np.save(handle, rows))
         _write_parquet(self.folder / metadata, columns)
         shard = Shard(
@@ -82,6 +91,7 @@ class Target:
         )
         self._replace([*self._skipping(dict.fromkeys(ids)), shard])
         self.shard_ids.append(ids)
+        self.shard_sizes.append(sizes)
 
     def explain(self, failures: dict[str, str]) -> None:
         """Images that are skipped still are, perhaps for another reason."""
@@ -140,13 +150,15 @@ def _arrow_column(cells: list[Any]) -> Any:
     return pyarrow.array(cells, pyarrow.int64())
 
 
-def _read_metadata(manifest: Manifest) -> tuple[list[list[str]], dict[str, Any]]:
-    """The ids of the rows of each shard, and the labels of those that have one."""
+def _read_metadata(manifest: Manifest) -> tuple[list[list[str]], list[list[int | None]], dict[str, Any]]:
+    """The ids of the rows of each shard, the sizes of their files, and the labels of those that have one."""
     ids: list[list[str]] = []
+    sizes: list[list[int | None]] = []
     labels: dict[str, Any] = {}
     for shard in manifest.shards:
-        columns = shard_columns(manifest, shard, ["image_path", "label"])
+        columns = shard_columns(manifest, shard, ["image_path", "label", _SIZES])
         ids.append(columns["image_path"])
+        sizes.append(columns.get(_SIZES, [None] * shard.n_rows))
         if "label" in columns:
             labels.update(zip(ids[-1], columns["label"], strict=True))
-    return ids, labels
+    return ids, sizes, labels
