@@ -22,8 +22,8 @@ import numpy.typing as npt
 from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
 from ._files import check_can_write_into, locked
+from ._preprocessed import Batch, preprocessed
 from ._validate import check_choice, check_integer
-from .decode import UnreadableImageError
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
@@ -234,64 +234,6 @@ class _Part(NamedTuple):
     again: bool = False
 
 
-class _Batch(NamedTuple):
-    """What a worker makes of some images.
-
-    Attributes
-    ----------
-    inputs : list of Tensor
-        A stack for each target.
-    items : list of int
-        The images of which they are.
-    sizes : list of int or None
-        Of their files.
-    failures : dict of str
-        Why not the others.
-    """
-
-    inputs: list[Any]
-    items: list[int]
-    sizes: list[int | None]
-    failures: dict[int, str]
-
-
-class _Batches:
-    """Batches of preprocessed images, by their numbers: a data set as PyTorch's DataLoader takes it."""
-
-    def __init__(
-        self, source: Images, batches: list[tuple[list[int], list[int]]], preprocess: list[Callable[[Any], Any]]
-    ) -> None:
-        self._source, self._batches, self._preprocess = source, batches, preprocess
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> _Batch:
-        import torch
-
-        items, targets = self._batches[number]
-        inputs: list[list[Any]] = [[] for _ in targets]
-        read: list[int] = []
-        sizes: list[int | None] = []
-        failures: dict[int, str] = {}
-        for item in items:
-            try:
-                size = self._source.n_bytes(item)
-                image = self._source.load(item)
-                made = [self._preprocess[target](image) for target in targets]
-            except UnreadableImageError as error:
-                failures[item] = str(error)
-                continue
-            except Exception as error:  # of a preprocessing, such as a side that it makes 0 pixels long, or of memory
-                failures[item] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                continue
-            read.append(item)
-            sizes.append(size)
-            for stack, tensor in zip(inputs, made, strict=True):
-                stack.append(tensor)
-        return _Batch([torch.stack(stack) for stack in inputs] if read else [], read, sizes, failures)
-
-
 def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: int) -> list[_Part]:
     """What is still to be made, in its order.
 
@@ -403,27 +345,14 @@ def _check_files(source: Images, lead: Target, numbers: dict[str, int]) -> None:
 
 def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
     """Make the shards."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    loader: Any = DataLoader(
-        _Batches(
-            source,
-            [(batch, part.targets) for part in plan for batch in part.batches],
-            [target.encoder.preprocess for target in targets],
-        ),  # type: ignore[arg-type]
-        batch_size=None,  # an item is a batch already
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # of its own, for it draws a seed for its workers
-    )
-    made = iter(loader)
+    batches = [(batch, part.targets) for part in plan for batch in part.batches]
+    made = preprocessed(source, batches, [target.encoder.preprocess for target in targets], workers)
     n_left = sum(len(batch) for part in plan for batch in part.batches)
     with _bar(len(source.ids), len(source.ids) - n_left, progress) as show:
         for part in plan:
             shard = _GrowingShard(source, targets, part)
             for number in range(1, len(part.batches) + 1):
-                batch: _Batch = next(made)
+                batch = next(made)
                 shard.add(batch)
                 show(len(batch.items) + len(batch.failures))
                 if number < len(part.batches) and part.skipped is None and shard.seconds >= _SHARD_SECONDS:
@@ -447,7 +376,7 @@ class _GrowingShard:
     def seconds(self) -> float:
         return time.monotonic() - self._begin
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: Batch) -> None:
         names = [self._source.ids[item] for item in batch.items]
         for own, number, inputs in zip(
             self._rows, self._part.targets, batch.inputs, strict=False
@@ -494,10 +423,6 @@ def _check_same_images(target: Target, targets: list[Target], ids: list[str]) ->
                 f"images: {changed!r} can be read now or could be when {str(other.folder)!r} was made, but not both; "
                 "expected the same images for both encoders"
             )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 @contextmanager
