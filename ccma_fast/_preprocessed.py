@@ -20,7 +20,7 @@ class Batch(NamedTuple):
         A stack for each target.
     items : list of int
         The images of which they are.
-    sizes : list of int or None
+    sizes, checksums : list of int or None
         Of their files.
     failures : dict of str
         Why not the others.
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     inputs: list[Any]
     items: list[int]
     sizes: list[int | None]
+    checksums: list[int | None]
     failures: dict[int, str]
 
 
@@ -80,10 +81,11 @@ class _Batches:
         inputs: list[list[Any]] = [[] for _ in targets]
         read: list[int] = []
         sizes: list[int | None] = []
+        checksums: list[int | None] = []
         failures: dict[int, str] = {}
         for item in items:
             try:
-                size = self._source.n_bytes(item)
+                size, checksum = self._source.n_bytes(item), self._source.crc32(item)
                 image = self._source.load(item)
                 made = [self._preprocess[target](image) for target in targets]
             except UnreadableImageError as error:
@@ -94,9 +96,10 @@ class _Batches:
                 continue
             read.append(item)
             sizes.append(size)
+            checksums.append(checksum)
             for stack, tensor in zip(inputs, made, strict=True):
                 stack.append(tensor)
-        return Batch([torch.stack(stack) for stack in inputs] if read else [], read, sizes, failures)
+        return Batch([torch.stack(stack) for stack in inputs] if read else [], read, sizes, checksums, failures)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -37,9 +37,12 @@ from .encoders import (
 )
 from .images import Images, open_images
 from .readers.class_names import read_class_names
-from .shards import Target, write_classes
+from .shards import ImageFiles, Target, write_classes
 
 __all__ = ["Extraction", "extract"]
+
+# What a list that was numbered anew is told by where all files are of one size.
+_N_READ_AGAIN = 64
 
 # A kill costs no more than this, and the files of a day are still few.
 _SHARD_SECONDS = 300.0
@@ -93,8 +96,9 @@ def extract(
     """Embed images, and the names of their classes, into folders that :func:`ccma_fast.select` takes.
 
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
-    there: an image whose id is in one of them is not read again, and its row keeps its number; where its file has
-    another size by now, for files were numbered anew or edited, nothing is done. What was skipped is tried again, and
+    there: an image whose id is in one of them is not read again, and its row keeps its number; where its file is
+    another one by now, for files were numbered anew or edited, nothing is done. That is told by the sizes of all and
+    the checksums of 64 or so, and of all where they are read for a second encoder. What was skipped is tried again, and
     becomes a row behind the others where it can be read now.
 
     Parameters
@@ -332,15 +336,24 @@ def _check_names(source: Images, lead: Target, numbers: dict[str, int], known: s
 
 
 def _check_files(source: Images, lead: Target, numbers: dict[str, int]) -> None:
-    """The files of rows have the sizes that they had: no other image goes by the name of one."""
-    for ids, sizes in zip(lead.shard_ids, lead.shard_sizes, strict=True):
-        for image, size in zip(ids, sizes, strict=True):
-            now = source.n_bytes(numbers[image]) if image in numbers and size is not None else None
-            if now is not None and now != size:
-                raise PoolMismatchError(
-                    f"images must be those of {str(lead.folder)!r}, where {image!r} has {size} bytes, got {now}; "
-                    "expected the same file under the same name, or another out for other images"
-                )
+    """No other image goes by the name of a row: files have the sizes that they had, and some of them are read again."""
+    step, row = max(1, lead.manifest.n_rows // _N_READ_AGAIN), 0
+    for ids, files in zip(lead.shard_ids, lead.shard_files, strict=True):
+        for image, size, checksum in zip(ids, *files, strict=True):
+            here, row = numbers.get(image), row + 1
+            if here is None or size is None or (now := source.n_bytes(here)) is None:
+                continue
+            if now != size:
+                raise _changed(lead, image, f"{size} bytes", str(now))
+            if row % step == 0 and (sum_now := source.crc32(here)) not in (None, checksum):
+                raise _changed(lead, image, f"the CRC-32 {checksum}", str(sum_now))
+
+
+def _changed(lead: Target, image: str, had: str, has: str) -> PoolMismatchError:
+    return PoolMismatchError(
+        f"images must be those of {str(lead.folder)!r}, where {image!r} has {had}, got {has}; expected the same file "
+        "under the same name, another name for another image, or another out"
+    )
 
 
 def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
@@ -368,7 +381,7 @@ class _GrowingShard:
         self._source, self._targets, self._part = source, targets, part
         self._rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
         self._read: list[int] = []
-        self._sizes: list[int | None] = []
+        self._files = ImageFiles([], [])
         self._failures: dict[str, str] = {}
         self._begin = time.monotonic()
 
@@ -383,7 +396,8 @@ class _GrowingShard:
         ):  # no inputs, no rows
             own.append(_embedded(self._targets[number], inputs, names))
         self._read += batch.items
-        self._sizes += batch.sizes
+        self._files.sizes.extend(batch.sizes)
+        self._files.checksums.extend(batch.checksums)
         self._failures |= {self._source.ids[item]: why for item, why in batch.failures.items()}
 
     def close(self) -> None:
@@ -394,9 +408,9 @@ class _GrowingShard:
         for own, number in zip(self._rows, part.targets, strict=True):
             target = self._targets[number]
             whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
-            _check_same_images(target, self._targets, ids)
+            _check_same_images(target, self._targets, ids, self._files)
             if ids or not part.again:
-                target.add(whole, ids, self._sizes, labels, {} if part.again else skipped)
+                target.add(whole, ids, self._files, labels, {} if part.again else skipped)
             if part.again:
                 target.explain(skipped)
 
@@ -413,7 +427,7 @@ def _embedded(target: Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.flo
     return rows
 
 
-def _check_same_images(target: Target, targets: list[Target], ids: list[str]) -> None:
+def _check_same_images(target: Target, targets: list[Target], ids: list[str], files: ImageFiles) -> None:
     """A shard that another target has already must be of the images that it was of there."""
     k = len(target.manifest.shards)
     for other in targets:
@@ -423,6 +437,10 @@ def _check_same_images(target: Target, targets: list[Target], ids: list[str]) ->
                 f"images: {changed!r} can be read now or could be when {str(other.folder)!r} was made, but not both; "
                 "expected the same images for both encoders"
             )
+        known = other.shard_files[k].checksums if len(other.shard_ids) > k else []
+        for image, before, now in zip(ids, known, files.checksums, strict=False):
+            if before is not None and now is not None and before != now:
+                raise _changed(other, image, f"the CRC-32 {before}", str(now))
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import os
 import stat
 import sys
 import unicodedata
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import FileReadError
 from .decode import HEAD_BYTES, decoded, read_image, to_rgb
@@ -31,6 +32,15 @@ __all__ = ["Images", "open_images"]
 
 _TABLES = {".csv", ".parquet"}
 _PATH, _LABEL = "image_path", "label"
+_READ_BYTES = 1 << 20
+
+
+class _Place(NamedTuple):
+    """Some bytes of a file."""
+
+    file: Path
+    offset: int
+    size: int
 
 
 class Images(ABC):
@@ -75,8 +85,24 @@ class Images(ABC):
         return decoded(lambda: self._decode(i))
 
     def n_bytes(self, i: int) -> int | None:
-        """The size of the i-th image's file, which tells another one of the same name; None where there is none."""
-        return None
+        """The size of the i-th image's file; None where there is none."""
+        place = self._place(i)
+        return None if place is None else place.size
+
+    def crc32(self, i: int) -> int | None:
+        """The CRC-32 of the i-th image's file, which with the size tells it from another; None where none is read."""
+        place, checksum = self._place(i), 0
+        if place is None:
+            return None
+        try:
+            with open(place.file, "rb") as handle:
+                handle.seek(place.offset)
+                left = place.size
+                while part := handle.read(min(left, _READ_BYTES)):
+                    left, checksum = left - len(part), zlib.crc32(part, checksum)
+        except OSError:
+            return None
+        return checksum
 
     def other_id(self, image_id: str) -> str | None:
         """What an image is called where its folder is given alone, or among several; None where it has one name."""
@@ -84,6 +110,10 @@ class Images(ABC):
 
     @abstractmethod
     def _decode(self, i: int) -> Image.Image: ...
+
+    def _place(self, i: int) -> _Place | None:
+        """Where the i-th image lies, None where it is in no file."""
+        return None
 
 
 class _Listed(Images):
@@ -93,8 +123,8 @@ class _Listed(Images):
         super().__init__(ids, labels, source)
         self._root = root
 
-    def n_bytes(self, i: int) -> int | None:
-        return _size_of(self._root / self.ids[i])
+    def _place(self, i: int) -> _Place | None:
+        return _whole(self._root / self.ids[i])
 
     def _decode(self, i: int) -> Image.Image:
         return read_image(self._root / self.ids[i])
@@ -103,25 +133,28 @@ class _Listed(Images):
 class _Folders(Images):
     """The image files below folders: by their paths below the only one, or behind the name of each of several."""
 
-    def __init__(
-        self, found: Sequence[tuple[Path, list[tuple[str, int]]]], left_out: Counter[str], labels: bool
-    ) -> None:
+    def __init__(self, found: Sequence[tuple[Path, dict[str, int]]], left_out: Counter[str], labels: bool) -> None:
         self._several = len(found) > 1
         self._roots = [root for root, files in found for _ in files]
-        self._sizes = [size for _, files in found for _, size in files]
-        ids = [f"{root.name}/{path}" if self._several else path for root, files in found for path, _ in files]
+        self._sizes = [size for _, files in found for size in files.values()]
+        ids = [f"{root.name}/{path}" if self._several else path for root, files in found for path in files]
         source = ", ".join(repr(str(root)) for root, _ in found)
         super().__init__(ids, _folders_of(found) if labels else None, source, left_out)
 
     def n_bytes(self, i: int) -> int:
-        return self._sizes[i]
+        return self._sizes[i]  # as they were listed, for the files may be many
 
     def other_id(self, image_id: str) -> str:
         return image_id.partition("/")[2] if self._several else f"{self._roots[0].name}/{image_id}"
 
     def _decode(self, i: int) -> Image.Image:
-        root = self._roots[i].parent if self._several else self._roots[i]
-        return read_image(root / self.ids[i])
+        return read_image(self._file(i))
+
+    def _place(self, i: int) -> _Place | None:
+        return _whole(self._file(i))
+
+    def _file(self, i: int) -> Path:
+        return (self._roots[i].parent if self._several else self._roots[i]) / self.ids[i]
 
 
 class _Tars(Images):
@@ -144,8 +177,9 @@ class _Tars(Images):
         source = ", ".join(repr(str(file)) for file in files[:3])
         super().__init__(ids, labels if known else None, source, left_out)
 
-    def n_bytes(self, i: int) -> int:
-        return self._members[i][1].size
+    def _place(self, i: int) -> _Place:
+        file, member = self._members[i]
+        return _Place(file, member.offset, member.size)
 
     def _decode(self, i: int) -> Image.Image:
         file, member = self._members[i]
@@ -183,8 +217,8 @@ class _Dataset(Images):
         self._transform = getattr(whole, "transform", None)
         super().__init__([ids[row] for row in rows], None if labels is None else [labels[row] for row in rows], name)
 
-    def n_bytes(self, i: int) -> int | None:
-        return None if self._files is None else _size_of(self._files[i])
+    def _place(self, i: int) -> _Place | None:
+        return None if self._files is None else _whole(self._files[i])
 
     def _decode(self, i: int) -> Image.Image:
         if self._files is not None:
@@ -313,11 +347,11 @@ def _check_folders(roots: Sequence[Path]) -> None:
             raise FileReadError(f"images: folders must lie apart, got {str(one)!r} in {str(other)!r}")
 
 
-def _folders_of(found: Sequence[tuple[Path, list[tuple[str, int]]]]) -> list[str | None]:
+def _folders_of(found: Sequence[tuple[Path, dict[str, int]]]) -> list[str | None]:
     """The name of the folder in which each image lies, None for those in a root itself."""
     folders: list[str | None] = []
     for root, files in found:
-        own = [path.partition("/")[0] if "/" in path else None for path, _ in files]
+        own = [path.partition("/")[0] if "/" in path else None for path in files]
         if own and not any(own):
             raise FileReadError(f"images: labels_from_folders needs images in folders below {str(root)!r}, got none")
         folders += own
@@ -331,12 +365,12 @@ def _folders_of(found: Sequence[tuple[Path, list[tuple[str, int]]]]) -> list[str
     return folders
 
 
-def _files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> list[tuple[str, int]]:
-    """The paths of the images below a folder and their sizes, sorted; the others are counted.
+def _files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, int]:
+    """The sizes of the images below a folder by their paths, in their order; the others are counted.
 
     Folders that are links are entered, each folder once: last, so that it goes by its own path where it has one.
     """
-    found: list[tuple[str, int]] = []
+    found: dict[str, int] = {}
     known = suffixes_of_images()
     entered: set[str] = set()
     waiting = [str(root)]
@@ -362,10 +396,15 @@ def _files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter
                     continue
                 why = why_no_image(path, suffixes, known, partial(_head_of, file))
                 if why is None:
-                    found.append((path, size))
+                    found[path] = size
                 else:
                     left_out[why] += 1
-    return sorted(found)
+    return dict(sorted(found.items()))
+
+
+def _whole(file: Path) -> _Place | None:
+    size = _size_of(file)
+    return None if size is None else _Place(file, 0, size)
 
 
 def _size_of(file: str | os.PathLike[str]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import json
@@ -419,7 +420,7 @@ def test_a_teacher_that_is_added_later_sees_the_same_images(
 
 
 def test_a_teacher_that_is_added_later_from_a_list_in_another_order(
-    images: Path, hub: str, clip: str, tmp_path: Path
+    images: Path, hub: str, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = broken(images, tmp_path)
     given = [str(folder / path) for path in sorted({*paths(), *BROKEN})]
@@ -432,8 +433,9 @@ def test_a_teacher_that_is_added_later_from_a_list_in_another_order(
     expected = teacher_rows(clip, folder, paths())
     np.testing.assert_allclose(open_rows(out / "teacher", "v").float32(), expected, rtol=2e-3, atol=2e-3)
     cf.select(out / "student", 3, teacher=cf.Teacher(out / "teacher", np.eye(3, 16)))  # of the same images
-    # An image that went bad in between.
+    # An image that went bad in between, and is not among those whose checksums are compared.
     shutil.rmtree(out / "teacher")
+    monkeypatch.setattr(importlib.import_module("ccma_fast.extract"), "_N_READ_AGAIN", 1)
     (folder / paths()[4]).write_bytes(bytes((folder / paths()[4]).stat().st_size))
     with pytest.raises(cf.FileReadError, match=r"images: '.*' can be read now or could be when '.*student' was made"):
         cf.extract(tmp_path / "list.csv", out, student=f"{hub}:tiny", teacher=clip, shard_size=8, progress=False)

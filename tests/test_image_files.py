@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import os
+import sys
 import tarfile
 import unicodedata
 from collections.abc import Sequence
@@ -217,7 +218,12 @@ def numbered_anew(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "list", "tar", "ImageFolder"])
 @pytest.mark.parametrize("options", [{}, {"teacher": "later"}])
-def test_images_that_were_numbered_anew_are_refused(tmp_path: Path, kind: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("n_bytes", [0, 400])
+def test_images_that_were_numbered_anew_are_refused(
+    tmp_path: Path, kind: str, options: dict[str, Any], n_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = picture
+    monkeypatch.setattr(sys.modules[__name__], "picture", lambda grey: whole(grey).ljust(n_bytes, b"\0"))
     folder, out = tmp_path / "in" / "a", tmp_path / "out"
 
     def source() -> Any:
@@ -236,7 +242,10 @@ def test_images_that_were_numbered_anew_are_refused(tmp_path: Path, kind: str, o
     before = shades(out)
     assert extract(source(), out).n_rows == 4
     numbered_anew(folder)
-    with pytest.raises(cf.PoolMismatchError, match=r"0.png' has \d+ bytes, got \d+; expected the same file under the"):
+    had = "the CRC-32 " if n_bytes else ""
+    with pytest.raises(
+        cf.PoolMismatchError, match=rf"0.png' has {had}\d+.*, got \d+; expected the same file under the"
+    ):
         extract(source(), out, **options)
     assert shades(out) == before
     # An image that is gone is no other one.
@@ -245,6 +254,24 @@ def test_images_that_were_numbered_anew_are_refused(tmp_path: Path, kind: str, o
         (folder / f"{i}.png").write_bytes(picture(10 * i))
     (folder / "3.png").unlink()
     assert extract(source(), out).n_rows == 4
+
+
+def test_a_second_encoder_sees_what_the_first_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract_module, "_N_READ_AGAIN", 1)
+    for i in range(5):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{i}.png").write_bytes(picture(10 * i).ljust(400, b"\0"))
+    extract(tmp_path / "in", tmp_path / "out", shard_size=2)
+    first, second = (tmp_path / "in" / f"{i}.png" for i in (2, 3))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(cf.PoolMismatchError, match=r"'2.png' has the CRC-32 \d+, got \d+"):
+        extract(tmp_path / "in", tmp_path / "out", shard_size=2, teacher="later")
+    second.write_bytes(first.read_bytes())
+    first.write_bytes(content)
+    extract(tmp_path / "in", tmp_path / "out", shard_size=2, teacher="later")
+    assert shades(tmp_path / "out", "teacher") == {f"{i}.png": -10 * i for i in range(5)}
 
 
 def test_an_image_of_the_same_size_and_time_is_tried_again(tmp_path: Path) -> None:
