@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from .decode import UnreadableImageError
+from .decode import UnreadableImageError, reason_of
 from .images import Images
 
 __all__ = ["Batch", "preprocessed"]
@@ -92,7 +92,7 @@ class _Batches:
                 failures[item] = str(error)
                 continue
             except Exception as error:  # of a preprocessing, such as a side that it makes 0 pixels long, or of memory
-                failures[item] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                failures[item] = reason_of(error)
                 continue
             read.append(item)
             sizes.append(size)

@@ -20,6 +20,7 @@ __all__ = [
     "decoded",
     "kind_of",
     "read_image",
+    "reason_of",
     "to_rgb",
 ]
 
@@ -73,7 +74,13 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
     except UnreadableImageError:
         raise
     except Exception as error:  # a damaged image raises whatever its decoder meets, MemoryError included
-        raise UnreadableImageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UnreadableImageError(reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line that can be written down; paths in it may hold bytes that are no UTF-8."""
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return line.encode(errors="backslashreplace").decode()
 
 
 def read_image(file: Any) -> Image.Image:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath
 
-from .decode import NO_PICTURES, kind_of
+from .decode import HEAD_BYTES, NO_PICTURES, kind_of
 
-__all__ = ["checked_suffixes", "ending_of", "is_hidden", "is_utf8", "suffixes_of_images", "why_no_image"]
+__all__ = [
+    "checked_suffixes",
+    "ending_of",
+    "files_below",
+    "is_hidden",
+    "is_utf8",
+    "size_of",
+    "suffixes_of_images",
+    "why_no_image",
+]
 
 _NO_SUFFIX = frozenset("*?,/ ")
 
@@ -41,6 +54,52 @@ def why_no_image(
     return None if kind_of(head()) else suffix or "without a suffix"
 
 
+def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, int]:
+    """The sizes of the images below a folder by their paths, in their order; the others are counted.
+
+    Folders that are links are entered, each folder once: last, so that it goes by its own path where it has one.
+    """
+    found: dict[str, int] = {}
+    known = suffixes_of_images()
+    entered: set[str] = set()
+    waiting = [str(root)]
+
+    def refused(error: OSError) -> None:
+        left_out["folders that cannot be read"] += 1
+
+    while waiting:
+        start = waiting.pop(0)
+        for at, folders, files in os.walk(start, onerror=refused):
+            if (real := os.path.realpath(at)) in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            left_out["hidden"] += sum(map(is_hidden, folders))
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            waiting += [path for name in folders if os.path.islink(path := os.path.join(at, name))]
+            below = os.path.relpath(at, root)
+            for name in files:
+                file, path = os.path.join(at, name), name if below == "." else f"{below}/{name}"
+                if (size := size_of(file)) is None:  # a link that leads nowhere, a pipe
+                    left_out["no regular files"] += 1
+                    continue
+                why = why_no_image(path, suffixes, known, partial(_head_of, file))
+                if why is None:
+                    found[path] = size
+                else:
+                    left_out[why] += 1
+    return dict(sorted(found.items()))
+
+
+def size_of(file: str | os.PathLike[str]) -> int | None:
+    """Of a regular file; None where there is none."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def is_hidden(path: str) -> bool:
     return any((part.startswith(".") and part != "..") or part in _LITTER for part in PurePosixPath(path).parts)
 
@@ -69,3 +128,11 @@ def checked_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
     if not given:
         raise ValueError("image_suffixes must be at least one, got none")
     return tuple(f".{suffix.lower().lstrip('.')}" for suffix in given)
+
+
+def _head_of(file: str) -> bytes:
+    try:
+        with open(file, "rb") as handle:
+            return handle.read(HEAD_BYTES)
+    except OSError:
+        return b""

@@ -8,20 +8,18 @@ import itertools
 import math
 import numbers
 import os
-import stat
 import sys
 import unicodedata
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import FileReadError
-from .decode import HEAD_BYTES, decoded, read_image, to_rgb
-from .image_files import checked_suffixes, is_hidden, is_utf8, suffixes_of_images, why_no_image
+from .decode import decoded, read_image, to_rgb
+from .image_files import checked_suffixes, files_below, is_hidden, is_utf8, size_of
 from .readers.tables import read_columns
 from .webdataset import Member, apart, members_of
 
@@ -215,17 +213,32 @@ class _Dataset(Images):
         reads_files = is_plain and _loads_by_torchvision(whole)
         self._files = [Path(samples[row][0]) for row in rows] if reads_files else None
         self._transform = getattr(whole, "transform", None)
+        if rows and not reads_files:
+            self._check_items()
         super().__init__([ids[row] for row in rows], None if labels is None else [labels[row] for row in rows], name)
 
     def _place(self, i: int) -> _Place | None:
         return None if self._files is None else _whole(self._files[i])
 
+    def _check_items(self) -> None:
+        """Where the first is a dictionary or a tensor, all are, and none can be read."""
+        from PIL import Image
+
+        try:
+            item = _image_of(self._dataset[0])
+        except Exception:  # which costs that image alone
+            return
+        if item is not None and not isinstance(item, Image.Image):
+            raise TypeError(
+                f"images: items of {type(self._dataset).__name__} must be images of PIL, or tuples that begin with "
+                f"one, got {type(item).__name__}; expected a data set without a transform to something else"
+            )
+
     def _decode(self, i: int) -> Image.Image:
         if self._files is not None:
             image = read_image(self._files[i])
             return image if self._transform is None else to_rgb(self._transform(image))
-        item = self._dataset[i]
-        return to_rgb(item[0] if isinstance(item, (tuple, list)) and item else item)
+        return to_rgb(_image_of(self._dataset[i]))
 
 
 def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_from_folders: bool = False) -> Images:
@@ -260,7 +273,7 @@ def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_fr
     ValueError
         Labels that are no classes, or an option that the source has no use for.
     TypeError
-        None of these.
+        None of these, or a data set of something else than images.
     """
     wanted = None if suffixes is None else checked_suffixes(suffixes)
     paths = _paths_of(source)
@@ -321,7 +334,7 @@ def _of_folders(paths: Sequence[Path], suffixes: tuple[str, ...] | None, labels_
     roots = [Path(os.path.abspath(path)) for path in paths]  # for "." has no name
     _check_folders(roots)
     left_out: Counter[str] = Counter()
-    found = [(root, _files_below(root, suffixes, left_out)) for root in roots]
+    found = [(root, files_below(root, suffixes, left_out)) for root in roots]
     tars = [file for root in roots for file in sorted(root.glob("*")) if _is_tar(file)]
     if not tars or any(files for _, files in found):
         return _Folders(found, left_out, labels_from_folders)
@@ -365,63 +378,13 @@ def _folders_of(found: Sequence[tuple[Path, dict[str, int]]]) -> list[str | None
     return folders
 
 
-def _files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, int]:
-    """The sizes of the images below a folder by their paths, in their order; the others are counted.
-
-    Folders that are links are entered, each folder once: last, so that it goes by its own path where it has one.
-    """
-    found: dict[str, int] = {}
-    known = suffixes_of_images()
-    entered: set[str] = set()
-    waiting = [str(root)]
-
-    def refused(error: OSError) -> None:
-        left_out["folders that cannot be read"] += 1
-
-    while waiting:
-        start = waiting.pop(0)
-        for at, folders, files in os.walk(start, onerror=refused):
-            if (real := os.path.realpath(at)) in entered:
-                folders.clear()
-                continue
-            entered.add(real)
-            left_out["hidden"] += sum(map(is_hidden, folders))
-            folders[:] = sorted(name for name in folders if not is_hidden(name))
-            waiting += [path for name in folders if os.path.islink(path := os.path.join(at, name))]
-            below = os.path.relpath(at, root)
-            for name in files:
-                file, path = os.path.join(at, name), name if below == "." else f"{below}/{name}"
-                if (size := _size_of(file)) is None:  # a link that leads nowhere, a pipe
-                    left_out["no regular files"] += 1
-                    continue
-                why = why_no_image(path, suffixes, known, partial(_head_of, file))
-                if why is None:
-                    found[path] = size
-                else:
-                    left_out[why] += 1
-    return dict(sorted(found.items()))
-
-
 def _whole(file: Path) -> _Place | None:
-    size = _size_of(file)
+    size = size_of(file)
     return None if size is None else _Place(file, 0, size)
 
 
-def _size_of(file: str | os.PathLike[str]) -> int | None:
-    """Of a regular file; None where there is none."""
-    try:
-        status = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _head_of(file: str) -> bytes:
-    try:
-        with open(file, "rb") as handle:
-            return handle.read(HEAD_BYTES)
-    except OSError:
-        return b""
+def _image_of(item: Any) -> Any:
+    return item[0] if isinstance(item, (tuple, list)) and item else item
 
 
 def _loads_by_torchvision(dataset: Any) -> bool:

@@ -184,6 +184,25 @@ def test_names_of_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert list(shades(out)).index(row["image_path"]) == int(row["index"])
 
 
+def test_rows_stand_in_one_order_whatever_the_file_system_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a-b/0.png", "a/1.png", "a/B.png", "a.png", "b/0.png"]
+    for name in names:
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "link").symlink_to(save(tmp_path / "else" / "0.png").parent)
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "else")
+    walk = os.walk
+
+    def backwards(*arguments: Any, **options: Any) -> Any:
+        for at, folders, files in walk(*arguments, **options):
+            folders.reverse()
+            yield at, folders, files[::-1]
+
+    expected = open_images(tmp_path / "in").ids
+    assert expected == sorted([*names, "again/0.png"])
+    monkeypatch.setattr(os, "walk", backwards)
+    assert open_images(tmp_path / "in").ids == expected
+
+
 def test_a_list_whose_header_would_be_an_image(tmp_path: Path) -> None:
     for name in ("photo1", "photo2"):
         save(tmp_path / name)
@@ -367,6 +386,30 @@ def test_targets_that_are_no_classes(tmp_path: Path, targets: Any, message: str)
     with pytest.raises(ValueError, match=f"labels of Greys must be .*{message}|labels of Greys {message}"):
         extract(Greys(targets=targets), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("item", [{"image": Image.new("L", (4, 4))}, (np.zeros((4, 4, 3)), 1), torch.zeros(3, 4, 4)])
+def test_data_sets_of_something_else_are_refused_at_once(tmp_path: Path, item: Any) -> None:
+    class Others(Greys):
+        def __getitem__(self, i: int) -> Any:
+            return item
+
+    with pytest.raises(TypeError, match=r"items of Others must be images of PIL, .*, got (dict|ndarray|Tensor);"):
+        extract(Others(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_item_that_fails_costs_itself_alone(tmp_path: Path) -> None:
+    class Failing(Greys):
+        def __getitem__(self, i: int) -> Any:
+            if i == 0:
+                raise ValueError("no file " + os.fsdecode(b"/b\xfcro") + "\nhere")
+            return None if i == 1 else super().__getitem__(i)
+
+    found = extract(Failing(), tmp_path / "out")
+    reasons = {"0": r"ValueError: no file /b\udcfcro here", "1": "expected an image of PIL, got NoneType"}
+    assert (found.n_rows, found.skipped) == (4, reasons)
+    assert extract(Failing(), tmp_path / "out") == found
 
 
 def test_missing_labels_of_pandas(tmp_path: Path) -> None:
