@@ -85,7 +85,7 @@ class _Batches:
         failures: dict[int, str] = {}
         for item in items:
             try:
-                size, checksum = self._source.n_bytes(item), self._source.crc32(item)
+                size, checksum = self._source.fingerprint(item)
                 image = self._source.load(item)
                 made = [self._preprocess[target](image) for target in targets]
             except UnreadableImageError as error:

@@ -345,8 +345,9 @@ def _check_files(source: Images, lead: Target, numbers: dict[str, int]) -> None:
                 continue
             if now != size:
                 raise _changed(lead, image, f"{size} bytes", str(now))
-            if row % step == 0 and (sum_now := source.crc32(here)) not in (None, checksum):
-                raise _changed(lead, image, f"the CRC-32 {checksum}", str(sum_now))
+            checksum_now = source.fingerprint(here)[1] if row % step == 0 else None
+            if checksum_now not in (None, checksum):
+                raise _changed(lead, image, f"the CRC-32 {checksum}", str(checksum_now))
 
 
 def _changed(lead: Target, image: str, had: str, has: str) -> PoolMismatchError:

@@ -83,15 +83,15 @@ class Images(ABC):
         return decoded(lambda: self._decode(i))
 
     def n_bytes(self, i: int) -> int | None:
-        """The size of the i-th image's file; None where there is none."""
+        """The size of the i-th image's file, perhaps as it was when it was listed; None where there is none."""
         place = self._place(i)
         return None if place is None else place.size
 
-    def crc32(self, i: int) -> int | None:
-        """The CRC-32 of the i-th image's file, which with the size tells it from another; None where none is read."""
+    def fingerprint(self, i: int) -> tuple[int | None, int | None]:
+        """Size and CRC-32 of the i-th image's file as it is now, which tell it from others; None where none is read."""
         place, checksum = self._place(i), 0
         if place is None:
-            return None
+            return None, None
         try:
             with open(place.file, "rb") as handle:
                 handle.seek(place.offset)
@@ -99,8 +99,8 @@ class Images(ABC):
                 while part := handle.read(min(left, _READ_BYTES)):
                     left, checksum = left - len(part), zlib.crc32(part, checksum)
         except OSError:
-            return None
-        return checksum
+            return None, None
+        return place.size - left, checksum
 
     def other_id(self, image_id: str) -> str | None:
         """What an image is called where its folder is given alone, or among several; None where it has one name."""
@@ -140,7 +140,7 @@ class _Folders(Images):
         super().__init__(ids, _folders_of(found) if labels else None, source, left_out)
 
     def n_bytes(self, i: int) -> int:
-        return self._sizes[i]  # as they were listed, for the files may be many
+        return self._sizes[i]
 
     def other_id(self, image_id: str) -> str:
         return image_id.partition("/")[2] if self._several else f"{self._roots[0].name}/{image_id}"

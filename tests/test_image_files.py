@@ -9,6 +9,7 @@ import os
 import sys
 import tarfile
 import unicodedata
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,15 @@ def test_images_that_were_numbered_anew_are_refused(
         (folder / f"{i}.png").write_bytes(picture(10 * i))
     (folder / "3.png").unlink()
     assert extract(source(), out).n_rows == 4
+
+
+def test_a_file_that_grows_after_it_was_listed_is_the_one_that_was_read(tmp_path: Path) -> None:
+    file, content = tmp_path / "in" / "0.png", picture(10)
+    file.parent.mkdir()
+    file.write_bytes(content[:40])
+    listed = open_images(tmp_path / "in")
+    file.write_bytes(content)
+    assert listed.fingerprint(0) == (len(content), zlib.crc32(content))
 
 
 def test_a_second_encoder_sees_what_the_first_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
