@@ -63,9 +63,12 @@ def as_csv(picks: Selection) -> str:
     # str() of a float32 is the shortest text that reads back as the same float32.
     columns = {**_columns(picks), "score": list(map(str, picks.scores))}
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    plain, quoting = csv.writer(text, lineterminator="\n"), csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    plain.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        # Left to itself, Python before 3.13 leaves a carriage return unquoted, and then reads two rows.
+        writer = quoting if any("\r" in str(cell) for cell in row) else plain
+        writer.writerow(row)
     return text.getvalue()
 
 

@@ -578,9 +578,10 @@ def _run_extract(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
     )
     for image, why in found.skipped.items():
-        print(f"skipped {image}: {why}", file=sys.stderr)
+        print(f"skipped {image if image.isprintable() else repr(image)}: {why}", file=sys.stderr)
     if found.left_out:
-        print(f"left out: {', '.join(f'{n} {kind}' for kind, n in found.left_out.items())}", file=sys.stderr)
+        kinds = {kind if kind.isprintable() else repr(kind): n for kind, n in found.left_out.items()}
+        print(f"left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}", file=sys.stderr)
     print(f"{found.n_rows} images, {len(found.skipped)} skipped")
     for option, folder in (
         ("--features", found.student),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,17 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DECODING", "NO_PICTURES", "UnreadableImageError", "decoded", "read_image", "to_rgb"]
+__all__ = [
+    "DECODING",
+    "HEAD_BYTES",
+    "NO_PICTURES",
+    "UnreadableImageError",
+    "decoded",
+    "kind_of",
+    "read_image",
+    "reason_of",
+    "to_rgb",
+]
 
 DECODING = ["first frame", "upright by EXIF orientation", "16-bit grey / 257", "transparency over white", "RGB"]
 """What is done to an image before an encoder's own preprocessing, as manifests say it."""
@@ -19,12 +30,26 @@ DECODING = ["first frame", "upright by EXIF orientation", "16-bit grey / 257", "
 NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IM", "IMT", "IPTC", "MCIDAS", "MPEG", "PDF", "SPIDER", "WMF"}
 """What Pillow registers beside pictures: documents, scientific data, and what it can name but not decode."""
 
+HEAD_BYTES = 16
+"""Those that Pillow tells formats by."""
+
+# Formats that the first bytes of a file tell for certain.
+_TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+_UNKNOWN = "no image of a format that Pillow knows"
+
 # An encoder fits the short side to its input; the long one of a thinner image would take gigabytes.
 _LARGEST_ASPECT = 100
 
 # Tags of EXIF and TIFF.
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
-_MINIMUM_IS_WHITE = 0
+_PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 284, 320, 339
+_MINIMUM_IS_WHITE, _LAB = 0, 8
+_SIGNED = 2
+_SEPARATE = 2
+
+# Of 16 bits these would be a single shade or few, which a hot pixel or a frame do not change.
+_MOST = 0.98
+_NARROW = 16
 
 
 class UnreadableImageError(Exception):
@@ -39,7 +64,7 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
     UnreadableImageError
         It failed; the text says how.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -48,32 +73,78 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
             return make()
     except UnreadableImageError:
         raise
-    except UnidentifiedImageError as error:  # whose text has an address in it
-        raise UnreadableImageError("no image of a format that Pillow knows") from error
     except Exception as error:  # a damaged image raises whatever its decoder meets, MemoryError included
-        raise UnreadableImageError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UnreadableImageError(reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line that can be written down; paths in it may hold bytes that are no UTF-8."""
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return line.encode(errors="backslashreplace").decode()
 
 
 def read_image(file: Any) -> Image.Image:
-    """The image in a file, a path or an open one, as :func:`to_rgb` gives it."""
+    """The image in a file, a path or an open one, as :func:`to_rgb` gives it.
+
+    Raises
+    ------
+    UnreadableImageError
+        As :func:`to_rgb`; a folder, pipe or device; or a format that Pillow does not know. Whatever else Pillow meets
+        it raises, :func:`decoded` makes one of these of it.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
+        raise UnreadableImageError("a folder, a pipe or a device; expected a regular file")  # a pipe would never end
+    Image.init()
+    pictures = [kind for kind in Image.ID if kind not in NO_PICTURES]
+    try:
+        image = Image.open(file, formats=pictures)
+    except UnidentifiedImageError as error:  # whose text has an address in it
+        kind = kind_of(_head_of(file))
+        what = f"a {kind} image of a kind that Pillow does not decode, or a damaged one" if kind else _UNKNOWN
+        raise UnreadableImageError(what) from error
+    with image:
+        if image.format != "PNG":
+            return to_rgb(image)
+        image.verify()  # decoding leaves the checksums of pixels out, and what is behind a hole black
+    with Image.open(file, formats=["PNG"]) as image:
+        return to_rgb(image)
+
+
+def kind_of(head: bytes) -> str | None:
+    """The format that the first bytes of a file tell for certain."""
     from PIL import Image
 
     Image.init()
-    with Image.open(file, formats=[kind for kind in Image.ID if kind not in NO_PICTURES]) as image:
-        return to_rgb(image)
+    for kind in _TOLD_BY_CONTENT:
+        accepts = Image.OPEN[kind][1] if kind in Image.OPEN else None
+        if accepts is not None and accepts(head[:HEAD_BYTES]):
+            return kind
+    return None
+
+
+def _head_of(file: Any) -> bytes:
+    if isinstance(file, (str, os.PathLike)):
+        with open(file, "rb") as handle:
+            return handle.read(HEAD_BYTES)
+    file.seek(0)
+    return bytes(file.read(HEAD_BYTES))
 
 
 def to_rgb(image: Any) -> Image.Image:
     """An image as a person sees it.
 
     The first frame of several; turned as its EXIF orientation says; transparency over white, as on a page. Of 16 bits
-    without sign it is the value / 257, of TIFF's 12 bits the value / 4095 · 255, rounded.
+    without sign it is the value / 257, of TIFF's 12 bits the value / 4095 · 255, rounded. Colour profiles are left out,
+    as open_clip, timm and torchvision leave them.
 
     Raises
     ------
     UnreadableImageError
         No image, sides of more than 100 : 1, numbers without a known range (signed, 32-bit, floating-point), 16-bit
-        ones that fill less than a sixteenth of their range though not all are equal, or nothing but transparent pixels.
+        ones of which 98 % fill less than a sixteenth of their range though not all are equal, nothing but transparent
+        pixels, or planes of a TIFF file that Pillow takes for something else.
     """
     from PIL import Image
 
@@ -84,14 +155,43 @@ def to_rgb(image: Any) -> Image.Image:
         raise UnreadableImageError(
             f"{image.width} x {image.height} pixels; expected sides of at most {_LARGEST_ASPECT} : 1"
         )
-    of_16_bits = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    _check_tiff(image)
+    of_16_bits = _is_of_16_bits(image)
     image.load()  # a TIFF file is turned by this, and then has no orientation any more
     turn = _turn(image)
-    rgb = _opaque(image)
-    extrema: Any = rgb.getextrema()
-    if of_16_bits and image.mode.startswith("RGB") and max(high for _, high in extrema) < 16:  # of which Pillow takes 8
+    if of_16_bits and not image.mode.startswith("I") and _is_dark(image):  # of each colour Pillow took 8 bits
         raise UnreadableImageError("its 16-bit colours fill less than a sixteenth of the range; expected them scaled")
+    rgb = _opaque(image)
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _check_tiff(image: Image.Image) -> None:
+    """What Pillow reads of a TIFF file without a word, and otherwise than its writer meant it."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        raise UnreadableImageError("pixels are 8 bits with a sign, whose range is not known; expected them without")
+    odd = tags.get(_PHOTOMETRIC) == _LAB or max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8
+    if odd and tags.get(_PLANES) == _SEPARATE and any(tile[0] == "raw" for tile in image.tile):  # type: ignore[attr-defined]
+        raise UnreadableImageError("uncompressed planes of 16 bits or of Lab, which Pillow misreads; expected 8 bits")
+    colours = tags.get(_COLOUR_MAP, ())
+    if image.mode == "P" and colours and max(colours) < 256:  # of 8 bits, as libtiff takes it; Pillow makes it black
+        image.putpalette(bytes(np.reshape(colours, (3, -1)).T.astype(np.uint8)))
+
+
+def _is_of_16_bits(image: Image.Image) -> bool:
+    """In its file; before it is loaded."""
+    tiles: Any = getattr(image, "tile", ())
+    if image.format == "PPM":  # with the largest value, where that is not 255
+        arguments = [part for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else ())]
+        return any(isinstance(part, int) and part > 255 for part in arguments)
+    return any(tile[0] == "SGI16" or ";16" in str(tile) for tile in tiles)
+
+
+def _is_dark(image: Image.Image) -> bool:
+    """Nearly all pixels have nearly no colour, or nearly no ink."""
+    bands = [image.getchannel(band) for band in image.getbands() if band not in ("A", "a", "X")]
+    least = _MOST * image.width * image.height
+    return all(sum(band.histogram()[:_NARROW]) >= least for band in bands)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -102,6 +202,8 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # damaged metadata tell nothing, and cost no image
         return None
+    if isinstance(orientation, bytes) and len(orientation) == 1:  # of type BYTE, where SHORT is the rule
+        (orientation,) = orientation
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -141,11 +243,15 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     tags: Any = getattr(image, "tag_v2", {})
     top = 4095 if tags.get(_BITS_PER_SAMPLE) == (12,) else 65535
     values = np.asarray(image).astype(np.uint32)
-    low, high = int(values.min()), int(values.max())
-    if 0 < high - low < top // 16:  # such as 12 bits in a file of 16, which would be black
-        raise UnreadableImageError(
-            f"its 16-bit values lie between {low} and {high} of {top}, too close for 8 bits; expected them scaled"
-        )
+    counts = np.cumsum(np.bincount(values.ravel(), minlength=top + 1))
+    for share in (1.0, _MOST):  # such as 12 bits in a file of 16, which would be black
+        low, high = np.searchsorted(counts, [(1 - share) / 2 * counts[-1] + 0.5, (1 + share) / 2 * counts[-1] - 0.5])
+        if 0 < high - low < top // 16:
+            most = "" if share == 1 else f"{share:.0%} of "
+            raise UnreadableImageError(
+                f"{most}its 16-bit values lie between {low} and {high} of {top}, too close for 8 bits; expected them "
+                "scaled"
+            )
     grey = ((values * 255 + top // 2) // top).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == _MINIMUM_IS_WHITE:  # which Pillow minds in 8 bits only
         grey = 255 - grey

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
 from ._files import check_can_write_into, locked
+from ._preprocessed import Batch, preprocessed
 from ._validate import check_choice, check_integer
-from .decode import UnreadableImageError
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
@@ -37,9 +37,12 @@ from .encoders import (
 )
 from .images import Images, open_images
 from .readers.class_names import read_class_names
-from .shards import Target, write_classes
+from .shards import ImageFiles, Target, write_classes
 
 __all__ = ["Extraction", "extract"]
+
+# What a list that was numbered anew is told by where all files are of one size.
+_N_READ_AGAIN = 64
 
 # A kill costs no more than this, and the files of a day are still few.
 _SHARD_SECONDS = 300.0
@@ -93,8 +96,10 @@ def extract(
     """Embed images, and the names of their classes, into folders that :func:`ccma_fast.select` takes.
 
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
-    there: an image whose id is in one of them is not read again, and its row keeps its number. What was skipped is
-    tried again, and becomes a row behind the others where it can be read now.
+    there: an image whose id is in one of them is not read again, and its row keeps its number; where its file is
+    another one by now, for files were numbered anew or edited, nothing is done. That is told by the sizes of all and
+    the checksums of 64 or so, and of all where they are read for a second encoder. What was skipped is tried again, and
+    becomes a row behind the others where it can be read now.
 
     Parameters
     ----------
@@ -148,8 +153,8 @@ def extract(
         does not fit into float16 (the image is named), no image that can be read, or an `out` that holds something
         else.
     PoolMismatchError
-        `out` was made with another encoder, preprocessing, precision or normalisation, its images had other labels or
-        ids, or its folders do not hold the same images.
+        `out` was made with another encoder, preprocessing, precision or normalisation, its images had other labels,
+        ids or files, or its folders do not hold the same images.
     FileReadError
         Images or names that cannot be opened, or a shard of `out` that is damaged.
     OSError
@@ -233,48 +238,6 @@ class _Part(NamedTuple):
     again: bool = False
 
 
-class _Batch(NamedTuple):
-    """What a worker makes of some images: a stack of inputs for each target, those images, and why not the others."""
-
-    inputs: list[Any]
-    items: list[int]
-    failures: dict[int, str]
-
-
-class _Batches:
-    """Batches of preprocessed images, by their numbers: a data set as PyTorch's DataLoader takes it."""
-
-    def __init__(
-        self, source: Images, batches: list[tuple[list[int], list[int]]], preprocess: list[Callable[[Any], Any]]
-    ) -> None:
-        self._source, self._batches, self._preprocess = source, batches, preprocess
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> _Batch:
-        import torch
-
-        items, targets = self._batches[number]
-        inputs: list[list[Any]] = [[] for _ in targets]
-        read: list[int] = []
-        failures: dict[int, str] = {}
-        for item in items:
-            try:
-                image = self._source.load(item)
-                made = [self._preprocess[target](image) for target in targets]
-            except UnreadableImageError as error:
-                failures[item] = str(error)
-                continue
-            except MemoryError as error:
-                failures[item] = f"MemoryError: {error}"
-                continue
-            read.append(item)
-            for stack, tensor in zip(inputs, made, strict=True):
-                stack.append(tensor)
-        return _Batch([torch.stack(stack) for stack in inputs] if read else [], read, failures)
-
-
 def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: int) -> list[_Part]:
     """What is still to be made, in its order.
 
@@ -314,6 +277,7 @@ def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: in
         tried += len(ids) + len(shard.skipped)
     skipped = lead.skipped
     _check_names(source, lead, numbers, rows | skipped.keys())
+    _check_files(source, lead, numbers)
     left = [i for i, image in enumerate(source.ids) if image not in rows and image not in skipped]
     while left:
         start = tried % shard_size
@@ -371,29 +335,38 @@ def _check_names(source: Images, lead: Target, numbers: dict[str, int], known: s
                 )
 
 
+def _check_files(source: Images, lead: Target, numbers: dict[str, int]) -> None:
+    """No other image goes by the name of a row: files have the sizes that they had, and some of them are read again."""
+    step, row = max(1, lead.manifest.n_rows // _N_READ_AGAIN), 0
+    for ids, files in zip(lead.shard_ids, lead.shard_files, strict=True):
+        for image, size, checksum in zip(ids, *files, strict=True):
+            here, row = numbers.get(image), row + 1
+            if here is None or size is None or (now := source.n_bytes(here)) is None:
+                continue
+            if now != size:
+                raise _changed(lead, image, f"{size} bytes", str(now))
+            checksum_now = source.fingerprint(here)[1] if row % step == 0 else None
+            if checksum_now not in (None, checksum):
+                raise _changed(lead, image, f"the CRC-32 {checksum}", str(checksum_now))
+
+
+def _changed(lead: Target, image: str, had: str, has: str) -> PoolMismatchError:
+    return PoolMismatchError(
+        f"images must be those of {str(lead.folder)!r}, where {image!r} has {had}, got {has}; expected the same file "
+        "under the same name, another name for another image, or another out"
+    )
+
+
 def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
     """Make the shards."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    loader: Any = DataLoader(
-        _Batches(
-            source,
-            [(batch, part.targets) for part in plan for batch in part.batches],
-            [target.encoder.preprocess for target in targets],
-        ),  # type: ignore[arg-type]
-        batch_size=None,  # an item is a batch already
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # of its own, for it draws a seed for its workers
-    )
-    made = iter(loader)
+    batches = [(batch, part.targets) for part in plan for batch in part.batches]
+    made = preprocessed(source, batches, [target.encoder.preprocess for target in targets], workers)
     n_left = sum(len(batch) for part in plan for batch in part.batches)
     with _bar(len(source.ids), len(source.ids) - n_left, progress) as show:
         for part in plan:
             shard = _GrowingShard(source, targets, part)
             for number in range(1, len(part.batches) + 1):
-                batch: _Batch = next(made)
+                batch = next(made)
                 shard.add(batch)
                 show(len(batch.items) + len(batch.failures))
                 if number < len(part.batches) and part.skipped is None and shard.seconds >= _SHARD_SECONDS:
@@ -409,6 +382,7 @@ class _GrowingShard:
         self._source, self._targets, self._part = source, targets, part
         self._rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
         self._read: list[int] = []
+        self._files = ImageFiles([], [])
         self._failures: dict[str, str] = {}
         self._begin = time.monotonic()
 
@@ -416,13 +390,15 @@ class _GrowingShard:
     def seconds(self) -> float:
         return time.monotonic() - self._begin
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: Batch) -> None:
         names = [self._source.ids[item] for item in batch.items]
         for own, number, inputs in zip(
             self._rows, self._part.targets, batch.inputs, strict=False
         ):  # no inputs, no rows
             own.append(_embedded(self._targets[number], inputs, names))
         self._read += batch.items
+        self._files.sizes.extend(batch.sizes)
+        self._files.checksums.extend(batch.checksums)
         self._failures |= {self._source.ids[item]: why for item, why in batch.failures.items()}
 
     def close(self) -> None:
@@ -433,9 +409,9 @@ class _GrowingShard:
         for own, number in zip(self._rows, part.targets, strict=True):
             target = self._targets[number]
             whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
-            _check_same_images(target, self._targets, ids)
+            _check_same_images(target, self._targets, ids, self._files)
             if ids or not part.again:
-                target.add(whole, ids, labels, {} if part.again else skipped)
+                target.add(whole, ids, self._files, labels, {} if part.again else skipped)
             if part.again:
                 target.explain(skipped)
 
@@ -452,7 +428,7 @@ def _embedded(target: Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.flo
     return rows
 
 
-def _check_same_images(target: Target, targets: list[Target], ids: list[str]) -> None:
+def _check_same_images(target: Target, targets: list[Target], ids: list[str], files: ImageFiles) -> None:
     """A shard that another target has already must be of the images that it was of there."""
     k = len(target.manifest.shards)
     for other in targets:
@@ -462,10 +438,10 @@ def _check_same_images(target: Target, targets: list[Target], ids: list[str]) ->
                 f"images: {changed!r} can be read now or could be when {str(other.folder)!r} was made, but not both; "
                 "expected the same images for both encoders"
             )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        known = other.shard_files[k].checksums if len(other.shard_ids) > k else []
+        for image, before, now in zip(ids, known, files.checksums, strict=False):
+            if before is not None and now is not None and before != now:
+                raise _changed(other, image, f"the CRC-32 {before}", str(now))
 
 
 @contextmanager

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath
 
-from .decode import NO_PICTURES
+from .decode import HEAD_BYTES, NO_PICTURES, kind_of
 
-__all__ = ["HEAD_BYTES", "checked_suffixes", "ending_of", "is_hidden", "is_utf8", "suffixes_of_images", "why_no_image"]
+__all__ = [
+    "checked_suffixes",
+    "ending_of",
+    "files_below",
+    "is_hidden",
+    "is_utf8",
+    "size_of",
+    "suffixes_of_images",
+    "why_no_image",
+]
 
-HEAD_BYTES = 16
-"""Those that Pillow tells formats by."""
-
-# Formats that the first bytes of a file without a suffix tell for certain.
-_TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+_NO_SUFFIX = frozenset("*?,/ ")
 
 # What systems leave in folders and archives beside the files of a person.
 _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
@@ -42,11 +51,57 @@ def why_no_image(
         return None
     if suffix.strip(".") and not suffix[1:].isdecimal():  # the end of 22.05 is none
         return suffix
-    return None if _is_image(head()) else suffix or "without a suffix"
+    return None if kind_of(head()) else suffix or "without a suffix"
+
+
+def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, int]:
+    """The sizes of the images below a folder by their paths, in their order; the others are counted.
+
+    Folders that are links are entered, each folder once: last, so that it goes by its own path where it has one.
+    """
+    found: dict[str, int] = {}
+    known = suffixes_of_images()
+    entered: set[str] = set()
+    waiting = [str(root)]
+
+    def refused(error: OSError) -> None:
+        left_out["folders that cannot be read"] += 1
+
+    while waiting:
+        start = waiting.pop(0)
+        for at, folders, files in os.walk(start, onerror=refused):
+            if (real := os.path.realpath(at)) in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            left_out["hidden"] += sum(map(is_hidden, folders))
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            waiting += [path for name in folders if os.path.islink(path := os.path.join(at, name))]
+            below = os.path.relpath(at, root)
+            for name in files:
+                file, path = os.path.join(at, name), name if below == "." else f"{below}/{name}"
+                if (size := size_of(file)) is None:  # a link that leads nowhere, a pipe
+                    left_out["no regular files"] += 1
+                    continue
+                why = why_no_image(path, suffixes, known, partial(_head_of, file))
+                if why is None:
+                    found[path] = size
+                else:
+                    left_out[why] += 1
+    return dict(sorted(found.items()))
+
+
+def size_of(file: str | os.PathLike[str]) -> int | None:
+    """Of a regular file; None where there is none."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part in _LITTER for part in PurePosixPath(path).parts)
+    return any((part.startswith(".") and part != "..") or part in _LITTER for part in PurePosixPath(path).parts)
 
 
 def is_utf8(text: str) -> bool:
@@ -68,17 +123,16 @@ def checked_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
     for suffix in given:
         if not isinstance(suffix, str):
             raise TypeError(f"image_suffixes must be strings, got {type(suffix).__name__}")
-        if not suffix.strip("."):
+        if not suffix.strip(".") or not _NO_SUFFIX.isdisjoint(suffix):
             raise ValueError(f"image_suffixes must be such as 'jpg' or 'seg.png', got {suffix!r}")
     if not given:
         raise ValueError("image_suffixes must be at least one, got none")
     return tuple(f".{suffix.lower().lstrip('.')}" for suffix in given)
 
 
-def _is_image(head: bytes) -> bool:
-    """The first bytes of a file, 16 of them if it has as many, are those of a picture."""
-    from PIL import Image
-
-    Image.init()
-    known = [Image.OPEN[kind][1] for kind in _TOLD_BY_CONTENT if kind in Image.OPEN]
-    return any(accepts is not None and bool(accepts(head[:HEAD_BYTES])) for accepts in known)
+def _head_of(file: str) -> bytes:
+    try:
+        with open(file, "rb") as handle:
+            return handle.read(HEAD_BYTES)
+    except OSError:
+        return b""

@@ -4,8 +4,9 @@ A folder that :func:`ccma_fast.extract` wrote has the layout of clip-retrieval a
 
 =====================================  ============================================================================
 ``img_emb/img_emb_0.npy``              the rows of one shard; ``text_emb/text_emb_0.npy`` where they are classes
-``metadata/metadata_0.parquet``        what each of these rows is: ``image_path``, its id, and ``label`` where it is
-                                       known; ``caption`` where rows are classes
+``metadata/metadata_0.parquet``        what each of these rows is: ``image_path``, its id, ``label`` where it is known,
+                                       and size and checksum of its file, ``file_bytes`` and ``file_crc32``;
+                                       ``caption`` where rows are classes
 ``manifest.json``                      a :class:`Manifest`; a shard counts from the moment in which it stands here
 =====================================  ============================================================================
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,16 @@ from .manifest import (
     write_manifest,
 )
 
-__all__ = ["Target", "write_classes"]
+__all__ = ["ImageFiles", "Target", "write_classes"]
+
+_SIZES, _CHECKSUMS = "file_bytes", "file_crc32"
+
+
+class ImageFiles(NamedTuple):
+    """The files of some images: their sizes in bytes and their CRC-32, None where an image is in no file."""
+
+    sizes: list[int | None]
+    checksums: list[int | None]
 
 
 class Target:
@@ -54,14 +63,19 @@ class Target:
         check_shards(found, "out")
         for name in ("img_emb", "metadata"):
             (folder / name).mkdir(exist_ok=True)
-        self.shard_ids, self.labels = _read_metadata(found)
+        self.shard_ids, self.shard_files, self.labels = _read_metadata(found)
 
     @property
     def skipped(self) -> dict[str, str]:
         return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
 
     def add(
-        self, rows: npt.NDArray[np.float16], ids: list[str], labels: list[Any] | None, skipped: dict[str, str]
+        self,
+        rows: npt.NDArray[np.float16],
+        ids: list[str],
+        files: ImageFiles,
+        labels: list[Any] | None,
+        skipped: dict[str, str],
     ) -> None:
         """Write the next shard. An image of it that was skipped before is so no longer."""
         k = len(self.manifest.shards)
@@ -69,6 +83,8 @@ class Target:
         columns: dict[str, list[Any]] = {"image_path": ids}
         if labels is not None:
             columns["label"] = labels
+        if any(size is not None for size in files.sizes):
+            columns |= {_SIZES: files.sizes, _CHECKSUMS: files.checksums}
         write_whole(self.folder / file, lambda handle: np.save(handle, rows))
         _write_parquet(self.folder / metadata, columns)
         shard = Shard(
@@ -82,6 +98,7 @@ class Target:
         )
         self._replace([*self._skipping(dict.fromkeys(ids)), shard])
         self.shard_ids.append(ids)
+        self.shard_files.append(files)
 
     def explain(self, failures: dict[str, str]) -> None:
         """Images that are skipped still are, perhaps for another reason."""
@@ -140,13 +157,15 @@ def _arrow_column(cells: list[Any]) -> Any:
     return pyarrow.array(cells, pyarrow.int64())
 
 
-def _read_metadata(manifest: Manifest) -> tuple[list[list[str]], dict[str, Any]]:
-    """The ids of the rows of each shard, and the labels of those that have one."""
+def _read_metadata(manifest: Manifest) -> tuple[list[list[str]], list[ImageFiles], dict[str, Any]]:
+    """The ids of the rows of each shard, their files, and the labels of those that have one."""
     ids: list[list[str]] = []
+    files: list[ImageFiles] = []
     labels: dict[str, Any] = {}
     for shard in manifest.shards:
-        columns = shard_columns(manifest, shard, ["image_path", "label"])
+        columns = shard_columns(manifest, shard, ["image_path", "label", _SIZES, _CHECKSUMS])
         ids.append(columns["image_path"])
+        files.append(ImageFiles(*(columns.get(name, [None] * shard.n_rows) for name in (_SIZES, _CHECKSUMS))))
         if "label" in columns:
             labels.update(zip(ids[-1], columns["label"], strict=True))
-    return ids, labels
+    return ids, files, labels

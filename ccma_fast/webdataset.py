@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import FileReadError
-from .image_files import HEAD_BYTES, ending_of, is_hidden, suffixes_of_images, why_no_image
+from .decode import HEAD_BYTES
+from .image_files import ending_of, is_hidden, suffixes_of_images, why_no_image
 
 if TYPE_CHECKING:
     import tarfile
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "apart", "members_of"]
 
 _CLASS = ".cls"
+_READ_BYTES = 1 << 20
 
 
 class Member(NamedTuple):
@@ -37,6 +39,8 @@ def members_of(
     members: list[Member] = []
     classes: dict[str, int] = {}
     known = suffixes_of_images()
+    if file.exists() and not file.is_file():  # a pipe would never end
+        raise FileReadError(f"images: {str(file)!r} is a folder, a pipe or a device; expected a regular file")
     try:
         with tarfile.open(file, "r:") as archive:
             for entry in archive:
@@ -46,7 +50,7 @@ def members_of(
                     left_out["no regular files"] += 1
                     continue
                 path = PurePosixPath(entry.name)
-                if path.suffix == _CLASS and not is_hidden(entry.name):
+                if path.suffix.lower() == _CLASS and not is_hidden(entry.name):
                     _add_class(classes, str(path.with_suffix("")), entry.name, _content(archive, entry))
                     continue
                 why = why_no_image(entry.name, suffixes, known, partial(_content, archive, entry, HEAD_BYTES))
@@ -56,6 +60,7 @@ def members_of(
                 ending = ending_of(entry.name, suffixes) if suffixes else path.suffix
                 key = str(path)[: len(str(path)) - len(ending)]
                 members.append(Member(entry.name, key, entry.offset_data, entry.size))
+            _check_end(archive)
     except FileNotFoundError:
         raise FileReadError(f"images: no file {str(file)!r}") from None
     except (OSError, ValueError, tarfile.TarError) as error:
@@ -63,6 +68,17 @@ def members_of(
             f"images: cannot read {str(file)!r} as an uncompressed .tar after {len(members)} images: {error}"
         ) from error
     return members, classes
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Nothing but zeros stands where the members end, which is also where one is damaged or another archive begins."""
+    handle: Any = archive.fileobj
+    handle.seek(archive.offset)
+    while part := handle.read(_READ_BYTES):
+        if part.strip(b"\0"):
+            raise ValueError(
+                f"more stands behind the end at byte {archive.offset}; expected one archive, and no damaged header"
+            )
 
 
 def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo, most: int = -1) -> bytes:

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,35 @@ def save(file: Path, shade: int = 50) -> Path:
 # --- modes ----------------------------------------------------------------------------------------
 
 
-def tiff(values: bytes, bits: int, *, photometric: int = 1, sample_format: int = 1, order: str = "<") -> bytes:
-    """A grey TIFF file of 48 x 32 pixels in one strip."""
-    entries = [(256, 48), (257, 32), (258, bits), (259, 1), (262, photometric), (273, 200), (277, 1), (278, 32)]
-    entries += [(279, len(values)), (339, sample_format)]
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
-    for tag, value in entries:
-        head += struct.pack(order + "HHI", tag, 4, 1) + struct.pack(order + "I", value)
-    return (head + bytes(4)).ljust(200, b"\0") + values
+def tiff(
+    values: bytes | list[bytes],
+    bits: int,
+    *,
+    photometric: int = 1,
+    sample_format: int = 1,
+    order: str = "<",
+    samples: int = 1,
+    colours: Sequence[int] = (),
+) -> bytes:
+    """A TIFF file of 48 x 32 pixels in one strip, or in one for each of several planes; with a map of 256 colours."""
+    strips = [values] if isinstance(values, bytes) else values
+    content = bytes(2048)  # the tags and what does not fit into them
+    starts = []
+    for strip in strips:
+        starts.append(len(content))
+        content += strip
+    tags: dict[int, Sequence[int]] = {256: [48], 257: [32], 258: [bits] * samples, 259: [1], 262: [photometric]}
+    tags |= {273: starts, 277: [samples], 278: [32], 279: [*map(len, strips)], 284: [min(len(strips), 2)]}
+    tags |= {320: colours} if colours else {}
+    tags[339] = [sample_format] * samples
+    head, more = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags)), b""
+    for tag, numbers in tags.items():
+        kind, letter = (3, "H") if tag == 320 else (4, "I")
+        packed_numbers = struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
+        if len(packed_numbers) > 4:
+            more, packed_numbers = more + packed_numbers, struct.pack(order + "I", 256 + len(more))
+        head += struct.pack(order + "HHI", tag, kind, len(numbers)) + packed_numbers
+    return (head.ljust(256, b"\0") + more).ljust(2048, b"\0") + content[2048:]
 
 
 def packed(values: np.ndarray) -> bytes:
@@ -115,24 +136,43 @@ def grey16(factor: int = 257) -> np.ndarray:
     return GREY.astype(np.uint16) * factor
 
 
-def png48(values: np.ndarray) -> bytes:
-    """A PNG file of three times 16 bits, which Pillow does not write."""
-    grey = np.repeat(values[:, :, None], 3, axis=2).astype(">u2")
-    lines = b"".join(b"\0" + line.tobytes() for line in grey)
+def png16(*bands: np.ndarray) -> bytes:
+    """A PNG file of one to four times 16 bits, which Pillow does not write but for one."""
+    pixels = np.dstack(bands).astype(">u2")
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels)
+    height, width = bands[0].shape
+    header = struct.pack(">IIBBBBB", width, height, 16, [0, 4, 2, 6][len(bands) - 1], 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in (
-        (b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(lines)),
-        (b"IEND", b""),
-    ):
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
         content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return content
+
+
+def sgi16(values: np.ndarray) -> bytes:
+    """An SGI file of 16 bits, which stands on its head."""
+    head = struct.pack(">HBBHHHHll84xl404x", 474, 0, 2, 2, values.shape[1], values.shape[0], 1, 0, 65535, 0)
+    return head + values[::-1].astype(">u2").tobytes()
+
+
+def hot(values: np.ndarray) -> np.ndarray:
+    """With one pixel that is white."""
+    values = values.copy()
+    values[3, 5] = 65535
+    return values
 
 
 def with_alpha(mode: str, alpha: int) -> Image.Image:
     image = Image.fromarray(GREY).convert(mode)
     image.putalpha(alpha)
     return image
+
+
+def ycck() -> bytes:
+    """A JPEG file of luminance, colour differences and black, as Adobe's programs write inks."""
+    planes = np.dstack([GREY, np.full((*GREY.shape, 2), 127, np.uint8), np.zeros_like(GREY)])
+    content = saved(Image.fromarray(planes, "CMYK"), "JPEG", **FINE)
+    transform = content.index(b"Adobe") + 11
+    return content[:transform] + b"\x02" + content[transform + 1 :]
 
 
 def palette(**options: Any) -> bytes:
@@ -158,7 +198,21 @@ MODES: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
         lambda: saved(Image.fromarray(grey16()), "PNG", transparency=20 * 257),
         np.where(GREY == 20, 255, GREY),
     ),
-    "48-bit png": (lambda: png48(grey16()), GREY),
+    "48-bit png": (lambda: png16(grey16(), grey16(), grey16()), GREY),
+    "16-bit png, half of it transparent": (lambda: png16(grey16(), np.full_like(grey16(), 128 * 257)), HALF),
+    "48-bit tiff": (lambda: tiff(np.dstack([grey16()] * 3).tobytes(), 16, photometric=2, samples=3), GREY),
+    "tiff of three planes": (lambda: tiff([GREY.tobytes()] * 3, 8, photometric=2, samples=3), GREY),
+    "tiff with colours of 8 bits": (
+        lambda: tiff(GREY.tobytes(), 8, photometric=3, colours=[*range(256)] * 3),
+        GREY,
+    ),
+    "tiff with colours of 16 bits": (
+        lambda: tiff(GREY.tobytes(), 8, photometric=3, colours=[*range(0, 65536, 257)] * 3, order=">"),
+        GREY,
+    ),
+    "16-bit sgi": (lambda: sgi16(grey16()), GREY),
+    "48-bit ppm": (lambda: b"P6 48 32 65535\n" + np.dstack([grey16()] * 3).astype(">u2").tobytes(), GREY),
+    "ycck jpeg": (ycck, GREY),
     "black and white": (lambda: saved(Image.fromarray(GREY).convert("1", dither=0), "PNG"), (GREY > 127) * 255),
     "palette": (palette, GREY),
     "palette, one transparent": (lambda: palette(transparency=20), np.where(GREY == 20, 255, GREY)),
@@ -208,6 +262,14 @@ def test_what_looks_the_same_is_seen_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(seen(tmp_path / "hidden.png")[1:], 255)
 
 
+DARK = "16-bit colours fill less than a sixteenth of the range"
+
+
+def hole(content: bytes) -> bytes:
+    """As a copy that broke off leaves a file whose size was reserved."""
+    return content[: len(content) // 2].ljust(len(content), b"\0")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -217,7 +279,18 @@ def test_what_looks_the_same_is_seen_the_same(tmp_path: Path) -> None:
         (lambda: b"Pf 48 32 -1\n" + GREY.astype("<f4").tobytes(), "mode 'F', whose range is not known"),
         (lambda: saved(Image.fromarray(grey16(16)), "PNG"), "values lie between 320 and 3520 of 65535, too close"),
         (lambda: saved(Image.fromarray(grey16(9) + 32768), "TIFF"), "between 32948 and 34748 of 65535, too close"),
-        (lambda: png48(GREY.astype(np.uint16) * 16), "16-bit colours fill less than a sixteenth of the range"),
+        (lambda: png16(hot(grey16(16))), "98% of its 16-bit values lie between 320 and 3520 of 65535, too close"),
+        (lambda: png16(grey16(16), grey16(16), grey16(16)), DARK),
+        (lambda: png16(hot(grey16(16)), grey16(16), grey16(9)), DARK),
+        (lambda: png16(grey16(16), np.full_like(grey16(), 30_000)), DARK),
+        (lambda: b"P6 48 32 65535\n" + np.dstack([grey16(16)] * 3).astype(">u2").tobytes(), DARK),
+        (lambda: sgi16(grey16(16)), DARK),
+        (lambda: tiff(np.dstack([grey16(16)] * 4).tobytes(), 16, photometric=5, samples=4), DARK),
+        (lambda: tiff([grey16().tobytes()] * 3, 16, photometric=2, samples=3), "planes of 16 bits or of Lab, which"),
+        (lambda: tiff([GREY.tobytes()] * 3, 8, photometric=8, samples=3), "planes of 16 bits or of Lab, which"),
+        (lambda: tiff(GREY.tobytes(), 8, sample_format=2), "pixels are 8 bits with a sign"),
+        (lambda: tiff(GREY.astype(np.float64).tobytes(), 64, sample_format=3), "a TIFF image of a kind that Pillow"),
+        (lambda: hole(saved(Image.fromarray(COLOUR), "PNG")), "SyntaxError: broken PNG file"),
         (lambda: saved(with_alpha("RGB", 0), "PNG"), "every pixel is transparent"),
         (lambda: palette(transparency=bytes(256)), "every pixel is transparent"),
         (lambda: saved(Image.new("L", (1, 65_000)), "PNG"), "1 x 65000 pixels; expected sides of at most 100 : 1"),
@@ -281,6 +354,13 @@ def test_images_are_upright(tmp_path: Path, kind: str, orientation: int) -> None
     found = seen(tmp_path / f"x.{kind}")
     assert found.shape == COLOUR.shape
     np.testing.assert_allclose(found, COLOUR, atol=3 if kind == "jpeg" else 0)
+
+
+@pytest.mark.parametrize(("kind", "packed_number"), [(1, b"\x06"), (3, b"\0\x06"), (4, b"\0\0\0\x06")])
+def test_orientation_of_any_type(tmp_path: Path, kind: int, packed_number: bytes) -> None:
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHI", 8, 1, 274, kind, 1) + packed_number.ljust(8, b"\0")
+    Image.fromarray(COLOUR).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "x.jpg", exif=exif, **FINE)
+    np.testing.assert_allclose(seen(tmp_path / "x.jpg"), COLOUR, atol=3)
 
 
 def test_damaged_metadata_cost_no_image(tmp_path: Path) -> None:
