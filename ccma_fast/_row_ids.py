@@ -9,27 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ._validate import as_array
-from .manifest import has_row_ids, ids_of_rows
-from .pool import Rows
+from .pool import RowId, Rows
 
-__all__ = ["RowId", "distinct_rows", "ids_at", "rows_with_ids"]
+__all__ = ["distinct_rows", "rows_with_ids"]
 
 Int64 = npt.NDArray[np.int64]
-
-# None where a column of ids has a gap.
-RowId = str | None
-
-
-def ids_at(rows: Rows, numbers: Int64) -> list[RowId] | None:
-    """The ids of the rows at `numbers`; None where the pool has no ids."""
-    if has_row_ids(rows.manifest):
-        return [_text(row_id) for row_id in ids_of_rows(rows.manifest, numbers)]
-    ids = rows.row_ids()
-    if ids is None:
-        return None
-    wanted = set(numbers.tolist())
-    found = {row: _text(row_id) for row, row_id in enumerate(ids) if row in wanted}
-    return [found[row] for row in numbers.tolist()]
 
 
 def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int]] | None:
@@ -38,7 +22,7 @@ def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int
     if ids is None:
         return None
     found: dict[RowId, list[int]] = {row_id: [] for row_id in wanted}
-    for row, row_id in enumerate(map(_text, ids)):
+    for row, row_id in enumerate(ids):
         if row_id in found:
             found[row_id].append(row)
     return found
@@ -87,7 +71,7 @@ def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
         raise TypeError(f"indices must be integers where {rows.name} has no ids, got {ids[0]!r}")
     for row_id in ids:
         if not found[row_id]:
-            known = ids_at(rows, np.arange(min(3, rows.n_rows)))
+            known = rows.ids_at(np.arange(min(3, rows.n_rows)))
             raise ValueError(f"indices must be ids of images of {rows.name}, such as {known!r}, got {row_id!r}")
         if len(found[row_id]) > 1:
             raise ValueError(
@@ -95,8 +79,3 @@ def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
                 "their numbers"
             )
     return np.array([found[row_id][0] for row_id in ids], dtype=np.int64)
-
-
-def _text(row_id: object) -> RowId:
-    """Those of a data set are numbers, which stay such in parquet."""
-    return None if row_id is None else str(row_id)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from ._errors import FileReadError, LabelWarning, PoolMismatchError
 from ._files import check_can_write, write_whole
-from ._row_ids import RowId, ids_at, rows_with_ids
+from ._row_ids import rows_with_ids
 from ._validate import check_integer
 from .config import CCMAConfig
-from .pool import Rows, RowSubset, to_float32
+from .pool import RowId, Rows, RowSubset, to_float32
 from .readers.class_names import agreed_class_names, differing_names, read_class_names
 from .teacher import Teacher
 
@@ -98,7 +98,7 @@ class SavedLoop:
 def identity_of(rows: Rows, labels: Int64, chosen: Int64) -> Identity:
     """Of which images of a pool the labels and choices are."""
     known = _known(labels, chosen)
-    return Identity(rows.n_columns, ids_at(rows, known), _row_digests(rows, known))
+    return Identity(rows.n_columns, rows.ids_at(known), _row_digests(rows, known))
 
 
 def class_digests(teacher: Teacher | None) -> Digests | None:

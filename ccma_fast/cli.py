@@ -77,14 +77,15 @@ x.h5::key where that holds several, or a folder of shards, such as those of ccma
 """
 
 _SELECT_EPILOG = """\
-labels are joined to rows by image_path, the ids of the images, where the features are a folder of ccma-fast extract
-and the labels are a .csv or .parquet file that has this column (as the output of this command then has it) or such a
-folder; else by index; else they stand in the order of the rows.
+labels are joined to rows by image_path, the ids of the images, where the features have ids (a folder of ccma-fast
+extract or clip-retrieval, or a file with a column image_path) and the labels are a .csv or .parquet file that has this
+column (as the output of this command then has it) or a folder of ccma-fast extract; else by index; else they stand in
+the order of the rows, and no other column may name these.
 
 output, one entry per pick, in the order of choice (the first ones matter most):
   rank                    1, 2, 3, ...
   index                   row of the features, counted from 0; never a row that has a label
-  image_path              the image's id, where the features are a folder of ccma-fast extract
+  image_path              the image's id, where the features have ids
   score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
   represents              candidate rows that the pick stands for, itself included
   .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).

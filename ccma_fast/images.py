@@ -223,7 +223,7 @@ def _paths_of(source: Any) -> list[Path]:
 def _of_table(path: Path) -> Images:
     if path.suffix.lower() not in _TABLES:
         raise FileReadError(f"images: expected a folder, or a .csv, .parquet or .tar file, got {str(path)!r}")
-    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH)
+    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH).wanted
     return _Listed(path.parent, columns[_PATH], columns.get(_LABEL), repr(str(path)))
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "KeptRows",
     "LinearRows",
     "ReadRows",
+    "RowId",
     "RowSubset",
     "Rows",
     "ShardedRows",
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 Chunk = npt.NDArray[Any]
+
+# None where a column of ids has a gap.
+RowId = str | None
 
 BFLOAT16_BITS = np.dtype(np.uint16)
 _STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
@@ -141,8 +145,15 @@ class Rows(ABC):
         """The files in which the rows lie one after the other; none where that is no folder."""
         return ()
 
-    def row_ids(self) -> Iterator[str] | None:
-        """The id of the image of every row, in order; None where what lies beside the rows does not tell it."""
+    def row_ids(self) -> Iterator[RowId] | None:
+        """The id of the image of every row, in order; None where what lies beside the rows does not tell it.
+
+        Nothing is read before the first is asked for.
+        """
+        return None
+
+    def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
+        """The ids of some rows, without reading those of all; None as for :meth:`row_ids`."""
         return None
 
     def grown(self) -> Rows:

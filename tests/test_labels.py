@@ -18,7 +18,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.cli import main
-from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, ids_of_rows, read_manifest, write_manifest
+from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, read_manifest, write_manifest
 from ccma_fast.pool import Rows, open_rows
 from ccma_fast.readers.class_names import agreed_class_names, class_codes, read_class_names
 from ccma_fast.readers.labels import Classes, read_labels
@@ -220,10 +220,70 @@ def test_the_index_that_pandas_wrote_is_not_ignored(tmp_path: Path) -> None:
             if not shuffled:
                 np.testing.assert_array_equal(read_labels(file, rows), TRUTH)
                 continue
-            with pytest.raises(ValueError, match="must be in the order of the rows, or have a column 'index', got"):
+            with pytest.raises(
+                ValueError, match="in the order of the rows, or have a column 'index' or 'image_path', got"
+            ):
                 read_labels(file, rows)
         some.rename_axis("index").to_csv(tmp_path / "y.csv")
         np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", rows), TRUTH)
+
+
+@pytest.mark.parametrize("index", [slice(None, None, -1), slice(N, None)], ids=["reversed", "the second half"])
+@pytest.mark.parametrize("name", [None, "index"])
+def test_a_range_that_pandas_wrote_as_no_column_is_not_ignored(tmp_path: Path, index: slice, name: str | None) -> None:
+    rows = open_rows(X, "features")
+    frame = pandas.DataFrame({"label": np.r_[TRUTH, TRUTH]} if index.start else {"label": TRUTH}).rename_axis(name)
+    frame[index].to_parquet(tmp_path / "y.parquet")
+    if name is not None and index.start is None:
+        np.testing.assert_array_equal(read_labels(tmp_path / "y.parquet", rows), TRUTH)
+        return
+    with pytest.raises(ValueError, match=r"must be in the order of the rows|a row from 0 to 19, got 20"):
+        read_labels(tmp_path / "y.parquet", rows)
+    whole = parquet.read_table(tmp_path / "y.parquet")  # cut by another program, with what pandas said about it
+    parquet.write_table(whole.slice(0, 4), tmp_path / "y.parquet")
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.parquet", open_rows(X[:4], "x")), whole["label"][:4])
+
+
+@pytest.mark.parametrize("column", ["image", "img_path", "file_name", "id", "url", "Unnamed: 0.1"])
+def test_columns_that_may_name_images_are_not_ignored(pool: Rows, tmp_path: Path, column: str) -> None:
+    numbers, rows = np.arange(N)[::-1], open_rows(X, "features")
+    for suffix in (".csv", ".parquet"):
+        for cells in (IDS[::-1], numbers, [f"{i}.0" for i in numbers]):
+            file = table(tmp_path / f"y{suffix}", **{column: cells, "label": TRUTH})
+            for read_for in (pool, rows):
+                with pytest.raises(ValueError, match=f"in the order of the rows, or .* in its column '.*{column}"):
+                    read_labels(file, read_for)
+
+
+def test_columns_that_name_no_rows_are_left_alone(pool: Rows, tmp_path: Path) -> None:
+    notes = {"by": ["Ann", "Bo"] * 10, "sure": np.linspace(0, 1, N), "row": np.arange(N), "note": [None, *IDS[1:]]}
+    for suffix in (".csv", ".parquet"):
+        file = table(tmp_path / f"y{suffix}", **notes, label=TRUTH)
+        np.testing.assert_array_equal(read_labels(file, pool), TRUTH)
+    file = table(tmp_path / "y.csv", id=np.arange(N) + 1, label=TRUTH)
+    np.testing.assert_array_equal(read_labels(file, open_rows(X, "features")), TRUTH)
+    with pytest.raises(ValueError, match="must be in the order of the rows"):  # which need not be that of the ids
+        read_labels(file, pool)
+
+
+def test_a_name_of_a_column_that_is_nearer_than_the_one_that_is_taken(pool: Rows, tmp_path: Path) -> None:
+    file = table(tmp_path / "y.csv", path=[IDS[3]], Image_Path=[IDS[1]], label=[1])
+    with pytest.raises(cf.FileReadError, match=r"the column 'Image_Path' of '.*' must be called 'image_path'"):
+        read_labels(file, pool)
+    file = table(tmp_path / "y.csv", image_path=[IDS[3]], Path=[IDS[1]], label=[1])
+    np.testing.assert_array_equal(read_labels(file, pool), expected({3: 1}))
+
+
+@pytest.mark.parametrize("first", ["cat", "nan"])
+def test_a_first_label_is_no_header(tmp_path: Path, first: str) -> None:
+    labels = [first, *(NAMES[c] for c in TRUTH)]
+    (tmp_path / "y.csv").write_text("\n".join(labels))
+    with pytest.raises(ValueError, match="labels has 21 rows but features has 20"):
+        read_labels(tmp_path / "y.csv", open_rows(X, "features"), class_names=NAMES)
+    for header in ("label", "species"):
+        (tmp_path / "y.csv").write_text("\n".join([header, *labels[1:]]))
+        found = read_labels(tmp_path / "y.csv", open_rows(X, "features"), class_names=NAMES)
+        np.testing.assert_array_equal(found, TRUTH)
 
 
 def test_images_that_could_not_be_read_are_called_so(pool: Rows, tmp_path: Path) -> None:
@@ -556,11 +616,9 @@ def test_picks_have_the_ids_of_their_images(pool: Rows, tmp_path: Path, monkeypa
         return original(file, **options)
 
     monkeypatch.setattr(parquet, "read_table", spied)
-    manifest = read_manifest(tmp_path / "pool", "features")
-    assert manifest is not None
-    assert ids_of_rows(manifest, np.array([19, 2, 17])) == [IDS[19], IDS[2], IDS[17]]
+    assert pool.ids_at(np.array([19, 2, 17])) == [IDS[19], IDS[2], IDS[17]]
     assert read == ["metadata_0.parquet", "metadata_2.parquet"]  # and not the one between
-    assert ids_of_rows(manifest, np.array([], dtype=np.int64)) == []
+    assert pool.ids_at(np.array([], dtype=np.int64)) == []
 
 
 # --- the program ----------------------------------------------------------------------------------
