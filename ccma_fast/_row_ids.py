@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import as_array
+from ._validate import as_array, uncoerced
 from .pool import RowId, Rows
 
-__all__ = ["distinct_rows", "rows_with_ids"]
+__all__ = ["check_beside", "distinct_rows", "rows_with_ids"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -44,15 +46,15 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     TypeError
         Neither integers nor text, or text where the pool has no ids.
     """
-    given = as_array("indices", indices)
+    given = as_array("indices", uncoerced(indices))
     if given.ndim != 1:
         raise ValueError(f"indices must have one dimension, got shape {given.shape}")
     if given.size == 0:
         return np.empty(0, dtype=np.int64)
-    if given.dtype.kind in "OUT":
+    if given.dtype.kind in "OUT" and not all(map(_is_integer, given.tolist())):
         given = _rows_of_ids(rows, given.tolist())
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"indices must be integers, or ids of images, got dtype {given.dtype}")
+    if given.dtype.kind not in "Oiu":
+        raise TypeError(f"indices must be all integers, or all ids of images, got dtype {given.dtype}")
     outside = np.flatnonzero((given < 0) | (given >= rows.n_rows))
     if outside.size:
         raise ValueError(f"indices must be rows from 0 to {rows.n_rows - 1}, got {given[outside[0]]}")
@@ -62,10 +64,38 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     return given.astype(np.int64)
 
 
+def check_beside(name: str, values: Any, indices: Any) -> None:
+    """`values`, where they are a pandas Series, say nothing else about whose they are than `indices`.
+
+    Raises
+    ------
+    ValueError
+        The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index.
+    """
+    pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+    if pandas is None or not isinstance(values, pandas.Series):
+        return
+    keys = values.index.tolist()
+    given = [list(range(len(keys))), np.asarray(indices).tolist()]
+    if isinstance(indices, pandas.Series):
+        given.append(indices.index.tolist())
+    if keys not in given:
+        raise ValueError(
+            f"{name} must be a Series whose index is 0, 1, 2, … or that of indices, or indices, in the same order, got "
+            f"{values.index!r:.200}; give .to_numpy() where its order is that of indices"
+        )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+
+
 def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
     for row_id in ids:
         if not isinstance(row_id, str):
-            raise TypeError(f"indices must be all integers, or all ids of images, got {row_id!r}")
+            raise TypeError(
+                f"indices must be all integers, or all ids of images, got {type(row_id).__name__} {row_id!r}"
+            )
     found = rows_with_ids(rows, ids)
     if found is None:
         raise TypeError(f"indices must be integers where {rows.name} has no ids, got {ids[0]!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import enum
 import json
 import sys
 import unicodedata
@@ -371,6 +372,8 @@ def test_what_labels_may_be(values: Any) -> None:
     [
         ([True, False], TypeError, "must be integers .* or class names, got bool True at row 0"),
         (np.array([True, False]), TypeError, "must be integers .* or class names, got dtype bool"),
+        ([2, np.True_], TypeError, "must be integers .* or class names, got bool.* .*True.* at row 1"),
+        ([0, 10**400], ValueError, "must be whole numbers or NaN, got inf at row 1"),
         ([0, 1 + 0j], TypeError, "got dtype complex128"),
         (np.array([0, object()], dtype=object), TypeError, "got object <object .*> at row 1"),
         (np.array(["2026-01-01"], dtype="datetime64[D]"), TypeError, "got dtype datetime64"),
@@ -505,9 +508,51 @@ def test_a_line_ends_where_a_line_ends(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "n.txt") == ["cat", "le\u2028on", "dog"]
 
 
+def test_the_index_of_a_series_of_names_is_not_ignored() -> None:
+    for series in (
+        pandas.Series(NAMES),
+        pandas.Series(NAMES[::-1], index=[2, 1, 0]),
+        pandas.Series([2, 0, 1], index=["great tit", "cat", "dog"]),
+    ):
+        assert read_class_names(series) == NAMES
+    for other in (pandas.Series(NAMES, index=[0, 1, 3]), pandas.Series(NAMES, index=[0, 1, 1])):
+        with pytest.raises(ValueError, match="class_names must give each class from 0 to 2 one name"):
+            read_class_names(other)
+
+
+def test_names_of_an_enumeration_are_their_values() -> None:
+    class Name(str, enum.Enum):
+        CAT = "cat"
+        DOG = "dog"
+
+    assert [repr(name) for name in read_class_names(Name)] == ["'cat'", "'dog'"]
+    np.testing.assert_array_equal(class_codes([Name.DOG, Name.CAT], class_names=Name), [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("n.yaml", b"names:\n  0: cat\n  1: dog\n", r"expected a .json file, or text with one name in each line"),
+        ("n.csv", b"name\ncat\ndog\n", r"expected a .json file, or text with one name in each line"),
+        ("n.jsonl", b'{"0": "cat"}\n{"1": "dog"}\n', r"expected a .json file, or text with one name in each line"),
+        ("n.txt", b'[\n "cat",\n "dog"\n]\n', r"expected a .json file, or text with one name in each line"),
+        ("n.txt", b'{"cat": 0,\n "dog": 1}\n', r"expected a .json file, or text with one name in each line"),
+        ("n.txt", "cat\ndog\n".encode("utf-16-le"), "must be text in UTF-8, got a zero byte inside"),
+        ("n.txt", "cat\n\ufeffdog\n".encode(), "must be text in UTF-8, got a byte order mark inside"),
+        ("n.json", b"[" * 100_000, "as JSON: maximum recursion depth"),
+    ],
+)
+def test_files_that_hold_more_than_names(tmp_path: Path, file: str, content: bytes, message: str) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(cf.FileReadError, match=message):
+        read_class_names(tmp_path / file)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
+        (["cat", "dog", "cat "], ValueError, "must be all different, got 'cat' for classes 0 and 2"),
+        (3, TypeError, "must be a sequence of strings, a mapping or a path, got int"),
         (["cat", "dog", "cat"], ValueError, "must be all different, got 'cat' for classes 0 and 2"),
         ({"cat", "dog"}, TypeError, "must be in the order of the classes, got a set, which has none"),
         (frozenset(NAMES), TypeError, "must be in the order of the classes, got a frozenset"),

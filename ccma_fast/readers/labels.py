@@ -23,7 +23,7 @@ from .._row_ids import rows_with_ids
 from .._validate import check_same_rows
 from ..manifest import check_shards, read_manifest, shard_columns
 from ..pool import RowId, Rows, load_npy, split_key
-from .class_names import class_codes
+from .class_names import class_codes, plain_labels
 from .tables import Columns, read_columns
 
 __all__ = ["Classes", "read_labels"]
@@ -143,6 +143,7 @@ class _Reader(NamedTuple):
 
     def of_values(self, values: Any) -> Int64:
         """Labels in memory."""
+        values = plain_labels(values, self.name)
         try:
             shape = np.shape(values)
         except ValueError as error:
