@@ -726,19 +726,33 @@ def _check_output(arguments: argparse.Namespace) -> None:
     if arguments.out is None:
         return
     check_can_write(arguments.out)
+    out = repr(str(arguments.out))
+    for name, source in _input_paths(arguments):
+        if arguments.out.exists() and os.path.samefile(source, arguments.out):
+            raise ValueError(f"--out {out} is also --{name}; expected another file")
+        below = arguments.out.suffix.lower() != ".csv" and source.is_dir()
+        if below and arguments.out.resolve().is_relative_to(source.resolve()):
+            raise ValueError(
+                f"--out {out} would be among the files of --{name} {str(source)!r}; expected another folder"
+            )
     if not arguments.out.exists():
         return
-    out = repr(str(arguments.out))
-    for name in _INPUTS:
-        given = getattr(arguments, name)
-        for source in given if isinstance(given, list) else [given]:
-            if source is not None and os.path.exists(source) and os.path.samefile(source, arguments.out):
-                raise ValueError(f"--out {out} is also --{name.replace('_', '-')}; expected another file")
     if not (arguments.overwrite or holds_picks_alone(arguments.out)):
         raise ValueError(
             f"--out {out} is there already and holds something else than picks, or more; expected another file, or "
             "--overwrite"
         )
+
+
+def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """The files and folders that there are of the inputs, with their options."""
+    for name in _INPUTS:
+        given = getattr(arguments, name)
+        for source in given if isinstance(given, list) else [given]:
+            if source is not None:
+                path = Path(source if os.path.exists(source) else source.partition("::")[0])
+                if path.exists():
+                    yield name.replace("_", "-"), path
 
 
 def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows) -> str:

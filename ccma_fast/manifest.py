@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ._errors import FileReadError, PoolMismatchError
+from ._errors import FileReadError, PoolMismatchError, newer_error
 from ._extras import optional
 from ._files import write_whole
 from ._shards import differing_shards
@@ -175,7 +175,7 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     Raises
     ------
     FileReadError
-        It is damaged, or of another format.
+        It is damaged, of another format, or of a newer version.
     """
     file = Path(folder) / MANIFEST
     try:
@@ -185,7 +185,9 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r}: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
+    if isinstance(found, int) and found > _FORMAT:
+        raise newer_error(str(file), f"format {found}", name=name)
+    if found != _FORMAT or isinstance(found, bool):
         raise FileReadError(f"{name}: {str(file)!r} must be a manifest of format {_FORMAT}, got format {found!r}")
     del content["format"]
     try:

@@ -718,6 +718,12 @@ def test_ids_that_need_quotes(tmp_path: Path, capsys: Any) -> None:
         ("picks.csv", "rank,index,score,represents\n1,3,nan,1,cat\n"),
         ("picks.csv", "index,label\n3,1\n"),
         ("picks.csv", "notes"),
+        ("picks.csv", "rank,index,score,represents\n1,3,nan,cat\n"),
+        ("picks.csv", "rank,index,score,represents\n1,3,dog,1\n"),
+        ("picks.csv", "rank,index,score,represents\n2,3,nan,1\n1,4,nan,1\n"),
+        ("picks.csv", "rank,index,score,represents\n1,3,nan,1\n# the first is done\n"),
+        ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": ["cat"], "report": {}}'),
+        ("picks.json", '{"rank": 1, "index": [3], "score": [null], "represents": [1], "report": {}}'),
         ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": [1], "report": {}, "label": [1]}'),
         ("picks.json", "[1, 2]"),
         ("picks.json", "3"),
@@ -738,6 +744,26 @@ def test_what_somebody_made_is_not_overwritten(tmp_path: Path, capsys: Any, name
     assert run(*given, "--overwrite") == 0
     assert file.read_bytes() != before
     assert run(*given) == (2 if content is None else 0)  # row numbers alone could be anybody's
+
+
+@pytest.mark.parametrize("name", ["picks.npy", "manifest.json", "img_emb/img_emb_0.npy", "img_emb/picks.NPY"])
+def test_picks_do_not_become_a_part_of_the_pool(tmp_path: Path, capsys: Any, name: str) -> None:
+    """A file .npy would be the next shard."""
+    pool = make_pool(tmp_path / "pool")
+    before = {file: file.read_bytes() for file in pool.rglob("*.*")}
+    assert run(pool, "--budget", 2, "--out", pool / name, "--overwrite") == 2
+    assert "would be among the files of --features" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in pool.rglob("*.*")} == before
+    assert run(pool, "--budget", 2, "--out", pool / "picks.csv", "-q") == 0
+
+
+def test_a_file_of_labels_with_a_key_is_an_input_too(tmp_path: Path, capsys: Any) -> None:
+    np.save(tmp_path / "x.npy", X)
+    file = table(tmp_path / "y.csv", label=TRUTH)
+    before = file.read_bytes()
+    assert run(tmp_path / "x.npy", "--budget", 2, "--labels", f"{file}::label", "--out", file, "--overwrite") == 2
+    assert "is also --labels" in capsys.readouterr().err
+    assert file.read_bytes() == before
 
 
 def test_a_label_that_is_added_while_it_computes_is_not_overwritten(
