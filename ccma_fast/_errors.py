@@ -44,9 +44,10 @@ def newer_error(file: str, what: str, *, version: object = None, name: str = "")
     from . import __version__
 
     by = f" ({version})" if isinstance(version, str) and version else ""
+    argument = f"{name}: " if name else ""
     return FileReadError(
-        f"{name and f'{name}: '}cannot read {file!r}: written by a newer version of ccma_fast{by}, got {what}, which this version "
-        f"({__version__}) does not know"
+        f"{argument}cannot read {file!r}: written by a newer version of ccma_fast{by}, got {what}, which this "
+        f"version ({__version__}) does not know"
     )
 
 

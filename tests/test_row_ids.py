@@ -160,3 +160,14 @@ def test_a_file_that_is_replaced_while_it_is_in_use(tmp_path: Path) -> None:
     in_parquet(tmp_path / "new", IDS[::-1]).replace(tmp_path / "x.parquet")
     assert pool.ids_at(np.array([0])) == IDS[:1]
     assert next(pool.row_ids() or iter(())) == IDS[0]
+
+
+def test_labels_beside_the_vectors_are_of_their_rows(tmp_path: Path) -> None:
+    """Whatever else stands there: the same text twice, or text that could be a name."""
+    columns = {"image_path": [*IDS[:18], None, IDS[0]], "caption": IDS[::-1], "label": pyarrow.array(Y)}
+    for names in (columns, ("caption", "label")):
+        table = pyarrow.table({"vector": list(X), **{name: columns[name] for name in names}})
+        parquet.write_table(table, tmp_path / "x.parquet")
+        np.testing.assert_array_equal(read_labels(tmp_path / "x.parquet", open_rows(tmp_path / "x.parquet", "x")), Y)
+        with pytest.raises(ValueError, match="must be in the order of the rows|have the ids of their images"):
+            read_labels(tmp_path / "x.parquet", open_rows(X, "x"))

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,7 +23,7 @@ from .._validate import check_tensor, uncoerced
 if TYPE_CHECKING:
     from ..teacher import Teacher
 
-__all__ = ["agreed_class_names", "class_codes", "differing_names", "plain_labels", "read_class_names"]
+__all__ = ["agreed_class_names", "class_codes", "differing_names", "is_missing", "plain_labels", "read_class_names"]
 
 # Classes are columns; nobody has this many.
 _MOST_CLASSES = 2**20
@@ -128,6 +128,7 @@ def class_codes(
     n_classes: int | None = None,
     name: str = "labels",
     place: str = "",
+    ids: Sequence[str] | None = None,
     typed: bool = True,
 ) -> npt.NDArray[np.int64]:
     """The class of each label.
@@ -148,6 +149,8 @@ def class_codes(
         What error messages call them.
     place : str
         What they say behind the number of a row, such as " of 'labels.csv'".
+    ids : sequence of str, optional
+        What they say instead of the number of a row: what it is of.
     typed : bool, default True
         Text is text because somebody said so; False for cells of a CSV file, where a number is text as well.
 
@@ -167,7 +170,11 @@ def class_codes(
         if n_classes not in (None, len(class_names)):
             raise ValueError(f"class_names must be one for each of the {n_classes} classes, got {len(class_names)}")
         n_classes = len(class_names)
-    meaning = _Meaning(class_names, n_classes, name, place, typed)
+
+    def at(row: int) -> str:
+        return f"at row {row}{place}" if ids is None else f"for {ids[row]!r}"
+
+    meaning = _Meaning(class_names, n_classes, name, at, typed)
     hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     array = np.asarray(uncoerced(plain_labels(values, name)))
     if array.ndim != 1:
@@ -186,9 +193,14 @@ class _Meaning:
     """What a label means, where there are `n_classes` classes and they are called `class_names`."""
 
     def __init__(
-        self, class_names: Sequence[str] | None, n_classes: int | None, name: str, place: str, typed: bool
+        self,
+        class_names: Sequence[str] | None,
+        n_classes: int | None,
+        name: str,
+        at: Callable[[int], str],
+        typed: bool,
     ) -> None:
-        self._names, self._name, self._place, self._typed = class_names, name, place, typed
+        self._names, self._name, self._at, self._typed = class_names, name, at, typed
         self._n_classes, self._n_positions = n_classes, _MOST_CLASSES if n_classes is None else n_classes
         self._positions: dict[str, int] | None = None
         self._known: dict[str, int] = {}
@@ -213,7 +225,7 @@ class _Meaning:
             rounded = np.flatnonzero(given & (array > exact))
             if rounded.size:
                 raise ValueError(
-                    f"{self._name} must be exact, got {array[rounded[0]]:g} at row {rounded[0]}{self._place} in "
+                    f"{self._name} must be exact, got {array[rounded[0]]:g} {self._at(int(rounded[0]))} in "
                     f"{array.dtype}, which rounds integers above {exact}"
                 )
         codes = np.full(array.shape, -1, dtype=np.int64)
@@ -237,15 +249,15 @@ class _Meaning:
         try:
             return cell if isinstance(cell, str) else cell.decode()
         except UnicodeDecodeError:
-            raise ValueError(f"{self._name} must be text in UTF-8, got {cell!r} at row {row}{self._place}") from None
+            raise ValueError(f"{self._name} must be text in UTF-8, got {cell!r} {self._at(row)}") from None
 
     def _of_value(self, value: Any, row: int) -> int:
-        if _is_missing(value):
+        if is_missing(value):
             return -1
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
             raise TypeError(
                 f"{self._name} must be integers (-1 = not labelled) or class names, got {type(value).__name__} "
-                f"{value!r} at row {row}{self._place}"
+                f"{value!r} {self._at(row)}"
             )
         try:
             number = float(value)
@@ -257,7 +269,7 @@ class _Meaning:
         """The class at a position, or none."""
         if number != number or number == -1:
             return -1
-        at = f"got {number:g} at row {row}{self._place}"
+        at = f"got {number:g} {self._at(row)}"
         if not float(number).is_integer():
             raise ValueError(f"{self._name} must be whole numbers or NaN, {at}")
         if self._clash is not None:
@@ -281,7 +293,7 @@ class _Meaning:
             return position
         if (number := _number(text)) is not None:
             return self._of_number(number, row)
-        at = f"got {text!r} at row {row}{self._place}"
+        at = f"got {text!r} {self._at(row)}"
         if self._names is None:
             expected = f"{self._name} must be integers (-1 = not labelled) where there are no class_names"
             raise (TypeError if self._typed else ValueError)(f"{expected}, {at}; give class_names")
@@ -294,8 +306,8 @@ class _Meaning:
         assert self._names is not None, "numbers are ambiguous among names"
         c, text = self._clash or next((c, text) for c, text in enumerate(self._names) if _position(text) is not None)
         raise ValueError(
-            f"{self._name} must say whether they are names or numbers of classes, got {given} at row {row}"
-            f"{self._place} where class {c} is called {text!r}; give names as an array of strings or a parquet column "
+            f"{self._name} must say whether they are names or numbers of classes, got {given} {self._at(row)} "
+            f"where class {c} is called {text!r}; give names as an array of strings or a parquet column "
             "of strings, or call the classes something else"
         )
 
@@ -317,7 +329,7 @@ def plain_labels(values: Any, name: str) -> Any:
     return values
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a cell is one of the many things that stand for no value."""
     if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True

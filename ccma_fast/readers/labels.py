@@ -197,11 +197,18 @@ class _Reader(NamedTuple):
             )
         found = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL)
         columns, place = found.wanted, f" of {file!r}"
+        if self._is_pool(file):
+            return self.of_table(_Table(columns[_LABEL], None, None, place, typed=True))
         if _INDEX not in columns and _ID not in columns:
             self._check_in_order(found, place)
         return self.of_table(
             _Table(columns[_LABEL], columns.get(_ID), columns.get(_INDEX), place, typed=suffix != ".csv")
         )
+
+    def _is_pool(self, file: str) -> bool:
+        """Whether the labels lie beside the vectors themselves, and so at their rows."""
+        of_rows = getattr(self.rows, "file", None)
+        return of_rows is not None and os.path.exists(of_rows) and os.path.samefile(file, of_rows)
 
     def _check_in_order(self, columns: Columns, place: str) -> None:
         """Rows of a table that nothing names are those of the pool, if no other column could say otherwise."""
