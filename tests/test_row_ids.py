@@ -169,5 +169,5 @@ def test_labels_beside_the_vectors_are_of_their_rows(tmp_path: Path) -> None:
         table = pyarrow.table({"vector": list(X), **{name: columns[name] for name in names}})
         parquet.write_table(table, tmp_path / "x.parquet")
         np.testing.assert_array_equal(read_labels(tmp_path / "x.parquet", open_rows(tmp_path / "x.parquet", "x")), Y)
-        with pytest.raises(ValueError, match="must be in the order of the rows|have the ids of their images"):
+        with pytest.raises(ValueError, match=r"must be in the order of the rows|have the ids of their images"):
             read_labels(tmp_path / "x.parquet", open_rows(X, "x"))

@@ -117,7 +117,7 @@ class FolderRows(ShardedRows):
         if self.manifest is not None:
             return not self.manifest.class_names
         if self.files[0].suffix != ".npy":
-            return all(shard.row_ids() is not None for shard in self._shards)
+            return all(isinstance(shard, _Shard) and shard.has_ids for shard in self._shards)
         return all(stamp and has_ids(opened(str(file), self.name).schema_arrow) for file, stamp in self._metadata)
 
     def row_ids(self) -> Iterator[RowId] | None:
@@ -157,6 +157,7 @@ class _Shard(Rows):
         self.name, self._file, self._key, self._stamp = name, file, key, _stamp(file)
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
+        self.has_ids = self._rows.row_ids() is not None
 
     @property
     def _rows(self) -> Rows:

@@ -77,7 +77,8 @@ def read_labels(
           as the pool has them. Where the pool has no ids, or several images of one id, a column ``index`` has the
           numbers of their rows. Rows that are not named have no label. Without both there is one label for each row,
           and no other column that may say which rows they are. Other columns are left alone, so that the picks of
-          ``ccma-fast select`` need a column ``label`` and nothing else. A CSV file of one column needs no header;
+          ``ccma-fast select`` need a column ``label`` and nothing else. In the file in which the pool itself lies each
+          label is of its row. A CSV file of one column needs no header;
         - the folder of an extracted pool, whose metadata has ids and a column ``label``.
 
         Several paths (objects of :mod:`pathlib`: text in a sequence is a label) are joined.
