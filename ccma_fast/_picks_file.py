@@ -29,11 +29,29 @@ def holds_picks_alone(file: Path) -> bool:
         content = file.read_text(encoding="utf-8")
         if suffix == ".json" and content:
             found = json.loads(content)
-            return isinstance(found, dict) and list(found) in ([*columns, "report"] for columns in _COLUMNS)
+            is_whole = isinstance(found, dict) and list(found) in ([*columns, "report"] for columns in _COLUMNS)
+            return is_whole and _are_picks({name: cells for name, cells in found.items() if name != "report"})
         rows = list(csv.reader(io.StringIO(content, newline=""), strict=True)) if suffix == ".csv" else []
-    except (ValueError, csv.Error):
+    except (ValueError, RecursionError, csv.Error):
         return False
-    return not content or (bool(rows) and rows[0] in _COLUMNS and all(len(row) == len(rows[0]) for row in rows))
+    if not rows:
+        return not content
+    header, *cells = rows
+    is_whole = header in _COLUMNS and all(len(row) == len(header) for row in cells)
+    return is_whole and _are_picks({name: [row[i] for row in cells] for i, name in enumerate(header)})
+
+
+def _are_picks(columns: dict[str, Any]) -> bool:
+    """Whether numbers stand where picks have numbers, and ranks follow each other."""
+    try:
+        ranks = [int(cell) for cell in columns["rank"]]
+        for cell in (*columns["index"], *columns["represents"]):
+            int(cell)
+        for cell in columns["score"]:
+            float("nan" if cell is None else cell)
+    except (TypeError, ValueError):
+        return False
+    return ranks == list(range(1, len(ranks) + 1))
 
 
 def as_bytes(picks: Selection, suffix: str) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._errors import FileReadError
+from ._errors import FileReadError, newer_error
 from ._identity import UNKNOWN, digest_of_array, identity, package_digest, qualified_name
 from .config import CCMAConfig
 from .pool import Rows
@@ -86,14 +86,9 @@ def check_format(content: dict[str, Any], file: Path) -> None:
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise FileReadError(f"cannot read {str(file)!r}: its format must be a number from 1 to {FORMAT}, got {found!r}")
     if found > FORMAT:
-        from importlib.metadata import version
-
         package = content.get("package")
         written_by = package.get("version") if isinstance(package, dict) else None
-        raise FileReadError(
-            f"cannot read {str(file)!r}: written by a newer version {written_by or ''} of ccma_fast; this is "
-            f"{version('ccma-fast')} (format {found}, which must be at most {FORMAT})"
-        )
+        raise newer_error(str(file), f"format {found}", version=written_by)
     missing = _KEYS[found] - content.keys()
     if missing:
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run, without {min(missing)!r}")

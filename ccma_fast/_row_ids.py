@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import as_array
-from .manifest import has_row_ids, ids_of_rows
-from .pool import Rows
+from ._validate import as_array, uncoerced
+from .pool import RowId, Rows
 
-__all__ = ["RowId", "distinct_rows", "ids_at", "rows_with_ids"]
+__all__ = ["check_beside", "distinct_rows", "rows_with_ids"]
 
 Int64 = npt.NDArray[np.int64]
-
-# None where a column of ids has a gap.
-RowId = str | None
-
-
-def ids_at(rows: Rows, numbers: Int64) -> list[RowId] | None:
-    """The ids of the rows at `numbers`; None where the pool has no ids."""
-    if has_row_ids(rows.manifest):
-        return [_text(row_id) for row_id in ids_of_rows(rows.manifest, numbers)]
-    ids = rows.row_ids()
-    if ids is None:
-        return None
-    wanted = set(numbers.tolist())
-    found = {row: _text(row_id) for row, row_id in enumerate(ids) if row in wanted}
-    return [found[row] for row in numbers.tolist()]
 
 
 def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int]] | None:
@@ -38,7 +24,7 @@ def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int
     if ids is None:
         return None
     found: dict[RowId, list[int]] = {row_id: [] for row_id in wanted}
-    for row, row_id in enumerate(map(_text, ids)):
+    for row, row_id in enumerate(ids):
         if row_id in found:
             found[row_id].append(row)
     return found
@@ -60,15 +46,15 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     TypeError
         Neither integers nor text, or text where the pool has no ids.
     """
-    given = as_array("indices", indices)
+    given = as_array("indices", uncoerced(indices))
     if given.ndim != 1:
         raise ValueError(f"indices must have one dimension, got shape {given.shape}")
     if given.size == 0:
         return np.empty(0, dtype=np.int64)
-    if given.dtype.kind in "OUT":
+    if given.dtype.kind in "OUT" and not all(map(_is_integer, given.tolist())):
         given = _rows_of_ids(rows, given.tolist())
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"indices must be integers, or ids of images, got dtype {given.dtype}")
+    if given.dtype.kind not in "Oiu":
+        raise TypeError(f"indices must be all integers, or all ids of images, got dtype {given.dtype}")
     outside = np.flatnonzero((given < 0) | (given >= rows.n_rows))
     if outside.size:
         raise ValueError(f"indices must be rows from 0 to {rows.n_rows - 1}, got {given[outside[0]]}")
@@ -78,16 +64,44 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     return given.astype(np.int64)
 
 
+def check_beside(name: str, values: Any, indices: Any) -> None:
+    """`values`, where they are a pandas Series, say nothing else about whose they are than `indices`.
+
+    Raises
+    ------
+    ValueError
+        The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index.
+    """
+    pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+    if pandas is None or not isinstance(values, pandas.Series):
+        return
+    keys = values.index.tolist()
+    given = [list(range(len(keys))), np.asarray(indices).tolist()]
+    if isinstance(indices, pandas.Series):
+        given.append(indices.index.tolist())
+    if keys not in given:
+        raise ValueError(
+            f"{name} must be a Series whose index is 0, 1, 2, … or that of indices, or indices, in the same order, got "
+            f"{values.index!r:.200}; give .to_numpy() where its order is that of indices"
+        )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+
+
 def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
     for row_id in ids:
         if not isinstance(row_id, str):
-            raise TypeError(f"indices must be all integers, or all ids of images, got {row_id!r}")
+            raise TypeError(
+                f"indices must be all integers, or all ids of images, got {type(row_id).__name__} {row_id!r}"
+            )
     found = rows_with_ids(rows, ids)
     if found is None:
         raise TypeError(f"indices must be integers where {rows.name} has no ids, got {ids[0]!r}")
     for row_id in ids:
         if not found[row_id]:
-            known = ids_at(rows, np.arange(min(3, rows.n_rows)))
+            known = rows.ids_at(np.arange(min(3, rows.n_rows)))
             raise ValueError(f"indices must be ids of images of {rows.name}, such as {known!r}, got {row_id!r}")
         if len(found[row_id]) > 1:
             raise ValueError(
@@ -95,8 +109,3 @@ def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
                 "their numbers"
             )
     return np.array([found[row_id][0] for row_id in ids], dtype=np.int64)
-
-
-def _text(row_id: object) -> RowId:
-    """Those of a data set are numbers, which stay such in parquet."""
-    return None if row_id is None else str(row_id)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._errors import FileReadError, LabelWarning, PoolMismatchError
+from ._errors import FileReadError, LabelWarning, PoolMismatchError, newer_error
 from ._files import check_can_write, write_whole
-from ._row_ids import RowId, ids_at, rows_with_ids
+from ._row_ids import rows_with_ids
 from ._validate import check_integer
 from .config import CCMAConfig
-from .pool import Rows, RowSubset, to_float32
+from .pool import RowId, Rows, RowSubset, to_float32
 from .readers.class_names import agreed_class_names, differing_names, read_class_names
 from .teacher import Teacher
 
@@ -98,7 +98,7 @@ class SavedLoop:
 def identity_of(rows: Rows, labels: Int64, chosen: Int64) -> Identity:
     """Of which images of a pool the labels and choices are."""
     known = _known(labels, chosen)
-    return Identity(rows.n_columns, ids_at(rows, known), _row_digests(rows, known))
+    return Identity(rows.n_columns, rows.ids_at(known), _row_digests(rows, known))
 
 
 def class_digests(teacher: Teacher | None) -> Digests | None:
@@ -154,11 +154,11 @@ def read_loop(path: str | os.PathLike[str]) -> SavedLoop:
             return _checked(settings, arrays, version)
     except FileNotFoundError:
         raise FileReadError(f"no file {file!r}") from None
-    except _NewerError as error:
-        raise FileReadError(f"cannot read {file!r}: {error}") from None
+    except _UnknownSettingError as error:
+        raise newer_error(file, f"the setting {error.args[0]!r}", version=settings.get("version")) from None
     except Exception as error:  # a damaged archive raises whatever its parser meets
         raise FileReadError(f"cannot read {file!r} as a saved loop: {error}") from error
-    raise FileReadError(f"cannot read {file!r}: {_newer(settings, f'format {version}')}")
+    raise newer_error(file, f"format {version}", version=settings.get("version"))
 
 
 def placed(loop: SavedLoop, rows: Rows, path: str | os.PathLike[str], missing: str) -> tuple[Int64, Int64]:
@@ -251,14 +251,8 @@ def agreed_classes(
     return loop.class_names if names is None else names
 
 
-class _NewerError(ValueError):
-    """A file of a newer version."""
-
-
-def _newer(settings: dict[str, Any], what: str) -> str:
-    version = settings.get("version")
-    by = "" if version is None else f" ({version})"
-    return f"written by a newer version of ccma_fast{by}, got {what}, which this version does not know"
+class _UnknownSettingError(ValueError):
+    """A setting of a newer version."""
 
 
 def _format(settings: Any) -> int:
@@ -275,7 +269,7 @@ def _checked(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], vers
     config = dict(settings["config"])
     unknown = sorted(set(config) - {entry.name for entry in fields(CCMAConfig)})
     if unknown:
-        raise _NewerError(_newer(settings, f"the setting {unknown[0]!r}"))
+        raise _UnknownSettingError(unknown[0])
     labels, chosen, n_classes = arrays["labels"], arrays["chosen"], settings["n_classes"]
     for name, array, least, end in (
         ("labels", labels, -1, np.inf if n_classes is None else n_classes),

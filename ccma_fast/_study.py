@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from . import _dispatch, metrics, reference
 from ._contenders import Contender
-from ._validate import check_rows
+from ._validate import check_flag, check_rows
 from .config import CCMAConfig
 from .conformal import calibrated_cuts, coverage_interval
 from .manifest import accepted, differing_encoders
@@ -259,6 +259,7 @@ def open_study(
 ) -> Study:
     """The data of a simulation, as the arguments of :func:`ccma_fast.simulate` give them, opened and compared."""
     (features, labels), (test_features, test_labels) = pool_and_labels, test_and_labels
+    check_flag("force", force)
     pool, test = open_rows(features, "features"), open_rows(test_features, "test_features")
     if test.n_columns != pool.n_columns:
         raise ValueError(f"test_features must have {pool.n_columns} columns as features, got {test.n_columns}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,12 +29,15 @@ __all__ = [
     "check_number",
     "check_rows",
     "check_same_rows",
+    "check_tensor",
     "check_threshold",
     "check_unmasked",
     "check_weights",
     "raise_not_finite",
     "raise_zero_length",
     "random_generator",
+    "read_only",
+    "uncoerced",
 ]
 
 
@@ -54,15 +58,52 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
     :func:`ccma_fast.readers.labels.read_labels`.
     """
     check_unmasked(name, values)
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is not None and isinstance(values, torch.Tensor):
+        check_tensor(name, values)
+        values = values.detach().cpu()
     return np.asarray(values)
 
 
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`array` as one that nobody can write to, nor make writable: of a buffer that can only be read."""
+    return np.asarray(array.data.toreadonly())
+
+
+def uncoerced(values: Any) -> Any:
+    """`values`, where they are a list with text or booleans in it as an array of objects.
+
+    NumPy would turn numbers among text into text, and booleans among numbers into numbers.
+    """
+    if not isinstance(values, (list, tuple)):
+        return values
+    if not any(isinstance(value, (str, bytes, bool, np.bool_)) for value in values):
+        return values
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return objects
+
+
+def check_tensor(name: str, tensor: Any) -> None:
+    """A tensor is dense and holds all its values."""
+    import torch
+
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+    if tensor.is_nested or tensor.is_meta or isinstance(tensor, torch.masked.MaskedTensor):
+        kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else "masked"
+        raise TypeError(f"{name} must be a tensor that holds all its values, got a {kind} one")
+
+
 def check_unmasked(name: str, values: Any) -> None:
-    """No entry of `values`, an array or a sequence of arrays, is masked."""
+    """No entry of `values`, an array or a sequence of arrays, is masked, nor null where they are of pyarrow."""
     rows = enumerate(values) if isinstance(values, (list, tuple)) else ()
     hidden = [row for row, entry in rows if isinstance(entry, np.ma.MaskedArray) and np.ma.getmaskarray(entry).any()]
     if isinstance(values, np.ma.MaskedArray):
         hidden = np.argwhere(np.atleast_1d(np.ma.getmaskarray(values)))[:, 0].tolist()
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None and isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
+        hidden = np.flatnonzero(values.is_null()).tolist()
     if hidden:
         raise ValueError(
             f"{name} must have no masked entries, got {len(hidden)}, the first at row {hidden[0]}; "

@@ -77,14 +77,15 @@ x.h5::key where that holds several, or a folder of shards, such as those of ccma
 """
 
 _SELECT_EPILOG = """\
-labels are joined to rows by image_path, the ids of the images, where the features are a folder of ccma-fast extract
-and the labels are a .csv or .parquet file that has this column (as the output of this command then has it) or such a
-folder; else by index; else they stand in the order of the rows.
+labels are joined to rows by image_path, the ids of the images, where the features have ids (a folder of ccma-fast
+extract or clip-retrieval, or a file with a column image_path) and the labels are a .csv or .parquet file that has this
+column (as the output of this command then has it) or a folder of ccma-fast extract; else by index; else they stand in
+the order of the rows, and no other column may name these.
 
 output, one entry per pick, in the order of choice (the first ones matter most):
   rank                    1, 2, 3, ...
   index                   row of the features, counted from 0; never a row that has a label
-  image_path              the image's id, where the features are a folder of ccma-fast extract
+  image_path              the image's id, where the features have ids
   score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
   represents              candidate rows that the pick stands for, itself included
   .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).
@@ -726,19 +727,33 @@ def _check_output(arguments: argparse.Namespace) -> None:
     if arguments.out is None:
         return
     check_can_write(arguments.out)
+    out = repr(str(arguments.out))
+    for name, source in _input_paths(arguments):
+        if arguments.out.exists() and os.path.samefile(source, arguments.out):
+            raise ValueError(f"--out {out} is also --{name}; expected another file")
+        below = arguments.out.suffix.lower() != ".csv" and source.is_dir()
+        if below and arguments.out.resolve().is_relative_to(source.resolve()):
+            raise ValueError(
+                f"--out {out} would be among the files of --{name} {str(source)!r}; expected another folder"
+            )
     if not arguments.out.exists():
         return
-    out = repr(str(arguments.out))
-    for name in _INPUTS:
-        given = getattr(arguments, name)
-        for source in given if isinstance(given, list) else [given]:
-            if source is not None and os.path.exists(source) and os.path.samefile(source, arguments.out):
-                raise ValueError(f"--out {out} is also --{name.replace('_', '-')}; expected another file")
     if not (arguments.overwrite or holds_picks_alone(arguments.out)):
         raise ValueError(
             f"--out {out} is there already and holds something else than picks, or more; expected another file, or "
             "--overwrite"
         )
+
+
+def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """The files and folders that there are of the inputs, with their options."""
+    for name in _INPUTS:
+        given = getattr(arguments, name)
+        for source in given if isinstance(given, list) else [given]:
+            if source is not None:
+                path = Path(source if os.path.exists(source) else source.partition("::")[0])
+                if path.exists():
+                    yield name.replace("_", "-"), path
 
 
 def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows) -> str:

@@ -36,7 +36,7 @@ from .encoders import (
     vision_encoder,
 )
 from .images import Images, open_images
-from .readers.class_names import read_class_names
+from .readers.class_names import class_codes, read_class_names
 from .shards import ImageFiles, Target, write_classes
 
 __all__ = ["Extraction", "extract"]
@@ -180,8 +180,8 @@ def extract(
     names = None if class_names is None else read_class_names(class_names)
     prompts = prompt_templates(templates)
     source = open_images(images, suffixes=image_suffixes, labels_from_folders=labels_from_folders)
-    if names is not None:
-        _check_labels(source, names)
+    if names is not None and source.labels is not None:
+        class_codes(source.labels, class_names=names, name="labels of images", ids=source.ids)
     folder = Path(out)
     check_can_write_into(folder)
     tokenizer = None
@@ -290,22 +290,6 @@ def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: in
         for start in range(0, len(again), shard_size)
     ]
     return plan
-
-
-def _check_labels(source: Images, names: list[str]) -> None:
-    """Labels that are text are among the names of the classes, or numbers."""
-    classes = set(names)
-    for image, label in zip(source.ids, source.labels or (), strict=False):
-        if isinstance(label, str) and label not in classes and not _is_number(label):
-            raise ValueError(f"labels of images must be of {len(names)} class_names, got {label!r} for {image!r}")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import math
 import numbers
 import os
+import re
 import sys
 import unicodedata
 import zlib
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ._errors import FileReadError
 from .decode import decoded, read_image, to_rgb
 from .image_files import checked_suffixes, files_below, is_hidden, is_utf8, size_of
+from .readers.class_names import is_missing
 from .readers.tables import read_columns
 from .webdataset import Member, apart, members_of
 
@@ -39,6 +40,10 @@ class _Place(NamedTuple):
     file: Path
     offset: int
     size: int
+
+
+# Also no label; 007 is a name.
+_INTEGER = re.compile(r"(-1|0|[1-9]\d{0,17})?", re.ASCII)
 
 
 class Images(ABC):
@@ -313,7 +318,7 @@ def _of_table(path: Path) -> Images:
     if path.suffix.lower() not in _TABLES:
         _check_exists(path)
         raise FileReadError(f"images: expected a folder, or a .csv, .parquet or .tar file, got {str(path)!r}")
-    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH)
+    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH).wanted
     if path.suffix.lower() == ".csv" and path.is_file():
         with open(path, newline="", encoding="utf-8-sig") as handle:
             header = next(csv.reader(handle))
@@ -327,7 +332,17 @@ def _of_table(path: Path) -> Images:
                 f"images: the first line of {str(path)!r} would be a header, but {header[0]!r} is a file; expected a "
                 f"header such as {_PATH!r}"
             )
-    return _Listed(path.parent, columns[_PATH], columns.get(_LABEL), repr(str(path)))
+    labels = columns.get(_LABEL)
+    if labels is not None and path.suffix.lower() == ".csv":
+        labels = _typed(labels)
+    return _Listed(path.parent, columns[_PATH], labels, repr(str(path)))
+
+
+def _typed(cells: list[str]) -> list[int | None] | list[str]:
+    """Labels of a CSV file as numbers where all are: its cells are text, whether they were names or numbers."""
+    if not all(_INTEGER.fullmatch(cell) for cell in cells):
+        return cells
+    return [int(cell) if cell else None for cell in cells]
 
 
 def _of_folders(paths: Sequence[Path], suffixes: tuple[str, ...] | None, labels_from_folders: bool) -> Images:
@@ -421,10 +436,10 @@ def _checked_labels(labels: Iterable[Any], n_images: int, source: str) -> list[A
 def _label(label: Any, row: int, source: str) -> int | str | None:
     if getattr(label, "shape", None) == ():
         label = label.item()
-    if label is None or (isinstance(label, str) and not label) or (isinstance(label, float) and math.isnan(label)):
+    if is_missing(label) or (isinstance(label, str) and not label):
         return None
     if isinstance(label, str) and is_utf8(label):
-        return label
+        return str.__str__(label)  # of an enumeration str() gives another text
     is_whole = isinstance(label, numbers.Integral) or (isinstance(label, float) and label.is_integer())
     if isinstance(label, bool) or not is_whole or not -1 <= label < 2**63:
         raise ValueError(

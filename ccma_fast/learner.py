@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._row_ids import distinct_rows
+from ._row_ids import check_beside, distinct_rows
 from ._saved_loop import SavedLoop, agreed_classes, class_digests, identity_of, placed, read_loop, write_loop
 from ._validate import (
     check_choice,
+    check_flag,
     check_integer,
     check_memory_limit,
     check_rows,
     check_same_rows,
     check_unmasked,
+    read_only,
 )
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
@@ -131,9 +133,7 @@ class ActiveLearner:
 
     @property
     def labels(self) -> Int64:
-        view: Int64 = self._labels.view()
-        view.flags.writeable = False
-        return view
+        return read_only(self._labels)
 
     @property
     def class_names(self) -> list[str] | None:
@@ -278,7 +278,8 @@ class ActiveLearner:
         indices : array_like, shape (n,), int or str
             Rows of the pool, distinct, or the ids of their images where the pool has ids.
         y : array_like, shape (n,), int or str
-            Their classes or the names of these.
+            Their classes or the names of these; a pandas Series whose index says that they are of other rows, or of
+            these in another order, is refused.
         overwrite : bool, default False
             Allow rows that already have a label.
 
@@ -290,8 +291,10 @@ class ActiveLearner:
         TypeError
             Indices that are neither integers nor ids, or labels that are neither integers nor names.
         """
+        check_flag("overwrite", overwrite)
         rows = distinct_rows(self._features, indices)
         check_unmasked("y", y)
+        check_beside("y", y, indices)
         codes = class_codes(y, class_names=self._class_names, n_classes=self._n_classes, name="y", place=" of y")
         check_same_rows("y", codes.size, "indices", rows.size)
         if (codes < 0).any():

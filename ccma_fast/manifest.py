@@ -22,17 +22,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from ._errors import FileReadError, PoolMismatchError
+from ._errors import FileReadError, PoolMismatchError, newer_error
 from ._extras import optional
 from ._files import write_whole
 from ._shards import differing_shards
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from .pool import Rows
 
 __all__ = [
@@ -46,8 +43,7 @@ __all__ = [
     "differing_images",
     "differing_rows",
     "digest_of_file",
-    "has_row_ids",
-    "ids_of_rows",
+    "id_column",
     "read_manifest",
     "row_ids",
     "shard_columns",
@@ -180,7 +176,7 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     Raises
     ------
     FileReadError
-        It is damaged, or of another format.
+        It is damaged, of another format, or of a newer version.
     """
     file = Path(folder) / MANIFEST
     try:
@@ -190,7 +186,9 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r}: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
+    if isinstance(found, int) and found > _FORMAT:
+        raise newer_error(str(file), f"format {found}", name=name)
+    if found != _FORMAT or isinstance(found, bool):
         raise FileReadError(f"{name}: {str(file)!r} must be a manifest of format {_FORMAT}, got format {found!r}")
     del content["format"]
     try:
@@ -244,28 +242,15 @@ def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only
                 start += shard.n_rows
 
 
-def has_row_ids(manifest: Manifest | None) -> TypeGuard[Manifest]:
-    """Whether rows are images that a folder knows by their ids."""
-    return manifest is not None and manifest.folder is not None and not manifest.class_names
-
-
 def row_ids(manifest: Manifest) -> Iterator[str]:
     """The id of every row of images, in order."""
     for shard in manifest.shards:
-        yield from shard_columns(manifest, shard, ["image_path"])["image_path"]
+        yield from id_column(manifest, shard).to_pylist()
 
 
-def ids_of_rows(manifest: Manifest, rows: npt.NDArray[np.int64]) -> list[str]:
-    """The ids of some rows of images; only the metadata of shards that hold one of them are read."""
-    ids: dict[int, str] = {}
-    start = 0
-    for shard in manifest.shards:
-        here = rows[(rows >= start) & (rows < start + shard.n_rows)]
-        if here.size:
-            found = _shard_table(manifest, shard, ["image_path"])["image_path"].take(here - start).to_pylist()
-            ids.update(zip(here.tolist(), found, strict=True))
-        start += shard.n_rows
-    return [ids[row] for row in rows.tolist()]
+def id_column(manifest: Manifest, shard: Shard) -> Any:
+    """The ids of the rows of a shard, a ``pyarrow.ChunkedArray``; as :func:`shard_columns`."""
+    return _shard_table(manifest, shard, ["image_path"]).column("image_path")
 
 
 def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> dict[str, list[Any]]:
@@ -285,6 +270,8 @@ def _shard_table(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> Any
     assert manifest.folder is not None, "it was read somewhere"
     parquet = optional("pyarrow.parquet", "the metadata of a pool")
     file = manifest.folder / shard.metadata
+    if _digest_or_none(file) != shard.metadata_sha256:
+        raise FileReadError(f"{str(file)!r} must hold {shard.n_rows} rows as written; it was changed since")
     try:
         there = [column for column in wanted if column in parquet.read_schema(file).names]
         table = parquet.read_table(file, columns=there)

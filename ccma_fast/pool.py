@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ._errors import FileReadError
 from ._mapped import Pages
 from ._shards import ShardFile
-from ._validate import check_unmasked
+from ._validate import check_tensor, check_unmasked
 from .manifest import Manifest
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "KeptRows",
     "LinearRows",
     "ReadRows",
+    "RowId",
     "RowSubset",
     "Rows",
     "ShardedRows",
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 Chunk = npt.NDArray[Any]
+
+# None where a column of ids has a gap.
+RowId = str | None
 
 BFLOAT16_BITS = np.dtype(np.uint16)
 _STORAGE = (np.dtype(np.float32), np.dtype(np.float16))
@@ -141,8 +145,15 @@ class Rows(ABC):
         """The files in which the rows lie one after the other; none where that is no folder."""
         return ()
 
-    def row_ids(self) -> Iterator[str] | None:
-        """The id of the image of every row, in order; None where what lies beside the rows does not tell it."""
+    def row_ids(self) -> Iterator[RowId] | None:
+        """The id of the image of every row, in order; None where what lies beside the rows does not tell it.
+
+        Nothing is read before the first is asked for.
+        """
+        return None
+
+    def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
+        """The ids of some rows, without reading those of all; None as for :meth:`row_ids`."""
         return None
 
     def grown(self) -> Rows:
@@ -326,11 +337,7 @@ class TensorRows(Rows):
     def __init__(self, tensor: Any, name: str) -> None:
         import torch
 
-        if tensor.layout != torch.strided:
-            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
-        if tensor.is_nested or tensor.is_meta or isinstance(tensor, torch.masked.MaskedTensor):
-            kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else "masked"
-            raise TypeError(f"{name} must be a tensor that holds all its values, got a {kind} one")
+        check_tensor(name, tensor)
         if tensor.is_complex() or tensor.dtype == torch.bool:
             raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
         if tensor.dtype not in {getattr(torch, kind, None) for kind in _TENSORS}:
@@ -621,7 +628,7 @@ def open_rows(source: Any, name: str) -> Rows:
     check_unmasked(name, source)
     try:
         array = np.asarray(source)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # torch's, of a list of tensors
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}") from error
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")

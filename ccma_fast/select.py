@@ -24,9 +24,9 @@ from .clustering import cluster
 from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, squared_distances, unit_rows
-from .manifest import accepted, differing_images, has_row_ids, ids_of_rows
+from .manifest import accepted, differing_images
 from .plan import Plan, Problem, StageTotals, forecast, machine_rates
-from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, Rows, RowSubset, in_step, open_rows
+from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, RowId, Rows, RowSubset, in_step, open_rows
 from .readers.class_names import agreed_class_names
 from .readers.labels import Classes, read_labels
 from .reference import RowScores
@@ -167,14 +167,16 @@ class Selection:
         How many candidate rows stand behind each pick, itself included: its cluster, or those nearest to it.
     report : Report
     ids : list of str or None
-        The ids of the picked images, where the pool has them: a folder that :func:`ccma_fast.extract` wrote.
+        The ids of the picked images, where the pool has them: in the metadata of a folder that
+        :func:`ccma_fast.extract` or clip-retrieval wrote, or in a column ``image_path`` beside the vectors. None for
+        an image without one.
     """
 
     indices: Int64
     scores: Float32
     represents: Int64
     report: Report
-    ids: list[str] | None = None
+    ids: list[RowId] | None = None
 
     def __len__(self) -> int:
         return int(self.indices.size)
@@ -298,11 +300,9 @@ def select(
     """
     state = _opened(features, config, teacher, student, random_state, backend, chunk_size, memory_limit)
     budget = check_integer("budget", budget, minimum=1)
-    manifest = state.pool.manifest
-    if has_row_ids(manifest):
-        ids_of_rows(manifest, np.arange(min(1, state.pool.n_rows)))  # where ids cannot be read, that is said now
+    state.pool.ids_at(np.arange(min(1, state.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = state.run(budget, labels, class_names, teacher, student, student_logits)
-    return replace(picks, ids=ids_of_rows(manifest, picks.indices)) if has_row_ids(manifest) else picks
+    return replace(picks, ids=state.pool.ids_at(picks.indices))
 
 
 def plan(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import _dispatch, reference
 from ._dispatch import Backend
-from ._validate import check_lengths, check_number, check_same_rows
+from ._validate import check_flag, check_lengths, check_number, check_same_rows, read_only
 from .config import CCMAConfig
 from .conformal import open_logits
 from .encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
@@ -91,8 +91,8 @@ class Teacher:
         differing = differing_encoders(
             "class_features", classes.manifest, "image_features", images.manifest, images=False
         )
-        self._forced = accepted([differing], force)
-        self._force = force
+        self._force = check_flag("force", force)
+        self._forced = accepted([differing], self._force)
         self.n_classes = classes.n_rows
         self._class_names = None if classes.manifest is None else classes.manifest.class_names or None
         self._class_names = agreed_class_names(class_names, self)
@@ -124,7 +124,7 @@ class Teacher:
             Without image features: coverage then runs in the student's space.
         """
         teacher = cls.__new__(cls)
-        teacher._forced, teacher._force = [], force
+        teacher._forced, teacher._force = [], check_flag("force", force)
         teacher._temperature = _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
         teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
@@ -289,6 +289,4 @@ def _unit(vectors: Rows) -> npt.NDArray[np.float32]:
     values = vectors.float32()
     lengths = reference.row_lengths(values)
     check_lengths(vectors, 0, lengths, directions=True)
-    unit: npt.NDArray[np.float32] = (values / lengths[:, None]).astype(np.float32)
-    unit.flags.writeable = False
-    return unit
+    return read_only((values / lengths[:, None]).astype(np.float32))

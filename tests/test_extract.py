@@ -747,8 +747,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "cannot read '.*manifest.json': ",
     ),
     "manifest of another format": (
+        lambda f: edit(f, lambda content: content.update(format="9")),
+        "manifest.json' must be a manifest of format 1, got format '9'",
+    ),
+    "manifest of a newer version": (
         lambda f: edit(f, lambda content: content.update(format=9)),
-        "manifest.json' must be a manifest of format 1, got format 9",
+        "cannot read '.*manifest.json': written by a newer version of ccma_fast, got format 9, which this version",
     ),
     "manifest without shards": (
         lambda f: edit(f, lambda content: content.pop("shards")),

@@ -178,10 +178,34 @@ def test_folders_that_are_no_classes(tmp_path: Path) -> None:
         (tmp_path / "in" / folder).mkdir(parents=True)
         Image.new("RGB", (20, 20)).save(tmp_path / "in" / folder / "x.png")
     given: dict[str, Any] = {"student": None, "teacher": "prompts-clip", "pretrained": "random"}
-    with pytest.raises(ValueError, match=r"must be of 2 class_names, got 'great_tit' for 'great_tit/x.png'"):
+    message = r"labels of images must be class names, .*, got 'great_tit' for 'great_tit/x.png'; did you mean"
+    with pytest.raises(ValueError, match=message):
         cf.extract(
             tmp_path / "in", tmp_path / "pool", class_names=["cat", "great tit"], labels_from_folders=True, **given
         )
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        (["1", "2"], ["cat", "dog"], "a class from 0 to 1, got 2 for '1.png'"),
+        (["dog", "1e5"], ["cat", "dog"], "a class from 0 to 1, got 100000 for '1.png'"),
+        (["dog", "inf"], ["cat", "dog"], "must be class names, .*, got 'inf' for '1.png'"),
+        (["dog", "1_0"], ["cat", "dog"], "must be class names, .*, got '1_0' for '1.png'"),
+        (["1", "0"], ["1", "0"], "must say whether they are names or numbers of classes, got 1 for '0.png'"),
+    ],
+)
+def test_labels_of_a_table_that_are_no_classes(
+    tmp_path: Path, labels: list[str], names: list[str], message: str
+) -> None:
+    for i in range(2):
+        Image.new("RGB", (20, 20)).save(tmp_path / f"{i}.png")
+    lines = [f"{i}.png,{label}" for i, label in enumerate(labels)]
+    (tmp_path / "list.csv").write_text("\n".join(["image_path,label", *lines]))
+    given: dict[str, Any] = {"student": None, "teacher": "prompts-clip", "pretrained": "random"}
+    with pytest.raises(ValueError, match=message):
+        cf.extract(tmp_path / "list.csv", tmp_path / "pool", class_names=names, **given)
 
 
 def test_a_teacher_in_python_refuses_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import io
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image, features
@@ -743,6 +745,10 @@ class Pictures:
         return picture(50 * i), 0
 
 
+class Name(str, enum.Enum):
+    A = "a"
+
+
 @pytest.mark.parametrize(
     ("targets", "expected"),
     [
@@ -751,6 +757,7 @@ class Pictures:
         (np.array([2.0, np.nan, 1.0]), [2, -1, 1]),
         ([np.int64(2), None, torch.tensor(1)], [2, -1, 1]),
         (["b", "a", ""], [1, 0, -1]),
+        (["b", Name.A, pandas.NA], [1, 0, -1]),
         (np.array(["b", "a", "b"]), [1, 0, 1]),
     ],
 )
@@ -817,6 +824,29 @@ def test_labels_of_tables(tmp_path: Path) -> None:
         open_images(tmp_path / "x.parquet")
 
 
+@pytest.mark.parametrize(
+    ("cells", "known"),
+    [
+        (["1", "", "0", "-1"], [1, None, 0, -1]),
+        (["01", "", "00", "02"], ["01", None, "00", "02"]),
+        (["1", "dog", "0", ""], ["1", "dog", "0", None]),
+        (["1.0", "0.0", "", "2.0"], ["1.0", "0.0", None, "2.0"]),
+    ],
+)
+def test_numbers_in_a_csv_file_are_numbers(tmp_path: Path, cells: list[str], known: list[Any]) -> None:
+    """So that nobody takes them for names where classes are called as other ones are numbered."""
+    lines = [f"{save(tmp_path / f'{i}.png').name},{cell}" for i, cell in enumerate(cells)]
+    (tmp_path / "list.csv").write_text("\n".join(["image_path,label", *lines]))
+    assert open_images(tmp_path / "list.csv").labels == known
+    if known[0] == 1:
+        extract(tmp_path / "list.csv", tmp_path / "out")
+        pool = open_rows(tmp_path / "out" / "student", "features")
+        np.testing.assert_array_equal(read_labels(tmp_path / "out" / "student", pool), [1, -1, 0, -1])
+        for source in (tmp_path / "out" / "student", tmp_path / "list.csv"):
+            with pytest.raises(ValueError, match="labels must say whether they are names or numbers of classes, got"):
+                read_labels(source, pool, class_names=["1", "0"])
+
+
 def test_labels_that_changed_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "0.png")
     for label, fits in (("1", True), ("1", True), ("2", False), ("", False)):
@@ -824,5 +854,5 @@ def test_labels_that_changed_are_refused(tmp_path: Path) -> None:
         if fits:
             extract(tmp_path / "list.csv", tmp_path / "out")
         else:
-            with pytest.raises(cf.PoolMismatchError, match=r"labels must be those of .*'0.png' has '1', got"):
+            with pytest.raises(cf.PoolMismatchError, match=r"labels must be those of .*'0.png' has 1, got"):
                 extract(tmp_path / "list.csv", tmp_path / "out")

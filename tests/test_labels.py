@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import enum
 import json
 import sys
 import unicodedata
@@ -18,7 +19,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.cli import main
-from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, ids_of_rows, read_manifest, write_manifest
+from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, read_manifest, write_manifest
 from ccma_fast.pool import Rows, open_rows
 from ccma_fast.readers.class_names import agreed_class_names, class_codes, read_class_names
 from ccma_fast.readers.labels import Classes, read_labels
@@ -220,10 +221,70 @@ def test_the_index_that_pandas_wrote_is_not_ignored(tmp_path: Path) -> None:
             if not shuffled:
                 np.testing.assert_array_equal(read_labels(file, rows), TRUTH)
                 continue
-            with pytest.raises(ValueError, match="must be in the order of the rows, or have a column 'index', got"):
+            with pytest.raises(
+                ValueError, match="in the order of the rows, or have a column 'index' or 'image_path', got"
+            ):
                 read_labels(file, rows)
         some.rename_axis("index").to_csv(tmp_path / "y.csv")
         np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", rows), TRUTH)
+
+
+@pytest.mark.parametrize("index", [slice(None, None, -1), slice(N, None)], ids=["reversed", "the second half"])
+@pytest.mark.parametrize("name", [None, "index"])
+def test_a_range_that_pandas_wrote_as_no_column_is_not_ignored(tmp_path: Path, index: slice, name: str | None) -> None:
+    rows = open_rows(X, "features")
+    frame = pandas.DataFrame({"label": np.r_[TRUTH, TRUTH]} if index.start else {"label": TRUTH}).rename_axis(name)
+    frame[index].to_parquet(tmp_path / "y.parquet")
+    if name is not None and index.start is None:
+        np.testing.assert_array_equal(read_labels(tmp_path / "y.parquet", rows), TRUTH)
+        return
+    with pytest.raises(ValueError, match=r"must be in the order of the rows|a row from 0 to 19, got 20"):
+        read_labels(tmp_path / "y.parquet", rows)
+    whole = parquet.read_table(tmp_path / "y.parquet")  # cut by another program, with what pandas said about it
+    parquet.write_table(whole.slice(0, 4), tmp_path / "y.parquet")
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.parquet", open_rows(X[:4], "x")), whole["label"][:4])
+
+
+@pytest.mark.parametrize("column", ["image", "img_path", "file_name", "id", "url", "Unnamed: 0.1"])
+def test_columns_that_may_name_images_are_not_ignored(pool: Rows, tmp_path: Path, column: str) -> None:
+    numbers, rows = np.arange(N)[::-1], open_rows(X, "features")
+    for suffix in (".csv", ".parquet"):
+        for cells in (IDS[::-1], numbers, [f"{i}.0" for i in numbers]):
+            file = table(tmp_path / f"y{suffix}", **{column: cells, "label": TRUTH})
+            for read_for in (pool, rows):
+                with pytest.raises(ValueError, match=f"in the order of the rows, or .* in its column '.*{column}"):
+                    read_labels(file, read_for)
+
+
+def test_columns_that_name_no_rows_are_left_alone(pool: Rows, tmp_path: Path) -> None:
+    notes = {"by": ["Ann", "Bo"] * 10, "sure": np.linspace(0, 1, N), "row": np.arange(N), "note": [None, *IDS[1:]]}
+    for suffix in (".csv", ".parquet"):
+        file = table(tmp_path / f"y{suffix}", **notes, label=TRUTH)
+        np.testing.assert_array_equal(read_labels(file, pool), TRUTH)
+    file = table(tmp_path / "y.csv", id=np.arange(N) + 1, label=TRUTH)
+    np.testing.assert_array_equal(read_labels(file, open_rows(X, "features")), TRUTH)
+    with pytest.raises(ValueError, match="must be in the order of the rows"):  # which need not be that of the ids
+        read_labels(file, pool)
+
+
+def test_a_name_of_a_column_that_is_nearer_than_the_one_that_is_taken(pool: Rows, tmp_path: Path) -> None:
+    file = table(tmp_path / "y.csv", path=[IDS[3]], Image_Path=[IDS[1]], label=[1])
+    with pytest.raises(cf.FileReadError, match=r"the column 'Image_Path' of '.*' must be called 'image_path'"):
+        read_labels(file, pool)
+    file = table(tmp_path / "y.csv", image_path=[IDS[3]], Path=[IDS[1]], label=[1])
+    np.testing.assert_array_equal(read_labels(file, pool), expected({3: 1}))
+
+
+@pytest.mark.parametrize("first", ["cat", "nan"])
+def test_a_first_label_is_no_header(tmp_path: Path, first: str) -> None:
+    labels = [first, *(NAMES[c] for c in TRUTH)]
+    (tmp_path / "y.csv").write_text("\n".join(labels))
+    with pytest.raises(ValueError, match="labels has 21 rows but features has 20"):
+        read_labels(tmp_path / "y.csv", open_rows(X, "features"), class_names=NAMES)
+    for header in ("label", "species"):
+        (tmp_path / "y.csv").write_text("\n".join([header, *labels[1:]]))
+        found = read_labels(tmp_path / "y.csv", open_rows(X, "features"), class_names=NAMES)
+        np.testing.assert_array_equal(found, TRUTH)
 
 
 def test_images_that_could_not_be_read_are_called_so(pool: Rows, tmp_path: Path) -> None:
@@ -311,6 +372,8 @@ def test_what_labels_may_be(values: Any) -> None:
     [
         ([True, False], TypeError, "must be integers .* or class names, got bool True at row 0"),
         (np.array([True, False]), TypeError, "must be integers .* or class names, got dtype bool"),
+        ([2, np.True_], TypeError, "must be integers .* or class names, got bool.* .*True.* at row 1"),
+        ([0, 10**400], ValueError, "must be whole numbers or NaN, got inf at row 1"),
         ([0, 1 + 0j], TypeError, "got dtype complex128"),
         (np.array([0, object()], dtype=object), TypeError, "got object <object .*> at row 1"),
         (np.array(["2026-01-01"], dtype="datetime64[D]"), TypeError, "got dtype datetime64"),
@@ -445,9 +508,51 @@ def test_a_line_ends_where_a_line_ends(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "n.txt") == ["cat", "le\u2028on", "dog"]
 
 
+def test_the_index_of_a_series_of_names_is_not_ignored() -> None:
+    for series in (
+        pandas.Series(NAMES),
+        pandas.Series(NAMES[::-1], index=[2, 1, 0]),
+        pandas.Series([2, 0, 1], index=["great tit", "cat", "dog"]),
+    ):
+        assert read_class_names(series) == NAMES
+    for other in (pandas.Series(NAMES, index=[0, 1, 3]), pandas.Series(NAMES, index=[0, 1, 1])):
+        with pytest.raises(ValueError, match="class_names must give each class from 0 to 2 one name"):
+            read_class_names(other)
+
+
+def test_names_of_an_enumeration_are_their_values() -> None:
+    class Name(str, enum.Enum):
+        CAT = "cat"
+        DOG = "dog"
+
+    assert [repr(name) for name in read_class_names(Name)] == ["'cat'", "'dog'"]
+    np.testing.assert_array_equal(class_codes([Name.DOG, Name.CAT], class_names=Name), [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("n.yaml", b"names:\n  0: cat\n  1: dog\n", r"expected a .json file, or text with one name in each line"),
+        ("n.csv", b"name\ncat\ndog\n", r"expected a .json file, or text with one name in each line"),
+        ("n.jsonl", b'{"0": "cat"}\n{"1": "dog"}\n', r"expected a .json file, or text with one name in each line"),
+        ("n.txt", b'[\n "cat",\n "dog"\n]\n', r"expected a .json file, or text with one name in each line"),
+        ("n.txt", b'{"cat": 0,\n "dog": 1}\n', r"expected a .json file, or text with one name in each line"),
+        ("n.txt", "cat\ndog\n".encode("utf-16-le"), "must be text in UTF-8, got a zero byte inside"),
+        ("n.txt", "cat\n\ufeffdog\n".encode(), "must be text in UTF-8, got a byte order mark inside"),
+        ("n.json", b"[" * 100_000, "as JSON: maximum recursion depth"),
+    ],
+)
+def test_files_that_hold_more_than_names(tmp_path: Path, file: str, content: bytes, message: str) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(cf.FileReadError, match=message):
+        read_class_names(tmp_path / file)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
+        (["cat", "dog", "cat "], ValueError, "must be all different, got 'cat' for classes 0 and 2"),
+        (3, TypeError, "must be a sequence of strings, a mapping or a path, got int"),
         (["cat", "dog", "cat"], ValueError, "must be all different, got 'cat' for classes 0 and 2"),
         ({"cat", "dog"}, TypeError, "must be in the order of the classes, got a set, which has none"),
         (frozenset(NAMES), TypeError, "must be in the order of the classes, got a frozenset"),
@@ -556,11 +661,9 @@ def test_picks_have_the_ids_of_their_images(pool: Rows, tmp_path: Path, monkeypa
         return original(file, **options)
 
     monkeypatch.setattr(parquet, "read_table", spied)
-    manifest = read_manifest(tmp_path / "pool", "features")
-    assert manifest is not None
-    assert ids_of_rows(manifest, np.array([19, 2, 17])) == [IDS[19], IDS[2], IDS[17]]
+    assert pool.ids_at(np.array([19, 2, 17])) == [IDS[19], IDS[2], IDS[17]]
     assert read == ["metadata_0.parquet", "metadata_2.parquet"]  # and not the one between
-    assert ids_of_rows(manifest, np.array([], dtype=np.int64)) == []
+    assert pool.ids_at(np.array([], dtype=np.int64)) == []
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -615,6 +718,12 @@ def test_ids_that_need_quotes(tmp_path: Path, capsys: Any) -> None:
         ("picks.csv", "rank,index,score,represents\n1,3,nan,1,cat\n"),
         ("picks.csv", "index,label\n3,1\n"),
         ("picks.csv", "notes"),
+        ("picks.csv", "rank,index,score,represents\n1,3,nan,cat\n"),
+        ("picks.csv", "rank,index,score,represents\n1,3,dog,1\n"),
+        ("picks.csv", "rank,index,score,represents\n2,3,nan,1\n1,4,nan,1\n"),
+        ("picks.csv", "rank,index,score,represents\n1,3,nan,1\n# the first is done\n"),
+        ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": ["cat"], "report": {}}'),
+        ("picks.json", '{"rank": 1, "index": [3], "score": [null], "represents": [1], "report": {}}'),
         ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": [1], "report": {}, "label": [1]}'),
         ("picks.json", "[1, 2]"),
         ("picks.json", "3"),
@@ -635,6 +744,26 @@ def test_what_somebody_made_is_not_overwritten(tmp_path: Path, capsys: Any, name
     assert run(*given, "--overwrite") == 0
     assert file.read_bytes() != before
     assert run(*given) == (2 if content is None else 0)  # row numbers alone could be anybody's
+
+
+@pytest.mark.parametrize("name", ["picks.npy", "manifest.json", "img_emb/img_emb_0.npy", "img_emb/picks.NPY"])
+def test_picks_do_not_become_a_part_of_the_pool(tmp_path: Path, capsys: Any, name: str) -> None:
+    """A file .npy would be the next shard."""
+    pool = make_pool(tmp_path / "pool")
+    before = {file: file.read_bytes() for file in pool.rglob("*.*")}
+    assert run(pool, "--budget", 2, "--out", pool / name, "--overwrite") == 2
+    assert "would be among the files of --features" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in pool.rglob("*.*")} == before
+    assert run(pool, "--budget", 2, "--out", pool / "picks.csv", "-q") == 0
+
+
+def test_a_file_of_labels_with_a_key_is_an_input_too(tmp_path: Path, capsys: Any) -> None:
+    np.save(tmp_path / "x.npy", X)
+    file = table(tmp_path / "y.csv", label=TRUTH)
+    before = file.read_bytes()
+    assert run(tmp_path / "x.npy", "--budget", 2, "--labels", f"{file}::label", "--out", file, "--overwrite") == 2
+    assert "is also --labels" in capsys.readouterr().err
+    assert file.read_bytes() == before
 
 
 def test_a_label_that_is_added_while_it_computes_is_not_overwritten(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -144,7 +145,7 @@ def test_labels_are_taken_whole_or_not_at_all(data):
         ([1, 2], [0, -1], ValueError, "y must have a class for each row, got none for row 2; unlabel withdraws labels"),
         ([1, 3], [0, 0], ValueError, "row 3 already has the label 1; pass overwrite=True to change it"),
         ([1, 2], [0], ValueError, "y has 1 rows but indices has 2; both must describe the same rows"),
-        ([1.0, 2.0], [0, 0], TypeError, "indices must be integers, or ids of images, got dtype float64"),
+        ([1.0, 2.0], [0, 0], TypeError, "indices must be all integers, or all ids of images, got dtype float64"),
         (
             [1, 2],
             ["a", "b"],
@@ -224,14 +225,41 @@ def test_labels_by_id(data, tmp_path):
         (["3.jpg", "3.jpg"], ValueError, "indices must be distinct, got row 3 more than once"),
         (["twice.jpg", "3.jpg"], ValueError, r"ids of one image each, got 'twice.jpg', which rows \[6, 7\] have"),
         (["4.jpg", "3.jpg"], ValueError, "row 4 already has the label 1"),
-        (np.array(["3.jpg", 1], dtype=object), TypeError, "must be all integers, or all ids of images, got 1"),
-        ([b"3.jpg", b"1.jpg"], TypeError, "must be integers, or ids of images, got dtype [|]S5"),
+        (np.array(["3.jpg", 1], dtype=object), TypeError, "must be all integers, or all ids of images, got int 1"),
+        (["3.jpg", 1], TypeError, "must be all integers, or all ids of images, got int 1"),
+        ([True, 3], TypeError, "must be all integers, or all ids of images, got bool True"),
+        ([b"3.jpg", b"1.jpg"], TypeError, "must be all integers, or all ids of images, got bytes b'3.jpg'"),
     ]:
         with pytest.raises(error, match=text):
             learner.label(indices, [0, 1])
     assert np.flatnonzero(learner.labels >= 0).tolist() == [0, 4, 6]
     with pytest.raises(TypeError, match="indices must be integers where features has no ids, got '3'"):
         cf.ActiveLearner(x).label(["3"], [0])
+
+
+def test_labels_that_say_whose_they_are(data, tmp_path):
+    """The index of a Series is not ignored: sorted or grouped answers stand in another order than the picks."""
+    x, _ = data
+    ids = [f"{i}.jpg" for i in range(8)]
+    parquet.write_table(pyarrow.table({"image_path": ids, "vector": list(x[:8])}), tmp_path / "x.parquet")
+    frame = pandas.DataFrame({"index": [5, 3, 6], "answer": [0, 1, 2]}, index=[7, 2, 4])
+    for indices, y in [
+        (["5.jpg", "3.jpg", "6.jpg"], pandas.Series([0, 1, 2])),
+        (["5.jpg", "3.jpg", "6.jpg"], pandas.Series([0, 1, 2], index=["5.jpg", "3.jpg", "6.jpg"])),
+        (np.array([5, 3, 6]), pandas.Series([0, 1, 2], index=[5, 3, 6])),
+        (frame["index"], frame["answer"]),
+        (frame["index"], [0, 1, 2]),
+        (np.array([5, 3, 6], dtype=object), pandas.array([0, 1, 2], dtype="Int64")),
+    ]:
+        learner = cf.ActiveLearner(tmp_path / "x.parquet")
+        learner.label(indices, y)
+        assert learner.labels.tolist() == [-1, -1, -1, 1, -1, 0, 2, -1]
+        for other in (pandas.Series([1, 0, 2], index=["3.jpg", "5.jpg", "6.jpg"]), frame["answer"].sort_index()):
+            with pytest.raises(ValueError, match="y must be a Series whose index is 0, 1, 2, … or that of indices"):
+                learner.label(indices, other, overwrite=True)
+    for wrong in ("no", 1, None):
+        with pytest.raises(TypeError, match="overwrite must be true or false, got"):
+            learner.label([5], [1], overwrite=wrong)
 
 
 def test_labels_that_are_withdrawn(data):
@@ -242,8 +270,8 @@ def test_labels_that_are_withdrawn(data):
         ([3, 30], ValueError, "indices must be rows that have a label, got row 30, which has none"),
         ([3, 3], ValueError, "indices must be distinct, got row 3 more than once"),
         ([400], ValueError, "indices must be rows from 0 to 399, got 400"),
-        ([3.0], TypeError, "indices must be integers"),
-        ([True], TypeError, "indices must be integers"),
+        ([3.0], TypeError, "indices must be all integers, or all ids of images, got dtype float64"),
+        ([True], TypeError, "indices must be all integers, or all ids of images, got bool True"),
     ]:
         with pytest.raises(error, match=text):
             learner.unlabel(indices)
@@ -268,6 +296,14 @@ def test_state_that_can_only_be_read(data):
     np.testing.assert_array_equal(learner.labels, y)
     with pytest.raises(ValueError, match="read-only"):
         learner.labels[0] = 99
+    for view in (learner.labels, np.asarray(learner.labels), learner.labels[3:], cf.Teacher(x, x[:5]).class_directions):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            view.setflags(write=True)
+    held = learner.labels
+    with pytest.raises(TypeError, match="read-only"):
+        held.base[0] = 99
+    learner.unlabel([0])
+    assert held[0] == -1
     for name, value in (("labels", y), ("n_rounds", 3), ("class_names", list("abcde"))):
         with pytest.raises(AttributeError):
             setattr(learner, name, value)

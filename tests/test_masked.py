@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
+import torch
 
 import ccma_fast as cf
 
@@ -57,3 +60,61 @@ CASES = {
 def test_other_masked_entries_are_refused(name):
     with pytest.raises(ValueError, match=rf"^{name} must have no masked entries, got 1, the first at row 0"):
         CASES[name]()
+
+
+NULLS = pyarrow.array([None, *Y.tolist()[1:]])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        NULLS.dictionary_encode(),
+        pyarrow.chunked_array([NULLS.dictionary_encode()]),
+        pyarrow.chunked_array([NULLS[:7].dictionary_encode(), NULLS[7:].dictionary_encode()]),
+        pandas.Series(NULLS.dictionary_encode(), dtype=pandas.ArrowDtype(NULLS.dictionary_encode().type)),
+        pandas.Series(NULLS.to_pylist(), dtype="UInt8"),
+        [np.ma.masked, *Y.tolist()[1:]],
+        [np.ma.masked_array(7, mask=True), *Y.tolist()[1:]],
+    ],
+    ids=["dictionary", "chunk", "chunks", "pandas of Arrow", "UInt8", "masked", "masked of no dimension"],
+)
+def test_labels_that_are_missing_in_other_ways(labels):
+    """NumPy takes a null in chunks of a dictionary for the last entry, and warns of a masked one."""
+    np.testing.assert_array_equal(cf.ActiveLearner(X, labels=labels).labels, [-1, *Y[1:]])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of")
+@pytest.mark.parametrize("kind", ["masked", "nested"])
+def test_tensors_that_do_not_hold_all_their_values(kind):
+    values = torch.arange(2)
+    if kind == "masked":
+        tensor = torch.masked.masked_tensor(values, torch.tensor([True, False]))
+    else:
+        tensor = torch.nested.nested_tensor([values, values[:1]])
+    for name, call in {
+        "labels": lambda: cf.select(X[:2], 1, labels=tensor),
+        "indices": lambda: cf.ActiveLearner(X).label(tensor, [0, 1]),
+        "y": lambda: cf.ActiveLearner(X).label([0, 1], tensor),
+        "weights": lambda: cf.weighted_kmeans(X[:2], 1, weights=tensor),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name} must be a tensor that holds all its values, got a {kind} one"):
+            call()
+
+
+def test_tensors_with_a_gradient_are_taken():
+    weights = torch.ones(90, requires_grad=True)
+    found = cf.weighted_kmeans(X, 2, weights=weights, random_state=0)
+    np.testing.assert_array_equal(found.labels, cf.weighted_kmeans(X, 2, random_state=0).labels)
+
+
+@pytest.mark.parametrize("name", ["weights", "indices", "y", "calibration_scores"])
+def test_nulls_where_nothing_may_be_missing(name):
+    nulls = pyarrow.chunked_array([pyarrow.array([1, None]).dictionary_encode()])
+    calls = {
+        "weights": lambda: cf.weighted_kmeans(X[:2], 1, weights=nulls),
+        "indices": lambda: cf.ActiveLearner(X).label(nulls, [0, 1]),
+        "y": lambda: cf.ActiveLearner(X).label([0, 1], nulls),
+        "calibration_scores": lambda: cf.coverage_threshold(nulls, 0.1),
+    }
+    with pytest.raises(ValueError, match=f"^{name} must have no masked entries, got 1, the first at row 1"):
+        calls[name]()

@@ -316,7 +316,7 @@ def test_files_of_a_newer_version(tmp_path: Path) -> None:
         settings.update(format="ccma_fast.ActiveLearner 3", version="9.1")
 
     by = r"cannot read '.*loop.npz': written by a newer version of ccma_fast \(9.1\), got "
-    with pytest.raises(cf.FileReadError, match=f"{by}format 3, which this version does not know"):
+    with pytest.raises(cf.FileReadError, match=rf"{by}format 3, which this version \({cf.__version__}\) does not"):
         cf.ActiveLearner.load(rewritten(saved(tmp_path, X), newer), X)
 
     def setting(settings: dict[str, Any], _: object) -> None:

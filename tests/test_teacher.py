@@ -59,3 +59,11 @@ def test_probabilities_can_be_given_as_their_logarithms():
     expected = cf.select(V, 9, student_logits=V[:, 5:10], teacher=cf.Teacher.from_logits(3 * V[:, :5]))
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("force", ["no", 1, None])
+def test_force_is_true_or_false(force):
+    x = np.eye(3, dtype=np.float32)
+    for make in (lambda: cf.Teacher(x, x, force=force), lambda: cf.Teacher.from_logits(x, force=force)):
+        with pytest.raises(TypeError, match="force must be true or false, got"):
+            make()

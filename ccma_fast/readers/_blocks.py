@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
-from ..pool import Chunk, FileRow, Rows, to_storage
+from ..pool import Chunk, FileRow, RowId, Rows, to_storage
 from ._roles import is_of_another_role
 
-__all__ = ["BlockRows", "chosen", "rows_of_block"]
+__all__ = ["BlockRows", "chosen", "ids_of_parts", "rows_of_block"]
+
+Int64 = npt.NDArray[np.int64]
 
 # A block of about this size takes long enough to read that a call is nothing, and little enough to read for one row.
 _BLOCK_BYTES = 4 << 20
@@ -94,6 +96,28 @@ class BlockRows(Rows):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}
+
+
+def ids_of_parts(rows: Int64, starts: Int64, read: Callable[[int, Int64], list[RowId]]) -> list[RowId]:
+    """The ids of some rows of a matrix that lies in parts; a part that holds none of them is not asked.
+
+    Parameters
+    ----------
+    rows : ndarray, int64
+    starts : ndarray, shape (n_parts + 1,), int64
+        First row of each part; the last entry is the number of rows.
+    read : callable
+        From the number of a part and rows of it, counted from its first, to their ids.
+    """
+    found: list[RowId] = [None] * rows.size
+    order = np.argsort(rows, kind="stable")
+    ends = np.searchsorted(rows[order], starts)
+    for part in np.flatnonzero(np.diff(ends)).tolist():
+        places = order[ends[part] : ends[part + 1]]
+        ids = read(part, rows[places] - starts[part])
+        for place, row_id in zip(places.tolist(), ids, strict=True):
+            found[place] = row_id
+    return found
 
 
 def chosen(name: str, file: str, key: str | None, found: Mapping[str, str], usual: Sequence[str], what: str) -> str:

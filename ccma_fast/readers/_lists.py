@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
+from ..pool import RowId
 from ._blocks import chosen
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "VectorColumn",
     "described",
     "has_ids",
+    "ids_of",
     "list_width",
     "value_type",
     "values_of_lists",
@@ -84,7 +86,14 @@ def has_ids(schema: Any) -> bool:
     """Whether the images' ids stand beside the vectors."""
     types = optional("pyarrow.types", "a parquet file")
     kinds = [entry.type for entry in schema if entry.name == IDS]
-    return len(kinds) == 1 and (types.is_string(kinds[0]) or types.is_large_string(kinds[0]))
+    kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
+    are_text = (types.is_string, types.is_large_string, types.is_string_view)
+    return len(kinds) == 1 and any(is_text(kinds[0]) for is_text in are_text)
+
+
+def ids_of(column: Any) -> list[RowId]:
+    """The ids in an Arrow array, of which empty text is none."""
+    return [row_id or None for row_id in column.to_pylist()]
 
 
 def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str) -> npt.NDArray[Any]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
-from ..pool import check_matrix
-from ._blocks import BlockRows, rows_of_block
-from ._lists import IDS, has_ids, values_of_lists, vector_column
+from ..pool import RowId, check_matrix
+from ._blocks import BlockRows, ids_of_parts, rows_of_block
+from ._lists import IDS, has_ids, ids_of, values_of_lists, vector_column
 
 __all__ = ["ArrowRows", "files_of_dataset"]
 
@@ -71,10 +71,16 @@ class ArrowRows(BlockRows):
         lists = self._batches[at].column(self._column).slice(start - int(self._firsts[at]), stop - start)
         return np.array(values_of_lists(lists, self.n_columns, start, self.file, self.name))
 
-    def row_ids(self) -> Iterator[str] | None:
+    def row_ids(self) -> Iterator[RowId] | None:
         if not self._has_ids or self.file is None:
             return None
-        return (row_id for batch in _opened(self.file, self.name)[1] for row_id in batch.column(IDS).to_pylist())
+        return (row_id for batch in _opened(self.file, self.name)[1] for row_id in ids_of(batch.column(IDS)))
+
+    def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
+        if not self._has_ids or self.file is None:
+            return None
+        batches = _opened(self.file, self.name)[1]
+        return ids_of_parts(rows, self._firsts, lambda at, here: ids_of(batches[at].column(IDS).take(here)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_batches": None}  # each process opens the file itself

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import numbers
 import os
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,14 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
+from .._validate import check_tensor, uncoerced
 
 if TYPE_CHECKING:
     from ..teacher import Teacher
 
-__all__ = ["agreed_class_names", "class_codes", "differing_names", "read_class_names"]
+__all__ = ["agreed_class_names", "class_codes", "differing_names", "is_missing", "plain_labels", "read_class_names"]
 
 # Classes are columns; nobody has this many.
 _MOST_CLASSES = 2**20
+
+# Files whose lines are more than names.
+_OTHER_FORMATS = {".csv", ".tsv", ".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
+
+# What stands inside text that is of another encoding, or put together of several files.
+_NO_TEXT = {"\0": "a zero byte", "\ufeff": "a byte order mark"}
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", re.ASCII | re.IGNORECASE)
 
@@ -36,8 +44,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
     ----------
     source : sequence of str, mapping, or path
         A mapping from each name to its class, or from each class (an integer or its digits) to its name, as
-        Hugging Face's ``label2id`` and ``id2label``. A path is that of a ``.json`` file with a list of names or such
-        a mapping, or of a text file with one name in each line.
+        Hugging Face's ``label2id`` and ``id2label``; a pandas Series is one. A path is that of a ``.json`` file with a
+        list of names or such a mapping, or of a text file with one name in each line.
     name : str
         What error messages call them.
 
@@ -47,7 +55,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
         No such file, or a damaged one, or one of another content.
     ValueError
         Fewer than two names, an empty one, the same name twice (names that Unicode calls canonically equivalent are
-        the same), or a mapping that does not give each class from 0 to C − 1 one name.
+        the same, and so are those that differ in the spaces around them), or a mapping that does not give each class
+        from 0 to C − 1 one name.
     TypeError
         Names that are no strings, or have no order.
     """
@@ -55,12 +64,15 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
     if isinstance(source, (str, os.PathLike)):
         place = f" of {os.fspath(source)!r}"
         source = _content(Path(source), name)
-    if isinstance(source, Mapping):
-        names = _of_mapping(source, name, place)
+    pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+    if isinstance(source, Mapping) or (pandas is not None and isinstance(source, pandas.Series)):
+        names = _of_mapping([*source.items()], name, place)
     elif isinstance(source, (set, frozenset)):
         raise TypeError(f"{name} must be in the order of the classes, got a {type(source).__name__}, which has none")
-    else:
+    elif isinstance(source, Iterable):
         names = list(source)
+    else:
+        raise TypeError(f"{name} must be a sequence of strings, a mapping or a path, got {type(source).__name__}")
     for row, text in enumerate(names):
         if not isinstance(text, str):
             raise TypeError(f"{name} must be strings, got {type(text).__name__} at row {row}{place}")
@@ -68,8 +80,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
             raise ValueError(f"{name} must not be empty, got {text!r} at row {row}{place}")
     if len(names) < 2:
         raise ValueError(f"{name} must be at least two, got {len(names)}{place}")
-    _positions(names, name, place)
-    return [str(text) for text in names]
+    _positions([text.strip() for text in names], name, place)
+    return [str.__str__(text) for text in names]  # of an enumeration str() gives another text
 
 
 def agreed_class_names(class_names: Any, teacher: Teacher | None) -> list[str] | None:
@@ -116,6 +128,7 @@ def class_codes(
     n_classes: int | None = None,
     name: str = "labels",
     place: str = "",
+    ids: Sequence[str] | None = None,
     typed: bool = True,
 ) -> npt.NDArray[np.int64]:
     """The class of each label.
@@ -136,6 +149,8 @@ def class_codes(
         What error messages call them.
     place : str
         What they say behind the number of a row, such as " of 'labels.csv'".
+    ids : sequence of str, optional
+        What they say instead of the number of a row: what it is of.
     typed : bool, default True
         Text is text because somebody said so; False for cells of a CSV file, where a number is text as well.
 
@@ -155,9 +170,13 @@ def class_codes(
         if n_classes not in (None, len(class_names)):
             raise ValueError(f"class_names must be one for each of the {n_classes} classes, got {len(class_names)}")
         n_classes = len(class_names)
-    meaning = _Meaning(class_names, n_classes, name, place, typed)
+
+    def at(row: int) -> str:
+        return f"at row {row}{place}" if ids is None else f"for {ids[row]!r}"
+
+    meaning = _Meaning(class_names, n_classes, name, at, typed)
     hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    array = _as_array(values, name)
+    array = np.asarray(uncoerced(plain_labels(values, name)))
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
     if array.dtype.kind in "fiu":
@@ -174,9 +193,14 @@ class _Meaning:
     """What a label means, where there are `n_classes` classes and they are called `class_names`."""
 
     def __init__(
-        self, class_names: Sequence[str] | None, n_classes: int | None, name: str, place: str, typed: bool
+        self,
+        class_names: Sequence[str] | None,
+        n_classes: int | None,
+        name: str,
+        at: Callable[[int], str],
+        typed: bool,
     ) -> None:
-        self._names, self._name, self._place, self._typed = class_names, name, place, typed
+        self._names, self._name, self._at, self._typed = class_names, name, at, typed
         self._n_classes, self._n_positions = n_classes, _MOST_CLASSES if n_classes is None else n_classes
         self._positions: dict[str, int] | None = None
         self._known: dict[str, int] = {}
@@ -201,7 +225,7 @@ class _Meaning:
             rounded = np.flatnonzero(given & (array > exact))
             if rounded.size:
                 raise ValueError(
-                    f"{self._name} must be exact, got {array[rounded[0]]:g} at row {rounded[0]}{self._place} in "
+                    f"{self._name} must be exact, got {array[rounded[0]]:g} {self._at(int(rounded[0]))} in "
                     f"{array.dtype}, which rounds integers above {exact}"
                 )
         codes = np.full(array.shape, -1, dtype=np.int64)
@@ -225,23 +249,27 @@ class _Meaning:
         try:
             return cell if isinstance(cell, str) else cell.decode()
         except UnicodeDecodeError:
-            raise ValueError(f"{self._name} must be text in UTF-8, got {cell!r} at row {row}{self._place}") from None
+            raise ValueError(f"{self._name} must be text in UTF-8, got {cell!r} {self._at(row)}") from None
 
     def _of_value(self, value: Any, row: int) -> int:
-        if _is_missing(value):
+        if is_missing(value):
             return -1
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
             raise TypeError(
                 f"{self._name} must be integers (-1 = not labelled) or class names, got {type(value).__name__} "
-                f"{value!r} at row {row}{self._place}"
+                f"{value!r} {self._at(row)}"
             )
-        return self._of_number(float(value), row)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        return self._of_number(number, row)
 
     def _of_number(self, number: float, row: int) -> int:
         """The class at a position, or none."""
         if number != number or number == -1:
             return -1
-        at = f"got {number:g} at row {row}{self._place}"
+        at = f"got {number:g} {self._at(row)}"
         if not float(number).is_integer():
             raise ValueError(f"{self._name} must be whole numbers or NaN, {at}")
         if self._clash is not None:
@@ -265,7 +293,7 @@ class _Meaning:
             return position
         if (number := _number(text)) is not None:
             return self._of_number(number, row)
-        at = f"got {text!r} at row {row}{self._place}"
+        at = f"got {text!r} {self._at(row)}"
         if self._names is None:
             expected = f"{self._name} must be integers (-1 = not labelled) where there are no class_names"
             raise (TypeError if self._typed else ValueError)(f"{expected}, {at}; give class_names")
@@ -278,26 +306,30 @@ class _Meaning:
         assert self._names is not None, "numbers are ambiguous among names"
         c, text = self._clash or next((c, text) for c, text in enumerate(self._names) if _position(text) is not None)
         raise ValueError(
-            f"{self._name} must say whether they are names or numbers of classes, got {given} at row {row}"
-            f"{self._place} where class {c} is called {text!r}; give names as an array of strings or a parquet column "
+            f"{self._name} must say whether they are names or numbers of classes, got {given} {self._at(row)} "
+            f"where class {c} is called {text!r}; give names as an array of strings or a parquet column "
             "of strings, or call the classes something else"
         )
 
 
-def _as_array(values: Any, name: str) -> npt.NDArray[Any]:
-    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+def plain_labels(values: Any, name: str) -> Any:
+    """Labels that NumPy does not misread: None for what is masked in a list or null in an array of pyarrow."""
+    torch, pyarrow = sys.modules.get("torch"), sys.modules.get("pyarrow")  # whoever holds theirs has imported them
     if torch is not None and isinstance(values, torch.Tensor):
+        check_tensor(name, values)
         if values.dtype == torch.bfloat16:
             raise TypeError(f"{name} must be integers (-1 = not labelled) or class names, got dtype {values.dtype}")
-        values = values.detach().cpu()
-    if isinstance(values, (list, tuple)) and any(isinstance(value, (str, bytes, bool)) for value in values):
-        mixed = np.empty(len(values), dtype=object)  # NumPy would turn numbers among text into text
-        mixed[:] = values
-        return mixed
-    return np.asarray(values)
+        return values.detach().cpu()
+    if pyarrow is not None and isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
+        # A null in chunks of a dictionary would become its last entry.
+        is_plain = values.null_count == 0 and not isinstance(values.type, pyarrow.DictionaryType)
+        return values if is_plain else values.to_pylist()
+    if isinstance(values, (list, tuple)) and any(isinstance(value, np.ma.MaskedArray) for value in values):
+        return [None if np.ndim(value) == 0 and np.ma.is_masked(value) else value for value in values]
+    return values
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a cell is one of the many things that stand for no value."""
     if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
@@ -331,15 +363,14 @@ def _positions(names: Sequence[str], name: str, place: str = "") -> dict[str, in
     return positions
 
 
-def _of_mapping(mapping: Mapping[Any, Any], name: str, place: str) -> list[Any]:
-    """Names from a mapping between them and the numbers 0 to C − 1."""
-    pairs = [*mapping.items()]
+def _of_mapping(pairs: list[tuple[Any, Any]], name: str, place: str) -> list[Any]:
+    """Names from the items of a mapping between them and the numbers 0 to C − 1."""
     if all(_is_class(value) for _, value in pairs):
         pairs = [(value, key) for key, value in pairs]
     elif not all(_is_class(key) or (isinstance(key, str) and key.isdecimal()) for key, _ in pairs):
         raise ValueError(
-            f"{name} must be a mapping from names to classes (integers) or from classes to names, got {mapping!r:.80}"
-            f"{place}"
+            f"{name} must be a mapping from names to classes (integers) or from classes to names, got "
+            f"{dict(pairs)!r:.80}{place}"
         )
     by_class = {int(c): text for c, text in pairs}
     if len(by_class) < len(pairs) or set(by_class) != set(range(len(pairs))):
@@ -362,17 +393,32 @@ def _content(file: Path, name: str) -> Any:
         raise FileReadError(f"{name}: no file {str(file)!r}") from None
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r} as text: {error}") from error
+    if inside := next((mark for mark in _NO_TEXT if mark in text), None):
+        raise FileReadError(f"{name}: {str(file)!r} must be text in UTF-8, got {_NO_TEXT[inside]} inside")
     if file.suffix.lower() != ".json":
+        if file.suffix.lower() in _OTHER_FORMATS or _is_json(text):
+            raise FileReadError(f"{name}: expected a .json file, or text with one name in each line, got {str(file)!r}")
         return text.removesuffix("\n").split("\n")  # other ends of lines that Unicode has may stand in a name
     try:
         content = json.loads(text, object_pairs_hook=_without_repetition)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r} as JSON: {error}") from error
     if not isinstance(content, (list, dict)):
         raise FileReadError(
             f"{name}: {str(file)!r} must hold a list of names, or a mapping between names and the numbers of classes"
         )
     return content
+
+
+def _is_json(text: str) -> bool:
+    """Whether the lines of a text are those of a list or a mapping in JSON."""
+    if not text.lstrip().startswith(("[", "{")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
-from itertools import chain
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +20,21 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._shards import ShardFile, check_names, natural_order
-from ..manifest import check_shards, read_manifest, row_ids
-from ..pool import BFLOAT16_BITS, Chunk, Rows, ShardedRows, open_file
-from ._lists import has_ids
+from ..manifest import check_shards, id_column, read_manifest
+from ..pool import BFLOAT16_BITS, Chunk, RowId, Rows, ShardedRows, open_file
+from ._blocks import ids_of_parts
+from ._lists import has_ids, ids_of
 from ._roles import is_of_another_role
 from .arrow import files_of_dataset
-from .parquet import opened, read_ids
+from .parquet import ids_at, opened, read_ids
 
 __all__ = ["FolderRows"]
 
 _IMAGES = "img_emb"
 _CLIP_RETRIEVAL = (_IMAGES, "text_emb")
 _SUFFIXES = (".npy", ".parquet", ".arrow")
+
+Int64 = npt.NDArray[np.int64]
 
 # A map holds its file open, and 1,024 open files are the usual limit of a process. Readers that are no maps keep what
 # they read last besides.
@@ -90,6 +92,8 @@ class FolderRows(ShardedRows):
             check_names(self.files, name)
         else:
             check_shards(self.manifest, name, first=len(known))
+        self._metadata: list[tuple[Path, tuple[int, ...]]] = [] if before is None else list(before._metadata)
+        self._metadata += map(_metadata_of, self.files[len(known) :])
         shards: list[Rows] = [] if before is None else list(before._shards)
         shards += [_Shard(file, name, key) for file in self.files[len(known) :]]
         for file, shard in zip(self.files, shards, strict=True):
@@ -108,13 +112,42 @@ class FolderRows(ShardedRows):
     def shard_files(self) -> list[ShardFile]:
         return [ShardFile(file, shard.n_rows) for file, shard in zip(self.files, self._shards, strict=True)]
 
-    def row_ids(self) -> Iterator[str] | None:
+    @cached_property
+    def _has_ids(self) -> bool:
         if self.manifest is not None:
-            return None if self.manifest.class_names else row_ids(self.manifest)
+            return not self.manifest.class_names
         if self.files[0].suffix != ".npy":
-            parts = [shard.row_ids() for shard in self._shards]
-            return None if None in parts else chain.from_iterable(part for part in parts if part is not None)
-        return _ids_of_metadata(self.shard_files, self.name)
+            return all(isinstance(shard, _Shard) and shard.has_ids for shard in self._shards)
+        return all(stamp and has_ids(opened(str(file), self.name).schema_arrow) for file, stamp in self._metadata)
+
+    def row_ids(self) -> Iterator[RowId] | None:
+        if not self._has_ids:
+            return None
+        return (row_id for k in range(len(self.files)) for row_id in self._ids_of_shard(k))
+
+    def ids_at(self, rows: Int64) -> list[RowId] | None:
+        return ids_of_parts(rows, self._starts, self._ids_of_shard) if self._has_ids else None
+
+    def _ids_of_shard(self, k: int, rows: Int64 | None = None) -> list[RowId]:
+        """The ids of some rows of a shard, by default of all, as they were when it was opened."""
+        if self.manifest is not None:
+            column = id_column(self.manifest, self.manifest.shards[k])
+            return ids_of(column if rows is None else column.take(rows))
+        if self.files[0].suffix != ".npy":
+            found = self._shards[k].row_ids() if rows is None else self._shards[k].ids_at(rows)
+            assert found is not None, "every shard has ids"
+            return list(found)
+        file, stamp = self._metadata[k]
+        _check_stamp(file, stamp, self.name)
+        table, n_rows = opened(str(file), self.name), self._shards[k].n_rows
+        if table.metadata.num_rows != n_rows:
+            raise FileReadError(
+                f"{self.name}: {str(file)!r} must have the {n_rows} rows of {str(self.files[k])!r}, got "
+                f"{table.metadata.num_rows}"
+            )
+        if rows is None:
+            return list(read_ids(table, str(file), self.name))
+        return ids_at(table, rows, str(file), self.name)
 
 
 class _Shard(Rows):
@@ -124,6 +157,7 @@ class _Shard(Rows):
         self.name, self._file, self._key, self._stamp = name, file, key, _stamp(file)
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
+        self.has_ids = self._rows.row_ids() is not None
 
     @property
     def _rows(self) -> Rows:
@@ -147,8 +181,11 @@ class _Shard(Rows):
     def row_number(self, row: int) -> int:
         return self._rows.row_number(row)
 
-    def row_ids(self) -> Iterator[str] | None:
+    def row_ids(self) -> Iterator[RowId] | None:
         return self._rows.row_ids()
+
+    def ids_at(self, rows: Int64) -> list[RowId] | None:
+        return self._rows.ids_at(rows)
 
     def expect(self, start: int, stop: int) -> None:
         self._rows.expect(start, stop)
@@ -159,8 +196,7 @@ class _Shard(Rows):
 
 def _opened_as_it_was(file: Path, key: str | None, name: str, stamp: tuple[int, ...]) -> Rows:
     rows = open_file(file, key, name)
-    if _stamp(file) != stamp:
-        raise FileReadError(f"{name}: {str(file)!r} was changed while it was in use; expected it as it was opened")
+    _check_stamp(file, stamp, name)
     return rows
 
 
@@ -175,6 +211,11 @@ def _stamp(file: Path) -> tuple[int, ...]:
     except OSError:  # opening it will say so
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check_stamp(file: Path, stamp: tuple[int, ...], name: str) -> None:
+    if _stamp(file) != stamp:
+        raise FileReadError(f"{name}: {str(file)!r} was changed while it was in use; expected it as it was opened")
 
 
 def _found_shards(folder: Path, name: str) -> list[Path]:
@@ -205,25 +246,12 @@ def _check_places(filled: dict[Path, list[Path]], folder: Path, name: str) -> Pa
     return place
 
 
-def _ids_of_metadata(shards: list[ShardFile], name: str) -> Iterator[str] | None:
-    """The ids in clip-retrieval's metadata, which are beside its ``img_emb``; None where not every shard has them."""
-    place = shards[0].file.parent
-    tables = [place.parent / "metadata" / f"{shard.file.stem.replace(_IMAGES, 'metadata')}.parquet" for shard in shards]
-    if place.name != _IMAGES or not all(table.is_file() for table in tables):
-        return None
-    if not all(has_ids(opened(str(table), name).schema_arrow) for table in tables):
-        return None
-    return _joined_ids(shards, tables, name)
-
-
-def _joined_ids(shards: list[ShardFile], tables: list[Path], name: str) -> Iterator[str]:
-    for shard, table in zip(shards, tables, strict=True):
-        ids = [*read_ids(str(table), name)]
-        if len(ids) != shard.n_rows:
-            raise FileReadError(
-                f"{name}: {str(table)!r} must have the {shard.n_rows} rows of {str(shard.file)!r}, got {len(ids)}"
-            )
-        yield from ids
+def _metadata_of(file: Path) -> tuple[Path, tuple[int, ...]]:
+    """Where clip-retrieval writes what the rows of a shard of images are, and what tells it from a file that replaces
+    it; nothing where there is none.
+    """
+    table = file.parent.parent / "metadata" / f"{file.stem.replace(_IMAGES, 'metadata')}.parquet"
+    return table, _stamp(table) if file.parent.name == _IMAGES else ()
 
 
 def _shape_of(rows: Rows) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..pool import check_matrix
+from ..pool import RowId, check_matrix
 from ._blocks import BlockRows, rows_of_block
-from ._lists import IDS, described, has_ids, list_width, value_type, values_of_lists
+from ._lists import IDS, described, has_ids, ids_of, list_width, value_type, values_of_lists
 
 __all__ = ["DatasetRows"]
 
@@ -62,11 +62,14 @@ class DatasetRows(BlockRows):
         step = rows_of_block(width * dtype.itemsize)
         super().__init__(name, None, width, dtype, np.append(np.arange(0, len(dataset), step), len(dataset)))
 
-    def row_ids(self) -> Iterator[str] | None:
+    def row_ids(self) -> Iterator[RowId] | None:
         if self._ids is None:
             return None
         bounds = pairwise(self._starts.tolist())
-        return (row_id for start, stop in bounds for row_id in self._ids[start:stop][IDS].to_pylist())
+        return (row_id for start, stop in bounds for row_id in ids_of(self._ids[start:stop][IDS]))
+
+    def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
+        return None if self._ids is None else ids_of(self._ids[rows.tolist()][IDS])
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         if self._dataset.cache_files and self.bytes_read >= self._unmapped_after:

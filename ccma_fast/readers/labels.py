@@ -1,7 +1,7 @@
 """Labels of a pool's rows, in whatever somebody has them: arrays, ``.npy``, CSV, parquet, HDF5, extracted pools.
 
-Whoever knows which image a label is of says so by its id, and the pool's manifest knows the row of each id; numbers of
-rows change when images come and go.
+Whoever knows which image a label is of says so by its id, and the pool knows the row of each id; numbers of rows change
+when images come and go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError, LabelWarning
+from .._row_ids import rows_with_ids
 from .._validate import check_same_rows
-from ..manifest import Manifest, check_shards, has_row_ids, read_manifest, row_ids, shard_columns
-from ..pool import Rows, load_npy, split_key
-from .class_names import class_codes
-from .tables import read_columns
+from ..manifest import check_shards, read_manifest, shard_columns
+from ..pool import RowId, Rows, load_npy, split_key
+from .class_names import class_codes, plain_labels
+from .tables import Columns, read_columns
 
 __all__ = ["Classes", "read_labels"]
 
@@ -74,10 +74,11 @@ def read_labels(
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.readers.hdf5`), with one label for each row;
         - a CSV or parquet file with a column ``label``. A column ``image_path`` (or as
           :func:`ccma_fast.readers.tables.read_columns` says) has the ids of the images that the labels are of, exactly
-          as the pool has them. Where the pool has no ids a column ``index`` has the numbers of their rows. Rows that
-          are not named have no label. Without both there is one label for each row. Other columns are left alone, so
-          that the picks of ``ccma-fast select`` need a column ``label`` and nothing else. A CSV file of one column
-          needs no header;
+          as the pool has them. Where the pool has no ids, or several images of one id, a column ``index`` has the
+          numbers of their rows. Rows that are not named have no label. Without both there is one label for each row,
+          and no other column that may say which rows they are. Other columns are left alone, so that the picks of
+          ``ccma-fast select`` need a column ``label`` and nothing else. In the file in which the pool itself lies each
+          label is of its row. A CSV file of one column needs no header;
         - the folder of an extracted pool, whose metadata has ids and a column ``label``.
 
         Several paths (objects of :mod:`pathlib`: text in a sequence is a label) are joined.
@@ -101,7 +102,8 @@ def read_labels(
         No such file or column, a damaged file, or a row number that is none; the text names the file and the row.
     ValueError, TypeError
         As :func:`ccma_fast.readers.class_names.class_codes`; labels of another number of rows, of images that the pool
-        does not have, or two that contradict each other in one file; ids where the pool has none.
+        does not have or has several times, or two that contradict each other in one file; ids where the pool has none;
+        a column that may be of ids and is not called so.
 
     Warns
     -----
@@ -142,6 +144,7 @@ class _Reader(NamedTuple):
 
     def of_values(self, values: Any) -> Int64:
         """Labels in memory."""
+        values = plain_labels(values, self.name)
         try:
             shape = np.shape(values)
         except ValueError as error:
@@ -150,7 +153,7 @@ class _Reader(NamedTuple):
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
         pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
         if pandas is not None and isinstance(values, pandas.Series):
-            if has_row_ids(self.rows.manifest) and all(isinstance(key, str) for key in values.index):
+            if self.rows.row_ids() is not None and all(isinstance(key, str) for key in values.index):
                 return self.of_table(_Table(values.tolist(), list(values.index), None, "", typed=True))
             if not np.array_equal(values.index.to_numpy(), np.arange(shape[0])):
                 raise ValueError(
@@ -193,22 +196,31 @@ class _Reader(NamedTuple):
             raise FileReadError(
                 f"{self.name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
             )
-        columns = read_columns(file, self.name, (_LABEL, _INDEX, _ID, *_UNNAMED), only=_LABEL)
-        place = f" of {file!r}"
+        found = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL)
+        columns, place = found.wanted, f" of {file!r}"
+        if self._is_pool(file):
+            return self.of_table(_Table(columns[_LABEL], None, None, place, typed=True))
         if _INDEX not in columns and _ID not in columns:
-            self._check_in_order(columns, place)
+            self._check_in_order(found, place)
         return self.of_table(
             _Table(columns[_LABEL], columns.get(_ID), columns.get(_INDEX), place, typed=suffix != ".csv")
         )
 
-    def _check_in_order(self, columns: dict[str, list[Any]], place: str) -> None:
-        """Rows of a table that nothing names are those of the pool, if pandas did not number them otherwise."""
-        for column in _UNNAMED:
-            for row, cell in enumerate(columns.get(column, ())):
+    def _is_pool(self, file: str) -> bool:
+        """Whether the labels lie beside the vectors themselves, and so at their rows."""
+        of_rows = getattr(self.rows, "file", None)
+        return of_rows is not None and os.path.exists(of_rows) and os.path.samefile(file, of_rows)
+
+    def _check_in_order(self, columns: Columns, place: str) -> None:
+        """Rows of a table that nothing names are those of the pool, if no other column could say otherwise."""
+        for column, cells in columns.others.items():
+            if column not in _UNNAMED and not _may_name_rows(cells, ascending=self.rows.row_ids() is not None):
+                continue
+            for row, cell in enumerate(cells):
                 if str(cell) != str(row):
                     raise ValueError(
-                        f"{self.name} must be in the order of the rows, or have a column {_INDEX!r}, got {cell!r} at "
-                        f"row {row}{place} in its column {column!r}"
+                        f"{self.name} must be in the order of the rows, or have a column {_INDEX!r} or {_ID!r}, got "
+                        f"{cell!r} at row {row}{place} in its column {column!r}"
                     )
 
     def _of_pool(self, folder: str) -> Int64:
@@ -238,9 +250,8 @@ class _Reader(NamedTuple):
             check_same_rows(self.name, given.size, self.rows.name, self.rows.n_rows)
             return given
         known = np.flatnonzero(given >= 0)
-        manifest = self.rows.manifest
-        if table.ids is not None and has_row_ids(manifest):
-            return self._placed(table, given, known, self._rows_of_ids(table, known, manifest))
+        if table.ids is not None and self.rows.row_ids() is not None:
+            return self._placed(table, given, known, self._rows_of_ids(table, known))
         if table.row_numbers is None:
             raise ValueError(
                 f"{self.name} have the ids of their images{table.place} where {self.rows.name} has none; expected a "
@@ -267,37 +278,55 @@ class _Reader(NamedTuple):
             typed=typed,
         )
 
-    def _rows_of_ids(self, table: _Table, known: Int64, manifest: Manifest) -> Int64:
+    def _rows_of_ids(self, table: _Table, known: Int64) -> Int64:
         """The rows of the ids of the labels that are known."""
         ids = [_id(table, row, self.name) for row in known.tolist()]
-        row_of = dict.fromkeys(ids, -1)
-        for row, row_id in enumerate(row_ids(manifest) if ids else ()):
-            if row_id in row_of:
-                row_of[row_id] = row
-        missing = [row_id for row_id, row in row_of.items() if row < 0]
+        numbers = np.full(known.size, -1, dtype=np.int64)
+        if table.row_numbers is not None:
+            numbers = _integers(table, self.name, missing=-1)[known]
+        there = rows_with_ids(self.rows, set(ids))
+        assert there is not None, "the caller has seen to it"
+        if None in there and not there[None]:
+            row = known[ids.index(None)]
+            raise ValueError(f"{self.name} must have an {_ID} beside each label, got '' at row {row}{table.place}")
+        self._check_known([row_id for row_id in dict.fromkeys(ids) if not there[row_id]], table.place)
+        found: Int64 = known.copy()
+        for k, (row_id, number) in enumerate(zip(ids, numbers.tolist(), strict=True)):
+            rows = there[row_id]
+            if len(rows) == 1 and row_id is not None:
+                found[k] = rows[0]
+            elif number in rows:
+                found[k] = number
+            else:
+                raise ValueError(
+                    f"{self.name} must say by {_INDEX} which they are of where several images have one {_ID}, or none, "
+                    f"got {row_id!r} at row {known[k]}{table.place}, which rows {rows[:_SHOWN]!r} of {self.rows.name} "
+                    "have"
+                )
+        moved = np.flatnonzero((numbers != -1) & (numbers != found))
+        if moved.size:
+            first = moved[0]
+            warnings.warn(
+                f"{self.name}: {moved.size} of {known.size} labels{table.place} are of another row than their "
+                f"{_INDEX} says, first {ids[first]!r}, which is row {found[first]} and not {numbers[first]}; "
+                f"{_ID} is taken",
+                LabelWarning,
+                stacklevel=5,
+            )
+        return found
+
+    def _check_known(self, missing: list[RowId], place: str) -> None:
+        """No label is of an image that the pool does not have."""
         if missing:
-            own = ", ".join(map(repr, islice(row_ids(manifest), _SHOWN)))
-            unreadable = len({row_id for shard in manifest.shards for row_id in shard.skipped}.intersection(missing))
+            own = self.rows.ids_at(np.arange(min(_SHOWN, self.rows.n_rows))) or []
+            shards = () if self.rows.manifest is None else self.rows.manifest.shards
+            unreadable = len({row_id for shard in shards for row_id in shard.skipped}.intersection(missing))
             raise ValueError(
-                f"{self.name} must be of images of {self.rows.name}, whose ids are {own}, …, got {len(missing)} others"
-                f"{table.place}: {', '.join(map(repr, missing[:_SHOWN]))}"
+                f"{self.name} must be of images of {self.rows.name}, whose ids are {', '.join(map(repr, own))}, …, got "
+                f"{len(missing)} others{place}: {', '.join(map(repr, missing[:_SHOWN]))}"
                 + (", …" if missing[_SHOWN:] else "")
                 + (f" ({unreadable} could not be read when they were extracted)" if unreadable else "")
             )
-        found = np.array([row_of[row_id] for row_id in ids], dtype=np.int64)
-        if table.row_numbers is not None:
-            numbers = _integers(table, self.name, missing=-1)[known]
-            moved = np.flatnonzero((numbers != -1) & (numbers != found))
-            if moved.size:
-                first = moved[0]
-                warnings.warn(
-                    f"{self.name}: {moved.size} of {known.size} labels{table.place} are of another row than their "
-                    f"{_INDEX} says, first {ids[first]!r}, which is row {found[first]} and not {numbers[first]}; "
-                    f"{_ID} is taken",
-                    LabelWarning,
-                    stacklevel=5,
-                )
-        return found
 
     def _placed(self, table: _Table, given: Int64, known: Int64, of_known: Int64) -> Int64:
         """The labels at their rows."""
@@ -315,12 +344,39 @@ class _Reader(NamedTuple):
         return labels
 
 
-def _id(table: _Table, row: int, name: str) -> str:
+def _may_name_rows(cells: Sequence[Any], *, ascending: bool) -> bool:
+    """Whether the cells of a column could be names or numbers of rows: text or integers, all different.
+
+    Numbers that ascend are in the order of the rows, unless `ascending` ones are to count: names of images in the order
+    of text are not, such as 1.png, 10.png, 2.png.
+    """
+    if len(cells) < 2 or len(set(cells)) < len(cells):
+        return False
+    texts = [str(cell).strip() for cell in cells if isinstance(cell, (str, int, float))]
+    are_integers = [_INTEGER.fullmatch(text) is not None for text in texts]
+    if len(texts) < len(cells) or not all(map(_is_name, texts, are_integers)):
+        return False
+    if ascending or not all(are_integers):
+        return True
+    numbers = [int(text.partition(".")[0]) for text in texts]
+    return numbers != sorted(numbers)
+
+
+def _is_name(text: str, is_integer: bool) -> bool:
+    """Whether text is a number of a row or no number at all."""
+    try:
+        float(text)
+    except ValueError:
+        return bool(text)
+    return is_integer
+
+
+def _id(table: _Table, row: int, name: str) -> RowId:
     """The id at a row of a table; those of a data set are numbers, which stay such in parquet."""
     assert table.ids is not None, "the caller has seen to it"
     found = table.ids[row]
-    if isinstance(found, int) or (isinstance(found, str) and found):
-        return str(found)
+    if found is None or isinstance(found, str) or (isinstance(found, int) and not isinstance(found, bool)):
+        return None if found is None else str(found) or None
     raise ValueError(f"{name} must have an {_ID} beside each label, got {found!r} at row {row}{table.place}")
 
 

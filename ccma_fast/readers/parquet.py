@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
-from ..pool import check_matrix
-from ._blocks import BlockRows, rows_of_block
-from ._lists import IDS, has_ids, values_of_lists, vector_column
+from ..pool import RowId, check_matrix
+from ._blocks import BlockRows, ids_of_parts, rows_of_block
+from ._lists import IDS, has_ids, ids_of, values_of_lists, vector_column
 
-__all__ = ["ParquetRows", "opened", "read_ids"]
+__all__ = ["ParquetRows", "ids_at", "opened", "read_ids"]
+
+Int64 = npt.NDArray[np.int64]
 
 # Compressed pages are read in pieces of this size instead of whole row groups.
 _BUFFER_BYTES = 1 << 20
@@ -48,14 +52,13 @@ class ParquetRows(BlockRows):
         schema = self._parquet.schema_arrow
         self._column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
-        metadata = self._parquet.metadata
-        group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        firsts = _group_starts(self._parquet)
+        n_rows = int(firsts[-1])
         if not width:  # lists of any length: as long as the first
-            width = _first_length(self._parquet, self._column, sum(group_rows), file, name)
-        check_matrix((sum(group_rows), width), dtype, name)
+            width = _first_length(self._parquet, self._column, n_rows, file, name)
+        check_matrix((n_rows, width), dtype, name)
         self._step = rows_of_block(width * dtype.itemsize)
-        firsts = np.cumsum([0, *group_rows])
-        starts = [np.arange(first, first + n, self._step) for first, n in zip(firsts, group_rows, strict=False)]
+        starts = [np.arange(first, end, self._step) for first, end in pairwise(firsts.tolist())]
         self._group_starts = firsts
         self._stream: tuple[int, Iterator[Any]] | None = None  # the next block, and where it comes from
         super().__init__(name, file, width, dtype, np.concatenate([*starts, firsts[-1:]]))
@@ -65,9 +68,8 @@ class ParquetRows(BlockRows):
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         group = int(np.searchsorted(self._group_starts, start, side="right")) - 1
         first = int(np.searchsorted(self._starts, self._group_starts[group]))
-        self._parquet = self._parquet or opened(self.file, self.name)
         if self._stream is None or not first <= self._stream[0] <= block:
-            batches = self._parquet.iter_batches(self._step, row_groups=[group], columns=[self._column])
+            batches = self._opened().iter_batches(self._step, row_groups=[group], columns=[self._column])
             self._stream = first, batches
         at, batches = self._stream
         self._stream = None  # an error leaves none behind
@@ -85,8 +87,17 @@ class ParquetRows(BlockRows):
         assert len(values) == stop - start, "batches are as long as was asked for"
         return values
 
-    def row_ids(self) -> Iterator[str] | None:
-        return read_ids(self.file, self.name) if self._has_ids and self.file is not None else None
+    def row_ids(self) -> Iterator[RowId] | None:
+        return read_ids(self._opened(), str(self.file), self.name) if self._has_ids else None
+
+    def ids_at(self, rows: Int64) -> list[RowId] | None:
+        return ids_at(self._opened(), rows, str(self.file), self.name) if self._has_ids else None
+
+    def _opened(self) -> Any:
+        """The file as it was when it was opened, whatever has its name by now."""
+        assert self.file is not None, "it was opened by its name"
+        self._parquet = self._parquet or opened(self.file, self.name)
+        return self._parquet
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_parquet": None, "_stream": None}  # each process opens the file itself
@@ -103,13 +114,36 @@ def opened(file: str, name: str) -> Any:
         raise FileReadError(f"{name}: cannot read {file!r} as parquet: {error}") from error
 
 
-def read_ids(file: str, name: str) -> Iterator[str]:
-    """The column of ids of a ``.parquet`` file."""
+def read_ids(parquet: Any, file: str, name: str) -> Iterator[RowId]:
+    """The ids in a ``pyarrow.parquet.ParquetFile``, in order."""
+    with _reading_ids(file, name):
+        for batch in parquet.iter_batches(columns=[IDS]):
+            yield from ids_of(batch.column(IDS))
+
+
+def ids_at(parquet: Any, rows: Int64, file: str, name: str) -> list[RowId]:
+    """The ids of some rows of a ``pyarrow.parquet.ParquetFile``; only row groups that hold any are read."""
+
+    def read(group: int, here: Int64) -> list[RowId]:
+        return ids_of(parquet.read_row_group(group, columns=[IDS]).column(IDS).take(here))
+
+    with _reading_ids(file, name):
+        return ids_of_parts(rows, _group_starts(parquet), read)
+
+
+@contextmanager
+def _reading_ids(file: str, name: str) -> Iterator[None]:
     try:
-        for batch in opened(file, name).iter_batches(columns=[IDS]):
-            yield from batch.column(IDS).to_pylist()
+        yield
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {IDS!r} in {file!r}: {error}") from error
+
+
+def _group_starts(parquet: Any) -> Int64:
+    """First row of each row group, and the number of rows."""
+    metadata = parquet.metadata
+    starts: Int64 = np.cumsum([0, *(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))])
+    return starts
 
 
 def _first_length(parquet: Any, column: str, n_rows: int, file: str, name: str) -> int:

@@ -5,19 +5,29 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._errors import FileReadError
 from .parquet import opened
 
-__all__ = ["read_columns"]
+__all__ = ["Columns", "read_columns"]
 
 _ALSO_CALLED = {"image_path": ("path", "filepath", "filename", "file")}
 _CALLS = {"index", "label", *_ALSO_CALLED, *_ALSO_CALLED["image_path"]}
 
+# What pandas calls an index without a name in parquet.
+_UNNAMED = "__index_level_0__"
 
-def read_columns(file: str, name: str, wanted: Sequence[str], *, only: str) -> dict[str, list[Any]]:
-    """Columns of a CSV or parquet file, those of `wanted` that it has.
+
+class Columns(NamedTuple):
+    """The columns of a table: those that were asked for and are there, and the others."""
+
+    wanted: dict[str, list[Any]]
+    others: dict[str, list[Any]]
+
+
+def read_columns(file: str, name: str, wanted: Sequence[str], *, only: str) -> Columns:
+    """Columns of a CSV or parquet file that hold no lists; of parquet, an index that pandas wrote among them.
 
     Parameters
     ----------
@@ -33,21 +43,27 @@ def read_columns(file: str, name: str, wanted: Sequence[str], *, only: str) -> d
     Raises
     ------
     FileReadError
-        No such file, a damaged one, a column that stands there twice, or one that is only nearly called as it should.
+        No such file, a damaged one, a column that stands there twice, or one that is only nearly called as it should
+        where none is called so.
     """
     table = _parquet_table(file, name) if Path(file).suffix.lower() == ".parquet" else _csv_table(file, name, only)
     calls = {column: (column, *_ALSO_CALLED.get(column, ())) for column in dict.fromkeys((only, *wanted))}
     found = {column: next((call for call in calls[column] if call in table), None) for column in calls}
-    for column in (column for column in calls if found[column] is None):
+    for column, call in found.items():
+        nearer = calls[column] if call is None else calls[column][: calls[column].index(call) + 1]
         for header in table:
-            if (expected := _plain(header)) and expected in calls[column]:
+            if header not in calls[column] and (expected := _plain(header)) in nearer:
                 raise FileReadError(f"{name}: the column {header!r} of {file!r} must be called {expected!r}")
     if len(table) == 1 and not any(found.values()):
         (found[only],) = table
     if found[only] is None:
         expected = " or ".join(map(repr, calls[only]))
         raise FileReadError(f"{name}: no column {expected} in {file!r}, got {', '.join(map(repr, table)) or 'none'}")
-    return {column: table[header] for column, header in found.items() if header is not None}
+    used = {header: column for column, header in found.items() if header is not None}
+    return Columns(
+        {column: table[header] for header, column in used.items()},
+        {header: cells for header, cells in table.items() if header not in used},
+    )
 
 
 def _plain(header: str) -> str:
@@ -67,7 +83,7 @@ def _csv_table(file: str, name: str, only: str) -> dict[str, list[Any]]:
     _check_separator(rows[0], file, name)
     if len(rows[0]) <= 1:
         rows = [row or [""] for row in rows]  # an empty line is an empty cell here, and nothing in a wider table
-        if not rows[0][0].isidentifier():  # no header: the first cell is already a value
+        if not _is_header(rows[0][0], rows[1:], only):
             rows.insert(0, [only])
     else:
         rows = [row for row in rows if row]
@@ -77,6 +93,11 @@ def _csv_table(file: str, name: str, only: str) -> dict[str, list[Any]]:
             raise FileReadError(f"{name}: {file!r} must have {len(header)} columns, got {len(line)} at row {row}")
     _check_distinct(header, file, name)
     return {column: [line[i] for line in cells] for i, column in enumerate(header)}
+
+
+def _is_header(first: str, rows: Sequence[list[str]], only: str) -> bool:
+    """Whether the first cell of the only column is its name, and not already a value, which another may repeat."""
+    return first == only or (first.isidentifier() and first.casefold() != "nan" and [first] not in rows)
 
 
 def _check_separator(first: list[str], file: str, name: str) -> None:
@@ -92,7 +113,7 @@ def _check_distinct(header: Sequence[str], file: str, name: str) -> None:
 
 
 def _parquet_table(file: str, name: str) -> dict[str, list[Any]]:
-    """Every column that holds no lists."""
+    """Every column that holds no lists, and the index of a data frame that is a range, which is no column there."""
     reader = opened(file, name)
     schema = reader.schema_arrow
     _check_distinct(schema.names, file, name)
@@ -101,4 +122,11 @@ def _parquet_table(file: str, name: str) -> dict[str, list[Any]]:
         table = reader.read(columns=flat)
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {file!r} as parquet: {error}") from error
-    return {column: table[column].to_pylist() for column in flat}
+    columns = {column: table[column].to_pylist() for column in flat}
+    for index in (schema.pandas_metadata or {}).get("index_columns", ()):
+        if isinstance(index, dict) and index.get("kind") == "range":
+            rows = range(index["start"], index["stop"], index["step"])
+            unsaid = index["name"] is None and rows == range(table.num_rows)
+            if len(rows) == table.num_rows and not unsaid:  # another program may have cut the table since
+                columns.setdefault(index["name"] or _UNNAMED, list(rows))
+    return columns
