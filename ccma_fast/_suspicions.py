@@ -201,7 +201,7 @@ def _of_order(model: str, z: Float64, labels: Int64, names: Sequence[str], whole
         rule, n_right = found
         return [
             f"{model}'s classes seem to stand in another order than the labels': {rule}, which would make {n_right} of "
-            f"the {n} labelled rows right instead of {int(own_name.sum())}; are they in the order of the classes?"
+            f"the {n} labelled rows right instead of {int(own_name.sum())}"
         ]
     is_clear = (said >= 0) & (times >= _MOSTLY * n_rows)
     moved = _rings(said, times, is_clear, n_rows, own_name, whole_order)
@@ -214,10 +214,10 @@ def _of_order(model: str, z: Float64, labels: Int64, names: Sequence[str], whole
         for c in moved[:_MOST_NAMED].tolist()
     )
     more = f"; and {moved.size - _MOST_NAMED} classes more" if moved.size > _MOST_NAMED else ""
-    kind = (
+    what = (
         "two classes seem exchanged" if moved.size == 2 else "classes seem to stand in another order than the labels'"
     )
-    return [f"{model}'s {kind}: {some}{more}; are they in the order of the classes?"]
+    return [f"{model}'s {what}: {some}{more}"]
 
 
 def _calls(z: Float64) -> Int64:
@@ -274,9 +274,10 @@ def _rules(labels: Int64, calls: Int64, names: Sequence[str]) -> Iterator[tuple[
     sign, size = ("+", shift) if 2 * shift <= n_classes else ("-", n_classes - shift)
     yield f"rows of class c are called c {sign} {size}", (classes + shift) % n_classes
     yield f"rows of class c are called {n_classes - 1} - c", classes[::-1].copy()
-    for keys, what in ((names, "names"), (list(map(str, range(n_classes))), "numbers as text")):
+    numbers = [str(c) for c in range(n_classes)]
+    for what, keys in {"numbers as text": numbers, "names": names}.items():
         by_key = np.array(sorted(range(n_classes), key=keys.__getitem__))
-        if (by_key != classes).any():
+        if (by_key != classes).any() and (keys is numbers or list(keys) != numbers):
             yield f"they are sorted by their {what}", np.argsort(by_key)
             yield f"the labels count them sorted by their {what}", by_key
 

@@ -673,7 +673,7 @@ class _Query:
         if inputs.given is not None:
             report.warnings += suspicions("the student", of_labelled[0], inputs.classes, names).texts
         if teacher is not None:
-            # Whoever learnt from the labels contradicts a teacher of another order on most rows, not on chosen ones only.
+            # Whoever learnt from the labels contradicts a teacher of another order on most rows, not on chosen ones.
             found = suspicions(
                 "the teacher",
                 of_labelled[1],
