@@ -71,4 +71,7 @@ class StrategyReplacedWarning(UserWarning):
 
 
 class TeacherWarning(UserWarning):
-    """On the rows whose labels are known a teacher is no better than guessing."""
+    """The rows whose labels are known speak against a teacher, or against ready-made logits.
+
+    It is no better than guessing, or its temperature, the order of its classes or the kind of its numbers seems wrong.
+    """

@@ -632,10 +632,10 @@ def _run_select(arguments: argparse.Namespace) -> None:
         "memory_limit": arguments.memory_limit,
     }
     if arguments.plan:
-        with _label_warnings_in_one_line():
+        with _warnings_in_one_line():
             print(plan(features, arguments.budget, **asked))
         return
-    with _label_warnings_in_one_line():
+    with _warnings_in_one_line(of_teacher=arguments.quiet):  # else the report below has them
         picks = select(features, arguments.budget, random_state=arguments.seed, **asked)
     if arguments.out is None:
         sys.stdout.write(as_csv(picks))
@@ -650,7 +650,7 @@ def _run_select(arguments: argparse.Namespace) -> None:
         write_whole(arguments.out, lambda file: file.write(content))
     if not arguments.quiet:
         if teacher is not None and labels is not None and picks.report.n_labelled:
-            print(_diagnosis(teacher, labels, features), file=sys.stderr)
+            print(_diagnosis(teacher, labels, features, picks.report.warnings), file=sys.stderr)
         print(_summary(picks, arguments), file=sys.stderr)
 
 
@@ -756,32 +756,37 @@ def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
                     yield name.replace("_", "-"), path
 
 
-def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows) -> str:
-    """How good the teacher is on the labelled rows."""
+def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows, said: list[str]) -> str:
+    """How good the teacher is on the labelled rows, without the warnings that are said elsewhere."""
+    from dataclasses import replace
+
     from ._errors import LabelWarning, TeacherWarning
     from .readers.labels import Classes, read_labels
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LabelWarning)  # said by the query
-        warnings.simplefilter("ignore", TeacherWarning)  # said below, in one line
+        warnings.simplefilter("ignore", TeacherWarning)  # part of what is found
         # The features may know ids where the teacher's rows do not.
         known = read_labels(labels, features, n_classes=teacher.n_classes, class_names=teacher.class_names)
         found = teacher.diagnose(Classes(known))
-    return f"the teacher on the labelled rows:\n{found}" + (f"\nwarning: {found.warning}" if found.warning else "")
+    found = replace(found, warnings=[text for text in found.warnings if text not in said])
+    return f"the teacher on the labelled rows:\n{found}"
 
 
 @contextmanager
-def _label_warnings_in_one_line() -> Iterator[None]:
-    """As errors are said, without the line of a program."""
-    from ._errors import LabelWarning
+def _warnings_in_one_line(*, of_teacher: bool = False) -> Iterator[None]:
+    """As errors are said, without the line of a program: what labels and, if wanted, the teacher are warned of."""
+    from ._errors import LabelWarning, TeacherWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LabelWarning)
+        warnings.simplefilter("always" if of_teacher else "ignore", TeacherWarning)
         others = warnings.showwarning
 
         def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-            if issubclass(category, LabelWarning):
-                print(f"ccma-fast select: warning: {message}", file=sys.stderr)
+            if issubclass(category, (LabelWarning, TeacherWarning)):
+                for text in str(message).splitlines():
+                    print(f"ccma-fast select: warning: {text}", file=sys.stderr)
             else:
                 others(message, category, filename, lineno, file, line)
 

@@ -13,7 +13,8 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
 - thresholds: the teacher's labelled rows, with target sizes and logits that are not kept 2¹⁵ rows more for a sample (as
   many times as its logits are needed, where they do not fit either), the M rows once for thresholds and scores together
   and once again those few whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows.
-- disagreement: the M rows once, unless thresholds or posteriors have read them.
+- disagreement: the M rows once, unless thresholds or posteriors have read them; with labels the rows of the teacher and
+  of ready-made logits that are judged, 16,384 at most.
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
   of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
@@ -34,6 +35,7 @@ import numpy as np
 from ._dispatch import Backend
 from ._memory import Memory
 from ._order_statistic import size_sample
+from ._suspicions import judged_rows
 from .config import CCMAConfig
 from .pool import Rows
 
@@ -47,6 +49,9 @@ _TRUST_ROW, _DELTA_ROW, _SORTED_ROW = 14, 4, 16
 
 # A clustering's labels, distances, weights, factors and potentials of one row.
 _CLUSTERED_ROW = 32
+
+# What judging the logits of labelled rows takes for each: in float32, and in float64 beside its exponential and copies.
+_JUDGED_LOGIT = 40
 
 # Scores inside the bracket of a threshold.
 _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
@@ -281,13 +286,18 @@ class _Model:
         is_scored = self._thresholds(is_kept)
         m, by_trust = self.p.n_scored, self.p.config.acquisition == "trust"
         scores = m * (_DELTA_ROW if not by_trust else _TRUST_ROW if self.p.teacher is not None else _DELTA_ROW)
-        if is_scored:
-            self._add("disagreement", {}, scores)
-        else:
-            read: dict[Rows, float] = {} if is_read else dict.fromkeys(self.p.posteriors, m)
-            chunk = 0 if is_kept else self._posterior_chunk()
+        read: dict[Rows, float] = {}
+        memory, work = 0, _Work()
+        if not is_scored:
+            read = {} if is_read else dict.fromkeys(self.p.posteriors, m)
+            memory = 0 if is_kept else self._posterior_chunk()
             work = _Work(scored=m * self.p.n_classes) if is_kept else self._posterior_work(m)
-            self._add("disagreement", read, scores + chunk, work)
+        n_judged = judged_rows(self.p.n_labelled, self.p.n_classes)
+        for rows in (self.p.given, self.p.teacher):
+            if rows is not None:
+                read[rows] = read.get(rows, 0) + n_judged
+                memory = max(memory, _JUDGED_LOGIT * n_judged * self.p.n_classes)
+        self._add("disagreement", read, scores + memory, work)
         self._held += scores - (self._logits_bytes() if is_kept else 0)
         self._coverage()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,9 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._dispatch import Backend, on_host
+from ._errors import TeacherWarning
 from ._memory import Memory, PeakMemory
+from ._suspicions import suspicions
 from ._validate import (
     LEAST_LENGTH,
     check_integer,
@@ -99,6 +102,13 @@ class Report(StageTotals):
     """t, the share of the picks that the teacher led but for rounding, see :func:`select`; NaN where the default's
     query was not asked.
     """
+    likeliest_temperature: float = float("nan")
+    """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, 1e-6
+    where the teacher is right on every labelled row, NaN without a teacher or labels. Of many labelled rows a random
+    share is asked, see :attr:`warnings`.
+    """
+    warnings: list[str] = field(default_factory=list)
+    """What the labelled rows say against the teacher or `student_logits`, a sentence each, see :func:`select`."""
     n_candidates: int = 0
     n_clusters: int = 0
     """Clusters of the coverage step's k-means, all classes together."""
@@ -117,8 +127,9 @@ class Report(StageTotals):
         return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
 
     def __str__(self) -> str:
-        left_out = {"stages", "plan"} | (set() if self.forced else {"forced"})
+        left_out = {"stages", "plan", "warnings"} | (set() if self.forced else {"forced"})
         lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
+        lines += [f"warning: {text}" for text in self.warnings]
         for name, stage in self.stages.items():
             line = (
                 f"{name:20} {stage.seconds:.3f} s, {stage.bytes_read / 1e6:.1f} MB read, "
@@ -260,6 +271,16 @@ def select(
     Selection
         Exactly min(B, number of unlabelled rows) picks.
 
+    Warns
+    -----
+    TeacherWarning
+        The labelled rows speak against the teacher or `student_logits`; the report holds the same text. Suspected are
+        probabilities where logits belong; a teacher's temperature that is more than ten times too large or too small,
+        such as logit_scale, which is 1 / τ; and classes in another order than the labels': all by one rule (shifted,
+        reversed, sorted by name), some exchanged, or most by any. Some 10 to 50 labels tell of a temperature or a rule;
+        an exchange of two takes 10 of each. Of more than 16,384 labelled rows, or 2²¹ of their logits, a random share
+        is asked.
+
     Raises
     ------
     PoolMismatchError
@@ -302,6 +323,8 @@ def select(
     budget = check_integer("budget", budget, minimum=1)
     state.pool.ids_at(np.arange(min(1, state.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = state.run(budget, labels, class_names, teacher, student, student_logits)
+    if picks.report.warnings:
+        warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
     return replace(picks, ids=state.pool.ids_at(picks.indices))
 
 
@@ -418,6 +441,8 @@ class _Inputs(NamedTuple):
     cold: bool
     has_labels: bool
     """Whether labels were given, be they none."""
+    names: list[str] | None
+    """What the classes are called."""
 
 
 class _Scores:
@@ -531,7 +556,7 @@ class _Query:
         report.mode = "cold start" if cold else "query"
         report.n_labelled, report.n_unlabelled = labelled.size, unlabelled.size
         report.n_classes = n_classes or 0
-        return _Inputs(given, space, n_classes, labelled, classes, unlabelled, cold, labels is not None)
+        return _Inputs(given, space, n_classes, labelled, classes, unlabelled, cold, labels is not None, names)
 
     def _first(self, inputs: _Inputs, teacher: Teacher | None, budget: int) -> Selection:
         """The picks that no student has a say in."""
@@ -559,7 +584,7 @@ class _Query:
     ) -> Selection:
         """The picks with labels or logits."""
         report = self.report
-        given, space, n_classes, labelled, classes, unlabelled, _, _ = inputs
+        given, space, n_classes, labelled, classes, unlabelled, *_ = inputs
         by_trust = self.config.acquisition == "trust"
         assert n_classes is not None, "a query has labels or logits"
         # 1. Subpool
@@ -627,6 +652,8 @@ class _Query:
                 rows = self._no_scores(scored.size, teacher is not None)
                 self._score(logits, cuts, rows)
             del logits
+            if labelled.size:
+                self._suspect([RowSubset(of, labelled) for of in z], inputs, teacher, rows)
         report.n_scored = scored.size
         if report.calibration:
             report.mean_student_set = rows.mean("student_size")
@@ -639,6 +666,25 @@ class _Query:
             if by_trust:
                 return self._selection(scored, self._picks_by_trust(rows, space, scored, labelled, classes, budget))
             return self._selection(scored, self._picks_by_delta(rows["delta"], space, scored, budget))
+
+    def _suspect(self, of_labelled: Sequence[Rows], inputs: _Inputs, teacher: Teacher | None, rows: _Scores) -> None:
+        """What the labelled rows say against logits that are not from a student fitted on them."""
+        report, names = self.report, inputs.names
+        if inputs.given is not None:
+            report.warnings += suspicions("the student", of_labelled[0], inputs.classes, names).texts
+        if teacher is not None:
+            # Whoever learnt from the labels contradicts a teacher of another order on most rows, not on chosen ones.
+            found = suspicions(
+                "the teacher",
+                of_labelled[1],
+                inputs.classes,
+                names,
+                temperature=teacher.temperature,
+                ready_made=teacher.class_directions is None,
+                whole_order=rows.mean("top1_differs") >= 0.5,
+            )
+            report.likeliest_temperature = found.likeliest_temperature
+            report.warnings += found.texts
 
     def _kept_logits(self, z: Sequence[Rows], scored: AllBut | Int64) -> list[Rows]:
         """Logits of the scored rows: those that are computed once and for all, where all of them fit."""

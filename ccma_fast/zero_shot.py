@@ -12,18 +12,15 @@ import numpy.typing as npt
 
 from . import reference
 from ._errors import TeacherWarning
+from ._suspicions import likeliest_temperature, suspicions
 from .conformal import coverage_interval
-from .pool import Rows
+from .pool import ArrayRows, Rows
 
 __all__ = ["ZeroShot", "diagnosed"]
 
 Float64 = npt.NDArray[np.float64]
 
 _N_BINS = 15
-
-# Between them lies every temperature that anyone has used, for cosines as for logits.
-_LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
-_BISECTIONS = 100
 
 # Two classes that are closer than this share of the median distance between classes are hard to tell apart.
 _NEAR = 1 / 3
@@ -65,6 +62,11 @@ class ZeroShot:
         the cosine of each pair, closest first. Empty for a teacher from ready-made logits.
     class_names : list of str
         Names, or numbers where there are none.
+    warnings : list of str
+        What seems wrong with the teacher, a sentence each: no better than chance; a temperature more than ten times
+        too large or too small; probabilities where logits belong; classes in another order than the labels'. Of more
+        than 16,384 labelled rows, or 2²¹ of their logits, the last three judge a random share. Two classes that seem
+        exchanged are only told by being worse than chance: a query's choice of rows may look the same.
     """
 
     n_rows: int
@@ -81,17 +83,7 @@ class ZeroShot:
     recall: Float64
     near_duplicates: list[tuple[int, int, float]]
     class_names: list[str]
-
-    @property
-    def warning(self) -> str | None:
-        """What is wrong with the teacher; None where it is better than chance."""
-        if self.top1_low > self.chance:
-            return None
-        return (
-            f"the teacher is right on {100 * self.top1:.1f} % of the {self.n_rows} labelled rows (95 % interval "
-            f"{100 * self.top1_low:.1f} to {100 * self.top1_high:.1f} %), no better than chance "
-            f"({100 * self.chance:.1f} %); are its classes in the order of the labels, and its images the pool's?"
-        )
+    warnings: list[str]
 
     def __str__(self) -> str:
         known = np.flatnonzero(~np.isnan(self.recall))
@@ -110,6 +102,7 @@ class ZeroShot:
             lines.append(
                 f"near duplicates     {self.class_names[a]} ({a}), {self.class_names[b]} ({b}): cosine {cosine:.3f}"
             )
+        lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 
 
@@ -123,7 +116,8 @@ def diagnosed(
     """What :meth:`ccma_fast.Teacher.diagnose` returns, from the logits of the labelled rows at the temperature."""
     n, n_classes = logits.n_rows, logits.n_columns
     log_p = -reference.nonconformity(logits)
-    z = logits.float32().astype(np.float64)
+    at_temperature = logits.float32()
+    z = at_temperature.astype(np.float64)
     rows = np.arange(n)
     true = z[rows, labels]
     rank = (z >= true[:, None]).sum(axis=1)  # a tie is no hit
@@ -133,17 +127,36 @@ def diagnosed(
     said, is_class = (np.bincount(classes, minlength=n_classes) for classes in (top, labels))
     with np.errstate(invalid="ignore"):
         recall = np.bincount(labels[right], minlength=n_classes) / np.where(is_class, is_class, np.nan)
-    best = _best_temperature(z * temperature, labels)
+    best = likeliest_temperature(z * temperature, labels)
     best_loss = math.log(n_classes)
     if math.isfinite(best):
         best_loss = float(reference.nonconformity((z * (temperature / best)).astype(np.float32))[rows, labels].mean())
-    found = ZeroShot(
+    top1, chance = float(right.mean()), float((said / n) @ (is_class / n))
+    found = []
+    if low <= chance:
+        found.append(
+            f"the teacher is right on {100 * top1:.1f} % of the {n} labelled rows (95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %), no better than chance ({100 * chance:.1f} %); are its classes in the order of the "
+            "labels, and its images the pool's?"
+        )
+    found += suspicions(
+        "the teacher",
+        ArrayRows(at_temperature, logits.name),
+        labels,
+        class_names,
+        temperature=temperature,
+        ready_made=class_directions is None,
+        whole_order=n_classes > 2,
+    ).texts
+    if found:
+        warnings.warn("\n".join(found), TeacherWarning, stacklevel=3)
+    return ZeroShot(
         n_rows=n,
-        top1=float(right.mean()),
+        top1=top1,
         top1_low=low,
         top1_high=high,
         top5=float((rank <= 5).mean()),
-        chance=float((said / n) @ (is_class / n)),
+        chance=chance,
         calibration_error=_calibration_error(np.exp(log_p[rows, top]), right),
         temperature=temperature,
         log_loss=float(-log_p[rows, labels].mean()),
@@ -152,39 +165,14 @@ def diagnosed(
         recall=recall,
         near_duplicates=[] if class_directions is None else _near_duplicates(class_directions),
         class_names=[str(c) for c in range(n_classes)] if class_names is None else list(class_names),
+        warnings=found,
     )
-    if found.warning is not None:
-        warnings.warn(found.warning, TeacherWarning, stacklevel=3)
-    return found
 
 
 def _calibration_error(confidence: Float64, right: npt.NDArray[np.bool_]) -> float:
     of_bin = np.minimum((confidence * _N_BINS).astype(np.int64), _N_BINS - 1)
     gaps = np.bincount(of_bin, weights=right - confidence, minlength=_N_BINS)
     return float(np.abs(gaps).sum() / confidence.size)
-
-
-def _best_temperature(similarities: Float64, labels: npt.NDArray[np.int64]) -> float:
-    """The τ that maximises Σ ln softmax(s / τ)_y.
-
-    The likelihood is concave in β = 1 / τ; its slope Σ (s_y − Σ_c p_c s_c) falls, and is halved in on.
-    """
-    true = similarities[np.arange(labels.size), labels]
-
-    def slope(beta: float) -> float:
-        e = np.exp(beta * (similarities - similarities.max(axis=1, keepdims=True)))
-        expected = (e * similarities).sum(axis=1) / e.sum(axis=1)
-        return float((true - expected).sum())
-
-    low, high = 1.0 / _LARGEST_TEMPERATURE, 1.0 / _LEAST_TEMPERATURE
-    if slope(low) <= 0.0:
-        return math.inf
-    if slope(high) >= 0.0:
-        return _LEAST_TEMPERATURE
-    for _ in range(_BISECTIONS):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if slope(middle) > 0.0 else (low, middle)
-    return 1.0 / math.sqrt(low * high)
 
 
 def _near_duplicates(directions: npt.NDArray[np.float32]) -> list[tuple[int, int, float]]:

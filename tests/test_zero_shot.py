@@ -51,7 +51,7 @@ def test_against_brute_force(temperature: float) -> None:
     at_best = cf.Teacher(V, T, found.best_temperature).diagnose(LABELS)
     assert at_best.log_loss == pytest.approx(found.best_log_loss, rel=1e-5)
     assert at_best.best_temperature == pytest.approx(found.best_temperature, rel=1e-4)
-    assert found.warning is None
+    assert found.warnings == []
 
 
 def test_labels_from_files_and_names_of_classes(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_near_duplicates_are_found_at_any_number_of_classes(monkeypatch: pytest.
 def test_a_teacher_no_better_than_chance_is_called_so(labels: np.ndarray) -> None:
     with pytest.warns(cf.TeacherWarning, match="no better than chance") as caught:
         found = cf.Teacher(V, T).diagnose(labels)
-    assert found.warning == str(caught[0].message)
-    assert f"of the {found.n_rows} labelled rows" in str(found.warning)
+    assert "\n".join(found.warnings) == str(caught[0].message)
+    assert f"of the {found.n_rows} labelled rows" in found.warnings[0]
     assert caught[0].filename == __file__
 
 
@@ -110,7 +110,7 @@ def test_a_teacher_that_says_one_class_is_no_better_than_chance_however_often_th
     z = np.tile([3.0, 0.0, 0.0], (100, 1))
     found = cf.Teacher.from_logits(z).diagnose(np.repeat([0, 1, 2], [90, 5, 5]))
     assert (found.top1, found.chance) == (0.9, 0.9)
-    assert found.warning is not None
+    assert [text[:20] for text in found.warnings] == ["the teacher is right"]
     assert found.recall.tolist() == [1.0, 0.0, 0.0]
     constant = cf.Teacher.from_logits(np.zeros((100, 3))).diagnose(np.repeat([0, 1, 2], [90, 5, 5]))
     assert (constant.top1, constant.best_temperature) == (0.0, math.inf)  # ties are no hits
@@ -151,8 +151,6 @@ def test_the_program_says_it(
     assert main([*command, "bad.npy"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: the teacher is right")]
     assert len(lines) == 1
-    assert main([*command, "bad.npy", "-q"]) == 0
-    assert capsys.readouterr().err == ""
 
 
 def test_from_open_clip(tmp_path: Path) -> None:
