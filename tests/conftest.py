@@ -35,8 +35,10 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
+# The core looks at CCMA_SIMD when it is first asked for: to be done before a test sets the instruction set.
+_dispatch.choose("cpu")
 _LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
-SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.detected_simd_level()) + 1]
+SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.simd_level()) + 1]
 
 
 def pytest_configure() -> None:
