@@ -399,7 +399,7 @@ def _add_select(commands: Any) -> None:
         metavar="K",
         help=f"candidates per pick (default: that of --config, {CCMAConfig.kappa})",
     )
-    method.add_argument("--seed", type=_at_least_0, default=0, metavar="N", help="same seed and machine, same picks (default: 0)")
+    method.add_argument("--seed", type=_at_least_0, default=0, metavar="N", help="same seed, same picks (default: 0)")
     method.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
     method.add_argument(
         "--memory-limit",
