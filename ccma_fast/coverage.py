@@ -96,7 +96,8 @@ def weighted_kmeans(
     -------
     KMeans
         Centroids, labels (ties go to the lower index), inertia, n_iter, backend, squared distances. An empty cluster is
-        re-seeded from the row that contributes most to the objective. The same bits at any number of threads.
+        re-seeded from the row that contributes most to the objective. The core gives the same bits at any number of
+        threads.
 
     Raises
     ------

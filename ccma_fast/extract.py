@@ -167,7 +167,8 @@ def extract(
     :func:`ccma_fast.decode.to_rgb` says what is done to an image first. Images that cannot be decoded, or not without
     guessing, are no rows; the manifest lists them with the reason, and rows have their ids in the metadata beside the
     shards. The embeddings are stored as float16, those of classes as float32. The same images, arguments and versions
-    give the same rows, bit for bit, on one machine, however often the call was killed.
+    give the same rows, bit for bit, on one machine with the same number of PyTorch's threads, however often the call
+    was killed.
     """
     if student is None and teacher is None:
         raise ValueError("give student or teacher, got neither")

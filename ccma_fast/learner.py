@@ -58,7 +58,7 @@ class ActiveLearner:
         teacher may know it.
     config : CCMAConfig, optional
     random_state : int, default 0
-        The same seed and the same labels give the same picks in every round.
+        The same seed and the same labels give the same picks in every round, on one machine.
     backend : {"auto", "cuda", "cpu", "reference"}
     memory_limit : int or str, optional
         What a query may add to the process's resident memory, see :func:`ccma_fast.select`.

@@ -255,7 +255,8 @@ def select(
         Every constant of the method.
     random_state : int, default 0
         Seed of the subpool, the student and the k-means of the coverage, where the query has them. The same seed gives
-        the same picks, whatever the number of threads, the chunk size or the storage of the features.
+        the same picks on one machine, whatever the number of threads, the chunk size or the storage of the features;
+        where `student` or the reference multiply by BLAS, chunks of another size may round otherwise.
     backend : {"auto", "cuda", "cpu", "reference"}
     chunk_size : int, optional
         Rows read at once; by default some 32 MiB of them.

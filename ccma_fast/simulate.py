@@ -114,8 +114,8 @@ def simulate(
     Returns
     -------
     Results
-        :attr:`Results.columns` holds the same bits for the same arguments: whatever the number of jobs and threads,
-        the other strategies, and how often the run was killed and resumed.
+        :attr:`Results.columns` holds the same bits for the same arguments on one machine: whatever the number of
+        jobs and threads, the other strategies, and how often the run was killed and resumed.
 
     Raises
     ------

@@ -218,7 +218,10 @@ class LinearHead:
         return backend.linear(centred, self.coef_, self.intercept_ + self.coef_ @ self.mean_)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was learnt, as plain arrays and numbers: enough for :meth:`load_state_dict` to predict the same bits."""
+        """What was learnt, as plain arrays and numbers.
+
+        It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
+        """
         self._check_fitted()
         return {
             "classes": self.classes_,

@@ -241,7 +241,9 @@ def main() -> None:
     number = int(arguments.capability) if arguments.capability != "newest" else None
     capability = newest() if number is None else divmod(number, 10)
     indices = range(0, len(list(variants(capability))), arguments.every)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch", "triton.compiler"])  # which take seconds, once for all processes
+    with ProcessPoolExecutor(os.cpu_count(), context) as pool:
         for line in pool.map(_measured, indices, [capability] * len(indices)):
             print(json.dumps({"capability": capability, **line}), flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -35,8 +36,10 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
+# The core looks at CCMA_SIMD when it is first asked for: to be done before a test sets the instruction set.
+_dispatch.choose("cpu")
 _LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
-SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.detected_simd_level()) + 1]
+SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.simd_level()) + 1]
 
 
 def pytest_configure() -> None:
@@ -61,6 +64,14 @@ def pytest_configure() -> None:
     # It repeats every sum and product of integers in 64 bits, in search of overflow that data as small cannot have.
     builder = interpreter.interpreter_builder
     builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Each worker has whole files, so that what their tests share is made once; who is done takes of the others'."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture
@@ -139,6 +150,53 @@ def run_python() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+# Forks a process for each script that it reads, and prints how that ended.
+FORK_SERVER = """
+import json, os, sys, traceback
+import numpy, torch, ccma_fast
+for line in sys.stdin:
+    script, arguments, out, error = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            for number, file in ((1, out), (2, error)):
+                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            sys.argv = ["-c", *arguments]
+            exec(script, {"__name__": "__main__"})
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def run_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """As `run_python`, from a small process that has imported PyTorch once: that takes longer than many a script.
+
+    The memory of a script is its own: the most that it ever had starts at what the small process has.
+    """
+    out, error = (tmp_path_factory.mktemp("forked") / name for name in ("out", "error"))
+    command = [sys.executable, "-W", "ignore", "-c", FORK_SERVER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        stdin, stdout = server.stdin, server.stdout
+
+        def run(script: str, *args: str) -> str:
+            stdin.write(json.dumps([script, args, str(out), str(error)]) + "\n")
+            stdin.flush()
+            assert stdout.readline() == "0\n", error.read_text()
+            return out.read_text()
+
+        yield run
+        stdin.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,8 @@ import torch
 
 import ccma_fast as cf
 
+pytestmark = pytest.mark.processor
+
 CONFIG = cf.CCMAConfig(max_epochs=8, subpool_size=300, subpool_max_iter=2, kmeans_max_iter=4)
 DELTA = replace(CONFIG, acquisition="delta", calibration="target_size")
 

@@ -15,6 +15,8 @@ from ccma_fast import _core, _cpu_kmeans, _dispatch, clustering, reference
 from ccma_fast.config import KMEANS_METHODS
 from ccma_fast.pool import open_rows
 
+pytestmark = pytest.mark.processor
+
 CPU = _dispatch.choose("cpu")
 BACKENDS = ("cpu", "reference")
 

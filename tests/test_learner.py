@@ -10,6 +10,8 @@ from pyarrow import parquet
 
 import ccma_fast as cf
 
+pytestmark = pytest.mark.processor
+
 QUICK = cf.CCMAConfig(max_epochs=20)
 
 

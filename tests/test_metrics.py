@@ -12,6 +12,8 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from ccma_fast.metrics import accuracy, macro_auroc, macro_f1
 
+pytestmark = pytest.mark.processor
+
 
 @st.composite
 def outcomes(draw: st.DrawFn) -> tuple[Any, Any, Any]:

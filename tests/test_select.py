@@ -13,6 +13,8 @@ import torch
 import ccma_fast as cf
 from ccma_fast import reference
 
+pytestmark = pytest.mark.processor
+
 BACKENDS = ("cpu", "reference")
 # The published query without the caps of the published run.
 DELTA = cf.CCMAConfig(acquisition="delta", calibration="target_size", subpool_size=10_000)

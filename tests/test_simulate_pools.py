@@ -13,6 +13,8 @@ import pytest
 import ccma_fast as cf
 from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, write_manifest
 
+pytestmark = pytest.mark.processor
+
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 

@@ -14,6 +14,8 @@ import ccma_fast as cf
 from ccma_fast import _dispatch, coverage, reference, strategies
 from ccma_fast.pool import RowSubset, open_rows
 
+pytestmark = pytest.mark.processor
+
 WITHOUT_LABELS = ("centroid", "typiclust", "probcover", "max-herding")
 NAMES = (*WITHOUT_LABELS, "uncertainty-herding")
 BACKENDS = ("cpu", "reference")

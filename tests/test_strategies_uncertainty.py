@@ -12,6 +12,8 @@ from ccma_fast import strategies
 from ccma_fast.pool import open_rows
 from ccma_fast.strategies import bald
 
+pytestmark = pytest.mark.processor
+
 NAMES = ("uncertainty", "entropy", "margins", "bald", "powerbald", "dropout")
 WITH_DROPOUT = ("bald", "powerbald", "dropout")
 BACKENDS = ("cpu", "reference")

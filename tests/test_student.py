@@ -11,6 +11,8 @@ import torch
 import ccma_fast as cf
 from ccma_fast import reference
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.fixture(scope="module")
 def data(blobs):

@@ -9,6 +9,8 @@ import torch
 import ccma_fast as cf
 from ccma_fast import _dispatch, reference
 
+pytestmark = pytest.mark.processor
+
 V = np.random.default_rng(0).standard_normal((200, 33)).astype(np.float32)
 T = np.random.default_rng(1).standard_normal((19, 33)).astype(np.float32)
 

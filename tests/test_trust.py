@@ -16,6 +16,8 @@ from ccma_fast.conformal import trust
 from ccma_fast.coverage import Kernel, class_quotas, greedy_coverage, unit_rows
 from ccma_fast.pool import open_rows
 
+pytestmark = pytest.mark.processor
+
 BACKENDS = ("cpu", "reference")
 QUICK = cf.CCMAConfig(max_epochs=15)
 

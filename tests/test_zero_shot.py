@@ -14,6 +14,8 @@ import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.cli import main
 
+pytestmark = pytest.mark.processor
+
 N, C, E = 400, 7, 24
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(C, size=N)

@@ -19,7 +19,7 @@ _CANDIDATES = 4096
 
 @register("coreset")
 def coreset(state: Round) -> Int64:
-    """Again and again the row farthest from all labelled and chosen rows, ‖x_i − x_j‖; ties go to the lower index.
+    """Again and again the row farthest from all labelled and chosen rows, ‖x_i − x_j‖; of equal rows the first.
 
     Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", arXiv 1708.00489:
     their greedy 2-approximation, without the mixed-integer refinement, on the student's embeddings.
@@ -34,6 +34,9 @@ def coreset(state: Round) -> Int64:
     Lazy and exact. Distances only shrink as rows are chosen, so those of the last pass over the pool are upper bounds:
     while the best of the 4,096 rows that were farthest then is still farther than any other row was, it is the next
     choice, and one pass serves many of them. Memory is those rows, the labelled ones and 8 bytes per pool row.
+
+    Distances are float32, rounded by where the rows of a pass lie: rows that differ, and of which none is farther but
+    for that rounding, come in any order.
     """
     rows, backend = state.unlabelled_features, state.backend
     squared = _to_nearest(state, rows, state.labelled)
