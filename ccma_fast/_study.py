@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from . import _dispatch, metrics, reference
 from ._contenders import Contender
+from ._suspicions import suspicions
 from ._validate import check_flag, check_rows
 from .config import CCMAConfig
 from .conformal import calibrated_cuts, coverage_interval
@@ -87,6 +88,19 @@ class Study:
         for rows in sources:
             has_directions = self.teacher is not None and rows is self.teacher.features
             check_rows(rows, self.backend.row_lengths, directions=has_directions)
+
+    def suspicions(self) -> list[str]:
+        """What the pool's labels say against the teacher."""
+        if self.teacher is None:
+            return []
+        return suspicions(
+            "the teacher",
+            self.teacher.logits(self.backend),
+            self.labels,
+            self.class_names,
+            temperature=self.teacher.temperature,
+            ready_made=self.teacher.class_directions is None,
+        ).texts
 
     def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
         """The rounds of one run that are not done yet.

@@ -248,6 +248,8 @@ class ActiveLearner:
             The configuration asks for the published score on sets of coverage 1 − α, and rows that an earlier query
             chose would calibrate them. The default acquisition uses its sets to compare the models, and promises no
             coverage.
+        TeacherWarning
+            The labels so far speak against the teacher, see :func:`ccma_fast.select`.
         """
         self._grow()
         seed = int(np.random.SeedSequence([self._random_state, self._n_rounds]).generate_state(1, np.uint64)[0])

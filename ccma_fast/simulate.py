@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 
 from . import _dispatch
 from ._contenders import contenders_of
+from ._errors import TeacherWarning
 from ._files import check_can_write_into
 from ._record import code_of, run_record
 from ._study import Study, open_study
@@ -137,6 +139,8 @@ def simulate(
 
     Warns
     -----
+    TeacherWarning
+        The labels speak against the teacher, see :func:`ccma_fast.select`.
     RuntimeWarning
         A run goes on with other versions of Python, NumPy or PyTorch, or cannot be gone on with because nobody could
         say whether its strategies are the same (one holds a lock, an open file, or another thing without a value).
@@ -196,6 +200,8 @@ def simulate(
     if out is not None:
         check_can_write_into(out)
     study.check()
+    if found := study.suspicions():
+        warnings.warn("\n".join(found), TeacherWarning, stacklevel=2)
     record = run_record(study, checked_seeds, start)
     n_jobs = min(jobs, len(grid))
     payload = b"" if n_jobs == 1 else _pickled(study)

@@ -217,7 +217,8 @@ class Teacher:
         Warns
         -----
         TeacherWarning
-            It is no better than chance.
+            It is no better than chance, or its temperature, numbers or order of classes seem wrong, see
+            :attr:`ccma_fast.zero_shot.ZeroShot.warnings`.
         """
         y = read_labels(labels, self.source, n_classes=self.n_classes, class_names=self.class_names)
         labelled = np.flatnonzero(y >= 0)

@@ -705,6 +705,7 @@ def test_another_run_is_refused(run: Any, data: Any, tmp_path: Path, changes: di
     assert contents(tmp_path) == before
 
 
+@pytest.mark.filterwarnings("ignore::ccma_fast.TeacherWarning")  # of its classes' order
 def test_another_teacher_is_refused(run: Any, data: Any, tmp_path: Path) -> None:
     run(strategies=["random"], teacher=teacher(data), out=tmp_path)
     others = {
@@ -846,6 +847,7 @@ class Sharpened(cf.Teacher):
         return cf.Teacher.from_logits(np.asarray(super().logits(backend)), 1 / self.sharpness).logits(backend)
 
 
+@pytest.mark.filterwarnings("ignore::ccma_fast.TeacherWarning")  # it is too sure
 def test_a_derived_configuration_and_teacher_count_with_their_code_and_values(
     run: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

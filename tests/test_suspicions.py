@@ -283,3 +283,23 @@ def test_the_program_says_each_once(
     )
     assert main([*command, "-q"]) == 0
     assert capsys.readouterr().err == f"ccma-fast select: {lines[0]}\n"
+
+
+def test_a_simulation_says_it_once() -> None:
+    with pytest.warns(
+        cf.TeacherWarning, match=r"^the teacher's temperature 100 is far from the likeliest on the 500 "
+    ) as caught:
+        cf.simulate(
+            X[:500],
+            TRUTH[:500],
+            test_features=X[500:],
+            test_labels=TRUTH[500:],
+            strategies=["ccma"],
+            seeds=[0, 1],
+            rounds=2,
+            teacher=cf.Teacher(V[:500], T, 100.0),
+            config=QUICK,
+            progress=False,
+        )
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
