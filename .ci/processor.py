@@ -70,7 +70,8 @@ def main() -> None:
         sys.exit(f"usage: processor.py {{{','.join(KINDS)}}} command ...")
     asked = environment(sys.argv[1])
     os.environ.update(asked)
-    printed = subprocess.run([sys.executable, "-c", FOUND], stdout=subprocess.PIPE, text=True, check=True).stdout
+    # -I: not the sources here, but what is installed.
+    printed = subprocess.run([sys.executable, "-I", "-c", FOUND], stdout=subprocess.PIPE, text=True, check=True).stdout
     for name, value in map(str.split, printed.splitlines()):
         if value != asked[name]:
             sys.exit(f"{name}={asked[name]} has no effect: it is {value}")

@@ -345,11 +345,11 @@ def test_an_old_triton_is_refused(monkeypatch):
     assert "need Triton 99.0 or newer, got " in _cuda.why_unavailable()
 
 
-def test_without_a_gpu_it_cannot_run(run_python):
-    run_python(
+def test_without_a_gpu_it_cannot_run(run_forked):
+    run_forked(
+        "import os\n"
+        "os.environ |= {'TRITON_INTERPRET': '0', 'CUDA_VISIBLE_DEVICES': ''}\n"
         "import pytest, ccma_fast as cf\n"
         "with pytest.raises(cf.BackendUnavailableError, match='PyTorch sees no CUDA device'):\n"
-        "    cf.score([[1.0, 2.0]], backend='cuda')",
-        TRITON_INTERPRET="0",
-        CUDA_VISIBLE_DEVICES="",
+        "    cf.score([[1.0, 2.0]], backend='cuda')"
     )

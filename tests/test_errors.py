@@ -488,8 +488,8 @@ assert cf.LinearHead(max_epochs=2).fit(x, np.arange(50) % 2).predict_proba(x).sh
 """
 
 
-def test_without_the_extension(run_python):
-    run_python(WITHOUT_CORE)
+def test_without_the_extension(run_forked):
+    run_forked(WITHOUT_CORE)
 
 
 @pytest.mark.parametrize(

@@ -868,8 +868,8 @@ def test_a_model_that_gives_no_vectors_and_a_folder_of_something_else(images: Pa
 
 
 @pytest.mark.parametrize("library", ["open_clip", "timm", "pyarrow"])
-def test_a_missing_library_is_named(run_python: Callable[..., str], images: Path, library: str, tmp_path: Path) -> None:
-    printed = run_python(
+def test_a_missing_library_is_named(run_forked: Callable[..., str], images: Path, library: str, tmp_path: Path) -> None:
+    printed = run_forked(
         f"import sys; sys.modules[{library!r}] = None\n"
         "import ccma_fast as cf\n"
         f"try: cf.extract({str(images)!r}, {str(tmp_path / 'p')!r}, student_weights='random',"

@@ -160,9 +160,9 @@ assert run() == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fork_after_use(run_python):
+def test_fork_after_use(run_forked):
     """No thread outlives a call, so a child process finds none missing."""
-    run_python("import warnings; warnings.simplefilter('ignore')\n" + FORK)
+    run_forked("import warnings; warnings.simplefilter('ignore')\n" + FORK)
 
 
 def test_threads_of_python_may_share_the_core():
