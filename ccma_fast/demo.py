@@ -91,7 +91,6 @@ FONTS = (
     "cmmi10",
     "cmr10",
     "cmss10",
-    "cmti10",
     "cmtt10",
 )
 ROTATIONS = (-10, 0, 10)

@@ -80,7 +80,7 @@ def test_every_font_draws_ten_digits_of_its_own() -> None:
     from matplotlib.ft2font import FT2Font
     from PIL import ImageFont
 
-    assert len(set(demo.FONTS)) == 22
+    assert len(set(demo.FONTS)) == 21
     for name in demo.FONTS:
         path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
         assert all(ord(digit) in FT2Font(str(path)).get_charmap() for digit in "0123456789"), name
