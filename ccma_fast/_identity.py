@@ -393,9 +393,15 @@ def _imports_in(code: types.CodeType, package: str | None) -> list[str]:
 @functools.cache
 def _version(package: str) -> str:
     """The version of an installed package, and what tells builds of one version apart."""
-    from importlib.metadata import distribution, packages_distributions  # slow to import
+    from importlib.metadata import distribution, distributions, packages_distributions  # slow to import
 
     names = sorted(set(packages_distributions().get(package, ())))
+    if not names:  # Python 3.10 asks no files
+        names = [
+            one.metadata["Name"]
+            for one in distributions()
+            if any(file.parts[0].partition(".")[0] == package for file in one.files or ())
+        ]
     if not names:
         return f"{UNKNOWN}a package that is installed without its version"
     found = [distribution(name) for name in names]
