@@ -67,9 +67,9 @@ STRATEGIES = {"ccma": "ccma:start=ccma", "ccma:paper": "ccma:paper", "margins": 
 CONFIG = CCMAConfig()
 _PUBLISHED_LEARNING_RATE = CCMAConfig.paper("cifar10").learning_rate
 
-# Every text font in matplotlib's font folder that draws the ten digits. Left out are STIX's and Computer Modern's
-# symbol fonts and DejaVu's display fonts, which have no digits or other signs in their places, and LastResort, which
-# draws one and the same box for all of them.
+# Every text font that matplotlib has had from 3.8 on and that draws the ten digits. Left out are STIX's and Computer
+# Modern's symbol fonts and DejaVu's display fonts, which have no digits or other signs in their places, and LastResort,
+# which draws one and the same box for all of them.
 FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",
