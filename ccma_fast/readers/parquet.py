@@ -46,12 +46,12 @@ class ParquetRows(BlockRows):
     def __init__(self, file: str, key: str | None, name: str) -> None:
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
-        self._column, width, dtype = vector_column(schema, key, name, file)
+        self.column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
         metadata = self._parquet.metadata
         group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         if not width:  # lists of any length: as long as the first
-            width = _first_length(self._parquet, self._column, sum(group_rows), file, name)
+            width = _first_length(self._parquet, self.column, sum(group_rows), file, name)
         check_matrix((sum(group_rows), width), dtype, name)
         self._step = rows_of_block(width * dtype.itemsize)
         firsts = np.cumsum([0, *group_rows])
@@ -67,7 +67,7 @@ class ParquetRows(BlockRows):
         first = int(np.searchsorted(self._starts, self._group_starts[group]))
         self._parquet = self._parquet or opened(self.file, self.name)
         if self._stream is None or not first <= self._stream[0] <= block:
-            batches = self._parquet.iter_batches(self._step, row_groups=[group], columns=[self._column])
+            batches = self._parquet.iter_batches(self._step, row_groups=[group], columns=[self.column])
             self._stream = first, batches
         at, batches = self._stream
         self._stream = None  # an error leaves none behind
@@ -81,7 +81,7 @@ class ParquetRows(BlockRows):
             ) from error
         if block + 1 < len(self._starts) - 1 and stop < self._group_starts[group + 1]:
             self._stream = block + 1, batches
-        values = values_of_lists(batch.column(self._column), self.n_columns, start, self.file, self.name)
+        values = values_of_lists(batch.column(self.column), self.n_columns, start, self.file, self.name)
         assert len(values) == stop - start, "batches are as long as was asked for"
         return values
 
@@ -115,7 +115,10 @@ def read_ids(file: str, name: str) -> Iterator[str]:
 def _first_length(parquet: Any, column: str, n_rows: int, file: str, name: str) -> int:
     if n_rows == 0:
         raise FileReadError(f"{name}: {file!r} has no row, and so tells no number of columns")
-    first = next(parquet.iter_batches(1, columns=[column])).column(column)
+    try:
+        first = next(parquet.iter_batches(1, columns=[column])).column(column)
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"{name}: cannot read row 0 of {file!r}: {error}") from error
     if first.null_count:
         raise FileReadError(f"{name}: {file!r} must have a list of numbers in each row, got none at row 0")
     return len(first[0])
