@@ -601,10 +601,8 @@ class Halting:
     def __init__(self, n: float) -> None:
         self.n, self.calls = n, 0
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:
         return {}  # when it is stopped is no part of what it chooses
-
-    def set_params(self) -> None: ...
 
     def __call__(self, state: Any) -> Any:
         self.calls += 1
