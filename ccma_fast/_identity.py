@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import json
 import sys
 import sysconfig
@@ -50,15 +51,17 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
 
     Of a function that is its code, its defaults, its closure, and the functions, classes and values that it takes from
     its module and from other modules of the user's, and so on from there; of a class its methods and attributes; of an
-    object its class and what pickle would store, or by scikit-learn's convention (`get_params` and `set_params`) its
-    parameters. Of installed packages it is the version; this package, NumPy, PyTorch and Python have theirs in the
-    record of the run. What is found by a text only (``getattr``, ``exec``) is not seen.
+    object its class and what pickle would store; of a student by scikit-learn's convention (`get_params` and
+    `set_params`) its parameters, for `fit` forgets all else. Of installed packages it is the version; this package,
+    NumPy, PyTorch and Python have theirs in the record of the run. What is found by a text only (``getattr``,
+    ``exec``) is not seen.
 
     Parameters
     ----------
     *things : callable or object
     seeded : bool, default False
-        Leave the parameter ``random_state`` out, which the run sets.
+        It is a student, which the run fits: leave out what an earlier fit has left, and the parameter ``random_state``,
+        which the run sets.
 
     Returns
     -------
@@ -104,6 +107,7 @@ class _Walk:
         self.parts: dict[str, str] = {}
         self._names: dict[int, tuple[str, Any]] = {}  # with the thing itself, whose id nothing else gets meanwhile
         self._inside: list[int] = []
+        self._seen: set[str] = set()  # names under which a value was taken
 
     def add(self, thing: Any, *, seeded: bool = False) -> None:
         """A thing by itself, with a part for each of its values."""
@@ -131,9 +135,15 @@ class _Walk:
         try:
             text = json.dumps(self._value(value), ensure_ascii=False)
         except Exception as error:  # as above
-            self.parts[name] = f"{UNKNOWN}{error}"
+            text = f"{UNKNOWN}{error}"
         else:
-            self.parts[name] = text if len(text) <= _LONGEST_TEXT else hashlib.sha256(text.encode()).hexdigest()
+            text = text if len(text) <= _LONGEST_TEXT else hashlib.sha256(text.encode()).hexdigest()
+        self.parts[self._free(name)] = text
+
+    def _free(self, name: str) -> str:
+        """A name that no part has: a function may lie in an object of its own name, as what ``lru_cache`` makes."""
+        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        return next(name for name in names if name not in self.parts)
 
     def _code(self, thing: Any) -> str:
         """The name of a function, class or module, whose own parts are added."""
@@ -161,10 +171,8 @@ class _Walk:
         """A name that no other thing has, and whether it is a new one."""
         if id(thing) in self._names:
             return self._names[id(thing)][0], False
-        name, number = qualified_name(thing), 1
-        while any(name == known for known, _ in self._names.values()):
-            number += 1
-            name = f"{qualified_name(thing)} ({number})"
+        name = self._free(qualified_name(thing))
+        self.parts[name] = ""  # until it is known
         self._names[id(thing)] = name, thing
         return name, True
 
@@ -209,13 +217,21 @@ class _Walk:
         """What a function takes from elsewhere; of a module the names that the function mentions."""
         if not isinstance(value, types.ModuleType):
             if isinstance(value, (*_Code, *_Builtin)):
-                self._code(value)
-            elif name not in self.parts:
+                self._means(name, self._code(value))
+            elif name not in self._seen:
+                self._seen.add(name)
                 self._put(name, value)
-        elif not self._is_installed(value.__name__):
+        elif self._is_installed(value.__name__):
+            self._means(name, value.__name__)
+        else:
             for attribute in sorted(used & vars(value).keys()):
                 if (inner := vars(value)[attribute]) is not value:
                     self._taken(f"{value.__name__}.{attribute}", inner, used - {attribute})
+
+    def _means(self, name: str, meant: str) -> None:
+        """What is called by another name than its own, as after ``from scipy.special import entr as weigh``."""
+        if name != meant:
+            self.parts[f"{name}, called"] = meant
 
     def _class(self, kind: type) -> str:
         if self._is_installed(kind.__module__):
@@ -260,15 +276,16 @@ class _Walk:
             return ["dict", *([self._value(key), self._value(item)] for key, item in value.items())]
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
             array = as_array("a value", value)
-            return ["array", array.dtype.str, list(array.shape), digest_of_array(array)]
+            known = np.ndarray if isinstance(value, np.memmap) else kind  # other processes have it in memory
+            if array.dtype.names:  # what lies between fields is anything
+                fields = [[field, self._value(np.ascontiguousarray(array[field]))] for field in array.dtype.names]
+                return ["array", self._code(known), *fields]
+            return ["array", self._code(known), array.dtype.str, list(array.shape), digest_of_array(array)]
         if "torch" in sys.modules and isinstance(value, (torch := sys.modules["torch"]).Tensor):
             numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             return ["tensor", str(value.dtype), list(value.shape), digest_of_array(numbers)]
         if isinstance(value, _Cached):
             return ["cached", self._value(value.__wrapped__)]
-        if _has_parameters(value):
-            state = _state(value)
-            return ["object", self._code(kind), *([key, self._value(item)] for key, item in state.items())]
         reduced = _reduced(value)
         if isinstance(reduced, str):
             return ["global", str(getattr(value, "__module__", None)), reduced]
@@ -316,12 +333,12 @@ def _reduced(thing: Any) -> Any:
     return thing.__reduce_ex__(4) if special is None else special(thing)
 
 
-def _state(thing: Any, seeded: bool = False) -> dict[Any, Any]:
+def _state(thing: Any, seeded: bool) -> dict[Any, Any]:
     """What an object carries, by name."""
-    if _has_parameters(thing):
+    if seeded and _has_parameters(thing):
         parameters = dict(thing.get_params(deep=False))
         if not parameters.get("warm_start"):  # by convention `fit` then forgets all else
-            return {name: value for name, value in parameters.items() if not (seeded and name == "random_state")}
+            return {name: value for name, value in parameters.items() if name != "random_state"}
     reduced = _reduced(thing)
     if isinstance(reduced, str):
         return {"name": reduced}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ._errors import FileReadError
 
-__all__ = ["ShardFile", "check_names", "differing_shards", "natural_order"]
+__all__ = ["ShardFile", "check_names", "differing_shards", "natural_order", "pattern_of"]
 
 
 class ShardFile(NamedTuple):
@@ -20,17 +20,23 @@ class ShardFile(NamedTuple):
 
 
 def natural_order(file: Path) -> tuple[list[str | int], str]:
-    """What sorts files by their names, ``part-2`` before ``part-10``."""
+    """What sorts files by their names, ``part-2`` before ``part-10`` and behind ``PART-1``."""
     # Every other piece is a run of digits, and nothing else is a number: "²" is a digit that int() does not take.
-    pieces = re.split(r"(\d+)", file.name)
+    pieces = re.split(r"(\d+)", file.name.casefold())
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], file.name
+
+
+def pattern_of(file: Path) -> str:
+    """The text that the names of shards have in common: a file's name without its suffix and with 0 for each number."""
+    return re.sub(r"\d+", "0", file.stem.casefold())
 
 
 def check_names(files: Sequence[Path], name: str) -> None:
     """The names of a folder's shards do not show that one is missing or there twice.
 
-    They do where two have the same number (``part-1``, ``part-01``), where most of the numbers from the first to the
-    last are there but not all, and where they say how many they are (``part-00000-of-00004``) and are not as many.
+    They do where two have the same number (``part-1``, ``part-01``) or are the same file, where one is called as
+    another and more (``part-1 (copy)``, ``part-1_old``), where most of the numbers from the first to the last are there
+    but not all, and where they say how many they are (``part-00000-of-00004``) and are not as many.
 
     Raises
     ------
@@ -45,7 +51,8 @@ def check_names(files: Sequence[Path], name: str) -> None:
                 f"{name}: {seen[mark].name!r} and {file.name!r} are the same shard of the folder {where}; expected one"
             )
         seen[mark] = file
-    totals = {int(found[1]) for file in files if (found := re.search(r"-of-(\d+)$", file.stem))}
+    _check_copies(seen, name, where)
+    totals = {int(found[1]) for file in files if (found := _OF.search(file.stem))}
     if totals and totals != {len(files)}:
         declared = " and ".join(map(str, sorted(totals)))
         raise FileReadError(
@@ -91,10 +98,30 @@ def differing_shards(name: str, here: Sequence[ShardFile], other: str, there: Se
 
 _Mark = tuple["str | int", ...]
 
+# How many shards there are; what follows tells no shard from another (``train-00000-of-00004-9f2c``).
+_OF = re.compile(r"[-_.]of[-_.](\d+)(?![^\W_]).*", re.IGNORECASE | re.DOTALL)
+
+
+def _check_copies(seen: dict[_Mark, Path], name: str, where: str) -> None:
+    """No file is another one, by a link or as a copy that has its name and more."""
+    places: dict[tuple[int, int], Path] = {}
+    for mark, file in seen.items():
+        beginnings = (mark[:end] for end in range(len(mark)) if not str(mark[end]).isalnum())
+        other = next((seen[beginning] for beginning in beginnings if beginning in seen), None)
+        if file.exists():  # opening it will say where not
+            found = file.stat()
+            other = places.setdefault((found.st_dev, found.st_ino), file) if other is None else other
+        if other is not None and other != file:
+            raise FileReadError(
+                f"{name}: {file.name!r} may be a copy of {other.name!r} in the folder {where}, by its name or as a "
+                "link to it; expected every row once"
+            )
+
 
 def _marks(files: Sequence[Path]) -> list[_Mark]:
     """What tells each file from the others: its name without what all begin and end with, each number in one piece."""
-    names = [[int(t) if t.isdecimal() else t for t in re.findall(r"\d+|\D", file.stem)] for file in files]
+    stems = [_OF.sub(r"-of-\1", file.stem.casefold()) for file in files]
+    names = [[int(t) if t.isdecimal() else t for t in re.findall(r"\d+|\D", stem)] for stem in stems]
     least = min(map(len, names))
     begin = next((i for i in range(least) if len({tokens[i] for tokens in names}) > 1), least)
     left = least - begin

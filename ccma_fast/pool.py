@@ -625,11 +625,15 @@ def open_rows(source: Any, name: str) -> Rows:
         from .readers.huggingface import DatasetRows
 
         return DatasetRows(source, name)
+    if _is_a(source, "h5py", "Dataset"):
+        from .readers.hdf5 import check_dataset
+
+        check_dataset(source, source.file.filename, name)
     check_unmasked(name, source)
     try:
         array = np.asarray(source)
-    except (RuntimeError, TypeError, ValueError) as error:  # torch's, of a list of tensors
-        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}") from error
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, of tensors in a list that are part of a graph
+        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__} ({error})") from error
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")
     return _open_array(array, name)
@@ -684,7 +688,7 @@ def _open_array(array: npt.NDArray[Any], name: str, file: str | os.PathLike[str]
 def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     """Memory-map one ``.npy`` file."""
     file = Path(path)
-    if file.suffix != ".npy":
+    if file.suffix.lower() != ".npy":
         raise FileReadError(
             f"{name}: expected a .npy, .h5, .hdf5, .parquet, .arrow or .safetensors file or a folder, got {str(file)!r}"
         )

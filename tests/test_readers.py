@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ccma_fast as cf
 from ccma_fast._workers import dumped
@@ -811,3 +812,54 @@ def test_rows_that_do_not_lie_in_a_folder_do_not_grow() -> None:
     rows = open_rows(X, "features")
     assert rows.grown() is rows
     assert RowSubset(rows, np.arange(3)).grown().n_rows == 3
+
+
+def test_shards_have_their_rows_in_one_column(tmp_path: Path) -> None:
+    for number, column in enumerate(["clip", "dino"]):
+        lists = pyarrow.array(X.tolist(), pyarrow.list_(pyarrow.float32()))
+        parquet.write_table(pyarrow.table({column: lists}), tmp_path / f"p{number}.parquet")
+    with pytest.raises(ValueError, match=r"one column, got 'clip' in 'p0.parquet' and 'dino' in 'p1.parquet'"):
+        open_rows(tmp_path, "features")
+
+
+@pytest.mark.parametrize("key", ["scale_factor", "add_offset"])
+def test_codes_of_values_are_no_values(tmp_path: Path, key: str) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("features", data=np.ones((3, 2), "i2")).attrs[key] = 0.5
+    with pytest.raises(cf.FileReadError, match=f"holds codes of values, as its attribute '{key}' says"):
+        open_rows(tmp_path / "x.h5", "features")
+
+
+def test_open_datasets_of_hdf5_are_checked_as_files_are(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        whole, empty = file.create_dataset("a", data=X), file.create_dataset("b", (4, 2), "f4", chunks=(2, 2))
+        np.testing.assert_array_equal(open_rows(whole, "features").float32(), X)
+        with pytest.raises(cf.FileReadError, match="has rows that were never written, from row 0 on"):
+            open_rows(empty, "features")
+        file["none"] = h5py.Empty("f4")
+    for key, message in (("none", "must have two dimensions"), ("", "no dataset ''")):
+        with pytest.raises(ValueError, match=f"^features:? {message}"):
+            open_rows(f"{tmp_path / 'x.h5'}::{key}", "features")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ('"x": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}', "16 bytes behind its last tensor"),
+        ('"x": {"dtype": "F32", "shape": [4, 2], "data_offsets": [8, 40]}', "lies in the bytes 8 to 40"),
+        ('"x": {"dtype": "F32", "shape": [-4, -2], "data_offsets": [0, 32]}', "its header describes 'x' by"),
+        ('"x": {"dtype": [], "shape": "42", "data_offsets": [0]}', "its header describes 'x' by"),
+        (", ".join(['"x": {"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 32]}'] * 2), "a key twice"),
+    ],
+)
+def test_headers_of_safetensors_that_cannot_be(tmp_path: Path, entries: str, message: str) -> None:
+    header = f"{{{entries}}}".encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(32))
+    with pytest.raises(cf.FileReadError, match=f"x.safetensors' as .safetensors: .*{message}"):
+        open_rows(file, "features")
+
+
+def test_tensors_of_a_graph_in_a_list() -> None:
+    with pytest.raises(TypeError, match=r"features must be a matrix of real numbers, got list .*requires grad"):
+        open_rows([torch.ones(2, requires_grad=True)], "features")

@@ -157,6 +157,11 @@ GAPS = {
     "the last alone": (["t-00003-of-00004"], "must be 4 by their names, got 1, such as 't-00003-of-00004.npy'"),
     "two splits": (["train-0-of-1", "val-0-of-1"], "must be 1 by their names, got 2"),
     "two of one number": (["p1", "p01", "p2"], "'p01.npy' and 'p1.npy' are the same shard of the folder"),
+    "two of one number but for case": (["P1", "p1", "p2"], "are the same shard of the folder"),
+    "a copy by its name": (["p1", "p1 (copy)", "p2"], r"'p1 \(copy\).npy' may be a copy of 'p1.npy'"),
+    "an older one": (["features", "features_old"], "'features_old.npy' may be a copy of 'features.npy'"),
+    "fewer than they say, and a hash": (["t-0-of-3-9fe", "t-1-of-3-77a"], "must be 3 by their names, got 2"),
+    "fewer than they say, with underscores": (["t_0_of_3", "t_1_of_3"], "must be 3 by their names, got 2"),
 }
 
 
@@ -312,3 +317,38 @@ def test_shards_beside_a_folder_of_shards(tmp_path: Path) -> None:
     folder(tmp_path / "x" / "img_emb", V, "img_emb_{}")
     with pytest.raises(cf.FileReadError, match=r"holds several matrices, in '.*x' and '.*img_emb'"):
         open_rows(tmp_path / "x", "features")
+
+
+def test_a_link_to_another_shard_is_no_shard(tmp_path: Path) -> None:
+    place = folder(tmp_path / "x", X, ["p0", "p1"], PARTS[:2])
+    (place / "p2.npy").symlink_to(place / "p0.npy")
+    with pytest.raises(cf.FileReadError, match=r"'p2.npy' may be a copy of 'p0.npy' .* a link to it"):
+        open_rows(place, "features")
+
+
+def test_case_does_not_change_the_order(tmp_path: Path) -> None:
+    place = folder(tmp_path / "x", X, ["part-1", "PART-2", "part-3"], PARTS[:3])
+    np.testing.assert_array_equal(open_rows(place, "features").float32(), X[np.concatenate(PARTS[:3])])
+
+
+def test_names_with_hashes_behind_their_number(tmp_path: Path) -> None:
+    x = folder(tmp_path / "x", X, [f"t-{i}-of-6-a{i}b" for i in range(6)])
+    v = folder(tmp_path / "v", V, [f"t-{i}-of-6-7{5 - i}c" for i in range(6)])
+    assert cf.select(x, 5, teacher=cf.Teacher(v, CLASSES)).report.forced == []
+
+
+@pytest.mark.parametrize("last", ["p2.parquet", "p2.arrow"])
+def test_shards_of_two_kinds(tmp_path: Path, last: str) -> None:
+    place = folder(tmp_path / "x", X, ["p0", "p1"], PARTS[:2])
+    (place / last).write_bytes(b"")
+    with pytest.raises(cf.FileReadError, match=f"shards of two kinds by their names, 'p0.npy' and '{last}'"):
+        open_rows(place, "features")
+    (place / last).rename(place / f"labels{last[2:]}")  # what else is there is left alone
+    (place / ".p2.npy").write_bytes(b"")
+    assert open_rows(place, "features").n_rows == 20
+
+
+def test_a_suffix_in_capitals(tmp_path: Path) -> None:
+    place = folder(tmp_path / "x", X, ["p0", "p1"], PARTS[:2])
+    (place / "p1.npy").rename(place / "p1.NPY")
+    assert open_rows(place, "features").n_rows == 20

@@ -448,6 +448,10 @@ def test_a_replaced_name_is_another_run(run: Any, mine: Any, registered: Any, tm
         run(strategies=["random"], rounds=1, out=tmp_path)
 
 
+def masking(state: Any) -> Any:
+    return np.ma.masked_array(state.unlabelled[: state.budget], np.arange(state.budget) == 0)
+
+
 def unsure(state: Any) -> Any:
     return np.zeros(state.budget, int)
 
@@ -508,6 +512,7 @@ def unsure(state: Any) -> Any:
         ({"student": object()}, TypeError, "student must have the methods fit and predict_proba"),
         ({"backend": "tpu"}, ValueError, "backend must be one of"),
         ({"strategies": [unsure]}, ValueError, "strategy 'unsure' with seed 3 in round 1: strategy unsure must return"),
+        ({"strategies": [masking]}, ValueError, "in round 1: picks of strategy masking must have no masked"),
     ],
 )
 def test_mistakes(run: Any, changes: dict[str, Any], error: type[Exception], message: str, tmp_path: Path) -> None:
@@ -596,10 +601,8 @@ class Halting:
     def __init__(self, n: float) -> None:
         self.n, self.calls = n, 0
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:
         return {}  # when it is stopped is no part of what it chooses
-
-    def set_params(self) -> None: ...
 
     def __call__(self, state: Any) -> Any:
         self.calls += 1

@@ -38,6 +38,8 @@ import math
 import helpers
 import helpers as renamed
 from helpers import ranked
+from functools import reduce as combined
+from operator import add as joined
 
 LIMIT = 10
 TABLE = {"a": [1, 2], "b": (3,)}
@@ -57,6 +59,9 @@ def by_module(state):
 def by_name(state):
     return ranked(state.unlabelled)
 
+def renames(state):
+    return renamed.ranked(state.unlabelled)
+
 def imports_inside(state):
     from helpers import SHARE
     return SHARE
@@ -66,6 +71,16 @@ def constants(state):
 
 def with_defaults(state, k=3, *, share=0.5):
     return k, share
+
+def by_alias(state):
+    return combined(joined, state.unlabelled)
+
+@functools.lru_cache
+def remembered(x):
+    return x * 5
+
+def by_cached(state):
+    return remembered(state.budget)
 
 def closure(k):
     def inner(state):
@@ -156,6 +171,10 @@ def identities(tmp_path: Path) -> Callable[..., dict[str, dict[str, str]]]:
         (("sorted(values)", "sorted(values)[::-1]"), "by_module", "helpers.ranked"),
         (("sorted(values)", "sorted(values)[::-1]"), "by_name", "helpers.ranked"),
         (("SHARE = 0.5", "SHARE = 0.6"), "imports_inside", "helpers.SHARE"),
+        (("import add as", "import mul as"), "by_alias", "own_strategies.joined, called"),
+        (("import reduce as", "import partial as"), "by_alias", "own_strategies.combined, called"),
+        (("import helpers as renamed", "import math as renamed"), "renames", "own_strategies.renamed, called"),
+        (("x * 5", "x * 6"), "by_cached", "own_strategies.remembered"),
         (("LIMIT = 10", "LIMIT = 10.0"), "constants", "own_strategies.LIMIT"),
         (('"b": (3,)', '"b": [3]'), "constants", "own_strategies.TABLE"),
         (("k=3", "k=4"), "with_defaults", "own_strategies.with_defaults, defaults"),
@@ -262,6 +281,9 @@ def ones(layer: torch.nn.Linear) -> torch.nn.Linear:
         (np.arange(3), np.arange(3.0)),
         (np.zeros((2, 3)), np.zeros((3, 2))),
         (np.float32(0.1), np.float64(0.1)),
+        (np.ones((1, 2)), np.ones((1, 2)).view(np.matrix)),
+        (np.zeros(2, [("a", "f4")]), np.zeros(2, [("b", "f4")])),
+        (np.ones(2, [("a", "f4"), ("b", "i8")]), np.zeros(2, [("a", "f4"), ("b", "i8")])),
         (np.random.default_rng(1), np.random.default_rng(2)),
         (np.random.SeedSequence(1), np.random.SeedSequence(1, spawn_key=(1,))),
         (Path("a"), Path("b")),
@@ -311,9 +333,13 @@ def test_an_installed_package_is_its_version() -> None:
     assert found["sklearn"].startswith(f"{sklearn.__version__} (")
     assert found["sklearn.linear_model._logistic.LogisticRegression().C"] == "2.0"
     fitted = linear_model.LogisticRegression(C=2.0).fit([[0.0], [1.0]], [0, 1])
-    assert of(fitted) == found  # fit forgets
+    assert of(fitted) != found  # what a strategy has learnt before
+    assert of(Holder(fitted)) != of(Holder(linear_model.LogisticRegression(C=2.0).fit([[0.0], [1.0]], [1, 0])))
+    student = linear_model.LogisticRegression(C=2.0)
+    assert identity(fitted, seeded=True) == identity(student, seeded=True)  # fit forgets
     warm = linear_model.LogisticRegression(warm_start=True)
-    assert of(warm) != of(linear_model.LogisticRegression(warm_start=True).fit([[0.0], [1.0]], [0, 1]))
+    warm_fitted = linear_model.LogisticRegression(warm_start=True).fit([[0.0], [1.0]], [0, 1])
+    assert identity(warm, seeded=True) != identity(warm_fitted, seeded=True)
 
 
 def test_the_package_stands_for_its_own_strategies() -> None:
@@ -335,3 +361,7 @@ def test_a_strategy_that_is_typed_in() -> None:
         return done.stdout
 
     assert typed("1", "1") == typed("1", "2") != typed("2", "1")
+
+
+def test_things_of_one_class_do_not_hide_each_other() -> None:
+    assert identity(Holder(1), Holder(2)) != identity(Holder(3), Holder(2))

@@ -48,11 +48,11 @@ class ArrowRows(BlockRows):
 
     def __init__(self, file: str, key: str | None, name: str) -> None:
         schema, batches = _opened(file, name)
-        self._column, width, dtype = vector_column(schema, key, name, file)
+        self.column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
         firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         if not width:  # lists of any length: as long as the first
-            width = _first_length([batch.column(self._column) for batch in batches], file, name)
+            width = _first_length([batch.column(self.column) for batch in batches], file, name)
         check_matrix((int(firsts[-1]), width), dtype, name)
         step = rows_of_block(width * dtype.itemsize)
         starts = [np.arange(first, first + batch.num_rows, step) for first, batch in zip(firsts, batches, strict=False)]
@@ -68,7 +68,7 @@ class ArrowRows(BlockRows):
             self._unmapped_after = self.bytes_read + _MAPPED_BYTES
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         at = int(np.searchsorted(self._firsts, start, side="right")) - 1
-        lists = self._batches[at].column(self._column).slice(start - int(self._firsts[at]), stop - start)
+        lists = self._batches[at].column(self.column).slice(start - int(self._firsts[at]), stop - start)
         return np.array(values_of_lists(lists, self.n_columns, start, self.file, self.name))
 
     def row_ids(self) -> Iterator[RowId] | None:

@@ -4,8 +4,9 @@ Where the folder has a manifest (:mod:`ccma_fast.manifest`), it says which files
 hold: they are read once and compared with their checksums when the folder is opened. A folder that
 ``datasets.save_to_disk`` wrote says which files as well. Any other has all its files of one of the three kinds, or
 those of its ``img_emb`` or ``text_emb`` as clip-retrieval writes them, in the order of their names, ``part-2`` before
-``part-10``; names that show that one is missing are refused. Shards that are added behind those that were there join
-the pool (:meth:`FolderRows.grown`), and the rows that were there keep their numbers.
+``part-10``; hidden files (``.part-3.npy``) are none of them, and names that show that one is missing are refused.
+Shards that are added behind those that were there join the pool (:meth:`FolderRows.grown`), and the rows that were
+there keep their numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
-from .._shards import ShardFile, check_names, natural_order
+from .._shards import ShardFile, check_names, natural_order, pattern_of
 from ..manifest import check_shards, id_column, read_manifest
 from ..pool import BFLOAT16_BITS, Chunk, RowId, Rows, ShardedRows, open_file
 from ._blocks import ids_of_parts
@@ -94,7 +95,7 @@ class FolderRows(ShardedRows):
             check_shards(self.manifest, name, first=len(known))
         self._metadata: list[tuple[Path, tuple[int, ...]]] = [] if before is None else list(before._metadata)
         self._metadata += map(_metadata_of, self.files[len(known) :])
-        shards: list[Rows] = [] if before is None else list(before._shards)
+        shards: list[_Shard] = [] if before is None else list(before._opened)
         shards += [_Shard(file, name, key) for file in self.files[len(known) :]]
         for file, shard in zip(self.files, shards, strict=True):
             if shard.n_columns != shards[0].n_columns or shard.slice(0, 0).dtype != shards[0].slice(0, 0).dtype:
@@ -102,6 +103,12 @@ class FolderRows(ShardedRows):
                     f"{name}: shards must agree in columns and dtype, got {_shape_of(shards[0])} in "
                     f"{self.files[0].name!r} and {_shape_of(shard)} in {file.name!r}"
                 )
+            if shard.column != shards[0].column:
+                raise ValueError(
+                    f"{name}: shards must have their rows in one column, got {shards[0].column!r} in "
+                    f"{self.files[0].name!r} and {shard.column!r} in {file.name!r}"
+                )
+        self._opened: list[_Shard] = shards
         super().__init__(shards, name)
 
     def grown(self) -> Rows:
@@ -116,8 +123,8 @@ class FolderRows(ShardedRows):
     def _has_ids(self) -> bool:
         if self.manifest is not None:
             return not self.manifest.class_names
-        if self.files[0].suffix != ".npy":
-            return all(isinstance(shard, _Shard) and shard.has_ids for shard in self._shards)
+        if self.files[0].suffix.lower() != ".npy":
+            return all(shard.has_ids for shard in self._opened)
         return all(stamp and has_ids(opened(str(file), self.name).schema_arrow) for file, stamp in self._metadata)
 
     def row_ids(self) -> Iterator[RowId] | None:
@@ -133,7 +140,7 @@ class FolderRows(ShardedRows):
         if self.manifest is not None:
             column = id_column(self.manifest, self.manifest.shards[k])
             return ids_of(column if rows is None else column.take(rows))
-        if self.files[0].suffix != ".npy":
+        if self.files[0].suffix.lower() != ".npy":
             found = self._shards[k].row_ids() if rows is None else self._shards[k].ids_at(rows)
             assert found is not None, "every shard has ids"
             return list(found)
@@ -158,10 +165,11 @@ class _Shard(Rows):
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
         self.has_ids = self._rows.row_ids() is not None
+        self.column: str | None = getattr(self._rows, "column", None)
 
     @property
     def _rows(self) -> Rows:
-        opened_file = _mapped if self._file.suffix == ".npy" else _reader
+        opened_file = _mapped if self._file.suffix.lower() == ".npy" else _reader
         return opened_file(self._file, self._key, self.name, self._stamp)
 
     @property
@@ -221,11 +229,31 @@ def _check_stamp(file: Path, stamp: tuple[int, ...], name: str) -> None:
 def _found_shards(folder: Path, name: str) -> list[Path]:
     """The shards of a folder that does not say which they are."""
     places = [folder, *(folder / place for place in _CLIP_RETRIEVAL)]
+    there = {place: [file for file in place.glob("*") if not file.name.startswith(".")] for place in places}
     for suffix in _SUFFIXES:
-        if filled := {place: files for place in places if (files := [*place.glob(f"*{suffix}")])}:
+        filled = {place: own for place, files in there.items() if (own := _of_kind(files, suffix))}
+        if filled:
             place = _check_places(filled, folder, name)
-            return sorted(filled[place], key=natural_order)
+            shards = sorted(filled[place], key=natural_order)
+            _check_kinds(shards, [file for kind in _SUFFIXES for file in _of_kind(there[place], kind)], name)
+            return shards
     return []
+
+
+def _of_kind(files: list[Path], suffix: str) -> list[Path]:
+    return [file for file in files if file.suffix.lower() == suffix]
+
+
+def _check_kinds(shards: list[Path], files: list[Path], name: str) -> None:
+    """No file of another kind goes on with the names of the shards, as ``part-3.parquet`` behind ``part-2.npy``."""
+    stems = {file.stem for file in shards}
+    patterns = {pattern_of(file) for file in shards}
+    for file in files:
+        if file not in shards and file.stem not in stems and pattern_of(file) in patterns:
+            raise FileReadError(
+                f"{name}: {str(file.parent)!r} holds shards of two kinds by their names, {shards[0].name!r} and "
+                f"{file.name!r}; expected all rows in files of one kind"
+            )
 
 
 def _check_places(filled: dict[Path, list[Path]], folder: Path, name: str) -> Path:

@@ -19,7 +19,7 @@ from .._extras import optional
 from ..pool import ArrayRows, Rows, check_matrix
 from ._blocks import BlockRows, chosen, rows_of_block
 
-__all__ = ["hdf5_vector", "open_hdf5"]
+__all__ = ["check_dataset", "hdf5_vector", "open_hdf5"]
 
 # Under which keys an argument is expected.
 _USUAL = {
@@ -30,6 +30,9 @@ _USUAL = {
     "labels": ("train/labels", "labels"),
     "test_labels": ("test/labels",),
 }
+
+# Attributes that turn what is stored into other values: value = scale_factor · stored + add_offset.
+_CODES = ("scale_factor", "add_offset")
 
 # Parts of a path, and of what its links lead to.
 _MOST_STEPS = 1000
@@ -59,8 +62,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
     """
     with _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=2)]
-        check_matrix(dataset.shape, dataset.dtype, name)
-        _check_written(dataset, file, name)
+        check_dataset(dataset, file, name)
         offset = dataset.id.get_offset() if dataset.size else None  # None where it is chunked or compressed
         # Numbers of the file's own format, such as bfloat16, are of another size there than h5py gives them.
         is_plain = dataset.id.get_type().equal(optional("h5py", "an HDF5 file").h5t.py_create(dataset.dtype))
@@ -139,7 +141,7 @@ def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
         if path in found:
             break
         if (target := _followed(handle, path, file, name)) is not None:
-            visit(path, handle[target])
+            visit(path, handle[target or "/"])
     target = _followed(handle, chosen(name, file, wanted, found, usual, "dataset"), file, name)
     assert target is not None, "it was found"
     return target
@@ -170,6 +172,26 @@ def _followed(handle: Any, path: str, file: str, name: str) -> str | None:
         else:
             at = f"{at}/{part}"
     raise FileReadError(f"{name}: {path!r} in {file!r} is a link that leads back to itself")
+
+
+def check_dataset(dataset: Any, file: str, name: str) -> None:
+    """A dataset is a matrix of real numbers that are the values themselves, all of which were written.
+
+    Raises
+    ------
+    FileReadError
+        Values were never written, lie in another file, or are codes of values by the conventions of netCDF.
+    ValueError, TypeError
+        It is no matrix of real numbers.
+    """
+    check_matrix(dataset.shape or (), dataset.dtype, name)
+    codes = [key for key in _CODES if key in dataset.attrs]
+    if codes:
+        raise FileReadError(
+            f"{name}: {dataset.name!r} in {file!r} holds codes of values, as its attribute {codes[0]!r} says; expected "
+            "a dataset that holds the values"
+        )
+    _check_written(dataset, file, name)
 
 
 def _check_written(dataset: Any, file: str, name: str) -> None:

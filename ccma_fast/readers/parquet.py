@@ -50,12 +50,12 @@ class ParquetRows(BlockRows):
     def __init__(self, file: str, key: str | None, name: str) -> None:
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
-        self._column, width, dtype = vector_column(schema, key, name, file)
+        self.column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
         firsts = _group_starts(self._parquet)
         n_rows = int(firsts[-1])
         if not width:  # lists of any length: as long as the first
-            width = _first_length(self._parquet, self._column, n_rows, file, name)
+            width = _first_length(self._parquet, self.column, n_rows, file, name)
         check_matrix((n_rows, width), dtype, name)
         self._step = rows_of_block(width * dtype.itemsize)
         starts = [np.arange(first, end, self._step) for first, end in pairwise(firsts.tolist())]
@@ -69,7 +69,7 @@ class ParquetRows(BlockRows):
         group = int(np.searchsorted(self._group_starts, start, side="right")) - 1
         first = int(np.searchsorted(self._starts, self._group_starts[group]))
         if self._stream is None or not first <= self._stream[0] <= block:
-            batches = self._opened().iter_batches(self._step, row_groups=[group], columns=[self._column])
+            batches = self._opened().iter_batches(self._step, row_groups=[group], columns=[self.column])
             self._stream = first, batches
         at, batches = self._stream
         self._stream = None  # an error leaves none behind
@@ -83,7 +83,7 @@ class ParquetRows(BlockRows):
             ) from error
         if block + 1 < len(self._starts) - 1 and stop < self._group_starts[group + 1]:
             self._stream = block + 1, batches
-        values = values_of_lists(batch.column(self._column), self.n_columns, start, self.file, self.name)
+        values = values_of_lists(batch.column(self.column), self.n_columns, start, self.file, self.name)
         assert len(values) == stop - start, "batches are as long as was asked for"
         return values
 
@@ -149,7 +149,10 @@ def _group_starts(parquet: Any) -> Int64:
 def _first_length(parquet: Any, column: str, n_rows: int, file: str, name: str) -> int:
     if n_rows == 0:
         raise FileReadError(f"{name}: {file!r} has no row, and so tells no number of columns")
-    first = next(parquet.iter_batches(1, columns=[column])).column(column)
+    try:
+        first = next(parquet.iter_batches(1, columns=[column])).column(column)
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"{name}: cannot read row 0 of {file!r}: {error}") from error
     if first.null_count:
         raise FileReadError(f"{name}: {file!r} must have a list of numbers in each row, got none at row 0")
     return len(first[0])

@@ -63,7 +63,7 @@ def open_safetensors(file: str, key: str | None, name: str) -> ArrayRows:
         raise TypeError(f"{name} must hold real numbers, got dtype {entry['dtype']} in {file!r}")
     first, last = entry["data_offsets"]
     size, n_bytes = os.path.getsize(file), dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    if last - first != n_bytes or first < 0 or begin + last > size:
+    if last - first != n_bytes or begin + last > size:
         row = max(0, size - begin - first) * shape[0] // max(1, n_bytes) if shape else 0
         raise FileReadError(
             f"{name}: {file!r} is damaged: it has {size} bytes and ends in row {row}, expected {begin + last} bytes"
@@ -81,12 +81,43 @@ def _header(file: str, name: str) -> tuple[dict[str, Any], int]:
             length = int.from_bytes(handle.read(_LENGTH_BYTES), "little")
             if length > _MOST_HEADER_BYTES:
                 raise ValueError(f"its header would have {length} bytes")
-            header = json.loads(handle.read(length))
+            header = json.loads(handle.read(length), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("its header is no mapping")
-        for tensor, entry in header.items():
-            if tensor != "__metadata__" and not {"dtype", "shape", "data_offsets"} <= entry.keys():
-                raise ValueError(f"its header does not describe {tensor!r}")
-    except (OSError, ValueError, AttributeError) as error:
+        end = _end_of_tensors({key: entry for key, entry in header.items() if key != "__metadata__"})
+        if (beyond := os.path.getsize(file) - _LENGTH_BYTES - length - end) > 0:
+            raise ValueError(f"{beyond} bytes behind its last tensor belong to none")
+    except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {file!r} as .safetensors: {error}") from error
     return header, _LENGTH_BYTES + length
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a key twice")
+    return found
+
+
+def _end_of_tensors(entries: dict[str, Any]) -> int:
+    """Where the last tensor ends; they lie one behind the other, as the format has it."""
+    spans = []
+    for tensor, entry in entries.items():
+        if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+            raise ValueError(f"its header does not describe {tensor!r}")
+        shape, offsets = entry["shape"], entry["data_offsets"]
+        if not isinstance(entry["dtype"], str) or not _are_counts(shape) or not _are_counts(offsets, 2):
+            raise ValueError(f"its header describes {tensor!r} by {entry!r:.200}")
+        spans.append((*offsets, tensor))
+    end = 0
+    for first, last, tensor in sorted(spans):
+        if first != end or last < first:
+            raise ValueError(f"{tensor!r} lies in the bytes {first} to {last}, expected it from {end} on")
+        end = last
+    return end
+
+
+def _are_counts(values: Any, n: int | None = None) -> bool:
+    if not isinstance(values, list) or (n is not None and len(values) != n):
+        return False
+    return all(type(value) is int and value >= 0 for value in values)
