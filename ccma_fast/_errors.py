@@ -74,4 +74,5 @@ class TeacherWarning(UserWarning):
     """The rows whose labels are known speak against a teacher, or against ready-made logits.
 
     It is no better than guessing, or its temperature, the order of its classes or the kind of its numbers seems wrong.
+    Or a loop that had a teacher goes on without.
     """

@@ -70,19 +70,24 @@ def check_beside(name: str, values: Any, indices: Any) -> None:
     Raises
     ------
     ValueError
-        The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index.
+        The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index;
+        or it is 0, 1, 2, … where `indices` are these rows in another order.
     """
     pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
     if pandas is None or not isinstance(values, pandas.Series):
         return
-    keys = values.index.tolist()
-    given = [list(range(len(keys))), np.asarray(indices).tolist()]
-    if isinstance(indices, pandas.Series):
-        given.append(indices.index.tolist())
-    if keys not in given:
+    keys, places = values.index.tolist(), np.asarray(indices).tolist()
+    if keys == places or (isinstance(indices, pandas.Series) and keys == indices.index.tolist()):
+        return
+    if keys != list(range(len(keys))):
         raise ValueError(
             f"{name} must be a Series whose index is 0, 1, 2, … or that of indices, or indices, in the same order, got "
             f"{values.index!r:.200}; give .to_numpy() where its order is that of indices"
+        )
+    if set(keys) == set(places):
+        raise ValueError(
+            f"{name} is a Series whose index is 0, 1, 2, …, and indices are the same rows in another order: it may be "
+            "in either; give .to_numpy() where its order is that of indices, or .loc[indices] where it is not"
         )
 
 

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .conformal import coverage_interval
 from .pool import Rows, RowSubset
 
-__all__ = ["Suspicions", "judged_rows", "likeliest_temperature", "suspicions"]
+__all__ = ["Suspicions", "judged_rows", "likeliest_temperature", "probabilities", "suspicions"]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -43,6 +44,16 @@ _MOSTLY = 1 / 2
 
 # So many classes that are called by their own names tell that a model does not guess.
 _OWN_NAMES = 6
+
+# A teacher that is right on no more rows than this beyond guessing, as far as 95 % intervals tell, is of no use; so
+# many rows tell it, where most are not of one class.
+_BEYOND_CHANCE, _LEAST_GUESSES, _MOST_CHANCE = 0.1, 50, 0.5
+
+# Nats by which several classes, all that have labels, must be called as a rule says; more than guessing gives.
+_EVERY_CLASS = 4.0
+
+# Rows that tell probabilities where no row is labelled.
+_PEEK = 256
 
 # How far from 1 probabilities may add up, in half precision too.
 _ROUNDING = 1e-3
@@ -73,6 +84,7 @@ def suspicions(
     temperature: float | None = None,
     ready_made: bool = True,
     whole_order: bool = True,
+    unproven: bool = False,
 ) -> Suspicions:
     """What labelled rows say against the logits of a model; of many, always the same random ones are judged.
 
@@ -91,7 +103,10 @@ def suspicions(
         Whether somebody passed the logits, who may have passed probabilities.
     whole_order : bool, default True
         Whether another order of all classes may be suspected. Among rows that a query chose because two models
-        disagree, a model of two classes that is wrong now and then looks like one that exchanges them.
+        disagree, a model of two classes that is wrong now and then looks like one that exchanges them, or guesses.
+    unproven : bool, default False
+        Whether a model with a temperature is suspected until it is shown to be better than guessing, and not only where
+        it is shown to be little better.
     """
     if (n := judged_rows(labels.size, logits.n_columns)) < labels.size:
         some = np.sort(np.random.default_rng(0).choice(labels.size, n, replace=False))
@@ -100,16 +115,45 @@ def suspicions(
     likeliest = math.nan
     texts = []
     if ready_made and _are_probabilities(z * (temperature or 1.0)):
-        texts.append(
-            f"{model}'s logits lie in [0, 1] and add up to 1 in each of the {n} labelled rows, as probabilities do; if "
-            "they are some, their logarithms are expected"
-        )
+        texts.append(_probabilities_text(model, f"each of the {n} labelled rows"))
     if temperature is not None:
         likeliest = likeliest_temperature(z * temperature, labels)
         if not texts:
             texts += _of_temperature(model, z, labels, temperature, likeliest)
     texts += _of_order(model, z, labels, class_names or [str(c) for c in range(z.shape[1])], whole_order)
+    if temperature is not None and (unproven or (whole_order and not texts)):
+        texts += _of_guessing(model, labels, _calls(z), z.shape[1], unproven)
     return Suspicions(likeliest, texts)
+
+
+def probabilities(model: str, logits: Rows) -> list[str]:
+    """Whether ready-made logits look like probabilities in the first rows, which needs no labels."""
+    n = min(_PEEK, logits.n_rows)
+    first = RowSubset(logits, np.arange(n)).float32().astype(np.float64)
+    return [_probabilities_text(model, f"each of the first {n} rows")] if _are_probabilities(first) else []
+
+
+def _probabilities_text(model: str, rows: str) -> str:
+    return (
+        f"{model}'s logits lie in [0, 1] and add up to 1 in {rows}, as probabilities do; if they are some, their "
+        "logarithms are expected"
+    )
+
+
+def _of_guessing(model: str, labels: Int64, calls: Int64, n_classes: int, unproven: bool) -> list[str]:
+    """Whether a model is right no more often than if what it says had nothing to do with the labels."""
+    n, n_right = labels.size, int((calls == labels).sum())
+    low, high = coverage_interval(n_right, n)
+    said, is_class = (np.bincount(of[of >= 0], minlength=n_classes) / n for of in (calls, labels))
+    chance = float(said @ is_class)
+    is_shown = n >= _LEAST_GUESSES and n_classes > 2 and chance <= _MOST_CHANCE and high <= chance + _BEYOND_CHANCE
+    if low > chance or not (unproven or is_shown):
+        return []
+    return [
+        f"{model} is right on {100 * n_right / n:.1f} % of the {n} labelled rows (95 % interval {100 * low:.1f} to "
+        f"{100 * high:.1f} %), no better than chance ({100 * chance:.1f} %); are its classes in the order of the "
+        "labels, and its images the pool's?"
+    ]
 
 
 def _are_probabilities(z: Float64) -> bool:
@@ -247,8 +291,9 @@ def _rule(labels: Int64, calls: Int64, said: Int64, names: Sequence[str]) -> tup
     Rows of one class err together, so that there is evidence of two kinds. Of rows: those that are right by the rule
     and not as the classes stand, beside those of which the opposite is true, which a fair coin bounds where the given
     order is no worse. Of classes: m that are mostly called as the rule says, where a model that knows nothing calls
-    one so on average and m with a chance of 1 / m!; few classes must all be.
+    one so on average and m with a chance of 1 / m!; few classes must all be, or all of those that have labels.
     """
+    has_labels = np.bincount(labels, minlength=said.size) > 0
     classes = np.arange(said.size)
     rules = dict(_rules(labels, calls, names))
     n_rules = said.size + len(rules)  # each shift is one
@@ -257,7 +302,9 @@ def _rule(labels: Int64, calls: Int64, said: Int64, names: Sequence[str]) -> tup
         moved = order[labels] != labels
         more, less = (int((calls == by)[moved].sum()) for by in (order[labels], labels))
         n_classes = int(((said == order) & (order != classes)).sum())
-        is_all = bool((said == order).all()) and more >= _MOSTLY * moved.sum()
+        is_all = bool((said == order)[has_labels].all()) and more >= _MOSTLY * moved.sum()
+        if not has_labels.all():
+            is_all &= n_classes * math.log(said.size) >= math.log(n_rules) + _EVERY_CLASS
         least = math.log(n_rules) + _EVIDENCE
         n_right = int((calls == order[labels]).sum())
         if _coin_evidence(more, less) >= least and (is_all or math.lgamma(n_classes + 1.0) >= least):

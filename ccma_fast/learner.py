@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._errors import TeacherWarning
 from ._row_ids import check_beside, distinct_rows
 from ._saved_loop import SavedLoop, agreed_classes, class_digests, identity_of, placed, read_loop, write_loop
 from ._validate import (
@@ -249,10 +251,18 @@ class ActiveLearner:
             chose would calibrate them. The default acquisition uses its sets to compare the models, and promises no
             coverage.
         TeacherWarning
-            The labels so far speak against the teacher, see :func:`ccma_fast.select`.
+            The labels so far speak against the teacher, see :func:`ccma_fast.select`; or the loop was saved with one and
+            goes on without.
         """
         self._grow()
         seed = int(np.random.SeedSequence([self._random_state, self._n_rounds]).generate_state(1, np.uint64)[0])
+        if self._teacher is None and self._class_digests is not None:
+            warnings.warn(
+                "the loop was saved with a teacher and goes on without one; give it to load for the query that would "
+                "have been",
+                TeacherWarning,
+                stacklevel=2,
+            )
         if self._config.acquisition == "delta" and self._config.calibration == "coverage" and self._chosen:
             n_chosen = int((self._labels[sorted(self._chosen)] >= 0).sum())
             if n_chosen:

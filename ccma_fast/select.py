@@ -16,7 +16,7 @@ from . import _dispatch
 from ._dispatch import Backend, on_host
 from ._errors import TeacherWarning
 from ._memory import Memory, PeakMemory
-from ._suspicions import suspicions
+from ._suspicions import probabilities, suspicions
 from ._validate import (
     LEAST_LENGTH,
     check_integer,
@@ -522,6 +522,8 @@ class _Query:
                 problem = self.problem(inputs, teacher, student, budget)
                 self.report.plan = forecast(problem)
                 x_labelled = self._checked(inputs, problem)
+                if inputs.cold or inputs.labelled.size == 0:
+                    self._suspect_unlabelled(inputs.given, teacher)
             if budget == 0:
                 return self._selection(inputs.unlabelled, _NO_PICKS)
             if inputs.cold:
@@ -686,6 +688,13 @@ class _Query:
             )
             report.likeliest_temperature = found.likeliest_temperature
             report.warnings += found.texts
+
+    def _suspect_unlabelled(self, given: Rows | None, teacher: Teacher | None) -> None:
+        """What ready-made logits show by themselves."""
+        if given is not None:
+            self.report.warnings += probabilities("the student", given)
+        if teacher is not None and teacher.class_directions is None:
+            self.report.warnings += probabilities("the teacher", teacher.source)
 
     def _kept_logits(self, z: Sequence[Rows], scored: AllBut | Int64) -> list[Rows]:
         """Logits of the scored rows: those that are computed once and for all, where all of them fit."""

@@ -85,6 +85,13 @@ class ZeroShot:
     class_names: list[str]
     warnings: list[str]
 
+    def _best(self) -> str:
+        if math.isinf(self.best_temperature):
+            return "none: guessing evenly is likelier"
+        if (self.best_log_loss, self.top1) == (0.0, 1.0):
+            return "not to be told: no row is wrong"
+        return f"{self.best_temperature:.4g} (log loss {self.best_log_loss:.3f} nats instead of {self.log_loss:.3f})"
+
     def __str__(self) -> str:
         known = np.flatnonzero(~np.isnan(self.recall))
         worst = known[np.argsort(self.recall[known], kind="stable")][:5]
@@ -93,8 +100,7 @@ class ZeroShot:
             f"{100 * self.top1_low:.1f} to {100 * self.top1_high:.1f} %; chance {100 * self.chance:.1f} %",
             f"top-5               {100 * self.top5:.1f} %",
             f"calibration error   {100 * self.calibration_error:.1f} % at temperature {self.temperature:g}",
-            f"best temperature    {self.best_temperature:.4g} (log loss {self.best_log_loss:.3f} nats instead of "
-            f"{self.log_loss:.3f})",
+            f"best temperature    {self._best()}",
             "lowest recall       "
             + ", ".join(f"{self.class_names[c]} {100 * self.recall[c]:.0f} %" for c in worst.tolist()),
         ]
@@ -132,14 +138,7 @@ def diagnosed(
     if math.isfinite(best):
         best_loss = float(reference.nonconformity((z * (temperature / best)).astype(np.float32))[rows, labels].mean())
     top1, chance = float(right.mean()), float((said / n) @ (is_class / n))
-    found = []
-    if low <= chance:
-        found.append(
-            f"the teacher is right on {100 * top1:.1f} % of the {n} labelled rows (95 % interval {100 * low:.1f} to "
-            f"{100 * high:.1f} %), no better than chance ({100 * chance:.1f} %); are its classes in the order of the "
-            "labels, and its images the pool's?"
-        )
-    found += suspicions(
+    found = suspicions(
         "the teacher",
         ArrayRows(at_temperature, logits.name),
         labels,
@@ -147,6 +146,7 @@ def diagnosed(
         temperature=temperature,
         ready_made=class_directions is None,
         whole_order=n_classes > 2,
+        unproven=True,
     ).texts
     if found:
         warnings.warn("\n".join(found), TeacherWarning, stacklevel=3)

@@ -259,6 +259,11 @@ def test_labels_that_say_whose_they_are(data, tmp_path):
         for other in (pandas.Series([1, 0, 2], index=["3.jpg", "5.jpg", "6.jpg"]), frame["answer"].sort_index()):
             with pytest.raises(ValueError, match="y must be a Series whose index is 0, 1, 2, … or that of indices"):
                 learner.label(indices, other, overwrite=True)
+    whole = cf.ActiveLearner(x[:3], n_classes=3)
+    with pytest.raises(ValueError, match=r"^y is a Series whose index is 0, 1, 2, …, and indices are the same rows in"):
+        whole.label([2, 0, 1], pandas.Series([0, 1, 2]))
+    whole.label(pandas.Series([2, 0, 1]), pandas.Series([0, 1, 2]))
+    assert whole.labels.tolist() == [1, 2, 0]
     for wrong in ("no", 1, None):
         with pytest.raises(TypeError, match="overwrite must be true or false, got"):
             learner.label([5], [1], overwrite=wrong)

@@ -367,3 +367,19 @@ def test_numbers_of_numpy_are_saved(tmp_path: Path) -> None:
     learner.save(tmp_path / "loop.npz")
     loaded = cf.ActiveLearner.load(tmp_path / "loop.npz", X)
     np.testing.assert_array_equal(loaded.query(4).indices, learner.query(4).indices)
+
+
+def test_a_loop_that_had_a_teacher_says_so_when_it_asks_without(tmp_path: Path) -> None:
+    teacher = cf.Teacher(X, T)
+    learner = cf.ActiveLearner(X, labels=np.where(np.arange(N) < 6, Y, -1), teacher=teacher, config=QUICK)
+    learner.save(tmp_path / "loop")
+    without = cf.ActiveLearner.load(tmp_path / "loop", X)  # labels can be told without
+    without.label([10], [1])
+    with pytest.warns(
+        cf.TeacherWarning, match="^the loop was saved with a teacher and goes on without one; give it to"
+    ):
+        without.query(2)
+    expected = learner.query(2).indices
+    np.testing.assert_array_equal(
+        cf.ActiveLearner.load(tmp_path / "loop", X, teacher=teacher).query(2).indices, expected
+    )

@@ -136,6 +136,17 @@ def test_forms_of_labels(pool, partly_labelled, dtype, missing):
     np.testing.assert_array_equal(cf.select(pool.x, 6, labels=given(), config=QUICK).indices, expected)
 
 
+def test_what_no_label_becomes_in_an_unsigned_type_is_no_class(pool):
+    labels = np.where(np.arange(300) < 20, pool.y, -1)
+    with pytest.raises(
+        ValueError, match=r"^labels must be of a signed type .*, got 255 at row 20 in uint8, which is what"
+    ):
+        cf.select(pool.x, 3, labels=labels.astype(np.uint8))
+    assert cf.select(pool.x, 3, labels=pool.y.astype(np.uint8)).report.n_unlabelled == 0
+    every = np.arange(300) % 256  # 255 is the last of 256 classes
+    assert cf.select(pool.x, 3, labels=every.astype(np.uint8)).report.n_classes == 256
+
+
 class TestWhereThePosteriorsComeFrom:
     def test_cold_start(self, pool):
         """Without labels and teacher the picks cover the pool."""

@@ -228,6 +228,15 @@ class _Meaning:
                     f"{self._name} must be exact, got {array[rounded[0]]:g} {self._at(int(rounded[0]))} in "
                     f"{array.dtype}, which rounds integers above {exact}"
                 )
+        if array.dtype.kind == "u" and self._n_classes is None:
+            most = np.iinfo(array.dtype).max
+            largest = np.flatnonzero(given & (array == most))
+            if largest.size and not (given & (array == most - 1)).any():
+                raise ValueError(
+                    f"{self._name} must be of a signed type where -1 means not labelled, got {most} "
+                    f"{self._at(int(largest[0]))} in {array.dtype}, which is what -1 becomes there; if it is a class, "
+                    "give integers of another type"
+                )
         codes = np.full(array.shape, -1, dtype=np.int64)
         codes[given] = array[given]
         return codes
