@@ -251,8 +251,8 @@ class ActiveLearner:
             chose would calibrate them. The default acquisition uses its sets to compare the models, and promises no
             coverage.
         TeacherWarning
-            The labels so far speak against the teacher, see :func:`ccma_fast.select`; or the loop was saved with one and
-            goes on without.
+            The labels so far speak against the teacher, see :func:`ccma_fast.select`; or the loop was saved with one
+            and goes on without.
         """
         self._grow()
         seed = int(np.random.SeedSequence([self._random_state, self._n_rounds]).generate_state(1, np.uint64)[0])
