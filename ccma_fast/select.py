@@ -276,11 +276,11 @@ def select(
     -----
     TeacherWarning
         The labelled rows speak against the teacher or `student_logits`; the report holds the same text. Suspected are
-        probabilities where logits belong; a teacher's temperature that is more than ten times too large or too small,
-        such as logit_scale, which is 1 / τ; and classes in another order than the labels': all by one rule (shifted,
-        reversed, sorted by name), some exchanged, or most by any. Some 10 to 50 labels tell of a temperature or a rule;
-        an exchange of two takes 10 of each. Of more than 16,384 labelled rows, or 2²¹ of their logits, a random share
-        is asked.
+        probabilities where logits belong, which need no labels to be seen; a teacher's temperature that is more than
+        ten times too large or too small, such as logit_scale, which is 1 / τ; classes in another order than the
+        labels': all by one rule (shifted, reversed, sorted by name), some exchanged, or most by any; and a teacher that
+        is no better than chance. Some 10 to 50 labels tell of a temperature or a rule, 50 of chance; an exchange of two
+        takes 10 of each. Of more than 16,384 labelled rows, or 2²¹ of their logits, a random share is asked.
 
     Raises
     ------
