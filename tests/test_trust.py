@@ -110,6 +110,7 @@ def test_a_perfect_teacher_leads_all_picks_and_balances_the_classes(backend, bud
     assert np.bincount(y[picks.indices], minlength=4).tolist() == list(expected)
 
 
+@pytest.mark.filterwarnings("ignore::ccma_fast.TeacherWarning")  # which says so
 def test_a_teacher_of_noise_has_no_say(pool):
     """Over seeds it is hardly ever trusted with a pick, and where it is not, the picks are those without it."""
     alone = query(pool, 20, None)
