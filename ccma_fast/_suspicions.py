@@ -55,8 +55,8 @@ _EVERY_CLASS = 4.0
 # Rows that tell probabilities where no row is labelled.
 _PEEK = 256
 
-# How far from 1 probabilities may add up, in half precision too.
-_ROUNDING = 1e-3
+# How far from 1 probabilities may add up, in bfloat16 too.
+_ROUNDING = 2.0**-8
 
 _MOST_NAMED = 5
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ccma_fast as cf
 from ccma_fast import _suspicions, reference
@@ -178,6 +179,9 @@ def test_probabilities_need_no_labels_to_be_told() -> None:
     with pytest.warns(cf.TeacherWarning, match="^the student's " + text):
         cf.select(X, 3, student_logits=p)
     assert cf.select(X, 3, teacher=cf.Teacher.from_logits(np.log(p))).report.warnings == []
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.warns(cf.TeacherWarning, match="^the teacher's " + text):
+            cf.select(X, 3, teacher=cf.Teacher.from_logits(torch.from_numpy(p).to(dtype)))
 
 
 def test_without_labels_nothing_is_said() -> None:
