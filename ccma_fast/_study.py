@@ -26,7 +26,15 @@ from .readers.class_names import agreed_class_names
 from .readers.labels import read_labels
 from .store import METRICS, RoundRecord
 from .strategies import Round, pick
-from .student import LinearHead, check_head, class_count, fit_student, out_of_fold_scores, student_logits
+from .student import (
+    LinearHead,
+    check_head,
+    class_count,
+    fit_student,
+    has_two_classes,
+    out_of_fold_scores,
+    student_logits,
+)
 from .teacher import Teacher
 
 __all__ = ["Study", "open_study"]
@@ -135,7 +143,7 @@ class Study:
         for attempt in range(_MOST_STARTS):
             state = self._round(unknown, self.n_start, None, self.base, _stream(seed, _START, attempt))
             picks = pick(contender.first, state)
-            if np.unique(self.labels[picks]).size > 1:
+            if has_two_classes(self.labels[picks]):
                 return picks
         raise ValueError(
             f"the first {self.n_start} labels, chosen by {contender.start!r}, were of one class {_MOST_STARTS} times; "
@@ -292,7 +300,7 @@ def open_study(
                 raise ValueError(f"{name} must be classes from 0 to {n_classes - 1}, got {classes.max()}")
     elif isinstance(student, LinearHead):
         check_head(student, n_classes)
-    if np.unique(y).size < 2:
+    if not has_two_classes(y):
         raise ValueError(f"labels must be of at least two classes, got class {y[0]} alone")
     return Study(
         pool, y, test, test_y, contenders, n_classes, names, base, teacher, student, backend_name, tuple(forced)

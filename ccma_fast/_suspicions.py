@@ -120,9 +120,10 @@ def suspicions(
         likeliest = likeliest_temperature(z * temperature, labels)
         if not texts:
             texts += _of_temperature(model, z, labels, temperature, likeliest)
-    texts += _of_order(model, z, labels, class_names or [str(c) for c in range(z.shape[1])], whole_order)
+    calls, names = _calls(z), class_names or [str(c) for c in range(z.shape[1])]
+    texts += _of_order(model, calls, labels, names, whole_order)
     if temperature is not None and (unproven or (whole_order and not texts)):
-        texts += _of_guessing(model, labels, _calls(z), z.shape[1], unproven)
+        texts += _of_guessing(model, labels, calls, len(names), unproven)
     return Suspicions(likeliest, texts)
 
 
@@ -231,10 +232,9 @@ def _log_loss(z: Float64, labels: Int64) -> float:
 # The order of the classes
 
 
-def _of_order(model: str, z: Float64, labels: Int64, names: Sequence[str], whole_order: bool) -> list[str]:
+def _of_order(model: str, calls: Int64, labels: Int64, names: Sequence[str], whole_order: bool) -> list[str]:
     """Whether the model calls classes by each other's names: all by one rule, some in a ring, or most by any name."""
-    n, n_classes = z.shape
-    calls = _calls(z)
+    n, n_classes = labels.size, len(names)
     said, times = _names_of_classes(labels, calls, n_classes)
     n_rows = np.bincount(labels, minlength=n_classes)
     own_name = np.bincount(labels[calls == labels], minlength=n_classes)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..coverage import Kernel, UnitRows
 from ..pool import DerivedRows, RowSubset
-from ..student import check_student, fit_student, student_logits
+from ..student import check_student, fit_student, has_two_classes, student_logits
 from ._registry import Round, register
 from .max_herding import BANDWIDTH, herd
 
@@ -67,7 +67,7 @@ def calibrated_temperature(state: Round) -> float:
     order = state.rng.permutation(state.labelled)
     n_held_out = max(1, int(_HELD_OUT * order.size))
     held_out, train = order[:n_held_out], np.sort(order[n_held_out:])
-    if np.unique(state.labels[train]).size < 2:
+    if not has_two_classes(state.labels[train]):
         return float("inf")
     known = RowSubset(state.features, train)
     fitted = fit_student(state.student, known, state.labels[train], state.n_classes, state.backend)
