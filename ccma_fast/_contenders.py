@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ._validate import check_choice
+from ._validate import check_choice, integer_in, number_in
 from .config import CCMAConfig
 from .strategies import Strategy, find, names
 
@@ -79,6 +79,13 @@ def _parsed(label: str, text: str, start: str, base: CCMAConfig, *, has_student:
 _HEAD_CONSTANTS = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
 
 
+# How the types of a configuration's numbers are written, and what error messages call them.
+_NUMBERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (integer_in, "an integer"),
+    float: (number_in, "a number"),
+}
+
+
 def _value(name: str, text: str, hint: Any) -> Any:
     """A text as the type of a configuration's field."""
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
@@ -91,11 +98,11 @@ def _value(name: str, text: str, hint: Any) -> Any:
         elif kind is type(None):
             words = {"none": None}
         else:
-            try:
-                return kind(text)
-            except ValueError:
-                expected.append({int: "an integer", float: "a number"}.get(kind, kind.__name__))
-                continue
+            parse, what = _NUMBERS[kind]
+            if (number := parse(text)) is not None:
+                return number
+            expected.append(what)
+            continue
         if text in words:
             return words[text]
         expected += map(repr, words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import warnings
@@ -291,7 +292,7 @@ def _checked(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], vers
         labels=labels,
         chosen=np.unique(chosen),
         n_rounds=check_integer("n_rounds", settings["n_rounds"], minimum=0),
-        random_state=check_integer("random_state", settings["random_state"], minimum=0),
+        random_state=check_integer("random_state", settings["random_state"], minimum=0, maximum=math.inf),
         n_classes=n_classes,
         class_names=names,
         config=CCMAConfig(**config),

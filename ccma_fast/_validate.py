@@ -33,6 +33,8 @@ __all__ = [
     "check_threshold",
     "check_unmasked",
     "check_weights",
+    "integer_in",
+    "number_in",
     "raise_not_finite",
     "raise_zero_length",
     "random_generator",
@@ -43,6 +45,16 @@ __all__ = [
 
 # A row shorter than float32's smallest normal number has no direction that float32 could hold.
 LEAST_LENGTH = float(np.finfo(np.float32).tiny)
+
+# Counts and positions are kept in int64.
+_MOST = int(np.iinfo(np.int64).max)
+
+# Numbers as a person writes them; int() and float() also take "1_000" and digits of every script.
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.ASCII | re.IGNORECASE)
+
+# An error message shows numbers of no more bits.
+_SHOWN_BITS = 256
 
 _UNITS = {
     "B": 1,
@@ -111,30 +123,59 @@ def check_unmasked(name: str, values: Any) -> None:
         )
 
 
-def check_integer(name: str, value: Any, *, minimum: int, maximum: float = math.inf) -> int:
+def check_integer(name: str, value: Any, *, minimum: int, maximum: float = _MOST) -> int:
     """`value` as an int from `minimum` to `maximum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
     number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {_shown(number)}")
     if number > maximum:
-        raise ValueError(f"{name} must be at most {maximum}, got {value}")
+        raise ValueError(f"{name} must be at most {maximum}, got {_shown(number)}")
     return number
 
 
 def check_number(name: str, value: Any, *, minimum: float = -math.inf, above: float = -math.inf) -> float:
     """`value` as a finite float, at least `minimum` and greater than `above`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
+    number = _real(name, value, "a number")
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value}")
-    number = float(value)
     if number <= above:
         raise ValueError(f"{name} must be greater than {above:g}, got {value}")
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum:g}, got {value}")
     return number
+
+
+def _real(name: str, value: Any, expected: str) -> float:
+    """`value` as a float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be {expected}, got {type(value).__name__} {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        most = np.finfo(np.float64).max
+        raise ValueError(f"{name} must be {expected} of at most {most:g} (float64), got {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    """`value` in an error message; Python writes down no integer of more than some thousand digits."""
+    parts = (value.numerator, value.denominator) if isinstance(value, numbers.Rational) else ()
+    bits = max((int(part).bit_length() for part in parts), default=0)
+    return str(value) if bits <= _SHOWN_BITS else f"a number of {bits} bits"
+
+
+def integer_in(text: str) -> int | None:
+    """The integer that `text` is, in decimal digits; None where it is none."""
+    try:
+        return int(text) if _INTEGER.fullmatch(text) else None
+    except ValueError:  # of more digits than Python takes
+        return None
+
+
+def number_in(text: str) -> float | None:
+    """The number that `text` is, in decimal digits, "inf" or "nan"; None where it is none."""
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -146,9 +187,7 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_fraction(name: str, value: Any) -> float:
     """`value` as a float inside the open interval (0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    number = float(value)
+    number = _real(name, value, "a number")
     if not 0.0 < number < 1.0:
         raise ValueError(f"{name} must lie inside (0, 1), got {value}")
     return number
@@ -156,11 +195,10 @@ def check_fraction(name: str, value: Any) -> float:
 
 def check_threshold(name: str, value: Any) -> float:
     """A threshold q in units of −ln p: any float but NaN."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number (a threshold in units of -ln p), got {type(value).__name__}")
-    if math.isnan(value):
+    number = _real(name, value, "a number (a threshold in units of -ln p)")
+    if math.isnan(number):
         raise ValueError(f"{name} must be a number (a threshold in units of -ln p), got nan")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -181,9 +219,9 @@ def check_memory_limit(value: Any) -> Memory:
     if value is None:
         return Memory(max(LEAST_LIMIT, machine_memory() // 4))
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Z]+)\s*", value.upper())
+        found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Z]+)\s*", value.upper(), re.ASCII)
         if found is None or found[2] not in _UNITS:
-            raise ValueError(f"memory_limit must be bytes or text such as '4GB' or '500MiB', got {value!r}")
+            raise ValueError(f"memory_limit must be bytes or text such as '4GB' or '500MiB', got {value!r:.80}")
         value = int(float(found[1]) * _UNITS[found[2]])
     return Memory(check_integer("memory_limit", value, minimum=LEAST_LIMIT))
 
@@ -236,7 +274,7 @@ def random_generator(random_state: Any) -> np.random.Generator:
         return random_state
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return np.random.default_rng(random_state)
-    return np.random.default_rng(check_integer("random_state", random_state, minimum=0))
+    return np.random.default_rng(check_integer("random_state", random_state, minimum=0, maximum=math.inf))
 
 
 def raise_not_finite(name: str, row: int) -> NoReturn:

@@ -21,7 +21,7 @@ from . import __version__
 from ._dispatch import BACKENDS
 from ._files import check_can_write, write_whole
 from ._picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
-from ._validate import check_memory_limit
+from ._validate import check_memory_limit, integer_in, number_in
 from .config import PAPER_DATASETS, CCMAConfig
 from .encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
 
@@ -810,20 +810,18 @@ def _at_least_0(text: str) -> int:
 
 
 def _integer(text: str, minimum: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+    value = integer_in(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r:.80}")
     if value < minimum:
         raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
     return value
 
 
 def _above_0(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    value = number_in(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r:.80}")
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be finite and greater than 0, got {text}")
     return value
@@ -838,7 +836,8 @@ def _percentage(text: str) -> float:
 
 def _memory_limit(text: str) -> int:
     try:
-        return check_memory_limit(int(text) if text.isdecimal() else text).limit
+        number = integer_in(text)
+        return check_memory_limit(text if number is None else number).limit
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("memory_limit ")) from None
 

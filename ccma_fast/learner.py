@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from typing import Any, Literal
@@ -122,7 +123,7 @@ class ActiveLearner:
         self._teacher = teacher
         self._student = student
         self._config = config or CCMAConfig()
-        self._random_state = check_integer("random_state", random_state, minimum=0)
+        self._random_state = check_integer("random_state", random_state, minimum=0, maximum=math.inf)
         self._backend = backend
         check_memory_limit(memory_limit)
         self._memory_limit = memory_limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -420,7 +421,7 @@ def _opened(
     check_arguments(teacher, student, config)
     if chunk_size is not None:
         check_integer("chunk_size", chunk_size, minimum=1)
-    check_integer("random_state", random_state, minimum=0)
+    check_integer("random_state", random_state, minimum=0, maximum=math.inf)
     chosen, memory = _dispatch.choose(backend), check_memory_limit(memory_limit)
     return _Query(open_rows(features, "features"), config or CCMAConfig(), chosen, random_state, chunk_size, memory)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ X = RNG.standard_normal((60, 4)).astype(np.float32)
 V = RNG.standard_normal((60, 3)).astype(np.float32)
 T = RNG.standard_normal((5, 3)).astype(np.float32)
 Z = RNG.standard_normal((60, 5)).astype(np.float32)
-Y = np.where(np.arange(60) % 3 == 0, np.arange(60) % 5, -1)
+TRUTH = np.arange(60) % 5
+Y = np.where(np.arange(60) % 3 == 0, TRUTH, -1)
 WHOLE = cf.CCMAConfig(acquisition="delta", calibration="target_size", max_epochs=3)
 COVERAGE = cf.CCMAConfig(max_epochs=3)
 
@@ -228,7 +230,7 @@ CASES = [
     ("size of another kind", lambda b: cf.target_size_threshold(Z, "2", backend=b), TypeError,
      "size must be a number, got str '2'"),
     ("q NaN", lambda b: cf.prediction_sets(Z, np.nan, backend=b), ValueError, "q must be a number .*, got nan"),
-    ("q of another kind", lambda b: cf.prediction_sets(Z, None, backend=b), TypeError, "q must be a number .*NoneType"),
+    ("q of another kind", lambda b: cf.prediction_sets(Z, None, backend=b), TypeError, "q must be a number .*NoneType None"),
     ("no q", lambda b: cf.score(Z, Z, q_student=1, backend=b), ValueError, "q_teacher must be given .*, got None"),
     ("nonempty", lambda b: cf.score(Z, nonempty="top", backend=b), ValueError,
      "nonempty must be one of 'top1', 'raise', got 'top'"),
@@ -364,6 +366,44 @@ def test_whole_numbers_of_a_configuration(field):
 def test_other_values_of_a_configuration(field, value, error):
     with pytest.raises(error, match=f"^{field} must .*, got"):
         cf.CCMAConfig(**{field: value})
+
+
+# Numbers that no float64 or int64 holds, one that Python cannot even write down, and one that rounds to 1.
+BEYOND = [10**400, -(10**400), Fraction(10**400), 10**5000]
+
+
+@pytest.mark.parametrize("value", BEYOND, ids=["large", "small", "fraction", "no text"])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("q_student", lambda b: cf.score(Z, q_student=b, q_teacher=1.0)),
+        ("size", lambda b: cf.target_size_threshold(Z, b)),
+        ("alpha", lambda b: cf.coverage_threshold([1.0, 2.0], b)),
+        ("q", lambda b: cf.prediction_sets(Z, b)),
+        ("max_iter", lambda b: cf.weighted_kmeans(X, 3, max_iter=b)),
+        ("tol", lambda b: cf.weighted_kmeans(X, 3, tol=b)),
+        ("temperature", lambda b: cf.Teacher(V, T, b)),
+        ("budget", lambda b: cf.select(X, b)),
+        ("memory_limit", lambda b: cf.select(X, 3, memory_limit=b)),
+        ("kappa", lambda b: cf.CCMAConfig(kappa=b)),
+        ("confident_share", lambda b: cf.CCMAConfig(confident_share=b)),
+        ("learning_rate", lambda b: cf.LinearHead(learning_rate=b).fit(X, TRUTH)),
+        ("n_classes", lambda b: cf.LinearHead(b).fit(X, TRUTH)),
+        ("n_classes", lambda b: cf.ActiveLearner(X, n_classes=b)),
+        ("seeds", lambda b: cf.simulate(X, TRUTH, test_features=X, test_labels=TRUTH, strategies="random", seeds=[b])),
+    ],
+)
+def test_numbers_beyond_every_type(name, call, value):
+    """They are told as any other number out of range, not as an OverflowError hours later."""
+    with pytest.raises((ValueError, TypeError), match=f"^{name} must be "):
+        call(value)
+
+
+def test_seeds_may_have_more_than_64_bits():
+    seed = 2**100 + 1
+    np.testing.assert_array_equal(
+        cf.select(X, 3, random_state=seed).indices, cf.select(X, 3, random_state=seed).indices
+    )
 
 
 def test_configuration_is_closed():

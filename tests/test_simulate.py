@@ -471,6 +471,8 @@ def unsure(state: Any) -> Any:
         ({"strategies": ["ccma:kappa"]}, ValueError, "options among paper, .* got 'kappa'"),
         ({"strategies": ["ccma:temperature=1"]}, ValueError, "options among paper, .* got 'temperature=1'"),
         ({"strategies": ["ccma:kappa=many"]}, ValueError, "kappa of strategy .* must be an integer, got 'many'"),
+        ({"strategies": ["ccma:kappa=1_0"]}, ValueError, "kappa of strategy .* must be an integer, got '1_0'"),
+        ({"strategies": ["ccma:alpha=٣"]}, ValueError, "alpha of strategy .* must be a number, got"),
         ({"strategies": ["ccma:alpha=low"]}, ValueError, "alpha of strategy .* must be a number, got 'low'"),
         ({"strategies": ["ccma:pick=best"]}, ValueError, "must be 'nearest' or 'highest', got 'best'"),
         ({"strategies": ["ccma:pool_limit=all"]}, ValueError, "must be an integer or 'none', got 'all'"),
