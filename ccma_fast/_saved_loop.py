@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._class_limits import MOST_CLASSES, check_class_count
 from ._errors import FileReadError, LabelWarning, PoolMismatchError, newer_error
 from ._files import check_can_write, write_whole
 from ._row_ids import rows_with_ids
@@ -272,8 +273,10 @@ def _checked(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], vers
     if unknown:
         raise _UnknownSettingError(unknown[0])
     labels, chosen, n_classes = arrays["labels"], arrays["chosen"], settings["n_classes"]
+    if n_classes is not None:
+        n_classes = check_class_count("n_classes", n_classes)
     for name, array, least, end in (
-        ("labels", labels, -1, np.inf if n_classes is None else n_classes),
+        ("labels", labels, -1, MOST_CLASSES if n_classes is None else n_classes),
         ("chosen", chosen, 0, labels.size),
     ):
         if array.dtype != np.int64 or array.ndim != 1 or ((array < least) | (array >= end)).any():

@@ -294,12 +294,12 @@ def open_study(
     y = _known_labels("labels", labels, pool, n_classes, names)
     test_y = _known_labels("test_labels", test_labels, test, n_classes, names)
     if n_classes is None:
-        n_classes = class_count(student, np.concatenate([y, test_y]))
-        for name, classes in (("labels", y), ("test_labels", test_y)):
+        known = (("labels", y), ("test_labels", test_y))
+        n_classes = max(class_count(student, classes, max(pool.n_rows, test.n_rows), name) for name, classes in known)
+        for name, classes in known:
             if classes.max() >= n_classes:
                 raise ValueError(f"{name} must be classes from 0 to {n_classes - 1}, got {classes.max()}")
-    elif isinstance(student, LinearHead):
-        check_head(student, n_classes)
+    check_head(student, n_classes, pool.n_columns)
     if not has_two_classes(y):
         raise ValueError(f"labels must be of at least two classes, got class {y[0]} alone")
     return Study(

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, reference
+from ._class_limits import check_class_count
 from ._errors import ExchangeabilityWarning
 from ._validate import (
     as_array,
@@ -651,6 +652,7 @@ def open_logits(source: Any, name: str) -> Rows:
     rows = open_rows(source, name)
     if rows.n_columns < 2:
         raise ValueError(f"{name} must have at least two columns (classes), got shape {(rows.n_rows, rows.n_columns)}")
+    check_class_count(f"the columns (classes) of {name}", rows.n_columns)
     return rows
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._class_limits import check_class_count
 from ._errors import TeacherWarning
 from ._row_ids import check_beside, distinct_rows
 from ._saved_loop import SavedLoop, agreed_classes, class_digests, identity_of, placed, read_loop, write_loop
@@ -31,7 +32,16 @@ from .pool import RowSubset, open_rows
 from .readers.class_names import agreed_class_names, class_codes
 from .readers.labels import Classes, read_labels
 from .select import Selection, check_arguments, select
-from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
+from .student import (
+    LinearHead,
+    check_head,
+    check_two_classes,
+    class_count,
+    declared_count,
+    fit_student,
+    softmax,
+    student_logits,
+)
 from .teacher import Teacher
 
 __all__ = ["ActiveLearner"]
@@ -55,7 +65,8 @@ class ActiveLearner:
     student : object with `fit` and `predict_proba`, optional
         A :class:`LinearHead` by default; it is never changed, copies of it are fitted.
     n_classes : int, optional
-        C; by default that of the names, the teacher's, or the largest label + 1.
+        C, at most 2²⁰; by default that of the names, the teacher's, the student's, or the largest label + 1, which then
+        may be no more than the pool has rows, or 10,000.
     class_names : sequence of str, mapping or path, optional
         What the classes are called, in their order, see :func:`ccma_fast.readers.class_names.read_class_names`; a
         teacher may know it.
@@ -119,7 +130,11 @@ class ActiveLearner:
                     f"class_names must be one for each of the {n_classes} classes, got {len(self._class_names)}"
                 )
             n_classes = len(self._class_names)
-        self._n_classes = None if n_classes is None else check_integer("n_classes", n_classes, minimum=2)
+        if n_classes is None:
+            n_classes = declared_count(student)
+        self._n_classes = None if n_classes is None else check_class_count("n_classes", n_classes)
+        if self._n_classes is not None:
+            check_head(student, self._n_classes, self._features.n_columns)
         self._teacher = teacher
         self._student = student
         self._config = config or CCMAConfig()
@@ -131,6 +146,7 @@ class ActiveLearner:
         self._chosen: set[int] = set()  # rows that a query has returned
         self._class_digests = class_digests(teacher)
         read = read_labels(labels, self._features, n_classes=self._n_classes, class_names=self._class_names)
+        self._check_count(read, "labels")
         self._labels = read.copy()  # nobody else's array
         self._n_rounds = 0
 
@@ -313,6 +329,7 @@ class ActiveLearner:
         if (codes < 0).any():
             row = rows[np.flatnonzero(codes < 0)[0]]
             raise ValueError(f"y must have a class for each row, got none for row {row}; unlabel withdraws labels")
+        self._check_count(codes, "y")
         taken = rows[self._labels[rows] >= 0]
         if taken.size and not overwrite:
             raise ValueError(
@@ -365,7 +382,7 @@ class ActiveLearner:
         accepted([differing_encoders("X", rows.manifest, "features", self._features.manifest)], force=None)
         if rows.n_columns != self._features.n_columns:
             raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
-        n_classes = self._n_classes or class_count(self._student, self._labels)
+        n_classes = self._n_classes or class_count(self._student, self._labels, self._features.n_rows)
         backend = _dispatch.choose(self._backend)
         check_rows(rows, backend.row_lengths)
         if self._fitted is None:
@@ -378,6 +395,12 @@ class ActiveLearner:
             self._fitted = fit_student(student, known, self._labels[labelled], n_classes, backend)
         logits = student_logits(self._fitted, rows, n_classes, backend)
         return softmax(logits.float32())
+
+    def _check_count(self, codes: Int64, name: str) -> None:
+        """Labels that say how many classes there are say a number that can be computed with."""
+        if self._n_classes is None and (codes >= 0).any():
+            n_classes = class_count(self._student, codes, self._features.n_rows, name)
+            check_head(self._student, n_classes, self._features.n_columns)
 
     def _grow(self) -> None:
         """Take in what was added to the pool."""

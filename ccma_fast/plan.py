@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._class_limits import WEIGHT_BYTES
 from ._dispatch import Backend
 from ._memory import Memory
 from ._order_statistic import size_sample
@@ -435,7 +436,7 @@ class _Model:
         if not p.trains:
             return 0
         n, d, c = p.n_labelled, p.pool.n_columns, p.n_classes
-        return 36 * n * d + 16 * n * c + 48 * c * d
+        return 36 * n * d + 16 * n * c + WEIGHT_BYTES * c * d
 
     def _training_work(self, share: float) -> _Work:
         """Of training heads on so many times the labelled rows; on one thread, at half the rate of a product."""

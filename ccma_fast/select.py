@@ -36,6 +36,7 @@ from .readers.labels import Classes, read_labels
 from .reference import RowScores
 from .student import (
     LinearHead,
+    check_head,
     check_student,
     class_count,
     fit_student,
@@ -550,8 +551,11 @@ class _Query:
         cold = given is None and not has_two_classes(classes)
         if student is not None and labelled.size == 0:
             raise ValueError("a student needs labels of at least two classes, got no labelled row")
-        if n_classes is None and not cold:
-            n_classes = class_count(student, classes)
+        if n_classes is None and labels is not None and labelled.size:
+            counted = class_count(student, y, self.pool.n_rows)
+            n_classes = None if cold else counted
+        if n_classes is not None and given is None and not cold:
+            check_head(student, n_classes, self.pool.n_columns)
         if self.chunk_size is None:
             columns = [rows.n_columns for rows, _ in self._sources]
             self.chunk_size = self.memory.chunk_rows([*columns, n_classes or 1])

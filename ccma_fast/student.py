@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, reference
+from ._class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
 from ._dispatch import Backend, DeviceTraining
 from ._validate import as_array, check_fraction, check_integer, check_number, check_rows, random_generator
 from .config import CCMAConfig
@@ -50,7 +51,8 @@ class LinearHead:
     Parameters
     ----------
     n_classes : int, optional
-        C; by default the largest label + 1. Classes without a label are learnt as never occurring.
+        C, at most 2²⁰; by default the largest label + 1, which then may be no more than there are rows, or 10,000.
+        Classes without a label are learnt as never occurring.
     dropout : float, default 0.75
         Share of inputs zeroed in training, in [0, 1).
     learning_rate, weight_decay : float, default 1e-2
@@ -165,7 +167,8 @@ class LinearHead:
         """:meth:`fit` on rows, on the device of a backend that has one."""
         self._check_parameters()
         labels = _training_labels(y, rows.n_rows, self.n_classes)
-        n_classes = int(labels.max()) + 1 if self.n_classes is None else self.n_classes
+        n_classes = inferred_count(labels, rows.n_rows, "y") if self.n_classes is None else int(self.n_classes)
+        check_trainable(n_classes, rows.n_columns)
         device = None if backend is None else _dispatch.on_device(backend)
         self._train(rows, labels, n_classes, None if device is None else device.training())
         self.classes_ = np.arange(n_classes)
@@ -247,7 +250,7 @@ class LinearHead:
 
     def _check_parameters(self) -> None:
         if self.n_classes is not None:
-            check_integer("n_classes", self.n_classes, minimum=2)
+            check_class_count("n_classes", self.n_classes)
         if self.dropout != 0.0:
             check_fraction("dropout", self.dropout)
         check_number("learning_rate", self.learning_rate, above=0.0)
@@ -528,10 +531,11 @@ def _training_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> In
         raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
     if labels.shape != (n_rows,):
         raise ValueError(f"y must have shape ({n_rows},) as X has rows, got {labels.shape}")
-    upper = np.inf if n_classes is None else n_classes
+    upper = MOST_CLASSES if n_classes is None else n_classes
     bad = np.flatnonzero((labels < 0) | (labels >= upper))
     if bad.size:
-        expected = "a class of at least 0" if n_classes is None else f"a class from 0 to {n_classes - 1}"
+        least_only = n_classes is None and labels[bad[0]] < 0
+        expected = "a class of at least 0" if least_only else f"a class from 0 to {upper - 1}"
         raise ValueError(f"y must be {expected}, got {labels[bad[0]]} at row {bad[0]}")
     check_two_classes(labels)
     return labels.astype(np.int64)
@@ -558,18 +562,30 @@ def check_student(student: Any) -> None:
             )
 
 
-def class_count(student: Any, labels: Int64) -> int:
-    """C where nothing else tells it: as many as a :class:`LinearHead` was made for, else the largest label + 1."""
+def declared_count(student: Any) -> int | None:
+    """C that a :class:`LinearHead` was made for; None where nobody said it, or for another student."""
     declared = student.n_classes if isinstance(student, LinearHead) else None
-    return int(labels.max()) + 1 if declared is None else int(declared)
+    return None if declared is None else check_class_count("n_classes of the student", declared)
 
 
-def check_head(head: LinearHead, n_classes: int) -> None:
-    """A head can be fitted to that many classes."""
-    if head.n_classes not in (None, n_classes):
+def class_count(student: Any, labels: Int64, n_rows: int, name: str = "labels") -> int:
+    """C where nothing else tells it: as many as a :class:`LinearHead` was made for, else the largest label + 1.
+
+    :func:`ccma_fast._class_limits.inferred_count` says what the labels of a pool of `n_rows` rows may be then.
+    """
+    declared = declared_count(student)
+    return inferred_count(labels, n_rows, name) if declared is None else declared
+
+
+def check_head(student: Any, n_classes: int, n_columns: int) -> None:
+    """A head, where the student is one, can be fitted to that many classes and columns."""
+    if student is not None and not isinstance(student, LinearHead):
+        return
+    check_trainable(n_classes, n_columns)
+    if student is not None and student.n_classes not in (None, n_classes):
         raise ValueError(
-            f"student was made for {head.n_classes} classes, but labels, teacher or logits have {n_classes}; both must "
-            "describe the same classes"
+            f"student was made for {student.n_classes} classes, but labels, teacher or logits have {n_classes}; both "
+            "must describe the same classes"
         )
 
 
@@ -577,7 +593,7 @@ def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int, backend
     """A copy of `student`, fitted on rows and labels of `n_classes` classes; a head on the backend's device."""
     fitted = copy.deepcopy(student)
     if isinstance(fitted, LinearHead):
-        check_head(fitted, n_classes)
+        check_head(fitted, n_classes, rows.n_columns)
         fitted.n_classes = n_classes  # those without a label as well
         return fitted.fit_rows(rows, labels, backend)
     fitted.fit(rows.float32(), labels)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, reference
+from ._class_limits import check_class_count
 from ._dispatch import Backend
 from ._validate import check_flag, check_lengths, check_number, check_same_rows, read_only
 from .config import CCMAConfig
@@ -88,6 +89,7 @@ class Teacher:
             )
         if classes.n_rows < 2:
             raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
+        check_class_count("the rows (classes) of class_features", classes.n_rows)
         differing = differing_encoders(
             "class_features", classes.manifest, "image_features", images.manifest, images=False
         )

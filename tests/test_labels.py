@@ -379,7 +379,7 @@ def test_what_labels_may_be(values: Any) -> None:
         (np.array(["2026-01-01"], dtype="datetime64[D]"), TypeError, "got dtype datetime64"),
         (torch.tensor([1.0, 2.0], dtype=torch.bfloat16), TypeError, "got dtype torch.bfloat16"),
         (np.array([2050.0, 1.0], dtype=np.float16), ValueError, "exact, got 2050 at row 0 .*float16, which rounds"),
-        (np.array([2**63], dtype=np.uint64), ValueError, r"class from 0, got 9.22337e\+18 at row 0"),
+        (np.array([2**63], dtype=np.uint64), ValueError, r"class from 0 to 1048575, got 9.22337e\+18 at row 0"),
         ([0, 0.5], ValueError, "must be whole numbers or NaN, got 0.5 at row 1"),
         ([0, "0.5"], ValueError, "must be whole numbers or NaN, got 0.5 at row 1"),
         ([0, None, -2], ValueError, r"must be -1 \(not labelled\) or a class from 0, got -2 at row 2"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from .._class_limits import MOST_CLASSES
 from .._errors import FileReadError
 from .._validate import check_tensor, uncoerced
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from ..teacher import Teacher
 
 __all__ = ["agreed_class_names", "class_codes", "differing_names", "is_missing", "plain_labels", "read_class_names"]
-
-# Classes are columns; nobody has this many.
-_MOST_CLASSES = 2**20
 
 # Files whose lines are more than names.
 _OTHER_FORMATS = {".csv", ".tsv", ".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
@@ -80,6 +78,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
             raise ValueError(f"{name} must not be empty, got {text!r} at row {row}{place}")
     if len(names) < 2:
         raise ValueError(f"{name} must be at least two, got {len(names)}{place}")
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"{name} must be at most {MOST_CLASSES}, got {len(names)}{place}")
     _positions([text.strip() for text in names], name, place)
     return [str.__str__(text) for text in names]  # of an enumeration str() gives another text
 
@@ -201,7 +201,7 @@ class _Meaning:
         typed: bool,
     ) -> None:
         self._names, self._name, self._at, self._typed = class_names, name, at, typed
-        self._n_classes, self._n_positions = n_classes, _MOST_CLASSES if n_classes is None else n_classes
+        self._n_classes, self._n_positions = n_classes, MOST_CLASSES if n_classes is None else n_classes
         self._positions: dict[str, int] | None = None
         self._known: dict[str, int] = {}
         self._clash: tuple[int, str] | None = None  # a class whose name reads as the number of another
@@ -284,7 +284,7 @@ class _Meaning:
         if self._clash is not None:
             self._refuse_ambiguous(f"{number:g}", row)
         if not 0 <= number < self._n_positions:
-            upper = "" if self._n_classes is None else f" to {self._n_classes - 1}"
+            upper = "" if self._n_classes is None and number < 0 else f" to {self._n_positions - 1}"
             raise ValueError(f"{self._name} must be -1 (not labelled) or a class from 0{upper}, {at}")
         return int(number)
 
