@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._bounded import Arrays
 from ._class_limits import MOST_CLASSES, check_class_count
 from ._errors import FileReadError, LabelWarning, PoolMismatchError, newer_error
 from ._files import check_can_write, write_whole
@@ -41,6 +42,12 @@ Digests = npt.NDArray[np.uint8]
 
 _FORMAT, _NAME = 2, "ccma_fast.ActiveLearner"
 _DIGEST_BYTES = 16
+
+# A pool may have lost images since: a loop is taken of as many times its rows, and of so many in any case.
+_MOST_TIMES, _MOST_ROWS = 10, 10_000_000
+
+# Bytes of the settings, which are an array of text: four for each letter. Ids shrink two hundredfold at most.
+_MOST_SETTINGS, _MOST_RATIO = 64 << 20, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,22 +145,30 @@ def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> None:
     write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
-def read_loop(path: str | os.PathLike[str]) -> SavedLoop:
+def read_loop(path: str | os.PathLike[str], n_rows: int) -> SavedLoop:
     """What :func:`write_loop` wrote, or the first format.
+
+    Parameters
+    ----------
+    path : path
+    n_rows : int
+        Of the pool that there is now, which says how large a file of it can be.
 
     Raises
     ------
     FileReadError
-        No such file, not a saved loop, a damaged one, or one that a newer version wrote.
+        No such file, not a saved loop, a damaged one, one that a newer version wrote, or one that would unpack to more
+        than a loop on such a pool has.
     """
     file = os.fspath(path)
     try:
-        with open(file, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
-            settings = json.loads(str(saved["settings"]))
-            arrays = {name: saved[name] for name in saved.files if name != "settings"}
-        version = _format(settings)
-        if version <= _FORMAT:
-            return _checked(settings, arrays, version)
+        with open(file, "rb") as handle:
+            saved = Arrays(handle)
+            most = max(_MOST_SETTINGS, _MOST_RATIO * saved.packed_bytes("settings"))
+            settings = json.loads(str(saved.read("settings", most)))
+            version = _format(settings)
+            if version <= _FORMAT:
+                return _checked(settings, _arrays(saved, n_rows), version)
     except FileNotFoundError:
         raise FileReadError(f"no file {file!r}") from None
     except _UnknownSettingError as error:
@@ -251,6 +266,20 @@ def agreed_classes(
                     "is the same class"
                 )
     return loop.class_names if names is None else names
+
+
+def _arrays(saved: Arrays, n_rows: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file, each no larger than that of a loop on so many rows."""
+    n_labels, most = saved.n_rows("labels"), max(_MOST_ROWS, _MOST_TIMES * n_rows)
+    if n_labels > most:
+        raise ValueError(f"labels of a pool of {n_labels} rows, expected at most {most} where the pool has {n_rows}")
+    sizes = {
+        "labels": 8 * n_labels,
+        "chosen": 8 * n_labels,
+        "row_digests": _DIGEST_BYTES * n_labels,
+        "class_digests": _DIGEST_BYTES * MOST_CLASSES,
+    }
+    return {name: saved.read(name, size) for name, size in sizes.items() if name in saved}
 
 
 class _UnknownSettingError(ValueError):

@@ -232,7 +232,8 @@ class ActiveLearner:
             Images have moved or were dropped, or the file is of an early version and cannot be checked.
         """
         check_choice("missing", missing, ("raise", "drop"))
-        loop, rows = read_loop(path), open_rows(features, "features")
+        rows = open_rows(features, "features")
+        loop = read_loop(path, rows.n_rows)
         names = agreed_classes(loop, class_names, teacher, path)
         labels, chosen = placed(loop, rows, path, missing)
         learner = cls(

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ._bounded import read_whole
 from ._errors import FileReadError, PoolMismatchError, newer_error
 from ._extras import optional
 from ._files import write_whole
@@ -180,10 +181,10 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     """
     file = Path(folder) / MANIFEST
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_whole(file))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r}: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > _FORMAT:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ._bounded import Arrays, read_whole
 from ._errors import FileReadError
 from ._extras import optional
 from ._files import check_can_replace, locked, write_whole
@@ -364,8 +365,9 @@ def read_map(path: str | Path) -> Columns | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _MAP}
+        with open(file, "rb") as handle:
+            arrays, size = Arrays(handle), file.stat().st_size  # nothing in it is packed
+            return {name: arrays.read(name, size) for name in _MAP}
     except Exception as error:  # a damaged archive raises whatever its parser meets
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
 
@@ -426,9 +428,11 @@ def _sealed(content: dict[str, Any]) -> bytes:
 def _read_rounds(file: Path, label: str, seed: int) -> tuple[list[RoundRecord], bool]:
     """The good rounds at the beginning of a file, and whether they are all that it holds."""
     try:
-        lines = file.read_bytes().splitlines(keepends=True)
+        lines = read_whole(file).splitlines(keepends=True)
     except FileNotFoundError:
         return [], True
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
     records: list[RoundRecord] = []
     for line in lines:
         record = _unsealed(line, {"strategy": label, "seed": seed, "round": len(records)})
@@ -447,16 +451,16 @@ def _unsealed(line: bytes, expected: dict[str, Any]) -> RoundRecord | None:
             return None
         metrics = {name: float(text) for name, text in content["metrics"].items()}
         return RoundRecord(content["picks"], metrics, content["seconds"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_whole(file))
     except FileNotFoundError:
         raise FileReadError(f"no run in {str(file.parent)!r}: there is no file {str(file)!r}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
     if not isinstance(content, dict) or "format" not in content:
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,7 +287,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, Any]], obj
         arrays = dict(content)
     settings = json.loads(str(arrays.pop("settings")))
     change(settings, arrays)
-    np.savez(file, settings=json.dumps(settings), **arrays)
+    np.savez_compressed(file, settings=json.dumps(settings), **arrays)
     return file
 
 
@@ -347,6 +349,59 @@ def test_damaged_files(tmp_path: Path, change: Callable[[Any, Any], object], mes
     file = rewritten(saved(tmp_path, X, teacher=cf.Teacher(X, T)), change)
     with pytest.raises(cf.FileReadError, match=f"cannot read '.*loop.npz' as a saved loop: .*{message}"):
         cf.ActiveLearner.load(file, X)
+
+
+def test_a_small_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> None:
+    """Each array, and the text, may be what a loop on this pool has; what is declared is told before it is there."""
+
+    def zeros(name: str, n: int) -> Callable[[Any, Any], object]:
+        return lambda settings, arrays: arrays.update({name: np.zeros(n, dtype=np.int64)})
+
+    few = labels_at(LABELLED, Y[LABELLED]).nbytes
+    cases: list[tuple[Callable[[Any, Any], object], str]] = [
+        (
+            zeros("labels", 10_000_001),
+            "labels of a pool of 10000001 rows, expected at most 10000000 where the pool has 20",
+        ),
+        (zeros("chosen", 21), f"chosen would have 168 bytes in shape \\(21,\\), expected at most {few}"),
+        (zeros("row_digests", 41), "row_digests would have 328 bytes .* expected at most 320"),
+        (zeros("class_digests", 2**21 + 1), "class_digests would have 16777224 bytes .* expected at most 16777216"),
+        (lambda s, a: s.update(class_names=["a" * 2**24, "b"]), "settings would have 6.* bytes .* at most 67108864"),
+    ]
+    for change, message in cases:
+        file = rewritten(saved(tmp_path, X), change)
+        assert file.stat().st_size < 200_000
+        with pytest.raises(cf.FileReadError, match=f"cannot read '.*loop.npz' as a saved loop: {message}"):
+            cf.ActiveLearner.load(file, X)
+
+
+def test_an_archive_that_declares_another_size_than_it_has(tmp_path: Path) -> None:
+    """NumPy would take memory for what the header of an array says."""
+    whole = np.load(saved(tmp_path, X))
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        for name in whole.files:
+            stream = io.BytesIO()
+            np.save(stream, whole[name])
+            content = stream.getvalue()
+            if name == "labels":
+                content = content.replace(b"(20,), }", b"(99,), }")
+            archive.writestr(f"{name}.npy", content)
+    with pytest.raises(cf.FileReadError, match=r"'labels.npy' has 288 bytes, and shape \(99,\) of int64 takes 920"):
+        cf.ActiveLearner.load(tmp_path / "other.npz", X)
+
+
+def test_a_loop_on_a_pool_that_was_much_larger_is_taken(tmp_path: Path) -> None:
+    """Sequential ids are the text that shrinks most."""
+    n = 200_000
+    learner = cf.ActiveLearner(clip_retrieval(tmp_path / "before", np.zeros((n, 1), "f4"), list(map(str, range(n)))))
+    learner.label(np.arange(n), np.arange(n) % 3)
+    learner.save(tmp_path / "loop.npz")
+    ids = [str(i) for i in range(0, n, 10_000)]
+    with pytest.warns(cf.LabelWarning):
+        loaded = cf.ActiveLearner.load(
+            tmp_path / "loop.npz", clip_retrieval(tmp_path / "now", X[:, :1] * 0, ids), missing="drop"
+        )
+    np.testing.assert_array_equal(loaded.labels, np.arange(0, n, 10_000) % 3)
 
 
 def test_files_that_are_no_saved_loop(tmp_path: Path) -> None:

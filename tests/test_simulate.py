@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast import _workers, reference, report, store
+from ccma_fast import _bounded, _workers, reference, report, store
 from ccma_fast.cli import main
 from ccma_fast.metrics import macro_auroc, macro_f1
 from ccma_fast.pool import open_rows
@@ -593,6 +593,34 @@ def test_a_large_pool_is_shown_in_part_with_every_pick(run: Any, data: Any, tmp_
     assert 5000 <= found["rows"].size <= 5000 + results.picks["row"].size
     assert np.isin(results.picks["row"], found["rows"]).all()
     assert (np.diff(found["rows"]) > 0).all()
+
+
+def test_a_map_that_would_fill_the_memory_is_not_unpacked(run: Any, tmp_path: Path) -> None:
+    run(strategies=["random"], out=tmp_path)
+    with np.load(tmp_path / "map.npz") as archive:
+        content = {**archive, "rows": np.zeros(10**6, dtype=np.int64)}
+    np.savez_compressed(tmp_path / "map.npz", **content)
+    size = (tmp_path / "map.npz").stat().st_size
+    with pytest.raises(
+        cf.FileReadError, match=f"cannot read '.*map.npz': rows would have 8000000 bytes .* most {size}"
+    ):
+        read_map(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "rounds/random-1.jsonl"])
+def test_files_of_a_run_that_are_too_large_to_be_some(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run(strategies=["random"], seeds=[1], out=tmp_path)
+    with open(tmp_path / name, "ab") as file:
+        file.write(b" " * 10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(_bounded, "MOST_BYTES", (tmp_path / name).stat().st_size - 1)
+        with pytest.raises(cf.FileReadError, match=f"cannot read '.*{name}': it has .* bytes, expected at most"):
+            read_results(tmp_path)
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(cf.FileReadError, match=r"cannot read '.*run.json': "):
+        read_results(tmp_path)
 
 
 class Halting:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._bounded import read_whole
 from .._errors import FileReadError
 from .._extras import optional
 from ..pool import RowId, check_matrix
@@ -99,11 +100,11 @@ def files_of_dataset(folder: Path, name: str) -> list[Path] | None:
         raise FileReadError(f"{name}: {str(folder)!r} holds several splits; expected one of {splits or 'them'}")
     description = folder / "state.json"
     try:
-        state = json.loads(description.read_bytes())
+        state = json.loads(read_whole(description))
         files = [str(entry["filename"]) for entry in state["_data_files"]]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(description)!r} of a data set: {error!r}") from error
     for key in ("_indices_files", "_indices_data_files"):
         if state.get(key):
