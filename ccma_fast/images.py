@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import numbers
@@ -17,10 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from ._class_limits import MOST_CLASSES
 from ._errors import FileReadError
 from .decode import decoded, read_image, to_rgb
 from .image_files import checked_suffixes, files_below, is_hidden, is_utf8, size_of
-from .readers.class_names import is_missing
+from .readers.class_names import is_exact, is_missing
 from .readers.tables import read_columns
 from .webdataset import Member, apart, members_of
 
@@ -318,20 +320,9 @@ def _of_table(path: Path) -> Images:
     if path.suffix.lower() not in _TABLES:
         _check_exists(path)
         raise FileReadError(f"images: expected a folder, or a .csv, .parquet or .tar file, got {str(path)!r}")
-    columns = read_columns(str(path), "images", (_LABEL,), only=_PATH).wanted
-    if path.suffix.lower() == ".csv" and path.is_file():
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            header = next(csv.reader(handle))
-        if (
-            len(header) == 1
-            and header[0] != _PATH
-            and (path.parent / header[0]).is_file()
-            and columns[_PATH][:1] != header
-        ):
-            raise FileReadError(
-                f"images: the first line of {str(path)!r} would be a header, but {header[0]!r} is a file; expected a "
-                f"header such as {_PATH!r}"
-            )
+    columns = read_columns(
+        str(path), "images", (_LABEL,), only=_PATH, is_value=lambda cell: size_of(path.parent / cell) is not None
+    ).wanted
     labels = columns.get(_LABEL)
     if labels is not None and path.suffix.lower() == ".csv":
         labels = _typed(labels)
@@ -434,6 +425,7 @@ def _checked_labels(labels: Iterable[Any], n_images: int, source: str) -> list[A
 
 
 def _label(label: Any, row: int, source: str) -> int | str | None:
+    is_rounded = isinstance(label, np.floating) and not is_exact(label)
     if getattr(label, "shape", None) == ():
         label = label.item()
     if is_missing(label) or (isinstance(label, str) and not label):
@@ -441,9 +433,11 @@ def _label(label: Any, row: int, source: str) -> int | str | None:
     if isinstance(label, str) and is_utf8(label):
         return str.__str__(label)  # of an enumeration str() gives another text
     is_whole = isinstance(label, numbers.Integral) or (isinstance(label, float) and label.is_integer())
-    if isinstance(label, bool) or not is_whole or not -1 <= label < 2**63:
+    if isinstance(label, bool) or is_rounded or not is_whole or not -1 <= label < MOST_CLASSES:
         raise ValueError(
             f"labels of {source} must be one class for each image, a number or a name, or -1 for none, got "
             f"{label!r:.80} at row {row}"
+            + (", which its type may have rounded" if is_rounded else "")
+            + (f"; numbers are below {MOST_CLASSES}" if is_whole and label >= MOST_CLASSES else "")
         )
     return int(label)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Member", "apart", "members_of"]
 
 _CLASS = ".cls"
+
+# A number of a class, and the ends of lines behind it.
+_MOST_CLASS_BYTES = 100
 _READ_BYTES = 1 << 20
 
 
@@ -51,7 +54,8 @@ def members_of(
                     continue
                 path = PurePosixPath(entry.name)
                 if path.suffix.lower() == _CLASS and not is_hidden(entry.name):
-                    _add_class(classes, str(path.with_suffix("")), entry.name, _content(archive, entry))
+                    content = _content(archive, entry, _MOST_CLASS_BYTES + 1)
+                    _add_class(classes, str(path.with_suffix("")), entry.name, content)
                     continue
                 why = why_no_image(entry.name, suffixes, known, partial(_content, archive, entry, HEAD_BYTES))
                 if why is not None:
@@ -87,7 +91,7 @@ def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo, most: int = -1) -
 
 
 def _add_class(classes: dict[str, int], key: str, name: str, content: bytes) -> None:
-    if re.fullmatch(rb"\s*-?[0-9]+\s*", content) is None:
+    if len(content) > _MOST_CLASS_BYTES or re.fullmatch(rb"\s*-?[0-9]+\s*", content) is None:
         raise ValueError(f"{name!r} must hold the number of a class, got {content[:40]!r}")
     label = int(content)
     if classes.setdefault(key, label) != label:
@@ -116,7 +120,7 @@ def apart(
         else:
             raise _ambiguous(file, names[sample], member.name)
     samples = {_at_first_dot(member.key)[0]: member.name for member in kept}
-    for key in classes.keys() - names.keys():
+    for key in sorted(classes.keys() - names.keys()):
         if key in samples:
             raise FileReadError(
                 f"images: {samples[key]!r} in {str(file)!r} must have its label in a file of its whole name, got "

@@ -208,10 +208,46 @@ def test_a_list_whose_header_would_be_an_image(tmp_path: Path) -> None:
     for name in ("photo1", "photo2"):
         save(tmp_path / name)
     (tmp_path / "list.csv").write_text("photo1\nphoto2\n")
-    with pytest.raises(cf.FileReadError, match=r"would be a header, but 'photo1' is a file; .* such as 'image_path'"):
-        open_images(tmp_path / "list.csv")
+    assert open_images(tmp_path / "list.csv").ids == ["photo1", "photo2"]
+    for header in ("image_path", "path"):  # a file of that name is only meant where the header is not
+        save(tmp_path / header)
+        (tmp_path / "list.csv").write_text(f"{header}\nphoto1\nphoto2\n")
+        expected = ["photo1", "photo2"] if header == "image_path" else ["path", "photo1", "photo2"]
+        assert open_images(tmp_path / "list.csv").ids == expected
+        (tmp_path / header).unlink()
+    (tmp_path / "list.csv").write_text("photo0\nphoto1\nphoto2\n")  # the first is gone, and will be told as skipped
+    assert open_images(tmp_path / "list.csv").ids == ["photo0", "photo1", "photo2"]
     (tmp_path / "list.csv").write_text("picture\nphoto1\nphoto2\n")
     assert open_images(tmp_path / "list.csv").ids == ["photo1", "photo2"]
+
+
+@pytest.mark.parametrize("header", ["label", "index", "score", "class_name", "id"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_of_something_else_is_no_list_of_images(tmp_path: Path, header: str, suffix: str) -> None:
+    cells = [save(tmp_path / f"{i}.png").name for i in range(2)]
+    if suffix == ".csv":
+        (tmp_path / "list.csv").write_text("\n".join([header, *cells]))
+    else:
+        parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+        parquet.write_table(pyarrow.table({header: cells}), tmp_path / "list.parquet")
+    with pytest.raises(cf.FileReadError, match=f"images: no column 'image_path' or .*, got '{header}'"):
+        open_images(tmp_path / f"list{suffix}")
+
+
+def test_labels_of_images_that_cannot_be_used_afterwards(tmp_path: Path) -> None:
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    paths = [save(tmp_path / f"{i}.png").name for i in range(2)]
+    for labels, message in (
+        ([1, 2**20], "a number or a name, or -1 for none, got 1048576 at row 1; numbers are below 1048576"),
+        ([1, 10**12], "got 1000000000000 at row 1"),
+        (np.array([1, 4000], np.float16), "got 4000.0 at row 1, which its type may have rounded"),
+        ([[1], [2]], "the column 'label' of '.*x.parquet' must have one value in each row, got list"),
+    ):
+        parquet.write_table(pyarrow.table({"path": paths, "label": labels}), tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match=message):
+            open_images(tmp_path / "x.parquet")
+    with pytest.raises(cf.FileReadError, match=r"'0.cls' must hold the number of a class, got b'0000"):
+        open_images(tar(tmp_path / "x.tar", [("0.png", picture(1)), ("0.cls", b"0" * 10**6)]))
 
 
 def test_labels_from_folders_that_mean_two_things(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, read_manifest, write_manifest
 from ccma_fast.pool import Rows, open_rows
+from ccma_fast.readers import tables
 from ccma_fast.readers.class_names import agreed_class_names, class_codes, read_class_names
 from ccma_fast.readers.labels import Classes, read_labels
 
@@ -285,6 +287,126 @@ def test_a_first_label_is_no_header(tmp_path: Path, first: str) -> None:
         (tmp_path / "y.csv").write_text("\n".join([header, *labels[1:]]))
         found = read_labels(tmp_path / "y.csv", open_rows(X, "features"), class_names=NAMES)
         np.testing.assert_array_equal(found, TRUTH)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    "header", ["index", "Index", "rank", "score", "represents", "image_path", "path", "id", "image", "Unnamed: 0"]
+)
+def test_a_column_of_something_else_is_no_column_of_labels(tmp_path: Path, suffix: str, header: str) -> None:
+    """Numbers of rows are not their labels, because they are all that there is."""
+    file = table(tmp_path / f"y{suffix}", **{header: np.arange(N)})
+    with pytest.raises(cf.FileReadError, match=rf"'{header}'"):
+        read_labels(file, open_rows(X, "features"))
+
+
+def test_a_first_label_that_is_a_class_or_like_the_others_is_no_header(tmp_path: Path) -> None:
+    """Whoever wrote no header loses no label."""
+    three = open_rows(X[:3], "features")
+    (tmp_path / "y.csv").write_text("great_tit\ncat\ndog\n")
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "y.csv", three, class_names=["cat", "dog", "great_tit"]), [2, 0, 1]
+    )
+    (tmp_path / "y.csv").write_text("path\ncat\npath\n")
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", three, class_names=["cat", "path"]), [1, 0, 1])
+    (tmp_path / "y.csv").write_text("c3\nc1\nc2\n")
+    with pytest.raises(ValueError, match="got 'c3' at row 0"):
+        read_labels(tmp_path / "y.csv", three, class_names=["c1", "c2"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [([[0]] * 4, "list<.*: int64>"), ([{"a": 0}] * 4, "struct<a: int64>"), (np.eye(4).tolist(), "list<.*: double>")],
+)
+@pytest.mark.parametrize("column", ["label", "index", "image_path", "path"])
+def test_columns_of_several_values_in_a_row_are_not_left_out(
+    tmp_path: Path, cells: list[Any], kind: str, column: str
+) -> None:
+    columns = {"label": [0, 1, 0, 1], "index": [0, 1, 2, 3], column: cells}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "y.parquet")
+    with pytest.raises(
+        cf.FileReadError, match=f"the column '{column}' of .* must have one value in each row, got {kind}"
+    ):
+        read_labels(tmp_path / "y.parquet", open_rows(X[:4], "features"))
+
+
+@pytest.mark.parametrize("column", ["label", "index"])
+@pytest.mark.parametrize(
+    ("cells", "known"),
+    [
+        (pyarrow.array(["3", "1"]).dictionary_encode(), True),
+        (pyarrow.array([3, 1]).dictionary_encode(), True),
+        (pyarrow.array([3, 1], pyarrow.uint8()), True),
+        (pyarrow.array([3, 1], pyarrow.float32()), True),
+        (pyarrow.array([3, 1.5]), False),
+        (pyarrow.array([True, False]), False),
+        (pyarrow.array([3, 1], pyarrow.date32()), False),
+        (pyarrow.array([3, 1], pyarrow.timestamp("s")), False),
+        (pyarrow.array([3, 1], pyarrow.duration("s")), False),
+        (pyarrow.array([2**64 - 2, 1], pyarrow.uint64()), False),
+        (pyarrow.array(np.array([2050, 1], np.float16)), False),
+        (pyarrow.array([2.0**24 + 2, 1.0], pyarrow.float32()), False),
+        (pyarrow.array([1e300, 1.0]), False),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+def test_cells_of_every_type(tmp_path: Path, column: str, cells: Any, known: bool) -> None:
+    """A number is the one that stands there, or it is refused."""
+    columns = {"index": [3, 1], "label": [3, 1], column: cells}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "y.parquet")
+    if known:
+        np.testing.assert_array_equal(
+            read_labels(tmp_path / "y.parquet", open_rows(X, "features")), expected({3: 3, 1: 1})
+        )
+        return
+    many = open_rows(np.broadcast_to(np.float32(0), (2**24 + 3, 1)), "features")
+    with pytest.raises((ValueError, TypeError), match="labels"):
+        read_labels(tmp_path / "y.parquet", many)
+
+
+@pytest.mark.parametrize(
+    "cell", ["1.00000000000000000000001", "0.99999999999999999999", "1e-9999999", "0x1", "١", "1_0"]
+)
+@pytest.mark.parametrize("column", ["index", "label"])
+def test_text_that_is_nearly_a_number(tmp_path: Path, cell: str, column: str) -> None:
+    columns = {"index": "1", "label": "1", column: cell}
+    (tmp_path / "y.csv").write_text(",".join(columns) + "\n" + ",".join(columns.values()), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"labels.* got '?{cell}'? at row 0"):
+        read_labels(tmp_path / "y.csv", open_rows(X, "features"))
+
+
+def test_numbers_that_are_nearly_whole() -> None:
+    for value in (Fraction(10**30 + 1, 10**30), np.longdouble(1) + np.finfo(np.longdouble).eps):
+        for values in ([value], np.array([value, None], dtype=object)):
+            with pytest.raises(ValueError, match=r"labels must be whole numbers or NaN, got .* at row 0"):
+                class_codes(values)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("label\n0\n1\n".encode("utf-16"), "cannot read '.*y.csv' as CSV: 'utf-8' codec"),
+        ("label\n0\n1\n".encode("utf-16-le"), "cannot read .* must be text in UTF-8, got a zero byte inside"),
+        ("label\n0\n".encode("utf-8-sig") * 2, "cannot read .* must be text in UTF-8, got a byte order mark inside"),
+        (b"label\n0\n1\0\n", "got a zero byte inside"),
+    ],
+)
+def test_text_of_another_encoding(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "y.csv").write_bytes(content)
+    with pytest.raises(cf.FileReadError, match=message):
+        read_labels(tmp_path / "y.csv", open_rows(X[:2], "features"))
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbflabel\r\n0\r\n1\r\n", b"0\r1\r", b'"label"\n"0"\n"1"', b"0\n1"])
+def test_text_as_every_system_writes_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "y.csv").write_bytes(content)
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", open_rows(X[:2], "features")), [0, 1])
+
+
+def test_a_table_of_more_rows_than_any_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MOST_ROWS", N - 1)
+    with pytest.raises(cf.FileReadError, match=r"labels: '.*y.parquet' has 20 rows, expected at most 19"):
+        read_labels(table(tmp_path / "y.parquet", label=TRUTH), open_rows(X, "features"))
 
 
 def test_images_that_could_not_be_read_are_called_so(pool: Rows, tmp_path: Path) -> None:

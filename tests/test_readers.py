@@ -672,6 +672,17 @@ def test_labels_of_other_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "y.h5", "w") as handle:
         handle["some/where"] = Y
     np.testing.assert_array_equal(read_labels(tmp_path / "y.h5", ROWS), Y)
+    with h5py.File(tmp_path / "y.h5", "w") as handle:  # some kB that stand for 800 MB
+        handle.create_dataset("y", (10**8,), "i8", chunks=(10**8,), compression="gzip", fillvalue=0)
+    with pytest.raises(ValueError, match="labels has 100000000 rows but features has 301"):
+        read_labels(tmp_path / "y.h5", ROWS)
+    with h5py.File(tmp_path / "y.h5", "w") as handle:
+        handle["y"] = Y
+        handle["y"].attrs["scale_factor"] = 2
+    with pytest.raises(
+        cf.FileReadError, match=r"labels: '/y' .* holds codes of values, as its attribute 'scale_factor'"
+    ):
+        read_labels(tmp_path / "y.h5", ROWS)
 
 
 @pytest.mark.parametrize(
@@ -722,6 +733,9 @@ def test_class_names(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     for source in (names, tmp_path / "names.json", tmp_path / "mapping.json", tmp_path / "names.txt"):
         assert read_class_names(source) == names
+    for plain in (["0.5 mm", "1.5 mm"], ["1 dot", "2 dots"], ["cat", "label"], ["0", "1"]):
+        (tmp_path / "names.txt").write_bytes("\r\n".join(plain).encode())
+        assert read_class_names(tmp_path / "names.txt") == plain
 
 
 @pytest.mark.parametrize(
@@ -729,6 +743,16 @@ def test_class_names(tmp_path: Path) -> None:
     [
         ("n.txt", "ant\n\nbee\n", "class_names must not be empty, got '' at row 1 of '.*n.txt'"),
         ("n.txt", "ant\n", "class_names must be at least two, got 1 of '.*n.txt'"),
+        (
+            "n.txt",
+            "label\nant\nbee\n",
+            "must have the name of a class in each line, got the header 'label' first; a .json",
+        ),
+        ("n.txt", "Class Name\nant\nbee\n", "got the header 'Class Name' first"),
+        ("n.txt", "0 ant\n1 bee\n", "nothing else, got '0 ant' and '1 bee', which begin with its number"),
+        ("n.txt", "0,ant\n1,bee\n", "got '0,ant' and '1,bee'"),
+        ("n.txt", "0. ant\n1. bee\n", "got '0. ant' and '1. bee'"),
+        ("n.json", '{"٠": "ant", "1": "bee"}', "must be a mapping from names to classes"),
         ("n.json", '["ant", 3]', "class_names must be strings, got int at row 1 of '.*n.json'"),
         ("n.json", "3", "class_names: '.*n.json' must hold a list of names"),
         ("n.json", '["ant"', "class_names: cannot read '.*n.json' as JSON"),

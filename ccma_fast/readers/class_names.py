@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import numbers
@@ -10,6 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,22 +19,33 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from .._bounded import read_whole
 from .._class_limits import MOST_CLASSES
 from .._errors import FileReadError
-from .._validate import check_tensor, uncoerced
+from .._validate import check_tensor, integer_in, uncoerced
+from .tables import check_text
 
 if TYPE_CHECKING:
     from ..teacher import Teacher
 
-__all__ = ["agreed_class_names", "class_codes", "differing_names", "is_missing", "plain_labels", "read_class_names"]
+__all__ = [
+    "agreed_class_names",
+    "class_codes",
+    "differing_names",
+    "is_exact",
+    "is_missing",
+    "plain_labels",
+    "read_class_names",
+]
 
 # Files whose lines are more than names.
 _OTHER_FORMATS = {".csv", ".tsv", ".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
 
-# What stands inside text that is of another encoding, or put together of several files.
-_NO_TEXT = {"\0": "a zero byte", "\ufeff": "a byte order mark"}
+# First lines of a file of names that are no class.
+_HEADERS = {"class", "classes", "class_name", "class_names", "label", "labels", "name", "names", "category", "index"}
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", re.ASCII | re.IGNORECASE)
+# Exponents of more digits are no position of anything.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan", re.ASCII | re.IGNORECASE)
 
 
 def read_class_names(source: Any, name: str = "class_names") -> list[str]:
@@ -219,15 +232,11 @@ class _Meaning:
             wrong |= given & (array != np.floor(array))
         bad = np.flatnonzero(wrong if self._clash is None else given)
         if bad.size:
-            self._of_number(array[bad[0]].item(), int(bad[0]))  # raises
+            self._of_value(array[bad[0]], int(bad[0]))  # raises
         if array.dtype.kind == "f":
-            exact = 2 ** (np.finfo(array.dtype).nmant + 1)
-            rounded = np.flatnonzero(given & (array > exact))
+            rounded = np.flatnonzero(given & ~is_exact(array))
             if rounded.size:
-                raise ValueError(
-                    f"{self._name} must be exact, got {array[rounded[0]]:g} {self._at(int(rounded[0]))} in "
-                    f"{array.dtype}, which rounds integers above {exact}"
-                )
+                self._refuse_rounded(array[rounded[0]], int(rounded[0]))
         if array.dtype.kind == "u" and self._n_classes is None:
             most = np.iinfo(array.dtype).max
             largest = np.flatnonzero(given & (array == most))
@@ -272,14 +281,25 @@ class _Meaning:
             number = float(value)
         except OverflowError:
             number = math.inf
-        return self._of_number(number, row)
+        if number != value and number.is_integer() and number < self._n_positions:
+            raise ValueError(f"{self._name} must be whole numbers or NaN, got {value!r} {self._at(row)}")
+        code = self._of_number(number, row)
+        if isinstance(value, np.floating) and not is_exact(value):
+            self._refuse_rounded(value, row)
+        return code
 
-    def _of_number(self, number: float, row: int) -> int:
+    def _refuse_rounded(self, value: Any, row: int) -> NoReturn:
+        raise ValueError(
+            f"{self._name} must be exact, got {value:g} {self._at(row)} in {value.dtype}, which rounds integers above "
+            f"{_most_exact(value.dtype)}"
+        )
+
+    def _of_number(self, number: float | Decimal, row: int) -> int:
         """The class at a position, or none."""
         if number != number or number == -1:
             return -1
         at = f"got {number:g} {self._at(row)}"
-        if not float(number).is_integer():
+        if not _is_whole(number):
             raise ValueError(f"{self._name} must be whole numbers or NaN, {at}")
         if self._clash is not None:
             self._refuse_ambiguous(f"{number:g}", row)
@@ -345,16 +365,32 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, numbers.Real) and value != value
 
 
-def _number(text: str) -> float | None:
-    """The number that text reads as; None where it is none."""
+def is_exact(values: Any) -> Any:
+    """Whether floating-point numbers of NumPy are so small that their type holds every integer up to them."""
+    return ~(np.abs(values) > _most_exact(values.dtype))
+
+
+def _most_exact(dtype: np.dtype[Any]) -> int:
+    return int(2 ** (np.finfo(dtype).nmant + 1))
+
+
+def _number(text: str) -> float | Decimal | None:
+    """The number that text reads as, all its digits counted; None where it is none."""
     stripped = text.strip()
-    return float(stripped) if _NUMBER.fullmatch(stripped) else None
+    if not _NUMBER.fullmatch(stripped):
+        return None
+    number, exact = float(stripped), Decimal(stripped)
+    return number if number == exact or number != number else exact
 
 
-def _position(text: str) -> float | None:
+def _is_whole(number: float | Decimal) -> bool:
+    return number == number.to_integral_value() if isinstance(number, Decimal) else float(number).is_integer()
+
+
+def _position(text: str) -> float | Decimal | None:
     """The number that text reads as, where it could be a position or none; NaN and −1 stand for "no label"."""
     number = _number(text)
-    return number if number is not None and (number != number or number.is_integer()) else None
+    return number if number is not None and (number != number or _is_whole(number)) else None
 
 
 def _same(text: str) -> str:
@@ -376,7 +412,7 @@ def _of_mapping(pairs: list[tuple[Any, Any]], name: str, place: str) -> list[Any
     """Names from the items of a mapping between them and the numbers 0 to C − 1."""
     if all(_is_class(value) for _, value in pairs):
         pairs = [(value, key) for key, value in pairs]
-    elif not all(_is_class(key) or (isinstance(key, str) and key.isdecimal()) for key, _ in pairs):
+    elif not all(_is_class(key) or (isinstance(key, str) and integer_in(key) is not None) for key, _ in pairs):
         raise ValueError(
             f"{name} must be a mapping from names to classes (integers) or from classes to names, got "
             f"{dict(pairs)!r:.80}{place}"
@@ -397,17 +433,21 @@ def _is_class(value: Any) -> bool:
 def _content(file: Path, name: str) -> Any:
     """What a file of class names holds: a list or a mapping."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = io.StringIO(read_whole(file).decode("utf-8-sig"), newline=None).read()
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {str(file)!r}") from None
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r} as text: {error}") from error
-    if inside := next((mark for mark in _NO_TEXT if mark in text), None):
-        raise FileReadError(f"{name}: {str(file)!r} must be text in UTF-8, got {_NO_TEXT[inside]} inside")
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise FileReadError(f"{name}: {str(file)!r} {error}") from None
     if file.suffix.lower() != ".json":
         if file.suffix.lower() in _OTHER_FORMATS or _is_json(text):
             raise FileReadError(f"{name}: expected a .json file, or text with one name in each line, got {str(file)!r}")
-        return text.removesuffix("\n").split("\n")  # other ends of lines that Unicode has may stand in a name
+        names = text.removesuffix("\n").split("\n")  # other ends of lines that Unicode has may stand in a name
+        _check_lines(names, file, name)
+        return names
     try:
         content = json.loads(text, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
@@ -417,6 +457,21 @@ def _content(file: Path, name: str) -> Any:
             f"{name}: {str(file)!r} must hold a list of names, or a mapping between names and the numbers of classes"
         )
     return content
+
+
+def _check_lines(names: Sequence[str], file: Path, name: str) -> None:
+    """The lines of a file are names alone: not the header of a table first, nor the number of its class in each."""
+    instead = "a .json list says that they are names"
+    if names[0].strip().casefold().replace(" ", "_") in _HEADERS:
+        raise FileReadError(
+            f"{name}: {str(file)!r} must have the name of a class in each line, got the header {names[0]!r} first; "
+            f"{instead}"
+        )
+    if len(names) > 1 and all(re.match(rf"\s*{c}(\s*[,;:|]|[.)]?\s)\s*\S", text) for c, text in enumerate(names)):
+        raise FileReadError(
+            f"{name}: {str(file)!r} must have the name of a class in each line and nothing else, got {names[0]!r} and "
+            f"{names[1]!r}, which begin with its number; {instead}"
+        )
 
 
 def _is_json(text: str) -> bool:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
+from .._validate import check_same_rows
 from ..pool import ArrayRows, Rows, check_matrix
 from ._blocks import BlockRows, chosen, rows_of_block
 
@@ -72,10 +73,13 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
         return _ChunkedRows(name, file, dataset)
 
 
-def hdf5_vector(file: str, key: str | None, name: str) -> npt.NDArray[Any]:
-    """A dataset of one dimension: labels."""
+def hdf5_vector(file: str, key: str | None, name: str, rows: Rows) -> npt.NDArray[Any]:
+    """A dataset of one dimension: labels of some rows."""
     with _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=1)]
+        if dataset.ndim == 1:  # a compressed one may be a thousand times as large as its file
+            check_same_rows(name, dataset.shape[0], rows.name, rows.n_rows)
+        _check_no_codes(dataset, file, name)
         _check_written(dataset, file, name)
         try:
             return np.asarray(dataset[()])
@@ -185,13 +189,18 @@ def check_dataset(dataset: Any, file: str, name: str) -> None:
         It is no matrix of real numbers.
     """
     check_matrix(dataset.shape or (), dataset.dtype, name)
+    _check_no_codes(dataset, file, name)
+    _check_written(dataset, file, name)
+
+
+def _check_no_codes(dataset: Any, file: str, name: str) -> None:
+    """What is stored are the values."""
     codes = [key for key in _CODES if key in dataset.attrs]
     if codes:
         raise FileReadError(
             f"{name}: {dataset.name!r} in {file!r} holds codes of values, as its attribute {codes[0]!r} says; expected "
             "a dataset that holds the values"
         )
-    _check_written(dataset, file, name)
 
 
 def _check_written(dataset: Any, file: str, name: str) -> None:

@@ -23,7 +23,7 @@ from .._row_ids import rows_with_ids
 from .._validate import check_same_rows
 from ..manifest import check_shards, read_manifest, shard_columns
 from ..pool import RowId, Rows, load_npy, split_key
-from .class_names import class_codes, plain_labels
+from .class_names import class_codes, is_exact, plain_labels
 from .tables import Columns, read_columns
 
 __all__ = ["Classes", "read_labels"]
@@ -187,7 +187,7 @@ class _Reader(NamedTuple):
         if suffix in (".h5", ".hdf5"):
             from .hdf5 import hdf5_vector
 
-            return self.of_values(hdf5_vector(file, key, self.name))
+            return self.of_values(hdf5_vector(file, key, self.name, self.rows))
         if suffix == ".npy":
             return self.of_values(load_npy(file, self.name))
         if Path(file).is_dir():
@@ -196,7 +196,8 @@ class _Reader(NamedTuple):
             raise FileReadError(
                 f"{self.name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
             )
-        found = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL)
+        names = set(self.class_names or ())
+        found = read_columns(file, self.name, (_LABEL, _INDEX, _ID), only=_LABEL, is_value=names.__contains__)
         columns, place = found.wanted, f" of {file!r}"
         if self._is_pool(file):
             return self.of_table(_Table(columns[_LABEL], None, None, place, typed=True))
@@ -386,6 +387,11 @@ def _integers(table: _Table, name: str, missing: int | None = None) -> Int64:
     found = np.empty(len(table.row_numbers), dtype=np.int64)
     for row, cell in enumerate(table.row_numbers):
         text = "" if cell is None else str(cell).strip()
+        if isinstance(cell, np.floating) and not is_exact(cell):
+            raise FileReadError(
+                f"{name}: {_INDEX} must be exact, got {cell:g} at row {row}{table.place} in {cell.dtype}, which rounds "
+                "such integers"
+            )
         if _INTEGER.fullmatch(text):
             found[row] = int(text.partition(".")[0])
         elif missing is not None and text in ("", "nan"):
