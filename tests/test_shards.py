@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
+from ccma_fast._shards import natural_order
 from ccma_fast.pool import open_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -352,3 +354,24 @@ def test_a_suffix_in_capitals(tmp_path: Path) -> None:
     place = folder(tmp_path / "x", X, ["p0", "p1"], PARTS[:2])
     (place / "p1.npy").rename(place / "p1.NPY")
     assert open_rows(place, "features").n_rows == 20
+
+
+# --- the order of shards --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["p1.npy", "p01.npy", "p001.npy", "p2.npy"],
+        ["part-1.npy", "PART-1.npy", "Part-01.npy"],
+        ["p1.npy", "p١.npy", "p²1.npy"],
+        ["ss1.npy", "ß1.npy"],
+        ["part-2.npy", "part-10.npy", "part.npy", "2.npy"],
+    ],
+)
+def test_the_order_of_names_does_not_depend_on_how_a_file_system_lists_them(names: list[str]) -> None:
+    """Two names are never equal, so that a copy of a folder has its rows in the same order."""
+    files = [Path(name) for name in names]
+    assert len({str(natural_order(file)) for file in files}) == len(files)
+    orders = {tuple(sorted(order, key=natural_order)) for order in itertools.permutations(files)}
+    assert len(orders) == 1
