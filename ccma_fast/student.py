@@ -240,11 +240,16 @@ class LinearHead:
         expected = {"classes", "coef", "intercept", "mean", "n_iter", "loss"}
         if set(state) != expected:
             raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state)}")
-        self.classes_ = np.asarray(state["classes"], dtype=np.int64)
+        classes = as_array("classes", state["classes"])
+        if not np.array_equal(classes, np.arange(len(state["coef"]))):
+            raise ValueError(
+                f"classes must be 0 to {len(state['coef']) - 1}, one for each row of coef, got {classes!r:.200}"
+            )
+        self.classes_ = classes.astype(np.int64)
         self.coef_ = np.ascontiguousarray(state["coef"], dtype=np.float32)
         self.intercept_ = np.ascontiguousarray(state["intercept"], dtype=np.float32)
         self.mean_ = np.ascontiguousarray(state["mean"], dtype=np.float32)
-        self.n_iter_ = int(state["n_iter"])
+        self.n_iter_ = check_integer("n_iter", state["n_iter"], minimum=0)
         self.loss_ = float(state["loss"])
         return self
 
@@ -604,7 +609,7 @@ def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) ->
     """z^S of rows with one column per class: a head's logits, or the logarithms of a classifier's probabilities."""
     if isinstance(fitted, LinearHead):
         return fitted.logits(rows, backend)
-    known = np.asarray(getattr(fitted, "classes_", np.arange(n_classes)), dtype=np.int64)
+    known = _known_classes(fitted, n_classes)
 
     def log_probabilities(chunk: Chunk) -> Chunk:
         probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
@@ -618,6 +623,15 @@ def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) ->
             return np.log(np.maximum(whole, _LEAST_PROBABILITY)).astype(np.float32)
 
     return DerivedRows(rows, "student.predict_proba", n_classes, log_probabilities)
+
+
+def _known_classes(fitted: Any, n_classes: int) -> Int64:
+    """The classes of a fitted classifier's columns."""
+    known = as_array("student.classes_", getattr(fitted, "classes_", np.arange(n_classes)))
+    is_number = known.ndim == 1 and known.dtype.kind in "iuf"
+    if not is_number or ((known < 0) | (known >= n_classes) | (known != np.floor(known))).any():
+        raise ValueError(f"student.classes_ must be classes from 0 to {n_classes - 1}, got {known!r:.200}")
+    return known.astype(np.int64)
 
 
 def out_of_fold_scores(

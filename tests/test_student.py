@@ -183,6 +183,36 @@ def test_state(data, fitted):
         cf.LinearHead().load_state_dict({"coef": fitted.coef_})
 
 
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"classes": [0.5, 1.5, 2.5, 3.5]}, ValueError, "classes must be 0 to 3, one for each row of coef, got array"),
+        ({"classes": [0, 1]}, ValueError, "classes must be 0 to 3"),
+        ({"n_iter": 1.5}, TypeError, "n_iter must be an integer, got float 1.5"),
+    ],
+)
+def test_a_state_that_is_none(fitted, changed, error, message):
+    state = {**fitted.state_dict(), "classes": np.arange(4), "coef": np.zeros((4, 2)), **changed}
+    with pytest.raises(error, match=message):
+        cf.LinearHead().load_state_dict(state)
+
+
+@pytest.mark.parametrize("classes", [[0, -1], [0, 3], [0.0, 1.5], ["0", "1"], [[0, 1]]])
+def test_columns_of_a_classifier_that_are_no_classes(classes):
+    """A position of −1 would be the last class, and 1.5 the first but one."""
+
+    class Odd:
+        def fit(self, X, y):
+            self.classes_ = np.array(classes)
+
+        def predict_proba(self, X):
+            return np.full((len(X), 2), 0.5)
+
+    x = np.random.default_rng(0).standard_normal((30, 3)).astype(np.float32)
+    with pytest.raises(ValueError, match=r"student.classes_ must be classes from 0 to 2, got array"):
+        cf.select(x, 3, labels=np.where(np.arange(30) < 9, np.arange(30) % 3, -1), student=Odd())
+
+
 def test_among_scikit_learns_tools(data, fitted):
     from sklearn.base import clone
 
