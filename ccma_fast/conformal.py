@@ -38,6 +38,7 @@ from ._validate import (
     check_number,
     check_same_rows,
     check_threshold,
+    uncoerced,
 )
 from .config import NONEMPTY, SCORES, CCMAConfig
 from .pool import Rows, open_rows
@@ -107,7 +108,7 @@ def nonconformity_scores(
     cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
     if labels is None:
         return reference.nonconformity(rows, cumulative)
-    y = as_array("labels", labels)
+    y = as_array("labels", uncoerced(labels))
     if y.dtype.kind not in "iu" and y.size:
         raise TypeError(f"labels must be integers (classes), got dtype {y.dtype}")
     if y.ndim != 1:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import as_array, check_same_rows
+from ._class_limits import MOST_CLASSES
+from ._validate import as_array, check_same_rows, uncoerced
 
 __all__ = ["accuracy", "macro_auroc", "macro_f1"]
 
@@ -118,9 +119,11 @@ def _predictions(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Int64
 
 
 def _classes(name: str, values: Any) -> Int64:
-    array = as_array(name, values)
+    array = as_array(name, uncoerced(values))
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must have shape (M,) with M at least 1, got {array.shape}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers (classes), got dtype {array.dtype}")
+    if array.max() >= MOST_CLASSES:
+        raise ValueError(f"{name} must be classes below {MOST_CLASSES}, got {array.max()} at row {array.argmax()}")
     return array.astype(np.int64)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from . import _dispatch, reference
 from ._class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
 from ._dispatch import Backend, DeviceTraining
-from ._validate import as_array, check_fraction, check_integer, check_number, check_rows, random_generator
+from ._validate import as_array, check_fraction, check_integer, check_number, check_rows, random_generator, uncoerced
 from .config import CCMAConfig
 from .conformal import labelled_scores
 from .pool import Chunk, DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
@@ -531,7 +531,7 @@ def _batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Any]
 
 
 def _training_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
-    labels = as_array("y", y)
+    labels = as_array("y", uncoerced(y))
     if labels.dtype.kind not in "iu":
         raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
     if labels.shape != (n_rows,):

@@ -12,6 +12,7 @@ import ccma_fast as cf
 from ccma_fast import _class_limits
 from ccma_fast._class_limits import MOST_CLASSES
 from ccma_fast._study import open_study
+from ccma_fast.metrics import accuracy, macro_f1
 
 N, D = 200, 4
 X = np.random.default_rng(0).standard_normal((N, D)).astype(np.float32)
@@ -139,6 +140,28 @@ def test_labels_beyond_the_classes_of_a_head_are_told_when_they_are_given() -> N
         learner.label([3], [7])
     with pytest.raises(ValueError, match="student was made for 4 classes, but labels, teacher or logits have 3"):
         cf.ActiveLearner(X, student=cf.LinearHead(4), teacher=cf.Teacher(X, np.eye(3, D)))
+
+
+@pytest.mark.parametrize("call", [accuracy, lambda y, truth: macro_f1(truth, y)], ids=["accuracy", "macro F1"])
+def test_classes_that_are_measured_do_not_wrap(call: Callable[..., float]) -> None:
+    with pytest.raises(ValueError, match="must be classes below 1048576, got 9223372036854775808 at row 1"):
+        call(np.array([0, 2**63], dtype=np.uint64), [0, 1])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda y: cf.LinearHead(max_epochs=1).fit(X[:3], y),
+        lambda y: cf.nonconformity_scores(X[:3], y),
+        lambda y: accuracy(y, [0, 1, 2]),
+        lambda y: cf.select(X[:3], 1, labels=y),
+        lambda y: cf.ActiveLearner(X).label([0, 1, 2], y),
+    ],
+)
+def test_true_among_numbers_is_no_class(call: Callable[[Any], Any]) -> None:
+    """NumPy makes 1 of it."""
+    with pytest.raises(TypeError, match=r"(y|labels|predicted) must be integers"):
+        call([0, True, 2])
 
 
 def test_a_head_that_no_memory_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .._dispatch import Backend
 from .._errors import StrategyReplacedWarning
 from .._identity import qualified_name
-from .._validate import as_array, check_choice
+from .._validate import as_array, check_choice, uncoerced
 from ..config import CCMAConfig
 from ..pool import Rows, RowSubset
 from ..student import student_logits
@@ -171,7 +171,7 @@ def pick(strategy: Strategy, state: Round) -> Int64:
         The strategy returned anything else; the text says what.
     """
     name = getattr(strategy, "__name__", type(strategy).__name__)
-    picks = as_array(f"picks of strategy {name}", strategy(state))
+    picks = as_array(f"picks of strategy {name}", uncoerced(strategy(state)))
     if picks.dtype.kind not in "iu":
         raise TypeError(f"strategy {name} must return row numbers, got dtype {picks.dtype}")
     if picks.shape != (state.budget,):
