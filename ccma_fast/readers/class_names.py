@@ -157,7 +157,7 @@ def class_codes(
         Integers, floats that are whole, or text; −1, NaN, None, what is masked and empty text mean "no label".
     class_names : sequence of str, optional
     n_classes : int, optional
-        C; as many as there are names where it is not given.
+        C; as many as there are names where it is not given, and up to 2²⁰ without either.
     name : str
         What error messages call them.
     place : str
