@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from .decode import UnreadableImageError, reason_of
-from .images import Images
+from .decode import UnreadableImageError, is_passing, reason_of
+from .images import ImageFile, Images
+from .manifest import Skipped
 
 __all__ = ["Batch", "preprocessed"]
 
@@ -20,17 +21,16 @@ class Batch(NamedTuple):
         A stack for each target.
     items : list of int
         The images of which they are.
-    sizes, checksums : list of int or None
-        Of their files.
-    failures : dict of str
+    files : list of ImageFile
+        What was decoded.
+    failures : dict of int to Skipped
         Why not the others.
     """
 
     inputs: list[Any]
     items: list[int]
-    sizes: list[int | None]
-    checksums: list[int | None]
-    failures: dict[int, str]
+    files: list[ImageFile]
+    failures: dict[int, Skipped]
 
 
 def preprocessed(
@@ -80,26 +80,22 @@ class _Batches:
         items, targets = self._batches[number]
         inputs: list[list[Any]] = [[] for _ in targets]
         read: list[int] = []
-        sizes: list[int | None] = []
-        checksums: list[int | None] = []
-        failures: dict[int, str] = {}
+        files: list[ImageFile] = []
+        failures: dict[int, Skipped] = {}
         for item in items:
+            status = self._source.status(item)  # before: what is written meanwhile is another file next time
             try:
-                size, checksum = self._source.fingerprint(item)
-                image = self._source.load(item)
+                image, file = self._source.read(item)
                 made = [self._preprocess[target](image) for target in targets]
-            except UnreadableImageError as error:
-                failures[item] = str(error)
-                continue
             except Exception as error:  # of a preprocessing, such as a side that it makes 0 pixels long, or of memory
-                failures[item] = reason_of(error)
+                reason = str(error) if isinstance(error, UnreadableImageError) else reason_of(error)
+                failures[item] = Skipped(reason, is_passing(error), *(status or ()))
                 continue
             read.append(item)
-            sizes.append(size)
-            checksums.append(checksum)
+            files.append(file)
             for stack, tensor in zip(inputs, made, strict=True):
                 stack.append(tensor)
-        return Batch([torch.stack(stack) for stack in inputs] if read else [], read, sizes, checksums, failures)
+        return Batch([torch.stack(stack) for stack in inputs] if read else [], read, files, failures)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -117,7 +117,8 @@ folders in DIR, each with the rows of its shards (float16), what they are, and a
   classes                 text_emb/text_emb_0.npy and metadata/metadata_0.parquet with caption
 
 The same command again goes on after a kill, and takes in images that were added since and those that were skipped but
-can be read now, behind those that are there.
+can be read now, behind those that are there. Images that are gone are named, and not offered for labelling until they
+are there again; one that was renamed keeps its row; where a file was changed, nothing is done.
 
 examples:
   ccma-fast extract photos --out pool
@@ -578,10 +579,21 @@ def _run_extract(arguments: argparse.Namespace) -> None:
         shard_size=arguments.shard_size,
         progress=not arguments.quiet,
     )
+    unchanged = {*found.not_tried}
     for image, why in found.skipped.items():
-        print(f"skipped {image if image.isprintable() else repr(image)}: {why}", file=sys.stderr)
+        again = " (not tried again, for its file is the same)" if image in unchanged else ""
+        print(f"skipped {_printable(image)}: {why}{again}", file=sys.stderr)
+    for before, now in found.renamed.items():
+        print(f"renamed {_printable(before)} -> {_printable(now)}", file=sys.stderr)
+    for images, what in (
+        (found.repaired, "skipped before, can be read now"),
+        (found.vanished, "gone: their rows are not offered for labelling"),
+        (found.elsewhere, "rows and none of these images, but may be where they were: they are offered for labelling"),
+    ):
+        if images:
+            print(f"{len(images)} {what}, first {_printable(images[0])}", file=sys.stderr)
     if found.left_out:
-        kinds = {kind if kind.isprintable() else repr(kind): n for kind, n in found.left_out.items()}
+        kinds = {_printable(kind): n for kind, n in found.left_out.items()}
         print(f"left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}", file=sys.stderr)
     print(f"{found.n_rows} images, {len(found.skipped)} skipped")
     for option, folder in (
@@ -591,6 +603,10 @@ def _run_extract(arguments: argparse.Namespace) -> None:
     ):
         if folder is not None:
             print(f"{option:18} {folder}")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)
 
 
 def _run_report(arguments: argparse.Namespace) -> None:
@@ -797,7 +813,9 @@ def _warnings_in_one_line(*, of_teacher: bool = False) -> Iterator[None]:
 def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
     report: Report = picks.report
     where = "" if arguments.out is None else f" -> {arguments.out}"
-    short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, but no more rows are unlabelled)"
+    there = " whose images are there" if report.n_vanished else ""
+    more = f"but no more rows are unlabelled{there}"
+    short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, {more})"
     return f"{report}\n{len(picks)} picks{short}{where}"
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "NO_PICTURES",
     "UnreadableImageError",
     "decoded",
+    "is_passing",
     "kind_of",
     "read_image",
     "reason_of",
@@ -53,7 +54,17 @@ _NARROW = 16
 
 
 class UnreadableImageError(Exception):
-    """An image cannot be decoded, or not without guessing; the text says why."""
+    """An image cannot be decoded, or not without guessing; the text says why.
+
+    Attributes
+    ----------
+    passing : bool
+        It lies in the circumstances and not in what the file holds, so that the same file may be read another time.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 def decoded(make: Callable[[], Image.Image]) -> Image.Image:
@@ -74,7 +85,15 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
     except UnreadableImageError:
         raise
     except Exception as error:  # a damaged image raises whatever its decoder meets, MemoryError included
-        raise UnreadableImageError(reason_of(error)) from error
+        raise UnreadableImageError(reason_of(error), passing=is_passing(error)) from error
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error is of the circumstances, such as permissions, a disk or memory, and not of what a file holds."""
+    if isinstance(error, OSError):
+        return error.errno is not None  # the system's; Pillow gives none to those that it raises of a damaged image
+    no_memory = isinstance(error, RuntimeError) and "memory" in str(error)  # as PyTorch says it
+    return no_memory or getattr(error, "passing", isinstance(error, MemoryError))
 
 
 def reason_of(error: Exception) -> str:

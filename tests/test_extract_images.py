@@ -435,13 +435,14 @@ def test_a_repaired_image_becomes_a_row_behind_the_others(tmp_path: Path) -> Non
     first = extract(folder, out, batch_size=2, shard_size=3)
     assert set(first.skipped) == {"3.png", "5.png"}
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert extract(folder, out, batch_size=2, shard_size=3) == first  # tried in vain, nothing is written
+    second = extract(folder, out, batch_size=2, shard_size=3)
+    assert (second.skipped, second.not_tried) == (first.skipped, ["3.png", "5.png"])  # and nothing is written
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
     (folder / "3.png").write_bytes(whole)
     save(folder / "7.png", 70)
-    second = extract(folder, out, batch_size=2, shard_size=3)
-    assert (second.n_rows, set(second.skipped)) == (7, {"5.png"})
+    third = extract(folder, out, batch_size=2, shard_size=3)
+    assert (third.n_rows, set(third.skipped), third.repaired) == (7, {"5.png"}, ["3.png"])
     assert ids(out) == [f"{i}.png" for i in (0, 1, 2, 4, 6, 7, 3)]
     shades = [i * 10 / 255 for i in (0, 1, 2, 4, 6, 7, 3)]
     np.testing.assert_allclose(rows(out)[:, 0], shades, atol=1e-3)

@@ -282,19 +282,21 @@ def test_a_file_that_grows_after_it_was_listed_is_the_one_that_was_read(tmp_path
     file.write_bytes(content[:40])
     listed = open_images(tmp_path / "in")
     file.write_bytes(content)
-    assert listed.fingerprint(0) == (len(content), zlib.crc32(content))
+    assert listed.fingerprint(0)[:2] == (len(content), zlib.crc32(content))
 
 
-def test_a_second_encoder_sees_what_the_first_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract_module, "_N_READ_AGAIN", 1)
+def test_a_second_encoder_sees_what_the_first_saw(tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{i}.png").write_bytes(picture(10 * i).ljust(400, b"\0"))
     extract(tmp_path / "in", tmp_path / "out", shard_size=2)
     first, second = (tmp_path / "in" / f"{i}.png" for i in (2, 3))
     content = first.read_bytes()
+    times = [(file.stat().st_atime_ns, file.stat().st_mtime_ns) for file in (first, second)]
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
+    for file, time in zip((first, second), times, strict=True):  # which tell nothing then
+        os.utime(file, ns=time)
     with pytest.raises(cf.PoolMismatchError, match=r"'2.png' has the CRC-32 \d+, got \d+"):
         extract(tmp_path / "in", tmp_path / "out", shard_size=2, teacher="later")
     second.write_bytes(first.read_bytes())
