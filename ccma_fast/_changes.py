@@ -79,7 +79,8 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
         renamed |= target.manifest.renamed
     for name, row in renamed.items():
         names[row] = name
-    numbers = {image: i for i, image in enumerate(source.ids)}
+    known = {*names}
+    numbers = {image: i for i, image in enumerate(source.ids) if image not in known or not source.is_gone(i)}
     _check_names(source, lead, rows, names, numbers)
     missing = [row for row, name in enumerate(names) if name not in numbers]
     lost = [row for row in missing if not source.is_there(names[row], rows[row].root)]

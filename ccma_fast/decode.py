@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ __all__ = [
     "NO_PICTURES",
     "UnreadableImageError",
     "decoded",
+    "decoder",
     "is_passing",
     "kind_of",
     "read_image",
@@ -86,6 +88,18 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
         raise
     except Exception as error:  # a damaged image raises whatever its decoder meets, MemoryError included
         raise UnreadableImageError(reason_of(error), passing=is_passing(error)) from error
+
+
+def decoder() -> str:
+    """What tells which images can be decoded now: versions, formats and the limit of pixels, as a digest."""
+    import PIL
+    from PIL import Image
+
+    from . import __version__
+
+    Image.init()
+    known = (__version__, PIL.__version__, sorted(Image.OPEN), Image.MAX_IMAGE_PIXELS)
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
 
 def is_passing(error: Exception) -> bool:

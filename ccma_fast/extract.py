@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ._extras import optional
 from ._files import check_can_write_into, locked
 from ._preprocessed import Batch, preprocessed
 from ._validate import check_choice, check_integer
+from .decode import decoder
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
@@ -112,7 +113,8 @@ def extract(
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
     there: an image whose id is in one of them is not embedded again, and its row keeps its number. What was skipped is
     tried again, and becomes a row behind the others where it can be read now, unless the reason lay in what the file
-    holds and size and times of the file are the same. Images that were deleted, renamed or changed are noticed:
+    holds, its size and times are the same, and so are the versions, formats and limits of what decodes it. Images that
+    were deleted, renamed or changed are noticed:
 
     - The row of an image that is gone is not offered by :func:`ccma_fast.select` and the others until the image is
       found again; its label still counts. That is so only where `images` are the folder that the row came from, or hold
@@ -256,11 +258,12 @@ def extract(
 
 def _tried_again(source: Images, skipped: dict[str, Skipped]) -> dict[str, int]:
     """The skipped images that may be read now, and their numbers: all but those of a file that is what it was."""
-    again = {}
+    again, here = {}, decoder()
     for i, image in enumerate(source.ids if skipped else ()):
         if (why := skipped.get(image)) is not None:
             status = source.status(i)
-            if why.passing or status is None or status != (why.n_bytes, why.mtime_ns, why.ctime_ns):
+            is_same = status is not None and status == (why.n_bytes, why.mtime_ns, why.ctime_ns)
+            if why.passing or why.decoder != here or not is_same:
                 again[image] = i
     return {image: again[image] for image in skipped if image in again}
 
@@ -394,6 +397,7 @@ class _GrowingShard:
         self._read: list[int] = []
         self._files: list[ImageFile] = []
         self._failures: dict[str, Skipped] = {}
+        self._decoder = decoder()  # a worker may have other plugins
         self._begin = time.monotonic()
 
     @property
@@ -408,7 +412,8 @@ class _GrowingShard:
             own.append(_embedded(self._targets[number], inputs, names))
         self._read += batch.items
         self._files += batch.files
-        self._failures |= {self._source.ids[item]: why for item, why in batch.failures.items()}
+        for item, why in batch.failures.items():
+            self._failures[self._source.ids[item]] = replace(why, decoder=self._decoder)
 
     def close(self) -> None:
         source, part = self._source, self._part

@@ -5,22 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import numbers
 import os
-import re
 import sys
 import unicodedata
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from ._errors import FileReadError
-from .decode import UnreadableImageError, decoded, read_image, to_rgb
+from ._image_labels import checked_labels, targets_of, typed
+from .decode import UnreadableImageError, decoded, read_image, reason_of, to_rgb
 from .image_files import FileStatus, checked_suffixes, files_below, is_gone, is_hidden, is_utf8, status_of
-from .readers.class_names import is_missing
 from .readers.tables import read_columns
 from .webdataset import Member, apart, members_of
 
@@ -51,10 +49,6 @@ class _Place(NamedTuple):
     file: Path
     offset: int = 0
     size: int | None = None
-
-
-# Also no label; 007 is a name.
-_INTEGER = re.compile(r"(-1|0|[1-9]\d{0,17})?", re.ASCII)
 
 
 class Images(ABC):
@@ -91,7 +85,7 @@ class Images(ABC):
         if not ids:
             beside = ", ".join(f"{n} {kind}" for kind, n in self.left_out.items())
             raise FileReadError(f"images: no image in {source}{beside and f', but {beside}'}")
-        self.ids, self.labels = ids, None if labels is None else _checked_labels(labels, len(ids), source)
+        self.ids, self.labels = ids, None if labels is None else checked_labels(labels, len(ids), source)
 
     def read(self, i: int) -> tuple[Image.Image, ImageFile]:
         """The i-th image, decoded, upright, in RGB, and of which bytes it was decoded.
@@ -150,6 +144,10 @@ class Images(ABC):
         except OSError:
             return ImageFile()
 
+    def is_gone(self, i: int) -> bool:
+        """Whether the i-th image is named by the source alone, and nothing lies where it should."""
+        return False
+
     def root(self, i: int) -> str | None:
         """The folder in which the i-th image's id begins, None where that is no path; one of :attr:`roots`."""
         return next(iter(self.roots), None)
@@ -182,6 +180,9 @@ class _Listed(Images):
     def __init__(self, root: Path, ids: list[str], labels: list[Any] | None, source: str) -> None:
         super().__init__(ids, labels, source)
         self._root, self.roots = root, frozenset([os.path.abspath(root)])
+
+    def is_gone(self, i: int) -> bool:
+        return is_gone(self._root / self.ids[i])
 
     def _place(self, i: int) -> _Place:
         return _Place(self._root / self.ids[i])
@@ -280,7 +281,7 @@ class _Dataset(Images):
         else:
             ids = [str(i) for i in range(len(whole))]
         self._all = frozenset(ids)
-        labels = _targets_of(whole, len(ids), name)
+        labels = targets_of(whole, len(ids), name)
         # torchvision's own loader gives white for 16 bits, and what is hidden for what is transparent.
         reads_files = is_plain and _loads_by_torchvision(whole)
         self._files = [Path(samples[row][0]) for row in rows] if reads_files else None
@@ -290,7 +291,10 @@ class _Dataset(Images):
         super().__init__([ids[row] for row in rows], None if labels is None else [labels[row] for row in rows], name)
 
     def is_there(self, image_id: str, root: str | None) -> bool:
-        return image_id in self._all or super().is_there(image_id, root)
+        return (self._files is None and image_id in self._all) or super().is_there(image_id, root)
+
+    def is_gone(self, i: int) -> bool:
+        return self._files is not None and is_gone(self._files[i])
 
     def _place(self, i: int) -> _Place | None:
         return None if self._files is None else _Place(self._files[i])
@@ -311,7 +315,12 @@ class _Dataset(Images):
 
     def _seen(self, file: BinaryIO) -> Image.Image:
         image = read_image(file)
-        return image if self._transform is None else to_rgb(self._transform(image))
+        if self._transform is None:
+            return image
+        try:
+            return to_rgb(self._transform(image))
+        except Exception as error:  # the caller's function may be another next time
+            raise UnreadableImageError(reason_of(error), passing=True) from error
 
     def _item(self, i: int) -> Image.Image:
         return to_rgb(_image_of(self._dataset[i]))
@@ -405,15 +414,8 @@ def _of_table(path: Path) -> Images:
             )
     labels = columns.get(_LABEL)
     if labels is not None and path.suffix.lower() == ".csv":
-        labels = _typed(labels)
+        labels = typed(labels)
     return _Listed(path.parent, columns[_PATH], labels, repr(str(path)))
-
-
-def _typed(cells: list[str]) -> list[int | None] | list[str]:
-    """Labels of a CSV file as numbers where all are: its cells are text, whether they were names or numbers."""
-    if not all(_INTEGER.fullmatch(cell) for cell in cells):
-        return cells
-    return [int(cell) if cell else None for cell in cells]
 
 
 def _of_folders(paths: Sequence[Path], suffixes: tuple[str, ...] | None, labels_from_folders: bool) -> Images:
@@ -483,42 +485,3 @@ def _loads_by_torchvision(dataset: Any) -> bool:
     if folder is None or getattr(type(dataset), "__getitem__", None) is not folder.DatasetFolder.__getitem__:
         return False
     return dataset.loader in (folder.default_loader, folder.pil_loader)
-
-
-def _targets_of(dataset: Any, n_images: int, name: str) -> list[Any] | None:
-    targets, transform = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
-    if targets is None:
-        return None
-    if isinstance(targets, (Mapping, str)):  # of which list() would take the keys, or the letters
-        raise ValueError(f"labels of {name} must be in the order of its images, got a {type(targets).__name__}")
-    labels: list[Any] = getattr(targets, "tolist", lambda: list(targets))()
-    if len(labels) != n_images:
-        raise ValueError(f"labels of {name} must be one for each image, got {len(labels)} for {n_images} images")
-    return labels if transform is None else [transform(label) for label in labels]
-
-
-def _checked_labels(labels: Iterable[Any], n_images: int, source: str) -> list[Any]:
-    """Labels as integers or text, None where there is none."""
-    checked = [_label(label, row, source) for row, label in enumerate(labels)]
-    if len(checked) != n_images:
-        raise ValueError(f"labels of {source} must be one for each image, got {len(checked)} for {n_images} images")
-    kinds = {type(label).__name__ for label in checked if label is not None}
-    if len(kinds) > 1:
-        raise ValueError(f"labels of {source} must be all numbers or all text, got both")
-    return checked
-
-
-def _label(label: Any, row: int, source: str) -> int | str | None:
-    if getattr(label, "shape", None) == ():
-        label = label.item()
-    if is_missing(label) or (isinstance(label, str) and not label):
-        return None
-    if isinstance(label, str) and is_utf8(label):
-        return str.__str__(label)  # of an enumeration str() gives another text
-    is_whole = isinstance(label, numbers.Integral) or (isinstance(label, float) and label.is_integer())
-    if isinstance(label, bool) or not is_whole or not -1 <= label < 2**63:
-        raise ValueError(
-            f"labels of {source} must be one class for each image, a number or a name, or -1 for none, got "
-            f"{label!r:.80} at row {row}"
-        )
-    return int(label)

@@ -76,6 +76,8 @@ class Skipped:
         It lay in the circumstances, such as permissions or memory, and not in what the file holds.
     n_bytes, mtime_ns, ctime_ns : int or None
         Size and times of its file before it was read; None where there was none, or nobody wrote it down.
+    decoder : str
+        What tells another decoder, or another limit of it, from the one that failed.
     """
 
     reason: str
@@ -83,6 +85,7 @@ class Skipped:
     n_bytes: int | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
+    decoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -364,9 +367,10 @@ def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest
     if here is None or there is None or here.rows_sha256 == there.rows_sha256:
         return None
     expected = f"{name} and {other} must be the same images in the same order"
-    for row, (a, b) in enumerate(zip(row_ids(here), row_ids(there), strict=False)):
-        if a != b:
-            return f"{expected}, got at row {row} {a!r} in {here} and {b!r} in {there}"
+    ids = enumerate(zip(row_ids(here), row_ids(there), strict=False))
+    if (found := _first_other(ids, former_ids(here), former_ids(there))) is not None:
+        row, (a, b) = found
+        return f"{expected}, got at row {row} {a!r} in {here} and {b!r} in {there}"
     if here.n_rows == there.n_rows:  # called otherwise in one of them, and renamed since
         return None
     return f"{expected}, got {here.n_rows} rows in {here} and {there.n_rows} in {there}"
@@ -385,12 +389,25 @@ def differing_images(rows: Rows, others: Rows) -> str | None:
     here, there = rows.row_ids(), others.row_ids()
     if here is None or there is None:
         return differing_shards(rows.name, rows.shard_files, others.name, others.shard_files)
-    for row, (a, b) in enumerate(zip(here, there, strict=False)):
-        if a != b:
-            return (
-                f"{rows.name} and {others.name} must be the same images in the same order, got {a!r} at row "
-                f"{rows.row_number(row)} and {b!r} at row {others.row_number(row)}"
-            )
+    found = _first_other(enumerate(zip(here, there, strict=False)), rows.former_ids(), others.former_ids())
+    if found is None:
+        return None
+    row, (a, b) = found
+    return (
+        f"{rows.name} and {others.name} must be the same images in the same order, got {a!r} at row "
+        f"{rows.row_number(row)} and {b!r} at row {others.row_number(row)}"
+    )
+
+
+def _first_other(
+    ids: Iterable[tuple[int, tuple[str | None, str | None]]],
+    former_here: dict[str, list[int]],
+    former_there: dict[str, list[int]],
+) -> tuple[int, tuple[str | None, str | None]] | None:
+    """The first row of two matrices whose ids differ, also by what the images were called before they were renamed."""
+    for row, (a, b) in ids:
+        if a != b and row not in former_here.get(b or "", ()) and row not in former_there.get(a or "", ()):
+            return row, (a, b)
     return None
 
 

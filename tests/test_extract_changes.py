@@ -167,6 +167,29 @@ def test_too_little_memory_to_decode_passes_as_well(tmp_path: Path, monkeypatch:
     assert extract(folder, out).repaired == ["20.png"]
 
 
+def test_what_another_decoder_or_limit_may_take_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = save(tmp_path / "in", 10, 20), tmp_path / "out"
+    Image.new("L", (40, 40), 30).save(folder / "30.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert set(extract(folder, out).skipped) == {"30.png"}
+    assert extract(folder, out).not_tried == ["30.png"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    assert extract(folder, out).repaired == ["30.png"]
+
+
+def test_what_the_callers_transform_refused_is_read_again(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("torchvision.datasets")
+    folder, out = save(tmp_path / "x" / "in", 10, 20).parent, tmp_path / "out"
+
+    def wrong(image: Image.Image) -> Image.Image:
+        if image.getpixel((0, 0)) == (20, 20, 20):
+            raise ValueError("not this one")
+        return image
+
+    assert extract(datasets.ImageFolder(folder, wrong), out).skipped == {"in/20.png": "ValueError: not this one"}
+    assert extract(datasets.ImageFolder(folder), out).repaired == ["in/20.png"]
+
+
 @pytest.mark.parametrize("kind", ["list", "tar", "data set"])
 def test_every_source_has_its_damaged_images_read_again(tmp_path: Path, kind: str) -> None:
     folder, out = save(tmp_path / "in", 10, 20, 30), tmp_path / "out"
@@ -265,6 +288,21 @@ def test_images_that_are_gone_are_told_and_come_back(tmp_path: Path, kind: str) 
     (tmp_path / "50.kept").rename(folder / "50.png")
     assert extract(source(), out).vanished == []
     assert open_rows(out / "student", "x").vanished().size == 0
+
+
+@pytest.mark.parametrize("kind", ["list", "ImageFolder"])
+def test_images_that_are_named_still_and_are_gone(tmp_path: Path, kind: str) -> None:
+    folder, out = save(tmp_path / "x" / "in", 10, 20, 30), tmp_path / "out"
+    source = source_of("list", folder)
+    if kind == "ImageFolder":
+        source = pytest.importorskip("torchvision.datasets").ImageFolder(folder.parent)
+    extract(source, out)
+    (folder / "20.png").unlink()
+    found = extract(source, out)
+    assert (found.vanished, found.skipped, found.n_rows) == (["in/20.png"], {}, 3)
+    assert cf.select(out / "student", 9).report.n_vanished == 1
+    save(folder, 20)
+    assert extract(source, out).vanished == []
 
 
 def test_what_is_elsewhere_has_not_vanished(tmp_path: Path) -> None:
@@ -379,6 +417,20 @@ def test_rows_without_an_image_do_not_change_what_is_picked(tmp_path: Path) -> N
     assert extract(folder, out).vanished == ["90.png"]
     extract(folder, tmp_path / "plain", shard_size=100)
     assert cf.select(out / "student", 5).ids == cf.select(tmp_path / "plain" / "student", 5).ids
+
+
+def test_a_simulation_needs_no_images(tmp_path: Path) -> None:
+    folder, out = save(tmp_path / "in", *range(10, 250, 10)), tmp_path / "out"
+    extract(folder, out)
+    for grey in range(10, 200, 10):
+        (folder / f"{grey}.png").unlink()
+    assert len(extract(folder, out).vanished) == 19
+    x, y = out / "student", np.arange(24) % 2
+    results = cf.simulate(
+        x, y, test_features=x, test_labels=y, strategies=["ccma", "random"], seeds=[1], rounds=3, budget=6,
+        progress=False,
+    )  # fmt: skip
+    assert results.curve("ccma").n_labels[-1] == results.curve("random").n_labels[-1] == 20
 
 
 def test_the_command_tells_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -512,6 +564,15 @@ def test_a_renamed_image_and_a_second_encoder(tmp_path: Path) -> None:
     shutil.move(tmp_path / "list.csv", tmp_path / "again" / "list.csv")
     extract(tmp_path / "again" / "list.csv", tmp_path / "fresh", teacher="dark")
     cf.select(out / "student", 2, teacher=cf.Teacher(tmp_path / "fresh" / "teacher", np.eye(2)))
+    # Nor is one whose rows have the old names beside them another.
+    table = parquet.read_table(tmp_path / "fresh" / "teacher" / "metadata" / "metadata_0.parquet")
+    old = {"image_path": [*named(10, 20, 30, 40, 50)], "z": [[2.0, 0.0]] * 5}
+    parquet.write_table(type(table).from_pydict(old), tmp_path / "z.parquet")
+    cf.select(out / "student", 2, student_logits=tmp_path / "z.parquet")
+    old["image_path"][1] = "y.png"
+    parquet.write_table(type(table).from_pydict(old), tmp_path / "z.parquet")
+    with pytest.raises(cf.PoolMismatchError, match=r"got 'y.png' at row 1 .* and '20.png' at row 1"):
+        cf.select(out / "student", 2, student_logits=tmp_path / "z.parquet")
     # One that is gone cannot be seen by an encoder that comes later.
     shutil.rmtree(out / "teacher")
     (folder / "20.png").unlink()
