@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ __all__ = ["Changes", "changed_error", "changes_of"]
 
 # So many files of which nothing but the time is another are read again: all of a pool that was copied would take hours.
 _MOST_READ_AGAIN = 1000
+
+# So many of those whose size and time others have too: numbered anew, they would look the same.
+_MOST_ALIKE = 64
 
 # Images that an error message names.
 _SHOWN = 3
@@ -71,7 +75,8 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
     ------
     PoolMismatchError
         An image of the pool comes under another name because its folder was given otherwise, has another label, or has
-        another file by its size (of all) or checksum (of 1,000 at most of those whose time is another).
+        another file, by its size (of all) or its checksum: of 1,000 at most of those whose time is another, and of 64
+        at most of those that have size and time in common.
     """
     rows, names = _rows_of(lead)
     renamed: dict[str, int] = {}
@@ -170,6 +175,7 @@ def _check_files(
     """No other image goes by the name of a row."""
     changed: list[tuple[str, str, object]] = []
     touched: list[int] = []
+    same: defaultdict[ImageFile, list[int]] = defaultdict(list)
     for row, image in enumerate(names):
         file, i = rows[row].file, numbers.get(image)
         if i is None or file.n_bytes is None or (now := source.listed(i)) is None:
@@ -178,9 +184,17 @@ def _check_files(
             changed.append((image, f"{file.n_bytes} bytes", now.n_bytes))
         elif now.mtime_ns != file.mtime_ns:
             touched.append(row)
-    for row in touched[:: max(1, -(-len(touched) // _MOST_READ_AGAIN))]:
+        else:
+            same[file._replace(checksum=None)].append(row)
+    alike = sorted(itertools.chain.from_iterable(group for group in same.values() if len(group) > 1))
+    for row in sorted(_spread(touched, _MOST_READ_AGAIN) + _spread(alike, _MOST_ALIKE)):
         checksum = source.fingerprint(numbers[names[row]]).checksum
         if checksum not in (None, rows[row].file.checksum):
             changed.append((names[row], f"the CRC-32 {rows[row].file.checksum}", checksum))
     if changed:
         raise changed_error(lead, changed)
+
+
+def _spread(rows: list[int], most: int) -> list[int]:
+    """So many of some rows, or less, spread evenly."""
+    return rows[:: max(1, -(-len(rows) // most))]

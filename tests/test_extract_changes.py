@@ -59,9 +59,12 @@ def picture(grey: int) -> bytes:
 
 
 def save(folder: Path, *greys: int) -> Path:
+    """Files of their own time each, for all are of one size."""
     folder.mkdir(parents=True, exist_ok=True)
     for grey in greys:
-        (folder / f"{grey}.png").write_bytes(picture(grey))
+        file = folder / f"{grey}.png"
+        file.write_bytes(picture(grey))
+        os.utime(file, (grey, grey))
     return folder
 
 
@@ -626,7 +629,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
 
 
 def later(file: Path) -> None:
-    """The time of a file is another than it was."""
+    """The time of a file is another than it was, and than that of the others."""
     status = file.stat()
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
 
@@ -674,11 +677,24 @@ def test_of_very_many_that_were_touched_some_are_read(tmp_path: Path, monkeypatc
     extract(folder, out)
     for file in folder.iterdir():
         later(file)
-    monkeypatch.setattr(importlib.import_module("ccma_fast._changes"), "_MOST_READ_AGAIN", 5)
+    changes = importlib.import_module("ccma_fast._changes")
+    monkeypatch.setattr(changes, "_MOST_READ_AGAIN", 5)
     opened = noting(monkeypatch)
     extract(folder, out)
     assert len(opened) == 5
     assert len({*opened} & {*[*shades(out)][:10]}) in (2, 3)  # spread over all
+
+
+def test_files_of_one_size_and_time_that_were_numbered_anew(tmp_path: Path) -> None:
+    folder, out = save(tmp_path / "in", *range(10, 110, 10)), tmp_path / "out"
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().ljust(200, b"\0"))
+        os.utime(file, (1, 1))
+    extract(folder, out)
+    (folder / "20.png").unlink()
+    (folder / "30.png").rename(folder / "20.png")
+    with pytest.raises(cf.PoolMismatchError, match=r"got 1 that changed since, first '20.png' has the CRC-32"):
+        extract(folder, out)
 
 
 # --- while it is read -----------------------------------------------------------------------------
