@@ -331,6 +331,19 @@ def test_what_is_elsewhere_has_not_vanished(tmp_path: Path) -> None:
     assert (found.vanished, found.elsewhere) == (["two/40.png"], ["one/20.png"])
 
 
+def test_a_pool_that_does_not_say_where_its_images_lay(tmp_path: Path) -> None:
+    one, two, out = save(tmp_path / "one", 10, 20), save(tmp_path / "two", 30, 40), tmp_path / "out"
+    extract(one, out)
+    extract(two, out)
+    as_first_format(out / "student")
+    (one / "20.png").unlink()
+    found = extract(two, out)  # a shard of which nothing is here may be of another folder
+    assert (found.vanished, found.elsewhere) == ([], ["10.png", "20.png"])
+    found = extract(one, out)
+    assert (found.vanished, found.elsewhere) == (["20.png"], ["30.png", "40.png"])
+    assert cf.select(out / "student", 9).report.n_vanished == 1
+
+
 def test_a_folder_that_moved_and_one_that_cannot_be_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
