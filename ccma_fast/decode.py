@@ -91,14 +91,15 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
 
 
 def decoder() -> str:
-    """What tells which images can be decoded now: versions, formats and the limit of pixels, as a digest."""
+    """What tells which images can be decoded now: versions, formats and Pillow's limits, as a digest."""
     import PIL
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     from . import __version__
 
     Image.init()
-    known = (__version__, PIL.__version__, sorted(Image.OPEN), Image.MAX_IMAGE_PIXELS)
+    limits = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+    known = (__version__, PIL.__version__, sorted(Image.OPEN), limits)
     return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
 
