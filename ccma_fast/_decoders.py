@@ -200,7 +200,7 @@ class Decoders:
     def _reason(self, code: int) -> str:
         if code == _OUT_OF_MEMORY:
             return f"it takes more than the {self._memory / 1e9:.1f} GB of memory that its decoder may have"
-        return f"its decoder crashed, {_ending(code)}"
+        return f"its decoder crashed: {_ending(code)}"
 
     def _started(self) -> _Worker:
         ours, theirs = Pipe()
