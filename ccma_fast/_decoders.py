@@ -12,7 +12,6 @@ import gc
 import mmap
 import os
 import pickle
-import resource
 import signal
 import struct
 import subprocess
@@ -94,6 +93,8 @@ class Decoders:
         self._batches, self._n_bytes = batches, n_bytes
         self._n_workers = min(n_workers, len(batches))
         self._memory = _memory_of_each(self._n_workers)
+        if not hasattr(os, "memfd_create"):
+            raise CannotBeSentError("this system is no Linux")
         try:
             payload = pickle.dumps((PillowSettings.here(), make, self._memory), pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # whatever the state of a data set raises
@@ -359,6 +360,8 @@ class _Worked(Watch):
 
 def _limit(memory: int) -> None:
     """More than so many bytes beyond what it has now this process does not get; and no core of it is written."""
+    import resource  # which not every system has
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/self/status") as lines:
         has = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
