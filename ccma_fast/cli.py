@@ -289,7 +289,7 @@ def _add_extract(commands: Any) -> None:
         "--image-suffixes",
         nargs="+",
         metavar="SUFFIX",
-        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: those of all formats)",
+        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: of all formats)",
     )
     extract.add_argument(
         "--labels-from-folders",

@@ -33,7 +33,7 @@ DECODING = ["first frame", "upright by EXIF orientation", "16-bit grey / 257", "
 """What is done to an image before an encoder's own preprocessing, as manifests say it."""
 
 PICTURES = frozenset(
-    ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
+    ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
 )
 """The formats of Pillow's own that are read: pictures, which it decodes itself and from the one file, and whose end it
 misses. Others start programs (EPS), hold files of any format (IPTC), are no pictures, or end early unnoticed (PCX)."""

@@ -108,8 +108,8 @@ def extract(
     out : path
         Folder of the pool, new, empty, or one that this function wrote.
     image_suffixes : sequence of str, optional
-        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes of the
-        formats that are read, and where there is none the first bytes tell.
+        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes
+        of the formats that are read, and where there is none the first bytes tell.
     labels_from_folders : bool, default False
         The label of an image is the name of the folder below `images` in which it lies.
     student : str or None, default DINOv2 ViT-S/14
