@@ -290,7 +290,7 @@ def _add_extract(commands: Any) -> None:
         "--image-suffixes",
         nargs="+",
         metavar="SUFFIX",
-        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: what Pillow knows)",
+        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: of all formats)",
     )
     extract.add_argument(
         "--labels-from-folders",
@@ -336,7 +336,11 @@ def _add_extract(commands: Any) -> None:
     work.add_argument("--device", metavar="NAME", help="as PyTorch spells it (default: cuda where there is one)")
     work.add_argument("--batch-size", type=_at_least_1, default=64, metavar="N", help="images (default: 64)")
     work.add_argument(
-        "--workers", type=_at_least_0, default=0, metavar="N", help="processes that decode images (default: 0)"
+        "--workers",
+        type=_at_least_0,
+        default=1,
+        metavar="N",
+        help="processes that decode images; 0: this one, which a decoder that crashes would end (default: 1)",
     )
     work.add_argument(
         "--shard-size",

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +104,7 @@ def extract(
     precision: str = "fp32",
     device: str | None = None,
     batch_size: int = 64,
-    workers: int = 0,
+    workers: int = 1,
     shard_size: int = 10_000,
     progress: bool = True,
 ) -> Extraction:
@@ -134,8 +134,8 @@ def extract(
     out : path
         Folder of the pool, new, empty, or one that this function wrote.
     image_suffixes : sequence of str, optional
-        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes that
-        Pillow knows, and where there is none the first bytes tell.
+        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes
+        of the formats that are read, and where there is none the first bytes tell.
     labels_from_folders : bool, default False
         The label of an image is the name of the folder below `images` in which it lies.
     student : str or None, default DINOv2 ViT-S/14
@@ -159,8 +159,10 @@ def extract(
         As PyTorch spells it; a CUDA device by default where there is one.
     batch_size : int, default 64
         Images encoded at once.
-    workers : int, default 0
-        Processes that decode and preprocess; 0 does so in this one.
+    workers : int, default 1
+        Processes that decode and preprocess. An image that crashes its decoder, takes more memory than there is or
+        never ends costs itself alone; with 0 it is decoded in this process, and may end it. So is a data set that
+        another process cannot load, of which a warning says so; it must be of a module, not of the script itself.
     shard_size : int, default 10,000
         Images of a shard, which is closed after five minutes all the same. A kill costs those of the one that is being
         made.
@@ -374,9 +376,12 @@ def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
 def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
     """Make the shards."""
     batches = [(batch, part.targets) for part in plan for batch in part.batches]
-    made = preprocessed(source, batches, [target.encoder.preprocess for target in targets], workers)
+    preprocess = [target.encoder.preprocess for target in targets]
     n_left = sum(len(batch) for part in plan for batch in part.batches)
-    with _bar(len(source.ids), len(source.ids) - n_left, progress) as show:
+    with (
+        _bar(len(source.ids), len(source.ids) - n_left, progress) as show,
+        closing(preprocessed(source, batches, preprocess, workers)) as made,
+    ):
         for part in plan:
             shard = _GrowingShard(source, targets, part)
             for number in range(1, len(part.batches) + 1):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .decode import HEAD_BYTES, NO_PICTURES, kind_of
+from .decode import HEAD_BYTES, formats_read, kind_of
 
 __all__ = [
     "FileStatus",
@@ -40,11 +40,11 @@ class FileStatus(NamedTuple):
 
 
 def suffixes_of_images() -> frozenset[str]:
-    """The suffixes of the pictures that Pillow decodes, plugins of the caller included, in lower case."""
+    """The suffixes of the formats that are read, plugins of the caller included, in lower case."""
     from PIL import Image
 
-    registered = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in registered if kind in Image.OPEN and kind not in NO_PICTURES)
+    read = set(formats_read())
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in read)
 
 
 def why_no_image(

@@ -133,6 +133,11 @@ class Images(ABC):
         """As :meth:`status`, perhaps as it was when the images were listed."""
         return self.status(i)
 
+    def n_bytes(self, i: int) -> int | None:
+        """The size of the i-th image's file as it was listed; None where there is none."""
+        found = self.listed(i)
+        return None if found is None else found.n_bytes
+
     def fingerprint(self, i: int) -> ImageFile:
         """The i-th image's file as it is now, which is not decoded; of nothing where none can be read."""
         place = self._place(i)
@@ -329,8 +334,8 @@ class _Dataset(Images):
 def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_from_folders: bool = False) -> Images:
     """Images in whatever the caller has them.
 
-    In folders and ``.tar`` files an image is what has one of Pillow's suffixes for pictures, or no suffix and the first
-    bytes of a picture. What is hidden (a name that begins with a dot, or lies below one) or a system's
+    In folders and ``.tar`` files an image is what has a suffix of a format that is read, or no suffix and the first
+    bytes of one. What is hidden (a name that begins with a dot, or lies below one) or a system's
     (``__MACOSX``) is none. What is left out is counted.
 
     Parameters
@@ -345,7 +350,7 @@ def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_fr
         such a one go by their paths where it has them as ``ImageFolder`` does, and else by their positions, which then
         must stay what they are; those of a ``Subset`` go by the names that they have in the whole.
     suffixes : sequence of str, optional
-        What the names of images end with, such as "jpg" or "seg.png", instead of Pillow's suffixes.
+        What the names of images end with, such as "jpg" or "seg.png", instead of those of the formats.
     labels_from_folders : bool, default False
         The label of an image is the name of the folder below the root in which it lies, however deep; one in the root
         itself has none.

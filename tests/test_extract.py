@@ -32,6 +32,8 @@ timm = pytest.importorskip("timm")
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 NAMES = ["cat", "dog", "great tit"]
 STUDENT = {"student": "test_vit", "student_weights": "random", "image_size": 32}
 N = 23
@@ -121,6 +123,7 @@ def pool(images: Path, clip: str, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def arguments(clip: str, **changes: Any) -> dict[str, Any]:
     given = {**STUDENT, "teacher": clip, "class_names": NAMES, "batch_size": 4, "shard_size": 10, "progress": False}
+    given["workers"] = 0
     return {**given, **changes}
 
 

@@ -28,6 +28,7 @@ from ccma_fast.pool import open_rows
 
 pytest.importorskip("pyarrow")
 extract_module = importlib.import_module("ccma_fast.extract")
+pytestmark = pytest.mark.usefixtures("decoded_here")
 
 
 def shade(image: Image.Image) -> torch.Tensor:
@@ -172,7 +173,7 @@ def test_names_of_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["extract", str(folder), "--out", str(out), "-q"]) == 0
     err = capsys.readouterr().err.splitlines()
     assert err == [
-        "skipped 'broken\\n.png': no image of a format that Pillow knows",
+        "skipped 'broken\\n.png': no image of a format that is read",
         "left out: 2 with names that are not UTF-8",
     ]
     assert shades(out) == {name: 10 * names.index(name) + 10 for name in sorted(names)}
