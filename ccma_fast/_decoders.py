@@ -364,7 +364,9 @@ def _limit(memory: int) -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/self/status") as lines:
-        has = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
+        has = next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:")), None)
+    if has is None:  # in some sandboxes
+        return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = has + memory
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))

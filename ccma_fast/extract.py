@@ -160,9 +160,9 @@ def extract(
     batch_size : int, default 64
         Images encoded at once.
     workers : int, default 1
-        Processes that decode and preprocess. An image that crashes its decoder, takes more memory than there is or
-        never ends costs itself alone; with 0 it is decoded in this process, and may end it. So is a data set that
-        another process cannot load, of which a warning says so; it must be of a module, not of the script itself.
+        Processes that decode and preprocess. There an image that crashes its decoder, takes more memory than there is
+        or never ends costs itself alone. With 0 this process decodes, and such an image may end it; so it is with a
+        data set that another process cannot import, as one of a script or notebook, which a warning says.
     shard_size : int, default 10,000
         Images of a shard, which is closed after five minutes all the same. A kill costs those of the one that is being
         made.
