@@ -167,7 +167,7 @@ def test_too_little_memory_to_decode_passes_as_well(tmp_path: Path, monkeypatch:
 
     read = images.read_image
     monkeypatch.setattr(images, "read_image", starved)
-    assert extract(folder, out).skipped == {"20.png": "MemoryError: "}
+    assert "MemoryError" in extract(folder, out).skipped["20.png"]
     assert extract(folder, out).repaired == ["20.png"]
 
 
