@@ -119,7 +119,9 @@ def extract(
     - The row of an image that is gone is not offered by :func:`ccma_fast.select` and the others until the image is
       found again; its label still counts. That is so only where `images` are the folder that the row came from, or hold
       other images that came from there, and nothing lies where the image was. What is merely none of `images` this
-      time, as in a part of a list or another folder, stays on offer (:attr:`Extraction.elsewhere`).
+      time, as in a part of a list or another folder, stays on offer (:attr:`Extraction.elsewhere`). It stands in the
+      manifests of the encoders that are called for; a query asks that of its `features`. An encoder that is added later
+      needs the images of all rows.
     - Where one new image, and no other, has the size, the CRC-32 and the label of one that is gone, that was renamed:
       the row has its new name from now on, and is found by the old one too, where no image is called so.
     - Where the file of a row is another one by now, for files were numbered anew or edited, nothing is done. That is
@@ -329,7 +331,7 @@ def _plan(
             if gone is not None:
                 raise FileReadError(
                     f"images: no image {gone!r}, which is a row in {str(lead.folder)!r}; expected it for the other "
-                    "encoder as well, or another out"
+                    "encoder as well, a call without that one, or another out"
                 )
             ordered = [numbers[image] for image in names]
             wanted = {*ordered}
