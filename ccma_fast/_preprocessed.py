@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Generator
 from typing import Any, NamedTuple
 
-from .decode import UnreadableImageError, reason_of
-from .images import Images
+import numpy as np
+
+from ._decoders import CannotBeSentError, Decoders, Watch
+from .decode import UnreadableImageError, is_passing, reason_of
+from .images import ImageFile, Images
+from .manifest import Skipped
 
 __all__ = ["Batch", "preprocessed"]
 
 
 class Batch(NamedTuple):
-    """What a worker makes of some images.
+    """What is made of some images.
 
     Attributes
     ----------
     inputs : list of Tensor
-        A stack for each target.
+        A stack for each target; of arrays, as long as it is in another process.
     items : list of int
         The images of which they are.
-    sizes, checksums : list of int or None
-        Of their files.
-    failures : dict of str
+    files : list of ImageFile
+        What was decoded.
+    failures : dict of int to Skipped
         Why not the others.
     """
 
     inputs: list[Any]
     items: list[int]
-    sizes: list[int | None]
-    checksums: list[int | None]
-    failures: dict[int, str]
+    files: list[ImageFile]
+    failures: dict[int, Skipped]
 
 
 def preprocessed(
@@ -38,8 +42,8 @@ def preprocessed(
     batches: list[tuple[list[int], list[int]]],
     preprocess: list[Callable[[Any], Any]],
     workers: int,
-) -> Iterator[Batch]:
-    """Batches of images in their order.
+) -> Generator[Batch, None, None]:
+    """Batches of images in their order. Closing the generator ends the processes.
 
     Parameters
     ----------
@@ -48,59 +52,70 @@ def preprocessed(
         The images of each, and the places in `preprocess` of what they are to go through.
     preprocess : list of callable
     workers : int
-        Processes; 0 for this one.
+        Processes; 0 for this one, which an image that crashes its decoder then ends.
+
+    Warns
+    -----
+    UserWarning
+        `source` or `preprocess` cannot be sent to other processes: this one does it all.
     """
+    made = _Made(source, batches, preprocess)
+    if workers and batches:
+        try:
+            decoders = Decoders(made, [items for items, _ in batches], source.n_bytes, workers)
+        except CannotBeSentError as error:
+            warnings.warn(
+                f"images are decoded in this process, which one that crashes its decoder would end: {error}; expected "
+                "a data set and plugins of modules that another process can import, or workers=0",
+                stacklevel=2,
+            )
+        else:
+            with decoders:
+                for (items, _), (batch, lost) in zip(batches, decoders.results(), strict=True):
+                    why = batch.failures | {item: Skipped(reason) for item, reason in lost.items()}
+                    yield _with_tensors(batch._replace(failures={item: why[item] for item in items if item in why}))
+            return
+    for number in range(len(batches)):
+        yield _with_tensors(made(number, (), Watch()))
+
+
+def _with_tensors(batch: Batch) -> Batch:
     import torch
-    from torch.utils.data import DataLoader
 
-    loader: Any = DataLoader(
-        _Batches(source, batches, preprocess),  # type: ignore[arg-type]
-        batch_size=None,  # an item is a batch already
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # of its own, for it draws a seed for its workers
-    )
-    return iter(loader)
+    return batch._replace(inputs=[torch.from_numpy(stack) for stack in batch.inputs])
 
 
-class _Batches:
-    """Batches of preprocessed images, by their numbers: a data set as PyTorch's DataLoader takes it."""
+class _Made:
+    """Makes batches of preprocessed images, by their numbers."""
 
     def __init__(
         self, source: Images, batches: list[tuple[list[int], list[int]]], preprocess: list[Callable[[Any], Any]]
     ) -> None:
         self._source, self._batches, self._preprocess = source, batches, preprocess
 
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> Batch:
-        import torch
-
+    def __call__(self, number: int, left_out: Collection[int], watch: Watch) -> Batch:
+        """A batch, without some of its images."""
         items, targets = self._batches[number]
         inputs: list[list[Any]] = [[] for _ in targets]
         read: list[int] = []
-        sizes: list[int | None] = []
-        checksums: list[int | None] = []
-        failures: dict[int, str] = {}
+        files: list[ImageFile] = []
+        failures: dict[int, Skipped] = {}
         for item in items:
-            try:
-                size, checksum = self._source.fingerprint(item)
-                image = self._source.load(item)
-                made = [self._preprocess[target](image) for target in targets]
-            except UnreadableImageError as error:
-                failures[item] = str(error)
+            if item in left_out:
                 continue
-            except Exception as error:  # of a preprocessing, such as a side that it makes 0 pixels long, or of memory
-                failures[item] = reason_of(error)
+            watch.begin(item)
+            status = self._source.status(item)  # before: what is written meanwhile is another file next time
+            try:
+                image, file = self._source.read(item)
+                made = [np.asarray(self._preprocess[target](image)) for target in targets]
+            except Exception as error:  # also of a preprocessing, such as a side that it makes 0 pixels long
+                if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+                    watch.out_of_memory()
+                reason = str(error) if isinstance(error, UnreadableImageError) else reason_of(error)
+                failures[item] = Skipped(reason, is_passing(error), *(status or ()))
                 continue
             read.append(item)
-            sizes.append(size)
-            checksums.append(checksum)
-            for stack, tensor in zip(inputs, made, strict=True):
-                stack.append(tensor)
-        return Batch([torch.stack(stack) for stack in inputs] if read else [], read, sizes, checksums, failures)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+            files.append(file)
+            for stack, array in zip(inputs, made, strict=True):
+                stack.append(array)
+        return Batch([np.stack(stack) for stack in inputs] if read else [], read, files, failures)

@@ -6,7 +6,6 @@ import io
 import multiprocessing
 import os
 import pickle
-import signal
 import threading
 import traceback
 from collections import deque
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._errors import BackendUnavailableError
+from ._processes import interrupts_blocked
 from ._record import check_code
 from .store import RoundRecord
 
@@ -117,12 +117,8 @@ def _started(payload: bytes, n_threads: int) -> tuple[Connection, Any]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, payload, n_threads), daemon=True)
-    # Ctrl-C reaches every process of a terminal. The mask is inherited: workers are ended by this process alone.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with interrupts_blocked():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return ours, process
 

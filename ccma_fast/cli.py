@@ -117,7 +117,8 @@ folders in DIR, each with the rows of its shards (float16), what they are, and a
   classes                 text_emb/text_emb_0.npy and metadata/metadata_0.parquet with caption
 
 The same command again goes on after a kill, and takes in images that were added since and those that were skipped but
-can be read now, behind those that are there.
+can be read now, behind those that are there. Images that are gone are named, and not offered for labelling until they
+are there again; one that was renamed keeps its row; where a file was changed, nothing is done.
 
 examples:
   ccma-fast extract photos --out pool
@@ -289,7 +290,7 @@ def _add_extract(commands: Any) -> None:
         "--image-suffixes",
         nargs="+",
         metavar="SUFFIX",
-        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: what Pillow knows)",
+        help="what names of images end with in folders and .tar files, e.g. jpg seg.png (default: of all formats)",
     )
     extract.add_argument(
         "--labels-from-folders",
@@ -335,7 +336,11 @@ def _add_extract(commands: Any) -> None:
     work.add_argument("--device", metavar="NAME", help="as PyTorch spells it (default: cuda where there is one)")
     work.add_argument("--batch-size", type=_at_least_1, default=64, metavar="N", help="images (default: 64)")
     work.add_argument(
-        "--workers", type=_at_least_0, default=0, metavar="N", help="processes that decode images (default: 0)"
+        "--workers",
+        type=_at_least_0,
+        default=1,
+        metavar="N",
+        help="processes that decode images; 0: this one, which a decoder that crashes would end (default: 1)",
     )
     work.add_argument(
         "--shard-size",
@@ -578,10 +583,21 @@ def _run_extract(arguments: argparse.Namespace) -> None:
         shard_size=arguments.shard_size,
         progress=not arguments.quiet,
     )
+    unchanged = {*found.not_tried}
     for image, why in found.skipped.items():
-        print(f"skipped {image if image.isprintable() else repr(image)}: {why}", file=sys.stderr)
+        again = " (not tried again, for its file is the same)" if image in unchanged else ""
+        print(f"skipped {_printable(image)}: {why}{again}", file=sys.stderr)
+    for before, now in found.renamed.items():
+        print(f"renamed {_printable(before)} -> {_printable(now)}", file=sys.stderr)
+    for images, what in (
+        (found.repaired, "skipped before, can be read now"),
+        (found.vanished, "gone: their rows are not offered for labelling"),
+        (found.elsewhere, "rows and none of these images, but may be where they were: they are offered for labelling"),
+    ):
+        if images:
+            print(f"{len(images)} {what}, first {_printable(images[0])}", file=sys.stderr)
     if found.left_out:
-        kinds = {kind if kind.isprintable() else repr(kind): n for kind, n in found.left_out.items()}
+        kinds = {_printable(kind): n for kind, n in found.left_out.items()}
         print(f"left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}", file=sys.stderr)
     print(f"{found.n_rows} images, {len(found.skipped)} skipped")
     for option, folder in (
@@ -591,6 +607,10 @@ def _run_extract(arguments: argparse.Namespace) -> None:
     ):
         if folder is not None:
             print(f"{option:18} {folder}")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)
 
 
 def _run_report(arguments: argparse.Namespace) -> None:
@@ -797,7 +817,9 @@ def _warnings_in_one_line(*, of_teacher: bool = False) -> Iterator[None]:
 def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
     report: Report = picks.report
     where = "" if arguments.out is None else f" -> {arguments.out}"
-    short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, but no more rows are unlabelled)"
+    there = " whose images are there" if report.n_vanished else ""
+    more = f"but no more rows are unlabelled{there}"
+    short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, {more})"
     return f"{report}\n{len(picks)} picks{short}{where}"
 
 

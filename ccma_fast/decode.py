@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from ._half_copied import zeros_for_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,9 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DECODING",
     "HEAD_BYTES",
-    "NO_PICTURES",
+    "PICTURES",
+    "PillowSettings",
     "UnreadableImageError",
     "decoded",
+    "decoder",
+    "formats_read",
+    "is_passing",
     "kind_of",
     "read_image",
     "reason_of",
@@ -27,15 +35,18 @@ __all__ = [
 DECODING = ["first frame", "upright by EXIF orientation", "16-bit grey / 257", "transparency over white", "RGB"]
 """What is done to an image before an encoder's own preprocessing, as manifests say it."""
 
-NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IM", "IMT", "IPTC", "MCIDAS", "MPEG", "PDF", "SPIDER", "WMF"}
-"""What Pillow registers beside pictures: documents, scientific data, and what it can name but not decode."""
+PICTURES = frozenset(
+    ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
+)
+"""The formats of Pillow's own that are read: pictures, which it decodes itself and from the one file, and whose end it
+misses. Others start programs (EPS), hold files of any format (IPTC), are no pictures, or end early unnoticed (PCX)."""
 
 HEAD_BYTES = 16
 """Those that Pillow tells formats by."""
 
 # Formats that the first bytes of a file tell for certain.
 _TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
-_UNKNOWN = "no image of a format that Pillow knows"
+_UNKNOWN = "no image of a format that is read"
 
 # An encoder fits the short side to its input; the long one of a thinner image would take gigabytes.
 _LARGEST_ASPECT = 100
@@ -53,19 +64,80 @@ _NARROW = 16
 
 
 class UnreadableImageError(Exception):
-    """An image cannot be decoded, or not without guessing; the text says why."""
+    """An image cannot be decoded, or not without guessing; the text says why.
+
+    Attributes
+    ----------
+    passing : bool
+        It lies in the circumstances and not in what the file holds, so that the same file may be read another time.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
+@dataclass(frozen=True)
+class PillowSettings:
+    """What of Pillow's state decides which images are read, as the caller has set it, for another process.
+
+    Attributes
+    ----------
+    plugins : dict of str
+        What opens each format that is not Pillow's own, and what tells it by its first bytes.
+    most_pixels : int or None
+    most_text, most_texts : int
+        Bytes of one text of a PNG file, or its colour profile, and of all its texts.
+    """
+
+    plugins: dict[str, Any]
+    most_pixels: int | None
+    most_text: int
+    most_texts: int
+
+    @classmethod
+    def here(cls) -> PillowSettings:
+        from PIL import Image, PngImagePlugin
+
+        plugins = {kind: Image.OPEN[kind] for kind in formats_read() if _is_foreign(kind)}
+        return cls(plugins, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+
+    def set(self) -> None:
+        """Make them those of this process."""
+        from PIL import Image, PngImagePlugin
+
+        Image.init()
+        for kind, (factory, accepts) in self.plugins.items():
+            Image.register_open(kind, factory, accepts)
+        Image.MAX_IMAGE_PIXELS = self.most_pixels
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = self.most_text, self.most_texts
+
+
+def formats_read() -> list[str]:
+    """The formats of pictures that are read, in Pillow's order: its own, and those of the caller's plugins."""
+    from PIL import Image
+
+    Image.init()
+    return [kind for kind in Image.ID if kind in PICTURES or _is_foreign(kind)]
+
+
+def _is_foreign(kind: str) -> bool:
+    from PIL import Image
+
+    return kind in Image.OPEN and not getattr(Image.OPEN[kind][0], "__module__", "").startswith("PIL.")
 
 
 def decoded(make: Callable[[], Image.Image]) -> Image.Image:
-    """What `make` gives, whatever filters for warnings are set.
+    """What `make` gives, whatever filters for warnings are set, and whether or not Pillow is to take what is cut off.
 
     Raises
     ------
     UnreadableImageError
         It failed; the text says how.
     """
-    from PIL import Image
+    from PIL import Image, ImageFile
 
+    takes_cut_off, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -74,41 +146,72 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
     except UnreadableImageError:
         raise
     except Exception as error:  # a damaged image raises whatever its decoder meets, MemoryError included
-        raise UnreadableImageError(reason_of(error)) from error
+        raise UnreadableImageError(reason_of(error), passing=is_passing(error)) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = takes_cut_off
+
+
+def decoder() -> str:
+    """What tells which images can be decoded now: versions, formats and Pillow's limits, as a digest."""
+    import PIL
+    from PIL import Image, PngImagePlugin
+
+    from . import __version__
+
+    limits = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+    known = (__version__, PIL.__version__, sorted(formats_read()), limits)
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error is of the circumstances, such as permissions, a disk or memory, and not of what a file holds."""
+    if isinstance(error, OSError):
+        return error.errno is not None  # the system's; Pillow gives none to those that it raises of a damaged image
+    no_memory = isinstance(error, RuntimeError) and "memory" in str(error)  # as PyTorch says it
+    return no_memory or getattr(error, "passing", isinstance(error, MemoryError))
 
 
 def reason_of(error: Exception) -> str:
     """An error in one line that can be written down; paths in it may hold bytes that are no UTF-8."""
-    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    line = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
     return line.encode(errors="backslashreplace").decode()
 
 
-def read_image(file: Any) -> Image.Image:
+def read_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """The image in a file, a path or an open one, as :func:`to_rgb` gives it.
 
     Raises
     ------
     UnreadableImageError
-        As :func:`to_rgb`; a folder, pipe or device; or a format that Pillow does not know. Whatever else Pillow meets
-        it raises, :func:`decoded` makes one of these of it.
+        As :func:`to_rgb`; a folder, pipe or device; a format that is not read; or zeros where the data of pixels should
+        end. Whatever else Pillow meets it raises, :func:`decoded` makes one of these of it.
     """
+    if not isinstance(file, (str, os.PathLike)):
+        return _read(file)
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise UnreadableImageError("a folder, a pipe or a device; expected a regular file")  # a pipe would never end
+    with open(file, "rb") as handle:
+        return _read(handle)
+
+
+def _read(file: BinaryIO) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
-        raise UnreadableImageError("a folder, a pipe or a device; expected a regular file")  # a pipe would never end
-    Image.init()
-    pictures = [kind for kind in Image.ID if kind not in NO_PICTURES]
     try:
-        image = Image.open(file, formats=pictures)
+        image = Image.open(file, formats=formats_read())
     except UnidentifiedImageError as error:  # whose text has an address in it
-        kind = kind_of(_head_of(file))
+        file.seek(0)
+        kind = kind_of(file.read(HEAD_BYTES))
         what = f"a {kind} image of a kind that Pillow does not decode, or a damaged one" if kind else _UNKNOWN
         raise UnreadableImageError(what) from error
+    if image.format == "PNG":
+        with image:
+            image.verify()  # decoding leaves the checksums of pixels out, and what is behind a hole black
+        file.seek(0)
+        image = Image.open(file, formats=["PNG"])
     with image:
-        if image.format != "PNG":
-            return to_rgb(image)
-        image.verify()  # decoding leaves the checksums of pixels out, and what is behind a hole black
-    with Image.open(file, formats=["PNG"]) as image:
+        if n_zeros := zeros_for_pixels(file, image):
+            raise UnreadableImageError(f"its last {n_zeros} bytes are zeros: half copied?")
         return to_rgb(image)
 
 
@@ -124,14 +227,6 @@ def kind_of(head: bytes) -> str | None:
     return None
 
 
-def _head_of(file: Any) -> bytes:
-    if isinstance(file, (str, os.PathLike)):
-        with open(file, "rb") as handle:
-            return handle.read(HEAD_BYTES)
-    file.seek(0)
-    return bytes(file.read(HEAD_BYTES))
-
-
 def to_rgb(image: Any) -> Image.Image:
     """An image as a person sees it.
 
@@ -142,27 +237,36 @@ def to_rgb(image: Any) -> Image.Image:
     Raises
     ------
     UnreadableImageError
-        No image, sides of more than 100 : 1, numbers without a known range (signed, 32-bit, floating-point), 16-bit
-        ones of which 98 % fill less than a sixteenth of their range though not all are equal, nothing but transparent
-        pixels, or planes of a TIFF file that Pillow takes for something else.
+        No image, sides of more than 100 : 1, more pixels than Pillow's ``MAX_IMAGE_PIXELS``, numbers without a known
+        range (signed, 32-bit, floating-point), 16-bit ones of which 98 % fill less than a sixteenth of their range
+        though not all are equal, nothing but transparent pixels, or planes of a TIFF file that Pillow takes for
+        something else.
     """
     from PIL import Image
 
     if not isinstance(image, Image.Image):
         raise UnreadableImageError(f"expected an image of PIL, got {type(image).__name__}")
-    short, long = sorted(image.size)
-    if short == 0 or long > _LARGEST_ASPECT * short:
-        raise UnreadableImageError(
-            f"{image.width} x {image.height} pixels; expected sides of at most {_LARGEST_ASPECT} : 1"
-        )
+    _check_size(image)
     _check_tiff(image)
     of_16_bits = _is_of_16_bits(image)
     image.load()  # a TIFF file is turned by this, and then has no orientation any more
+    _check_size(image)  # of some formats it is known only now
     turn = _turn(image)
     if of_16_bits and not image.mode.startswith("I") and _is_dark(image):  # of each colour Pillow took 8 bits
         raise UnreadableImageError("its 16-bit colours fill less than a sixteenth of the range; expected them scaled")
     rgb = _opaque(image)
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _check_size(image: Image.Image) -> None:
+    from PIL import Image
+
+    short, long = sorted(image.size)
+    what = f"{image.width} x {image.height} pixels"
+    if short == 0 or long > _LARGEST_ASPECT * short:
+        raise UnreadableImageError(f"{what}; expected sides of at most {_LARGEST_ASPECT} : 1")
+    if Image.MAX_IMAGE_PIXELS is not None and short * long > Image.MAX_IMAGE_PIXELS:
+        raise UnreadableImageError(f"{what}; expected at most {Image.MAX_IMAGE_PIXELS}, Pillow's MAX_IMAGE_PIXELS")
 
 
 def _check_tiff(image: Image.Image) -> None:

@@ -11,19 +11,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ._changes import Changes, changed_error, changes_of
 from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
 from ._files import check_can_write_into, locked
 from ._preprocessed import Batch, preprocessed
 from ._validate import check_choice, check_integer
+from .decode import decoder
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
@@ -35,14 +37,12 @@ from .encoders import (
     prompt_templates,
     vision_encoder,
 )
-from .images import Images, open_images
+from .images import ImageFile, Images, open_images
+from .manifest import Skipped
 from .readers.class_names import class_codes, read_class_names
-from .shards import ImageFiles, Target, write_classes
+from .shards import Known, Target, write_classes
 
 __all__ = ["Extraction", "extract"]
-
-# What a list that was numbered anew is told by where all files are of one size.
-_N_READ_AGAIN = 64
 
 # A kill costs no more than this, and the files of a day are still few.
 _SHARD_SECONDS = 300.0
@@ -57,9 +57,19 @@ class Extraction:
     student, teacher, classes : Path or None
         The folders, for ``features``, ``image_features`` and ``class_features``; None for what was not asked for.
     n_rows : int
-        Images that are rows, those of earlier calls included.
+        Images that are rows, those of earlier calls and those that have vanished included.
     skipped : dict of str
         Why, for the id of each image that could not be read.
+    not_tried : list of str
+        Those of them that were skipped before and were not read again, for their files are the same.
+    repaired : list of str
+        Images that were skipped before and are rows now.
+    vanished : list of str
+        Images of rows that are gone. Their rows are not offered for labelling; their labels count.
+    elsewhere : list of str
+        Images of rows that are none of `images`, but may lie where they lay. Their rows are offered.
+    renamed : dict of str
+        The new id, for the old one of each image that was renamed since the last call.
     left_out : dict of str to int
         How many files lie beside the images and are none, by kind: a suffix, "hidden", ...
     """
@@ -69,6 +79,11 @@ class Extraction:
     classes: Path | None
     n_rows: int
     skipped: dict[str, str]
+    not_tried: list[str]
+    repaired: list[str]
+    vanished: list[str]
+    elsewhere: list[str]
+    renamed: dict[str, str]
     left_out: dict[str, int]
 
 
@@ -89,17 +104,30 @@ def extract(
     precision: str = "fp32",
     device: str | None = None,
     batch_size: int = 64,
-    workers: int = 0,
+    workers: int = 1,
     shard_size: int = 10_000,
     progress: bool = True,
 ) -> Extraction:
     """Embed images, and the names of their classes, into folders that :func:`ccma_fast.select` takes.
 
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
-    there: an image whose id is in one of them is not read again, and its row keeps its number; where its file is
-    another one by now, for files were numbered anew or edited, nothing is done. That is told by the sizes of all and
-    the checksums of 64 or so, and of all where they are read for a second encoder. What was skipped is tried again, and
-    becomes a row behind the others where it can be read now.
+    there: an image whose id is in one of them is not embedded again, and its row keeps its number. What was skipped is
+    tried again, and becomes a row behind the others where it can be read now, unless the reason lay in what the file
+    holds, its size and times are the same, and so are the versions, formats and limits of what decodes it. Images that
+    were deleted, renamed or changed are noticed:
+
+    - The row of an image that is gone is not offered by :func:`ccma_fast.select` and the others until the image is
+      found again; its label still counts. That is so only where `images` are the folder that the row came from, or hold
+      other images that came from there, and nothing lies where the image was. What is merely none of `images` this
+      time, as in a part of a list or another folder, stays on offer (:attr:`Extraction.elsewhere`). It stands in the
+      manifests of the encoders that are called for; a query asks that of its `features`. An encoder that is added later
+      needs the images of all rows.
+    - Where one new image, and no other, has the size, the CRC-32 and the label of one that is gone, that was renamed:
+      the row has its new name from now on, and is found by the old one too, where no image is called so.
+    - Where the file of a row is another one by now, for files were numbered anew or edited, nothing is done. That is
+      told by the size; where the time of the file is another as well, by the checksum, of 1,000 files at most, which
+      are spread evenly, for in a copied folder all times may be new; of 64 at most of those that have size and time in
+      common; and of all that are read for a second encoder.
 
     Parameters
     ----------
@@ -108,8 +136,8 @@ def extract(
     out : path
         Folder of the pool, new, empty, or one that this function wrote.
     image_suffixes : sequence of str, optional
-        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes that
-        Pillow knows, and where there is none the first bytes tell.
+        What the names of images end with, in folders and tars, such as "jpg" or "seg.png"; by default the suffixes
+        of the formats that are read, and where there is none the first bytes tell.
     labels_from_folders : bool, default False
         The label of an image is the name of the folder below `images` in which it lies.
     student : str or None, default DINOv2 ViT-S/14
@@ -133,8 +161,10 @@ def extract(
         As PyTorch spells it; a CUDA device by default where there is one.
     batch_size : int, default 64
         Images encoded at once.
-    workers : int, default 0
-        Processes that decode and preprocess; 0 does so in this one.
+    workers : int, default 1
+        Processes that decode and preprocess. There an image that crashes its decoder, takes more memory than there is
+        or never ends costs itself alone. With 0 this process decodes, and such an image may end it; so it is with a
+        data set that another process cannot import, as one of a script or notebook, which a warning says.
     shard_size : int, default 10,000
         Images of a shard, which is closed after five minutes all the same. A kill costs those of the one that is being
         made.
@@ -201,21 +231,53 @@ def extract(
             Target(folder / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
             for name, encoder in encoders.items()
         ]
+        lead = max(targets, key=lambda target: len(target.shards))
+        _check_same_shards(targets, lead)
+        changes, skipped = changes_of(source, targets, lead), lead.skipped
+        again = _tried_again(source, skipped)
+        plan = _plan(source, targets, lead, changes, again, shard_size, batch_size)
         if names is not None:
             write_classes(folder / "classes", names, *class_features(encoders["teacher"], names, prompts, tokenizer))
-        _run(source, targets, _plan(source, targets, shard_size, batch_size), workers, progress)
-    lead = targets[0].manifest
-    if not lead.n_rows:
-        first = next(iter(targets[0].skipped.items()))
+        _record(targets, lead, changes)
+        _run(source, targets, plan, workers, progress)
+        _record(targets, lead, changes)  # also what was behind
+    there = {*source.ids}
+    left = {image: why.reason for image, why in lead.skipped.items() if image in there}
+    if not lead.manifest.n_rows:
+        first = next(iter(left.items()))
         raise ValueError(f"images: none of {len(source.ids)} images can be read, got {first[1]} for {first[0]!r}")
     return Extraction(
         folder / "student" if "student" in encoders else None,
         folder / "teacher" if "teacher" in encoders else None,
         None if names is None else folder / "classes",
-        lead.n_rows,
-        targets[0].skipped,
+        lead.manifest.n_rows,
+        left,
+        [image for image in left if image in skipped and image not in again],
+        [image for image in again if image not in left],
+        [changes.names[row] for row in changes.vanished],
+        [changes.names[row] for row in changes.elsewhere],
+        changes.moved,
         source.left_out,
     )
+
+
+def _tried_again(source: Images, skipped: dict[str, Skipped]) -> dict[str, int]:
+    """The skipped images that may be read now, and their numbers: all but those of a file that is what it was."""
+    again, here = {}, decoder()
+    for i, image in enumerate(source.ids if skipped else ()):
+        if (why := skipped.get(image)) is not None:
+            status = source.status(i)
+            is_same = status is not None and status == (why.n_bytes, why.mtime_ns, why.ctime_ns)
+            if why.passing or why.decoder != here or not is_same:
+                again[image] = i
+    return {image: again[image] for image in skipped if image in again}
+
+
+def _record(targets: list[Target], lead: Target, changes: Changes) -> None:
+    """Every target says the same of the images: a kill may have come between two."""
+    for target in targets:
+        target.record(changes.vanished, changes.renamed)
+        target.explain(lead.skipped)
 
 
 class _Part(NamedTuple):
@@ -227,19 +289,30 @@ class _Part(NamedTuple):
         The images, as they are encoded at once.
     targets : list of int
         Whose shards they are.
-    skipped : dict of str or None
-        What the other target says of the shard that these were in there; None where no target has it yet.
+    ids : dict of int to str, or None
+        What they are called in the shard of another target that they are in there; None where no target has it yet.
+    skipped : dict of str to Skipped
+        What the other target says of that shard.
     again : bool
         All of them were skipped before.
     """
 
     batches: list[list[int]]
     targets: list[int]
-    skipped: dict[str, str] | None = None
+    ids: dict[int, str] | None = None
+    skipped: dict[str, Skipped] | None = None
     again: bool = False
 
 
-def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: int) -> list[_Part]:
+def _plan(
+    source: Images,
+    targets: list[Target],
+    lead: Target,
+    changes: Changes,
+    again: dict[str, int],
+    shard_size: int,
+    batch_size: int,
+) -> list[_Part]:
     """What is still to be made, in its order.
 
     A target that is behind another one, for it was added later or a kill came between the two, first gets the shards
@@ -248,49 +321,52 @@ def _plan(source: Images, targets: list[Target], shard_size: int, batch_size: in
     """
     numbers = {image: i for i, image in enumerate(source.ids)}
     everyone = list(range(len(targets)))
-    lead = max(targets, key=lambda target: len(target.shard_ids))
     plan: list[_Part] = []
-    rows: set[str] = set()
-    tried = 0
-    for k, (ids, shard) in enumerate(zip(lead.shard_ids, lead.manifest.shards, strict=True)):
-        behind = [i for i, target in enumerate(targets) if len(target.shard_ids) <= k]
-        for target in targets:
-            if len(target.shard_ids) > k and target.manifest.shards[k].rows_sha256 != shard.rows_sha256:
-                raise PoolMismatchError(
-                    f"shards in {str(target.folder)!r} and {str(lead.folder)!r} must be of the same images in the same "
-                    f"order, got others in {target.manifest.shards[k].file!r}; expected another folder for other images"
-                )
+    row = tried = 0
+    for k, (known, shard) in enumerate(zip(lead.shards, lead.manifest.shards, strict=True)):
+        names = changes.names[row : row + shard.n_rows]
+        behind = [i for i, target in enumerate(targets) if len(target.shards) <= k]
         if behind:
-            gone = next((image for image in ids if image not in numbers), None)
+            gone = next((image for image in names if image not in numbers), None)
             if gone is not None:
                 raise FileReadError(
                     f"images: no image {gone!r}, which is a row in {str(lead.folder)!r}; expected it for the other "
-                    "encoder as well"
+                    "encoder as well, a call without that one, or another out"
                 )
-            wanted = {numbers[image] for image in ids}
+            ordered = [numbers[image] for image in names]
+            wanted = {*ordered}
             items = sorted(wanted | {numbers[image] for image in shard.skipped if image in numbers})
-            if [source.ids[i] for i in items if i in wanted] != ids:  # they come in another order
-                items = [numbers[image] for image in ids]
+            if [i for i in items if i in wanted] != ordered:  # they come in another order
+                items = ordered
             batches = _batches(items, tried % shard_size, batch_size)
             batches = [[i for i in batch if i in wanted] for batch in batches]
-            plan.append(_Part(batches, behind, skipped=shard.skipped))
-        rows.update(ids)
-        tried += len(ids) + len(shard.skipped)
-    skipped = lead.skipped
-    _check_names(source, lead, numbers, rows | skipped.keys())
-    _check_files(source, lead, numbers)
+            plan.append(_Part(batches, behind, dict(zip(ordered, known.ids, strict=True)), shard.skipped))
+        row += shard.n_rows
+        tried += shard.n_rows + len(shard.skipped)
+    rows, skipped = {*changes.names}, lead.skipped
     left = [i for i, image in enumerate(source.ids) if image not in rows and image not in skipped]
     while left:
         start = tried % shard_size
         items, left = left[: shard_size - start], left[shard_size - start :]
         plan.append(_Part(_batches(items, start, batch_size), everyone))
         tried += len(items)
-    again = [numbers[image] for image in skipped if image in numbers]
+    items = [*again.values()]
     plan += [
-        _Part(_batches(again[start : start + shard_size], 0, batch_size), everyone, again=True)
-        for start in range(0, len(again), shard_size)
+        _Part(_batches(items[start : start + shard_size], 0, batch_size), everyone, again=True)
+        for start in range(0, len(items), shard_size)
     ]
     return plan
+
+
+def _check_same_shards(targets: list[Target], lead: Target) -> None:
+    """The shards that two targets have are of the same images."""
+    for target in targets:
+        for own, shard in zip(target.manifest.shards, lead.manifest.shards, strict=False):
+            if own.rows_sha256 != shard.rows_sha256:
+                raise PoolMismatchError(
+                    f"shards in {str(target.folder)!r} and {str(lead.folder)!r} must be of the same images in the same "
+                    f"order, got others in {own.file!r}; expected another folder for other images"
+                )
 
 
 def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
@@ -299,62 +375,22 @@ def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
     return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]
 
 
-def _check_names(source: Images, lead: Target, numbers: dict[str, int], known: set[str]) -> None:
-    """No image of the pool comes again by another name or with another label."""
-    for image in source.ids if known else ():
-        other = source.other_id(image)
-        if image not in known and other in known and other not in numbers:
-            raise PoolMismatchError(
-                f"images must keep their ids, got {image!r} for {other!r} in {str(lead.folder)!r}; expected the same "
-                "folders as before (of several, ids begin with their names), or another out"
-            )
-    if source.labels is None:
-        return
-    for ids in lead.shard_ids:
-        for image in ids:
-            here, there = lead.labels.get(image), source.labels[numbers[image]] if image in numbers else None
-            if image in numbers and here != there and str(here) != str(there):
-                raise PoolMismatchError(
-                    f"labels must be those of {str(lead.folder)!r}, where {image!r} has {here!r}, got {there!r}; "
-                    "expected another out for other labels"
-                )
-
-
-def _check_files(source: Images, lead: Target, numbers: dict[str, int]) -> None:
-    """No other image goes by the name of a row: files have the sizes that they had, and some of them are read again."""
-    step, row = max(1, lead.manifest.n_rows // _N_READ_AGAIN), 0
-    for ids, files in zip(lead.shard_ids, lead.shard_files, strict=True):
-        for image, size, checksum in zip(ids, *files, strict=True):
-            here, row = numbers.get(image), row + 1
-            if here is None or size is None or (now := source.n_bytes(here)) is None:
-                continue
-            if now != size:
-                raise _changed(lead, image, f"{size} bytes", str(now))
-            checksum_now = source.fingerprint(here)[1] if row % step == 0 else None
-            if checksum_now not in (None, checksum):
-                raise _changed(lead, image, f"the CRC-32 {checksum}", str(checksum_now))
-
-
-def _changed(lead: Target, image: str, had: str, has: str) -> PoolMismatchError:
-    return PoolMismatchError(
-        f"images must be those of {str(lead.folder)!r}, where {image!r} has {had}, got {has}; expected the same file "
-        "under the same name, another name for another image, or another out"
-    )
-
-
 def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
     """Make the shards."""
     batches = [(batch, part.targets) for part in plan for batch in part.batches]
-    made = preprocessed(source, batches, [target.encoder.preprocess for target in targets], workers)
+    preprocess = [target.encoder.preprocess for target in targets]
     n_left = sum(len(batch) for part in plan for batch in part.batches)
-    with _bar(len(source.ids), len(source.ids) - n_left, progress) as show:
+    with (
+        _bar(len(source.ids), len(source.ids) - n_left, progress) as show,
+        closing(preprocessed(source, batches, preprocess, workers)) as made,
+    ):
         for part in plan:
             shard = _GrowingShard(source, targets, part)
             for number in range(1, len(part.batches) + 1):
                 batch = next(made)
                 shard.add(batch)
                 show(len(batch.items) + len(batch.failures))
-                if number < len(part.batches) and part.skipped is None and shard.seconds >= _SHARD_SECONDS:
+                if number < len(part.batches) and part.ids is None and shard.seconds >= _SHARD_SECONDS:
                     shard.close()
                     shard = _GrowingShard(source, targets, part)
             shard.close()
@@ -367,8 +403,9 @@ class _GrowingShard:
         self._source, self._targets, self._part = source, targets, part
         self._rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
         self._read: list[int] = []
-        self._files = ImageFiles([], [])
-        self._failures: dict[str, str] = {}
+        self._files: list[ImageFile] = []
+        self._failures: dict[str, Skipped] = {}
+        self._decoder = decoder()  # a worker may have other plugins
         self._begin = time.monotonic()
 
     @property
@@ -382,21 +419,23 @@ class _GrowingShard:
         ):  # no inputs, no rows
             own.append(_embedded(self._targets[number], inputs, names))
         self._read += batch.items
-        self._files.sizes.extend(batch.sizes)
-        self._files.checksums.extend(batch.checksums)
-        self._failures |= {self._source.ids[item]: why for item, why in batch.failures.items()}
+        self._files += batch.files
+        for item, why in batch.failures.items():
+            self._failures[self._source.ids[item]] = replace(why, decoder=self._decoder)
 
     def close(self) -> None:
         source, part = self._source, self._part
-        ids = [source.ids[item] for item in self._read]
+        ids = [source.ids[item] if part.ids is None else part.ids[item] for item in self._read]
         labels = None if source.labels is None else [source.labels[item] for item in self._read]
+        roots = [source.root(item) for item in self._read]
+        known = Known(ids, self._files, roots, labels)
         skipped = self._failures if part.skipped is None else part.skipped
         for own, number in zip(self._rows, part.targets, strict=True):
             target = self._targets[number]
             whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
-            _check_same_images(target, self._targets, ids, self._files)
+            _check_same_images(target, self._targets, known)
             if ids or not part.again:
-                target.add(whole, ids, self._files, labels, {} if part.again else skipped)
+                target.add(whole, known, {} if part.again else skipped)
             if part.again:
                 target.explain(skipped)
 
@@ -413,20 +452,22 @@ def _embedded(target: Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.flo
     return rows
 
 
-def _check_same_images(target: Target, targets: list[Target], ids: list[str], files: ImageFiles) -> None:
+def _check_same_images(target: Target, targets: list[Target], known: Known) -> None:
     """A shard that another target has already must be of the images that it was of there."""
-    k = len(target.manifest.shards)
+    k = len(target.shards)
     for other in targets:
-        if len(other.shard_ids) > k and other.shard_ids[k] != ids:
-            changed = next(iter(set(other.shard_ids[k]) ^ set(ids)))
+        if len(other.shards) <= k:
+            continue
+        there = other.shards[k]
+        if there.ids != known.ids:
+            changed = next(iter({*there.ids} ^ {*known.ids}))
             raise FileReadError(
                 f"images: {changed!r} can be read now or could be when {str(other.folder)!r} was made, but not both; "
                 "expected the same images for both encoders"
             )
-        known = other.shard_files[k].checksums if len(other.shard_ids) > k else []
-        for image, before, now in zip(ids, known, files.checksums, strict=False):
-            if before is not None and now is not None and before != now:
-                raise _changed(other, image, f"the CRC-32 {before}", str(now))
+        for image, before, now in zip(known.ids, there.files, known.files, strict=True):
+            if before.checksum is not None and now.checksum not in (None, before.checksum):
+                raise changed_error(other, [(image, f"the CRC-32 {before.checksum}", now.checksum)])
 
 
 @contextmanager

@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from .decode import HEAD_BYTES, NO_PICTURES, kind_of
+from .decode import HEAD_BYTES, formats_read, kind_of
 
 __all__ = [
+    "FileStatus",
     "checked_suffixes",
     "ending_of",
     "files_below",
+    "is_gone",
     "is_hidden",
     "is_utf8",
-    "size_of",
+    "status_of",
     "suffixes_of_images",
     "why_no_image",
 ]
@@ -28,12 +31,20 @@ _NO_SUFFIX = frozenset("*?,/ ")
 _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
 
 
+class FileStatus(NamedTuple):
+    """What changes with a file: its size in bytes, and when its content and when anything of it was written, in ns."""
+
+    n_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
 def suffixes_of_images() -> frozenset[str]:
-    """The suffixes of the pictures that Pillow decodes, plugins of the caller included, in lower case."""
+    """The suffixes of the formats that are read, plugins of the caller included, in lower case."""
     from PIL import Image
 
-    registered = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in registered if kind in Image.OPEN and kind not in NO_PICTURES)
+    read = set(formats_read())
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in read)
 
 
 def why_no_image(
@@ -54,12 +65,12 @@ def why_no_image(
     return None if kind_of(head()) else suffix or "without a suffix"
 
 
-def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, int]:
-    """The sizes of the images below a folder by their paths, in their order; the others are counted.
+def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, FileStatus]:
+    """The images below a folder by their paths, in their order, and the status of each file; the others are counted.
 
     Folders that are links are entered, each folder once: last, so that it goes by its own path where it has one.
     """
-    found: dict[str, int] = {}
+    found: dict[str, FileStatus] = {}
     known = suffixes_of_images()
     entered: set[str] = set()
     waiting = [str(root)]
@@ -80,24 +91,35 @@ def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[
             below = os.path.relpath(at, root)
             for name in files:
                 file, path = os.path.join(at, name), name if below == "." else f"{below}/{name}"
-                if (size := size_of(file)) is None:  # a link that leads nowhere, a pipe
+                if (status := status_of(file)) is None:  # a link that leads nowhere, a pipe
                     left_out["no regular files"] += 1
                     continue
                 why = why_no_image(path, suffixes, known, partial(_head_of, file))
                 if why is None:
-                    found[path] = size
+                    found[path] = status
                 else:
                     left_out[why] += 1
     return dict(sorted(found.items()))
 
 
-def size_of(file: str | os.PathLike[str]) -> int | None:
+def status_of(file: str | os.PathLike[str]) -> FileStatus | None:
     """Of a regular file; None where there is none."""
     try:
-        status = os.stat(file)
+        found = os.stat(file)
     except (OSError, ValueError):
         return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return FileStatus(found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+def is_gone(file: str | os.PathLike[str]) -> bool:
+    """Nothing has this path; False also where that cannot be seen, as in a folder without permission."""
+    try:
+        os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def is_hidden(path: str) -> bool:

@@ -4,48 +4,50 @@ from __future__ import annotations
 
 import io
 import itertools
-import numbers
 import os
-import re
 import sys
 import unicodedata
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import numpy as np
-
-from ._class_limits import MOST_CLASSES
 from ._errors import FileReadError
-from .decode import decoded, read_image, to_rgb
-from .image_files import checked_suffixes, files_below, is_hidden, is_utf8, size_of
-from .readers.class_names import is_exact, is_missing
+from ._image_labels import checked_labels, targets_of, typed
+from .decode import UnreadableImageError, decoded, read_image, reason_of, to_rgb
+from .image_files import FileStatus, checked_suffixes, files_below, is_gone, is_hidden, is_utf8, status_of
 from .readers.tables import read_columns
 from .webdataset import Member, apart, members_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Images", "open_images"]
+__all__ = ["ImageFile", "Images", "open_images"]
 
 _TABLES = {".csv", ".parquet"}
 _PATH, _LABEL = "image_path", "label"
 _READ_BYTES = 1 << 20
 
+# A larger file is not taken into memory beside its pixels, and so is read twice.
+_MOST_BYTES = 256 << 20
+
+
+class ImageFile(NamedTuple):
+    """The file of an image as it was read: size in bytes, CRC-32 and time of its content; None where it is in none."""
+
+    n_bytes: int | None = None
+    checksum: int | None = None
+    mtime_ns: int | None = None
+
 
 class _Place(NamedTuple):
-    """Some bytes of a file."""
+    """Some bytes of a file, all of them by default."""
 
     file: Path
-    offset: int
-    size: int
-
-
-# Also no label; 007 is a name.
-_INTEGER = re.compile(r"(-1|0|[1-9]\d{0,17})?", re.ASCII)
+    offset: int = 0
+    size: int | None = None
 
 
 class Images(ABC):
@@ -60,7 +62,11 @@ class Images(ABC):
         labels.
     left_out : dict of str to int
         What else lies where the images lie, by kind, such as ".txt" or "hidden".
+    roots : frozenset of str
+        The folders in which their ids begin; none where these are no paths.
     """
+
+    roots: frozenset[str] = frozenset()
 
     def __init__(
         self, ids: list[str], labels: Iterable[Any] | None, source: str, left_out: dict[str, int] | None = None
@@ -78,47 +84,98 @@ class Images(ABC):
         if not ids:
             beside = ", ".join(f"{n} {kind}" for kind, n in self.left_out.items())
             raise FileReadError(f"images: no image in {source}{beside and f', but {beside}'}")
-        self.ids, self.labels = ids, None if labels is None else _checked_labels(labels, len(ids), source)
+        self.ids, self.labels = ids, None if labels is None else checked_labels(labels, len(ids), source)
 
-    def load(self, i: int) -> Image.Image:
-        """The i-th image, decoded, upright, in RGB.
+    def read(self, i: int) -> tuple[Image.Image, ImageFile]:
+        """The i-th image, decoded, upright, in RGB, and of which bytes it was decoded.
 
         Raises
         ------
         ccma_fast.decode.UnreadableImageError
+            Also where the file was written to meanwhile.
+        OSError, MemoryError
+            It cannot be opened or read.
         """
-        return decoded(lambda: self._decode(i))
+        place = self._place(i)
+        if place is None:
+            return decoded(lambda: self._item(i)), ImageFile()
+        if place.file.exists() and not place.file.is_file():  # a pipe would never end
+            raise UnreadableImageError("a folder, a pipe or a device; expected a regular file")
+        with open(place.file, "rb") as handle:
+            before = os.fstat(handle.fileno())
+            size = before.st_size if place.size is None else place.size
+            if place.size is None and size > _MOST_BYTES:
+                found = ImageFile(*_checksum(handle, place), before.st_mtime_ns)
+                handle.seek(0)
+                image = decoded(lambda: self._seen(handle))
+            else:
+                handle.seek(place.offset)
+                content = handle.read(size)
+                found = ImageFile(len(content), zlib.crc32(content), before.st_mtime_ns)
+                image = decoded(lambda: self._seen(io.BytesIO(content)))
+            after = os.fstat(handle.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise UnreadableImageError("it was written to while it was read", passing=True)
+        return image, found
+
+    def load(self, i: int) -> Image.Image:
+        """The i-th image alone, as :meth:`read` gives it."""
+        return self.read(i)[0]
+
+    def status(self, i: int) -> FileStatus | None:
+        """Size and times of the i-th image's file now; None where there is none. In an archive the times are its."""
+        place = self._place(i)
+        found = None if place is None else status_of(place.file)
+        return found if found is None or place is None or place.size is None else found._replace(n_bytes=place.size)
+
+    def listed(self, i: int) -> FileStatus | None:
+        """As :meth:`status`, perhaps as it was when the images were listed."""
+        return self.status(i)
 
     def n_bytes(self, i: int) -> int | None:
-        """The size of the i-th image's file, perhaps as it was when it was listed; None where there is none."""
-        place = self._place(i)
-        return None if place is None else place.size
+        """The size of the i-th image's file as it was listed; None where there is none."""
+        found = self.listed(i)
+        return None if found is None else found.n_bytes
 
-    def fingerprint(self, i: int) -> tuple[int | None, int | None]:
-        """Size and CRC-32 of the i-th image's file as it is now, which tell it from others; None where none is read."""
-        place, checksum = self._place(i), 0
-        if place is None:
-            return None, None
+    def fingerprint(self, i: int) -> ImageFile:
+        """The i-th image's file as it is now, which is not decoded; of nothing where none can be read."""
+        place = self._place(i)
         try:
+            if place is None or not place.file.is_file():
+                return ImageFile()
             with open(place.file, "rb") as handle:
-                handle.seek(place.offset)
-                left = place.size
-                while part := handle.read(min(left, _READ_BYTES)):
-                    left, checksum = left - len(part), zlib.crc32(part, checksum)
+                return ImageFile(*_checksum(handle, place), os.fstat(handle.fileno()).st_mtime_ns)
         except OSError:
-            return None, None
-        return place.size - left, checksum
+            return ImageFile()
+
+    def is_gone(self, i: int) -> bool:
+        """Whether the i-th image is named by the source alone, and nothing lies where it should."""
+        return False
+
+    def root(self, i: int) -> str | None:
+        """The folder in which the i-th image's id begins, None where that is no path; one of :attr:`roots`."""
+        return next(iter(self.roots), None)
+
+    def is_there(self, image_id: str, root: str | None) -> bool:
+        """Whether an image that is none of these lies where it would be one, or in the folder where it once began."""
+        places = self.roots if root is None else {*self.roots, root}
+        return any(not is_gone(os.path.join(place, image_id)) for place in places)
 
     def other_id(self, image_id: str) -> str | None:
         """What an image is called where its folder is given alone, or among several; None where it has one name."""
         return None
 
     @abstractmethod
-    def _decode(self, i: int) -> Image.Image: ...
-
     def _place(self, i: int) -> _Place | None:
         """Where the i-th image lies, None where it is in no file."""
-        return None
+
+    def _seen(self, file: BinaryIO) -> Image.Image:
+        """The image in an open file."""
+        return read_image(file)
+
+    def _item(self, i: int) -> Image.Image:
+        """The i-th image, which is in no file."""
+        raise NotImplementedError
 
 
 class _Listed(Images):
@@ -126,40 +183,43 @@ class _Listed(Images):
 
     def __init__(self, root: Path, ids: list[str], labels: list[Any] | None, source: str) -> None:
         super().__init__(ids, labels, source)
-        self._root = root
+        self._root, self.roots = root, frozenset([os.path.abspath(root)])
 
-    def _place(self, i: int) -> _Place | None:
-        return _whole(self._root / self.ids[i])
+    def is_gone(self, i: int) -> bool:
+        return is_gone(self._root / self.ids[i])
 
-    def _decode(self, i: int) -> Image.Image:
-        return read_image(self._root / self.ids[i])
+    def _place(self, i: int) -> _Place:
+        return _Place(self._root / self.ids[i])
 
 
 class _Folders(Images):
     """The image files below folders: by their paths below the only one, or behind the name of each of several."""
 
-    def __init__(self, found: Sequence[tuple[Path, dict[str, int]]], left_out: Counter[str], labels: bool) -> None:
+    def __init__(
+        self, found: Sequence[tuple[Path, dict[str, FileStatus]]], left_out: Counter[str], labels: bool
+    ) -> None:
         self._several = len(found) > 1
         self._roots = [root for root, files in found for _ in files]
-        self._sizes = [size for _, files in found for size in files.values()]
+        self._listed = [status for _, files in found for status in files.values()]
+        self.roots = frozenset(str(self._begin(root)) for root, _ in found)
         ids = [f"{root.name}/{path}" if self._several else path for root, files in found for path in files]
         source = ", ".join(repr(str(root)) for root, _ in found)
         super().__init__(ids, _folders_of(found) if labels else None, source, left_out)
 
-    def n_bytes(self, i: int) -> int:
-        return self._sizes[i]
+    def listed(self, i: int) -> FileStatus:
+        return self._listed[i]
+
+    def root(self, i: int) -> str:
+        return str(self._begin(self._roots[i]))
 
     def other_id(self, image_id: str) -> str:
         return image_id.partition("/")[2] if self._several else f"{self._roots[0].name}/{image_id}"
 
-    def _decode(self, i: int) -> Image.Image:
-        return read_image(self._file(i))
+    def _place(self, i: int) -> _Place:
+        return _Place(self._begin(self._roots[i]) / self.ids[i])
 
-    def _place(self, i: int) -> _Place | None:
-        return _whole(self._file(i))
-
-    def _file(self, i: int) -> Path:
-        return (self._roots[i].parent if self._several else self._roots[i]) / self.ids[i]
+    def _begin(self, root: Path) -> Path:
+        return root.parent if self._several else root
 
 
 class _Tars(Images):
@@ -171,6 +231,9 @@ class _Tars(Images):
 
     def __init__(self, files: Sequence[Path], suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> None:
         self._members: list[tuple[Path, Member]] = []
+        self._folders = {file.name: os.path.abspath(file.parent) for file in files}
+        self.roots = frozenset(self._folders.values())
+        self._listed = {file: status_of(file) for file in files}
         labels: list[int | None] = []
         for file in files:
             members, classes = members_of(file, suffixes, left_out)
@@ -182,16 +245,21 @@ class _Tars(Images):
         source = ", ".join(repr(str(file)) for file in files[:3])
         super().__init__(ids, labels if known else None, source, left_out)
 
+    def listed(self, i: int) -> FileStatus | None:
+        file, member = self._members[i]
+        found = self._listed[file]
+        return None if found is None else found._replace(n_bytes=member.size)
+
+    def root(self, i: int) -> str:
+        return self._folders[self._members[i][0].name]
+
+    def is_there(self, image_id: str, root: str | None) -> bool:
+        archive = image_id.partition("/")[0]  # of what lies in those that were not given nothing is known
+        return archive not in self._folders and super().is_there(archive, root)
+
     def _place(self, i: int) -> _Place:
         file, member = self._members[i]
         return _Place(file, member.offset, member.size)
-
-    def _decode(self, i: int) -> Image.Image:
-        file, member = self._members[i]
-        with open(file, "rb") as archive:
-            archive.seek(member.offset)
-            content = io.BytesIO(archive.read(member.size))
-        return read_image(content)
 
 
 class _Dataset(Images):
@@ -210,12 +278,14 @@ class _Dataset(Images):
         samples: Any = getattr(whole, "samples", None)
         root = getattr(whole, "root", None)
         if root is not None and samples and all(isinstance(sample, (tuple, list)) for sample in samples):
+            self.roots = frozenset([os.path.abspath(root)])
             ids = [os.path.relpath(sample[0], root) for sample in samples]  # ImageFolder and what is made like it
             if len(ids) != len(whole):
                 raise FileReadError(f"images: {name} has {len(whole)} items but {len(ids)} samples")
         else:
             ids = [str(i) for i in range(len(whole))]
-        labels = _targets_of(whole, len(ids), name)
+        self._all = frozenset(ids)
+        labels = targets_of(whole, len(ids), name)
         # torchvision's own loader gives white for 16 bits, and what is hidden for what is transparent.
         reads_files = is_plain and _loads_by_torchvision(whole)
         self._files = [Path(samples[row][0]) for row in rows] if reads_files else None
@@ -224,8 +294,14 @@ class _Dataset(Images):
             self._check_items()
         super().__init__([ids[row] for row in rows], None if labels is None else [labels[row] for row in rows], name)
 
+    def is_there(self, image_id: str, root: str | None) -> bool:
+        return (self._files is None and image_id in self._all) or super().is_there(image_id, root)
+
+    def is_gone(self, i: int) -> bool:
+        return self._files is not None and is_gone(self._files[i])
+
     def _place(self, i: int) -> _Place | None:
-        return None if self._files is None else _whole(self._files[i])
+        return None if self._files is None else _Place(self._files[i])
 
     def _check_items(self) -> None:
         """Where the first is a dictionary or a tensor, all are, and none can be read."""
@@ -241,18 +317,24 @@ class _Dataset(Images):
                 f"one, got {type(item).__name__}; expected a data set without a transform to something else"
             )
 
-    def _decode(self, i: int) -> Image.Image:
-        if self._files is not None:
-            image = read_image(self._files[i])
-            return image if self._transform is None else to_rgb(self._transform(image))
+    def _seen(self, file: BinaryIO) -> Image.Image:
+        image = read_image(file)
+        if self._transform is None:
+            return image
+        try:
+            return to_rgb(self._transform(image))
+        except Exception as error:  # the caller's function may be another next time
+            raise UnreadableImageError(reason_of(error), passing=True) from error
+
+    def _item(self, i: int) -> Image.Image:
         return to_rgb(_image_of(self._dataset[i]))
 
 
 def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_from_folders: bool = False) -> Images:
     """Images in whatever the caller has them.
 
-    In folders and ``.tar`` files an image is what has one of Pillow's suffixes for pictures, or no suffix and the first
-    bytes of a picture. What is hidden (a name that begins with a dot, or lies below one) or a system's
+    In folders and ``.tar`` files an image is what has a suffix of a format that is read, or no suffix and the first
+    bytes of one. What is hidden (a name that begins with a dot, or lies below one) or a system's
     (``__MACOSX``) is none. What is left out is counted.
 
     Parameters
@@ -267,7 +349,7 @@ def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_fr
         such a one go by their paths where it has them as ``ImageFolder`` does, and else by their positions, which then
         must stay what they are; those of a ``Subset`` go by the names that they have in the whole.
     suffixes : sequence of str, optional
-        What the names of images end with, such as "jpg" or "seg.png", instead of Pillow's suffixes.
+        What the names of images end with, such as "jpg" or "seg.png", instead of those of the formats.
     labels_from_folders : bool, default False
         The label of an image is the name of the folder below the root in which it lies, however deep; one in the root
         itself has none.
@@ -321,19 +403,12 @@ def _of_table(path: Path) -> Images:
         _check_exists(path)
         raise FileReadError(f"images: expected a folder, or a .csv, .parquet or .tar file, got {str(path)!r}")
     columns = read_columns(
-        str(path), "images", (_LABEL,), only=_PATH, is_value=lambda cell: size_of(path.parent / cell) is not None
+        str(path), "images", (_LABEL,), only=_PATH, is_value=lambda cell: status_of(path.parent / cell) is not None
     ).wanted
     labels = columns.get(_LABEL)
     if labels is not None and path.suffix.lower() == ".csv":
-        labels = _typed(labels)
+        labels = typed(labels)
     return _Listed(path.parent, columns[_PATH], labels, repr(str(path)))
-
-
-def _typed(cells: list[str]) -> list[int | None] | list[str]:
-    """Labels of a CSV file as numbers where all are: its cells are text, whether they were names or numbers."""
-    if not all(_INTEGER.fullmatch(cell) for cell in cells):
-        return cells
-    return [int(cell) if cell else None for cell in cells]
 
 
 def _of_folders(paths: Sequence[Path], suffixes: tuple[str, ...] | None, labels_from_folders: bool) -> Images:
@@ -366,7 +441,7 @@ def _check_folders(roots: Sequence[Path]) -> None:
             raise FileReadError(f"images: folders must lie apart, got {str(one)!r} in {str(other)!r}")
 
 
-def _folders_of(found: Sequence[tuple[Path, dict[str, int]]]) -> list[str | None]:
+def _folders_of(found: Sequence[tuple[Path, dict[str, FileStatus]]]) -> list[str | None]:
     """The name of the folder in which each image lies, None for those in a root itself."""
     folders: list[str | None] = []
     for root, files in found:
@@ -384,9 +459,13 @@ def _folders_of(found: Sequence[tuple[Path, dict[str, int]]]) -> list[str | None
     return folders
 
 
-def _whole(file: Path) -> _Place | None:
-    size = size_of(file)
-    return None if size is None else _Place(file, 0, size)
+def _checksum(handle: BinaryIO, place: _Place) -> tuple[int, int]:
+    """Size and CRC-32 of what stands at a place in an open file."""
+    handle.seek(place.offset)
+    size = checksum = 0
+    while part := handle.read(_READ_BYTES if place.size is None else min(place.size - size, _READ_BYTES)):
+        size, checksum = size + len(part), zlib.crc32(part, checksum)
+    return size, checksum
 
 
 def _image_of(item: Any) -> Any:
@@ -399,45 +478,3 @@ def _loads_by_torchvision(dataset: Any) -> bool:
     if folder is None or getattr(type(dataset), "__getitem__", None) is not folder.DatasetFolder.__getitem__:
         return False
     return dataset.loader in (folder.default_loader, folder.pil_loader)
-
-
-def _targets_of(dataset: Any, n_images: int, name: str) -> list[Any] | None:
-    targets, transform = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
-    if targets is None:
-        return None
-    if isinstance(targets, (Mapping, str)):  # of which list() would take the keys, or the letters
-        raise ValueError(f"labels of {name} must be in the order of its images, got a {type(targets).__name__}")
-    labels: list[Any] = getattr(targets, "tolist", lambda: list(targets))()
-    if len(labels) != n_images:
-        raise ValueError(f"labels of {name} must be one for each image, got {len(labels)} for {n_images} images")
-    return labels if transform is None else [transform(label) for label in labels]
-
-
-def _checked_labels(labels: Iterable[Any], n_images: int, source: str) -> list[Any]:
-    """Labels as integers or text, None where there is none."""
-    checked = [_label(label, row, source) for row, label in enumerate(labels)]
-    if len(checked) != n_images:
-        raise ValueError(f"labels of {source} must be one for each image, got {len(checked)} for {n_images} images")
-    kinds = {type(label).__name__ for label in checked if label is not None}
-    if len(kinds) > 1:
-        raise ValueError(f"labels of {source} must be all numbers or all text, got both")
-    return checked
-
-
-def _label(label: Any, row: int, source: str) -> int | str | None:
-    is_rounded = isinstance(label, np.floating) and not is_exact(label)
-    if getattr(label, "shape", None) == ():
-        label = label.item()
-    if is_missing(label) or (isinstance(label, str) and not label):
-        return None
-    if isinstance(label, str) and is_utf8(label):
-        return str.__str__(label)  # of an enumeration str() gives another text
-    is_whole = isinstance(label, numbers.Integral) or (isinstance(label, float) and label.is_integer())
-    if isinstance(label, bool) or is_rounded or not is_whole or not -1 <= label < MOST_CLASSES:
-        raise ValueError(
-            f"labels of {source} must be one class for each image, a number or a name, or -1 for none, got "
-            f"{label!r:.80} at row {row}"
-            + (", which its type may have rounded" if is_rounded else "")
-            + (f"; numbers are below {MOST_CLASSES}" if is_whole and label >= MOST_CLASSES else "")
-        )
-    return int(label)

@@ -5,7 +5,8 @@ A folder that :func:`ccma_fast.extract` wrote has the layout of clip-retrieval a
 =====================================  ============================================================================
 ``img_emb/img_emb_0.npy``              the rows of one shard; ``text_emb/text_emb_0.npy`` where they are classes
 ``metadata/metadata_0.parquet``        what each of these rows is: ``image_path``, its id, ``label`` where it is known,
-                                       and size and checksum of its file, ``file_bytes`` and ``file_crc32``;
+                                       and of its file ``file_bytes``, ``file_crc32`` and ``file_mtime_ns`` (since
+                                       1970) as it was read, and ``file_root``, the folder that the id begins in;
                                        ``caption`` where rows are classes
 ``manifest.json``                      a :class:`Manifest`; a shard counts from the moment in which it stands here
 =====================================  ============================================================================
@@ -19,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ __all__ = [
     "MANIFEST",
     "Manifest",
     "Shard",
+    "Skipped",
     "accepted",
     "chained",
     "check_shards",
@@ -44,7 +47,8 @@ __all__ = [
     "differing_images",
     "differing_rows",
     "digest_of_file",
-    "id_column",
+    "former_ids",
+    "ids_of_shard",
     "read_manifest",
     "row_ids",
     "shard_columns",
@@ -53,12 +57,36 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-_FORMAT = 1
+# The first knew no more of a skipped image than the reason, and nothing of images that vanished or were renamed.
+_FORMAT, _FIRST_FORMAT = 2, 1
 _READ_BYTES = 1 << 20
 
 # A model is its parameters, whatever it is called and wherever they came from.
 _IDENTITY = ("library", "weights_sha256")
 _OF_IMAGES = ("preprocessing", "normalized")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Why an image is no row.
+
+    Attributes
+    ----------
+    reason : str
+    passing : bool
+        It lay in the circumstances, such as permissions or memory, and not in what the file holds.
+    n_bytes, mtime_ns, ctime_ns : int or None
+        Size and times of its file before it was read; None where there was none, or nobody wrote it down.
+    decoder : str
+        What tells another decoder, or another limit of it, from the one that failed.
+    """
+
+    reason: str
+    passing: bool = True
+    n_bytes: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    decoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,7 @@ class Shard:
         Of the two files.
     rows_sha256 : str
         The ids of all rows from the first of the pool to the last of this shard, in their order, see :func:`chained`.
-    skipped : dict of str
+    skipped : dict of str to Skipped
         Why, for the id of each image that was to be a row of this shard and could not be read, until it is one behind.
     """
 
@@ -84,7 +112,7 @@ class Shard:
     sha256: str
     metadata_sha256: str
     rows_sha256: str
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, Skipped] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +137,10 @@ class Manifest:
         The prompts that were averaged; empty where the rows are images.
     class_names : list of str
         What each row is; empty where the rows are images.
+    vanished : list of int
+        Rows whose images were gone when they were last looked for, ascending.
+    renamed : dict of str to int
+        The rows of images that were renamed, by the names that they got, in the order in which they got them.
     folder : Path or None
         Where it was read.
     """
@@ -122,6 +154,8 @@ class Manifest:
     shards: tuple[Shard, ...] = ()
     templates: list[str] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
+    vanished: list[int] = field(default_factory=list)
+    renamed: dict[str, int] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -158,9 +192,12 @@ def digest_of_file(path: Path) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write or replace the manifest of a folder."""
+    """Write or replace the manifest of a folder, in the first format where that can say everything."""
     content = {"format": _FORMAT, **asdict(manifest)}
     del content["folder"]
+    if not (manifest.vanished or manifest.renamed or any(shard.skipped for shard in manifest.shards)):
+        content["format"] = _FIRST_FORMAT
+        del content["vanished"], content["renamed"]
     text = json.dumps(content, indent=1, ensure_ascii=False)
     write_whole(folder / MANIFEST, lambda file: file.write(f"{text}\n".encode()))
 
@@ -189,12 +226,15 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > _FORMAT:
         raise newer_error(str(file), f"format {found}", name=name)
-    if found != _FORMAT or isinstance(found, bool):
+    if found not in (_FIRST_FORMAT, _FORMAT) or isinstance(found, bool):
         raise FileReadError(f"{name}: {str(file)!r} must be a manifest of format {_FORMAT}, got format {found!r}")
     del content["format"]
     try:
-        shards = tuple(_checked(Shard, shard) for shard in content.pop("shards"))
+        if found == _FIRST_FORMAT:
+            content = {**content, "vanished": [], "renamed": {}}
+        shards = tuple(_shard(shard, found) for shard in content.pop("shards"))
         manifest: Manifest = _checked(Manifest, {**content, "shards": shards, "folder": Path(folder)})
+        _check_rows(manifest)
         if set(manifest.encoder) != {"library", "model", "weights", "weights_sha256"}:
             raise ValueError(f"it does not describe its encoder, got {manifest.encoder!r:.200}")
     except (KeyError, TypeError, ValueError) as error:
@@ -244,14 +284,51 @@ def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only
 
 
 def row_ids(manifest: Manifest) -> Iterator[str]:
-    """The id of every row of images, in order."""
-    for shard in manifest.shards:
-        yield from id_column(manifest, shard).to_pylist()
+    """The id of every row of images, in order: the name that its image has now."""
+    for k in range(len(manifest.shards)):
+        yield from ids_of_shard(manifest, k)
 
 
-def id_column(manifest: Manifest, shard: Shard) -> Any:
-    """The ids of the rows of a shard, a ``pyarrow.ChunkedArray``; as :func:`shard_columns`."""
-    return _shard_table(manifest, shard, ["image_path"]).column("image_path")
+def ids_of_shard(manifest: Manifest, k: int, rows: Any = None) -> list[str]:
+    """The ids of rows of a shard, by default of all.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    k : int
+    rows : ndarray, int64, optional
+        Counted from the first of the shard.
+
+    Raises
+    ------
+    FileReadError
+        As :func:`shard_columns`.
+    """
+    column = _shard_table(manifest, manifest.shards[k], ["image_path"]).column("image_path")
+    ids: list[str] = (column if rows is None else column.take(rows)).to_pylist()
+    if manifest.renamed:
+        names = {row: name for name, row in manifest.renamed.items()}
+        start = sum(shard.n_rows for shard in manifest.shards[:k])
+        numbers = range(len(ids)) if rows is None else rows.tolist()
+        ids = [names.get(start + row, image) for row, image in zip(numbers, ids, strict=True)]
+    return ids
+
+
+def former_ids(manifest: Manifest) -> dict[str, list[int]]:
+    """The rows of images that were renamed, by each name that they had before."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    now = {row: name for name, row in manifest.renamed.items()}
+    start = 0
+    for shard in manifest.shards if now else ():
+        moved = [row - start for row in now if start <= row < start + shard.n_rows]
+        written = shard_columns(manifest, shard, ["image_path"])["image_path"] if moved else []
+        for row in moved:
+            found[written[row]].append(start + row)
+        start += shard.n_rows
+    for name, row in manifest.renamed.items():
+        if now[row] != name and row not in found[name]:
+            found[name].append(row)
+    return dict(found)
 
 
 def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> dict[str, list[Any]]:
@@ -291,9 +368,12 @@ def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest
     if here is None or there is None or here.rows_sha256 == there.rows_sha256:
         return None
     expected = f"{name} and {other} must be the same images in the same order"
-    for row, (a, b) in enumerate(zip(row_ids(here), row_ids(there), strict=False)):
-        if a != b:
-            return f"{expected}, got at row {row} {a!r} in {here} and {b!r} in {there}"
+    ids = enumerate(zip(row_ids(here), row_ids(there), strict=False))
+    if (found := _first_other(ids, former_ids(here), former_ids(there))) is not None:
+        row, (a, b) = found
+        return f"{expected}, got at row {row} {a!r} in {here} and {b!r} in {there}"
+    if here.n_rows == there.n_rows:  # called otherwise in one of them, and renamed since
+        return None
     return f"{expected}, got {here.n_rows} rows in {here} and {there.n_rows} in {there}"
 
 
@@ -310,12 +390,25 @@ def differing_images(rows: Rows, others: Rows) -> str | None:
     here, there = rows.row_ids(), others.row_ids()
     if here is None or there is None:
         return differing_shards(rows.name, rows.shard_files, others.name, others.shard_files)
-    for row, (a, b) in enumerate(zip(here, there, strict=False)):
-        if a != b:
-            return (
-                f"{rows.name} and {others.name} must be the same images in the same order, got {a!r} at row "
-                f"{rows.row_number(row)} and {b!r} at row {others.row_number(row)}"
-            )
+    found = _first_other(enumerate(zip(here, there, strict=False)), rows.former_ids(), others.former_ids())
+    if found is None:
+        return None
+    row, (a, b) = found
+    return (
+        f"{rows.name} and {others.name} must be the same images in the same order, got {a!r} at row "
+        f"{rows.row_number(row)} and {b!r} at row {others.row_number(row)}"
+    )
+
+
+def _first_other(
+    ids: Iterable[tuple[int, tuple[str | None, str | None]]],
+    former_here: dict[str, list[int]],
+    former_there: dict[str, list[int]],
+) -> tuple[int, tuple[str | None, str | None]] | None:
+    """The first row of two matrices whose ids differ, also by what the images were called before they were renamed."""
+    for row, (a, b) in ids:
+        if a != b and row not in former_here.get(b or "", ()) and row not in former_there.get(a or "", ()):
+            return row, (a, b)
     return None
 
 
@@ -365,13 +458,35 @@ def _digest_or_none(path: Path) -> str | None:
         return None
 
 
-def _checked(kind: Any, content: dict[str, Any]) -> Any:
+def _shard(content: Any, version: int) -> Shard:
+    shard: Shard = _checked(Shard, content)
+    whys = shard.skipped.items()
+    if version == _FIRST_FORMAT:
+        skipped = {image: _checked(Skipped, {**asdict(Skipped("")), "reason": why}) for image, why in whys}
+    else:
+        skipped = {image: _checked(Skipped, why) for image, why in whys}
+    return replace(shard, skipped=skipped)
+
+
+def _check_rows(manifest: Manifest) -> None:
+    """What names rows names some that there are."""
+    for name, rows in (("vanished", manifest.vanished), ("renamed", [*manifest.renamed.values()])):
+        for row in rows:
+            if type(row) is not int or not 0 <= row < manifest.n_rows:
+                raise ValueError(f"{name} must be rows from 0 to {manifest.n_rows - 1}, got {row!r:.80}")
+    if manifest.vanished != sorted({*manifest.vanished}):
+        raise ValueError("vanished must be ascending rows")
+
+
+def _checked(kind: Any, content: Any) -> Any:
     """A dataclass from what JSON holds, where the types are those of its fields."""
     if not isinstance(content, dict) or set(content) != {entry.name for entry in fields(kind)}:
         raise ValueError(f"expected the keys {[entry.name for entry in fields(kind)]}, got {content!r:.200}")
     types = {"str": str, "int": int, "bool": bool, "dict": dict, "list": list, "tuple": tuple, "Path": Path}
     for entry in fields(kind):
         expected = types[str(entry.type).split("[")[0].split(" ")[0]]
+        if content[entry.name] is None and "None" in str(entry.type):
+            continue
         if not isinstance(content[entry.name], expected):
             raise TypeError(f"{entry.name} must be {expected.__name__}, got {content[entry.name]!r:.80}")
     return kind(**content)

@@ -175,6 +175,8 @@ class Problem:
     unread: frozenset[Rows]
     """Sources that are checked while they are scored."""
     n_labelled: int
+    n_unlabelled: int
+    """But for those whose images have vanished."""
     has_labels: bool
     """Whether labels were given, be they none."""
     n_left: int
@@ -238,7 +240,7 @@ class _Model:
     def _add(self, name: str, read: dict[Rows, float], memory: float, work: _Work | None = None) -> None:
         """A stage that reads so many rows of each source, and takes `memory` beside what is held."""
         n_bytes = int(sum(n * rows.row_bytes for rows, n in read.items()))
-        n_unlabelled = self.p.pool.n_rows - self.p.n_labelled
+        n_unlabelled = self.p.n_unlabelled
         passes = {rows.name: int(n // n_unlabelled) for rows, n in read.items() if n_unlabelled and n >= n_unlabelled}
         self.stages[name] = StagePlan(passes, n_bytes, int(self._held + memory))
         self.work[name] = (work or _Work())._replace(read=n_bytes)
@@ -258,7 +260,7 @@ class _Model:
     def first(self) -> None:
         """The coverage stage where no student has a say."""
         p = self.p
-        n = p.pool.n_rows - p.n_labelled
+        n = p.n_unlabelled
         if p.teacher is not None and p.config.acquisition == "trust":
             share = p.config.confident_share * min(1.0, p.budget / p.n_classes)
             candidates = self._kept_bytes(p.space, min(n, max(1, int(share * n / p.n_classes))))
@@ -311,7 +313,7 @@ class _Model:
         passes, memory, work = self._clustering(
             p.space, p.n_left, n_clusters, p.config.subpool_max_iter, with_start=False
         )
-        if p.n_left < p.pool.n_rows - p.n_labelled:  # a random share, which is read once where it fits
+        if p.n_left < p.n_unlabelled:  # a random share, which is read once where it fits
             kept = self._kept_bytes(p.space, p.n_left)
             memory, passes = memory + kept, 1 if kept else passes
         self._add("subpool", {p.space: passes * p.n_left}, memory, work)

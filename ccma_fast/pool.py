@@ -156,8 +156,16 @@ class Rows(ABC):
         """The ids of some rows, without reading those of all; None as for :meth:`row_ids`."""
         return None
 
+    def former_ids(self) -> dict[str, list[int]]:
+        """The rows of images that were renamed, by each name that they had before."""
+        return {}
+
+    def vanished(self) -> npt.NDArray[np.int64]:
+        """Rows whose images are known to be gone, so that nobody can label them; ascending."""
+        return np.empty(0, np.int64)
+
     def grown(self) -> Rows:
-        """These rows and those that were added behind them since they were opened; itself where there are none."""
+        """These rows and those that were added behind them since they were opened; itself where nothing is new."""
         return self
 
     def chunk_rows(self, chunk_size: int | None = None) -> int:

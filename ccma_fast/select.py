@@ -86,6 +86,9 @@ class Report(StageTotals):
     n_rows: int = 0
     n_labelled: int = 0
     n_unlabelled: int = 0
+    """Those that can be chosen."""
+    n_vanished: int = 0
+    """Those without a label that cannot, for :func:`ccma_fast.extract` found their images gone."""
     n_classes: int = 0
     """0 at cold start without a teacher and names of classes."""
     n_subpool_clusters: int = 0
@@ -129,7 +132,8 @@ class Report(StageTotals):
         return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
 
     def __str__(self) -> str:
-        left_out = {"stages", "plan", "warnings"} | (set() if self.forced else {"forced"})
+        empty = {name for name in ("forced", "n_vanished") if not getattr(self, name)}
+        left_out = {"stages", "plan", "warnings"} | empty
         lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
         lines += [f"warning: {text}" for text in self.warnings]
         for name, stage in self.stages.items():
@@ -171,9 +175,9 @@ class Selection:
     Attributes
     ----------
     indices : ndarray, shape (B,), int64
-        Positions in `features`, distinct, never a labelled row, in the order of choice: those that the teacher leads,
-        largest δ first, then those that the student leads; with ``acquisition="delta"`` and without labels the first
-        pick of every cluster, heaviest cluster first, then second picks.
+        Positions in `features`, distinct, never a labelled row or one whose image has vanished, in the order of choice:
+        those that the teacher leads, largest δ first, then those that the student leads; with ``acquisition="delta"``
+        and without labels the first pick of every cluster, heaviest cluster first, then second picks.
     scores : ndarray, shape (B,), float32
         δ of each pick, see :func:`select`; NaN at cold start.
     represents : ndarray, shape (B,), int64
@@ -272,7 +276,8 @@ def select(
     Returns
     -------
     Selection
-        Exactly min(B, number of unlabelled rows) picks.
+        Exactly min(B, number of unlabelled rows) picks; rows whose images have vanished, as :func:`ccma_fast.extract`
+        found, do not count as such.
 
     Warns
     -----
@@ -393,8 +398,11 @@ def query(
     random_state: int,
     backend: Backend,
 ) -> Selection:
-    """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows."""
-    state = _Query(features, config, backend, random_state, None, check_memory_limit(None))
+    """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows.
+
+    Nobody looks at the images, so that it does not matter which have vanished.
+    """
+    state = _Query(features, config, backend, random_state, None, check_memory_limit(None), with_vanished=True)
     return state.run(budget, Classes(labels), None, teacher, fitted, None, is_fitted=True)
 
 
@@ -493,9 +501,12 @@ class _Query:
         random_state: int,
         chunk_size: int | None,
         memory: Memory,
+        *,
+        with_vanished: bool = False,
     ) -> None:
         self.pool, self.config, self.backend, self.memory = pool, config, backend, memory
         self.chunk_size = chunk_size
+        self._vanished = _NO_ROWS if with_vanished else pool.vanished()
         streams = np.random.SeedSequence(random_state).spawn(3)
         self.rng_subpool, self.rng_student, self.rng_coverage = map(np.random.default_rng, streams)
         self.report = Report(backend=backend.describe(), n_rows=pool.n_rows)
@@ -559,8 +570,10 @@ class _Query:
         if self.chunk_size is None:
             columns = [rows.n_columns for rows, _ in self._sources]
             self.chunk_size = self.memory.chunk_rows([*columns, n_classes or 1])
-        unlabelled = AllBut(self.pool.n_rows, labelled)
+        withheld = np.union1d(labelled, self._vanished)
+        unlabelled = AllBut(self.pool.n_rows, withheld)
         report = self.report
+        report.n_vanished = withheld.size - labelled.size
         report.mode = "cold start" if cold else "query"
         report.n_labelled, report.n_unlabelled = labelled.size, unlabelled.size
         report.n_classes = n_classes or 0
@@ -917,6 +930,7 @@ class _Query:
             computed=tuple(computed),
             unread=frozenset(unread),
             n_labelled=inputs.labelled.size,
+            n_unlabelled=n_unlabelled,
             has_labels=inputs.has_labels,
             n_left=n_left,
             n_scored=n_scored,

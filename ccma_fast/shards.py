@@ -14,9 +14,11 @@ from ._errors import PoolMismatchError
 from ._extras import optional
 from ._files import write_whole
 from .encoders import Encoder
+from .images import ImageFile
 from .manifest import (
     Manifest,
     Shard,
+    Skipped,
     chained,
     check_shards,
     differing_encoders,
@@ -26,16 +28,30 @@ from .manifest import (
     write_manifest,
 )
 
-__all__ = ["ImageFiles", "Target", "write_classes"]
+__all__ = ["Known", "Target", "write_classes"]
 
-_SIZES, _CHECKSUMS = "file_bytes", "file_crc32"
+_SIZE, _CHECKSUM, _TIME, _ROOT = "file_bytes", "file_crc32", "file_mtime_ns", "file_root"
 
 
-class ImageFiles(NamedTuple):
-    """The files of some images: their sizes in bytes and their CRC-32, None where an image is in no file."""
+class Known(NamedTuple):
+    """What stands beside the rows of a shard.
 
-    sizes: list[int | None]
-    checksums: list[int | None]
+    Attributes
+    ----------
+    ids : list of str
+        What the images were called when they were embedded.
+    files : list of ImageFile
+        Of what they were decoded.
+    roots : list of str or None
+        The folder in which each id begins, None where that is none or nobody wrote it down.
+    labels : list or None
+        The label of each, None where it has none; None where the images came without labels.
+    """
+
+    ids: list[str]
+    files: list[ImageFile]
+    roots: list[str | None]
+    labels: list[Any] | None
 
 
 class Target:
@@ -63,28 +79,23 @@ class Target:
         check_shards(found, "out")
         for name in ("img_emb", "metadata"):
             (folder / name).mkdir(exist_ok=True)
-        self.shard_ids, self.shard_files, self.labels = _read_metadata(found)
+        self.shards = [_known(found, shard) for shard in found.shards]
 
     @property
-    def skipped(self) -> dict[str, str]:
+    def skipped(self) -> dict[str, Skipped]:
         return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
 
-    def add(
-        self,
-        rows: npt.NDArray[np.float16],
-        ids: list[str],
-        files: ImageFiles,
-        labels: list[Any] | None,
-        skipped: dict[str, str],
-    ) -> None:
+    def add(self, rows: npt.NDArray[np.float16], known: Known, skipped: dict[str, Skipped]) -> None:
         """Write the next shard. An image of it that was skipped before is so no longer."""
         k = len(self.manifest.shards)
         file, metadata = f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
-        columns: dict[str, list[Any]] = {"image_path": ids}
-        if labels is not None:
-            columns["label"] = labels
-        if any(size is not None for size in files.sizes):
-            columns |= {_SIZES: files.sizes, _CHECKSUMS: files.checksums}
+        columns: dict[str, list[Any]] = {"image_path": known.ids}
+        if known.labels is not None:
+            columns["label"] = known.labels
+        if any(file.n_bytes is not None for file in known.files):
+            columns |= dict(zip((_SIZE, _CHECKSUM, _TIME), map(list, zip(*known.files, strict=True)), strict=True))
+        if any(root is not None for root in known.roots):
+            columns[_ROOT] = known.roots
         write_whole(self.folder / file, lambda handle: np.save(handle, rows))
         _write_parquet(self.folder / metadata, columns)
         shard = Shard(
@@ -93,18 +104,23 @@ class Target:
             len(rows),
             digest_of_file(self.folder / file),
             digest_of_file(self.folder / metadata),
-            chained(self.manifest.rows_sha256, ids),
+            chained(self.manifest.rows_sha256, known.ids),
             skipped,
         )
-        self._replace([*self._skipping(dict.fromkeys(ids)), shard])
-        self.shard_ids.append(ids)
-        self.shard_files.append(files)
+        self._write(shards=(*self._skipping(dict.fromkeys(known.ids)), shard))
+        self.shards.append(known)
 
-    def explain(self, failures: dict[str, str]) -> None:
+    def explain(self, failures: dict[str, Skipped]) -> None:
         """Images that are skipped still are, perhaps for another reason."""
-        shards = self._skipping(failures)
-        if shards != [*self.manifest.shards]:
-            self._replace(shards)
+        self._write(shards=tuple(self._skipping(failures)))
+
+    def record(self, vanished: Sequence[int], renamed: dict[str, int]) -> None:
+        """What became of the images of rows, of those that are here already; see :class:`Manifest`."""
+        n_rows = self.manifest.n_rows
+        self._write(
+            vanished=[row for row in vanished if row < n_rows],
+            renamed={name: row for name, row in renamed.items() if row < n_rows},
+        )
 
     def _skipping(self, changes: dict[str, Any]) -> list[Shard]:
         """The shards with other reasons why images are skipped, None for those that no longer are."""
@@ -120,9 +136,12 @@ class Target:
             for shard in self.manifest.shards
         ]
 
-    def _replace(self, shards: Sequence[Shard]) -> None:
-        self.manifest = replace(self.manifest, shards=tuple(shards))
-        write_manifest(self.folder, self.manifest)
+    def _write(self, **changes: Any) -> None:
+        """Write the manifest with what has changed in it, if anything has."""
+        changed = replace(self.manifest, **changes)
+        if changed != self.manifest or [*changed.renamed.items()] != [*self.manifest.renamed.items()]:
+            self.manifest = changed
+            write_manifest(self.folder, changed)
 
 
 def write_classes(folder: Path, names: list[str], features: npt.NDArray[np.float32], manifest: Manifest) -> None:
@@ -157,15 +176,14 @@ def _arrow_column(cells: list[Any]) -> Any:
     return pyarrow.array(cells, pyarrow.int64())
 
 
-def _read_metadata(manifest: Manifest) -> tuple[list[list[str]], list[ImageFiles], dict[str, Any]]:
-    """The ids of the rows of each shard, their files, and the labels of those that have one."""
-    ids: list[list[str]] = []
-    files: list[ImageFiles] = []
-    labels: dict[str, Any] = {}
-    for shard in manifest.shards:
-        columns = shard_columns(manifest, shard, ["image_path", "label", _SIZES, _CHECKSUMS])
-        ids.append(columns["image_path"])
-        files.append(ImageFiles(*(columns.get(name, [None] * shard.n_rows) for name in (_SIZES, _CHECKSUMS))))
-        if "label" in columns:
-            labels.update(zip(ids[-1], columns["label"], strict=True))
-    return ids, files, labels
+def _known(manifest: Manifest, shard: Shard) -> Known:
+    columns = shard_columns(manifest, shard, ["image_path", "label", _SIZE, _CHECKSUM, _TIME, _ROOT])
+    none = [None] * shard.n_rows
+    files = (columns.get(name, none) for name in (_SIZE, _CHECKSUM, _TIME))
+    same: dict[str | None, str | None] = {}  # a text for each row would take more than all else
+    return Known(
+        columns["image_path"],
+        [ImageFile(*file) for file in zip(*files, strict=True)],
+        [same.setdefault(root, root) for root in columns.get(_ROOT, none)],
+        columns.get("label"),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ if not HAS_GPU:
 
 import ccma_fast as cf  # noqa: E402
 from ccma_fast import _core, _dispatch, strategies  # noqa: E402
+from ccma_fast._preprocessed import preprocessed  # noqa: E402
 from ccma_fast.pool import open_rows  # noqa: E402
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
@@ -197,6 +199,13 @@ def run_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
         yield run
         server.kill()  # quicker than its own way out
+
+
+@pytest.fixture
+def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`extract` decodes in this process, which has what a test defines, and waits for no other to start."""
+    extract = importlib.import_module("ccma_fast.extract")
+    monkeypatch.setattr(extract, "preprocessed", lambda *given: preprocessed(*given[:-1], workers=0))
 
 
 @pytest.fixture(scope="session", autouse=True)

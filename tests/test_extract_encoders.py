@@ -21,6 +21,8 @@ from ccma_fast.encoders import check_prompts, class_features, open_clip_encoder,
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
+
+pytestmark = pytest.mark.usefixtures("decoded_here")
 extract_module = importlib.import_module("ccma_fast.extract")
 
 CONFIG: dict[str, Any] = {

@@ -33,6 +33,7 @@ from ccma_fast.readers.labels import read_labels
 
 pytest.importorskip("pyarrow")
 extract_module = importlib.import_module("ccma_fast.extract")
+pytestmark = pytest.mark.usefixtures("decoded_here")
 
 # Neither symmetric nor of one shade; 16 x 16 blocks of JPEG and chroma hold one value each.
 GREY = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40 + 20, np.ones((16, 16), np.uint8))
@@ -300,8 +301,8 @@ def hole(content: bytes) -> bytes:
         (lambda: b"P5 20000 10000 255\n", "DecompressionBombError: .*exceeds limit of"),
         (lambda: b"P5 10000 10000 255\n", "DecompressionBombWarning: .*exceeds limit of"),
         (lambda: saved(Image.fromarray(COLOUR), "PNG")[:-40], "(OSError|SyntaxError): "),
-        (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image of a format that Pillow knows"),
-        (lambda: b"", "no image of a format that Pillow knows"),
+        (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image of a format that is read"),
+        (lambda: b"", "no image of a format that is read"),
     ],
 )
 def test_what_is_not_seen_has_its_reason(tmp_path: Path, content: Callable[[], bytes], why: str) -> None:
@@ -435,13 +436,14 @@ def test_a_repaired_image_becomes_a_row_behind_the_others(tmp_path: Path) -> Non
     first = extract(folder, out, batch_size=2, shard_size=3)
     assert set(first.skipped) == {"3.png", "5.png"}
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert extract(folder, out, batch_size=2, shard_size=3) == first  # tried in vain, nothing is written
+    second = extract(folder, out, batch_size=2, shard_size=3)
+    assert (second.skipped, second.not_tried) == (first.skipped, ["3.png", "5.png"])  # and nothing is written
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
     (folder / "3.png").write_bytes(whole)
     save(folder / "7.png", 70)
-    second = extract(folder, out, batch_size=2, shard_size=3)
-    assert (second.n_rows, set(second.skipped)) == (7, {"5.png"})
+    third = extract(folder, out, batch_size=2, shard_size=3)
+    assert (third.n_rows, set(third.skipped), third.repaired) == (7, {"5.png"}, ["3.png"])
     assert ids(out) == [f"{i}.png" for i in (0, 1, 2, 4, 6, 7, 3)]
     shades = [i * 10 / 255 for i in (0, 1, 2, 4, 6, 7, 3)]
     np.testing.assert_allclose(rows(out)[:, 0], shades, atol=1e-3)

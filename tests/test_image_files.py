@@ -28,6 +28,7 @@ from ccma_fast.pool import open_rows
 
 pytest.importorskip("pyarrow")
 extract_module = importlib.import_module("ccma_fast.extract")
+pytestmark = pytest.mark.usefixtures("decoded_here")
 
 
 def shade(image: Image.Image) -> torch.Tensor:
@@ -172,7 +173,7 @@ def test_names_of_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["extract", str(folder), "--out", str(out), "-q"]) == 0
     err = capsys.readouterr().err.splitlines()
     assert err == [
-        "skipped 'broken\\n.png': no image of a format that Pillow knows",
+        "skipped 'broken\\n.png': no image of a format that is read",
         "left out: 2 with names that are not UTF-8",
     ]
     assert shades(out) == {name: 10 * names.index(name) + 10 for name in sorted(names)}
@@ -318,19 +319,21 @@ def test_a_file_that_grows_after_it_was_listed_is_the_one_that_was_read(tmp_path
     file.write_bytes(content[:40])
     listed = open_images(tmp_path / "in")
     file.write_bytes(content)
-    assert listed.fingerprint(0) == (len(content), zlib.crc32(content))
+    assert listed.fingerprint(0)[:2] == (len(content), zlib.crc32(content))
 
 
-def test_a_second_encoder_sees_what_the_first_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract_module, "_N_READ_AGAIN", 1)
+def test_a_second_encoder_sees_what_the_first_saw(tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{i}.png").write_bytes(picture(10 * i).ljust(400, b"\0"))
     extract(tmp_path / "in", tmp_path / "out", shard_size=2)
     first, second = (tmp_path / "in" / f"{i}.png" for i in (2, 3))
     content = first.read_bytes()
+    times = [(file.stat().st_atime_ns, file.stat().st_mtime_ns) for file in (first, second)]
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
+    for file, time in zip((first, second), times, strict=True):  # which tell nothing then
+        os.utime(file, ns=time)
     with pytest.raises(cf.PoolMismatchError, match=r"'2.png' has the CRC-32 \d+, got \d+"):
         extract(tmp_path / "in", tmp_path / "out", shard_size=2, teacher="later")
     second.write_bytes(first.read_bytes())

@@ -20,7 +20,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.cli import main
-from ccma_fast.manifest import Manifest, Shard, chained, digest_of_file, read_manifest, write_manifest
+from ccma_fast.manifest import Manifest, Shard, Skipped, chained, digest_of_file, read_manifest, write_manifest
 from ccma_fast.pool import Rows, open_rows
 from ccma_fast.readers import tables
 from ccma_fast.readers.class_names import agreed_class_names, class_codes, read_class_names
@@ -412,7 +412,7 @@ def test_a_table_of_more_rows_than_any_pool(tmp_path: Path, monkeypatch: pytest.
 def test_images_that_could_not_be_read_are_called_so(pool: Rows, tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "pool", "features")
     assert manifest is not None
-    shards = (replace(manifest.shards[0], skipped={"broken.png": "no image"}), *manifest.shards[1:])
+    shards = (replace(manifest.shards[0], skipped={"broken.png": Skipped("no image")}), *manifest.shards[1:])
     write_manifest(tmp_path / "pool", replace(manifest, shards=shards))
     file = table(tmp_path / "y.csv", image_path=["broken.png", "b/01.png", "none.png"], label=[1, 1, 0])
     with pytest.raises(ValueError, match=r"got 2 others of .*: 'broken.png', 'none.png' \(1 could not be read when"):

@@ -205,7 +205,7 @@ def test_from_open_clip_refuses_images_of_another_model(tmp_path: Path) -> None:
     for i in range(3):
         Image.new("RGB", (20, 20), (i * 50, 90, 10)).save(tmp_path / "images" / f"{i}.png")
     out = tmp_path / "pool"
-    cf.extract(tmp_path / "images", out, student=None, teacher="clip-a", pretrained="random", progress=False)
+    cf.extract(tmp_path / "images", out, student=None, teacher="clip-a", pretrained="random", workers=0, progress=False)
     assert cf.Teacher.from_open_clip("clip-a", "random", ["a", "b"], out / "teacher").n_rows == 3
     with pytest.raises(cf.PoolMismatchError, match=r"got open_clip clip-b .* in memory and open_clip clip-a .* in '"):
         cf.Teacher.from_open_clip("clip-b", "random", ["a", "b"], out / "teacher")

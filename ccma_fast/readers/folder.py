@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._shards import ShardFile, check_names, natural_order, pattern_of
-from ..manifest import check_shards, id_column, read_manifest
+from ..manifest import check_shards, former_ids, ids_of_shard, read_manifest
 from ..pool import BFLOAT16_BITS, Chunk, RowId, Rows, ShardedRows, open_file
 from ._blocks import ids_of_parts
-from ._lists import has_ids, ids_of
+from ._lists import has_ids
 from ._roles import is_of_another_role
 from .arrow import files_of_dataset
 from .parquet import ids_at, opened, read_ids
@@ -113,7 +113,7 @@ class FolderRows(ShardedRows):
 
     def grown(self) -> Rows:
         now = FolderRows(self.folder, self.name, self._key, before=self)
-        return self if len(now.files) == len(self.files) else now
+        return self if len(now.files) == len(self.files) and now.manifest == self.manifest else now
 
     @property
     def shard_files(self) -> list[ShardFile]:
@@ -135,11 +135,16 @@ class FolderRows(ShardedRows):
     def ids_at(self, rows: Int64) -> list[RowId] | None:
         return ids_of_parts(rows, self._starts, self._ids_of_shard) if self._has_ids else None
 
+    def former_ids(self) -> dict[str, list[int]]:
+        return former_ids(self.manifest) if self.manifest is not None and self._has_ids else {}
+
+    def vanished(self) -> Int64:
+        return np.array([] if self.manifest is None else self.manifest.vanished, dtype=np.int64)
+
     def _ids_of_shard(self, k: int, rows: Int64 | None = None) -> list[RowId]:
         """The ids of some rows of a shard, by default of all, as they were when it was opened."""
         if self.manifest is not None:
-            column = id_column(self.manifest, self.manifest.shards[k])
-            return ids_of(column if rows is None else column.take(rows))
+            return [row_id or None for row_id in ids_of_shard(self.manifest, k, rows)]
         if self.files[0].suffix.lower() != ".npy":
             found = self._shards[k].row_ids() if rows is None else self._shards[k].ids_at(rows)
             assert found is not None, "every shard has ids"

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from .._errors import FileReadError, LabelWarning
 from .._row_ids import rows_with_ids
 from .._validate import check_same_rows
-from ..manifest import check_shards, read_manifest, shard_columns
+from ..manifest import check_shards, ids_of_shard, read_manifest, shard_columns
 from ..pool import RowId, Rows, load_npy, split_key
 from .class_names import class_codes, is_exact, plain_labels
 from .tables import Columns, read_columns
@@ -233,7 +233,7 @@ class _Reader(NamedTuple):
         check_shards(manifest, self.name, metadata_only=True)
         labels: list[Any] = []
         ids: list[Any] = []
-        for shard in manifest.shards:
+        for k, shard in enumerate(manifest.shards):
             columns = shard_columns(manifest, shard, [_ID, _LABEL])
             if _LABEL not in columns:
                 raise FileReadError(
@@ -241,7 +241,7 @@ class _Reader(NamedTuple):
                     "without labels"
                 )
             labels += columns[_LABEL]
-            ids += columns[_ID]
+            ids += ids_of_shard(manifest, k)
         return self.of_table(_Table(labels, ids, None, f" of {folder!r}", typed=True))
 
     def of_table(self, table: _Table) -> Int64:
