@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ import numpy.typing as npt
 
 from ._errors import PoolMismatchError
 from ._extras import optional
-from ._files import write_whole
+from ._files import remove_leftovers, write_whole
 from .encoders import Encoder
 from .manifest import (
+    MANIFEST,
     Manifest,
     Shard,
     chained,
@@ -26,7 +28,7 @@ from .manifest import (
     write_manifest,
 )
 
-__all__ = ["ImageFiles", "Target", "write_classes"]
+__all__ = ["ImageFiles", "Target", "remove_unfinished", "write_classes"]
 
 _SIZES, _CHECKSUMS = "file_bytes", "file_crc32"
 
@@ -123,6 +125,14 @@ class Target:
     def _replace(self, shards: Sequence[Shard]) -> None:
         self.manifest = replace(self.manifest, shards=tuple(shards))
         write_manifest(self.folder, self.manifest)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder of embeddings."""
+    remove_leftovers(folder, re.escape(MANIFEST))
+    for name, files in (("img_emb", r"img_emb_\d+\.npy"), ("text_emb", r"text_emb_\d+\.npy")):
+        remove_leftovers(folder / name, files)
+    remove_leftovers(folder / "metadata", r"metadata_\d+\.parquet")
 
 
 def write_classes(folder: Path, names: list[str], features: npt.NDArray[np.float32], manifest: Manifest) -> None:
