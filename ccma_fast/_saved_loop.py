@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._bounded import Arrays
+from ._bounded import Arrays, read_whole
 from ._class_limits import MOST_CLASSES, check_class_count
 from ._errors import FileReadError, LabelWarning, PoolMismatchError, newer_error
-from ._files import check_can_write, write_whole
+from ._files import write_whole
 from ._row_ids import rows_with_ids
 from ._validate import check_integer
 from .config import CCMAConfig
@@ -30,6 +34,7 @@ __all__ = [
     "Identity",
     "SavedLoop",
     "agreed_classes",
+    "check_is_known",
     "class_digests",
     "identity_of",
     "placed",
@@ -117,12 +122,46 @@ def class_digests(teacher: Teacher | None) -> Digests | None:
     return _digests(teacher.class_directions)
 
 
-def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> None:
-    """Write a file for :func:`read_loop`, whole or not at all."""
+def check_is_known(path: str | os.PathLike[str], versions: Collection[str], n_rows: int) -> None:
+    """What is at a path is nothing, or one of the versions that a loop comes from.
+
+    Parameters
+    ----------
+    path : path
+    versions : collection of str
+        As :func:`read_loop` and :func:`write_loop` return them.
+    n_rows : int
+        Of the pool.
+
+    Raises
+    ------
+    FileExistsError
+        Something else is there; the text says what, and what can be done.
+    """
+    file, expected = Path(path), "another path, or overwrite=True to replace it all the same"
+    try:
+        content, written = read_whole(file), datetime.fromtimestamp(file.stat().st_mtime)
+        if _version(content) in versions:
+            return
+        there = _read(content, str(file), n_rows)
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise FileExistsError(
+            f"{str(file)!r} is there and no loop that can be read ({error}); expected {expected}"
+        ) from None
+    raise FileExistsError(
+        f"{str(file)!r} holds another loop, or another version of this one, with {int((there.labels >= 0).sum())} "
+        f"labels after {there.n_rounds} rounds, written {written:%Y-%m-%d %H:%M:%S}, whose labels would be lost; "
+        f"expected to load it and tell the labels there, {expected}"
+    )
+
+
+def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> str:
+    """Write a file for :func:`read_loop`, whole or not at all, and tell which version it is."""
     from . import __version__
 
     assert loop.identity is not None, "a loop has a pool"
-    check_can_write(path)
     settings = {
         "format": f"{_NAME} {_FORMAT}",
         "version": __version__,
@@ -142,11 +181,15 @@ def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> None:
     if loop.class_digests is not None:
         arrays["class_digests"] = loop.class_digests
     arrays["settings"] = np.array(json.dumps(settings))
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    content = buffer.getvalue()
+    write_whole(path, lambda file: file.write(content))
+    return _version(content)
 
 
-def read_loop(path: str | os.PathLike[str], n_rows: int) -> SavedLoop:
-    """What :func:`write_loop` wrote, or the first format.
+def read_loop(path: str | os.PathLike[str], n_rows: int) -> tuple[SavedLoop, str]:
+    """What :func:`write_loop` wrote, or the first format, and which version it is: the SHA-256 of the file.
 
     Parameters
     ----------
@@ -162,15 +205,27 @@ def read_loop(path: str | os.PathLike[str], n_rows: int) -> SavedLoop:
     """
     file = os.fspath(path)
     try:
-        with open(file, "rb") as handle:
-            saved = Arrays(handle)
-            most = max(_MOST_SETTINGS, _MOST_RATIO * saved.packed_bytes("settings"))
-            settings = json.loads(str(saved.read("settings", most)))
-            version = _format(settings)
-            if version <= _FORMAT:
-                return _checked(settings, _arrays(saved, n_rows), version)
+        content = read_whole(file)
     except FileNotFoundError:
         raise FileReadError(f"no file {file!r}") from None
+    except (OSError, ValueError) as error:
+        raise FileReadError(f"cannot read {file!r} as a saved loop: {error}") from error
+    return _read(content, file, n_rows), _version(content)
+
+
+def _version(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(content: bytes, file: str, n_rows: int) -> SavedLoop:
+    """The loop in the content of a file."""
+    try:
+        saved = Arrays(io.BytesIO(content))
+        most = max(_MOST_SETTINGS, _MOST_RATIO * saved.packed_bytes("settings"))
+        settings = json.loads(str(saved.read("settings", most)))
+        version = _format(settings)
+        if version <= _FORMAT:
+            return _checked(settings, _arrays(saved, n_rows), version)
     except _UnknownSettingError as error:
         raise newer_error(file, f"the setting {error.args[0]!r}", version=settings.get("version")) from None
     except Exception as error:  # a damaged archive raises whatever its parser meets

@@ -1,4 +1,8 @@
-"""Every check of an argument, and its message: what came, and what was expected."""
+"""Every check of an argument, and its message: what came, and what was expected.
+
+What a check returns is Python's own value, whatever scalar came: NumPy's are no JSON, and small ones overflow. Callers
+keep that one.
+"""
 
 from __future__ import annotations
 
@@ -201,11 +205,12 @@ def check_threshold(name: str, value: Any) -> float:
     return number
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """`value` is one of `choices`."""
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """The one of `choices` that `value` is."""
     expected = tuple(choices)
     if value not in expected:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, expected))}, got {value!r}")
+    return expected[expected.index(value)]
 
 
 def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:

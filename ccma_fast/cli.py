@@ -1,7 +1,7 @@
 """The program ``ccma-fast``.
 
-Exit codes: 0; 2 with one line on stderr for anything wrong with what was given; 130 after Ctrl-C; 141 where the reader
-of stdout has gone. An output file is written whole or not at all.
+Exit codes: 0; 2 with one line on stderr for anything wrong with what was given, or with a stdout that does not take the
+results; 130 after Ctrl-C; 141 where the reader of stdout has gone. An output file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from ._dispatch import BACKENDS
-from ._files import check_can_write, write_whole
+from ._files import check_can_write, check_no_input, write_whole
 from ._picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
+from ._streams import discard_stdout, open_closed_streams, tell
 from ._validate import check_memory_limit, integer_in, number_in
 from .config import PAPER_DATASETS, CCMAConfig
 from .encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
@@ -189,31 +190,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, 2 (bad input; one line on stderr says which), 130 (Ctrl-C) or 141 (stdout was closed).
+        The exit code: 0, 2 (bad input, or a stdout that takes nothing; one line on stderr says which), 130 (Ctrl-C) or
+        141 (the reader of stdout has gone).
     """
+    closed = open_closed_streams()
     program = "ccma-fast"
     try:
         try:
             arguments = _parser().parse_args(argv)
         except SystemExit as stop:  # argparse has printed what there is to say
-            sys.stdout.flush()
-            return stop.code if isinstance(stop.code, int) else 0
-        program = f"ccma-fast {arguments.command}"
-        arguments.run(arguments)
-        sys.stdout.flush()
-        return 0
+            code = stop.code if isinstance(stop.code, int) else 0
+        else:
+            program = f"ccma-fast {arguments.command}"
+            if 1 in closed and _only_prints(arguments):
+                raise OSError("stdout is closed, and the results would be lost; expected --out, or an open stdout")
+            arguments.run(arguments)
+            code = 0
     except KeyboardInterrupt:
-        return _fail(program, "interrupted", 130)
+        code = _fail(program, "interrupted", 130)
     except BrokenPipeError:
-        # What is left in the buffer has no reader; without this the interpreter would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        code = 141
     except (ValueError, TypeError, OSError, ImportError) as error:
-        return _fail(program, f"error: {error}", 2)
+        code = _fail(program, f"error: {error}", 2)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 141
+    except OSError as error:  # no space left, say; not said again where it was the error above
+        code = code or _fail(program, f"error: cannot write to stdout: {error}", 2)
+    else:
+        return code
+    discard_stdout()
+    return code
+
+
+def _only_prints(arguments: argparse.Namespace) -> bool:
+    """Whether the results of a command stand nowhere but on stdout."""
+    if arguments.command == "select":
+        return arguments.out is None or arguments.plan
+    return arguments.command == "simulate" and arguments.out is None
 
 
 def _fail(program: str, message: str, code: int) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    tell(f"{program}: {' '.join(message.split())}")
     return code
 
 
@@ -586,19 +605,19 @@ def _run_extract(arguments: argparse.Namespace) -> None:
     unchanged = {*found.not_tried}
     for image, why in found.skipped.items():
         again = " (not tried again, for its file is the same)" if image in unchanged else ""
-        print(f"skipped {_printable(image)}: {why}{again}", file=sys.stderr)
+        tell(f"skipped {_printable(image)}: {why}{again}")
     for before, now in found.renamed.items():
-        print(f"renamed {_printable(before)} -> {_printable(now)}", file=sys.stderr)
+        tell(f"renamed {_printable(before)} -> {_printable(now)}")
     for images, what in (
         (found.repaired, "skipped before, can be read now"),
         (found.vanished, "gone: their rows are not offered for labelling"),
         (found.elsewhere, "rows and none of these images, but may be where they were: they are offered for labelling"),
     ):
         if images:
-            print(f"{len(images)} {what}, first {_printable(images[0])}", file=sys.stderr)
+            tell(f"{len(images)} {what}, first {_printable(images[0])}")
     if found.left_out:
         kinds = {_printable(kind): n for kind, n in found.left_out.items()}
-        print(f"left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}", file=sys.stderr)
+        tell(f"left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}")
     print(f"{found.n_rows} images, {len(found.skipped)} skipped")
     for option, folder in (
         ("--features", found.student),
@@ -670,8 +689,8 @@ def _run_select(arguments: argparse.Namespace) -> None:
         write_whole(arguments.out, lambda file: file.write(content))
     if not arguments.quiet:
         if teacher is not None and labels is not None and picks.report.n_labelled:
-            print(_diagnosis(teacher, labels, features, picks.report.warnings), file=sys.stderr)
-        print(_summary(picks, arguments), file=sys.stderr)
+            tell(_diagnosis(teacher, labels, features, picks.report.warnings))
+        tell(_summary(picks, arguments))
 
 
 def _run_simulate(arguments: argparse.Namespace) -> None:
@@ -749,8 +768,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
     check_can_write(arguments.out)
     out = repr(str(arguments.out))
     for name, source in _input_paths(arguments):
-        if arguments.out.exists() and os.path.samefile(source, arguments.out):
-            raise ValueError(f"--out {out} is also --{name}; expected another file")
+        check_no_input(arguments.out, [(f"--{name}", source)], what="--out")
         below = arguments.out.suffix.lower() != ".csv" and source.is_dir()
         if below and arguments.out.resolve().is_relative_to(source.resolve()):
             raise ValueError(
@@ -806,7 +824,7 @@ def _warnings_in_one_line(*, of_teacher: bool = False) -> Iterator[None]:
         def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
             if issubclass(category, (LabelWarning, TeacherWarning)):
                 for text in str(message).splitlines():
-                    print(f"ccma-fast select: warning: {text}", file=sys.stderr)
+                    tell(f"ccma-fast select: warning: {text}")
             else:
                 others(message, category, filename, lineno, file, line)
 

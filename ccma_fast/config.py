@@ -163,20 +163,23 @@ class CCMAConfig:
         self._set("dropout", check_fraction("dropout", self.dropout) if self.dropout != 0.0 else 0.0)
         for name in ("reweight", "weighted_coverage"):
             self._set(name, check_flag(name, getattr(self, name)))
-        check_choice("subpool_method", self.subpool_method, KMEANS_METHODS)
-        check_choice("acquisition", self.acquisition, ("trust", "delta"))
-        check_choice("nonconformity", self.nonconformity, SCORES)
-        check_choice("calibration", self.calibration, ("coverage", "target_size"))
+        for name, choices in (
+            ("subpool_method", KMEANS_METHODS),
+            ("acquisition", ("trust", "delta")),
+            ("nonconformity", SCORES),
+            ("calibration", ("coverage", "target_size")),
+            ("nonempty", NONEMPTY),
+            ("pick", ("nearest", "highest")),
+        ):
+            self._set(name, check_choice(name, getattr(self, name), choices))
         if self.acquisition == "trust" and self.calibration != "coverage":
             raise ValueError(
                 'acquisition="trust" judges the teacher by its calibrated sets and needs calibration="coverage", '
                 f'got {self.calibration!r}; expected that, or acquisition="delta"'
             )
-        check_choice("nonempty", self.nonempty, NONEMPTY)
-        check_choice("pick", self.pick, ("nearest", "highest"))
 
     def _set(self, name: str, value: Any) -> None:
-        """A checked value as Python's own number: NumPy's are no JSON, and an equal one must be the same text."""
+        """A checked value, which is Python's own: an equal one must be the same text in a record."""
         object.__setattr__(self, name, value)
 
     @classmethod

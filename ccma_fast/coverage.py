@@ -110,8 +110,8 @@ def weighted_kmeans(
     n_clusters = check_integer("n_clusters", n_clusters, minimum=1)
     if n_clusters > rows.n_rows:
         raise ValueError(f"n_clusters must be at most the number of rows, {rows.n_rows}, got {n_clusters}")
-    check_integer("max_iter", max_iter, minimum=1)
-    check_number("tol", tol, minimum=0.0)
+    max_iter = check_integer("max_iter", max_iter, minimum=1)
+    tol = check_number("tol", tol, minimum=0.0)
     check_choice("method", method, KMEANS_METHODS)
     start: str | npt.NDArray[np.float32]
     if isinstance(init, str):

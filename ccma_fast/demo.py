@@ -301,9 +301,11 @@ def run(
         The extra ``demo`` is not installed.
     """
     started = time.perf_counter()
-    for name, value in (("seeds", seeds), ("rounds", rounds), ("budget", budget), ("jobs", jobs)):
-        check_integer(name, value, minimum=1)
-    check_can_write_into(out)
+    seeds = check_integer("seeds", seeds, minimum=1)
+    rounds = check_integer("rounds", rounds, minimum=1)
+    budget = check_integer("budget", budget, minimum=1)
+    jobs = check_integer("jobs", jobs, minimum=1)
+    check_can_write_into(out, ("learning_curves.png", "first_picks.png", "accuracy.csv"))
     say = _silent if quiet else partial(print, flush=True)
 
     digits = load_digits()

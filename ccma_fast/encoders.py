@@ -184,7 +184,7 @@ def vision_encoder(
     """
     check_choice("weights", weights, ("pretrained", RANDOM))
     if image_size is not None:
-        check_integer("image_size", image_size, minimum=1)
+        image_size = check_integer("image_size", image_size, minimum=1)
         if not name.startswith(_HUB):
             _check_image_size(name, image_size)
     device = _device(device)

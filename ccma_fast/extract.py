@@ -40,7 +40,7 @@ from .encoders import (
 from .images import ImageFile, Images, open_images
 from .manifest import Skipped
 from .readers.class_names import class_codes, read_class_names
-from .shards import Known, Target, write_classes
+from .shards import Known, Target, remove_unfinished, write_classes
 
 __all__ = ["Extraction", "extract"]
 
@@ -204,9 +204,10 @@ def extract(
         raise ValueError("give student or teacher, got neither")
     if class_names is not None and teacher is None:
         raise ValueError("class_names need a teacher, got none")
-    check_choice("precision", precision, PRECISIONS)
-    for name, value, minimum in (("batch_size", batch_size, 1), ("workers", workers, 0), ("shard_size", shard_size, 1)):
-        check_integer(name, value, minimum=minimum)
+    precision = check_choice("precision", precision, PRECISIONS)
+    batch_size = check_integer("batch_size", batch_size, minimum=1)
+    workers = check_integer("workers", workers, minimum=0)
+    shard_size = check_integer("shard_size", shard_size, minimum=1)
     optional("pyarrow", "the metadata of a pool", "extract")
     names = None if class_names is None else read_class_names(class_names)
     prompts = prompt_templates(templates)
@@ -225,8 +226,8 @@ def extract(
     if teacher is not None:
         encoders["teacher"] = open_clip_encoder(teacher, pretrained, text=names is not None, device=device)
     with locked(folder):
-        for part in folder.glob("*/**/.*.part"):  # what a killed process left half-written
-            part.unlink()
+        for name in ("student", "teacher", "classes"):
+            remove_unfinished(folder / name)
         targets = [
             Target(folder / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
             for name, encoder in encoders.items()
@@ -474,7 +475,9 @@ def _check_same_images(target: Target, targets: list[Target], known: Known) -> N
 def _bar(total: int, done: int, progress: bool) -> Iterator[Callable[[int], None]]:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(total=total, initial=done, unit="image", disable=not progress, file=sys.stderr) as bar:
+    with tqdm(
+        total=total, initial=done, unit="image", disable=not progress or sys.stderr is None, file=sys.stderr
+    ) as bar:
 
         def show(n: int) -> None:
             bar.update(n)

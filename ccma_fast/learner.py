@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +15,18 @@ import numpy.typing as npt
 from . import _dispatch
 from ._class_limits import check_class_count
 from ._errors import TeacherWarning
+from ._files import check_can_write, check_no_input, locked_file
 from ._row_ids import check_beside, distinct_rows
-from ._saved_loop import SavedLoop, agreed_classes, class_digests, identity_of, placed, read_loop, write_loop
+from ._saved_loop import (
+    SavedLoop,
+    agreed_classes,
+    check_is_known,
+    class_digests,
+    identity_of,
+    placed,
+    read_loop,
+    write_loop,
+)
 from ._validate import (
     check_choice,
     check_flag,
@@ -28,7 +40,7 @@ from ._validate import (
 from .config import CCMAConfig
 from .conformal import warn_not_exchangeable
 from .manifest import accepted, differing_encoders
-from .pool import RowSubset, open_rows
+from .pool import Rows, RowSubset, open_rows
 from .readers.class_names import agreed_class_names, class_codes
 from .readers.labels import Classes, read_labels
 from .select import Selection, check_arguments, select
@@ -149,6 +161,13 @@ class ActiveLearner:
         self._check_count(read, "labels")
         self._labels = read.copy()  # nobody else's array
         self._n_rounds = 0
+        self._versions: set[str] = set()  # files of which this loop has all that they hold
+        self._inputs = [
+            *_inputs("features", features),
+            *_inputs("features", self._features),
+            *_inputs("labels", labels),
+        ]
+        self._inputs += [*_inputs("class_names", class_names), *_inputs("teacher", teacher and teacher.source)]
 
     @property
     def labels(self) -> Int64:
@@ -162,32 +181,50 @@ class ActiveLearner:
     def n_rounds(self) -> int:
         return self._n_rounds
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write down the loop so far: labels and what they are of, rounds, choices, classes, seed and configuration.
+
+        A file that this loop was loaded from or saved to is replaced, whole or not at all, unless somebody else has
+        saved another there since. Several threads and processes may save to one path: each waits for the others, by
+        a hidden empty file ``.NAME.ccma-lock`` beside it.
 
         Parameters
         ----------
         path : path
-            A file in NumPy's ``.npz`` format, whatever its name; one that is there is replaced, whole or not at all.
+            A file in NumPy's ``.npz`` format, whatever its name.
+        overwrite : bool, default False
+            Replace whatever file is there, and lose its labels.
 
         Raises
         ------
+        FileExistsError
+            Another loop is there, one that somebody else has gone on with, or another file; or `path` is a symbolic
+            link.
+        ValueError
+            `path` is the pool, the teacher, or the labels that the loop was given.
         OSError
             The file cannot be written.
         """
-        chosen = np.array(sorted(self._chosen), dtype=np.int64)
-        loop = SavedLoop(
-            labels=self._labels,
-            chosen=chosen,
-            n_rounds=self._n_rounds,
-            random_state=self._random_state,
-            n_classes=self._n_classes,
-            class_names=self._class_names,
-            config=self._config,
-            identity=identity_of(self._features, self._labels, chosen),
-            class_digests=self._class_digests,
-        )
-        write_loop(path, loop)
+        overwrite = check_flag("overwrite", overwrite)
+        check_can_write(path)
+        check_no_input(path, self._inputs, what="path")
+        with locked_file(path):
+            if not overwrite:
+                check_is_known(path, self._versions, self._features.n_rows)
+            # Taken here, so that of two threads the one that is last has no older labels.
+            labels, chosen = self._labels.copy(), np.array(sorted(self._chosen), dtype=np.int64)
+            loop = SavedLoop(
+                labels=labels,
+                chosen=chosen,
+                n_rounds=self._n_rounds,
+                random_state=self._random_state,
+                n_classes=self._n_classes,
+                class_names=self._class_names,
+                config=self._config,
+                identity=identity_of(self._features, labels, chosen),
+                class_digests=self._class_digests,
+            )
+            self._versions.add(write_loop(path, loop))
 
     @classmethod
     def load(
@@ -233,7 +270,7 @@ class ActiveLearner:
         """
         check_choice("missing", missing, ("raise", "drop"))
         rows = open_rows(features, "features")
-        loop = read_loop(path, rows.n_rows)
+        loop, version = read_loop(path, rows.n_rows)
         names = agreed_classes(loop, class_names, teacher, path)
         labels, chosen = placed(loop, rows, path, missing)
         learner = cls(
@@ -249,6 +286,8 @@ class ActiveLearner:
             memory_limit=memory_limit,
         )
         learner._n_rounds = loop.n_rounds
+        learner._versions = {version}
+        learner._inputs += [*_inputs("features", features), *_inputs("class_names", class_names)]
         learner._chosen = set(chosen.tolist())
         if learner._class_digests is None:
             learner._class_digests = loop.class_digests
@@ -412,3 +451,20 @@ class ActiveLearner:
         unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
         self._labels = np.concatenate([self._labels, unknown])
         self._features, self._teacher = features, teacher
+
+
+def _inputs(name: str, given: Any) -> Iterator[tuple[str, Path]]:
+    """The files and folders that an argument names, or in which its rows lie."""
+    if isinstance(given, (list, tuple)) and any(isinstance(part, os.PathLike) for part in given):
+        for part in given:
+            yield from _inputs(name, part)
+    elif isinstance(given, (str, os.PathLike)):
+        yield name, Path(given)
+        yield name, Path(str(given).partition("::")[0])
+    elif isinstance(given, Rows):
+        alone = getattr(given, "file", None)  # of rows in one file
+        yield from (
+            (name, Path(file)) for file in [alone, *(file for file, _ in given.shard_files)] if file is not None
+        )
+    elif isinstance(given, np.memmap) and given.filename is not None:
+        yield name, Path(given.filename)

@@ -429,8 +429,8 @@ def _opened(
     """A query whose arguments are of the right types."""
     check_arguments(teacher, student, config)
     if chunk_size is not None:
-        check_integer("chunk_size", chunk_size, minimum=1)
-    check_integer("random_state", random_state, minimum=0, maximum=math.inf)
+        chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
+    random_state = check_integer("random_state", random_state, minimum=0, maximum=math.inf)
     chosen, memory = _dispatch.choose(backend), check_memory_limit(memory_limit)
     return _Query(open_rows(features, "features"), config or CCMAConfig(), chosen, random_state, chunk_size, memory)
 

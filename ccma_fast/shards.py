@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy.typing as npt
 
 from ._errors import PoolMismatchError
 from ._extras import optional
-from ._files import write_whole
+from ._files import remove_leftovers, write_whole
 from .encoders import Encoder
 from .images import ImageFile
 from .manifest import (
+    MANIFEST,
     Manifest,
     Shard,
     Skipped,
@@ -28,7 +30,7 @@ from .manifest import (
     write_manifest,
 )
 
-__all__ = ["Known", "Target", "write_classes"]
+__all__ = ["Known", "Target", "remove_unfinished", "write_classes"]
 
 _SIZE, _CHECKSUM, _TIME, _ROOT = "file_bytes", "file_crc32", "file_mtime_ns", "file_root"
 
@@ -142,6 +144,14 @@ class Target:
         if changed != self.manifest or [*changed.renamed.items()] != [*self.manifest.renamed.items()]:
             self.manifest = changed
             write_manifest(self.folder, changed)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder of embeddings."""
+    remove_leftovers(folder, re.escape(MANIFEST))
+    for name, files in (("img_emb", r"img_emb_\d+\.npy"), ("text_emb", r"text_emb_\d+\.npy")):
+        remove_leftovers(folder / name, files)
+    remove_leftovers(folder / "metadata", r"metadata_\d+\.parquet")
 
 
 def write_classes(folder: Path, names: list[str], features: npt.NDArray[np.float32], manifest: Manifest) -> None:

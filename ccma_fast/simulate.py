@@ -176,7 +176,7 @@ def simulate(
     chosen = _dispatch.choose(backend)
     jobs = check_integer("jobs", jobs, minimum=1)
     base = config or CCMAConfig()
-    check_choice("start", start, names(needs_labels=False))
+    start = check_choice("start", start, names(needs_labels=False))
     contenders = contenders_of(strategies, start, base, has_student=student is not None)
     study = open_study(
         (features, labels),
@@ -280,7 +280,9 @@ def _bar(total: int, done: int, progress: bool) -> Iterator[Callable[[str, int],
     """A progress bar over all rounds; what it gives is told of every finished one."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(total=total, initial=done, unit="round", disable=not progress, file=sys.stderr) as bar:
+    with tqdm(
+        total=total, initial=done, unit="round", disable=not progress or sys.stderr is None, file=sys.stderr
+    ) as bar:
 
         def show(label: str, seed: int) -> None:
             bar.set_description(f"{label}, seed {seed}", refresh=False)

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from ._bounded import Arrays, read_whole
 from ._errors import FileReadError
 from ._extras import optional
-from ._files import check_can_replace, locked, write_whole
+from ._files import check_can_replace, check_can_write_into, locked, remove_leftovers, write_whole
 from ._record import check_format, going_on, what_is_unknown
 from ._validate import check_choice
 
@@ -177,9 +177,9 @@ class Results:
         Raises
         ------
         FileExistsError
-            There is such a file already, and by its name it is of another kind; a ``.csv`` file is replaced.
+            There is such a file already, and it is no such table; one that this method wrote is replaced.
         """
-        check_can_replace(path, (".csv",))
+        check_can_replace(path, (".csv",), _is_csv_of_results)
         write_whole(path, lambda file: file.write(_csv(self.columns)))
 
     def to_parquet(self, path: str | Path) -> None:
@@ -188,13 +188,13 @@ class Results:
         Raises
         ------
         FileExistsError
-            There is such a file already, and by its name it is of another kind; a ``.parquet`` file is replaced.
+            There is such a file already, and it is no such table; one that this method wrote is replaced.
         ImportError
             pyarrow is not installed; the text names the extra that brings it.
         """
         pyarrow = optional("pyarrow", "parquet")
         parquet = optional("pyarrow.parquet", "parquet")
-        check_can_replace(path, (".parquet", ".pq"))
+        check_can_replace(path, (".parquet", ".pq"), _is_parquet_of_results)
         columns = {name: _plain(column) for name, column in self.columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata({"ccma_fast": _json(self.record)})
         write_whole(path, lambda file: parquet.write_table(table, file))
@@ -276,9 +276,10 @@ class RunFolder:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        for pattern in ("rounds/.*.part", *(f".{name}.*.part" for name in ("run.json", *_FINAL))):
-            for part in self.path.glob(pattern):  # a report may be writing files of its own
-                part.unlink()
+        own = ("run.json", *_FINAL)
+        check_can_write_into(self.path, own)  # before anything is computed
+        remove_leftovers(self.path, "|".join(map(re.escape, own)))  # a report may be writing files of its own
+        remove_leftovers(self.path / "rounds", r".+\.jsonl")
         write_whole(file, lambda handle: handle.write(_json(record)))
         (self.path / "rounds").mkdir(exist_ok=True)
         return record
@@ -406,6 +407,19 @@ def _csv(columns: Columns) -> bytes:
     # tolist() gives Python's own floats, whose text is the shortest that reads back as the same float64.
     writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
     return text.getvalue().encode()
+
+
+def _is_csv_of_results(file: Path) -> bool:
+    with open(file, "rb") as handle:
+        return handle.readline().startswith(b"strategy,seed,round,n_labels,")
+
+
+def _is_parquet_of_results(file: Path) -> bool:
+    parquet = optional("pyarrow.parquet", "parquet")
+    try:
+        return b"ccma_fast" in (parquet.read_schema(file).metadata or {})
+    except (OSError, ValueError):
+        return False
 
 
 def _line(label: str, seed: int, number: int, record: RoundRecord) -> bytes:

@@ -255,14 +255,13 @@ class LinearHead:
 
     def _check_parameters(self) -> None:
         if self.n_classes is not None:
-            check_class_count("n_classes", self.n_classes)
-        if self.dropout != 0.0:
-            check_fraction("dropout", self.dropout)
-        check_number("learning_rate", self.learning_rate, above=0.0)
-        check_number("weight_decay", self.weight_decay, minimum=0.0)
-        check_number("min_gain", self.min_gain, minimum=0.0)
+            self.n_classes = check_class_count("n_classes", self.n_classes)
+        self.dropout = check_fraction("dropout", self.dropout) if self.dropout != 0.0 else 0.0
+        self.learning_rate = check_number("learning_rate", self.learning_rate, above=0.0)
+        self.weight_decay = check_number("weight_decay", self.weight_decay, minimum=0.0)
+        self.min_gain = check_number("min_gain", self.min_gain, minimum=0.0)
         for name in ("max_epochs", "batch_size", "patience"):
-            check_integer(name, getattr(self, name), minimum=1)
+            setattr(self, name, check_integer(name, getattr(self, name), minimum=1))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "coef_"):

@@ -246,12 +246,24 @@ def test_a_budget_beyond_the_pool_says_so(data: Any, capsys: pytest.CaptureFixtu
     assert "210 picks (budget 500, but no more rows are unlabelled) -> picks.npy" in capsys.readouterr().err
 
 
-def test_an_existing_file_is_replaced_and_a_link_stays_one(data: Any) -> None:
+def test_an_existing_file_is_replaced_and_a_link_is_not_followed(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     Path("real.csv").write_text("rank,index,score,represents\n")
     Path("link.csv").symlink_to("real.csv")
-    assert select("--budget", 2, "--out", "link.csv") == 0
-    assert Path("link.csv").is_symlink()
+    assert select("--budget", 2, "--out", "link.csv") == 2
+    assert f"cannot write 'link.csv': it is a symbolic link to '{Path.cwd() / 'real.csv'}'" in capsys.readouterr().err
+    assert Path("real.csv").read_text() == "rank,index,score,represents\n"
+    assert select("--budget", 2, "--out", "real.csv") == 0
     assert Path("real.csv").read_text().startswith("rank,index,score,represents\n1,")
+
+
+def test_what_a_link_in_an_input_leads_to_is_an_input(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shards").mkdir()
+    np.save("part.npy", data["x"])
+    Path("shards/p0.npy").symlink_to("../part.npy")
+    before = Path("part.npy").read_bytes()
+    assert main(["select", "--features", "shards", "--budget", "2", "--out", "part.npy", "--overwrite"]) == 2
+    assert "--out 'part.npy' is one of the files of --features" in capsys.readouterr().err
+    assert Path("part.npy").read_bytes() == before
 
 
 def test_the_file_has_the_permissions_that_the_umask_gives(data: Any) -> None:

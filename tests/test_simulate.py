@@ -793,10 +793,35 @@ def test_two_processes_do_not_share_a_folder(run: Any, tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_process_are_removed(run: Any, tmp_path: Path) -> None:
     run(strategies=["random"], out=tmp_path)
-    for part in (tmp_path / ".results.csv.1.part", tmp_path / "rounds" / ".random-3.jsonl.1.part"):
+    mark = "0123456789abcdef.ccma-part"
+    ours = [tmp_path / f".results.csv.{mark}", tmp_path / "rounds" / f".random-3.jsonl.{mark}"]
+    theirs = [
+        tmp_path / ".results.csv.part",
+        tmp_path / f".film.mkv.{mark}",
+        tmp_path / "more" / f".results.csv.{mark}",
+    ]
+    (tmp_path / "more").mkdir()
+    for part in (*ours, *theirs):
         part.write_text("half")
     run(strategies=["random"], out=tmp_path)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not any(part.exists() for part in ours)
+    assert all(part.read_text() == "half" for part in theirs)
+
+
+@pytest.mark.parametrize("name", [".lock", "results.csv", "results.json"])
+def test_links_in_the_folder_of_a_run_are_not_followed(run: Any, tmp_path: Path, name: str) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("somebody's")
+    if name != ".lock":
+        run(strategies=["random"], rounds=1, out=tmp_path / "run")
+        (tmp_path / "run" / name).unlink()
+    else:
+        (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(kept)
+    with pytest.raises(FileExistsError, match=r"is a symbolic link to '.*kept'"):
+        run(strategies=["random"], rounds=2, out=tmp_path / "run")
+    assert kept.read_text() == "somebody's"
+    assert (tmp_path / "run" / name).is_symlink()
 
 
 # --- what decides results ---------------------------------------------------------------------------------------------
@@ -1218,7 +1243,11 @@ def test_tables_replace_tables_alone(run: Any, data: Any, tmp_path: Path, method
     with pytest.raises(FileExistsError, match=rf"x\.npy' is there and no {suffix} file"):
         write(tmp_path / "x.npy")
     assert contents(tmp_path) == before
-    (tmp_path / f"old{suffix}").write_text("an earlier table")
+    (tmp_path / f"labels{suffix}").write_text("index,label\n0,cat\n")
+    with pytest.raises(FileExistsError, match=rf"labels{suffix}' is there and holds something else; expected a new"):
+        write(tmp_path / f"labels{suffix}")
+    assert (tmp_path / f"labels{suffix}").read_text() == "index,label\n0,cat\n"
+    getattr(run(strategies=["random"], rounds=2), method)(tmp_path / f"old{suffix}")
     write(tmp_path / f"old{suffix}")
     write(tmp_path / "new")
     assert (tmp_path / f"old{suffix}").read_bytes() == (tmp_path / "new").read_bytes()

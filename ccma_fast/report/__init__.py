@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import check_can_write, check_can_write_into, write_whole
+from .._files import check_can_write_into, write_whole
 from .._validate import check_choice, check_number
 from .curves import (
     LearningCurve,
@@ -145,9 +145,9 @@ def write_report(
 
 def _check_own(file: Path) -> None:
     """A file is not there, or a report has written it."""
+    check_can_write_into(file.parent, [file.name])
     if not file.exists():
         return
-    check_can_write(file)
     with open(file, "rb") as handle:
         begin = handle.read(_MARKED_BYTES)
     if GENERATOR.encode() not in begin:

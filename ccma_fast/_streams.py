@@ -1,0 +1,48 @@
+"""The standard streams of a program, whatever the caller has done with them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+__all__ = ["discard_stdout", "open_closed_streams", "tell"]
+
+
+def open_closed_streams() -> set[int]:
+    """Open the standard descriptors that are closed on the null device, and give Python the streams that it lacks.
+
+    Else the next file that is opened gets their number, and whatever is printed goes into it; and Python prints to
+    stdout what was to go to a stderr that it does not have.
+
+    Returns
+    -------
+    set of int
+        Those of 0, 1 and 2 that were closed when the program began.
+    """
+    # The lowest free number is given: once it is above them, all three are taken.
+    while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    closed = set()
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            closed.add(descriptor)
+            # Not by the descriptor: something may have been opened under its number before.
+            stream = open(os.devnull, "w" if descriptor else "r", encoding="utf-8")  # noqa: SIM115 - it stays open
+            setattr(sys, name, stream)
+    return closed
+
+
+def discard_stdout() -> None:
+    """Forget what could not be written to stdout; the interpreter would try again, and complain, at its end."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def tell(text: str) -> None:
+    """Print to stderr; where that takes nothing, there is nobody to be told."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
