@@ -475,9 +475,8 @@ def _check_same_images(target: Target, targets: list[Target], known: Known) -> N
 def _bar(total: int, done: int, progress: bool) -> Iterator[Callable[[int], None]]:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(
-        total=total, initial=done, unit="image", disable=not progress or sys.stderr is None, file=sys.stderr
-    ) as bar:
+    hidden = not progress or sys.stderr is None  # a program without a console has none
+    with tqdm(total=total, initial=done, unit="image", disable=hidden, file=sys.stderr) as bar:
 
         def show(n: int) -> None:
             bar.update(n)

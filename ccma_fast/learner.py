@@ -462,9 +462,7 @@ def _inputs(name: str, given: Any) -> Iterator[tuple[str, Path]]:
         yield name, Path(given)
         yield name, Path(str(given).partition("::")[0])
     elif isinstance(given, Rows):
-        alone = getattr(given, "file", None)  # of rows in one file
-        yield from (
-            (name, Path(file)) for file in [alone, *(file for file, _ in given.shard_files)] if file is not None
-        )
+        files = [getattr(given, "file", None), *(shard.file for shard in given.shard_files)]
+        yield from ((name, Path(file)) for file in files if file is not None)
     elif isinstance(given, np.memmap) and given.filename is not None:
         yield name, Path(given.filename)

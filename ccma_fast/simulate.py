@@ -280,9 +280,8 @@ def _bar(total: int, done: int, progress: bool) -> Iterator[Callable[[str, int],
     """A progress bar over all rounds; what it gives is told of every finished one."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(
-        total=total, initial=done, unit="round", disable=not progress or sys.stderr is None, file=sys.stderr
-    ) as bar:
+    hidden = not progress or sys.stderr is None  # a program without a console has none
+    with tqdm(total=total, initial=done, unit="round", disable=hidden, file=sys.stderr) as bar:
 
         def show(label: str, seed: int) -> None:
             bar.set_description(f"{label}, seed {seed}", refresh=False)

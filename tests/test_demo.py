@@ -373,3 +373,13 @@ def test_panels_show_their_image_and_what_is_right(n: int) -> None:
     texts = figure.axes[0].texts
     assert [text.get_text() for text in texts] == ["yes ✓", "no ✗"]
     assert texts[0].get_color() != texts[1].get_color()
+
+
+def test_a_link_in_the_place_of_a_picture_is_told_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "load_digits", lambda: pytest.fail("computed"))
+    (tmp_path / "accuracy.csv").symlink_to(tmp_path / "kept")
+    with pytest.raises(FileExistsError, match=r"accuracy\.csv': it is a symbolic link to '.*kept'"):
+        demo.run(out=tmp_path)
+    assert os.listdir(tmp_path) == ["accuracy.csv"]

@@ -494,6 +494,35 @@ class Forked:
         return code
 
 
+def test_somebody_elses_files_in_a_pool_are_kept(images: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {**STUDENT, "progress": False}
+    out = tmp_path / "pool"
+    cf.extract(images, out, **given)
+    mark = "0123456789abcdef.ccma-part"
+    ours = [out / "student" / name for name in (f".manifest.json.{mark}", f"img_emb/.img_emb_7.npy.{mark}")]
+    (out / "photos").mkdir()
+    theirs = [
+        "photos/.film.mkv.part",
+        "student/.film.mkv.part",
+        f"photos/.manifest.json.{mark}",
+        "student/img_emb/.a.part",
+    ]
+    for file in (*ours, *(out / name for name in theirs)):
+        file.write_text("half")
+    cf.extract(images, out, **given)
+    assert not any(file.exists() for file in ours)
+    assert all((out / name).read_text() == "half" for name in theirs)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / ".lock").symlink_to(tmp_path / "kept")
+    with pytest.raises(FileExistsError, match=r"\.lock': it is a symbolic link to '.*kept'"):
+        cf.extract(images, tmp_path / "pool", **STUDENT, progress=False)  # type: ignore[arg-type]
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
 def survive(start: Callable[[Path], Any], out: Callable[[int], Path], kills: int, n_shards: int) -> None:
     """Kill a process at random moments, start it again, and compare what it ends with."""
     undisturbed = out(-1)

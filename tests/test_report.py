@@ -574,6 +574,21 @@ def test_an_unfinished_folder_is_read_while_the_run_goes_on(
 # --- files of others ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("leads_to", ["kept", "nowhere"])
+def test_a_link_in_the_place_of_a_report_is_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, leads_to: str
+) -> None:
+    monkeypatch.setattr(report, "_png", lambda figure: b"a picture")
+    write_folder(tmp_path / "run", made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60), finished=True)
+    (tmp_path / "kept").write_bytes(report.GENERATOR.encode())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").symlink_to(tmp_path / leads_to)
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    assert "report.html': it is a symbolic link to " in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out") == ["report.html"]
+    assert sorted(os.listdir(tmp_path)) == ["kept", "out", "run"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("report.html", b"somebody's"), ("map.png", b"\x89PNG\r\n\x1a\n of somebody")]
 )

@@ -64,7 +64,7 @@ def saved(path: Path, pool: Any, **given: Any) -> Path:
     learner = cf.ActiveLearner(pool, config=QUICK, **given)
     learner.label(LABELLED, Y[LABELLED])
     learner._chosen = {3, 7, 17}
-    learner.save(path / "loop.npz")
+    learner.save(path / "loop.npz", overwrite=True)
     return path / "loop.npz"
 
 
