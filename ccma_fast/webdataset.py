@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from functools import partial
@@ -22,6 +23,11 @@ _CLASS = ".cls"
 # A number of a class, and the ends of lines behind it.
 _MOST_CLASS_BYTES = 100
 _READ_BYTES = 1 << 20
+_BLOCK = 512
+_MOST_CLASS_BYTES = 64
+_MOST_HEADER_BYTES = 1 << 20  # of one member; names and times take some hundred
+_PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
+_PAX, _LONG = (b"x", b"g", b"X"), (b"L", b"K")  # types of headers in front of a member's
 
 
 class Member(NamedTuple):
@@ -45,8 +51,12 @@ def members_of(
     if file.exists() and not file.is_file():  # a pipe would never end
         raise FileReadError(f"images: {str(file)!r} is a folder, a pipe or a device; expected a regular file")
     try:
-        with tarfile.open(file, "r:") as archive:
+        with _Headers(io.FileIO(file)) as headers, tarfile.open(fileobj=headers, mode="r:") as archive:
+            end = 0
             for entry in archive:
+                _check_entry(archive, entry, end)
+                end = archive.offset
+                headers.next_member()
                 if entry.isdir():
                     continue
                 if not entry.isreg() or entry.issparse():  # links have no content, sparse files not in one piece
@@ -67,25 +77,93 @@ def members_of(
             _check_end(archive)
     except FileNotFoundError:
         raise FileReadError(f"images: no file {str(file)!r}") from None
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except (OSError, ValueError, IndexError, RecursionError, tarfile.TarError) as error:  # a damaged sparse map
         raise FileReadError(
             f"images: cannot read {str(file)!r} as an uncompressed .tar after {len(members)} images: {error}"
         ) from error
     return members, classes
 
 
+class _Headers(io.BufferedReader):
+    """A tar file of which only so many bytes may be read for one member: its headers say how long they are."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__(file)
+        self._left = _MOST_HEADER_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self._left:
+            raise ValueError(f"the headers of a member must have at most {_MOST_HEADER_BYTES} bytes")
+        self._left -= size
+        return super().read(size)
+
+    def seek(self, target: int, whence: int = io.SEEK_SET, /) -> int:
+        if not 0 <= target < 1 << 63:
+            raise ValueError(f"a member must lie in the file, got byte {target}")
+        return super().seek(target, whence)
+
+    def next_member(self) -> None:
+        self._left = _MOST_HEADER_BYTES
+
+
+def _check_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, start: int) -> None:
+    """A member's headers are whole, and its content lies behind them and in front of the next member's."""
+    if entry.offset_data - start > _BLOCK:
+        _check_extensions(archive, start)
+    blocks = -(-entry.size // _BLOCK) * _BLOCK if entry.isreg() else 0
+    if (
+        entry.size < 0
+        or archive.offset < entry.offset_data
+        or (not entry.issparse() and entry.isreg() and archive.offset != entry.offset_data + blocks)
+    ):
+        raise ValueError(f"{entry.name!r} must end where the next member begins, got {entry.size} bytes")
+
+
+def _check_extensions(archive: tarfile.TarFile, start: int) -> None:
+    """The records of PAX headers are whole: some releases of Python leave out the rest behind a damaged one."""
+    handle: Any = archive.fileobj
+    while True:
+        handle.seek(start)
+        header = archive.tarinfo.frombuf(handle.read(_BLOCK), "utf-8", "surrogateescape")
+        if header.type not in _PAX + _LONG:
+            return
+        if header.size < 0:
+            raise ValueError(f"a header must tell a size of 0 or more at byte {start}, got {header.size}")
+        body = handle.read(header.size) if header.type in _PAX else b""
+        at = 0
+        while at < len(body):
+            found = _PAX_RECORD.match(body, at)
+            stop = at + int(found[1]) if found else 0
+            if found is None or not found.end() < stop <= len(body) or body[stop - 1 : stop] != b"\n":
+                raise ValueError(f"a PAX header is damaged at byte {start + _BLOCK + at}")
+            if found[2] == b"size" and not body[found.end() : stop - 1].isdigit():
+                raise ValueError(f"a PAX header must tell a size in digits at byte {start + _BLOCK + at}")
+            at = stop
+        start += _BLOCK + -(-header.size // _BLOCK) * _BLOCK
+
+
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Nothing but zeros stands where the members end, which is also where one is damaged or another archive begins."""
+    """A block of zeros stands where the members end, and nothing else behind it.
+
+    The members also end where a header is damaged, where another archive begins, or where the writer was stopped.
+    """
     handle: Any = archive.fileobj
     handle.seek(archive.offset)
-    while part := handle.read(_READ_BYTES):
+    length = 0
+    while part := handle.read1(_READ_BYTES):
         if part.strip(b"\0"):
             raise ValueError(
                 f"more stands behind the end at byte {archive.offset}; expected one archive, and no damaged header"
             )
+        length += len(part)
+    if length < _BLOCK:
+        raise ValueError(
+            f"no block of {_BLOCK} zeros stands at its end, byte {archive.offset}: the file is half-written; write it "
+            "again, or add the zeros (head -c 1024 /dev/zero >> FILE) if no member is missing"
+        )
 
 
-def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo, most: int = -1) -> bytes:
+def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo, most: int) -> bytes:
     handle = archive.extractfile(entry)
     return b"" if handle is None else handle.read(most)
 

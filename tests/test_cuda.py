@@ -314,8 +314,8 @@ def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeyp
 @pytest.mark.parametrize("acquisition", ["trust", "delta"])
 @pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
 def test_the_same_picks_as_the_core_where_one_class_is_labelled(blobs, acquisition, with_teacher):
-    x, y = blobs(300, 20, 4)
-    labels = np.where((np.arange(300) % 10 == 0) & (y == 1), y, -1)
+    x, y = blobs(120, 20, 4)
+    labels = np.where((np.arange(120) % 4 == 0) & (y == 1), y, -1)
     teacher = cf.Teacher(x[:, :13], x[[np.flatnonzero(y == c)[0] for c in range(4)], :13]) if with_teacher else None
     config = cf.CCMAConfig(acquisition=acquisition, kmeans_max_iter=3)
     expected, found = (

@@ -44,7 +44,7 @@ def picks_of(
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("kind", KERNELS)
-@pytest.mark.parametrize(("n_rows", "n_covered"), [(300, 3), (40, 0)])
+@pytest.mark.parametrize(("n_rows", "n_covered"), [(150, 3), (40, 0)])
 def test_the_picks_of_the_cpu(n_rows, n_covered, kind):
     """Differences are counted, and none is allowed: no two candidates add as much but for rounding."""
     rng = np.random.default_rng(n_rows)

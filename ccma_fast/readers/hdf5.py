@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
     ImportError
         h5py is not installed.
     """
-    with _opened(file, name) as handle:
+    with _told(file, name), _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=2)]
         check_dataset(dataset, file, name)
         offset = dataset.id.get_offset() if dataset.size else None  # None where it is chunked or compressed
@@ -75,7 +77,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
 
 def hdf5_vector(file: str, key: str | None, name: str, rows: Rows) -> npt.NDArray[Any]:
     """A dataset of one dimension: labels of some rows."""
-    with _opened(file, name) as handle:
+    with _told(file, name), _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=1)]
         if dataset.ndim == 1:  # a compressed one may be a thousand times as large as its file
             check_same_rows(name, dataset.shape[0], rows.name, rows.n_rows)
@@ -106,7 +108,8 @@ class _ChunkedRows(BlockRows):
     def _read(self, block: int) -> npt.NDArray[Any]:
         assert self.file is not None, "it was opened by its name"
         if self._dataset is None:
-            self._dataset = _opened(self.file, self.name, rdcc_nbytes=self._cache_bytes)[self._path]
+            with _told(self.file, self.name):
+                self._dataset = _opened(self.file, self.name, rdcc_nbytes=self._cache_bytes)[self._path]
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         try:
             return np.asarray(self._dataset[start:stop])
@@ -117,6 +120,17 @@ class _ChunkedRows(BlockRows):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_dataset": None}  # each process opens the file itself
+
+
+@contextmanager
+def _told(file: str, name: str) -> Iterator[None]:
+    """Of what tells where values lie, h5py raises RuntimeError and KeyError too where it cannot be read."""
+    try:
+        yield
+    except FileReadError:
+        raise
+    except (OSError, RuntimeError, KeyError) as error:
+        raise FileReadError(f"{name}: cannot read {file!r} as HDF5: {error}") from error
 
 
 def _opened(file: str, name: str, **options: Any) -> Any:
