@@ -1,4 +1,4 @@
-"""Memory: what the machine has, how a limit is shared out, and how much a process has resident."""
+"""Memory: how a limit is shared out, and how much a process has resident."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "machine_memory"]
+__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory"]
 
 LEAST_LIMIT = 512_000_000
 """Bytes below which no limit can be kept: fixed buffers and samples take so much."""
@@ -53,28 +53,6 @@ class Memory:
         """Rows of the widest of some matrices that make a chunk; None where the default of every matrix fits."""
         widest = max(n_columns)
         return None if self.chunk == _MOST_CHUNK else max(1, self.chunk // (4 * widest))
-
-
-def machine_memory() -> int:
-    """Bytes that this process may use: the machine's, or what its control groups (containers) allow."""
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    texts = [file.read_text().strip() for file in _group_limits() if file.is_file()]
-    return min([whole, *(int(text) for text in texts if text.isdecimal())])
-
-
-def _group_limits() -> list[Path]:
-    root = Path("/sys/fs/cgroup")
-    files = [root / "memory/memory.limit_in_bytes"]  # version 1
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return files
-    for line in lines:
-        number, _, group = line.split(":", 2)
-        if number == "0":  # version 2; every group above has a say
-            here = root / group.lstrip("/")
-            files += [folder / "memory.max" for folder in (here, *here.parents) if folder.is_relative_to(root)]
-    return files
 
 
 def _resident() -> int:

@@ -263,9 +263,10 @@ def select(
     memory_limit : int or str, optional
         What the query may add to the process's resident memory, the pages of mapped files included, beside at most 32
         bytes a row of the pool: bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰). By default a quarter of what the
-        machine, or its control group, has; at least 512 MB. It decides what is kept between steps and what is read or
-        computed again, never what is picked. What classes, labelled rows and candidates take by themselves
-        (:func:`plan` tells it) has to fit.
+        machine has, or of what the tightest of its control groups and resource limits allows, but no more than half of
+        what is left of that; at least 512 MB. It decides what is kept between steps and what is read or computed again,
+        never what is picked. What classes, labelled rows and candidates take by themselves (:func:`plan` tells it) has
+        to fit.
 
     Returns
     -------

@@ -180,13 +180,6 @@ def test_memory_limits_that_are_none(limit, error, text):
         assert str(raised.value) == text
 
 
-def test_the_default_limit_is_a_quarter_of_what_the_process_may_use(monkeypatch):
-    from ccma_fast import _validate
-
-    monkeypatch.setattr(_validate, "machine_memory", lambda: 40 * 10**9)
-    assert cf.plan(np.eye(4, dtype=np.float32), 2).memory_limit == 10 * 10**9
-
-
 @pytest.mark.parametrize("config", [QUICK, PUBLISHED], ids=["default", "published"])
 def test_the_picks_do_not_depend_on_chunks_files_and_limits(pools, tmp_path, config):
     n = 12_000
