@@ -21,7 +21,7 @@ _READ_AHEAD = 128 << 10
 # The first touch of a page maps what is cached around it, up to a huge page: of rows from all over, after how many of
 # those they are let go.
 _FAULT_AROUND = 2 << 20
-_MOST_PAGES = 64
+_MOST_PAGES = 16
 
 
 class Pages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterable
@@ -28,11 +29,13 @@ class Memory:
     """
 
     limit: int
+    has_fixed_chunks: bool = False
+    """Chunks are as large under every limit: what a student of somebody else's computes may round by their size."""
 
     @property
     def chunk(self) -> int:
         """A chunk of any matrix, as float32. Some four are alive at once."""
-        return min(_MOST_CHUNK, self.limit // 32)
+        return _MOST_CHUNK if self.has_fixed_chunks else min(_MOST_CHUNK, self.limit // 32)
 
     @property
     def logits(self) -> int:
@@ -72,6 +75,13 @@ def _most_resident() -> int:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
 
 
+def _trim() -> None:
+    """Give what was freed, but kept by the allocator for later, back to the system: up to 64 MB, or scattered more."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 class PeakMemory:
     """How far resident memory, mapped files included, rises above where it was when this was made.
 
@@ -103,10 +113,12 @@ class PeakMemory:
             self._most = max(self._most, resident)
 
     def lap(self) -> int:
-        """The peak since the last lap, in bytes."""
-        now, ever = _resident(), _most_resident()
-        self._look(ever if ever > self._ever else now)
+        """The peak since the last lap, in bytes. What the allocator kept of that is given back before the next."""
+        ever = _most_resident()
+        self._look(ever if ever > self._ever else _resident())
         self._ever = ever
+        _trim()
+        now = _resident()
         with self._lock:
             peak, self._most = self._most - self._start, now
         return max(0, peak)

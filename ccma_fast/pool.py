@@ -174,6 +174,7 @@ class Rows(ABC):
         """Every chunk with the index of its first row, in order."""
         for start, (chunk,) in in_step(self, chunk_size=chunk_size):
             yield start, chunk
+            del chunk  # before the next is read
 
     def expect(self, start: int, stop: int) -> None:  # noqa: B027
         """Rows start to stop − 1 are read soon."""

@@ -391,9 +391,13 @@ def query(
     config: CCMAConfig,
     random_state: int,
     backend: Backend,
+    memory_limit: int,
 ) -> Selection:
-    """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows."""
-    state = _Query(features, config, backend, random_state, None, check_memory_limit(None))
+    """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows.
+
+    The picks are the same bits under every limit.
+    """
+    state = _Query(features, config, backend, random_state, None, Memory(memory_limit, has_fixed_chunks=True))
     return state.run(budget, Classes(labels), None, teacher, fitted, None, is_fitted=True)
 
 
