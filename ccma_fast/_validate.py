@@ -228,6 +228,7 @@ def check_rows(
     """Every row is finite and, where `directions` are needed, long enough to have one."""
     for start, chunk in rows.chunks(chunk_size):
         check_lengths(rows, start, row_lengths(chunk), directions=directions)
+        del chunk  # before the next is read
 
 
 def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, directions: bool) -> None:

@@ -16,6 +16,7 @@ from . import _dispatch
 from ._dispatch import Backend, on_host
 from ._errors import TeacherWarning
 from ._memory import Memory, PeakMemory
+from ._rates import machine_rates
 from ._suspicions import probabilities, suspicions
 from ._validate import (
     LEAST_LENGTH,
@@ -28,7 +29,7 @@ from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, squared_distances, unit_rows
 from .manifest import accepted, differing_images
-from .plan import Plan, Problem, StageTotals, forecast, machine_rates
+from .plan import Plan, Problem, StageTotals, forecast
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, RowId, Rows, RowSubset, in_step, open_rows
 from .readers.class_names import agreed_class_names
 from .readers.labels import Classes, read_labels
