@@ -30,7 +30,7 @@ from .pool import RowSubset, open_rows
 from .readers.class_names import agreed_class_names, class_codes
 from .readers.labels import Classes, read_labels
 from .select import Selection, check_arguments, select
-from .student import LinearHead, check_two_classes, class_count, fit_student, softmax, student_logits
+from .student import LinearHead, check_two_classes, class_count, fit_student, probabilities, student_logits
 from .teacher import Teacher
 
 __all__ = ["ActiveLearner"]
@@ -376,7 +376,7 @@ class ActiveLearner:
             known = RowSubset(self._features, labelled)
             self._fitted = fit_student(student, known, self._labels[labelled], n_classes, backend)
         logits = student_logits(self._fitted, rows, n_classes, backend)
-        return softmax(logits.float32())
+        return probabilities(logits)
 
     def _grow(self) -> None:
         """Take in what was added to the pool."""
