@@ -285,7 +285,9 @@ class _ClusteredRows:
         rows = np.flatnonzero(labels != moved)
         changed = np.unique(np.concatenate([labels[rows], moved[rows]]))
         totals.clear(changed)
-        members = np.flatnonzero(np.isin(moved, changed))
+        is_changed = np.zeros(int(moved.max()) + 1, np.bool_)
+        is_changed[changed[changed < is_changed.size]] = True
+        members = np.flatnonzero(is_changed[moved])
         for start, chunk in RowSubset(self._rows, members).chunks(self._chunk_size):
             part = members[start : start + len(chunk)]
             totals.add(chunk, None if self._scale is None else self._scale[part], moved[part], part)

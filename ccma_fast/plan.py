@@ -286,14 +286,15 @@ class _Model:
 
     def query(self) -> None:
         self._subpool()
-        is_kept, is_read = self._posteriors()
+        is_kept = self._posteriors()
         is_scored = self._thresholds(is_kept)
         m, by_trust = self.p.n_scored, self.p.config.acquisition == "trust"
         scores = m * (_DELTA_ROW if not by_trust else _TRUST_ROW if self.p.teacher is not None else _DELTA_ROW)
         read: dict[Rows, float] = {}
         memory, work = 0.0, _Work()
         if not is_scored:
-            read = {} if is_read else dict.fromkeys(self.p.posteriors, m)
+            kept = self.p.computed if is_kept else ()
+            read = dict.fromkeys([rows for rows in self.p.posteriors if rows not in kept], m)
             memory = self._scored_chunk(is_kept=is_kept)
             work = _Work(scored=m * self.p.n_classes) if is_kept else self._posterior_work(m)
         n_judged = judged_rows(self.p.n_labelled, self.p.n_classes)
@@ -322,8 +323,8 @@ class _Model:
             memory, passes = kept + max(memory, filled), 1
         self._add("subpool", {p.space: passes * p.n_left}, memory, work)
 
-    def _posteriors(self) -> tuple[bool, bool]:
-        """Whether logits are kept, and whether no later stage reads a source for them."""
+    def _posteriors(self) -> bool:
+        """Whether logits that are computed are kept, so that no later stage reads their sources for them."""
         p = self.p
         logits = self._logits_bytes()
         is_kept = bool(p.computed) and logits <= p.memory.logits
@@ -337,7 +338,7 @@ class _Model:
             work = work._replace(products=work.products + self._posterior_work(p.n_scored).products)
         self._add("posteriors", read, memory, work)
         self._held += (logits if is_kept else 0) + int(_RETAINED * training)
-        return is_kept, is_kept and len(p.computed) == len(p.posteriors)
+        return is_kept
 
     def _thresholds(self, is_kept: bool) -> bool:
         """Whether the rows have been scored as well."""
@@ -351,7 +352,7 @@ class _Model:
             if not p.trains and p.given is None:
                 of_labelled.pop(p.pool, None)
             labelled = [self._picked_bytes(rows, p.n_labelled) + 4 * p.n_classes * p.n_labelled for rows in of_labelled]
-            memory = max(self._training_bytes(), *labelled)
+            memory = max([self._training_bytes(), *labelled])
             self._add("thresholds", of_labelled, memory, self._training_work(config.n_folds - 1.0))
             return False
         m = p.n_scored
@@ -419,9 +420,9 @@ class _Model:
         centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
         is_picked = self._is_picked or n < self.p.pool.n_rows
         n_chunk = min(n, self._chunk_rows(rows))
-        chunk = (rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + _COUNTED_ROW * is_picked)) * (
-            not is_kept
-        )
+        chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + _COUNTED_ROW * is_picked)
+        # Or the rows of two clusters, one of which was empty: they stand all over.
+        chunk = 0 if is_kept else max(chunk, self._picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
         n_sample = min(n, 2048)
         sample = 4 * n_sample * d
         # Before there are centroids: of the sample, and of the directions that are found in it.
