@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ._memory import machine_memory
+from ._machine import machine_memory
 from ._validate import check_integer
 
 __all__ = ["MOST_CLASSES", "WEIGHT_BYTES", "check_class_count", "check_trainable", "inferred_count"]
@@ -65,7 +65,7 @@ def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
 
 def check_trainable(n_classes: int, n_columns: int) -> None:
     """The weights of a head can be trained in the memory of this machine."""
-    needed, there = WEIGHT_BYTES * n_classes * (n_columns + 1), machine_memory()
+    needed, there = WEIGHT_BYTES * n_classes * (n_columns + 1), machine_memory().whole
     if needed > there:
         raise ValueError(
             f"a head of {n_classes} classes on {n_columns} columns takes {needed / 1e9:.3g} GB to be trained, and this "

@@ -202,6 +202,7 @@ class _ClusteredRows:
             check_lengths(rows, start, lengths, directions=unit)
             if self._scale is not None:
                 self._scale[start : start + len(chunk)] = 1.0 / lengths
+            del chunk  # before the next is read
         n_sample = min(rows.n_rows, _SAMPLE)
         self._sample = self.take((np.arange(n_sample) * rows.n_rows) // n_sample)
         # Distances do not change when all rows move; near the origin they round less.
@@ -239,6 +240,7 @@ class _ClusteredRows:
             along, of_rows = np.empty((self.n_rows, width), np.int8), np.empty((self.n_rows, 3), np.float32)
             for part, chunk, scale in self._chunks():
                 along[part], of_rows[part] = self._directions.core.project(chunk, scale)
+                del chunk  # before the next is read
             self._sketched = along, of_rows
 
     def nearest(
@@ -275,6 +277,7 @@ class _ClusteredRows:
             )
             if totals is not None:
                 totals.add(chunk, scale, labels[part], part)
+            del chunk  # before the next is read
         return labels, squared
 
     def recount(self, totals: _Totals, labels: Int32, moved: Int32) -> None:
@@ -282,7 +285,9 @@ class _ClusteredRows:
         rows = np.flatnonzero(labels != moved)
         changed = np.unique(np.concatenate([labels[rows], moved[rows]]))
         totals.clear(changed)
-        members = np.flatnonzero(np.isin(moved, changed))
+        is_changed = np.zeros(int(moved.max()) + 1, np.bool_)
+        is_changed[changed[changed < is_changed.size]] = True
+        members = np.flatnonzero(is_changed[moved])
         for start, chunk in RowSubset(self._rows, members).chunks(self._chunk_size):
             part = members[start : start + len(chunk)]
             totals.add(chunk, None if self._scale is None else self._scale[part], moved[part], part)
@@ -291,6 +296,7 @@ class _ClusteredRows:
         for start, chunk in self._rows.chunks(self._chunk_size):
             part = slice(start, start + len(chunk))
             yield part, chunk, None if self._scale is None else self._scale[part]
+            del chunk
 
     def _sketched_part(self, sketch: Any, part: slice, chunk: Chunk, scale: Float32 | None) -> Sketched:
         if self._sketched is None:

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Protocol
 
-from ._memory import machine_memory
+from ._machine import machine_memory
 from ._processes import interrupts_blocked
 from .decode import PillowSettings, reason_of
 
@@ -260,10 +260,10 @@ class _Worker:
 
 
 def _memory_of_each(n_workers: int) -> int:
-    """Bytes that a process may take to decode: for the largest image that Pillow opens, if the machine has as much."""
+    """Bytes that a process may take to decode: for the largest image that Pillow opens, if there is as much left."""
     from PIL import Image
 
-    share = machine_memory() // (n_workers + 1)
+    share = machine_memory().left // (n_workers + 1)
     if Image.MAX_IMAGE_PIXELS is not None:
         share = min(share, Image.MAX_IMAGE_PIXELS * _BYTES_PER_PIXEL + _BYTES_BESIDES)
     return max(share, _BYTES_BESIDES)

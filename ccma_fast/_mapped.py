@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Pages"]
+__all__ = ["SCATTERED_BYTES", "Pages"]
 
 # One request for more than a device's window of reading ahead is cut to that window, 128 KiB where nobody changed it.
 _READ_AHEAD = 128 << 10
@@ -21,7 +21,10 @@ _READ_AHEAD = 128 << 10
 # The first touch of a page maps what is cached around it, up to a huge page: of rows from all over, after how many of
 # those they are let go.
 _FAULT_AROUND = 2 << 20
-_MOST_PAGES = 64
+_MOST_PAGES = 16
+
+SCATTERED_BYTES = _FAULT_AROUND * _MOST_PAGES
+"""What rows from all over a file take of its pages at most."""
 
 
 class Pages:
@@ -46,6 +49,10 @@ class Pages:
 
     def __reduce__(self) -> tuple[type[Pages], tuple[npt.NDArray[Any]]]:
         return Pages, (self._array,)  # a map does not travel between processes
+
+    @property
+    def are_mapped(self) -> bool:
+        return self._map is not None
 
     def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """The rows at `indices`, of which those of a map are let go after some pages' worth of them."""

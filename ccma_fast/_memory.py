@@ -1,14 +1,15 @@
-"""Memory: what the machine has, how a limit is shared out, and how much a process has resident."""
+"""Memory: how a limit is shared out, and how much a process has resident."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "machine_memory"]
+__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory"]
 
 LEAST_LIMIT = 512_000_000
 """Bytes below which no limit can be kept: fixed buffers and samples take so much."""
@@ -28,11 +29,13 @@ class Memory:
     """
 
     limit: int
+    has_fixed_chunks: bool = False
+    """Chunks are as large under every limit: what a student of somebody else's computes may round by their size."""
 
     @property
     def chunk(self) -> int:
         """A chunk of any matrix, as float32. Some four are alive at once."""
-        return min(_MOST_CHUNK, self.limit // 32)
+        return _MOST_CHUNK if self.has_fixed_chunks else min(_MOST_CHUNK, self.limit // 32)
 
     @property
     def logits(self) -> int:
@@ -55,28 +58,6 @@ class Memory:
         return None if self.chunk == _MOST_CHUNK else max(1, self.chunk // (4 * widest))
 
 
-def machine_memory() -> int:
-    """Bytes that this process may use: the machine's, or what its control groups (containers) allow."""
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    texts = [file.read_text().strip() for file in _group_limits() if file.is_file()]
-    return min([whole, *(int(text) for text in texts if text.isdecimal())])
-
-
-def _group_limits() -> list[Path]:
-    root = Path("/sys/fs/cgroup")
-    files = [root / "memory/memory.limit_in_bytes"]  # version 1
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return files
-    for line in lines:
-        number, _, group = line.split(":", 2)
-        if number == "0":  # version 2; every group above has a say
-            here = root / group.lstrip("/")
-            files += [folder / "memory.max" for folder in (here, *here.parents) if folder.is_relative_to(root)]
-    return files
-
-
 def _resident() -> int:
     """Resident memory of this process, mapped files included, in bytes; 0 where the system does not tell."""
     try:
@@ -92,6 +73,13 @@ def _most_resident() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _trim() -> None:
+    """Give what was freed, but kept by the allocator for later, back to the system: up to 64 MB, or scattered more."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
 
 
 class PeakMemory:
@@ -125,10 +113,12 @@ class PeakMemory:
             self._most = max(self._most, resident)
 
     def lap(self) -> int:
-        """The peak since the last lap, in bytes."""
-        now, ever = _resident(), _most_resident()
-        self._look(ever if ever > self._ever else now)
+        """The peak since the last lap, in bytes. What the allocator kept of that is given back before the next."""
+        ever = _most_resident()
+        self._look(ever if ever > self._ever else _resident())
         self._ever = ever
+        _trim()
+        now = _resident()
         with self._lock:
             peak, self._most = self._most - self._start, now
         return max(0, peak)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from . import _dispatch, metrics, reference
 from ._contenders import Contender
+from ._memory import LEAST_LIMIT, Memory
 from ._suspicions import suspicions
 from ._validate import check_flag, check_rows
 from .config import CCMAConfig
@@ -40,10 +41,6 @@ from .teacher import Teacher
 __all__ = ["Study", "open_study"]
 
 Int64 = npt.NDArray[np.int64]
-
-# Logits of the unlabelled rows, and of the teacher, are kept between two readings where they fit into this. Every
-# worker process has both.
-_KEPT_LOGITS_BYTES = 1 << 28
 
 # Draws of the first labels until two classes are among them.
 _MOST_STARTS = 100
@@ -74,6 +71,13 @@ class Study:
     rounds: int = 0
     budget: int = 0
     n_start: int = 0
+    memory_limit: int = LEAST_LIMIT
+    """Of each process that plays runs."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What logits may take that are read several times: of the student, and of the teacher in all rounds."""
+        return Memory(self.memory_limit).logits // 2
 
     @cached_property
     def backend(self) -> _dispatch.Backend:
@@ -82,7 +86,7 @@ class Study:
     @cached_property
     def teacher_logits(self) -> Rows | None:
         """z^T of the pool; kept, for they are the same in every round."""
-        return None if self.teacher is None else kept(self.teacher.logits(self.backend), _KEPT_LOGITS_BYTES)
+        return None if self.teacher is None else kept(self.teacher.logits(self.backend), self.kept_bytes)
 
     def check(self) -> None:
         """The numbers fit the pool, and every row is finite."""
@@ -160,7 +164,8 @@ class Study:
         seen = known.copy()
         seen.flags.writeable = False
         rng = np.random.default_rng(stream)
-        return Round(self.pool, seen, self.n_classes, budget, fitted, self.teacher, config, rng, self.backend)
+        left = self.memory_limit - self.kept_bytes
+        return Round(self.pool, seen, self.n_classes, budget, fitted, self.teacher, config, rng, self.backend, left)
 
     def _student(self, contender: Contender, stream: np.random.SeedSequence) -> Any:
         if self.student is None:
@@ -180,15 +185,21 @@ class Study:
     def _evaluate(self, fitted: Any) -> dict[str, float]:
         """The student on the test rows."""
         logits = student_logits(fitted, self.test, self.n_classes, self.backend)
-        log_p = np.empty((logits.n_rows, logits.n_columns), np.float32)
         predicted = np.empty(logits.n_rows, np.int64)
-        for start, chunk in logits.chunks():
-            part = slice(start, start + len(chunk))
-            predicted[part] = chunk.argmax(axis=1)
-            log_p[part] = -reference.nonconformity(chunk, name=logits.name)
+        areas: list[float] = []
+        width = max(1, min(self.n_classes, self.kept_bytes // (4 * logits.n_rows)))
+        for first in range(0, self.n_classes, width):  # as many columns at a time as fit
+            classes = slice(first, min(first + width, self.n_classes))
+            log_p = np.empty((logits.n_rows, classes.stop - first), np.float32)
+            for start, chunk in logits.chunks():
+                part = slice(start, start + len(chunk))
+                predicted[part] = chunk.argmax(axis=1)
+                log_p[part] = -reference.nonconformity(chunk, name=logits.name)[:, classes]
+            areas += metrics.class_areas(log_p, self.test_labels, first)
+            del log_p  # before the next
         return {
             "accuracy": metrics.accuracy(predicted, self.test_labels),
-            "macro_auroc": metrics.macro_auroc(log_p, self.test_labels),
+            "macro_auroc": float(np.mean(areas)),
             "macro_f1": metrics.macro_f1(predicted, self.test_labels),
         }
 
@@ -200,7 +211,7 @@ class Study:
             return found
         config, truth = contender.config, self.labels[unlabelled]
         of_student = student_logits(fitted, self.pool, self.n_classes, self.backend)
-        z_student = kept(RowSubset(of_student, unlabelled), _KEPT_LOGITS_BYTES)
+        z_student = kept(RowSubset(of_student, unlabelled), self.kept_bytes)
         z_teacher = None if self.teacher_logits is None else RowSubset(self.teacher_logits, unlabelled)
         student_scores = None
         if config.calibration == "coverage":

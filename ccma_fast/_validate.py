@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ._memory import LEAST_LIMIT, Memory, machine_memory
+from ._machine import machine_memory
+from ._memory import LEAST_LIMIT, Memory
 
 if TYPE_CHECKING:
     from .pool import Rows
@@ -219,16 +220,25 @@ def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:
         raise ValueError(f"{name} has {n_rows} rows but {other} has {n_other}; both must describe the same rows")
 
 
-def check_memory_limit(value: Any) -> Memory:
-    """A limit in bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰); None is a quarter of the machine's memory."""
+def check_memory_limit(value: Any, jobs: int = 1) -> Memory:
+    """A limit in bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰), of which each of some jobs has its share.
+
+    None is a quarter of the memory that this process may use, and at most half of what is left of it: the process and
+    what `Memory` does not bound need the rest.
+    """
+    least = jobs * LEAST_LIMIT
     if value is None:
-        return Memory(max(LEAST_LIMIT, machine_memory() // 4))
+        machine = machine_memory()
+        value = max(least, min(machine.whole // 4, machine.left // 2))
     if isinstance(value, str):
         found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Z]+)\s*", value.upper(), re.ASCII)
         if found is None or found[2] not in _UNITS:
             raise ValueError(f"memory_limit must be bytes or text such as '4GB' or '500MiB', got {value!r:.80}")
         value = int(float(found[1]) * _UNITS[found[2]])
-    return Memory(check_integer("memory_limit", value, minimum=LEAST_LIMIT))
+    limit = check_integer("memory_limit", value, minimum=LEAST_LIMIT)
+    if limit < least:
+        raise ValueError(f"memory_limit must be at least {least} for {jobs} jobs, {LEAST_LIMIT} each, got {limit}")
+    return Memory(limit // jobs)
 
 
 def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
@@ -261,6 +271,7 @@ def check_rows(
     """Every row is finite and, where `directions` are needed, long enough to have one."""
     for start, chunk in rows.chunks(chunk_size):
         check_lengths(rows, start, row_lengths(chunk), directions=directions)
+        del chunk  # before the next is read
 
 
 def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, directions: bool) -> None:

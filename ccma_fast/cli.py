@@ -426,12 +426,7 @@ def _add_select(commands: Any) -> None:
     )
     method.add_argument("--seed", type=_at_least_0, default=0, metavar="N", help="same seed, same picks (default: 0)")
     method.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
-    method.add_argument(
-        "--memory-limit",
-        metavar="BYTES",
-        type=_memory_limit,
-        help="what it may add to the process's memory, such as 4GB (default: a quarter of the machine's)",
-    )
+    _add_memory_option(method, "what it may add to the process's memory")
 
     output = select.add_argument_group("output")
     output.add_argument(
@@ -523,10 +518,20 @@ def _add_simulate(commands: Any) -> None:
     _add_config_option(protocol)
     protocol.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
     protocol.add_argument("--jobs", type=_at_least_1, default=1, metavar="N", help="processes (default: 1)")
+    _add_memory_option(protocol, "what all jobs together may add to memory")
 
     output = simulate.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="folder of the run, new or one to go on with")
     output.add_argument("-q", "--quiet", action="store_true", help="print the table only, no progress bar")
+
+
+def _add_memory_option(command: Any, what: str) -> None:
+    command.add_argument(
+        "--memory-limit",
+        metavar="BYTES",
+        type=_memory_limit,
+        help=f"{what}, such as 4GB (default: a quarter of the machine's or control group's)",
+    )
 
 
 def _add_teacher_options(command: Any) -> None:
@@ -718,6 +723,7 @@ def _run_simulate(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
         force=arguments.force,
         backend=arguments.backend,
+        memory_limit=arguments.memory_limit,
     )
     print(_areas(results))
 

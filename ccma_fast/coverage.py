@@ -264,6 +264,7 @@ class UnitRows:
             lengths = backend.row_lengths(chunk)
             check_lengths(rows, start, lengths, directions=True)
             self._scale[start : start + len(chunk)] = 1.0 / lengths
+            del chunk  # before the next is read
 
     def take(self, indices: Int64) -> Float32:
         """Some rows, shape (M, D), float32."""
@@ -281,6 +282,7 @@ class UnitRows:
         for start, chunk in self._rows.chunks(max(_SUM_ROWS, step - step % _SUM_ROWS)):
             part = slice(start, start + len(chunk))
             yield part, self.backend.linear(chunk, others, scale=self._scale[part])
+            del chunk  # before the next is read
 
     def nearest(self, others: UnitRows, least: float) -> Float32:
         """Similarity of each row to the most similar of `others`, at least `least`; shape (N,)."""

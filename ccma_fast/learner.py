@@ -51,7 +51,7 @@ from .student import (
     class_count,
     declared_count,
     fit_student,
-    softmax,
+    probabilities,
     student_logits,
 )
 from .teacher import Teacher
@@ -434,7 +434,7 @@ class ActiveLearner:
             known = RowSubset(self._features, labelled)
             self._fitted = fit_student(student, known, self._labels[labelled], n_classes, backend)
         logits = student_logits(self._fitted, rows, n_classes, backend)
-        return softmax(logits.float32())
+        return probabilities(logits)
 
     def _check_count(self, codes: Int64, name: str) -> None:
         """Labels that say how many classes there are say a number that can be computed with."""

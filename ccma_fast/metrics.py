@@ -92,24 +92,44 @@ def macro_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     if values.ndim != 2:
         raise ValueError(f"scores must have two dimensions (rows, classes), got shape {values.shape}")
     check_same_rows("scores", len(values), "labels", truth.size)
-    n_rows, n_classes = values.shape
+    n_classes = values.shape[1]
     if truth.min() < 0 or truth.max() >= n_classes:
         bad = np.flatnonzero((truth < 0) | (truth >= n_classes))[0]
         raise ValueError(f"labels must be classes from 0 to {n_classes - 1}, got {truth[bad]} at row {bad}")
+    return float(np.mean(class_areas(values, truth)))
+
+
+def class_areas(values: npt.NDArray[Any], truth: Int64, first: int = 0) -> list[float]:
+    """The area of :func:`macro_auroc` of every class that occurs among those of some columns, in their order.
+
+    Parameters
+    ----------
+    values : ndarray, shape (M, n)
+        The columns of classes `first` to `first` + n − 1.
+    truth : ndarray, shape (M,), int64
+
+    Returns
+    -------
+    list of float
+        NaN where all rows are of one class.
+    """
+    n_rows, n_columns = values.shape
     areas = []
     for c in np.unique(truth):
-        is_c = truth == c
+        if not first <= c < first + n_columns:
+            continue
+        is_c, of_class = truth == c, values[:, c - first]
         n_c = int(is_c.sum())
         if n_c == n_rows:
-            return float("nan")
-        column = np.sort(values[:, c])
+            return [float("nan")]
+        column = np.sort(of_class)
         if np.isnan(column[-1]):  # NaN sorts last
-            raise ValueError(f"scores must be numbers, got NaN at row {np.flatnonzero(np.isnan(values[:, c]))[0]}")
-        own = values[is_c, c]
+            raise ValueError(f"scores must be numbers, got NaN at row {np.flatnonzero(np.isnan(of_class))[0]}")
+        own = of_class[is_c]
         # The mean rank, counted from 1, of the places that a value takes in the sorted column.
         ranks = (np.searchsorted(column, own, "left") + np.searchsorted(column, own, "right") + 1) / 2
-        areas.append((ranks.sum() - n_c * (n_c + 1) / 2) / (n_c * (n_rows - n_c)))
-    return float(np.mean(areas))
+        areas.append(float((ranks.sum() - n_c * (n_c + 1) / 2) / (n_c * (n_rows - n_c))))
+    return areas
 
 
 def _predictions(predicted: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Int64, Int64]:

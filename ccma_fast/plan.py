@@ -1,7 +1,7 @@
 """What a query will take, before it runs: the cost model of every stage.
 
 Bytes and memory follow from shapes and the configuration alone. Seconds need the machine's rates, which
-:func:`machine_rates` measures in under a second.
+:func:`ccma_fast._rates.machine_rates` measures in under a second.
 
 What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · B or fewer candidates):
 
@@ -19,37 +19,42 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
 What is resident, beyond what was when the query began: at most 32 bytes a row; the labelled rows, and what training a
-head on them takes; logits that are kept; a chunk of each source (its pages and, with labels, a copy) and its logits;
-the candidates, and what k-means holds for K clusters; some MB for buffers of libraries.
+head on them takes; logits that are kept; a chunk of each source and its logits; the candidates, and what k-means holds
+for K clusters; some MB for buffers of libraries. A chunk takes the pages of a mapped file, and a copy where labelled
+rows stand between the others or shards are joined; rows from all over a file take some of its pages beside their copy.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ._class_limits import WEIGHT_BYTES
-from ._dispatch import Backend
+from ._mapped import SCATTERED_BYTES
 from ._memory import Memory
 from ._order_statistic import size_sample
+from ._rates import Rates
 from ._suspicions import judged_rows
 from .config import CCMAConfig
 from .pool import Rows
 
-__all__ = ["Plan", "Problem", "Rates", "StagePlan", "StageTotals", "forecast", "machine_rates"]
+__all__ = ["Plan", "Problem", "StagePlan", "StageTotals", "forecast"]
 
-# Resident memory that libraries, threads and the allocator take once something runs.
-_OVERHEAD = 6 << 20
+# Resident memory that libraries, threads and the allocator take once something runs, and PyTorch once it trains.
+_OVERHEAD, _TRAINER = 4 << 20, 12 << 20
 
 # Bytes of one row's scores with "trust" and a teacher, and with "delta"; and of what sorting them by class takes.
 _TRUST_ROW, _DELTA_ROW, _SORTED_ROW = 14, 4, 16
 
-# A clustering's labels, distances, weights, factors and potentials of one row.
+# A clustering's labels, distances, weights, factors and potentials of one row, and bytes of a centroid's component: as
+# float32 before and after an update, its sum, and what a search packs; at k-means||'s start its candidates as well.
 _CLUSTERED_ROW = 32
+_CENTROID, _STARTING_CENTROID = 22, 38
+
+# Scores of a chunk's row as the core writes them and as they are put together, lengths and factors; and, where rows are
+# left out, the numbers of those that are not.
+_SCORED_ROW, _COUNTED_ROW = 88, 24
 
 # What judging the logits of labelled rows takes for each: in float32, and in float64 beside its exponential and copies.
 _JUDGED_LOGIT = 40
@@ -57,15 +62,14 @@ _JUDGED_LOGIT = 40
 # Scores inside the bracket of a threshold.
 _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
 
-# Share of what training held that the allocator keeps for later.
-_RETAINED = 0.5
+# Share of what training held that lies scattered, so that it cannot be given back.
+_RETAINED = 0.25
 
-# Similarities that greedy coverage looks at together, and bytes of them with what is computed from them.
+# Similarities that greedy coverage looks at together, of which the last are there while the next are computed; and rows
+# that others are compared with in one pass, in float32 before and after they are divided by their lengths.
 _SIMILARITIES = 1 << 22
-_GREEDY_BYTES = 5 * 4 * _SIMILARITIES
-
-# Labelled rows whose similarities to all others are computed in one pass.
-_DISTANCE_ROWS = 1024
+_SIMILARITY_BYTES = 2 * 4 * _SIMILARITIES
+_COMPARED_ROWS, _COMPARED = 1024, 16
 
 # Of rows whose sets the ends of the brackets do not settle: the share, times the root of the sample's rows, about what
 # it was on made-up pools, and bytes kept of each.
@@ -79,17 +83,6 @@ _EPOCHS, _ITERATIONS, _SHARE_ALONG = 60, 10, 0.2
 
 # A clustering of one class's candidates, which is as good as all calls and no arithmetic.
 _CLUSTERING_SECONDS = 4e-3
-
-
-class Rates(NamedTuple):
-    """What this machine does in a second."""
-
-    products: float
-    """float32 multiply-adds of rows with class weights."""
-    read: float
-    """Bytes of the pool, read and checked."""
-    scored: float
-    """Pairs of logits of student and teacher."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +228,7 @@ class _Model:
         self.stages: dict[str, StagePlan] = {}
         self.work: dict[str, _Work] = {}
         self._held = _OVERHEAD
-        self._copies = 2 if problem.n_labelled else 1  # pages of a chunk, and its rows but for the labelled ones
+        self._is_picked = problem.n_unlabelled < problem.pool.n_rows  # chunks leave the others out
 
     def _add(self, name: str, read: dict[Rows, float], memory: float, work: _Work | None = None) -> None:
         """A stage that reads so many rows of each source, and takes `memory` beside what is held."""
@@ -252,9 +245,12 @@ class _Model:
             rows: p.n_labelled if rows in p.unread else rows.n_rows + (p.n_labelled if rows is p.pool and kept else 0)
             for rows in p.sources
         }
-        chunk = max((self._chunk_rows(rows) * rows.row_bytes for rows in p.sources if rows not in p.unread), default=0)
+        chunks = [
+            rows.resident_bytes(n := self._chunk_rows(rows)) + 8 * n for rows in p.sources if rows not in p.unread
+        ]
+        chunks += [self._picked_bytes(rows, min(p.n_labelled, self._chunk_rows(rows))) for rows in p.unread]
         labels = 9 * p.pool.n_rows if p.has_labels else 0
-        self._add("check", read, max(labels, chunk) + kept)
+        self._add("check", read, max(labels, self._picked_bytes(p.pool, 0) * (kept > 0), *chunks) + kept)
         self._held += kept
 
     def first(self) -> None:
@@ -263,8 +259,14 @@ class _Model:
         n = p.n_unlabelled
         if p.teacher is not None and p.config.acquisition == "trust":
             share = p.config.confident_share * min(1.0, p.budget / p.n_classes)
-            candidates = self._kept_bytes(p.space, min(n, max(1, int(share * n / p.n_classes))))
-            memory = max(n * (8 + _SORTED_ROW), 8 * n + self._posterior_chunk()) + candidates
+            n_candidates = min(n, max(1, int(share * n / p.n_classes)))
+            candidates = self._kept_bytes(p.space, n_candidates) + self._picked_bytes(p.space, 0)
+            chunk = self._scored_chunk(is_kept=False)
+            n_chunk = self._logit_rows(p.teacher)
+            # The allocator still has what a chunk's copy took.
+            copied = p.teacher.resident_bytes(n_chunk, picked=self._is_picked)
+            copied -= n_chunk * p.teacher.row_bytes * p.teacher.is_mapped
+            memory = 8 * n + max(n * _SORTED_ROW + candidates + copied, chunk)
             read: dict[Rows, float] = dict.fromkeys(p.posteriors, n)
             read[p.space] = read.get(p.space, 0) + max(share * n, min(p.budget, n))
             self._add("coverage", read, memory, self._posterior_work(n))
@@ -275,31 +277,35 @@ class _Model:
         n_clusters = p.config.cluster_count(n, p.budget)
         passes, memory, work = self._clustering(p.space, n, n_clusters, p.config.kmeans_max_iter, with_start=True)
         if p.n_labelled:  # distances from what is labelled: lengths once, and products with so many rows at a time
-            passes += 1 + -(-p.n_labelled // _DISTANCE_ROWS)
+            passes += 1 + -(-p.n_labelled // _COMPARED_ROWS)
             chunk = min(n, p.space.chunk_rows())
-            similarities = 4 * min(_SIMILARITIES, chunk * min(p.n_labelled, _DISTANCE_ROWS))
-            distances = 8 * n + similarities + 4 * chunk * p.space.row_bytes  # pages, and copies: two, one freed
-            memory = max(memory, distances) + self._kept_bytes(p.space, p.n_labelled)
+            compared = min(p.n_labelled, _COMPARED_ROWS)
+            similarities = min(_SIMILARITY_BYTES, 8 * chunk * compared)
+            of_lengths = p.space.resident_bytes(chunk, picked=True) + chunk * _COUNTED_ROW
+            of_similarities = similarities + int(min(1.0, _SIMILARITIES / (chunk * compared)) * of_lengths)
+            memory = max(memory, 8 * n + max(of_lengths, of_similarities)) + self._kept_bytes(p.space, p.n_labelled)
             work = work._replace(products=work.products + float(n) * p.space.n_columns * p.n_labelled)
         self._add("coverage", {p.space: passes * n + p.n_labelled}, memory, work)
 
     def query(self) -> None:
         self._subpool()
-        is_kept, is_read = self._posteriors()
+        is_kept = self._posteriors()
         is_scored = self._thresholds(is_kept)
         m, by_trust = self.p.n_scored, self.p.config.acquisition == "trust"
         scores = m * (_DELTA_ROW if not by_trust else _TRUST_ROW if self.p.teacher is not None else _DELTA_ROW)
         read: dict[Rows, float] = {}
-        memory, work = 0, _Work()
+        memory, work = 0.0, _Work()
         if not is_scored:
-            read = {} if is_read else dict.fromkeys(self.p.posteriors, m)
-            memory = 0 if is_kept else self._posterior_chunk()
+            kept = self.p.computed if is_kept else ()
+            read = dict.fromkeys([rows for rows in self.p.posteriors if rows not in kept], m)
+            memory = self._scored_chunk(is_kept=is_kept)
             work = _Work(scored=m * self.p.n_classes) if is_kept else self._posterior_work(m)
         n_judged = judged_rows(self.p.n_labelled, self.p.n_classes)
         for rows in (self.p.given, self.p.teacher):
             if rows is not None:
                 read[rows] = read.get(rows, 0) + n_judged
-                memory = max(memory, _JUDGED_LOGIT * n_judged * self.p.n_classes)
+                judged = _JUDGED_LOGIT * self.p.n_classes * n_judged
+                memory = max(memory, judged + self._picked_bytes(rows, n_judged))
         self._add("disagreement", read, scores + memory, work)
         self._held += scores - (self._logits_bytes() if is_kept else 0)
         self._coverage()
@@ -310,27 +316,32 @@ class _Model:
             self._add("subpool", {}, 0)
             return
         n_clusters = p.config.cluster_count(p.n_left, p.n_scored)
+        is_share = p.n_left < p.n_unlabelled  # a random one, which is read once where it fits
+        kept = self._kept_bytes(p.space, p.n_left) if is_share else 0
         passes, memory, work = self._clustering(
-            p.space, p.n_left, n_clusters, p.config.subpool_max_iter, with_start=False
+            p.space, p.n_left, n_clusters, p.config.subpool_max_iter, with_start=False, is_kept=kept > 0
         )
-        if p.n_left < p.n_unlabelled:  # a random share, which is read once where it fits
-            kept = self._kept_bytes(p.space, p.n_left)
-            memory, passes = memory + kept, 1 if kept else passes
+        if kept:
+            filled = self._picked_bytes(p.space, min(p.n_left, self._chunk_rows(p.space)))
+            memory, passes = kept + max(memory, filled), 1
         self._add("subpool", {p.space: passes * p.n_left}, memory, work)
 
-    def _posteriors(self) -> tuple[bool, bool]:
-        """Whether logits are kept, and whether no later stage reads a source for them."""
+    def _posteriors(self) -> bool:
+        """Whether logits that are computed are kept, so that no later stage reads their sources for them."""
         p = self.p
         logits = self._logits_bytes()
         is_kept = bool(p.computed) and logits <= p.memory.logits
         read: dict[Rows, float] = dict.fromkeys(p.computed, p.n_scored) if is_kept else {}
-        memory = max(self._training_bytes(), logits + self._posterior_chunk() if is_kept else 0)
+        training = self._training_bytes()
+        self._held += _TRAINER if training else 0
+        computed = [self._computed_chunk(rows) for rows in p.computed]
+        memory = max(training, _RETAINED * training + logits + max(computed) if is_kept else 0)
         work = self._training_work(1.0)
         if is_kept:
             work = work._replace(products=work.products + self._posterior_work(p.n_scored).products)
         self._add("posteriors", read, memory, work)
-        self._held += (logits if is_kept else 0) + int(_RETAINED * self._training_bytes())
-        return is_kept, is_kept and len(p.computed) == len(p.posteriors)
+        self._held += (logits if is_kept else 0) + int(_RETAINED * training)
+        return is_kept
 
     def _thresholds(self, is_kept: bool) -> bool:
         """Whether the rows have been scored as well."""
@@ -343,19 +354,21 @@ class _Model:
             of_labelled: dict[Rows, float] = dict.fromkeys(p.posteriors[1:] if p.trains else p.posteriors, p.n_labelled)
             if not p.trains and p.given is None:
                 of_labelled.pop(p.pool, None)
-            self._add("thresholds", of_labelled, self._training_bytes(), self._training_work(config.n_folds - 1.0))
+            labelled = [self._picked_bytes(rows, p.n_labelled) + 4 * p.n_classes * p.n_labelled for rows in of_labelled]
+            memory = max([self._training_bytes(), *labelled])
+            self._add("thresholds", of_labelled, memory, self._training_work(config.n_folds - 1.0))
             return False
         m = p.n_scored
         n_sample = size_sample(m, p.n_classes) if config.has_sizes_only else 0
         if not n_sample:
             again: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, m)
-            chunk = 0 if is_kept else self._posterior_chunk()
+            chunk = 0 if is_kept else self._scored_chunk(is_kept=False)
             self._add("thresholds", again, chunk + self._bracketed_bytes(), self._posterior_work(m))
             return False
         sample = n_sample * (4 * p.n_classes + max(rows.row_bytes for rows in p.posteriors))
         n_open = m * min(1.0, _OPEN_SHARE / n_sample**0.5)
         scores = m * (_TRUST_ROW if by_trust else _DELTA_ROW)
-        memory = max(sample, scores + self._posterior_chunk() + int(n_open * _OPEN_ROW))
+        memory = max(sample, scores + self._scored_chunk(is_kept=is_kept) + int(n_open * _OPEN_ROW))
         rows = m + n_sample
         read: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, rows)
         work = _Work(scored=rows * p.n_classes) if is_kept else self._posterior_work(rows)
@@ -370,12 +383,17 @@ class _Model:
             n = min(m, config.kappa * b)
             n_clusters = config.cluster_count(n, b)
             kept = self._kept_bytes(p.space, n)
-            passes, memory, work = self._clustering(p.space, n, n_clusters, config.kmeans_max_iter, with_start=True)
-            self._add("coverage", {p.space: n if kept else n * passes}, memory + kept, work)
+            passes, memory, work = self._clustering(
+                p.space, n, n_clusters, config.kmeans_max_iter, with_start=True, is_kept=kept > 0
+            )
+            filled = self._picked_bytes(p.space, min(n, self._chunk_rows(p.space)))
+            self._add("coverage", {p.space: n if kept else n * passes}, max(memory, filled) + kept, work)
             return
         n_student = min(m, config.student_kappa * b, max(config.candidate_limit, 2 * b))
         read[p.pool] = n_student + p.n_labelled
-        memory = self._kept_bytes(p.pool, n_student) + _GREEDY_BYTES
+        filled = self._picked_bytes(p.pool, min(n_student, self._chunk_rows(p.pool)))
+        greedy = _SIMILARITY_BYTES + _COMPARED * min(n_student, _COMPARED_ROWS) * p.pool.n_columns
+        memory = self._kept_bytes(p.pool, n_student) + max(filled, greedy)
         if p.teacher is not None and p.n_labelled:
             memory = max(memory, m * _SORTED_ROW)
             # Half of the picks are taken to be the teacher's.
@@ -385,9 +403,12 @@ class _Model:
         self._add("coverage", read, memory, work)
 
     def _clustering(
-        self, rows: Rows, n: int, n_clusters: int, max_iter: int, *, with_start: bool
+        self, rows: Rows, n: int, n_clusters: int, max_iter: int, *, with_start: bool, is_kept: bool = False
     ) -> tuple[int, int, _Work]:
-        """Passes at most, bytes and work of a k-means; `with_start` by k-means||, else from random rows."""
+        """Passes at most, bytes and work of a k-means; `with_start` by k-means||, else from random rows.
+
+        Where the rows are kept, that they are is not counted here.
+        """
         d = rows.n_columns
         width = min(_WIDTH, d // 3 // 32 * 32)
         products = float(n) * d * n_clusters
@@ -399,10 +420,17 @@ class _Model:
         sketch = n * (width + 12)
         if not along or sketch > self.p.memory.sketch:
             sketch = 0
-        centroids = n_clusters * d * (4 * 6 + 8) + (8 * n_clusters * d * 2 if with_start else 0)
-        chunk = min(n, self._chunk_rows(rows)) * rows.row_bytes
-        sample = (20 if along else 4) * min(n, 2048) * d
-        memory = _CLUSTERED_ROW * n + sketch + sample + centroids + self._copies * chunk
+        centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
+        is_picked = self._is_picked or n < self.p.pool.n_rows
+        n_chunk = min(n, self._chunk_rows(rows))
+        chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + _COUNTED_ROW * is_picked)
+        # Or the rows of two clusters, one of which was empty: they stand all over.
+        chunk = 0 if is_kept else max(chunk, self._picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
+        n_sample = min(n, 2048)
+        sample = 4 * n_sample * d
+        # Before there are centroids: of the sample, and of the directions that are found in it.
+        first = max(self._picked_bytes(rows, n_sample) * (not is_kept) + sample, 4 * sample * along)
+        memory = _CLUSTERED_ROW * n + sample + max(first, sketch + centroids + chunk)
         passes = 2 + bool(sketch) + max_iter + (4 if with_start else 0)
         share = _SHARE_ALONG if along else 1.0
         return passes, memory, _Work(products=products * (min(max_iter, _ITERATIONS) + 2) * share)
@@ -417,28 +445,49 @@ class _Model:
     def _logits_bytes(self) -> int:
         return 4 * self.p.n_scored * self.p.n_classes * len(self.p.computed)
 
-    def _posterior_chunk(self) -> int:
-        """A chunk of every source, its pages and its copy, and of its logits."""
-        p = self.p
+    def _picked_bytes(self, rows: Rows, n: int) -> int:
+        """A copy of n rows from all over a source, and its pages that are touched for it."""
+        return n * rows.row_bytes + rows.is_mapped * min(SCATTERED_BYTES, rows.n_rows * rows.row_bytes)
+
+    def _read_bytes(self, rows: Rows, n: int) -> int:
+        """A chunk of n of the scored rows of a source."""
+        if self.p.n_scored < self.p.n_left or self.p.n_left < self.p.n_unlabelled:
+            return self._picked_bytes(rows, n)
+        return rows.resident_bytes(n, picked=self._is_picked) + n * _COUNTED_ROW * self._is_picked
+
+    def _logit_rows(self, rows: Rows | None) -> int:
+        """Rows of a chunk of logits that are computed from `rows`, or lie somewhere."""
         n = self.p.chunk_size
         if n is None:
-            n = min(rows.chunk_rows() for rows in p.posteriors[:1])
-            n = min(n, max(1, (32 << 20) // (4 * p.n_classes)))
-        n = min(n, p.n_scored)
-        logits = 4 * n * p.n_classes * len(p.posteriors)
-        return logits + self._copies * n * max(rows.row_bytes for rows in p.posteriors)
+            n = max(1, (32 << 20) // (4 * self.p.n_classes))
+            n = n if rows is None else min(n, rows.chunk_rows())
+        return min(n, self.p.n_scored)
+
+    def _computed_chunk(self, rows: Rows) -> int:
+        """What computing a chunk of logits takes."""
+        n = self._logit_rows(rows)
+        return self._read_bytes(rows, n) + n * (4 * self.p.n_classes + 16)
+
+    def _scored_chunk(self, *, is_kept: bool) -> int:
+        """A chunk of all logits in step, and its scores."""
+        p = self.p
+        again = () if is_kept else p.computed
+        n = self._logit_rows(p.posteriors[0] if p.posteriors[0] in again else None)
+        read = sum(self._read_bytes(rows, n) for rows in p.posteriors if rows in again or rows not in p.computed)
+        return read + n * (4 * p.n_classes * len(again) + _SCORED_ROW)
 
     def _bracketed_bytes(self) -> int:
         """Scores inside the brackets of thresholds, as doubles, joined and partitioned."""
         return int(min(_BRACKETED_BYTES, _BRACKETED_SHARE * 3 * 8 * self.p.n_scored * self.p.n_classes))
 
     def _training_bytes(self) -> int:
-        """What training a head holds: embeddings, their doubles, probabilities, weights with AdamW's moments."""
+        """What training a head holds: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
         p = self.p
         if not p.trains:
             return 0
         n, d, c = p.n_labelled, p.pool.n_columns, p.n_classes
-        return 36 * n * d + 16 * n * c + WEIGHT_BYTES * c * d
+        batch = min(n, p.config.batch_size)
+        return 8 * n * d + 32 * batch * d + 16 * batch * c + WEIGHT_BYTES * c * d
 
     def _training_work(self, share: float) -> _Work:
         """Of training heads on so many times the labelled rows; on one thread, at half the rate of a product."""
@@ -451,38 +500,3 @@ class _Model:
     def _posterior_work(self, n: float) -> _Work:
         columns = sum(rows.n_columns for rows in self.p.posteriors if rows in self.p.computed)
         return _Work(products=n * columns * self.p.n_classes, scored=n * self.p.n_classes)
-
-
-# Rows on which rates are measured, and bytes of the pool.
-_RATE_ROWS, _RATE_BYTES = 2048, 16 << 20
-
-
-def machine_rates(problem: Problem, backend: Backend) -> Rates:
-    """The rates of this machine, measured on a little of the pool and on made-up logits; takes under a second."""
-    from .pool import ArrayRows
-
-    pool, rng = problem.pool, np.random.default_rng(0)
-    n_classes = min(max(2, problem.n_classes), 2048)
-    n_rows = min(pool.n_rows, max(1, _RATE_BYTES // pool.row_bytes))
-    starts = [(pool.n_rows - n_rows) * i // 2 for i in range(3)]  # some of it may be cached, some not
-    start = time.perf_counter()
-    for first in starts:
-        backend.row_lengths(pool.slice(first, first + n_rows))
-        pool.release(first, first + n_rows)
-    read = len(starts) * n_rows * pool.row_bytes / (time.perf_counter() - start)
-    x = rng.standard_normal((_RATE_ROWS, min(1024, pool.n_columns)), dtype=np.float32)
-    weights = rng.standard_normal((n_classes, x.shape[1]), dtype=np.float32)
-    logits = ArrayRows(backend.linear(x[:64], weights).repeat(_RATE_ROWS // 64, axis=0), "logits")
-    products = x.size * n_classes / _least_seconds(lambda: backend.linear(x, weights))
-    scored = logits.n_rows * n_classes / _least_seconds(lambda: backend.score(logits, logits, 2.0, 2.0))
-    return Rates(products, read, scored)
-
-
-def _least_seconds(call: Callable[[], Any]) -> float:
-    """Of a few calls: whatever disturbs one makes it longer."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)

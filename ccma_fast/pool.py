@@ -128,6 +128,18 @@ class Rows(ABC):
     def row_bytes(self) -> int:
         return 4 * self.n_columns
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether rows lie in files whose pages join the process's memory where they are touched."""
+        return False
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        """Bytes of memory that a chunk of n rows takes: of a file's pages, and of copies.
+
+        Of all rows from the first to the last or, where they are `picked`, without some between.
+        """
+        return n * self.row_bytes
+
     @abstractmethod
     def slice(self, start: int, stop: int) -> Chunk:
         """Rows start to stop − 1 as a C-contiguous array in a storage type."""
@@ -182,6 +194,7 @@ class Rows(ABC):
         """Every chunk with the index of its first row, in order."""
         for start, (chunk,) in in_step(self, chunk_size=chunk_size):
             yield start, chunk
+            del chunk  # before the next is read
 
     def expect(self, start: int, stop: int) -> None:  # noqa: B027
         """Rows start to stop − 1 are read soon."""
@@ -246,6 +259,14 @@ class ArrayRows(Rows):
     def row_bytes(self) -> int:
         return self._array.itemsize * self.n_columns
 
+    @property
+    def is_mapped(self) -> bool:
+        return self._pages.are_mapped
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        is_copied = (not self._bfloat16 and self._array.dtype not in _STORAGE) or not self._array.flags.c_contiguous
+        return n * (self.row_bytes * (self.is_mapped + picked) + 4 * self.n_columns * is_copied)
+
     def _chunk(self, part: npt.NDArray[Any]) -> Chunk:
         self.bytes_read += part.nbytes
         return np.ascontiguousarray(part) if self._bfloat16 else to_storage(part)
@@ -296,6 +317,16 @@ class ShardedRows(Rows):
     @property
     def row_bytes(self) -> int:
         return self._shards[0].row_bytes
+
+    @property
+    def is_mapped(self) -> bool:
+        return self._shards[0].is_mapped
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        is_joined = picked or len(self._shards) > 1  # of several shards where a chunk crosses their bounds
+        in_one = min(n, int(np.diff(self._starts).max()))  # one shard's copy is there at a time, but all pages
+        of_others = (n - in_one) * self.row_bytes * self.is_mapped
+        return self._shards[0].resident_bytes(in_one, picked=picked) + of_others + n * self.row_bytes * is_joined
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[Rows, int, int]]:
         """The shards that hold rows start to stop − 1, each with the bounds of what it holds."""
@@ -363,6 +394,9 @@ class TensorRows(Rows):
     @property
     def row_bytes(self) -> int:
         return int(self.tensor.element_size()) * self.n_columns
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        return n * self.row_bytes * (picked or self.tensor.device.type != "cpu" or not self.tensor.is_contiguous())
 
     def _host(self, part: Any) -> Chunk:
         import torch

@@ -17,6 +17,7 @@ from . import _dispatch
 from ._dispatch import Backend, on_host
 from ._errors import TeacherWarning
 from ._memory import Memory, PeakMemory
+from ._rates import machine_rates
 from ._suspicions import probabilities, suspicions
 from ._validate import (
     LEAST_LENGTH,
@@ -29,7 +30,7 @@ from .config import CCMAConfig
 from .conformal import Cuts, calibrated_cuts, labelled_scores, open_logits, trust
 from .coverage import Kernel, class_quotas, greedy_coverage, representatives, squared_distances, unit_rows
 from .manifest import accepted, differing_images
-from .plan import Plan, Problem, StageTotals, forecast, machine_rates
+from .plan import Plan, Problem, StageTotals, forecast
 from .pool import AllBut, Chunk, DerivedRows, JudgedRows, KeptRows, ReadRows, RowId, Rows, RowSubset, in_step, open_rows
 from .readers.class_names import agreed_class_names
 from .readers.labels import Classes, read_labels
@@ -269,9 +270,10 @@ def select(
     memory_limit : int or str, optional
         What the query may add to the process's resident memory, the pages of mapped files included, beside at most 32
         bytes a row of the pool: bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰). By default a quarter of what the
-        machine, or its control group, has; at least 512 MB. It decides what is kept between steps and what is read or
-        computed again, never what is picked. What classes, labelled rows and candidates take by themselves
-        (:func:`plan` tells it) has to fit.
+        machine has, or of what the tightest of its control groups and resource limits allows, but no more than half of
+        what is left of that; at least 512 MB. It decides what is kept between steps and what is read or computed again,
+        never what is picked. What classes, labelled rows and candidates take by themselves (:func:`plan` tells it) has
+        to fit.
 
     Returns
     -------
@@ -397,12 +399,15 @@ def query(
     config: CCMAConfig,
     random_state: int,
     backend: Backend,
+    memory_limit: int,
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows.
 
-    Nobody looks at the images, so that it does not matter which have vanished.
+    Nobody looks at the images, so that it does not matter which have vanished. The picks are the same bits under every
+    limit.
     """
-    state = _Query(features, config, backend, random_state, None, check_memory_limit(None), with_vanished=True)
+    memory = Memory(memory_limit, has_fixed_chunks=True)
+    state = _Query(features, config, backend, random_state, None, memory, with_vanished=True)
     return state.run(budget, Classes(labels), None, teacher, fitted, None, is_fitted=True)
 
 

@@ -18,7 +18,7 @@ from ._errors import TeacherWarning
 from ._files import check_can_write_into
 from ._record import code_of, run_record
 from ._study import Study, open_study
-from ._validate import check_choice, check_integer
+from ._validate import check_choice, check_integer, check_memory_limit
 from .config import CCMAConfig
 from .select import check_arguments
 from .store import Results, RunFolder, tables
@@ -52,6 +52,7 @@ def simulate(
     progress: bool = True,
     force: bool = False,
     backend: str = "auto",
+    memory_limit: int | str | None = None,
 ) -> Results:
     """Compare strategies on a pool whose labels are known, by the protocol of the paper.
 
@@ -112,6 +113,10 @@ def simulate(
     force : bool, default False
         Take test features that by their manifests come from another encoder than the pool's; the record says so.
     backend : {"auto", "cuda", "cpu", "reference"}
+    memory_limit : int or str, optional
+        What all jobs together may add to resident memory, as in :func:`ccma_fast.select` and with the same default, but
+        at least 512 MB for each; every job has an equal share. Beside it each has some bytes for each row of the pool,
+        and a copy of arrays that lie in no file. It decides what is kept and what is computed again, never a result.
 
     Returns
     -------
@@ -127,7 +132,7 @@ def simulate(
         Shapes that do not fit each other, rows that are not finite, rows without a label, unknown strategies or
         options, more labels wanted than the pool has, no start with two classes, a strategy that returns something
         else than unlabelled rows, or an `out` that holds another run, one that has more strategies, seeds or rounds,
-        or one of which nobody can say whether it is this one.
+        or one of which nobody can say whether it is this one, or a `memory_limit` of less than 512 MB for each job.
     TypeError
         Inputs of the wrong type, or a strategy that cannot be sent to another process where there are several jobs.
     OSError
@@ -154,8 +159,8 @@ def simulate(
     own, the table has the median. Coverage is the share of unlabelled rows whose true class is in the set, low and high
     the ends of its 95 % interval (:func:`ccma_fast.coverage_interval`).
 
-    Memory is some chunks of rows, the M × C test posteriors in float32, and at most 512 MiB of logits, in every
-    process.
+    Of its share of `memory_limit` each job keeps logits of teacher and student in an eighth each, and test posteriors
+    in another at a time; a query of "ccma" has what the teacher's leave, as :func:`ccma_fast.select` has its limit.
 
     Examples
     --------
@@ -197,13 +202,14 @@ def simulate(
     )
     checked_seeds = _check_seeds(seeds)
     grid = [(contender.label, seed) for contender in contenders for seed in checked_seeds]
+    n_jobs = min(jobs, len(grid))
+    study = replace(study, memory_limit=check_memory_limit(memory_limit, n_jobs).limit)
     if out is not None:
         check_can_write_into(out)
     study.check()
     if found := study.suspicions():
         warnings.warn("\n".join(found), TeacherWarning, stacklevel=2)
     record = run_record(study, checked_seeds, start)
-    n_jobs = min(jobs, len(grid))
     payload = b"" if n_jobs == 1 else _pickled(study)
 
     folder = None if out is None else RunFolder(out)

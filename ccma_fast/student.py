@@ -18,7 +18,7 @@ from ._dispatch import Backend, DeviceTraining
 from ._validate import as_array, check_fraction, check_integer, check_number, check_rows, random_generator, uncoerced
 from .config import CCMAConfig
 from .conformal import labelled_scores
-from .pool import Chunk, DerivedRows, LinearRows, Rows, RowSubset, open_rows, to_float32
+from .pool import Chunk, DerivedRows, KeptRows, LinearRows, Rows, RowSubset, open_rows, to_float32
 
 __all__ = ["LinearHead"]
 
@@ -176,22 +176,27 @@ class LinearHead:
 
     def decision_function(self, X: Any) -> Float32:
         """Logits z^S, shape (M, C), float32."""
+        return KeptRows(self._checked_logits(X)).float32()
+
+    def predict_proba(self, X: Any) -> Float32:
+        """p^S = softmax(z^S), shape (M, C), float32."""
+        return probabilities(self._checked_logits(X))
+
+    def predict(self, X: Any) -> Int64:
+        """The most probable class of each row (ties: the lowest)."""
+        logits = self._checked_logits(X)
+        classes = np.empty(logits.n_rows, np.int64)
+        for start, chunk in logits.chunks():
+            classes[start : start + len(chunk)] = chunk.argmax(axis=1)
+        return classes
+
+    def _checked_logits(self, X: Any) -> Rows:
         self._check_fitted()
         rows = open_rows(X, "X")
         self._check_columns(rows)
         backend = _dispatch.choose("auto")
         check_rows(rows, backend.row_lengths)
-        logits = self.logits(rows, backend)
-        return np.concatenate([chunk for _, chunk in logits.chunks()]) if rows.n_rows else logits.float32()
-
-    def predict_proba(self, X: Any) -> Float32:
-        """p^S = softmax(z^S), shape (M, C), float32."""
-        return softmax(self.decision_function(X))
-
-    def predict(self, X: Any) -> Int64:
-        """The most probable class of each row (ties: the lowest)."""
-        classes: Int64 = self.decision_function(X).argmax(axis=1)
-        return classes
+        return self.logits(rows, backend)
 
     def logits(self, rows: Rows, backend: Backend) -> Rows:
         """z^S of rows, computed as chunks are read."""
@@ -660,8 +665,10 @@ def out_of_fold_scores(
     return scores
 
 
-def softmax(logits: Float32) -> Float32:
-    """Probabilities of each row's classes."""
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Float32 = e / e.sum(axis=1, keepdims=True)
-    return probabilities
+def probabilities(logits: Rows) -> Float32:
+    """Of each row's classes, from a chunk of logits at a time: shape (M, C)."""
+    p = np.empty((logits.n_rows, logits.n_columns), np.float32)
+    for start, chunk in logits.chunks():
+        e = np.exp(chunk - chunk.max(axis=1, keepdims=True))
+        p[start : start + len(chunk)] = e / e.sum(axis=1, keepdims=True)
+    return p

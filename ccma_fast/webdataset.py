@@ -24,7 +24,6 @@ _CLASS = ".cls"
 _MOST_CLASS_BYTES = 100
 _READ_BYTES = 1 << 20
 _BLOCK = 512
-_MOST_CLASS_BYTES = 64
 _MOST_HEADER_BYTES = 1 << 20  # of one member; names and times take some hundred
 _PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
 _PAX, _LONG = (b"x", b"g", b"X"), (b"L", b"K")  # types of headers in front of a member's

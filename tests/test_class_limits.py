@@ -11,6 +11,7 @@ import pytest
 import ccma_fast as cf
 from ccma_fast import _class_limits
 from ccma_fast._class_limits import MOST_CLASSES
+from ccma_fast._machine import MachineMemory
 from ccma_fast._study import open_study
 from ccma_fast.metrics import accuracy, macro_f1
 
@@ -165,7 +166,7 @@ def test_true_among_numbers_is_no_class(call: Callable[[Any], Any]) -> None:
 
 
 def test_a_head_that_no_memory_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_class_limits, "machine_memory", lambda: 48 * 5 * 100)
+    monkeypatch.setattr(_class_limits, "machine_memory", lambda: MachineMemory(48 * 5 * 100, 0))
     known = with_one(99)
     assert cf.ActiveLearner(X, labels=known).labels.max() == 99
     learner = cf.ActiveLearner(X, labels=np.where(np.arange(N) < 9, TRUTH, -1))

@@ -23,6 +23,7 @@ from PIL import EpsImagePlugin, Image, ImageFile, PngImagePlugin
 
 from ccma_fast import _decoders
 from ccma_fast._decoders import Decoders
+from ccma_fast._machine import MachineMemory
 from ccma_fast._preprocessed import preprocessed
 from ccma_fast.decode import PICTURES, UnreadableImageError, decoded, formats_read, read_image, to_rgb
 from ccma_fast.image_files import suffixes_of_images
@@ -344,7 +345,7 @@ def test_a_crash_costs_the_image_that_it_is_of(
 ) -> None:
     monkeypatch.setattr(_decoders, "_SECONDS", 1)
     monkeypatch.setattr(_decoders, "_BYTES_BESIDES", 300_000_000)
-    monkeypatch.setattr(_decoders, "machine_memory", lambda: 0)
+    monkeypatch.setattr(_decoders, "machine_memory", lambda: MachineMemory(0, 0))
     misfortunes = ["abort", "kill", "exit", "loop", "memory", f"once {tmp_path / 'done'}"]
     folders = [tmp_path / name for name in ("whole", "with")]
     for folder in folders:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import tracemalloc
 from itertools import pairwise
 
@@ -23,16 +25,25 @@ folder, stored, limit, asked = sys.argv[1], sys.argv[2], sys.argv[3] or None, js
 if limit:
     _mapped._MOST_PAGES = 8  # scattered rows keep up to 128 MiB of any file: a constant, and more than these pools have
 def opened(name):
-    return np.load(f"{folder}/{name}.npy") if stored == "memory" else f"{folder}/{name}.npy"
+    if stored == "memory":
+        return np.load(f"{folder}/{name}.npy")
+    return f"{folder}/{name}" if stored == "folder" else f"{folder}/{name}.npy"
 x = opened("x")
 teacher = cf.Teacher(opened("v"), f"{folder}/t.npy") if asked["teacher"] else None
 labels = np.load(f"{folder}/y.npy") if asked["labels"] else None
 if asked["labels"] == "one class":
     labels[labels != 1] = -1
+given = np.load(f"{folder}/z.npy", mmap_mode="r") if asked["logits"] else None
 cf.select(np.eye(8, dtype=np.float32), 2)  # what the code takes that every query runs is no query's
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 picks = cf.select(
-    x, asked["budget"], labels=labels, teacher=teacher, memory_limit=limit, config=cf.CCMAConfig(**asked["config"])
+    x,
+    asked["budget"],
+    labels=labels,
+    teacher=teacher,
+    student_logits=given,
+    memory_limit=limit,
+    config=cf.CCMAConfig(**asked["config"]),
 )
 rose = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
 report = picks.report
@@ -43,19 +54,27 @@ QUICK = {"max_epochs": 10, "kmeans_max_iter": 3, "kmeans_tol": 0.0, "student_kap
 PUBLISHED = {**QUICK, "acquisition": "delta", "calibration": "target_size"}
 C = 200
 
+# What the allocator and the system's cache may make of any query.
+SMALL = 15e6
 
-def make_pool(folder, n, d_student=256, d_teacher=320):
-    """A pool on disk, float16, every 100th row labelled."""
+
+def make_pool(folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=None, dtype=np.float16):
+    """A pool on disk, in files and in shards, with logits; every 100th row is labelled, or as many as are wanted."""
     rng = np.random.default_rng(0)
-    truth = rng.integers(C, size=n)
-    for name, d in (("x", d_student), ("v", d_teacher)):
-        centres = rng.standard_normal((C, d), dtype=np.float32)
-        file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (n, d))
-        for start in range(0, n, 8192):
-            part = truth[start : start + 8192]
-            file[start : start + 8192] = centres[part] + rng.standard_normal((part.size, d), dtype=np.float32)
-    np.save(folder / "t.npy", centres)
-    np.save(folder / "y.npy", np.where(np.arange(n) % 100 == 0, truth, -1))
+    truth = rng.integers(n_classes, size=n)
+    for name, d in (("x", d_student), ("v", d_teacher), ("z", None)):
+        centres = 3 * np.eye(n_classes) if d is None else rng.standard_normal((n_classes, d), dtype=np.float32)
+        (folder / name).mkdir()
+        file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, centres.shape[1]))
+        for i, start in enumerate(range(0, n, 25_000)):
+            part = truth[start : start + 25_000]
+            noise = rng.standard_normal((part.size, centres.shape[1]), dtype=np.float32)
+            file[start : start + 25_000] = centres[part] + noise
+            np.save(folder / name / f"part-{i}.npy", file[start : start + 25_000])
+        if name == "v":
+            np.save(folder / "t.npy", centres)
+    every = 100 if n_labelled is None else n // n_labelled
+    np.save(folder / "y.npy", np.where(np.arange(n) % every == 0, truth, -1))
     return folder
 
 
@@ -65,20 +84,26 @@ def pools(tmp_path_factory):
     return [make_pool(tmp_path_factory.mktemp(f"pool{n}"), n) for n in (60_000, 180_000)]
 
 
-def measured(run_forked, folder, config, *, labels=True, teacher=True, stored="file", limit="", budget=30):
-    asked = {"config": config, "labels": labels, "teacher": teacher, "budget": budget}
+def measured(
+    run_forked, folder, config, *, labels=True, teacher=True, logits=False, stored="file", limit="", budget=30
+):
+    asked = {"config": config, "labels": labels, "teacher": teacher, "logits": logits, "budget": budget}
     return json.loads(run_forked(SCRIPT, str(folder), stored, limit, json.dumps(asked)))
 
 
 SHAPES = {
     "default": {"config": QUICK},
     "default, in memory": {"config": QUICK, "stored": "memory"},
+    "default, a folder": {"config": QUICK, "stored": "folder"},
     "no teacher": {"config": QUICK, "teacher": False},
+    "ready-made logits": {"config": QUICK, "logits": True},
     "published": {"config": PUBLISHED},
     "published, in memory": {"config": PUBLISHED, "stored": "memory"},
     "subpool": {"config": {**PUBLISHED, "subpool_size": 500, "subpool_max_iter": 2}},
     "first by the teacher": {"config": QUICK, "labels": False},
+    "first by the teacher, a folder": {"config": QUICK, "labels": False, "stored": "folder"},
     "first by coverage": {"config": QUICK, "labels": False, "teacher": False},
+    "first by coverage, in memory": {"config": QUICK, "labels": False, "teacher": False, "stored": "memory"},
     "one class by the teacher": {"config": QUICK, "labels": "one class"},
     "one class by coverage": {"config": QUICK, "labels": "one class", "teacher": False},
 }
@@ -88,8 +113,56 @@ SHAPES = {
 def test_the_forecast_holds(pools, run_forked, shape):
     found = measured(run_forked, pools[0], **SHAPES[shape])
     expected = found["report"]["plan"]["total"]
-    assert expected["peak_memory"] == pytest.approx(found["peak"], rel=0.25)
+    assert expected["peak_memory"] == pytest.approx(found["peak"], rel=0.25, abs=SMALL)
     assert expected["bytes_read"] == pytest.approx(found["read"], rel=0.05)
+
+
+# Whole queries, nothing cut short, of pools of other sizes.
+PAPER = dataclasses.asdict(cf.CCMAConfig.paper())
+WHOLE = {
+    "default": {"config": {}},
+    "default, in memory": {"config": {}, "stored": "memory"},
+    "default, a folder": {"config": {}, "stored": "folder"},
+    "no teacher": {"config": {}, "teacher": False},
+    "ready-made logits": {"config": {}, "logits": True},
+    "published": {"config": PAPER},
+    "published, in memory": {"config": PAPER, "stored": "memory"},
+    "first by the teacher": {"config": {}, "labels": False},
+    "first by the teacher, in memory": {"config": {}, "labels": False, "stored": "memory"},
+    "first by the teacher, a folder": {"config": {}, "labels": False, "stored": "folder"},
+    "first by coverage": {"config": {}, "labels": False, "teacher": False},
+    "first by coverage, in memory": {"config": {}, "labels": False, "teacher": False, "stored": "memory"},
+    "first by coverage, a folder": {"config": {}, "labels": False, "teacher": False, "stored": "folder"},
+    "one class by the teacher": {"config": {}, "labels": "one class"},
+    "one class by coverage": {"config": {}, "labels": "one class", "teacher": False},
+}
+POOLS = {
+    "64 columns": {"n": 300_000, "d_student": 64, "d_teacher": 64, "n_classes": 10, "dtype": np.float32},
+    "768 columns": {"n": 300_000, "d_student": 768, "d_teacher": 768, "n_classes": 100},
+    "1000 classes": {"n": 300_000, "d_student": 768, "d_teacher": 768, "n_classes": 1000},
+    "few labels": {"n": 300_000, "d_student": 768, "d_teacher": 512, "n_classes": 100, "n_labelled": 200},
+    "small": {"n": 30_000, "d_student": 768, "d_teacher": 768, "n_classes": 100},
+    "a million": {"n": 1_000_000, "d_student": 768, "d_teacher": 768, "n_classes": 10},
+}
+
+
+@pytest.fixture(scope="module", params=POOLS)
+def whole_pool(request, tmp_path_factory):
+    folder = make_pool(tmp_path_factory.mktemp("whole"), **{"n_labelled": 2000, **POOLS[request.param]})
+    yield folder
+    shutil.rmtree(folder)  # up to 6 GB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", WHOLE)
+def test_the_forecast_of_a_whole_query_holds(whole_pool, run_forked, shape):
+    asked = WHOLE[shape]
+    if np.load(whole_pool / "y.npy", mmap_mode="r").size > 300_000 and asked.get("labels", True):
+        pytest.skip("a million rows are for the first labels alone: all shapes take too long")
+    found = measured(run_forked, whole_pool, **asked, budget=100)
+    expected = found["report"]["plan"]["total"]["peak_memory"]
+    print(f"planned {expected / 1e6:.0f} MB, measured {found['peak'] / 1e6:.0f} MB")
+    assert expected == pytest.approx(found["peak"], rel=0.25, abs=SMALL)
 
 
 def test_memory_does_not_grow_with_the_pool(pools, run_forked):
@@ -178,13 +251,6 @@ def test_memory_limits_that_are_none(limit, error, text):
         with pytest.raises(error) as raised:
             call(np.eye(4, dtype=np.float32), 2, memory_limit=limit)
         assert str(raised.value) == text
-
-
-def test_the_default_limit_is_a_quarter_of_what_the_process_may_use(monkeypatch):
-    from ccma_fast import _validate
-
-    monkeypatch.setattr(_validate, "machine_memory", lambda: 40 * 10**9)
-    assert cf.plan(np.eye(4, dtype=np.float32), 2).memory_limit == 10 * 10**9
 
 
 @pytest.mark.parametrize("config", [QUICK, PUBLISHED], ids=["default", "published"])

@@ -181,6 +181,13 @@ class _Shard(Rows):
     def row_bytes(self) -> int:
         return self._rows.row_bytes
 
+    @property
+    def is_mapped(self) -> bool:
+        return self._rows.is_mapped
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        return self._rows.resident_bytes(n, picked=picked)
+
     def _counted(self, chunk: Chunk) -> Chunk:
         self.bytes_read += chunk.nbytes
         return chunk

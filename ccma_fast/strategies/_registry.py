@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .._dispatch import Backend
 from .._errors import StrategyReplacedWarning
 from .._identity import qualified_name
+from .._memory import LEAST_LIMIT, Memory
 from .._validate import as_array, check_choice, uncoerced
 from ..config import CCMAConfig
 from ..pool import Rows, RowSubset
@@ -48,6 +49,8 @@ class Round:
         The only source of chance.
     backend : Backend
         What computes products, k-means, thresholds and scores.
+    memory_limit : int
+        Bytes that the choice may add to resident memory, beside some for each row of the pool. No result depends on it.
     """
 
     features: Rows
@@ -59,6 +62,12 @@ class Round:
     config: CCMAConfig
     rng: np.random.Generator
     backend: Backend
+    memory_limit: int = LEAST_LIMIT
+
+    @property
+    def sketch_bytes(self) -> int:
+        """What a k-means may keep of its rows."""
+        return Memory(self.memory_limit).sketch
 
     @cached_property
     def labelled(self) -> Int64:

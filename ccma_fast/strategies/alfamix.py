@@ -120,6 +120,7 @@ def spread(state: Round, candidates: Int64) -> Int64:
         tol=state.config.kmeans_tol,
         random_state=state.rng,
         unit=True,
+        kept_bytes=state.sketch_bytes,
     )
     ones = np.ones(candidates.size, np.float32)
     picks, _ = representatives(found.labels, found.squared_distances, state.budget, ones, state.budget)

@@ -23,4 +23,5 @@ def ccma(state: Round) -> npt.NDArray[np.int64]:
         config=state.config,
         random_state=int(state.rng.integers(2**63)),
         backend=state.backend,
+        memory_limit=state.memory_limit,
     ).indices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..select import select
+from ..select import query
 from ._registry import Round, register
 
 __all__ = ["centroid"]
@@ -24,11 +24,15 @@ def centroid(state: Round) -> npt.NDArray[np.int64]:
         NaN, infinity or a zero vector in an unlabelled row, which is named.
     """
     return state.unlabelled[
-        select(
+        query(
             state.unlabelled_features,
             state.budget,
+            labels=np.full(state.unlabelled.size, -1),
+            teacher=None,
+            fitted=None,
             config=state.config,
             random_state=int(state.rng.integers(2**63)),
-            backend=state.backend.NAME,
+            backend=state.backend,
+            memory_limit=state.memory_limit,
         ).indices
     ]

@@ -73,5 +73,6 @@ def _to_nearest(state: Round, rows: Rows, centres: Int64) -> Float32:
         init=to_float32(state.features.take(centres)),
         max_iter=0,
         random_state=state.rng,
+        kept_bytes=state.sketch_bytes,
     )
     return found.squared_distances

@@ -65,6 +65,7 @@ def ball_similarity(state: Round, pool: UnitRows) -> float:
         tol=state.config.kmeans_tol,
         random_state=state.rng,
         unit=True,
+        kept_bytes=state.sketch_bytes,
     ).labels
     centres = np.arange(pool.n_rows)
     if centres.size > _BALLS:

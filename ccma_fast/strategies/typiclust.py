@@ -60,6 +60,7 @@ def typiclust(state: Round) -> Int64:
         tol=state.config.kmeans_tol,
         random_state=state.rng,
         unit=True,
+        kept_bytes=state.sketch_bytes,
     ).labels
     sizes = np.bincount(labels, minlength=n_clusters)
     n_labelled = np.bincount(labels[state.labelled], minlength=n_clusters)

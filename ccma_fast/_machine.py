@@ -1,0 +1,133 @@
+"""What memory this process may use: the machine's, its control groups' and its resource limits'."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["MachineMemory", "machine_memory"]
+
+# What stands for each limit of the system on a process, in /proc/self/status.
+_TAKEN = {resource.RLIMIT_AS: "VmSize", resource.RLIMIT_DATA: "VmData"}
+
+# Where control groups are mounted by convention: version 1, version 2, version 2 beside version 1.
+_USUAL = {True: ("sys/fs/cgroup/memory",), False: ("sys/fs/cgroup", "sys/fs/cgroup/unified")}
+
+# What a group holds that the system takes back before it kills anybody: read files, mapped or not. The first names are
+# version 1's, which count the groups below; version 2's always do.
+_RECLAIMABLE = (("total_inactive_file", "inactive_file"), ("total_active_file", "active_file"))
+
+
+class MachineMemory(NamedTuple):
+    """What this process may use, in bytes. Swap is no memory."""
+
+    whole: int
+    """The machine's memory, or the least of what limits allow."""
+    left: int
+    """What nobody uses of it yet, this process included; files that were read into memory can be taken back."""
+
+
+def machine_memory(root: Path = Path("/")) -> MachineMemory:
+    """The memory of the machine, or what the tightest of the limits on this process leaves.
+
+    Asked are the control groups of both versions, each with all groups above it that are visible, and the resource
+    limits on address space and data.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are.
+    """
+    whole, left = _of_machine(root)
+    status = _numbers(root / "proc/self/status", unit=1024)
+    for limit, taken in _TAKEN.items():
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            whole, left = min(whole, most), min(left, most - status.get(taken, 0))
+    for most, used in _of_groups(root):
+        whole, left = min(whole, most), min(left, most - used)
+    return MachineMemory(whole, max(0, left))
+
+
+def _of_machine(root: Path) -> tuple[int, int]:
+    told = _numbers(root / "proc/meminfo", unit=1024)
+    whole = told.get("MemTotal", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return whole, told.get("MemAvailable", whole)
+
+
+def _of_groups(root: Path) -> Iterator[tuple[int, int]]:
+    """The limit of every group that this process is in, and what is used there and cannot be taken back."""
+    for folder, is_first in _groups(root):
+        names = ("memory.limit_in_bytes",) if is_first else ("memory.max", "memory.high")
+        limits = [limit for name in names if (limit := _number(folder / name)) is not None]
+        stat = _numbers(folder / "memory.stat")
+        # What groups above allow that a container does not see.
+        limits += [stat[name] for name in ("hierarchical_memory_limit",) if name in stat]
+        if limits:
+            used = _number(folder / ("memory.usage_in_bytes" if is_first else "memory.current")) or 0
+            of_files = sum(next((stat[name] for name in names if name in stat), 0) for names in _RECLAIMABLE)
+            yield min(limits), max(0, used - of_files)
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, bool]]:
+    """The folders of this process's groups and of all above them, and whether they are of version 1."""
+    paths = dict(_group_paths(root))
+    mounts = [(point, inside, first) for point, inside, first in _mounts(root) if first in paths]
+    told = {first for *_, first in mounts}
+    mounts += [(root / point, "/", first) for first in set(paths) - told for point in _USUAL[first]]
+    for point, inside, first in mounts:
+        path = os.path.relpath(paths[first], inside)
+        # Outside of what is mounted, as in a container that sees its own group alone: that is the group.
+        here = point if path.startswith("..") else point / path
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(point):
+                yield folder, first
+
+
+def _group_paths(root: Path) -> Iterator[tuple[bool, str]]:
+    """Whether of version 1, and the path of this process's group in the hierarchy that counts memory."""
+    lines = _lines(root / "proc/self/cgroup")
+    for number, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
+        if "memory" in controllers.split(","):
+            yield True, path
+        elif number == "0" and not controllers:
+            yield False, path
+
+
+def _mounts(root: Path) -> Iterator[tuple[Path, str, bool]]:
+    """Where hierarchies that may count memory are mounted, which of their groups is, and whether of version 1."""
+    for line in _lines(root / "proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.partition(" ")
+        is_first = kind == "cgroup" and "memory" in options.split(" ")[-1].split(",")
+        if is_first or kind == "cgroup2":
+            inside, point = (_unescaped(text) for text in before.split(" ")[3:5])
+            yield root / point.lstrip("/"), inside, is_first
+
+
+def _unescaped(text: str) -> str:
+    """A path of mountinfo, where white space is written as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None where there is no file or no limit."""
+    text = "".join(_lines(file)).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _numbers(file: Path, unit: int = 1) -> dict[str, int]:
+    """The numbers of a file that has a name and a number in each line."""
+    parts = (line.replace(":", " ").split() for line in _lines(file))
+    return {part[0]: int(part[1]) * unit for part in parts if len(part) > 1 and part[1].isdecimal()}
