@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
+from .._in_use import FileInUse, stamp_of, unchanged
 from ..pool import ArrayRows, Rows, check_matrix
 from ._blocks import BlockRows, chosen, rows_of_block
 
@@ -60,6 +60,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
     ImportError
         h5py is not installed.
     """
+    in_use = FileInUse(file, name)
     with _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=2)]
         check_dataset(dataset, file, name)
@@ -68,13 +69,14 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
         is_plain = dataset.id.get_type().equal(optional("h5py", "an HDF5 file").h5t.py_create(dataset.dtype))
         if offset is not None and is_plain:
             array = np.memmap(file, dataset.dtype, "r", offset, dataset.shape)
-            return ArrayRows(np.asarray(array), name, file=file)
-        return _ChunkedRows(name, file, dataset)
+            in_use.hold_array(array)
+            return ArrayRows(np.asarray(array), name, file=file, in_use=in_use)
+        return _ChunkedRows(name, file, in_use, dataset)
 
 
 def hdf5_vector(file: str, key: str | None, name: str) -> npt.NDArray[Any]:
     """A dataset of one dimension: labels."""
-    with _opened(file, name) as handle:
+    with unchanged(file, name), _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=1)]
         _check_written(dataset, file, name)
         try:
@@ -86,7 +88,7 @@ def hdf5_vector(file: str, key: str | None, name: str) -> npt.NDArray[Any]:
 class _ChunkedRows(BlockRows):
     """A dataset that HDF5 has to put together."""
 
-    def __init__(self, name: str, file: str, dataset: Any) -> None:
+    def __init__(self, name: str, file: str, in_use: FileInUse, dataset: Any) -> None:
         n_rows, n_columns = dataset.shape
         row_bytes = n_columns * dataset.dtype.itemsize
         chunk_rows = dataset.chunks[0] if dataset.chunks else 1
@@ -97,7 +99,7 @@ class _ChunkedRows(BlockRows):
         self._path = dataset.name
         self._cache_bytes = min(_MOST_CACHE_BYTES, chunk_rows * row_bytes)
         self._dataset: Any = None
-        super().__init__(name, file, n_columns, dataset.dtype, np.append(np.arange(0, n_rows, step), n_rows))
+        super().__init__(name, file, [in_use], n_columns, dataset.dtype, np.append(np.arange(0, n_rows, step), n_rows))
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         assert self.file is not None, "it was opened by its name"
@@ -117,8 +119,7 @@ class _ChunkedRows(BlockRows):
 
 def _opened(file: str, name: str, **options: Any) -> Any:
     h5py = optional("h5py", "an HDF5 file")
-    if not Path(file).exists():
-        raise FileReadError(f"{name}: no file {file!r}")
+    stamp_of(file, name)
     try:
         return h5py.File(file, "r", **options)
     except OSError as error:

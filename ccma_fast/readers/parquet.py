@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
+from .._in_use import FileInUse, stamp_of
 from ..pool import RowId, check_matrix
 from ._blocks import BlockRows, ids_of_parts, rows_of_block
 from ._lists import IDS, has_ids, ids_of, values_of_lists, vector_column
@@ -48,6 +48,7 @@ class ParquetRows(BlockRows):
     """
 
     def __init__(self, file: str, key: str | None, name: str) -> None:
+        in_use = FileInUse(file, name)
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
         self.column, width, dtype = vector_column(schema, key, name, file)
@@ -61,7 +62,7 @@ class ParquetRows(BlockRows):
         starts = [np.arange(first, end, self._step) for first, end in pairwise(firsts.tolist())]
         self._group_starts = firsts
         self._stream: tuple[int, Iterator[Any]] | None = None  # the next block, and where it comes from
-        super().__init__(name, file, width, dtype, np.concatenate([*starts, firsts[-1:]]))
+        super().__init__(name, file, [in_use], width, dtype, np.concatenate([*starts, firsts[-1:]]))
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         assert self.file is not None, "it was opened by its name"
@@ -88,10 +89,10 @@ class ParquetRows(BlockRows):
         return values
 
     def row_ids(self) -> Iterator[RowId] | None:
-        return read_ids(self._opened(), str(self.file), self.name) if self._has_ids else None
+        return read_ids(self._opened(), self.in_use[0]) if self._has_ids else None
 
     def ids_at(self, rows: Int64) -> list[RowId] | None:
-        return ids_at(self._opened(), rows, str(self.file), self.name) if self._has_ids else None
+        return ids_at(self._opened(), rows, self.in_use[0]) if self._has_ids else None
 
     def _opened(self) -> Any:
         """The file as it was when it was opened, whatever has its name by now."""
@@ -106,37 +107,39 @@ class ParquetRows(BlockRows):
 def opened(file: str, name: str) -> Any:
     """A ``pyarrow.parquet.ParquetFile``."""
     parquet = optional("pyarrow.parquet", "a parquet file")
-    if not Path(file).exists():
-        raise FileReadError(f"{name}: no file {file!r}")
+    stamp_of(file, name)
     try:
         return parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {file!r} as parquet: {error}") from error
 
 
-def read_ids(parquet: Any, file: str, name: str) -> Iterator[RowId]:
+def read_ids(parquet: Any, in_use: FileInUse) -> Iterator[RowId]:
     """The ids in a ``pyarrow.parquet.ParquetFile``, in order."""
-    with _reading_ids(file, name):
+    with _reading_ids(in_use):
         for batch in parquet.iter_batches(columns=[IDS]):
+            in_use.check()
             yield from ids_of(batch.column(IDS))
 
 
-def ids_at(parquet: Any, rows: Int64, file: str, name: str) -> list[RowId]:
+def ids_at(parquet: Any, rows: Int64, in_use: FileInUse) -> list[RowId]:
     """The ids of some rows of a ``pyarrow.parquet.ParquetFile``; only row groups that hold any are read."""
 
     def read(group: int, here: Int64) -> list[RowId]:
         return ids_of(parquet.read_row_group(group, columns=[IDS]).column(IDS).take(here))
 
-    with _reading_ids(file, name):
+    with _reading_ids(in_use):
         return ids_of_parts(rows, _group_starts(parquet), read)
 
 
 @contextmanager
-def _reading_ids(file: str, name: str) -> Iterator[None]:
+def _reading_ids(in_use: FileInUse) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise FileReadError(f"{name}: cannot read {IDS!r} in {file!r}: {error}") from error
+        in_use.check()
+        raise FileReadError(f"{in_use.name}: cannot read {IDS!r} in {in_use.file!r}: {error}") from error
+    in_use.check()
 
 
 def _group_starts(parquet: Any) -> Int64:
