@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._errors import TeacherWarning
+from ._errors import FileReadError, TeacherWarning
 from ._row_ids import check_beside, distinct_rows
-from ._saved_loop import SavedLoop, agreed_classes, class_digests, identity_of, placed, read_loop, write_loop
+from ._saved_loop import Remembered, SavedLoop, agreed_classes, class_digests, placed, read_loop, write_loop
 from ._validate import (
     check_choice,
     check_flag,
@@ -128,6 +129,7 @@ class ActiveLearner:
         self._memory_limit = memory_limit
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
+        self._remembered = Remembered()
         self._class_digests = class_digests(teacher)
         read = read_labels(labels, self._features, n_classes=self._n_classes, class_names=self._class_names)
         self._labels = read.copy()  # nobody else's array
@@ -157,6 +159,12 @@ class ActiveLearner:
         ------
         OSError
             The file cannot be written.
+
+        Warns
+        -----
+        LabelWarning
+            The pool cannot be read any more, and rows were labelled of which nobody knows what they held: they are
+            saved, and :meth:`load` cannot tell whether a pool still has their images.
         """
         chosen = np.array(sorted(self._chosen), dtype=np.int64)
         loop = SavedLoop(
@@ -167,7 +175,7 @@ class ActiveLearner:
             n_classes=self._n_classes,
             class_names=self._class_names,
             config=self._config,
-            identity=identity_of(self._features, self._labels, chosen),
+            identity=self._remembered.identity(self._features, self._labels, chosen),
             class_digests=self._class_digests,
         )
         write_loop(path, loop)
@@ -278,6 +286,7 @@ class ActiveLearner:
             backend=self._backend,
             memory_limit=self._memory_limit,
         )
+        self._remembered.add(self._features, picks.indices)
         self._n_rounds += 1
         self._chosen.update(picks.indices.tolist())
         return picks
@@ -317,6 +326,8 @@ class ActiveLearner:
             raise ValueError(
                 f"row {taken[0]} already has the label {self._labels[taken[0]]}; pass overwrite=True to change it"
             )
+        with suppress(FileReadError):  # labels are kept, whatever has become of the pool
+            self._remembered.add(self._features, rows)
         self._labels[rows] = codes
         self._fitted = None
 

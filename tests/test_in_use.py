@@ -158,6 +158,48 @@ def test_a_pool_that_is_saved_over(tmp_path: Path) -> None:
     assert cf.select(np.load(tmp_path / "x.npy", mmap_mode="r"), 4).indices.size == 4
 
 
+def write_ids(file: Path, x: np.ndarray) -> Path:
+    vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(x.ravel()), D)
+    ids = [f"{i}.png" for i in range(len(x))]
+    parquet.write_table(pyarrow.table({"image_path": ids, "features": vectors}), file)
+    return file
+
+
+@pytest.mark.parametrize("make", [write, write_ids])
+@pytest.mark.parametrize("again", [True, False])
+def test_labels_outlive_their_pool(tmp_path: Path, make: Callable[[Path, np.ndarray], Path], again: bool) -> None:
+    """What a loop wrote of a pool that is gone finds the same pool and refuses another one."""
+    file = tmp_path / ("x.npy" if make is write else "x.parquet")
+    learner = cf.ActiveLearner(make(file, X))
+    first = learner.query(4).indices
+    second = (first + 1)[~np.isin(first + 1, first)]
+    if again:
+        learner.label(second, np.ones(second.size, int))
+    make(file, X[:100])
+    with pytest.raises(cf.FileReadError, match="while it was in use"):
+        learner.query(4)
+    learner.label(first, [0, 1, 0, 1])
+    saved = tmp_path / "loop"
+    if again:
+        learner.save(saved)
+    else:
+        learner.label(second, np.ones(second.size, int))
+        with pytest.warns(cf.LabelWarning, match=rf"of {second.size} of {4 + second.size} rows .* nobody can say"):
+            learner.save(saved)
+    make(file, X)
+    if again:
+        loaded = cf.ActiveLearner.load(saved, file)
+    else:
+        with pytest.warns(cf.LabelWarning, match=rf"{second.size} of {4 + second.size} rows .* could not be read when"):
+            loaded = cf.ActiveLearner.load(saved, file)
+    np.testing.assert_array_equal(loaded.labels, learner.labels)
+    loaded.query(4)
+    if make is write:
+        make(file, X[::-1])
+        with pytest.raises(cf.PoolMismatchError, match="got other values than it had at row"):
+            cf.ActiveLearner.load(saved, file)
+
+
 def test_every_reading_of_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     """Not only that which found out."""
     file = write(tmp_path / "x.npy", X)
@@ -283,25 +325,14 @@ def test_a_file_that_is_cut_off_again_and_again_while_threads_read(tmp_path: Pat
     assert not wrong
 
 
-def test_a_file_that_is_being_written_is_not_opened(tmp_path: Path) -> None:
-    file, done = write(tmp_path / "x.npy", X), threading.Event()
-
-    def touch() -> None:
-        while not done.is_set():
-            os.utime(file)
-
-    def read() -> None:
-        for _ in range(100):  # it may take the other thread a while to begin
-            open_rows(file, "features")
-
-    thread = threading.Thread(target=touch)
-    thread.start()
-    try:
-        with pytest.raises(cf.FileReadError, match=r"x.npy' is being written; expected a file that nobody changes"):
-            read()
-    finally:
-        done.set()
-        thread.join()
+def test_a_file_that_is_being_written_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, waits = write(tmp_path / "x.npy", X), []
+    os.utime(file)
+    monkeypatch.setattr("ccma_fast._in_use.time.sleep", lambda seconds: (waits.append(seconds), os.utime(file)))
+    with pytest.raises(cf.FileReadError, match=r"x.npy' is being written; expected a file that nobody changes"):
+        open_rows(file, "features")
+    assert 0.0 < sum(waits) < 1.0
+    monkeypatch.undo()
     assert open_rows(file, "features").n_rows == N
 
 
