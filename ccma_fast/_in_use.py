@@ -92,13 +92,13 @@ def _settled_stamp(file: str, name: str) -> Stamp:
 
 def open_regular(file: str | os.PathLike[str], name: str = "") -> BinaryIO:
     """A regular file, open for reading; errors of :func:`stamp_of`, and OSError as :func:`open`."""
-    handle = open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _stamp(os.fstat(handle.fileno()), file, name)
-    except FileReadError:
-        handle.close()
+        _stamp(os.fstat(descriptor), file, name)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
         raise
-    return handle
 
 
 def _stamp(found: os.stat_result, file: str | os.PathLike[str], name: str) -> Stamp:

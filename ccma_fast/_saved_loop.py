@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ._errors import FileReadError, LabelWarning, PoolMismatchError, newer_error
 from ._files import check_can_write, write_whole
+from ._in_use import open_regular
 from ._row_ids import rows_with_ids
 from ._validate import check_integer
 from .config import CCMAConfig
@@ -196,7 +197,7 @@ def read_loop(path: str | os.PathLike[str]) -> SavedLoop:
     """
     file = os.fspath(path)
     try:
-        with open(file, "rb") as handle, np.load(handle, allow_pickle=False) as saved:
+        with open_regular(file) as handle, np.load(handle, allow_pickle=False) as saved:
             settings = json.loads(str(saved["settings"]))
             arrays = {name: saved[name] for name in saved.files if name != "settings"}
         version = _format(settings)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ._errors import FileReadError, PoolMismatchError, newer_error
 from ._extras import optional
 from ._files import write_whole
+from ._in_use import open_regular
 from ._shards import differing_shards
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def chained(before: str, ids: Iterable[str]) -> str:
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while part := file.read(_READ_BYTES):
             digest.update(part)
     return digest.hexdigest()
@@ -180,10 +181,11 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     """
     file = Path(folder) / MANIFEST
     try:
-        content = json.loads(file.read_bytes())
+        with open_regular(file) as handle:
+            content = json.load(handle)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r}: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > _FORMAT:

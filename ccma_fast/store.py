@@ -35,6 +35,7 @@ import numpy.typing as npt
 from ._errors import FileReadError
 from ._extras import optional
 from ._files import check_can_replace, locked, write_whole
+from ._in_use import open_regular
 from ._record import check_format, going_on, what_is_unknown
 from ._validate import check_choice
 
@@ -364,7 +365,7 @@ def read_map(path: str | Path) -> Columns | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open_regular(file) as handle, np.load(handle, allow_pickle=False) as archive:
             return {name: archive[name] for name in _MAP}
     except Exception as error:  # a damaged archive raises whatever its parser meets
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
@@ -426,7 +427,8 @@ def _sealed(content: dict[str, Any]) -> bytes:
 def _read_rounds(file: Path, label: str, seed: int) -> tuple[list[RoundRecord], bool]:
     """The good rounds at the beginning of a file, and whether they are all that it holds."""
     try:
-        lines = file.read_bytes().splitlines(keepends=True)
+        with open_regular(file) as handle:
+            lines = handle.read().splitlines(keepends=True)
     except FileNotFoundError:
         return [], True
     records: list[RoundRecord] = []
@@ -453,10 +455,11 @@ def _unsealed(line: bytes, expected: dict[str, Any]) -> RoundRecord | None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        with open_regular(file) as handle:
+            content = json.load(handle)
     except FileNotFoundError:
         raise FileReadError(f"no run in {str(file.parent)!r}: there is no file {str(file)!r}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
     if not isinstance(content, dict) or "format" not in content:
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
-from .._in_use import FileInUse, reading
+from .._in_use import FileInUse, open_regular, reading
 from ..pool import RowId, check_matrix
 from ._blocks import BlockRows, ids_of_parts, rows_of_block
 from ._lists import IDS, has_ids, ids_of, values_of_lists, vector_column
@@ -112,11 +112,12 @@ def files_of_dataset(folder: Path, name: str) -> list[Path] | None:
         raise FileReadError(f"{name}: {str(folder)!r} holds several splits; expected one of {splits or 'them'}")
     description = folder / "state.json"
     try:
-        state = json.loads(description.read_bytes())
+        with open_regular(description) as handle:
+            state = json.load(handle)
         files = [str(entry["filename"]) for entry in state["_data_files"]]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(description)!r} of a data set: {error!r}") from error
     for key in ("_indices_files", "_indices_data_files"):
         if state.get(key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import numbers
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
+from .._in_use import open_regular
 from .._validate import check_tensor, uncoerced
 
 if TYPE_CHECKING:
@@ -397,7 +399,8 @@ def _is_class(value: Any) -> bool:
 def _content(file: Path, name: str) -> Any:
     """What a file of class names holds: a list or a mapping."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8-sig") as handle:
+            text = handle.read()
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {str(file)!r}") from None
     except (OSError, ValueError) as error:

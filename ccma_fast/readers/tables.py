@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._errors import FileReadError
+from .._in_use import open_regular
 from .parquet import opened
 
 __all__ = ["Columns", "read_columns"]
@@ -72,7 +74,7 @@ def _plain(header: str) -> str:
 
 def _csv_table(file: str, name: str, only: str) -> dict[str, list[Any]]:
     try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
+        with io.TextIOWrapper(open_regular(file), newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.reader(handle, strict=True))
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {file!r}") from None
