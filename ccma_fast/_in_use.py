@@ -12,18 +12,13 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ._errors import FileReadError
-
-_core: Any
-try:
-    from . import _core
-except ImportError:  # the NumPy reference runs without it, and a file that is cut off under a map ends the process
-    _core = None
 
 __all__ = [
     "FileInUse",
@@ -148,7 +143,8 @@ class FileInUse:
 
     def hold(self, *spans: tuple[int, int]) -> None:
         """Where it is mapped, as addresses and sizes, for as long as this lives or until others are named."""
-        self._ranges = [] if _core is None else [_core.MappedRange(*span) for span in spans]
+        core = _loaded_core()
+        self._ranges = [] if core is None else [core.MappedRange(*span) for span in spans]
 
     def hold_array(self, array: npt.NDArray[Any]) -> None:
         """Where it is mapped: under an array."""
@@ -205,14 +201,25 @@ def unchanged(file: str | os.PathLike[str], name: str) -> Iterator[FileInUse]:
 @contextmanager
 def reading() -> Iterator[None]:
     """Mapped files may be read within; what was read counts once they have been checked."""
-    if _core is None:
+    core = _loaded_core()
+    if core is None:
         yield
         return
-    _core.begin_reading()
+    core.begin_reading()
     try:
         yield
     finally:
-        _core.end_reading()
+        core.end_reading()
+
+
+@cache
+def _loaded_core() -> Any:
+    """The C++ core; without it, which the reference does not need, a file that is cut off still ends the process."""
+    try:
+        from . import _core
+    except ImportError:
+        return None
+    return _core
 
 
 def file_under(values: Any, name: str) -> FileInUse | None:
