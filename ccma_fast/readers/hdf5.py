@@ -6,7 +6,6 @@ and ``test/labels`` the test rows, ``text/features`` the classes, in one file fo
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -36,6 +35,9 @@ _CODES = ("scale_factor", "add_offset")
 
 # Parts of a path, and of what its links lead to.
 _MOST_STEPS = 1000
+
+# A few bytes can stand for a thousand times as many.
+_MOST_CHUNK_BYTES = 1 << 30
 
 # Chunks of one band are decompressed together; a band above this is decompressed again for each block of it.
 _MOST_CACHE_BYTES = 256 << 20
@@ -133,7 +135,7 @@ def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
 
     def visit(path: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset) and (key is not None or thing.ndim == ndim):
-            found[path] = f"{thing.dtype} {thing.shape}"
+            found[path] = f"{_dtype(thing) or 'a type of its own'} {thing.shape}"
 
     handle.visititems(visit)
     usual = _USUAL.get(name, ())
@@ -185,7 +187,16 @@ def check_dataset(dataset: Any, file: str, name: str) -> None:
     ValueError, TypeError
         It is no matrix of real numbers.
     """
-    check_matrix(dataset.shape or (), dataset.dtype, name)
+    if (dtype := _dtype(dataset)) is None:
+        raise TypeError(
+            f"{name} must hold real numbers, got {dataset.name!r} in {file!r} of a type that NumPy does not have"
+        )
+    check_matrix(dataset.shape or (), dtype, name)
+    if dataset.chunks is not None and (size := math.prod(dataset.chunks) * dtype.itemsize) > _MOST_CHUNK_BYTES:
+        raise FileReadError(
+            f"{name}: {dataset.name!r} in {file!r} must have chunks of at most {_MOST_CHUNK_BYTES} bytes, which are "
+            f"read whole, got {size} in shape {dataset.chunks}"
+        )
     codes = [key for key in _CODES if key in dataset.attrs]
     if codes:
         raise FileReadError(
@@ -193,6 +204,15 @@ def check_dataset(dataset: Any, file: str, name: str) -> None:
             "a dataset that holds the values"
         )
     _check_written(dataset, file, name)
+
+
+def _dtype(dataset: Any) -> np.dtype[Any] | None:
+    """The NumPy type of the values of a dataset; None where there is none, as for integers of three bytes."""
+    try:
+        dtype: np.dtype[Any] = dataset.dtype
+    except (TypeError, ValueError):
+        return None
+    return dtype
 
 
 def _check_written(dataset: Any, file: str, name: str) -> None:
@@ -212,14 +232,22 @@ def _check_written(dataset: Any, file: str, name: str) -> None:
         is_missing = dataset.size > 0 and dataset.id.get_storage_size() == 0
         row = 0
     else:
-        bands = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
-        is_missing = dataset.id.get_num_chunks() < math.prod(map(len, bands))
-        row = next((at[0] for at in itertools.product(*bands) if not _is_written(dataset, at)), 0) if is_missing else 0
+        counts = [-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
+        is_missing = dataset.id.get_num_chunks() < math.prod(counts)
+        row = _first_unwritten(dataset, counts) if is_missing else 0
     if is_missing:
         raise FileReadError(
             f"{name}: {where} has rows that were never written, from row {row} on; expected all {dataset.shape[0]}"
         )
 
 
-def _is_written(dataset: Any, at: tuple[int, ...]) -> bool:
-    return dataset.id.get_chunk_info_by_coord(at).byte_offset is not None
+def _first_unwritten(dataset: Any, counts: list[int]) -> int:
+    """The row at which the first chunk begins that was never written; there may be more of them than numbers fit."""
+    for number in range(math.prod(counts)):
+        at: list[int] = []
+        for n, step in zip(reversed(counts), reversed(dataset.chunks), strict=True):
+            number, place = divmod(number, n)
+            at.insert(0, place * step)
+        if dataset.id.get_chunk_info_by_coord(tuple(at)).byte_offset is None:
+            return at[0]
+    return 0
