@@ -24,6 +24,10 @@ Int64 = npt.NDArray[np.int64]
 # Compressed pages are read in pieces of this size instead of whole row groups.
 _BUFFER_BYTES = 1 << 20
 
+# A few bytes can stand for lists of any length. In row groups of more values than this no list is read to see how long
+# it is: by the number of all values it is as long as the others.
+_MOST_LOOK_BYTES = 64 << 20
+
 
 class ParquetRows(BlockRows):
     """A column of vectors in a ``.parquet`` file.
@@ -55,9 +59,20 @@ class ParquetRows(BlockRows):
         self._has_ids = has_ids(schema)
         firsts = _group_starts(self._parquet)
         n_rows = int(firsts[-1])
+        groups = _large_groups(self._parquet.metadata, self.column, dtype.itemsize)
         if not width:  # lists of any length: as long as the first
-            width = _first_length(self._parquet, self.column, n_rows, file, name)
+            if groups:
+                n_of_group, n_values = groups[0]
+                width = n_values // n_of_group
+            else:
+                width = _first_length(self._parquet, self.column, n_rows, file, name)
         check_matrix((n_rows, width), dtype, name)
+        for n_of_group, n_values in groups:
+            if n_values != n_of_group * width or width * dtype.itemsize > _MOST_LOOK_BYTES:
+                raise FileReadError(
+                    f"{name}: {file!r} must have as many numbers in each row, in at most {_MOST_LOOK_BYTES} bytes, got "
+                    f"{n_values} in {n_of_group} rows of one row group"
+                )
         self._step = rows_of_block(width * dtype.itemsize)
         starts = [np.arange(first, end, self._step) for first, end in pairwise(firsts.tolist())]
         self._group_starts = firsts
@@ -140,6 +155,18 @@ def _reading_ids(in_use: FileInUse) -> Iterator[None]:
         in_use.check()
         raise FileReadError(f"{in_use.name}: cannot read {IDS!r} in {in_use.file!r}: {error}") from error
     in_use.check()
+
+
+def _large_groups(metadata: Any, column: str, itemsize: int) -> list[tuple[int, int]]:
+    """Rows and values, as the file has it, of the row groups in which a list might not fit into memory."""
+    found = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for leaf in map(group.column, range(group.num_columns)):
+            is_of_column = leaf.path_in_schema.rsplit(".", 2)[0] == column
+            if is_of_column and leaf.num_values * itemsize > _MOST_LOOK_BYTES:
+                found.append((group.num_rows, leaf.num_values))
+    return found
 
 
 def _group_starts(parquet: Any) -> Int64:
