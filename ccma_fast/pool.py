@@ -430,8 +430,8 @@ class TensorRows(Rows):
         if self._in_use is not None:
             self._in_use.check()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_in_use": None}  # another process has the values
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = {**state, "_in_use": None}  # this process has the values
 
 
 class AllBut:

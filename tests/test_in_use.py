@@ -257,6 +257,15 @@ def test_another_process_has_the_file_that_was_opened(source: tuple[Path, Any]) 
             pickle.loads(payload).float32()
 
 
+def test_no_process_is_sent_what_was_cut_off(source: tuple[Path, Any]) -> None:
+    """Values go along where they are in no file that can be named, such as those of a tensor."""
+    file, given = source
+    rows = open_rows(given, "features")
+    halve(file)
+    with pytest.raises(cf.FileReadError, match="became shorter"):
+        dumped(rows)
+
+
 # --- the signal -----------------------------------------------------------------------------------
 
 CUT = """
