@@ -284,7 +284,7 @@ def loaded(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     if in_use is None:
         return values
     with reading():
-        values = np.array(values)
+        values = values.copy() if isinstance(values, np.ma.MaskedArray) else np.array(values)
         in_use.check()
     return values
 

@@ -243,6 +243,15 @@ def test_vectors_in_maps(tmp_path: Path) -> None:
     halve(tmp_path / "y.npy")
     with pytest.raises(cf.FileReadError, match=r"scores: '.*y.npy' became shorter"):
         cf.coverage_threshold(y, 0.1)
+    with pytest.raises(cf.FileReadError, match=r"labels: .* became shorter"):
+        cf.select(np.zeros((N * D, 2)), 3, labels=y)
+
+
+def test_masks_stay_on_labels_in_maps(tmp_path: Path) -> None:
+    y = np.load(write(tmp_path / "y.npy", np.arange(30) % 3), mmap_mode="r")
+    hidden = np.ma.MaskedArray(y, mask=np.arange(30) < 20)
+    learner = cf.ActiveLearner(X[:30], labels=hidden)
+    np.testing.assert_array_equal(learner.labels, np.where(np.arange(30) < 20, -1, y))
 
 
 def test_another_process_has_the_file_that_was_opened(source: tuple[Path, Any]) -> None:
