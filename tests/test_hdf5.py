@@ -15,8 +15,6 @@ from ccma_fast.pool import ArrayRows, open_rows
 h5py = pytest.importorskip("h5py")
 from h5py import h5d, h5p, h5s, h5t  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("time_limit")
-
 VALUES = (np.arange(40).reshape(10, 4) % 15 - 7).astype(np.float64)
 
 
@@ -116,6 +114,7 @@ def test_virtual_datasets_are_refused(run_python: Any, tmp_path: Path, file: str
     )
 
 
+@pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("key", ["", "::features", "::g/again/again/features"])
 def test_links_that_lead_back(tmp_path: Path, key: str) -> None:
     links = {
@@ -136,6 +135,7 @@ def test_links_that_lead_back(tmp_path: Path, key: str) -> None:
     np.testing.assert_array_equal(open_rows(f"{tmp_path / 'x.h5'}::g/root/g/again/x", "features").float32(), VALUES)
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_sizes_that_are_declared_cost_nothing(tmp_path: Path) -> None:
     """Rows and chunks that a small file only speaks of."""
     for shape, chunks in itertools.product([(2**40, 4), (4, 2**40)], [None, (1, 4), (2**20, 2**9)]):

@@ -24,8 +24,6 @@ for library in ("h5py", "pyarrow", "safetensors"):
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 ROWS = open_rows(X, "features")
 
-pytestmark = pytest.mark.usefixtures("time_limit")
-
 READ: dict[str, Callable[[Path], object]] = {
     **{f"x{suffix}": lambda file: open_rows(file, "features") for suffix in (".npy", ".h5", ".parquet", ".arrow")},
     "x.hdf5": lambda file: open_rows(f"{file}::features", "features"),
@@ -49,6 +47,7 @@ def make_link(file: Path) -> None:
     file.symlink_to("/dev/zero")
 
 
+@pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("make", [make_pipe, make_link, Path.mkdir])
 @pytest.mark.parametrize("name", READ)
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
@@ -62,6 +61,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, make: Cal
         READ[name](tmp_path / name)
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_a_pipe_that_takes_the_place_of_a_shard(tmp_path: Path) -> None:
     for i, part in enumerate(np.array_split(X, 3)):
         np.save(tmp_path / f"part-{i}.npy", part)
@@ -85,6 +85,7 @@ def test_a_pipe_that_takes_the_place_of_rounds(tmp_path: Path) -> None:
         cf.simulate(X, y, **arguments)
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_a_pipe_is_no_file_of_picks(tmp_path: Path) -> None:
     make_pipe(tmp_path / "picks.csv")
     assert not _picks_file.holds_picks_alone(tmp_path / "picks.csv")
