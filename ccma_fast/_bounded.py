@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from ._in_use import open_regular
+
 __all__ = ["MOST_BYTES", "Arrays", "read_whole"]
 
 MOST_BYTES = 1 << 30
@@ -24,9 +26,9 @@ def read_whole(file: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     ValueError
-        It has more than :data:`MOST_BYTES`.
+        It has more than :data:`MOST_BYTES`, or is no regular file (:class:`FileReadError`).
     """
-    with open(file, "rb") as handle:
+    with open_regular(file) as handle:
         size = os.fstat(handle.fileno()).st_size
         if size > MOST_BYTES:
             raise ValueError(f"it has {size} bytes, expected at most {MOST_BYTES}")

@@ -160,7 +160,7 @@ def score_at_sizes(
 def _likely_threshold(logits: Rows, size: float, n_sample: int) -> tuple[float, float]:
     """Two numbers between which the threshold of all rows lies, but for a chance of about one in a hundred."""
     spread = RowSubset(logits, (np.arange(n_sample) * logits.n_rows) // n_sample)
-    sample = ReadRows(spread, spread.slice(0, n_sample))
+    sample = ReadRows(spread, spread.read(0, n_sample))
     return likely_bracket(
         size * n_sample,
         sample,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ._in_use import reading
 from ._validate import LEAST_LENGTH, check_lengths, raise_not_finite
 from .kernels import linear as products
 from .pool import BFLOAT16_BITS, Chunk, DerivedRows, LinearRows, Rows, RowSubset, TensorRows
@@ -139,11 +140,12 @@ class Reader:
         n_rows = matrices[0].n_rows
         for start in range(0, n_rows, step):
             stop = min(start + step, n_rows)
-            for rows in matrices:
-                rows.expect(stop, min(stop + step, n_rows))
-            yield start, [self.slice(rows, start, stop) for rows in matrices]
-            for rows in matrices:
-                rows.release(start, stop)
+            with reading():
+                for rows in matrices:
+                    rows.expect(stop, min(stop + step, n_rows))
+                yield start, [self.slice(rows, start, stop) for rows in matrices]
+                for rows in matrices:
+                    rows.release(start, stop)
 
     def _rows_at_once(self, rows: Rows) -> int:
         if isinstance(rows, LinearRows):

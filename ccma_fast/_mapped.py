@@ -7,6 +7,7 @@ resident memory, although the system could drop it.
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -77,7 +78,7 @@ class Pages:
             begin = self._offset + start * self._row_bytes
             end = self._offset + stop * self._row_bytes
             for piece in range(begin - begin % mmap.PAGESIZE, end, _READ_AHEAD):
-                self._map.madvise(mmap.MADV_WILLNEED, piece, min(_READ_AHEAD, end - piece))
+                self._advise(mmap.MADV_WILLNEED, piece, min(_READ_AHEAD, end - piece))
 
     def release(self, start: int, stop: int) -> None:
         """Rows that have been read: they leave the process's memory, though not the system's cache."""
@@ -86,7 +87,12 @@ class Pages:
             begin = max(0, self._offset + start * self._row_bytes - _FAULT_AROUND)
             end = self._offset + stop * self._row_bytes
             begin -= begin % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_DONTNEED, begin, min(end + _FAULT_AROUND, len(self._map)) - begin)
+            self._advise(mmap.MADV_DONTNEED, begin, min(end + _FAULT_AROUND, len(self._map)) - begin)
+
+    def _advise(self, option: int, begin: int, size: int) -> None:
+        assert self._map is not None, "the caller has seen to it"
+        with suppress(OSError):  # nothing depends on it, and of a file that was cut off some may be no file any more
+            self._map.madvise(option, begin, size)
 
 
 def _address(array: npt.NDArray[Any]) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._in_use import open_regular
+
 if TYPE_CHECKING:
     from .select import Selection
 
@@ -26,7 +28,8 @@ def holds_picks_alone(file: Path) -> bool:
     """Whether a file holds picks and nothing that somebody added; of row numbers alone nobody can tell."""
     suffix = file.suffix.lower()
     try:
-        content = file.read_text(encoding="utf-8")
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8") as handle:
+            content = handle.read()
         if suffix == ".json" and content:
             found = json.loads(content)
             is_whole = isinstance(found, dict) and list(found) in ([*columns, "report"] for columns in _COLUMNS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ._dispatch import Backend
+from ._in_use import reading
 
 if TYPE_CHECKING:
     from .plan import Problem
@@ -40,8 +41,9 @@ def machine_rates(problem: Problem, backend: Backend) -> Rates:
     starts = [(pool.n_rows - n_rows) * i // 2 for i in range(3)]  # some of it may be cached, some not
     start = time.perf_counter()
     for first in starts:
-        backend.row_lengths(pool.slice(first, first + n_rows))
-        pool.release(first, first + n_rows)
+        with reading():
+            backend.row_lengths(pool.slice(first, first + n_rows))
+            pool.release(first, first + n_rows)
     read = len(starts) * n_rows * pool.row_bytes / (time.perf_counter() - start)
     x = rng.standard_normal((_RATE_ROWS, min(1024, pool.n_columns)), dtype=np.float32)
     weights = rng.standard_normal((n_classes, x.shape[1]), dtype=np.float32)

@@ -32,11 +32,11 @@ from .teacher import Teacher
 
 __all__ = [
     "Identity",
+    "Remembered",
     "SavedLoop",
     "agreed_classes",
     "check_is_known",
     "class_digests",
-    "identity_of",
     "placed",
     "read_loop",
     "write_loop",
@@ -47,6 +47,7 @@ Digests = npt.NDArray[np.uint8]
 
 _FORMAT, _NAME = 2, "ccma_fast.ActiveLearner"
 _DIGEST_BYTES = 16
+_UNKNOWN = bytes(_DIGEST_BYTES)
 
 # A pool may have lost images since: a loop is taken of as many times its rows, and of so many in any case.
 _MOST_TIMES, _MOST_ROWS = 10, 10_000_000
@@ -65,12 +66,18 @@ class Identity:
     ids : list or None
         The id of each row that was labelled or chosen; None where the pool has none.
     row_digests : ndarray, shape (n, 16), uint8
-        Of the values of each of these rows.
+        Of the values of each of these rows; zeros of a row that could not be read any more when it was asked for.
     """
 
     n_columns: int
     ids: list[RowId] | None
     row_digests: Digests
+
+    @property
+    def is_unknown(self) -> npt.NDArray[np.bool_]:
+        """Which rows could not be read any more."""
+        unknown: npt.NDArray[np.bool_] = np.logical_not(self.row_digests.any(axis=1))
+        return unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +116,53 @@ class SavedLoop:
         return _known(self.labels, self.chosen)
 
 
-def identity_of(rows: Rows, labels: Int64, chosen: Int64) -> Identity:
-    """Of which images of a pool the labels and choices are."""
-    known = _known(labels, chosen)
-    return Identity(rows.n_columns, rows.ids_at(known), _row_digests(rows, known))
+class Remembered:
+    """What rows held, and which images they were, when they were chosen or labelled.
+
+    A pool that was damaged since takes no label with it: all that is written of these rows is known already.
+    """
+
+    def __init__(self) -> None:
+        self._of_row: dict[int, tuple[RowId, bytes]] = {}
+        self._has_ids = False
+
+    def add(self, rows: Rows, numbers: Int64) -> None:
+        """Look at some rows of a pool, but those that are remembered already.
+
+        Raises
+        ------
+        FileReadError
+            They cannot be read any more.
+        """
+        new = np.array([row for row in numbers.tolist() if row not in self._of_row], dtype=np.int64)
+        ids, digests = rows.ids_at(new), _row_digests(rows, new)
+        self._has_ids = ids is not None
+        for row, row_id, digest in zip(new.tolist(), ids or [None] * new.size, digests, strict=True):
+            self._of_row[row] = row_id, digest.tobytes()
+
+    def identity(self, rows: Rows, labels: Int64, chosen: Int64) -> Identity:
+        """Of which images of a pool the labels and choices are.
+
+        Warns
+        -----
+        LabelWarning
+            The pool cannot be read any more, and of some rows nobody knows what they held.
+        """
+        known = _known(labels, chosen)
+        try:
+            self.add(rows, known)
+        except FileReadError as error:
+            unknown = [row for row in known.tolist() if row not in self._of_row]
+            if unknown:
+                warnings.warn(
+                    f"the labels are saved, but of {len(unknown)} of {known.size} rows that were labelled or chosen, "
+                    f"first row {unknown[0]}, nobody can say what they held: {error}",
+                    LabelWarning,
+                    stacklevel=3,
+                )
+        found = [self._of_row.get(row, (None, _UNKNOWN)) for row in known.tolist()]
+        digests = np.frombuffer(b"".join(digest for _, digest in found), dtype=np.uint8).reshape(-1, _DIGEST_BYTES)
+        return Identity(rows.n_columns, [row_id for row_id, _ in found] if self._has_ids else None, digests)
 
 
 def class_digests(teacher: Teacher | None) -> Digests | None:
@@ -407,7 +457,9 @@ def _rows_now(loop: SavedLoop, identity: Identity, rows: Rows, file: str, missin
     uses = Counter(identity.ids)
     for k, (row, row_id) in enumerate(zip(known.tolist(), identity.ids, strict=True)):
         found = there[row_id]
-        if not found:
+        if identity.is_unknown[k]:
+            uncertain.append(k)
+        elif not found:
             gone.append(k)
         elif row_id is not None and len(found) == uses[row_id] == 1:
             now[k] = found[0]
@@ -460,6 +512,10 @@ def _check_values(identity: Identity, rows: Rows, known: Int64, at: Int64, file:
             f"{expected}, whose rows have {identity.n_columns} columns and no ids that would say so of another "
             f"encoder's, got {rows.n_columns} columns"
         )
+    unknown = at[identity.is_unknown[at]]
+    if unknown.size and known[unknown].max() >= rows.n_rows:
+        raise PoolMismatchError(f"{expected}, got {rows.n_rows} rows and a label for row {known[unknown].max()}")
+    at = np.setdiff1d(at, unknown)
     now = _row_digests(rows, known[at]) if at.size else identity.row_digests[:0]
     other = at[(now != identity.row_digests[at]).any(axis=1)]
     if other.size:
@@ -468,6 +524,14 @@ def _check_values(identity: Identity, rows: Rows, known: Int64, at: Int64, file:
         raise PoolMismatchError(
             f"{expected} in the same order, got other values than it had at row {rows.row_number(int(known[k]))}"
             f"{image}, the first of {other.size} such rows among {known.size} that were labelled or chosen"
+        )
+    if unknown.size:
+        warnings.warn(
+            f"{unknown.size} of {known.size} rows that were labelled or chosen in the loop in {file!r}, first row "
+            f"{known[unknown[0]]}, could not be read when it was saved; nobody can tell whether {rows.name} still has "
+            "their images there",
+            LabelWarning,
+            stacklevel=5,
         )
 
 

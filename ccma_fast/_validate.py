@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from ._in_use import loaded, reading
 from ._machine import machine_memory
 from ._memory import LEAST_LIMIT, Memory
 
@@ -79,7 +80,8 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
     if torch is not None and isinstance(values, torch.Tensor):
         check_tensor(name, values)
         values = values.detach().cpu()
-    return np.asarray(values)
+    with reading():
+        return loaded(np.asarray(values), name)
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

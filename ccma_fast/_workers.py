@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._errors import BackendUnavailableError
+from ._in_use import FileInUse, reading
 from ._processes import interrupts_blocked
 from ._record import check_code
 from .store import RoundRecord
@@ -109,7 +110,11 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
 def dumped(thing: Any) -> bytes:
     """A pickle in which arrays that lie in files are the names of those."""
     buffer = io.BytesIO()
-    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(thing)
+    pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
+    with reading():  # what is no file of its own goes with its values
+        pickler.dump(thing)
+        for in_use in pickler.in_use:
+            in_use.check()
     return buffer.getvalue()
 
 
@@ -191,7 +196,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Pickler(pickle.Pickler):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.in_use: list[FileInUse] = []
+
     def reducer_override(self, thing: Any) -> Any:
+        if isinstance(thing, FileInUse):
+            self.in_use.append(thing)
         if not isinstance(thing, np.ndarray) or not thing.flags.c_contiguous:
             return NotImplemented
         owner = thing

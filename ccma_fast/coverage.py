@@ -273,7 +273,7 @@ class UnitRows:
 
     def between(self, start: int, stop: int) -> Float32:
         """Rows start to stop − 1, shape (stop − start, D), float32."""
-        unit: Float32 = to_float32(self._rows.slice(start, stop)) * self._scale[start:stop, None]
+        unit: Float32 = to_float32(self._rows.read(start, stop)) * self._scale[start:stop, None]
         return unit
 
     def similarities(self, others: Float32) -> Iterator[tuple[slice, Float32]]:

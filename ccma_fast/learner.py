@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +15,15 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._class_limits import check_class_count
-from ._errors import TeacherWarning
+from ._errors import FileReadError, TeacherWarning
 from ._files import check_can_write, check_no_input, locked_file
 from ._row_ids import check_beside, distinct_rows
 from ._saved_loop import (
+    Remembered,
     SavedLoop,
     agreed_classes,
     check_is_known,
     class_digests,
-    identity_of,
     placed,
     read_loop,
     write_loop,
@@ -156,6 +157,7 @@ class ActiveLearner:
         self._memory_limit = memory_limit
         self._fitted: Any = None
         self._chosen: set[int] = set()  # rows that a query has returned
+        self._remembered = Remembered()
         self._class_digests = class_digests(teacher)
         read = read_labels(labels, self._features, n_classes=self._n_classes, class_names=self._class_names)
         self._check_count(read, "labels")
@@ -204,6 +206,12 @@ class ActiveLearner:
             `path` is the pool, the teacher, or the labels that the loop was given.
         OSError
             The file cannot be written.
+
+        Warns
+        -----
+        LabelWarning
+            The pool cannot be read any more, and rows were labelled of which nobody knows what they held: they are
+            saved, and :meth:`load` cannot tell whether a pool still has their images.
         """
         overwrite = check_flag("overwrite", overwrite)
         check_can_write(path)
@@ -221,7 +229,7 @@ class ActiveLearner:
                 n_classes=self._n_classes,
                 class_names=self._class_names,
                 config=self._config,
-                identity=identity_of(self._features, labels, chosen),
+                identity=self._remembered.identity(self._features, labels, chosen),
                 class_digests=self._class_digests,
             )
             self._versions.add(write_loop(path, loop))
@@ -335,6 +343,7 @@ class ActiveLearner:
             backend=self._backend,
             memory_limit=self._memory_limit,
         )
+        self._remembered.add(self._features, picks.indices)
         self._n_rounds += 1
         self._chosen.update(picks.indices.tolist())
         return picks
@@ -375,6 +384,8 @@ class ActiveLearner:
             raise ValueError(
                 f"row {taken[0]} already has the label {self._labels[taken[0]]}; pass overwrite=True to change it"
             )
+        with suppress(FileReadError):  # labels are kept, whatever has become of the pool
+            self._remembered.add(self._features, rows)
         self._labels[rows] = codes
         self._fitted = None
 

@@ -30,6 +30,7 @@ from ._bounded import read_whole
 from ._errors import FileReadError, PoolMismatchError, newer_error
 from ._extras import optional
 from ._files import write_whole
+from ._in_use import open_regular
 from ._shards import differing_shards
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def chained(before: str, ids: Iterable[str]) -> str:
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while part := file.read(_READ_BYTES):
             digest.update(part)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._errors import FileReadError
+from ._in_use import FileInUse, file_under, in_memory, reading
 from ._mapped import Pages
 from ._shards import ShardFile
 from ._validate import check_tensor, check_unmasked
@@ -142,7 +143,11 @@ class Rows(ABC):
 
     @abstractmethod
     def slice(self, start: int, stop: int) -> Chunk:
-        """Rows start to stop − 1 as a C-contiguous array in a storage type."""
+        """Rows start to stop − 1 as a C-contiguous array in a storage type.
+
+        It may lie in a mapped file: for use while :func:`ccma_fast._in_use.reading`, and what comes of it counts once
+        :meth:`release` has passed. :func:`in_step` and :meth:`read` see to both.
+        """
 
     @abstractmethod
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
@@ -200,11 +205,24 @@ class Rows(ABC):
         """Rows start to stop − 1 are read soon."""
 
     def release(self, start: int, stop: int) -> None:  # noqa: B027
-        """Rows start to stop − 1 have been read, and are not needed soon."""
+        """Rows start to stop − 1 have been read, and are not needed soon.
+
+        Raises
+        ------
+        FileReadError
+            They may not be those of the file that was opened.
+        """
+
+    def read(self, start: int, stop: int) -> Chunk:
+        """Rows start to stop − 1 as :meth:`slice`, but in memory."""
+        with reading():
+            chunk = in_memory(self.slice(start, stop))
+            self.release(start, stop)
+        return chunk
 
     def float32(self) -> npt.NDArray[np.float32]:
-        """All rows at once, as float32."""
-        return to_float32(self.slice(0, self.n_rows))
+        """All rows at once, as float32, in memory."""
+        return to_float32(self.read(0, self.n_rows))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.float32().astype(np.float32 if dtype is None else dtype)
@@ -216,11 +234,12 @@ def in_step(*rows: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, t
     While a chunk is worked on the next one is fetched; after that its pages are let go.
     """
     for start, stop in rows[0].bounds(chunk_size):
-        for matrix in rows:
-            matrix.expect(stop, min(stop + (stop - start), matrix.n_rows))
-        yield start, tuple(matrix.slice(start, stop) for matrix in rows)
-        for matrix in rows:
-            matrix.release(start, stop)
+        with reading():
+            for matrix in rows:
+                matrix.expect(stop, min(stop + (stop - start), matrix.n_rows))
+            yield start, tuple(matrix.slice(start, stop) for matrix in rows)
+            for matrix in rows:
+                matrix.release(start, stop)
 
 
 class ArrayRows(Rows):
@@ -236,6 +255,8 @@ class ArrayRows(Rows):
         The array is uint16 and holds the bits of bfloat16 numbers.
     file : path, optional
         Where it lies, for error messages.
+    in_use : FileInUse, optional
+        What tells whether that stays as it was when it was opened.
     """
 
     def __init__(
@@ -245,15 +266,21 @@ class ArrayRows(Rows):
         *,
         bfloat16: bool = False,
         file: str | os.PathLike[str] | None = None,
+        in_use: FileInUse | None = None,
     ) -> None:
         check_matrix(array.shape, array.dtype, name)
         self.name = name
         self.file = file
+        self.in_use = in_use
         self.n_rows, self.n_columns = array.shape
         self.bytes_read = 0
         self._array = array
         self._pages = Pages(array)
         self._bfloat16 = bfloat16
+
+    def _check(self) -> None:
+        if self.in_use is not None:
+            self.in_use.check()
 
     @property
     def row_bytes(self) -> int:
@@ -275,21 +302,34 @@ class ArrayRows(Rows):
         return self._chunk(self._array[start:stop])
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        with reading():
+            taken = self._taken(indices)
+            self._check()
+        return self._chunk(taken)
+
+    def _taken(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         ends = np.flatnonzero(np.diff(indices) != 1)
         if _LEAST_RUN * ends.size < indices.size:
             starts = indices[np.concatenate([[0], ends + 1])].tolist()
             stops = indices[np.concatenate([ends, [-1]])].tolist()
-            return self._chunk(np.concatenate([self._array[a : b + 1] for a, b in zip(starts, stops, strict=True)]))
-        return self._chunk(self._pages.take(indices))
+            return np.concatenate([self._array[a : b + 1] for a, b in zip(starts, stops, strict=True)])
+        return self._pages.take(indices)
 
     def row_number(self, row: int) -> int:
+        self._check()  # what is wrong with a row of a file that was changed says nothing about the row
         return row if self.file is None else FileRow(row, f"{row} of {str(self.file)!r}")
 
     def expect(self, start: int, stop: int) -> None:
         self._pages.expect(start, stop)
 
     def release(self, start: int, stop: int) -> None:
+        self._check()
         self._pages.release(start, stop)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        if self.in_use is not None:  # where it lies in this process
+            self.in_use.hold_array(self._array)
 
 
 class ShardedRows(Rows):
@@ -347,6 +387,7 @@ class ShardedRows(Rows):
             chunk = shard.slice(*bounds)
             values[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
+            shard.release(*bounds)
         return values
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
@@ -366,7 +407,9 @@ class ShardedRows(Rows):
             shard.expect(*bounds)
 
     def release(self, start: int, stop: int) -> None:
-        for shard, *bounds in self._parts(start, stop):
+        parts = list(self._parts(start, stop))
+        if len(parts) == 1:  # several were copied, and let go then
+            shard, *bounds = parts[0]
             shard.release(*bounds)
 
 
@@ -390,6 +433,7 @@ class TensorRows(Rows):
         self.bytes_read = 0
         self.tensor = tensor.detach()
         self._bfloat16 = tensor.dtype == torch.bfloat16
+        self._in_use = file_under(tensor, name)  # as of those that safetensors loads
 
     @property
     def row_bytes(self) -> int:
@@ -412,7 +456,24 @@ class TensorRows(Rows):
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         import torch
 
-        return self._host(self.tensor[torch.from_numpy(indices).to(self.tensor.device)])
+        with reading():
+            taken = self._host(self.tensor[torch.from_numpy(indices).to(self.tensor.device)])
+            self._check()
+        return taken
+
+    def row_number(self, row: int) -> int:
+        self._check()  # as in ArrayRows
+        return row
+
+    def release(self, start: int, stop: int) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if self._in_use is not None:
+            self._in_use.check()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = {**state, "_in_use": None}  # this process has the values
 
 
 class AllBut:
@@ -454,6 +515,10 @@ class RowSubset(Rows):
     def slice(self, start: int, stop: int) -> Chunk:
         run = self.run(start, stop)
         return self.rows.take(self.indices[start:stop]) if run is None else self.rows.slice(*run)
+
+    def read(self, start: int, stop: int) -> Chunk:
+        run = self.run(start, stop)
+        return self.rows.take(self.indices[start:stop]) if run is None else self.rows.read(*run)
 
     def run(self, start: int, stop: int) -> tuple[int, int] | None:
         """Where rows start to stop − 1 stand one after the other in the matrix, which can be read in place."""
@@ -673,12 +738,13 @@ def open_rows(source: Any, name: str) -> Rows:
         check_dataset(source, source.file.filename, name)
     check_unmasked(name, source)
     try:
-        array = np.asarray(source)
+        with reading():
+            array = np.asarray(source)
     except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, of tensors in a list that are part of a graph
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__} ({error})") from error
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")
-    return _open_array(array, name)
+    return _open_array(array, name, in_use=file_under(array, name))
 
 
 def _open_path(path: str | os.PathLike[str], name: str) -> Rows:
@@ -711,7 +777,8 @@ def open_file(file: str | os.PathLike[str], key: str | None, name: str) -> Rows:
         return open_safetensors(os.fspath(file), key, name)
     if key is not None and suffix == ".npy":
         raise FileReadError(f"{name}: {str(file)!r} holds one matrix, and none called {key!r}")
-    return _open_array(load_npy(file, name), name, file)
+    array, in_use = _mapped_npy(file, name)
+    return _open_array(array, name, file, in_use)
 
 
 def split_key(path: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -720,24 +787,37 @@ def split_key(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     return file, key if separator else None
 
 
-def _open_array(array: npt.NDArray[Any], name: str, file: str | os.PathLike[str] | None = None) -> Rows:
+def _open_array(
+    array: npt.NDArray[Any],
+    name: str,
+    file: str | os.PathLike[str] | None = None,
+    in_use: FileInUse | None = None,
+) -> Rows:
     # ml_dtypes' extension type, and what NumPy writes it as.
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
-        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True, file=file)
-    return ArrayRows(array, name, file=file)
+        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True, file=file, in_use=in_use)
+    return ArrayRows(array, name, file=file, in_use=in_use)
 
 
 def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
-    """Memory-map one ``.npy`` file."""
+    """The array of one ``.npy`` file, in memory."""
+    array, in_use = _mapped_npy(path, name)
+    with reading():
+        values = in_memory(array)
+        in_use.check()
+    return values
+
+
+def _mapped_npy(path: str | os.PathLike[str], name: str) -> tuple[npt.NDArray[Any], FileInUse]:
+    """The array of one ``.npy`` file, mapped."""
     file = Path(path)
     if file.suffix.lower() != ".npy":
         raise FileReadError(
             f"{name}: expected a .npy, .h5, .hdf5, .parquet, .arrow or .safetensors file or a folder, got {str(file)!r}"
         )
+    in_use = FileInUse(file, name)
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FileReadError(f"{name}: no file {str(file)!r}") from None
     except Exception as error:  # a damaged header raises whatever its parser meets, from SyntaxError to BadZipFile
         raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: {error}") from error
     if not isinstance(array, np.ndarray):
@@ -748,7 +828,9 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
             f"{name}: {str(file)!r} must hold one array and nothing else, got {file.stat().st_size} bytes of which "
             f"the array takes {end}"
         )
-    return np.asarray(array)
+    array = np.asarray(array)
+    in_use.hold_array(array)
+    return array, in_use
 
 
 def _is_a(source: Any, module: str, kind: str) -> bool:

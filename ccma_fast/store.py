@@ -36,6 +36,7 @@ from ._bounded import Arrays, read_whole
 from ._errors import FileReadError
 from ._extras import optional
 from ._files import check_can_replace, check_can_write_into, locked, remove_leftovers, write_whole
+from ._in_use import open_regular
 from ._record import check_format, going_on, what_is_unknown
 from ._validate import check_choice
 
@@ -366,7 +367,7 @@ def read_map(path: str | Path) -> Columns | None:
     if not file.exists():
         return None
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             arrays, size = Arrays(handle), file.stat().st_size  # nothing in it is packed
             return {name: arrays.read(name, size) for name in _MAP}
     except Exception as error:  # a damaged archive raises whatever its parser meets

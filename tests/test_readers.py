@@ -823,13 +823,19 @@ def test_folders_of_more_shards_than_a_process_may_open(run_python: Callable[...
     )
 
 
-def test_a_shard_that_was_replaced_is_not_read_as_the_old_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_shard_that_was_replaced_is_not_read_as_the_old_one(tmp_path: Path, cached: bool) -> None:
     rows = open_rows(write_shards(tmp_path / "x", X), "features")
     np.testing.assert_array_equal(rows.slice(0, N), X)
-    _mapped.cache_clear()  # as where there are more shards than are kept open
-    np.save(tmp_path / "x" / "part-3.npy", X[:28])
-    with pytest.raises(cf.FileReadError, match=r"part-3.npy' was changed while it was in use"):
-        rows.slice(0, N)
+    if not cached:  # as where there are more shards than are kept open
+        _mapped.cache_clear()
+    np.save(tmp_path / "x" / "new", X[84:112])
+    (tmp_path / "x" / "new.npy").replace(tmp_path / "x" / "part-3.npy")
+    with pytest.raises(cf.FileReadError, match=r"part-3.npy' was replaced while it was in use"):
+        rows.read(0, N)
+    with pytest.raises(cf.FileReadError, match=r"part-3.npy' was replaced while it was in use"):
+        rows.take(np.array([90]))
+    np.testing.assert_array_equal(rows.read(0, 50), X[:50])
 
 
 def test_rows_that_do_not_lie_in_a_folder_do_not_grow() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
+from .._in_use import FileInUse, reading
 from ..pool import Chunk, FileRow, RowId, Rows, to_storage
 from ._roles import is_of_another_role
 
@@ -37,6 +38,8 @@ class BlockRows(Rows):
         What error messages call it.
     file : str or None
         Where it lies, for error messages.
+    in_use : sequence of FileInUse
+        The files that it lies in, looked at whenever rows have been read.
     n_columns : int
     dtype : dtype
         Of the values where they lie.
@@ -45,9 +48,15 @@ class BlockRows(Rows):
     """
 
     def __init__(
-        self, name: str, file: str | None, n_columns: int, dtype: np.dtype[Any], starts: npt.NDArray[np.int64]
+        self,
+        name: str,
+        file: str | None,
+        in_use: Sequence[FileInUse],
+        n_columns: int,
+        dtype: np.dtype[Any],
+        starts: npt.NDArray[np.int64],
     ) -> None:
-        self.name, self.file = name, file
+        self.name, self.file, self.in_use = name, file, in_use
         self.n_rows, self.n_columns = int(starts[-1]), n_columns
         self.bytes_read = 0
         self._starts = starts
@@ -65,10 +74,22 @@ class BlockRows(Rows):
     def _block(self, block: int) -> Chunk:
         if self._last is None or self._last[0] != block:
             self._last = None  # its memory is for the next one
-            values = self._read(block)
+            with reading():
+                try:
+                    values = self._read(block)
+                finally:
+                    self.check()  # also where it cannot be read: this may be why
             self.bytes_read += values.nbytes
             self._last = block, to_storage(values)
         return self._last[1]
+
+    def check(self) -> None:
+        """The files are what they were when they were opened."""
+        for in_use in self.in_use:
+            in_use.check()
+
+    def release(self, start: int, stop: int) -> None:
+        self.check()
 
     def slice(self, start: int, stop: int) -> Chunk:
         stop = min(stop, self.n_rows)
@@ -89,6 +110,7 @@ class BlockRows(Rows):
         for block in np.flatnonzero(np.diff(ends)).tolist():
             places = order[ends[block] : ends[block + 1]]
             values[places] = self._block(block)[indices[places] - self._starts[block]]
+        self.check()
         return values
 
     def row_number(self, row: int) -> int:

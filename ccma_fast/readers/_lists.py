@@ -29,6 +29,10 @@ __all__ = [
 IDS = "image_path"
 
 
+# Where Arrow says that what is stored are values of a type which somebody has to know.
+_EXTENSION = b"ARROW:extension:name"
+
+
 class VectorColumn(NamedTuple):
     """A column of vectors."""
 
@@ -70,10 +74,17 @@ def vector_column(schema: Any, key: str | None, name: str, file: str) -> VectorC
     column = chosen(name, file, key, found, [name], "column")
     if schema.names.count(column) > 1:
         raise FileReadError(f"{name}: {file!r} must have one column {column!r}, got {schema.names.count(column)}")
-    kind = schema.field(column).type
+    field = schema.field(column)
+    kind = field.type
     width = list_width(kind)
     if width is None:
         raise TypeError(f"{name} must be a column of lists of numbers, got {column!r} of {kind} in {file!r}")
+    for part in (field, _storage(kind).value_field):
+        if extension := (part.metadata or {}).get(_EXTENSION):
+            raise TypeError(
+                f"{name} must be a column of lists of numbers, got {column!r} in {file!r} of the extension type "
+                f"{extension.decode(errors='replace')!r}, which nobody knows here; its numbers may be codes"
+            )
     return VectorColumn(column, width, value_type(kind))
 
 

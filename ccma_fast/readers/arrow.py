@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .._bounded import read_whole
 from .._errors import FileReadError
 from .._extras import optional
+from .._in_use import FileInUse, reading
 from ..pool import RowId, check_matrix
 from ._blocks import BlockRows, ids_of_parts, rows_of_block
 from ._lists import IDS, has_ids, ids_of, values_of_lists, vector_column
@@ -48,24 +49,29 @@ class ArrowRows(BlockRows):
     """
 
     def __init__(self, file: str, key: str | None, name: str) -> None:
-        schema, batches = _opened(file, name)
+        in_use = FileInUse(file, name)
+        with reading():
+            schema, batches = _opened(in_use)
+            in_use.check()
         self.column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
         firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         if not width:  # lists of any length: as long as the first
-            width = _first_length([batch.column(self.column) for batch in batches], file, name)
+            with reading():
+                width = _first_length([batch.column(self.column) for batch in batches], file, name)
+                in_use.check()
         check_matrix((int(firsts[-1]), width), dtype, name)
         step = rows_of_block(width * dtype.itemsize)
         starts = [np.arange(first, first + batch.num_rows, step) for first, batch in zip(firsts, batches, strict=False)]
         self._firsts = firsts
         self._batches: list[Any] | None = None
         self._unmapped_after = 0
-        super().__init__(name, file, width, dtype, np.concatenate([*starts, firsts[-1:]]))
+        super().__init__(name, file, [in_use], width, dtype, np.concatenate([*starts, firsts[-1:]]))
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         assert self.file is not None, "it was opened by its name"
         if self._batches is None or self.bytes_read >= self._unmapped_after:
-            self._batches = _opened(self.file, self.name)[1]
+            self._batches = _opened(self.in_use[0])[1]
             self._unmapped_after = self.bytes_read + _MAPPED_BYTES
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         at = int(np.searchsorted(self._firsts, start, side="right")) - 1
@@ -73,15 +79,22 @@ class ArrowRows(BlockRows):
         return np.array(values_of_lists(lists, self.n_columns, start, self.file, self.name))
 
     def row_ids(self) -> Iterator[RowId] | None:
-        if not self._has_ids or self.file is None:
+        if not self._has_ids:
             return None
-        return (row_id for batch in _opened(self.file, self.name)[1] for row_id in ids_of(batch.column(IDS)))
+        return (row_id for at in range(len(self._firsts) - 1) for row_id in self._ids(at))
 
     def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
-        if not self._has_ids or self.file is None:
-            return None
-        batches = _opened(self.file, self.name)[1]
-        return ids_of_parts(rows, self._firsts, lambda at, here: ids_of(batches[at].column(IDS).take(here)))
+        return ids_of_parts(rows, self._firsts, self._ids) if self._has_ids else None
+
+    def _ids(self, at: int, here: npt.NDArray[np.int64] | None = None) -> list[RowId]:
+        """The ids of some rows of a batch, by default of all."""
+        with reading():
+            if self._batches is None:
+                self._batches = _opened(self.in_use[0])[1]
+            column = self._batches[at].column(IDS)
+            ids = ids_of(column if here is None else column.take(here))
+            self.check()
+        return ids
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_batches": None}  # each process opens the file itself
@@ -118,24 +131,23 @@ def files_of_dataset(folder: Path, name: str) -> list[Path] | None:
     return [folder / file for file in files]
 
 
-def _opened(file: str, name: str) -> tuple[Any, list[Any]]:
+def _opened(in_use: FileInUse) -> tuple[Any, list[Any]]:
     """The schema and the batches of a file, which are views of its map."""
     pyarrow, ipc = optional("pyarrow", "an Arrow file"), optional("pyarrow.ipc", "an Arrow file")
-    if not Path(file).exists():
-        raise FileReadError(f"{name}: no file {file!r}")
     try:
-        source = pyarrow.memory_map(file)
-        if source.read(len(_MAGIC)) == _MAGIC:
-            reader = ipc.open_file(source)
+        with pyarrow.memory_map(in_use.file) as source:
+            whole = source.read_buffer()
+        in_use.hold((whole.address, whole.size))
+        if whole[: len(_MAGIC)].to_pybytes() == _MAGIC:
+            reader = ipc.open_file(whole)
             return reader.schema, [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        source.seek(max(0, source.size() - len(_END_OF_STREAM)))
-        if source.read() != _END_OF_STREAM:
+        if whole[max(0, whole.size - len(_END_OF_STREAM)) :].to_pybytes() != _END_OF_STREAM:
             raise ValueError("it does not end as a stream does, and may be cut off")
-        source.seek(0)
-        with ipc.open_stream(source) as reader:
+        with ipc.open_stream(whole) as reader:
             return reader.schema, list(reader)
     except (OSError, ValueError) as error:
-        raise FileReadError(f"{name}: cannot read {file!r} as Arrow: {error}") from error
+        in_use.check()
+        raise FileReadError(f"{in_use.name}: cannot read {in_use.file!r} as Arrow: {error}") from error
 
 
 def _first_length(columns: list[Any], file: str, name: str) -> int:

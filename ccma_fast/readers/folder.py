@@ -15,11 +15,13 @@ import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError
+from .._in_use import FileInUse, Stamp
 from .._shards import ShardFile, check_names, natural_order, pattern_of
 from ..manifest import check_shards, former_ids, ids_of_shard, read_manifest
 from ..pool import BFLOAT16_BITS, Chunk, RowId, Rows, ShardedRows, open_file
@@ -91,12 +93,14 @@ class FolderRows(ShardedRows):
                 )
         if self.manifest is None:
             check_names(self.files, name)
-        else:
+        new = self.files[len(known) :]
+        in_use = {file: FileInUse(file, name) for file in new if file.exists()}  # from before they are compared
+        if self.manifest is not None:
             check_shards(self.manifest, name, first=len(known))
-        self._metadata: list[tuple[Path, tuple[int, ...]]] = [] if before is None else list(before._metadata)
-        self._metadata += map(_metadata_of, self.files[len(known) :])
+        self._metadata: list[FileInUse | None] = [] if before is None else list(before._metadata)
+        self._metadata += [_metadata_of(file, name) for file in new]
         shards: list[_Shard] = [] if before is None else list(before._opened)
-        shards += [_Shard(file, name, key) for file in self.files[len(known) :]]
+        shards += [_Shard(file, in_use.get(file) or FileInUse(file, name), key) for file in new]
         for file, shard in zip(self.files, shards, strict=True):
             if shard.n_columns != shards[0].n_columns or shard.slice(0, 0).dtype != shards[0].slice(0, 0).dtype:
                 raise ValueError(
@@ -125,7 +129,7 @@ class FolderRows(ShardedRows):
             return not self.manifest.class_names
         if self.files[0].suffix.lower() != ".npy":
             return all(shard.has_ids for shard in self._opened)
-        return all(stamp and has_ids(opened(str(file), self.name).schema_arrow) for file, stamp in self._metadata)
+        return all(table and has_ids(opened(table.file, self.name).schema_arrow) for table in self._metadata)
 
     def row_ids(self) -> Iterator[RowId] | None:
         if not self._has_ids:
@@ -149,24 +153,24 @@ class FolderRows(ShardedRows):
             found = self._shards[k].row_ids() if rows is None else self._shards[k].ids_at(rows)
             assert found is not None, "every shard has ids"
             return list(found)
-        file, stamp = self._metadata[k]
-        _check_stamp(file, stamp, self.name)
-        table, n_rows = opened(str(file), self.name), self._shards[k].n_rows
+        in_use = self._metadata[k]
+        assert in_use is not None, "every shard has ids"
+        in_use.check()
+        table, n_rows = opened(in_use.file, self.name), self._shards[k].n_rows
         if table.metadata.num_rows != n_rows:
             raise FileReadError(
-                f"{self.name}: {str(file)!r} must have the {n_rows} rows of {str(self.files[k])!r}, got "
+                f"{self.name}: {in_use.file!r} must have the {n_rows} rows of {str(self.files[k])!r}, got "
                 f"{table.metadata.num_rows}"
             )
-        if rows is None:
-            return list(read_ids(table, str(file), self.name))
-        return ids_at(table, rows, str(file), self.name)
+        return list(read_ids(table, in_use)) if rows is None else ids_at(table, rows, in_use)
 
 
 class _Shard(Rows):
     """A file that is open while it is among those read last."""
 
-    def __init__(self, file: Path, name: str, key: str | None) -> None:
-        self.name, self._file, self._key, self._stamp = name, file, key, _stamp(file)
+    def __init__(self, file: Path, in_use: FileInUse, key: str | None) -> None:
+        self.name, self._file, self._in_use, self._key = in_use.name, file, in_use, key
+        self._lent: Rows | None = None  # whose rows somebody has
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
         self.has_ids = self._rows.row_ids() is not None
@@ -175,7 +179,10 @@ class _Shard(Rows):
     @property
     def _rows(self) -> Rows:
         opened_file = _mapped if self._file.suffix.lower() == ".npy" else _reader
-        return opened_file(self._file, self._key, self.name, self._stamp)
+        try:
+            return opened_file(self._file, self._key, self.name, self._in_use.stamp)
+        finally:
+            self._in_use.check()  # also where it cannot be opened: this may be why
 
     @property
     def row_bytes(self) -> int:
@@ -193,7 +200,10 @@ class _Shard(Rows):
         return chunk
 
     def slice(self, start: int, stop: int) -> Chunk:
-        return self._counted(self._rows.slice(start, stop))
+        rows = self._rows
+        if start < stop:
+            self._lent = rows
+        return self._counted(rows.slice(start, stop))
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         return self._counted(self._rows.take(indices))
@@ -211,31 +221,20 @@ class _Shard(Rows):
         self._rows.expect(start, stop)
 
     def release(self, start: int, stop: int) -> None:
-        self._rows.release(start, stop)
+        rows, self._lent = self._lent or self._rows, None
+        rows.release(start, stop)
+        self._in_use.check()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lent": None}  # each process opens the file itself
 
 
-def _opened_as_it_was(file: Path, key: str | None, name: str, stamp: tuple[int, ...]) -> Rows:
-    rows = open_file(file, key, name)
-    _check_stamp(file, stamp, name)
-    return rows
+def _opened_as_it_was(file: Path, key: str | None, name: str, _stamp: Stamp) -> Rows:
+    return open_file(file, key, name)
 
 
 _mapped = lru_cache(maxsize=_MOST_MAPPED)(_opened_as_it_was)
 _reader = lru_cache(maxsize=_MOST_READERS)(_opened_as_it_was)
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    """What tells a file from one that replaced it."""
-    try:
-        found = file.stat()
-    except OSError:  # opening it will say so
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _check_stamp(file: Path, stamp: tuple[int, ...], name: str) -> None:
-    if _stamp(file) != stamp:
-        raise FileReadError(f"{name}: {str(file)!r} was changed while it was in use; expected it as it was opened")
 
 
 def _found_shards(folder: Path, name: str) -> list[Path]:
@@ -286,12 +285,10 @@ def _check_places(filled: dict[Path, list[Path]], folder: Path, name: str) -> Pa
     return place
 
 
-def _metadata_of(file: Path) -> tuple[Path, tuple[int, ...]]:
-    """Where clip-retrieval writes what the rows of a shard of images are, and what tells it from a file that replaces
-    it; nothing where there is none.
-    """
+def _metadata_of(file: Path, name: str) -> FileInUse | None:
+    """Where clip-retrieval writes what the rows of a shard of images are; None where there is none."""
     table = file.parent.parent / "metadata" / f"{file.stem.replace(_IMAGES, 'metadata')}.parquet"
-    return table, _stamp(table) if file.parent.name == _IMAGES else ()
+    return FileInUse(table, name) if file.parent.name == _IMAGES and table.exists() else None
 
 
 def _shape_of(rows: Rows) -> str:

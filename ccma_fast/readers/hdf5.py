@@ -6,11 +6,9 @@ and ``test/labels`` the test rows, ``text/features`` the classes, in one file fo
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
+from .._in_use import FileInUse, stamp_of, unchanged
 from .._validate import check_same_rows
 from ..pool import ArrayRows, Rows, check_matrix
 from ._blocks import BlockRows, chosen, rows_of_block
@@ -39,6 +38,9 @@ _CODES = ("scale_factor", "add_offset")
 
 # Parts of a path, and of what its links lead to.
 _MOST_STEPS = 1000
+
+# A few bytes can stand for a thousand times as many.
+_MOST_CHUNK_BYTES = 1 << 30
 
 # Chunks of one band are decompressed together; a band above this is decompressed again for each block of it.
 _MOST_CACHE_BYTES = 256 << 20
@@ -63,6 +65,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
     ImportError
         h5py is not installed.
     """
+    in_use = FileInUse(file, name)
     with _told(file, name), _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=2)]
         check_dataset(dataset, file, name)
@@ -71,13 +74,14 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
         is_plain = dataset.id.get_type().equal(optional("h5py", "an HDF5 file").h5t.py_create(dataset.dtype))
         if offset is not None and is_plain:
             array = np.memmap(file, dataset.dtype, "r", offset, dataset.shape)
-            return ArrayRows(np.asarray(array), name, file=file)
-        return _ChunkedRows(name, file, dataset)
+            in_use.hold_array(array)
+            return ArrayRows(np.asarray(array), name, file=file, in_use=in_use)
+        return _ChunkedRows(name, file, in_use, dataset)
 
 
 def hdf5_vector(file: str, key: str | None, name: str, rows: Rows) -> npt.NDArray[Any]:
     """A dataset of one dimension: labels of some rows."""
-    with _told(file, name), _opened(file, name) as handle:
+    with unchanged(file, name), _told(file, name), _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=1)]
         if dataset.ndim == 1:  # a compressed one may be a thousand times as large as its file
             check_same_rows(name, dataset.shape[0], rows.name, rows.n_rows)
@@ -92,7 +96,7 @@ def hdf5_vector(file: str, key: str | None, name: str, rows: Rows) -> npt.NDArra
 class _ChunkedRows(BlockRows):
     """A dataset that HDF5 has to put together."""
 
-    def __init__(self, name: str, file: str, dataset: Any) -> None:
+    def __init__(self, name: str, file: str, in_use: FileInUse, dataset: Any) -> None:
         n_rows, n_columns = dataset.shape
         row_bytes = n_columns * dataset.dtype.itemsize
         chunk_rows = dataset.chunks[0] if dataset.chunks else 1
@@ -103,7 +107,7 @@ class _ChunkedRows(BlockRows):
         self._path = dataset.name
         self._cache_bytes = min(_MOST_CACHE_BYTES, chunk_rows * row_bytes)
         self._dataset: Any = None
-        super().__init__(name, file, n_columns, dataset.dtype, np.append(np.arange(0, n_rows, step), n_rows))
+        super().__init__(name, file, [in_use], n_columns, dataset.dtype, np.append(np.arange(0, n_rows, step), n_rows))
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         assert self.file is not None, "it was opened by its name"
@@ -135,8 +139,7 @@ def _told(file: str, name: str) -> Iterator[None]:
 
 def _opened(file: str, name: str, **options: Any) -> Any:
     h5py = optional("h5py", "an HDF5 file")
-    if not Path(file).exists():
-        raise FileReadError(f"{name}: no file {file!r}")
+    stamp_of(file, name)
     try:
         return h5py.File(file, "r", **options)
     except OSError as error:
@@ -150,7 +153,7 @@ def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
 
     def visit(path: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset) and (key is not None or thing.ndim == ndim):
-            found[path] = f"{thing.dtype} {thing.shape}"
+            found[path] = f"{_dtype(thing) or 'a type of its own'} {thing.shape}"
 
     handle.visititems(visit)
     usual = _USUAL.get(name, ())
@@ -202,7 +205,16 @@ def check_dataset(dataset: Any, file: str, name: str) -> None:
     ValueError, TypeError
         It is no matrix of real numbers.
     """
-    check_matrix(dataset.shape or (), dataset.dtype, name)
+    if (dtype := _dtype(dataset)) is None:
+        raise TypeError(
+            f"{name} must hold real numbers, got {dataset.name!r} in {file!r} of a type that NumPy does not have"
+        )
+    check_matrix(dataset.shape or (), dtype, name)
+    if dataset.chunks is not None and (size := math.prod(dataset.chunks) * dtype.itemsize) > _MOST_CHUNK_BYTES:
+        raise FileReadError(
+            f"{name}: {dataset.name!r} in {file!r} must have chunks of at most {_MOST_CHUNK_BYTES} bytes, which are "
+            f"read whole, got {size} in shape {dataset.chunks}"
+        )
     _check_no_codes(dataset, file, name)
     _check_written(dataset, file, name)
 
@@ -215,6 +227,15 @@ def _check_no_codes(dataset: Any, file: str, name: str) -> None:
             f"{name}: {dataset.name!r} in {file!r} holds codes of values, as its attribute {codes[0]!r} says; expected "
             "a dataset that holds the values"
         )
+
+
+def _dtype(dataset: Any) -> np.dtype[Any] | None:
+    """The NumPy type of the values of a dataset; None where there is none, as for integers of three bytes."""
+    try:
+        dtype: np.dtype[Any] = dataset.dtype
+    except (TypeError, ValueError):
+        return None
+    return dtype
 
 
 def _check_written(dataset: Any, file: str, name: str) -> None:
@@ -234,14 +255,22 @@ def _check_written(dataset: Any, file: str, name: str) -> None:
         is_missing = dataset.size > 0 and dataset.id.get_storage_size() == 0
         row = 0
     else:
-        bands = [range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
-        is_missing = dataset.id.get_num_chunks() < math.prod(map(len, bands))
-        row = next((at[0] for at in itertools.product(*bands) if not _is_written(dataset, at)), 0) if is_missing else 0
+        counts = [-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True)]
+        is_missing = dataset.id.get_num_chunks() < math.prod(counts)
+        row = _first_unwritten(dataset, counts) if is_missing else 0
     if is_missing:
         raise FileReadError(
             f"{name}: {where} has rows that were never written, from row {row} on; expected all {dataset.shape[0]}"
         )
 
 
-def _is_written(dataset: Any, at: tuple[int, ...]) -> bool:
-    return dataset.id.get_chunk_info_by_coord(at).byte_offset is not None
+def _first_unwritten(dataset: Any, counts: list[int]) -> int:
+    """The row at which the first chunk begins that was never written; there may be more of them than numbers fit."""
+    for number in range(math.prod(counts)):
+        at: list[int] = []
+        for n, step in zip(reversed(counts), reversed(dataset.chunks), strict=True):
+            number, place = divmod(number, n)
+            at.insert(0, place * step)
+        if dataset.id.get_chunk_info_by_coord(tuple(at)).byte_offset is None:
+            return at[0]
+    return 0

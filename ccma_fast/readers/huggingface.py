@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._in_use import FileInUse
 from ..pool import RowId, check_matrix
 from ._blocks import BlockRows, rows_of_block
 from ._lists import IDS, described, has_ids, ids_of, list_width, value_type, values_of_lists
@@ -60,7 +61,8 @@ class DatasetRows(BlockRows):
             width = len(self._dataset[:1][column][0])
         check_matrix((len(dataset), width), dtype, name)
         step = rows_of_block(width * dtype.itemsize)
-        super().__init__(name, None, width, dtype, np.append(np.arange(0, len(dataset), step), len(dataset)))
+        in_use = [FileInUse(entry["filename"], name) for entry in dataset.cache_files]
+        super().__init__(name, None, in_use, width, dtype, np.append(np.arange(0, len(dataset), step), len(dataset)))
 
     def row_ids(self) -> Iterator[RowId] | None:
         if self._ids is None:
@@ -75,6 +77,8 @@ class DatasetRows(BlockRows):
         if self._dataset.cache_files and self.bytes_read >= self._unmapped_after:
             # A copy has maps of its own, which leave with it.
             self._dataset = pickle.loads(pickle.dumps(self._dataset))
+            for in_use in self.in_use:
+                in_use.hold_maps()
             self._unmapped_after = self.bytes_read + _MAPPED_BYTES
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         lists = self._dataset[start:stop][self._column].combine_chunks()

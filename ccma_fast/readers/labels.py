@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import FileReadError, LabelWarning
+from .._in_use import loaded
 from .._row_ids import rows_with_ids
 from .._validate import check_same_rows
 from ..manifest import check_shards, ids_of_shard, read_manifest, shard_columns
@@ -145,6 +146,8 @@ class _Reader(NamedTuple):
     def of_values(self, values: Any) -> Int64:
         """Labels in memory."""
         values = plain_labels(values, self.name)
+        if isinstance(values, np.ndarray):
+            values = loaded(values, self.name)
         try:
             shape = np.shape(values)
         except ValueError as error:

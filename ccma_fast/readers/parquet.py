@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from .._errors import FileReadError
 from .._extras import optional
+from .._in_use import FileInUse, stamp_of
 from ..pool import RowId, check_matrix
 from ._blocks import BlockRows, ids_of_parts, rows_of_block
 from ._lists import IDS, has_ids, ids_of, values_of_lists, vector_column
@@ -23,6 +23,10 @@ Int64 = npt.NDArray[np.int64]
 
 # Compressed pages are read in pieces of this size instead of whole row groups.
 _BUFFER_BYTES = 1 << 20
+
+# A few bytes can stand for lists of any length. In row groups of more values than this no list is read to see how long
+# it is: by the number of all values it is as long as the others.
+_MOST_LOOK_BYTES = 64 << 20
 
 
 class ParquetRows(BlockRows):
@@ -48,20 +52,32 @@ class ParquetRows(BlockRows):
     """
 
     def __init__(self, file: str, key: str | None, name: str) -> None:
+        in_use = FileInUse(file, name)
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
         self.column, width, dtype = vector_column(schema, key, name, file)
         self._has_ids = has_ids(schema)
         firsts = _group_starts(self._parquet)
         n_rows = int(firsts[-1])
+        groups = _large_groups(self._parquet.metadata, self.column, dtype.itemsize)
         if not width:  # lists of any length: as long as the first
-            width = _first_length(self._parquet, self.column, n_rows, file, name)
+            if groups:
+                n_of_group, n_values = groups[0]
+                width = n_values // n_of_group
+            else:
+                width = _first_length(self._parquet, self.column, n_rows, file, name)
         check_matrix((n_rows, width), dtype, name)
+        for n_of_group, n_values in groups:
+            if n_values != n_of_group * width or width * dtype.itemsize > _MOST_LOOK_BYTES:
+                raise FileReadError(
+                    f"{name}: {file!r} must have as many numbers in each row, in at most {_MOST_LOOK_BYTES} bytes, got "
+                    f"{n_values} in {n_of_group} rows of one row group"
+                )
         self._step = rows_of_block(width * dtype.itemsize)
         starts = [np.arange(first, end, self._step) for first, end in pairwise(firsts.tolist())]
         self._group_starts = firsts
         self._stream: tuple[int, Iterator[Any]] | None = None  # the next block, and where it comes from
-        super().__init__(name, file, width, dtype, np.concatenate([*starts, firsts[-1:]]))
+        super().__init__(name, file, [in_use], width, dtype, np.concatenate([*starts, firsts[-1:]]))
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         assert self.file is not None, "it was opened by its name"
@@ -88,10 +104,10 @@ class ParquetRows(BlockRows):
         return values
 
     def row_ids(self) -> Iterator[RowId] | None:
-        return read_ids(self._opened(), str(self.file), self.name) if self._has_ids else None
+        return read_ids(self._opened(), self.in_use[0]) if self._has_ids else None
 
     def ids_at(self, rows: Int64) -> list[RowId] | None:
-        return ids_at(self._opened(), rows, str(self.file), self.name) if self._has_ids else None
+        return ids_at(self._opened(), rows, self.in_use[0]) if self._has_ids else None
 
     def _opened(self) -> Any:
         """The file as it was when it was opened, whatever has its name by now."""
@@ -106,37 +122,51 @@ class ParquetRows(BlockRows):
 def opened(file: str, name: str) -> Any:
     """A ``pyarrow.parquet.ParquetFile``."""
     parquet = optional("pyarrow.parquet", "a parquet file")
-    if not Path(file).exists():
-        raise FileReadError(f"{name}: no file {file!r}")
+    stamp_of(file, name)
     try:
         return parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {file!r} as parquet: {error}") from error
 
 
-def read_ids(parquet: Any, file: str, name: str) -> Iterator[RowId]:
+def read_ids(parquet: Any, in_use: FileInUse) -> Iterator[RowId]:
     """The ids in a ``pyarrow.parquet.ParquetFile``, in order."""
-    with _reading_ids(file, name):
+    with _reading_ids(in_use):
         for batch in parquet.iter_batches(columns=[IDS]):
+            in_use.check()
             yield from ids_of(batch.column(IDS))
 
 
-def ids_at(parquet: Any, rows: Int64, file: str, name: str) -> list[RowId]:
+def ids_at(parquet: Any, rows: Int64, in_use: FileInUse) -> list[RowId]:
     """The ids of some rows of a ``pyarrow.parquet.ParquetFile``; only row groups that hold any are read."""
 
     def read(group: int, here: Int64) -> list[RowId]:
         return ids_of(parquet.read_row_group(group, columns=[IDS]).column(IDS).take(here))
 
-    with _reading_ids(file, name):
+    with _reading_ids(in_use):
         return ids_of_parts(rows, _group_starts(parquet), read)
 
 
 @contextmanager
-def _reading_ids(file: str, name: str) -> Iterator[None]:
+def _reading_ids(in_use: FileInUse) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise FileReadError(f"{name}: cannot read {IDS!r} in {file!r}: {error}") from error
+        in_use.check()
+        raise FileReadError(f"{in_use.name}: cannot read {IDS!r} in {in_use.file!r}: {error}") from error
+    in_use.check()
+
+
+def _large_groups(metadata: Any, column: str, itemsize: int) -> list[tuple[int, int]]:
+    """Rows and values, as the file has it, of the row groups in which a list might not fit into memory."""
+    found = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for leaf in map(group.column, range(group.num_columns)):
+            is_of_column = leaf.path_in_schema.rsplit(".", 2)[0] == column
+            if is_of_column and leaf.num_values * itemsize > _MOST_LOOK_BYTES:
+                found.append((group.num_rows, leaf.num_values))
+    return found
 
 
 def _group_starts(parquet: Any) -> Int64:

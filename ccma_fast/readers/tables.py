@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._errors import FileReadError
+from .._in_use import open_regular
 from .parquet import opened
 
 __all__ = ["Columns", "check_text", "read_columns"]
@@ -131,7 +132,7 @@ def _check_meaning(header: str, only: str, calls: Sequence[str], file: str, name
 
 def _csv_table(file: str, name: str, only: str, is_value: Callable[[str], bool]) -> dict[str, list[Any]]:
     try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
+        with io.TextIOWrapper(open_regular(file), newline="", encoding="utf-8-sig") as handle:
             text = handle.read()
         check_text(text)
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._errors import FileReadError
+from .._in_use import FileInUse, open_regular
 from ..pool import BFLOAT16_BITS, ArrayRows
 from ._blocks import chosen
 
@@ -51,6 +52,7 @@ def open_safetensors(file: str, key: str | None, name: str) -> ArrayRows:
     TypeError
         A tensor that does not hold real numbers.
     """
+    in_use = FileInUse(file, name)
     header, begin = _header(file, name)
     found = {
         tensor: f"{entry['dtype']} {tuple(entry['shape'])}"
@@ -62,22 +64,21 @@ def open_safetensors(file: str, key: str | None, name: str) -> ArrayRows:
     if dtype is None:
         raise TypeError(f"{name} must hold real numbers, got dtype {entry['dtype']} in {file!r}")
     first, last = entry["data_offsets"]
-    size, n_bytes = os.path.getsize(file), dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    size, n_bytes = os.path.getsize(file), dtype.itemsize * math.prod(shape)
     if last - first != n_bytes or begin + last > size:
         row = max(0, size - begin - first) * shape[0] // max(1, n_bytes) if shape else 0
         raise FileReadError(
             f"{name}: {file!r} is damaged: it has {size} bytes and ends in row {row}, expected {begin + last} bytes"
         )
     array = np.memmap(file, dtype, "r", begin + first, shape) if n_bytes else np.empty(shape, dtype)
-    return ArrayRows(np.asarray(array), name, bfloat16=entry["dtype"] == "BF16", file=file)
+    in_use.hold_array(array)
+    return ArrayRows(np.asarray(array), name, bfloat16=entry["dtype"] == "BF16", file=file, in_use=in_use)
 
 
 def _header(file: str, name: str) -> tuple[dict[str, Any], int]:
     """The header, and where the tensors begin."""
-    if not Path(file).exists():
-        raise FileReadError(f"{name}: no file {file!r}")
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file, name) as handle:
             length = int.from_bytes(handle.read(_LENGTH_BYTES), "little")
             if length > _MOST_HEADER_BYTES:
                 raise ValueError(f"its header would have {length} bytes")
@@ -87,7 +88,7 @@ def _header(file: str, name: str) -> tuple[dict[str, Any], int]:
         end = _end_of_tensors({key: entry for key, entry in header.items() if key != "__metadata__"})
         if (beyond := os.path.getsize(file) - _LENGTH_BYTES - length - end) > 0:
             raise ValueError(f"{beyond} bytes behind its last tensor belong to none")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {file!r} as .safetensors: {error}") from error
     return header, _LENGTH_BYTES + length
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import check_can_write_into, write_whole
+from .._in_use import open_regular
 from .._validate import check_choice, check_number
 from .curves import (
     LearningCurve,
@@ -148,7 +149,7 @@ def _check_own(file: Path) -> None:
     check_can_write_into(file.parent, [file.name])
     if not file.exists():
         return
-    with open(file, "rb") as handle:
+    with open_regular(file) as handle:
         begin = handle.read(_MARKED_BYTES)
     if GENERATOR.encode() not in begin:
         raise FileExistsError(

@@ -9,5 +9,6 @@ namespace py = pybind11;
 void bind_score(py::module_& module);
 void bind_threshold(py::module_& module);
 void bind_kmeans(py::module_& module);
+void bind_mapped(py::module_& module);
 
 }  // namespace ccma::bindings
