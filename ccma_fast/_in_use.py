@@ -237,16 +237,16 @@ def file_under(values: Any, name: str) -> FileInUse | None:
         It was cut off before, while it was read.
     """
     if isinstance(values, np.ndarray):
-        if _is_owned(values) or not values.size:
-            return None
-        begin, size = _span(values)
+        begin, size = (0, 0) if _is_owned(values) else _span(values)
     else:
         storage = values.untyped_storage()
         begin, size = (storage.data_ptr(), storage.nbytes()) if values.device.type == "cpu" else (0, 0)
+    if not size:
+        return None
     there = [entry for entry in _file_maps() if begin < entry.end and entry.begin < begin + size]
     if any(entry.place == _ZEROS for entry in there):
         raise FileReadError(f"{name}: the file that is mapped here became shorter; expected one that is mapped anew")
-    return FileInUse.under((begin, size), there[0], name) if there and size else None
+    return FileInUse.under((begin, size), there[0], name) if there else None
 
 
 class _FileMap(NamedTuple):
