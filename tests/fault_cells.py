@@ -160,7 +160,7 @@ FOLDERS = ("simulate", "extract")  # which go on with what is there; of all othe
 def tree(folder: Path) -> Tree:
     """The files that are seen, by their names; without the times in some."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    found = {str(path.relative_to(folder)): path.read_bytes().replace(bytes(folder), b"") for path in files}
     found = {name: content for name, content in found.items() if not re.search(r"(^|/)\.|\.jsonl$|timings.csv$", name)}
     if "picks.json" in found:
         found["picks.json"] = json.dumps({**json.loads(found["picks.json"]), "report": None}).encode()
