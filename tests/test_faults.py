@@ -1,0 +1,41 @@
+"""Faults injected into every writer and reader, see `fault_cells.py`: what was there stays, what is lost is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for library in ("h5py", "pyarrow", "safetensors"):
+    pytest.importorskip(library)
+
+
+def table(*arguments: str) -> list[tuple[str, str, dict[str, int]]]:
+    """Writer or reader, fault, and how often it ended how."""
+    cells = Path(__file__).with_name("fault_cells.py")
+    done = subprocess.run(
+        [sys.executable, str(cells), *arguments], capture_output=True, text=True, timeout=1800, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def check(found: list[tuple[str, str, dict[str, int]]]) -> None:
+    for name, fault, results in found:
+        print(f"| {name} | {fault} | {sum(results.values())} | {json.dumps(results)} |")
+    assert len({name for name, *_ in found}) >= 17
+    # Each way to end was met, so that faults did hit.
+    assert {"done", "error", "killed", "right"} <= {result for *_, results in found for result in results}
+    assert [cell for cell in found if any(result.startswith("FAILED") for result in cell[2])] == []
+
+
+def test_faults() -> None:
+    check(table())
+
+
+@pytest.mark.slow
+def test_faults_at_every_place() -> None:
+    check(table("all"))
