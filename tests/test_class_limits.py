@@ -116,9 +116,11 @@ def test_matrices_of_more_classes_than_anybody_has() -> None:
         np.uint64(2**63),
         np.uint64(2**64 - 2),
     ],
-    ids=str,
+    ids=lambda label: f"{label:.20}" if isinstance(label, str) else f"{type(label).__name__} {label!s:.20}",
 )
-@pytest.mark.parametrize("given", [{}, {"n_classes": MOST_CLASSES}, {"student": cf.LinearHead(4)}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{}, {"n_classes": MOST_CLASSES}, {"student": cf.LinearHead(4)}], ids=["alone", "counted", "of a student"]
+)
 def test_a_label_is_never_another_number_and_all_are_taken_or_none(label: Any, given: dict[str, Any]) -> None:
     learner = cf.ActiveLearner(X, config=QUICK, **given)
     learner.label([0, 1, 2], [0, 1, 2])
