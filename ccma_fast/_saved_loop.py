@@ -454,10 +454,10 @@ def _rows_now(loop: SavedLoop, identity: Identity, rows: Rows, file: str, missin
     now: Int64 = known.copy()
     uncertain: list[int] = []
     gone: list[int] = []
-    uses = Counter(identity.ids)
+    uses, is_unknown = Counter(identity.ids), identity.is_unknown
     for k, (row, row_id) in enumerate(zip(known.tolist(), identity.ids, strict=True)):
         found = there[row_id]
-        if identity.is_unknown[k]:
+        if is_unknown[k]:
             uncertain.append(k)
         elif not found:
             gone.append(k)

@@ -48,6 +48,12 @@ class _Place(NamedTuple):
     file: Path
     offset: int = 0
     size: int | None = None
+    listed: FileStatus | None = None
+    """What the file was when they lay there, None where that does not matter."""
+
+    def is_moved(self, now: os.stat_result) -> bool:
+        """Whether other bytes may lie there now."""
+        return self.listed is not None and (now.st_size, now.st_mtime_ns) != self.listed[:2]
 
 
 class Images(ABC):
@@ -103,6 +109,8 @@ class Images(ABC):
             raise UnreadableImageError("a folder, a pipe or a device; expected a regular file")
         with open(place.file, "rb") as handle:
             before = os.fstat(handle.fileno())
+            if place.is_moved(before):
+                raise UnreadableImageError("its archive was written to since its images were listed", passing=True)
             size = before.st_size if place.size is None else place.size
             if place.size is None and size > _MOST_BYTES:
                 found = ImageFile(*_checksum(handle, place), before.st_mtime_ns)
@@ -144,6 +152,8 @@ class Images(ABC):
             if place is None or not place.file.is_file():
                 return ImageFile()
             with open(place.file, "rb") as handle:
+                if place.is_moved(os.fstat(handle.fileno())):
+                    return ImageFile()
                 return ImageFile(*_checksum(handle, place), os.fstat(handle.fileno()).st_mtime_ns)
         except OSError:
             return ImageFile()
@@ -259,7 +269,7 @@ class _Tars(Images):
 
     def _place(self, i: int) -> _Place:
         file, member = self._members[i]
-        return _Place(file, member.offset, member.size)
+        return _Place(file, member.offset, member.size, self._listed[file])
 
 
 class _Dataset(Images):
