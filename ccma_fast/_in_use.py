@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -243,7 +244,7 @@ def file_under(values: Any, name: str) -> FileInUse | None:
         begin, size = (storage.data_ptr(), storage.nbytes()) if values.device.type == "cpu" else (0, 0)
     if not size:
         return None
-    there = [entry for entry in _file_maps() if begin < entry.end and entry.begin < begin + size]
+    there = list(_file_maps(begin, begin + size))
     if any(entry.place == _ZEROS for entry in there):
         raise FileReadError(f"{name}: the file that is mapped here became shorter; expected one that is mapped anew")
     return FileInUse.under((begin, size), there[0], name) if there else None
@@ -259,18 +260,25 @@ class _FileMap(NamedTuple):
     place: str
 
 
-def _file_maps() -> Iterator[_FileMap]:
+def _file_maps(begin: int = 0, end: int | None = None) -> Iterator[_FileMap]:
+    """Where files are mapped between two addresses."""
     try:
         with open(_MAPS, "rb") as handle:
-            lines = handle.read().splitlines()
+            lines = handle.read().splitlines()  # in the order of their addresses
     except OSError:  # no Linux
         return
-    for line in lines:
+    for line in lines[bisect_right(lines, begin, key=_end_of_map) :]:
         bounds, permissions, _, _, _, *place = line.split(maxsplit=5)
+        first, last = (int(bound, 16) for bound in bounds.split(b"-"))
+        if end is not None and first >= end:
+            return
         if place and place[0].startswith(b"/"):
-            begin, end = (int(bound, 16) for bound in bounds.split(b"-"))
             is_written = b"w" in permissions and b"s" in permissions
-            yield _FileMap(begin, end, is_written, os.fsdecode(place[0].replace(b"\\012", b"\n")))
+            yield _FileMap(first, last, is_written, os.fsdecode(place[0].replace(b"\\012", b"\n")))
+
+
+def _end_of_map(line: bytes) -> int:
+    return int(line[line.index(b"-") + 1 : line.index(b" ")], 16)
 
 
 def in_memory(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

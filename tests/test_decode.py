@@ -103,12 +103,10 @@ def own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     monkeypatch.syspath_prepend(folder)
     module = importlib.import_module("own_of_decode")
     Image.init()
-    names = ("ID", "OPEN", "EXTENSION")
-    before = {name: getattr(Image, name).copy() for name in names}
+    for name in ("ID", "OPEN", "EXTENSION"):  # what is registered there is forgotten afterwards
+        monkeypatch.setattr(Image, name, getattr(Image, name).copy())
     module.register()
     yield module
-    for name in names:
-        monkeypatch.setattr(Image, name, before[name])
     del sys.modules["own_of_decode"]
 
 

@@ -576,7 +576,8 @@ for line in sys.stdin:
         os.setsid()
         code = 1
         try:
-            extract.extract(sys.argv[1], out, student=sys.argv[2], shard_size=2, batch_size=2, progress=False)
+            sizes = {"shard_size": 2, "batch_size": 2, "workers": 0}
+            extract.extract(sys.argv[1], out, student=sys.argv[2], progress=False, **sizes)
             code = 0
         finally:
             os._exit(code)
