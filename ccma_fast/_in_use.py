@@ -7,8 +7,11 @@ as that happens while :func:`reading`.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
+import struct
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -36,6 +39,9 @@ __all__ = [
 # What the core leaves in place of memory whose file was cut off, where mapped memory is listed.
 _MAPS, _ZEROS, _DELETED = "/proc/self/maps", "/dev/zero", " (deleted)"
 
+# linux/fs.h: what asks for the file that is mapped at an address or next, and for its first address.
+_QUERY_MAPS, _NEXT_FILE = 0xC0686611, 0x30
+_QUERY = struct.Struct("=4Q72x")
 
 # What is written within one tick of the clock of a file system leaves one time: a file is opened once that of its last
 # writing has passed, which one that is being written never lets it.
@@ -241,7 +247,8 @@ def file_under(values: Any, name: str) -> FileInUse | None:
         begin, size = (0, 0) if _is_owned(values) else _span(values)
     else:
         storage = values.untyped_storage()
-        begin, size = (storage.data_ptr(), storage.nbytes()) if values.device.type == "cpu" else (0, 0)
+        is_owned = values.device.type != "cpu" or storage.resizable()  # what PyTorch has allocated itself
+        begin, size = (0, 0) if is_owned else (storage.data_ptr(), storage.nbytes())
     if not size:
         return None
     there = list(_file_maps(begin, begin + size))
@@ -264,6 +271,8 @@ def _file_maps(begin: int = 0, end: int | None = None) -> Iterator[_FileMap]:
     """Where files are mapped between two addresses."""
     try:
         with open(_MAPS, "rb") as handle:
+            if end is not None and _is_free(handle.fileno(), begin, end):
+                return
             lines = handle.read().splitlines()  # in the order of their addresses
     except OSError:  # no Linux
         return
@@ -275,6 +284,17 @@ def _file_maps(begin: int = 0, end: int | None = None) -> Iterator[_FileMap]:
         if place and place[0].startswith(b"/"):
             is_written = b"w" in permissions and b"s" in permissions
             yield _FileMap(first, last, is_written, os.fsdecode(place[0].replace(b"\\012", b"\n")))
+
+
+def _is_free(maps: int, begin: int, end: int) -> bool:
+    """Whether for certain no file is mapped between two addresses; Linux from 6.11 on tells without the whole list."""
+    query = bytearray(_QUERY.pack(_QUERY.size, _NEXT_FILE, begin, 0))
+    try:
+        fcntl.ioctl(maps, _QUERY_MAPS, query)
+    except OSError as error:
+        return error.errno == errno.ENOENT  # none from there on; or an older Linux
+    first: int = _QUERY.unpack(query)[-1]
+    return first >= end
 
 
 def _end_of_map(line: bytes) -> int:
