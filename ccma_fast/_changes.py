@@ -17,7 +17,7 @@ __all__ = ["Changes", "changed_error", "changes_of"]
 _MOST_READ_AGAIN = 1000
 
 # So many of those whose size and time others have too: numbered anew, they would look the same.
-_MOST_ALIKE = 64
+_MOST_ALIKE = 1000
 
 # Images that an error message names.
 _SHOWN = 3
@@ -75,7 +75,7 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
     ------
     PoolMismatchError
         An image of the pool comes under another name because its folder was given otherwise, has another label, or has
-        another file, by its size (of all) or its checksum: of 1,000 at most of those whose time is another, and of 64
+        another file, by its size (of all) or its checksum: of 1,000 at most of those whose time is another, and of 1,000
         at most of those that have size and time in common.
     """
     rows, names = _rows_of(lead)

@@ -149,17 +149,14 @@ def locked(directory: Path) -> Iterator[None]:
     FileExistsError
         ``.lock`` in it is a symbolic link.
     """
-    import fcntl
-
     directory.mkdir(parents=True, exist_ok=True)
-    with _lock_file(directory / ".lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                f"another process is working in {str(directory)!r}; expected a folder of its own for every run"
-            ) from None
-        yield
+    try:
+        with _lock(directory / ".lock", wait=False):
+            yield
+    except _LockedError:
+        raise BlockingIOError(
+            f"another process is working in {str(directory)!r}; expected a folder of its own for every run"
+        ) from None
 
 
 @contextmanager
@@ -171,39 +168,75 @@ def locked_file(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises
     ------
     FileExistsError
-        The lock is a symbolic link.
+        Something else than a file stands in the place of the lock.
     """
-    import fcntl
-
     file = _place(path)
-    with _lock_file(file.with_name(f".{file.name}.ccma-lock")) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock(file.with_name(f".{file.name}.ccma-lock"), wait=True):
         yield
 
 
+class _LockedError(Exception):
+    """Somebody else has a lock."""
+
+
 @contextmanager
-def _lock_file(path: Path) -> Iterator[int]:
-    """An open file to lock, which is never written to nor cut: it may be somebody's."""
-    flags = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+def _lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """The lock that a file is, which is never written to nor cut: it may be somebody's."""
+    import fcntl
+
+    while True:
+        descriptor = _opened_lock(path)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise _LockedError from None
+            if not _is_at(descriptor, path):  # removed meanwhile, so that others lock another one
+                continue
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _opened_lock(path: Path) -> int:
+    flags = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would wait for a writer
     try:
         try:
             descriptor = os.open(path, os.O_RDWR | flags, 0o666)
         except PermissionError:  # of another user; only network file systems lock no file that is open to read
             descriptor = os.open(path, os.O_RDONLY | flags, 0o666)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno == errno.ELOOP:
+            raise _link_error(path, path) from None
+        if error.errno not in (errno.EISDIR, errno.ENXIO):
             raise
-        raise _link_error(path, path) from None
-    try:
-        yield descriptor
-    finally:
+        raise _no_lock(path) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise _no_lock(path)
+    return descriptor
+
+
+def _no_lock(path: Path) -> FileExistsError:
+    return FileExistsError(f"{str(path)!r} must be a file, for it is what is locked, got something else there")
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _place(path: str | os.PathLike[str]) -> Path:
     """Where a file is: folders on the way may be links, the file itself may not."""
-    absolute = os.path.abspath(path)
-    return Path(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    folder, name = os.path.split(os.fspath(path))
+    if name in ("", os.curdir, os.pardir):
+        raise IsADirectoryError(f"cannot write {os.fspath(path)!r}: it names a directory")
+    # Not abspath, which takes `link/..` for the folder of the link; the system means that of what it leads to.
+    return Path(os.path.realpath(folder or os.curdir), name)
 
 
 def _mode_there(file: Path, path: str | os.PathLike[str]) -> int | None:

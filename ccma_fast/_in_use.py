@@ -252,6 +252,8 @@ def file_under(values: Any, name: str) -> FileInUse | None:
     if not size:
         return None
     there = list(_file_maps(begin, begin + size))
+    if any(entry.is_cut_off(begin + size) for entry in there):
+        raise FileReadError(f"{name}: {there[0].place!r} became shorter than what is mapped of it")
     if any(entry.place == _ZEROS for entry in there):
         raise FileReadError(f"{name}: the file that is mapped here became shorter; expected one that is mapped anew")
     return FileInUse.under((begin, size), there[0], name) if there else None
@@ -264,7 +266,17 @@ class _FileMap(NamedTuple):
     end: int
     is_written: bool
     """Written through the map: by its owner, who may. What is written to a private copy is in no file."""
+    offset: int
+    """Of the first byte in the file."""
     place: str
+
+    def is_cut_off(self, end: int) -> bool:
+        """Whether the file ends before an address, so that what lies behind reads as zeros, or not at all."""
+        try:
+            size = os.stat(self.place).st_size
+        except OSError:  # it has no name any more
+            return False
+        return self.place != _ZEROS and self.offset + min(end, self.end) - self.begin > size
 
 
 def _file_maps(begin: int = 0, end: int | None = None) -> Iterator[_FileMap]:
@@ -277,13 +289,13 @@ def _file_maps(begin: int = 0, end: int | None = None) -> Iterator[_FileMap]:
     except OSError:  # no Linux
         return
     for line in lines[bisect_right(lines, begin, key=_end_of_map) :]:
-        bounds, permissions, _, _, _, *place = line.split(maxsplit=5)
+        bounds, permissions, offset, _, _, *place = line.split(maxsplit=5)
         first, last = (int(bound, 16) for bound in bounds.split(b"-"))
         if end is not None and first >= end:
             return
         if place and place[0].startswith(b"/"):
             is_written = b"w" in permissions and b"s" in permissions
-            yield _FileMap(first, last, is_written, os.fsdecode(place[0].replace(b"\\012", b"\n")))
+            yield _FileMap(first, last, is_written, int(offset, 16), os.fsdecode(place[0].replace(b"\\012", b"\n")))
 
 
 def _is_free(maps: int, begin: int, end: int) -> bool:

@@ -21,7 +21,8 @@ Int64 = npt.NDArray[np.int64]
 def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int]] | None:
     """The rows of each id of `wanted`, none or several maybe; None where the pool has no ids.
 
-    An id that no image has now is that of the image that was called so before it was renamed.
+    An image that was renamed is found by its former ids as well. Where another has such an id now, both are found:
+    whoever uses it may mean either.
     """
     ids = rows.row_ids()
     if ids is None:
@@ -30,10 +31,9 @@ def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int
     for row, row_id in enumerate(ids):
         if row_id in found:
             found[row_id].append(row)
-    if not all(found.values()):
-        for row_id, of_former in rows.former_ids().items():
-            if row_id in found and not found[row_id]:
-                found[row_id] = of_former
+    for row_id, of_former in rows.former_ids().items():
+        if row_id in found:
+            found[row_id] = sorted({*found[row_id], *of_former})
     return found
 
 

@@ -233,6 +233,9 @@ def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> str:
     arrays["settings"] = np.array(json.dumps(settings))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    if arrays["settings"].nbytes > _most_settings(Arrays(buffer)):  # ids that repeat themselves shrink too well
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
     write_whole(path, lambda file: file.write(content))
     return _version(content)
@@ -271,8 +274,7 @@ def _read(content: bytes, file: str, n_rows: int) -> SavedLoop:
     """The loop in the content of a file."""
     try:
         saved = Arrays(io.BytesIO(content))
-        most = max(_MOST_SETTINGS, _MOST_RATIO * saved.packed_bytes("settings"))
-        settings = json.loads(str(saved.read("settings", most)))
+        settings = json.loads(str(saved.read("settings", _most_settings(saved))))
         version = _format(settings)
         if version <= _FORMAT:
             return _checked(settings, _arrays(saved, n_rows), version)
@@ -373,6 +375,11 @@ def agreed_classes(
     return loop.class_names if names is None else names
 
 
+def _most_settings(saved: Arrays) -> int:
+    """Bytes that the settings in a file may have."""
+    return max(_MOST_SETTINGS, _MOST_RATIO * saved.packed_bytes("settings"))
+
+
 def _arrays(saved: Arrays, n_rows: int) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a file, each no larger than that of a loop on so many rows."""
     n_labels, most = saved.n_rows("labels"), max(_MOST_ROWS, _MOST_TIMES * n_rows)
@@ -417,7 +424,11 @@ def _checked(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], vers
             raise ValueError(f"{name} must be integers from {least} to below {end}, got {array!r:.200}")
     identity = digests = names = None
     if version > 1:
-        names = None if settings["class_names"] is None else read_class_names(settings["class_names"])
+        names = settings["class_names"]
+        if names is not None:
+            if not isinstance(names, list):  # text would be the name of a file
+                raise ValueError(f"class_names must be a list, got {names!r:.80}")
+            names = read_class_names(names)
         identity = Identity(settings["n_columns"], settings["ids"], arrays["row_digests"])
         digests = arrays.get("class_digests")
         n_known = _known(labels, chosen).size
@@ -471,6 +482,8 @@ def _rows_now(loop: SavedLoop, identity: Identity, rows: Rows, file: str, missin
                 f"and {len(found)} of it at others, where {uses[row_id]} had labels or were chosen"
             )
     _check_values(identity, rows, known, np.array(uncertain, dtype=np.int64), file)
+    certain = np.setdiff1d(np.arange(known.size), [*uncertain, *gone])
+    _warn_of_other_values(identity, rows, now, certain, file)
     if gone:
         lost = f"{len(gone)} of the {known.size} that were labelled or chosen: {identity.ids[gone[0]]!r}"
         if missing != "drop":
@@ -495,6 +508,22 @@ def _rows_now(loop: SavedLoop, identity: Identity, rows: Rows, file: str, missin
             stacklevel=4,
         )
     return now
+
+
+def _warn_of_other_values(identity: Identity, rows: Rows, now: Int64, at: Int64, file: str) -> None:
+    """Rows that were found by their ids hold what they held where others do, so that the encoder is the same."""
+    if identity.ids is None or identity.n_columns != rows.n_columns or not at.size:
+        return
+    other = at[(_row_digests(rows, now[at]) != identity.row_digests[at]).any(axis=1) & ~identity.is_unknown[at]]
+    if 0 < other.size < at.size:
+        k = int(other[0])
+        warnings.warn(
+            f"{other.size} of {at.size} images of the loop in {file!r} hold other values than they held, where those "
+            f"of all others are the same: {identity.ids[k]!r} first, at row {rows.row_number(int(now[k]))} of "
+            f"{rows.name}; another image may have its name now",
+            LabelWarning,
+            stacklevel=5,
+        )
 
 
 def _check_length(loop: SavedLoop, rows: Rows, file: str) -> None:

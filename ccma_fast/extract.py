@@ -126,7 +126,7 @@ def extract(
       the row has its new name from now on, and is found by the old one too, where no image is called so.
     - Where the file of a row is another one by now, for files were numbered anew or edited, nothing is done. That is
       told by the size; where the time of the file is another as well, by the checksum, of 1,000 files at most, which
-      are spread evenly, for in a copied folder all times may be new; of 64 at most of those that have size and time in
+      are spread evenly, for in a copied folder all times may be new; of 1,000 at most of those that have size and time in
       common; and of all that are read for a second encoder.
 
     Parameters

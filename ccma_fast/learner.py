@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from . import _dispatch
 from ._class_limits import check_class_count
 from ._errors import FileReadError, TeacherWarning
-from ._files import check_can_write, check_no_input, locked_file
+from ._files import check_can_write, check_no_input, locked_file, remove_leftovers
 from ._row_ids import check_beside, distinct_rows
 from ._saved_loop import (
     Remembered,
@@ -217,6 +218,7 @@ class ActiveLearner:
         check_can_write(path)
         check_no_input(path, self._inputs, what="path")
         with locked_file(path):
+            remove_leftovers(Path(path).parent, re.escape(Path(path).name))
             if not overwrite:
                 check_is_known(path, self._versions, self._features.n_rows)
             # Taken here, so that of two threads the one that is last has no older labels.
@@ -294,7 +296,8 @@ class ActiveLearner:
             memory_limit=memory_limit,
         )
         learner._n_rounds = loop.n_rounds
-        learner._versions = {version}
+        if int((labels >= 0).sum()) == int((loop.labels >= 0).sum()) and chosen.size == loop.chosen.size:
+            learner._versions = {version}  # else the file holds more, and is not to be replaced without a word
         learner._inputs += [*_inputs("features", features), *_inputs("class_names", class_names)]
         learner._chosen = set(chosen.tolist())
         if learner._class_digests is None:
@@ -436,16 +439,19 @@ class ActiveLearner:
         n_classes = self._n_classes or class_count(self._student, self._labels, self._features.n_rows)
         backend = _dispatch.choose(self._backend)
         check_rows(rows, backend.row_lengths)
-        if self._fitted is None:
-            labelled = np.flatnonzero(self._labels >= 0)
-            check_two_classes(self._labels[labelled])
+        fitted = self._fitted
+        if fitted is None:
+            labels = self._labels.copy()
+            labelled = np.flatnonzero(labels >= 0)
+            check_two_classes(labels[labelled])
             student = self._student
             if student is None:
                 student = LinearHead.from_config(self._config, n_classes, self._random_state)
             known = RowSubset(self._features, labelled)
-            self._fitted = fit_student(student, known, self._labels[labelled], n_classes, backend)
-        logits = student_logits(self._fitted, rows, n_classes, backend)
-        return probabilities(logits)
+            fitted = fit_student(student, known, labels[labelled], n_classes, backend)
+            if np.array_equal(labels, self._labels):  # else another thread has told some meanwhile
+                self._fitted = fitted
+        return probabilities(student_logits(fitted, rows, n_classes, backend))
 
     def _check_count(self, codes: Int64, name: str) -> None:
         """Labels that say how many classes there are say a number that can be computed with."""
@@ -459,8 +465,9 @@ class ActiveLearner:
         teacher = None if self._teacher is None else self._teacher.grown()
         if teacher is not None:
             teacher.check_rows(features)
-        unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
-        self._labels = np.concatenate([self._labels, unknown])
+        if features.n_rows > self._features.n_rows:  # else they stay where another thread may write some
+            unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
+            self._labels = np.concatenate([self._labels, unknown])
         self._features, self._teacher = features, teacher
 
 

@@ -532,8 +532,19 @@ def test_names_that_go_round(tmp_path: Path) -> None:
     assert (found.n_rows, found.renamed, found.vanished) == (3, {}, [])
     for part in ("student", "teacher"):
         assert [*shades(out, part).items()] == [("b.png", 10), ("20.png", 20), ("10.png", 77)]
-    (tmp_path / "y.csv").write_text("image_path,label\n10.png,1\nb.png,0\nc.png,0\n")
-    np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", open_rows(out / "student", "x")), [0, -1, 1])
+    rows = open_rows(out / "student", "x")
+    (tmp_path / "y.csv").write_text("image_path,label\nb.png,0\nc.png,0\n")
+    np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", rows), [0, -1, -1])
+    # Who says "10.png" may mean either: the row decides where it is said.
+    (tmp_path / "y.csv").write_text("image_path,label\n10.png,1\n")
+    with pytest.raises(ValueError, match=r"must say by index .*, got '10\.png' at row 0 .*, which rows \[0, 2\] of x"):
+        read_labels(tmp_path / "y.csv", rows)
+    for row, expected in ((0, [1, -1, -1]), (2, [-1, -1, 1])):
+        (tmp_path / "y.csv").write_text(f"image_path,index,label\n10.png,{row},1\n")
+        np.testing.assert_array_equal(read_labels(tmp_path / "y.csv", rows), expected)
+    learner = cf.ActiveLearner(out / "student")
+    with pytest.raises(ValueError, match=r"'10\.png'"):
+        learner.label(["10.png"], [1])
     # Vanished first, and found under another name later.
     kept = (folder / "20.png").rename(tmp_path / "kept.png")
     assert extract(folder, out).vanished == ["20.png"]

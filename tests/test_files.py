@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import resource
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast._files import check_can_write, remove_leftovers, write_whole
+from ccma_fast import _saved_loop
+from ccma_fast._files import check_can_write, locked_file, remove_leftovers, write_whole
 
 N = 60
 X = np.random.default_rng(0).standard_normal((N, 4)).astype(np.float32)
@@ -387,3 +389,111 @@ def test_no_bar_is_shown_where_there_is_no_stderr(monkeypatch: pytest.MonkeyPatc
         X, Y, test_features=X, test_labels=Y, strategies=["random"], seeds=[1], rounds=1, config=config, progress=True
     )
     assert run.columns["round"].tolist() == [0, 1]
+
+
+# --- found by others --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_above_a_link_is_what_the_system_takes_it_for(tmp_path: Path) -> None:
+    """`link/..` is the folder of what the link leads to, and not that of the link."""
+    (tmp_path / "other" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("other/sub")
+    kept = cf.ActiveLearner(X, n_classes=3)
+    kept.label(np.arange(9), Y[:9])
+    kept.save(tmp_path / "loop")
+    np.save(tmp_path / "x.npy", X)
+    cf.ActiveLearner(X, n_classes=3).save(f"{tmp_path}/link/../loop")
+    assert (tmp_path / "other" / "loop").exists()
+    assert (cf.ActiveLearner.load(tmp_path / "loop", X).labels >= 0).sum() == 9
+    cf.ActiveLearner(tmp_path / "x.npy").save(f"{tmp_path}/link/../x.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), X)
+    with pytest.raises(IsADirectoryError, match="it names a directory"):
+        kept.save(f"{tmp_path}/new/")
+
+
+def test_a_lock_that_is_removed_is_no_longer_one(tmp_path: Path) -> None:
+    path, order = tmp_path / "loop", list[str]()
+    with locked_file(path):
+        waiting = threading.Thread(target=lambda: (cf.ActiveLearner(X).save(path), order.append("saved")))
+        waiting.start()
+        waiting.join(timeout=0.2)
+        (tmp_path / ".loop.ccma-lock").unlink()
+        other = locked_file(path)
+        other.__enter__()  # the one of that name now
+    waiting.join(timeout=0.3)
+    assert order == []  # who waited has seen that its lock is no longer that one
+    other.__exit__(None, None, None)
+    waiting.join(timeout=60)
+    assert order == ["saved"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_no_lock(tmp_path: Path, make: Any) -> None:
+    make(tmp_path / ".loop.ccma-lock")
+    with pytest.raises(FileExistsError, match=r"must be a file, for it is what is locked"):
+        cf.ActiveLearner(X).save(tmp_path / "loop")
+
+
+def test_what_a_killed_save_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    left = [tmp_path / f".{name}.{'0' * 16}.ccma-part" for name in ("loop", "other")]
+    for part in left:
+        part.write_text("")
+    cf.ActiveLearner(X).save(tmp_path / "loop")
+    assert [part.exists() for part in left] == [False, True]
+
+
+def test_a_loop_that_forgets_images_does_not_replace_the_one_that_has_them(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for name, rows in (("all", N), ("half", N // 2)):
+        columns = {"features": X[:rows].tolist(), "image_path": [f"{i}.png" for i in range(rows)]}
+        parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    learner = cf.ActiveLearner(tmp_path / "all.parquet", n_classes=3)
+    learner.label(np.arange(N), Y)
+    learner.save(tmp_path / "loop")
+    with pytest.warns(cf.LabelWarning, match="forgets 30"):
+        half = cf.ActiveLearner.load(tmp_path / "loop", tmp_path / "half.parquet", missing="drop")
+    with pytest.raises(FileExistsError, match="with 60 labels"):
+        half.save(tmp_path / "loop")
+
+
+def test_ids_that_repeat_themselves_can_be_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_saved_loop, "_MOST_SETTINGS", 1000)
+    monkeypatch.setattr(_saved_loop, "_MOST_RATIO", 5)
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"features": X.tolist(), "image_path": [f"{'a' * 200}/{i}.png" for i in range(N)]}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    learner = cf.ActiveLearner(tmp_path / "x.parquet", n_classes=3)
+    learner.label(np.arange(N), Y)
+    learner.save(tmp_path / "loop")
+    np.testing.assert_array_equal(cf.ActiveLearner.load(tmp_path / "loop", tmp_path / "x.parquet").labels, Y)
+
+
+def test_a_loop_names_no_file_for_its_classes(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("a\nb\nc\n")
+    cf.ActiveLearner(X, n_classes=3).save(tmp_path / "loop.npz")
+    content = dict(np.load(tmp_path / "loop.npz"))
+    settings = json.loads(str(content["settings"]))
+    content["settings"] = np.array(json.dumps({**settings, "class_names": str(tmp_path / "secret.txt")}))
+    np.savez(tmp_path / "evil.npz", **content)
+    with pytest.raises(cf.FileReadError, match="class_names must be a list"):
+        cf.ActiveLearner.load(tmp_path / "evil.npz", X)
+
+
+def test_labels_told_during_a_query_or_a_fit_are_kept(tmp_path: Path) -> None:
+    class Slow:
+        def fit(self, x: Any, y: Any) -> Slow:
+            if len(y) == 2:
+                learner.label([2], [2])  # as another thread would
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict_proba(self, x: Any) -> Any:
+            return np.tile(np.eye(3)[len(self.classes_) - 1] * 0.8 + 0.1, (len(x), 1))[:, : len(self.classes_)]
+
+    learner = cf.ActiveLearner(X, n_classes=3, student=Slow())
+    learner.label([0, 1], [0, 1])
+    learner.predict_proba(X[:1])
+    assert learner.predict_proba(X[:1]).argmax() == 2  # of a student that knows all three
+    labels = learner._labels
+    learner._grow()
+    assert learner._labels is labels

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -366,17 +366,21 @@ def test_what_is_written_right_after_it_was_opened_is_seen(tmp_path: Path) -> No
             rows.float32()
 
 
-@pytest.fixture
-def shrunk(tmp_path: Path) -> Iterator[np.ndarray]:
-    x = np.load(write(tmp_path / "x.npy", X), mmap_mode="r")
-    rows = open_rows(x, "features")
+def test_a_map_that_was_cut_off_before_is_refused(tmp_path: Path) -> None:
+    """Also within its last page, where what is missing would read as zeros."""
+    file = write(tmp_path / "x.npy", X)
+    x = np.load(file, mmap_mode="r")
+    whole = file.stat().st_size
+    for size in (whole - 8, whole // 2):
+        os.truncate(file, size)
+        with pytest.raises(cf.FileReadError, match=r"x\.npy' became shorter than what is mapped of it"):
+            open_rows(x, "features")
+    open_rows(x[: len(x) // 4], "features")
+
+
+def test_a_child_process_is_safe_too(tmp_path: Path) -> None:
+    rows = open_rows(np.load(write(tmp_path / "x.npy", X), mmap_mode="r"), "features")
     halve(tmp_path / "x.npy")
-    yield x
-    del rows
-
-
-def test_a_child_process_is_safe_too(shrunk: np.ndarray) -> None:
-    rows = open_rows(shrunk, "features")
     child = os.fork()
     if child == 0:
         try:

@@ -366,8 +366,8 @@ def is_missing(value: Any) -> bool:
 
 
 def is_exact(values: Any) -> Any:
-    """Whether floating-point numbers of NumPy are so small that their type holds every integer up to them."""
-    return ~(np.abs(values) > float(_most_exact(values.dtype)))
+    """Whether floating-point numbers of NumPy are so small that their type holds every integer up to the next one."""
+    return ~(np.abs(values) >= float(_most_exact(values.dtype)))
 
 
 def _most_exact(dtype: np.dtype[Any]) -> int:
