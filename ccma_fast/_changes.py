@@ -75,8 +75,8 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
     ------
     PoolMismatchError
         An image of the pool comes under another name because its folder was given otherwise, has another label, or has
-        another file, by its size (of all) or its checksum: of 1,000 at most of those whose time is another, and of 1,000
-        at most of those that have size and time in common.
+        another file, by its size (of all) or its checksum: of 1,000 at most of those whose time is another, and of as
+        many of those that have size and time in common.
     """
     rows, names = _rows_of(lead)
     renamed: dict[str, int] = {}

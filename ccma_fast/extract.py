@@ -123,10 +123,11 @@ def extract(
       manifests of the encoders that are called for; a query asks that of its `features`. An encoder that is added later
       needs the images of all rows.
     - Where one new image, and no other, has the size, the CRC-32 and the label of one that is gone, that was renamed:
-      the row has its new name from now on, and is found by the old one too, where no image is called so.
+      the row has its new name from now on, and is found by the old one too; where another image is called so by now,
+      the number of the row must say which is meant.
     - Where the file of a row is another one by now, for files were numbered anew or edited, nothing is done. That is
       told by the size; where the time of the file is another as well, by the checksum, of 1,000 files at most, which
-      are spread evenly, for in a copied folder all times may be new; of 1,000 at most of those that have size and time in
+      are spread evenly, for in a copied folder all times may be new; of as many of those that have size and time in
       common; and of all that are read for a second encoder.
 
     Parameters
