@@ -163,10 +163,14 @@ WRITERS: dict[str, Callable[[Path, bool], object]] = {
 FOLDERS = ("simulate", "extract")  # which go on with what is there; of all others each file is the old or the new one
 
 
+# A report names the folder in which it was written.
+OUT = re.compile(rb"/\S*/(old|new|at-work)(?![^\s/<&])")
+
+
 def tree(folder: Path) -> Tree:
     """The files that are seen, by their names; without the times in some."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    found = {str(path.relative_to(folder)): path.read_bytes().replace(bytes(folder), b"") for path in files}
+    found = {str(path.relative_to(folder)): OUT.sub(b"", path.read_bytes()) for path in files}
     found = {name: content for name, content in found.items() if not re.search(r"(^|/)\.|\.jsonl$|timings.csv$", name)}
     if "picks.json" in found:
         found["picks.json"] = json.dumps({**json.loads(found["picks.json"]), "report": None}).encode()
@@ -232,7 +236,7 @@ def writer_cell(name: str, fault: str, folder: Path, n: int) -> str:
     """What went wrong, or how the call ended."""
     write, (inject, _) = WRITERS[name], WRITE_FAULTS[fault]
     old, new = (tree(folder / version) for version in ("old", "new"))
-    at = folder / "at work"
+    at = folder / "at-work"
     shutil.rmtree(at, ignore_errors=True)
     if name in FOLDERS:
         at.mkdir()
