@@ -389,7 +389,7 @@ def read_tar(file: Path) -> Iterator[Any]:
     try:
         yield np.asarray(images.load(0))
         yield np.array([np.asarray(images.load(i)) for i in range(len(images.ids))])
-    except UnreadableImageError as error:  # which tells of one image, whose id is known
+    except (UnreadableImageError, OSError) as error:  # which tell of one image, whose id is known
         raise ValueError(f"{file.name}: {error}") from error
 
 
