@@ -478,7 +478,7 @@ def test_the_command_tells_of_them(tmp_path: Path, capsys: pytest.CaptureFixture
     assert picked == {"three.png", "60.png", "70.png", "10.png"}
     assert "4 picks (budget 9, but no more rows are unlabelled whose images are there)" in told.err
     assert main(["select", "--features", str(out / "student"), "--budget", "9", "--plan"]) == 0
-    assert main(["extract", str(save(tmp_path / "other", 80)), "--out", str(out), "-q"]) == 0
+    assert main(["extract", str(save(tmp_path / "other", 80)), "--out", str(out), "-q", "--workers", "0"]) == 0
     assert "4 rows and none of these images, but may be where they were" in capsys.readouterr().err
 
 
