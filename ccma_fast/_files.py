@@ -163,7 +163,7 @@ def locked(directory: Path) -> Iterator[None]:
 def locked_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """Nobody else who asks for it has `path` meanwhile, in this process or another; waits for them.
 
-    The lock is an empty hidden file beside it, which stays.
+    The lock is an empty hidden file beside it, which stays. What killed processes left half-written of it goes.
 
     Raises
     ------
@@ -172,6 +172,7 @@ def locked_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     file = _place(path)
     with _lock(file.with_name(f".{file.name}.ccma-lock"), wait=True):
+        remove_leftovers(file.parent, re.escape(file.name))
         yield
 
 

@@ -56,6 +56,10 @@ class Stamp(NamedTuple):
     size: int
     mtime_ns: int
 
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
 
 def stamp_of(file: str | os.PathLike[str], name: str = "") -> Stamp:
     """The stamp of a regular file.
@@ -106,7 +110,7 @@ def open_regular(file: str | os.PathLike[str], name: str = "") -> BinaryIO:
 def _stamp(found: os.stat_result, file: str | os.PathLike[str], name: str) -> Stamp:
     if not stat.S_ISREG(found.st_mode):
         raise FileReadError(f"{_of(name)}{os.fspath(file)!r} is a folder, a pipe or a device; expected a regular file")
-    return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return Stamp.of(found)
 
 
 def _of(name: str) -> str:
@@ -143,7 +147,7 @@ class FileInUse:
         in_use.file = in_use._place = found.place.removesuffix(_DELETED)
         in_use._is_ours, in_use._is_written = False, found.is_written
         in_use.stamp = None
-        if os.path.isfile(found.place):  # else it has no name any more, and nobody else can open it
+        if os.path.isfile(found.place):  # else it has no name any more by which to look at it
             in_use.stamp = (stamp_of if found.is_written else _settled_stamp)(found.place, name)
         in_use.hold(span)
         return in_use
@@ -179,10 +183,9 @@ class FileInUse:
         if self.stamp is None:
             return None
         try:
-            found = os.stat(self._place)
+            now = Stamp.of(os.stat(self._place))
         except OSError:
             return "was removed" if self._is_ours else None  # a map outlives the name of its file
-        now = Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if now == self.stamp:
             return None
         if now[:2] != self.stamp[:2]:

@@ -514,7 +514,7 @@ def _warn_of_other_values(identity: Identity, rows: Rows, now: Int64, at: Int64,
     """Rows that were found by their ids hold what they held where others do, so that the encoder is the same."""
     if identity.ids is None or identity.n_columns != rows.n_columns or not at.size:
         return
-    other = at[(_row_digests(rows, now[at]) != identity.row_digests[at]).any(axis=1) & ~identity.is_unknown[at]]
+    other = _differing(identity, rows, now, at)
     if 0 < other.size < at.size:
         k = int(other[0])
         warnings.warn(
@@ -544,9 +544,7 @@ def _check_values(identity: Identity, rows: Rows, known: Int64, at: Int64, file:
     unknown = at[identity.is_unknown[at]]
     if unknown.size and known[unknown].max() >= rows.n_rows:
         raise PoolMismatchError(f"{expected}, got {rows.n_rows} rows and a label for row {known[unknown].max()}")
-    at = np.setdiff1d(at, unknown)
-    now = _row_digests(rows, known[at]) if at.size else identity.row_digests[:0]
-    other = at[(now != identity.row_digests[at]).any(axis=1)]
+    other = _differing(identity, rows, known, np.setdiff1d(at, unknown))
     if other.size:
         k = int(other[0])
         image = "" if identity.ids is None else f", the image {identity.ids[k]!r}"
@@ -562,6 +560,12 @@ def _check_values(identity: Identity, rows: Rows, known: Int64, at: Int64, file:
             LabelWarning,
             stacklevel=5,
         )
+
+
+def _differing(identity: Identity, rows: Rows, now: Int64, at: Int64) -> Int64:
+    """Those of the positions `at` whose rows, which are `now`, hold other values than they held."""
+    differing: Int64 = at[(_row_digests(rows, now[at]) != identity.row_digests[at]).any(axis=1)]
+    return differing
 
 
 def _row_digests(rows: Rows, numbers: Int64) -> Digests:

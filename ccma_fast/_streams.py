@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
-__all__ = ["discard_stdout", "open_closed_streams", "tell"]
+__all__ = ["discard_stdout", "open_closed_streams", "progress_bar", "tell"]
 
 
 def open_closed_streams() -> set[int]:
@@ -46,3 +47,11 @@ def tell(text: str) -> None:
     """Print to stderr; where that takes nothing, there is nobody to be told."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
+
+
+def progress_bar(total: int, done: int, unit: str, *, is_shown: bool) -> Any:
+    """A ``tqdm`` bar on stderr, which a program without a console does not have."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    hidden = not is_shown or sys.stderr is None
+    return tqdm(total=total, initial=done, unit=unit, disable=hidden, file=sys.stderr)

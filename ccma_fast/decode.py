@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -154,11 +153,11 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
 def decoder() -> str:
     """What tells which images can be decoded now: versions, formats and Pillow's limits, as a digest."""
     import PIL
-    from PIL import Image, PngImagePlugin
 
     from . import __version__
 
-    limits = (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+    here = PillowSettings.here()
+    limits = (here.most_pixels, here.most_text, here.most_texts)
     known = (__version__, PIL.__version__, sorted(formats_read()), limits)
     return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
@@ -177,24 +176,15 @@ def reason_of(error: Exception) -> str:
     return line.encode(errors="backslashreplace").decode()
 
 
-def read_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
-    """The image in a file, a path or an open one, as :func:`to_rgb` gives it.
+def read_image(file: BinaryIO) -> Image.Image:
+    """The image in an open file, as :func:`to_rgb` gives it.
 
     Raises
     ------
     UnreadableImageError
-        As :func:`to_rgb`; a folder, pipe or device; a format that is not read; or zeros where the data of pixels should
-        end. Whatever else Pillow meets it raises, :func:`decoded` makes one of these of it.
+        As :func:`to_rgb`; a format that is not read; or zeros where the data of pixels should end. Whatever else Pillow
+        meets it raises, :func:`decoded` makes one of these of it.
     """
-    if not isinstance(file, (str, os.PathLike)):
-        return _read(file)
-    if os.path.exists(file) and not os.path.isfile(file):
-        raise UnreadableImageError("a folder, a pipe or a device; expected a regular file")  # a pipe would never end
-    with open(file, "rb") as handle:
-        return _read(handle)
-
-
-def _read(file: BinaryIO) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:

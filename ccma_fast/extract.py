@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from ._errors import FileReadError, PoolMismatchError
 from ._extras import optional
 from ._files import check_can_write_into, locked
 from ._preprocessed import Batch, preprocessed
+from ._streams import progress_bar
 from ._validate import check_choice, check_integer
 from .decode import decoder
 from .encoders import (
@@ -383,7 +383,7 @@ def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int,
     preprocess = [target.encoder.preprocess for target in targets]
     n_left = sum(len(batch) for part in plan for batch in part.batches)
     with (
-        _bar(len(source.ids), len(source.ids) - n_left, progress) as show,
+        progress_bar(len(source.ids), len(source.ids) - n_left, "image", is_shown=progress) as bar,
         closing(preprocessed(source, batches, preprocess, workers)) as made,
     ):
         for part in plan:
@@ -391,7 +391,7 @@ def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int,
             for number in range(1, len(part.batches) + 1):
                 batch = next(made)
                 shard.add(batch)
-                show(len(batch.items) + len(batch.failures))
+                bar.update(len(batch.items) + len(batch.failures))
                 if number < len(part.batches) and part.ids is None and shard.seconds >= _SHARD_SECONDS:
                     shard.close()
                     shard = _GrowingShard(source, targets, part)
@@ -470,16 +470,3 @@ def _check_same_images(target: Target, targets: list[Target], known: Known) -> N
         for image, before, now in zip(known.ids, there.files, known.files, strict=True):
             if before.checksum is not None and now.checksum not in (None, before.checksum):
                 raise changed_error(other, [(image, f"the CRC-32 {before.checksum}", now.checksum)])
-
-
-@contextmanager
-def _bar(total: int, done: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    hidden = not progress or sys.stderr is None  # a program without a console has none
-    with tqdm(total=total, initial=done, unit="image", disable=hidden, file=sys.stderr) as bar:
-
-        def show(n: int) -> None:
-            bar.update(n)
-
-        yield show

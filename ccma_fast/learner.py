@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from . import _dispatch
 from ._class_limits import check_class_count
 from ._errors import FileReadError, TeacherWarning
-from ._files import check_can_write, check_no_input, locked_file, remove_leftovers
+from ._files import check_can_write, check_no_input, locked_file
 from ._row_ids import check_beside, distinct_rows
 from ._saved_loop import (
     Remembered,
@@ -218,7 +217,6 @@ class ActiveLearner:
         check_can_write(path)
         check_no_input(path, self._inputs, what="path")
         with locked_file(path):
-            remove_leftovers(Path(path).parent, re.escape(Path(path).name))
             if not overwrite:
                 check_is_known(path, self._versions, self._features.n_rows)
             # Taken here, so that of two threads the one that is last has no older labels.

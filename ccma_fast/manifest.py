@@ -50,6 +50,7 @@ __all__ = [
     "digest_of_file",
     "former_ids",
     "ids_of_shard",
+    "names_now",
     "read_manifest",
     "row_ids",
     "shard_columns",
@@ -307,12 +308,26 @@ def ids_of_shard(manifest: Manifest, k: int, rows: Any = None) -> list[str]:
     """
     column = _shard_table(manifest, manifest.shards[k], ["image_path"]).column("image_path")
     ids: list[str] = (column if rows is None else column.take(rows)).to_pylist()
-    if manifest.renamed:
-        names = {row: name for name, row in manifest.renamed.items()}
-        start = sum(shard.n_rows for shard in manifest.shards[:k])
-        numbers = range(len(ids)) if rows is None else rows.tolist()
-        ids = [names.get(start + row, image) for row, image in zip(numbers, ids, strict=True)]
-    return ids
+    return names_now(manifest, k, ids, range(len(ids)) if rows is None else rows.tolist())
+
+
+def names_now(manifest: Manifest, k: int, ids: list[str], rows: Iterable[int]) -> list[str]:
+    """What images of a shard are called now.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    k : int
+    ids : list of str
+        What they were called when they were embedded.
+    rows : iterable of int
+        Which they are, counted from the first of the shard.
+    """
+    if not manifest.renamed:
+        return ids
+    names = {row: name for name, row in manifest.renamed.items()}
+    start = sum(shard.n_rows for shard in manifest.shards[:k])
+    return [names.get(start + row, image) for row, image in zip(rows, ids, strict=True)]
 
 
 def former_ids(manifest: Manifest) -> dict[str, list[int]]:

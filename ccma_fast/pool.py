@@ -117,6 +117,8 @@ class Rows(ABC):
         What made the rows and which images they are, where the place in which they lie tells it.
     row_bytes : int
         Bytes of a row where it lies.
+    in_use : sequence of FileInUse
+        The files that they lie in, as far as they must stay as they were when they were opened.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Rows(ABC):
     n_columns: int
     bytes_read: int
     manifest: Manifest | None = None
+    in_use: Sequence[FileInUse] = ()
 
     @property
     def row_bytes(self) -> int:
@@ -204,7 +207,7 @@ class Rows(ABC):
     def expect(self, start: int, stop: int) -> None:  # noqa: B027
         """Rows start to stop − 1 are read soon."""
 
-    def release(self, start: int, stop: int) -> None:  # noqa: B027
+    def release(self, start: int, stop: int) -> None:
         """Rows start to stop − 1 have been read, and are not needed soon.
 
         Raises
@@ -212,6 +215,12 @@ class Rows(ABC):
         FileReadError
             They may not be those of the file that was opened.
         """
+        self.check()
+
+    def check(self) -> None:
+        """What has been read was in the files as they were opened, see :meth:`FileInUse.check`."""
+        for in_use in self.in_use:
+            in_use.check()
 
     def read(self, start: int, stop: int) -> Chunk:
         """Rows start to stop − 1 as :meth:`slice`, but in memory."""
@@ -271,16 +280,12 @@ class ArrayRows(Rows):
         check_matrix(array.shape, array.dtype, name)
         self.name = name
         self.file = file
-        self.in_use = in_use
+        self.in_use = () if in_use is None else (in_use,)
         self.n_rows, self.n_columns = array.shape
         self.bytes_read = 0
         self._array = array
         self._pages = Pages(array)
         self._bfloat16 = bfloat16
-
-    def _check(self) -> None:
-        if self.in_use is not None:
-            self.in_use.check()
 
     @property
     def row_bytes(self) -> int:
@@ -304,7 +309,7 @@ class ArrayRows(Rows):
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         with reading():
             taken = self._taken(indices)
-            self._check()
+            self.check()
         return self._chunk(taken)
 
     def _taken(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -316,20 +321,20 @@ class ArrayRows(Rows):
         return self._pages.take(indices)
 
     def row_number(self, row: int) -> int:
-        self._check()  # what is wrong with a row of a file that was changed says nothing about the row
+        self.check()  # what is wrong with a row of a file that was changed says nothing about the row
         return row if self.file is None else FileRow(row, f"{row} of {str(self.file)!r}")
 
     def expect(self, start: int, stop: int) -> None:
         self._pages.expect(start, stop)
 
     def release(self, start: int, stop: int) -> None:
-        self._check()
+        self.check()
         self._pages.release(start, stop)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = state
-        if self.in_use is not None:  # where it lies in this process
-            self.in_use.hold_array(self._array)
+        for in_use in self.in_use:  # where it lies in this process
+            in_use.hold_array(self._array)
 
 
 class ShardedRows(Rows):
@@ -433,7 +438,8 @@ class TensorRows(Rows):
         self.bytes_read = 0
         self.tensor = tensor.detach()
         self._bfloat16 = tensor.dtype == torch.bfloat16
-        self._in_use = file_under(tensor, name)  # as of those that safetensors loads
+        in_use = file_under(tensor, name)  # as of those that safetensors loads
+        self.in_use = () if in_use is None else (in_use,)
 
     @property
     def row_bytes(self) -> int:
@@ -458,22 +464,15 @@ class TensorRows(Rows):
 
         with reading():
             taken = self._host(self.tensor[torch.from_numpy(indices).to(self.tensor.device)])
-            self._check()
+            self.check()
         return taken
 
     def row_number(self, row: int) -> int:
-        self._check()  # as in ArrayRows
+        self.check()  # as in ArrayRows
         return row
 
-    def release(self, start: int, stop: int) -> None:
-        self._check()
-
-    def _check(self) -> None:
-        if self._in_use is not None:
-            self._in_use.check()
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = {**state, "_in_use": None}  # this process has the values
+        self.__dict__ = {**state, "in_use": ()}  # this process has the values
 
 
 class AllBut:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ._contenders import contenders_of
 from ._errors import TeacherWarning
 from ._files import check_can_write_into
 from ._record import code_of, run_record
+from ._streams import progress_bar
 from ._study import Study, open_study
 from ._validate import check_choice, check_integer, check_memory_limit
 from .config import CCMAConfig
@@ -218,14 +218,16 @@ def simulate(
             record = folder.begin(record)
         runs = {(label, seed): [] if folder is None else folder.read_rounds(label, seed) for label, seed in grid}
         left = [run for run, done in runs.items() if len(done) <= study.rounds]
-        with _bar(len(grid) * (study.rounds + 1), sum(map(len, runs.values())), progress) as show:
+        n_rounds, n_done = len(grid) * (study.rounds + 1), sum(map(len, runs.values()))
+        with progress_bar(n_rounds, n_done, "round", is_shown=progress) as bar:
             played = _played_here(study, left, runs) if n_jobs == 1 else _played_elsewhere(payload, n_jobs, left, runs)
             with closing(played):  # ends the workers, whatever happens here
                 for label, seed, done in played:
                     runs[label, seed].append(done)
                     if folder is not None:
                         folder.write_rounds(label, seed, runs[label, seed])
-                    show(label, seed)
+                    bar.set_description(f"{label}, seed {seed}", refresh=False)
+                    bar.update()
         results = tables(record, runs)
         if folder is not None and (left or not folder.is_complete(record)):
             folder.write_results(results, study.pool_map(results.picks["row"]))
@@ -279,18 +281,3 @@ def _sendable(label: str) -> Iterator[None]:
             f"strategy {label!r} cannot be sent to another process ({error}); expected a function or class at the top "
             "level of a module, or jobs=1"
         ) from error
-
-
-@contextmanager
-def _bar(total: int, done: int, progress: bool) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar over all rounds; what it gives is told of every finished one."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    hidden = not progress or sys.stderr is None  # a program without a console has none
-    with tqdm(total=total, initial=done, unit="round", disable=hidden, file=sys.stderr) as bar:
-
-        def show(label: str, seed: int) -> None:
-            bar.set_description(f"{label}, seed {seed}", refresh=False)
-            bar.update()
-
-        yield show

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import FileReadError
+from ._in_use import stamp_of
 from .decode import HEAD_BYTES
 from .image_files import ending_of, is_hidden, suffixes_of_images, why_no_image
 
@@ -47,8 +48,7 @@ def members_of(
     members: list[Member] = []
     classes: dict[str, int] = {}
     known = suffixes_of_images()
-    if file.exists() and not file.is_file():  # a pipe would never end
-        raise FileReadError(f"images: {str(file)!r} is a folder, a pipe or a device; expected a regular file")
+    stamp_of(file, "images")  # a pipe would never end
     try:
         with _Headers(io.FileIO(file)) as headers, tarfile.open(fileobj=headers, mode="r:") as archive:
             end = 0
@@ -74,8 +74,6 @@ def members_of(
                 key = str(path)[: len(str(path)) - len(ending)]
                 members.append(Member(entry.name, key, entry.offset_data, entry.size))
             _check_end(archive)
-    except FileNotFoundError:
-        raise FileReadError(f"images: no file {str(file)!r}") from None
     except (OSError, ValueError, IndexError, RecursionError, tarfile.TarError) as error:  # a damaged sparse map
         raise FileReadError(
             f"images: cannot read {str(file)!r} as an uncompressed .tar after {len(members)} images: {error}"

@@ -83,14 +83,6 @@ class BlockRows(Rows):
             self._last = block, to_storage(values)
         return self._last[1]
 
-    def check(self) -> None:
-        """The files are what they were when they were opened."""
-        for in_use in self.in_use:
-            in_use.check()
-
-    def release(self, start: int, stop: int) -> None:
-        self.check()
-
     def slice(self, start: int, stop: int) -> Chunk:
         stop = min(stop, self.n_rows)
         values = np.empty((max(0, stop - start), self.n_columns), self._dtype)

@@ -140,6 +140,10 @@ class FolderRows(ShardedRows):
         return ids_of_parts(rows, self._starts, self._ids_of_shard) if self._has_ids else None
 
     def former_ids(self) -> dict[str, list[int]]:
+        return self._former_ids
+
+    @cached_property
+    def _former_ids(self) -> dict[str, list[int]]:
         return former_ids(self.manifest) if self.manifest is not None and self._has_ids else {}
 
     def vanished(self) -> Int64:
@@ -169,7 +173,7 @@ class _Shard(Rows):
     """A file that is open while it is among those read last."""
 
     def __init__(self, file: Path, in_use: FileInUse, key: str | None) -> None:
-        self.name, self._file, self._in_use, self._key = in_use.name, file, in_use, key
+        self.name, self._file, self.in_use, self._key = in_use.name, file, (in_use,), key
         self._lent: Rows | None = None  # whose rows somebody has
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
@@ -180,9 +184,9 @@ class _Shard(Rows):
     def _rows(self) -> Rows:
         opened_file = _mapped if self._file.suffix.lower() == ".npy" else _reader
         try:
-            return opened_file(self._file, self._key, self.name, self._in_use.stamp)
+            return opened_file(self._file, self._key, self.name, self.in_use[0].stamp)
         finally:
-            self._in_use.check()  # also where it cannot be opened: this may be why
+            self.check()  # also where it cannot be opened: this may be why
 
     @property
     def row_bytes(self) -> int:
@@ -223,7 +227,7 @@ class _Shard(Rows):
     def release(self, start: int, stop: int) -> None:
         rows, self._lent = self._lent or self._rows, None
         rows.release(start, stop)
-        self._in_use.check()
+        self.check()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lent": None}  # each process opens the file itself

@@ -22,7 +22,7 @@ from .._errors import FileReadError, LabelWarning
 from .._in_use import loaded
 from .._row_ids import rows_with_ids
 from .._validate import check_same_rows
-from ..manifest import check_shards, ids_of_shard, read_manifest, shard_columns
+from ..manifest import check_shards, names_now, read_manifest, shard_columns
 from ..pool import RowId, Rows, load_npy, split_key
 from .class_names import class_codes, is_exact, plain_labels
 from .tables import Columns, read_columns
@@ -244,7 +244,7 @@ class _Reader(NamedTuple):
                     "without labels"
                 )
             labels += columns[_LABEL]
-            ids += ids_of_shard(manifest, k)
+            ids += names_now(manifest, k, columns[_ID], range(shard.n_rows))
         return self.of_table(_Table(labels, ids, None, f" of {folder!r}", typed=True))
 
     def of_table(self, table: _Table) -> Int64:
