@@ -32,7 +32,7 @@ namespace {
 
 using namespace ccma;
 
-int passed = 0, failed = 0;
+std::atomic<int> passed{0}, failed{0};  // threads of a test check too
 
 void check(bool condition, const std::string& what) {
     ++(condition ? passed : failed);
@@ -501,6 +501,6 @@ int main() {
     test_top_m();
     test_parallel();
     test_mapped();
-    std::printf("%s: %d passed, %d failed\n", name(best), passed, failed);
+    std::printf("%s: %d passed, %d failed\n", name(best), passed.load(), failed.load());
     return failed == 0 ? 0 : 1;
 }
