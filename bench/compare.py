@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 import ccma_fast as cf
-from ccma_fast import demo
-from ccma_fast.report.curves import mean_and_error
+from ccma_fast.research import demo
+from ccma_fast.research.curves import mean_and_error
 
 from .tabulate import table
 

@@ -1,4 +1,4 @@
-"""The same rows in every format that :mod:`ccma_fast.readers` knows, written piece by piece."""
+"""The same rows in every format that :mod:`ccma_fast.pool.readers` knows, written piece by piece."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 
     name: str
     source: Any
-    """What :func:`ccma_fast.pool.open_rows` is given."""
+    """What :func:`ccma_fast.pool.open.open_rows` is given."""
     files: list[Path]
     plain: Path
     """The rows as one ``.npy`` file."""
@@ -70,7 +70,8 @@ def _shards(folder: Path, plain: Path, n_rows: int, n_columns: int) -> tuple[Any
 
 def _extracted(folder: Path, plain: Path, n_rows: int, n_columns: int) -> tuple[Any, list[Path]]:
     """With a manifest: checksums are compared whenever the folder is opened."""
-    from ccma_fast.manifest import Manifest, Shard, digest_of_file, write_manifest
+    from ccma_fast.pool.manifest import Manifest, Shard
+    from ccma_fast.pool.manifest_file import digest_of_file, write_manifest
 
     pool, shards = folder / "pool", []
     for name in ("img_emb", "metadata"):

@@ -27,9 +27,13 @@ import triton
 from ccma_fast.kernels import conformal_score, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
-from ccma_fast import _cuda, _cuda_rows, _dispatch, reference
-from ccma_fast.coverage import Kernel, greedy_coverage, unit_rows
-from ccma_fast.pool import LinearRows, open_rows
+from ccma_fast import reference
+from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.cuda import backend as backend_module
+from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.pool.derived import LinearRows
+from ccma_fast.pool.open import open_rows
+from ccma_fast.steps.coverage import Kernel, greedy_coverage, unit_rows
 
 from .tabulate import table
 
@@ -84,7 +88,7 @@ def seconds(run: Callable[..., Any], *args: Any, rounds: int = ROUNDS) -> float:
 
 
 def random_logits(n_rows: int, n_classes: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
-    device = _cuda_rows.device()
+    device = rows_module.device()
     generator = torch.Generator(device).manual_seed(seed)
     logits = torch.empty((n_rows, n_classes), dtype=dtype, device=device)
     for start in range(0, n_rows, 1 << 16):
@@ -95,7 +99,7 @@ def random_logits(n_rows: int, n_classes: int, dtype: torch.dtype, seed: int) ->
 
 def random_embeddings(n_rows: int, n_columns: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Unit rows whose spectrum falls as that of vision models does."""
-    device = _cuda_rows.device()
+    device = rows_module.device()
     generator = torch.Generator(device).manual_seed(seed)
     spectrum = torch.arange(1, n_columns + 1, device=device) ** -0.5
     rows = torch.empty((n_rows, n_columns), dtype=dtype, device=device)
@@ -155,8 +159,10 @@ def _scoring(n_rows: int, n_classes: int, dtype: str, card: Ceilings) -> Iterato
     student, teacher = (random_logits(n_rows, n_classes, DTYPES[dtype], seed) for seed in (0, 1))
     rows = open_rows(student, "s"), open_rows(teacher, "t")
     # A hair above the scores that the thresholds are, which the reference's own rounding might leave out.
-    q_s, q_t = (_cuda.target_size_threshold(logits, size) + 2e-6 for logits, size in zip(rows, (5.0, 3.0), strict=True))
-    scores = _cuda.score(*rows, q_s, q_t)
+    q_s, q_t = (
+        backend_module.target_size_threshold(logits, size) + 2e-6 for logits, size in zip(rows, (5.0, 3.0), strict=True)
+    )
+    scores = backend_module.score(*rows, q_s, q_t)
     part = slice(0, max(1, min(n_rows, 2_000_000 // n_classes)))
     truth = reference.score(student[part].float().cpu().numpy(), teacher[part].float().cpu().numpy(), q_s, q_t)
     out = conformal_score.Scores.empty(n_rows, student.device, with_teacher=True)
@@ -175,7 +181,7 @@ def _scoring(n_rows: int, n_classes: int, dtype: str, card: Ceilings) -> Iterato
         plain = seconds(torch_score, student[:at_once], teacher[:at_once], q_s, q_t, rounds=3)
         line["PyTorch / ours"] = plain * n_rows / at_once / took
     yield line
-    took = seconds(_cuda.target_size_threshold, rows[0], 5.0, rounds=5)
+    took = seconds(backend_module.target_size_threshold, rows[0], 5.0, rounds=5)
     yield {"what": "threshold", **shape, "ms": 1e3 * took, "reads of the logits": took * card.copy / student.nbytes}
 
 
@@ -185,10 +191,10 @@ def features(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal((sizes.classes, d), dtype=np.float32) for d in (sizes.student, sizes.teacher)]
     student, teacher = (
-        LinearRows(open_rows(rows, "x"), "logits", _cuda, 10 * w, unit=True)
+        LinearRows(open_rows(rows, "x"), "logits", backend_module, 10 * w, unit=True)
         for rows, w in zip((x, v), weights, strict=True)
     )
-    took = seconds(_cuda.score, student, teacher, 3.0, 3.0, rounds=5)
+    took = seconds(backend_module.score, student, teacher, 3.0, 3.0, rounds=5)
     operations = 2 * sizes.rows * sizes.classes * (sizes.student + sizes.teacher)
     floor = max(operations / card.product, (x.nbytes + v.nbytes) / card.copy)
     yield {
@@ -276,7 +282,7 @@ def heads(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
         took, fitted = {}, {}
         for name in ("cuda", "cpu"):
             head = cf.LinearHead(n_classes, max_epochs=sizes.epochs, patience=sizes.epochs)
-            rows, backend = open_rows(x if name == "cuda" else x.cpu(), "x"), _dispatch.choose(name)
+            rows, backend = open_rows(x if name == "cuda" else x.cpu(), "x"), choose_backend(name)
             for _ in range(2 if name == "cuda" else 1):  # the first compiles
                 start = time.perf_counter()
                 fitted[name] = head.fit_rows(rows, labels, backend)
@@ -298,7 +304,7 @@ def covering(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
 
     def picked(backend: str, n_picks: int) -> tuple[np.ndarray, float]:
         start = time.perf_counter()
-        on = _dispatch.choose(backend)
+        on = choose_backend(backend)
         pool, known = (unit_rows(open_rows(of if backend == "cuda" else of.cpu(), "x"), on) for of in (x, covered))
         picks = greedy_coverage(
             pool, known, np.arange(sizes.candidates), n_picks,
@@ -350,12 +356,12 @@ def sanitize() -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for n_classes in (10, 257, 1000, 5000):
             student, teacher = (open_rows(random_logits(37, n_classes, dtype, seed), "z") for seed in (0, 1))
-            q = _cuda.target_size_threshold(student, 5.0)
-            _cuda.score(student, teacher, q, q)
-            _cuda.prediction_sets(student, q)
-            _cuda.raised_threshold(student, q)
+            q = backend_module.target_size_threshold(student, 5.0)
+            backend_module.score(student, teacher, q, q)
+            backend_module.prediction_sets(student, q)
+            backend_module.raised_threshold(student, q)
         x = random_embeddings(333, 70, 0, dtype)
-        LinearRows(open_rows(x, "x"), "logits", _cuda, np.ones((11, 70), np.float32), unit=True).float32()
+        LinearRows(open_rows(x, "x"), "logits", backend_module, np.ones((11, 70), np.float32), unit=True).float32()
         cf.weighted_kmeans(x, 40, random_state=0, max_iter=3, backend="cuda")
         cf.weighted_kmeans(torch.ones_like(x), 3, random_state=0, max_iter=1, backend="cuda")
         centroids = x[:40].float()
@@ -363,7 +369,7 @@ def sanitize() -> None:
         lengths = 1.01 * x.float().norm(dim=1)
         for by_library in (False, True):
             kmeans_assign.nearest(x, None, lengths, prepared._replace(by_library=by_library))
-        rows, backend = open_rows(x, "x"), _dispatch.choose("cuda")
+        rows, backend = open_rows(x, "x"), choose_backend("cuda")
         cf.LinearHead(max_epochs=2, batch_size=100).fit_rows(rows, np.arange(333) % 5, backend)
         for kernel in (Kernel(), Kernel.gaussian(1.0), Kernel("ball", 0.5)):
             unit = unit_rows(rows, backend)

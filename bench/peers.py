@@ -26,7 +26,8 @@ import torch
 from torch.nn import functional
 
 import ccma_fast as cf
-from ccma_fast import _core, _dispatch, reference
+from ccma_fast import _core, reference
+from ccma_fast.backends.choose import choose_backend
 
 from .marks import OURS, OURS_AVX2
 
@@ -484,4 +485,4 @@ HEADS = {
 
 def our_backend() -> str:
     """The backend that "auto" means here."""
-    return _dispatch.choose().describe()
+    return choose_backend().describe()

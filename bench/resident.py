@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 import ccma_fast as cf
-from ccma_fast.pool import RowSubset, open_rows
+from ccma_fast.pool.derived import RowSubset
+from ccma_fast.pool.open import open_rows
 
 from . import formats
 from .tabulate import table

@@ -23,9 +23,11 @@ from pathlib import Path
 import numpy as np
 
 import ccma_fast as cf
-from ccma_fast import _dispatch, strategies
-from ccma_fast.pool import RowSubset, open_rows
-from ccma_fast.student import fit_student
+from ccma_fast import strategies
+from ccma_fast.backends.choose import choose_backend
+from ccma_fast.pool.derived import RowSubset
+from ccma_fast.pool.open import open_rows
+from ccma_fast.steps.student import fit_student
 
 from . import data
 from .tabulate import table
@@ -52,7 +54,7 @@ def main() -> None:
     header = ["strategy", "seconds", "CPU seconds, all threads", "peak own memory [GiB]"]
     heading = (
         f"# One query on {arguments.rows:,} rows\n\nD = {D} float16, C = {C}, {N_LABELLED:,} labels, {BUDGET} picks; "
-        f"{_dispatch.choose().describe()}, ccma_fast {cf.__version__}, NumPy {np.__version__}.\n\n"
+        f"{choose_backend().describe()}, ccma_fast {cf.__version__}, NumPy {np.__version__}.\n\n"
     )
     (arguments.out / "scale.md").write_text(heading + table(header, rows) + "\n")
 
@@ -61,7 +63,7 @@ def measured(out: Path, name: str) -> dict[str, float]:
     """One query of one strategy."""
     features = open_rows(out / "features.npy", "features")
     labels = data.partly_labelled(np.load(out / "truth.npy"), N_LABELLED)
-    labelled, backend = np.flatnonzero(labels >= 0), _dispatch.choose()
+    labelled, backend = np.flatnonzero(labels >= 0), choose_backend()
     state = strategies.Round(
         features=features,
         labels=labels,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ccma_fast.pool import open_rows
+from ccma_fast.pool.open import open_rows
 
 from . import formats, peers
 

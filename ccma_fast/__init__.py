@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from . import strategies
-from ._dispatch import get_num_threads, set_num_threads
-from ._errors import (
+from .backends.core import get_num_threads, set_num_threads
+from .campaign.learner import ActiveLearner
+from .config import CCMAConfig
+from .errors import (
     BackendUnavailableError,
     ExchangeabilityWarning,
     FileReadError,
@@ -16,28 +18,22 @@ from ._errors import (
     StrategyReplacedWarning,
     TeacherWarning,
 )
-from .config import CCMAConfig
-from .conformal import (
-    coverage_interval,
-    coverage_threshold,
-    nonconformity_scores,
-    prediction_sets,
-    stratified_weights,
-    target_size_threshold,
-    weighted_coverage_threshold,
-)
-from .coverage import weighted_kmeans
-from .disagreement import SizedScores, score, score_at_sizes
-from .extract import Extraction, extract
-from .learner import ActiveLearner
-from .plan import Plan, StagePlan
+from .images.extract import Extraction, extract
+from .query.plan import Plan, StagePlan
+from .query.report import Report, Selection, Stage
+from .query.select import plan, select
 from .reference import KMeans
-from .select import Report, Selection, Stage, plan, select
-from .simulate import simulate
-from .store import Results
-from .student import LinearHead
-from .teacher import Teacher
-from .zero_shot import ZeroShot
+from .research.simulate import simulate
+from .research.store import Results
+from .steps.conformal import coverage_threshold, prediction_sets, target_size_threshold
+from .steps.covariate_shift import stratified_weights, weighted_coverage_threshold
+from .steps.coverage import weighted_kmeans
+from .steps.disagreement import SizedScores, score, score_at_sizes
+from .steps.intervals import coverage_interval
+from .steps.linear_head import LinearHead
+from .steps.nonconformity import nonconformity_scores
+from .steps.teacher import Teacher
+from .steps.zero_shot import ZeroShot
 
 __version__ = "0.1.0"
 

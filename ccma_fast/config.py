@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ._validate import check_choice, check_flag, check_fraction, check_integer, check_number
+from .checks import check_choice, check_flag, check_fraction, check_integer, check_number
 
 __all__ = ["KMEANS_METHODS", "NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
 

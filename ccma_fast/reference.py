@@ -18,11 +18,15 @@ from typing import NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import _validate
+from . import checks
 from .config import CCMAConfig
-from .pool import Rows
+from .pool import array_like, checked
+from .pool.rows import Rows
 
 __all__ = [
+    "KMEANS_PARALLEL_OVERSAMPLING",
+    "KMEANS_PARALLEL_ROUNDS",
+    "TIE",
     "Cumulative",
     "KMeans",
     "QueryResult",
@@ -30,8 +34,10 @@ __all__ = [
     "assign",
     "class_quotas",
     "coverage_threshold",
+    "draw",
     "greedy_coverage",
     "kmeans_init",
+    "kmeans_plus_plus_draws",
     "linear",
     "nonconformity",
     "prediction_sets",
@@ -49,6 +55,7 @@ __all__ = [
     "up_to_ties",
     "weighted_coverage_threshold",
     "weighted_kmeans",
+    "weighted_sample",
 ]
 
 Array = npt.ArrayLike
@@ -197,7 +204,7 @@ def _finite(name: str, values: Array | Rows) -> Float64:
     array = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
-        _validate.raise_not_finite(_name(values, name), _row_number(values, int(bad[0])))
+        checked.raise_not_finite(_name(values, name), _row_number(values, int(bad[0])))
     return array
 
 
@@ -436,9 +443,9 @@ def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:
     """Rows divided by their Euclidean length."""
     rows = _finite(name, x)
     lengths = row_lengths(rows)
-    zero = np.flatnonzero(lengths < _validate.LEAST_LENGTH)
+    zero = np.flatnonzero(lengths < checked.LEAST_LENGTH)
     if zero.size:
-        _validate.raise_zero_length(_name(x, name), _row_number(x, int(zero[0])))
+        checked.raise_zero_length(_name(x, name), _row_number(x, int(zero[0])))
     unit: Float64 = rows / lengths[:, None]
     return unit
 
@@ -583,8 +590,8 @@ def weighted_kmeans(
     that is positive; otherwise, and where all its rows weigh nothing, a centroid stays where it is.
     """
     rows = unit_rows(x) if unit else _finite("X", x)
-    w = _validate.check_weights(weights, len(rows)).astype(np.float64)
-    rng = _validate.random_generator(random_state)
+    w = array_like.check_weights(weights, len(rows)).astype(np.float64)
+    rng = checks.random_generator(random_state)
     if isinstance(init, str):
         centroids = rows[kmeans_init(rows, n_clusters, w, init, rng)]
     else:

@@ -24,9 +24,10 @@ if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 
 import ccma_fast as cf  # noqa: E402
-from ccma_fast import _core, _dispatch, strategies  # noqa: E402
-from ccma_fast._preprocessed import preprocessed  # noqa: E402
-from ccma_fast.pool import open_rows  # noqa: E402
+from ccma_fast import _core, strategies  # noqa: E402
+from ccma_fast.backends.choose import choose_backend  # noqa: E402
+from ccma_fast.images.preprocessed import preprocessed  # noqa: E402
+from ccma_fast.pool.open import open_rows  # noqa: E402
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
 settings.register_profile(
@@ -39,7 +40,7 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 # The core looks at CCMA_SIMD when it is first asked for: to be done before a test sets the instruction set.
-_dispatch.choose("cpu")
+choose_backend("cpu")
 _LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
 SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.simd_level()) + 1]
 
@@ -204,7 +205,7 @@ def run_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 @pytest.fixture
 def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """`extract` decodes in this process, which has what a test defines, and waits for no other to start."""
-    extract = importlib.import_module("ccma_fast.extract")
+    extract = importlib.import_module("ccma_fast.images.extract")
     monkeypatch.setattr(extract, "preprocessed", lambda *given: preprocessed(*given[:-1], workers=0))
 
 
@@ -273,7 +274,7 @@ def make_round() -> Callable[..., strategies.Round]:
             None,
             cf.CCMAConfig(),
             np.random.default_rng(seed),
-            _dispatch.choose(backend),
+            choose_backend(backend),
         )
 
     return make

@@ -133,14 +133,14 @@ def write_pool(folder: Path, second: bool) -> None:
     from PIL import Image
 
     import ccma_fast as cf
-    from ccma_fast.encoders import Encoder
+    from ccma_fast.images.encoders import Encoder
 
     def made(name: str, **_: Any) -> Encoder:
         description = {"library": "none", "model": "mean", "weights": "none", "weights_sha256": "0"}
         as_tensor = lambda image: torch.from_numpy(np.array(image.resize((4, 4)), np.float32))  # noqa: E731
         return Encoder(None, as_tensor, lambda batch: batch.flatten(1), description, "cpu")
 
-    importlib.import_module("ccma_fast.extract").vision_encoder = made
+    importlib.import_module("ccma_fast.images.extract").vision_encoder = made
     images = INPUTS / ("images2" if second else "images1")
     images.mkdir(exist_ok=True)
     for i in range(7 if second else 4):
@@ -358,7 +358,7 @@ def make_loop(file: Path, x: Any) -> None:
 
 
 def read_rows(file: Path) -> Iterator[Any]:
-    from ccma_fast.pool import open_rows
+    from ccma_fast.pool.open import open_rows
 
     rows = open_rows(file, "features")
     yield rows.read(0, 50)
@@ -374,16 +374,16 @@ def read_shards(file: Path) -> Iterator[Any]:
 
 
 def read_labels(file: Path) -> Iterator[Any]:
-    from ccma_fast.pool import open_rows
-    from ccma_fast.readers.labels import read_labels as labels_of
+    from ccma_fast.pool.labels import read_labels as labels_of
+    from ccma_fast.pool.open import open_rows
 
     yield np.zeros(0)
     yield labels_of(file, open_rows(X, "features"))
 
 
 def read_tar(file: Path) -> Iterator[Any]:
-    from ccma_fast.decode import UnreadableImageError
-    from ccma_fast.images import open_images
+    from ccma_fast.images.decode import UnreadableImageError
+    from ccma_fast.images.sources import open_images
 
     images = open_images(file)
     try:
@@ -394,15 +394,15 @@ def read_tar(file: Path) -> Iterator[Any]:
 
 
 def read_names(file: Path) -> Iterator[Any]:
-    from ccma_fast.readers.class_names import read_class_names
+    from ccma_fast.pool.class_names import read_class_names
 
     yield np.zeros(0)
     yield np.array(read_class_names(file))
 
 
 def read_image(file: Path) -> Iterator[Any]:
-    from ccma_fast.decode import UnreadableImageError
-    from ccma_fast.images import open_images
+    from ccma_fast.images.decode import UnreadableImageError
+    from ccma_fast.images.sources import open_images
 
     images = open_images(file.parent)
     yield np.zeros(0)

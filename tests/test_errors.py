@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ccma_fast as cf
-from ccma_fast import _dispatch
+from ccma_fast.backends import choose
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 4)).astype(np.float32)
@@ -483,7 +483,7 @@ def test_files_of_other_formats_and_errors_of_their_own_kind(files):
     ids=["select", "score", "target_size_threshold", "prediction_sets", "weighted_kmeans", "ActiveLearner"],
 )
 def test_backends_by_name(call, monkeypatch):
-    monkeypatch.setattr(_dispatch, "_why_no_cuda", lambda: "PyTorch sees no CUDA device")
+    monkeypatch.setattr(choose, "_why_no_cuda", lambda: "PyTorch sees no CUDA device")
     with pytest.raises(cf.BackendUnavailableError, match=r"backend 'cuda' cannot run: .*or backend='cpu' or"):
         call("cuda")
     with pytest.raises(ValueError, match="backend must be one of 'auto', 'cuda', 'cpu', 'reference', got 'gpu'"):

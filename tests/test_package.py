@@ -19,12 +19,16 @@ import pytest
 
 import ccma_fast as cf
 
-# Programs of their own, which have their own tests.
-PROGRAMS = {"ccma_fast.__main__", "ccma_fast.cli", "ccma_fast.demo"}
+ROOT = pathlib.Path(cf.__file__).parent
+# Programs of their own, which have their own tests, and the kernels, which need Triton.
+PROGRAMS = {"ccma_fast.__main__", "ccma_fast.research.demo"}
 MODULES = sorted(
-    {f"ccma_fast.{file.stem}" for file in pathlib.Path(cf.__file__).parent.glob("*.py")}
+    {
+        ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+        for file in ROOT.rglob("*.py")
+        if file.relative_to(ROOT).parts[0] not in ("kernels", "cli")
+    }
     - PROGRAMS
-    - {"ccma_fast.__init__"}
 )
 
 

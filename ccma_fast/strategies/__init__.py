@@ -48,7 +48,7 @@ from . import (  # noqa: F401 - each file registers its strategy
     uncertainty,
     uncertainty_herding,
 )
-from ._registry import Round, Strategy, built_in, find, names, pick, register
+from .registry import Round, Strategy, built_in, find, names, pick, register
 
 built_in.update((name, find(name)) for name in names())
 

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .._dispatch import Backend
-from .._validate import check_lengths
-from ..pool import RowSubset
+from ..backends.protocol import Backend
+from ..pool.checked import check_lengths
+from ..pool.derived import RowSubset
 from ..reference import representatives
-from ._registry import Round, register
 from .badge import residuals
 from .bald import linear_head
+from .registry import Round, register
 
 __all__ = ["alfamix", "spread"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .._dispatch import Backend
-from .._validate import check_lengths
-from ..pool import Chunk, to_float32
-from ..student import LinearHead
-from ._registry import Round, register
+from ..backends.protocol import Backend
+from ..pool.checked import check_lengths
+from ..pool.rows import Chunk, to_float32
+from ..steps.linear_head import LinearHead
 from .bald import linear_head
+from .registry import Round, register
 
 __all__ = ["badge", "residuals"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from .._validate import check_lengths
-from ..pool import to_float32
-from ..student import LinearHead
-from ._registry import Round, register
+from ..pool.checked import check_lengths
+from ..pool.rows import to_float32
+from ..steps.linear_head import LinearHead
+from .registry import Round, register
 
 __all__ = ["ROUNDING", "bald", "dropout_chunks", "linear_head", "mutual_information"]
 

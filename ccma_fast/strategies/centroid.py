@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..select import query
-from ._registry import Round, register
+from ..query.select import query
+from .registry import Round, register
 
 __all__ = ["centroid"]
 

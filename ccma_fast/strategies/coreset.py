@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..pool import ArrayRows, Rows, to_float32
-from ._registry import Round, register
+from ..pool.arrays import ArrayRows
+from ..pool.rows import Rows, to_float32
+from .registry import Round, register
 
 __all__ = ["coreset"]
 

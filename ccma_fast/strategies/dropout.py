@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._registry import Round, register
 from .alfamix import spread
 from .bald import dropout_chunks, linear_head
+from .registry import Round, register
 
 __all__ = ["dropout"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._registry import Round, register
+from .registry import Round, register
 
 __all__ = ["entropy"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import Kernel, greedy_coverage, unit_rows
-from ..pool import RowSubset
-from ._registry import Round, register
+from ..pool.derived import RowSubset
+from ..steps.coverage import Kernel, greedy_coverage, unit_rows
+from .registry import Round, register
 
-__all__ = ["herd", "max_herding"]
+__all__ = ["BANDWIDTH", "herd", "max_herding"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

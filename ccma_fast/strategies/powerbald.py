@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._registry import Round, register
 from .bald import ROUNDING, linear_head, mutual_information
+from .registry import Round, register
 
 __all__ = ["powerbald"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import Kernel, UnitRows
-from ._registry import Round, register
+from ..steps.coverage import Kernel, UnitRows
 from .max_herding import herd
+from .registry import Round, register
 
 __all__ = ["ball_similarity", "probcover"]
 

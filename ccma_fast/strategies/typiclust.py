@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import UnitRows
-from ..pool import RowSubset
-from ._registry import Round, register
+from ..pool.derived import RowSubset
+from ..steps.coverage import UnitRows
+from .registry import Round, register
 
 __all__ = ["typiclust"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .._validate import raise_not_finite
-from ._registry import Round, register
+from ..pool.checked import raise_not_finite
+from .registry import Round, register
 
 __all__ = ["uncertainty"]
 

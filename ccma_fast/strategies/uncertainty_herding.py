@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..coverage import Kernel, UnitRows
-from ..pool import DerivedRows, RowSubset
-from ..student import check_student, fit_student, has_two_classes, student_logits
-from ._registry import Round, register
+from ..pool.derived import DerivedRows, RowSubset
+from ..steps.coverage import Kernel, UnitRows
+from ..steps.linear_head import has_two_classes
+from ..steps.student import check_student, fit_student, student_logits
 from .max_herding import BANDWIDTH, herd
+from .registry import Round, register
 
 __all__ = ["bandwidth", "calibrated_temperature", "uncertainty_herding"]
 

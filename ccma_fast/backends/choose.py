@@ -1,0 +1,106 @@
+"""The only chooser of a backend, and the only importer of the compiled ones.
+
+The order is: the argument, then the environment variable ``CCMA_BACKEND``, then what can run. A backend that was asked
+for by name and cannot run raises; only "auto" falls back.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from typing import cast
+
+from ..checks import check_choice
+from ..errors import BackendUnavailableError
+from ..pool.rows import Rows
+from ..pool.tensors import TensorRows
+from .core import load_core
+from .of_reference import ReferenceBackend
+from .protocol import Backend, DeviceBackend
+
+__all__ = ["BACKENDS", "choose_backend"]
+
+BACKENDS = ("auto", "cuda", "cpu", "reference")
+
+
+def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
+    """The backend for a call.
+
+    Parameters
+    ----------
+    backend : {"auto", "cuda", "cpu", "reference"}
+        "auto" asks ``CCMA_BACKEND`` and then takes CUDA where that is where the rows lie; else the C++ core where it
+        was built, and otherwise, with a RuntimeWarning, the reference.
+    *read : Rows
+        What the call reads.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The backend was asked for by name and cannot run here.
+    """
+    check_choice("backend", backend, BACKENDS)
+    name = backend
+    if name == "auto":
+        name = os.environ.get("CCMA_BACKEND", "auto")
+        check_choice("CCMA_BACKEND", name, BACKENDS)
+    if name == "reference":
+        return _reference()
+    if name == "cuda" or (name == "auto" and any(_is_on_gpu(rows) for rows in read)):
+        reason = _why_no_cuda()
+        if reason is None:
+            return _cuda()
+        if name == "cuda":
+            raise BackendUnavailableError(
+                f"backend 'cuda' cannot run: {reason}; expected an NVIDIA GPU, or backend='cpu' or 'reference'"
+            )
+    try:
+        return _cpu()
+    except ImportError as error:
+        if name == "auto":
+            warnings.warn(
+                f"the C++ extension ccma_fast._core was not found ({error}); running the NumPy reference, which is far "
+                "slower. Was Python started in the source tree of an installed package?",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return _reference()
+        raise BackendUnavailableError(
+            f"backend 'cpu' cannot run: the C++ extension ccma_fast._core was not built ({error}); "
+            "expected an installation by `pip install .`, or backend='reference'"
+        ) from error
+
+
+@cache
+def _cpu() -> Backend:
+    load_core()
+    from .cuda import backend
+
+    return backend
+
+
+@cache
+def _cuda() -> DeviceBackend:
+    from .cuda import backend
+
+    return backend
+
+
+@cache
+def _why_no_cuda() -> str | None:
+    """What keeps the CUDA backend from running here, or None."""
+    try:
+        from .cuda import backend
+    except ImportError as error:
+        return f"its kernels cannot be loaded ({error})"
+    return backend.why_unavailable()
+
+
+def _is_on_gpu(rows: Rows | None) -> bool:
+    return isinstance(rows, TensorRows) and rows.tensor.is_cuda
+
+
+@cache
+def _reference() -> Backend:
+    return cast(Backend, ReferenceBackend())

@@ -1,0 +1,150 @@
+"""Greedy coverage on the device; what is computed is told in :mod:`ccma_fast.steps.coverage`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...kernels import coverage
+from ...kernels import linear as products
+from ...pool.rows import Rows
+from ..protocol import Kernel
+from .rows import Reader, check_rows_of_lengths
+
+__all__ = ["Coverage", "UnitRows", "unit_rows"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+# Bytes of rows that are read at once, of the similarities of one product, and most columns of one.
+_ROW_BYTES, _SIMILARITY_BYTES, _COLUMNS = 64 << 20, 16 << 20, 1024
+
+
+class UnitRows:
+    """Rows divided by their lengths, see :class:`ccma_fast.backends.protocol.UnitRows`.
+
+    Those that lie elsewhere are copied to the device whenever they are read.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.n_rows = rows.n_rows
+        self.reader = Reader()
+        self._rows = rows
+        lengths = torch.empty(rows.n_rows, dtype=torch.float64, device=self.reader.device)
+        for start, (chunk,) in self.reader.chunks(rows):
+            lengths[start : start + len(chunk)] = products.row_lengths(chunk)
+        check_rows_of_lengths(rows, lengths, directions=True)
+        self._scale = (1.0 / lengths).float()
+        self._whole = self.reader.whole(rows)
+
+    def take(self, indices: torch.Tensor) -> torch.Tensor:
+        """Some rows, shape (M, D), float32."""
+        if self._whole is not None:
+            taken = self._whole.index_select(0, indices)
+        else:
+            taken = self.reader.take(self._rows, indices.cpu().numpy())
+        return taken.float() * self._scale[indices, None]
+
+    def similarities(self, others: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Of all rows to `others`, shape (M, D): (rows, (m, M) float32) pieces that start at multiples of a segment."""
+        widest = max(_SIMILARITY_BYTES // (4 * max(1, len(others))), 1)
+        step = min(_ROW_BYTES // (4 * self._rows.n_columns), widest) // coverage.SEGMENT * coverage.SEGMENT
+        prepared: dict[torch.dtype, products.Weight] = {}
+        for start, (chunk,) in self.reader.chunks(self._rows, chunk_size=max(step, coverage.SEGMENT)):
+            if chunk.dtype not in prepared:
+                prepared[chunk.dtype] = products.prepare_weight(others, None, chunk.dtype)
+            part = slice(start, start + len(chunk))
+            yield part, products.linear(chunk, prepared[chunk.dtype], self._scale[part])
+
+    def nearest(self, others: UnitRows, least: float) -> torch.Tensor:
+        """Similarity of each row to the most similar of `others`, at least `least`; shape (N,)."""
+        near = torch.full((self.n_rows,), least, dtype=torch.float32, device=self.reader.device)
+        for start in range(0, others.n_rows, _COLUMNS):
+            columns = torch.arange(start, min(start + _COLUMNS, others.n_rows), device=near.device)
+            for part, similarity in self.similarities(others.take(columns)):
+                torch.maximum(near[part], similarity.amax(dim=1), out=near[part])
+        return near
+
+    def most_similar(self, picks: Int64) -> Int64:
+        """The pick, of several the first, that each row is most similar to, shape (N,)."""
+        others = self.take(self.reader.tensor(picks))
+        found = torch.cat([similarity.argmax(dim=1) for _, similarity in self.similarities(others)])
+        most: Int64 = found.cpu().numpy()
+        return most
+
+    def coverage(
+        self,
+        covered: UnitRows,
+        least: float,
+        candidates: Int64,
+        kernel: Kernel,
+        weights: Float32 | None,
+    ) -> Coverage:
+        """The start of a greedy coverage, see :class:`ccma_fast.backends.protocol.UnitRows`."""
+        near = self.nearest(covered, least)
+        of_rows = torch.ones_like(near) if weights is None else self.reader.tensor(weights)
+        return Coverage(self, near, self.reader.tensor(candidates), kernel, of_rows)
+
+
+class Coverage:
+    """See :class:`ccma_fast.backends.protocol.Coverage`; the host waits once in each evaluation, for four numbers."""
+
+    def __init__(
+        self,
+        pool: UnitRows,
+        near: torch.Tensor,
+        candidates: torch.Tensor,
+        kernel: Kernel,
+        weights: torch.Tensor,
+    ) -> None:
+        self._pool, self._near, self._weights, self._kernel = pool, near, weights, kernel
+        self._candidates = candidates
+        self._added = candidates[:0]  # rows that cover, but are not yet in `near`
+        gains = [self.gains(candidates[start : start + _COLUMNS]) for start in range(0, len(candidates), _COLUMNS)]
+        # Behind the last candidate stands what no candidate is worse than.
+        self._bounds = torch.cat([*gains, near.new_full((1,), -torch.inf, dtype=torch.float64)])
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def gains(self, rows: torch.Tensor) -> torch.Tensor:
+        """What each of `rows` alone would add, shape (M,), float64."""
+        added, self._added = self._added, self._added[:0]
+        n_segments = -(-self._pool.n_rows // coverage.SEGMENT)
+        sums = torch.empty((n_segments, len(rows)), dtype=torch.float64, device=rows.device)
+        for part, similarity in self._pool.similarities(self._pool.take(torch.cat([added, rows]))):
+            near = self._near[part]
+            if len(added):
+                torch.maximum(near, similarity[:, : len(added)].amax(dim=1), out=near)
+            of_part = sums[part.start // coverage.SEGMENT : -(-part.stop // coverage.SEGMENT)]
+            coverage.segment_gains(similarity[:, len(added) :], near, self._weights[part], *self._kernel, of_part)
+        gains: torch.Tensor = coverage.gain_sums(sums)
+        return gains
+
+    def sort(self) -> None:
+        """Candidates in the order of their bounds from now on."""
+        self._order = torch.sort(self._bounds, descending=True, stable=True).indices
+
+    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
+        """See :meth:`ccma_fast.backends.protocol.Coverage.evaluate`."""
+        stop = min(start + size, len(self._candidates))
+        batch = torch.sort(self._order[start:stop]).values
+        gains = self.gains(self._candidates[batch])
+        self._bounds[batch] = gains
+        # Of one element each: a tensor without dimensions is an index that the host reads.
+        first = gains.argmax(dim=0, keepdim=True)
+        following = self._order[stop : stop + 1]
+        found = torch.cat([gains[first], batch[first].double(), self._bounds[following], following.double()])
+        gain, best, bound, candidate = found.tolist()
+        return gain, int(best), bound, int(candidate)
+
+    def choose(self, candidate: int) -> None:
+        """Cover with a candidate, which is none from now on."""
+        self._added = self._candidates[candidate : candidate + 1]
+        self._bounds[candidate] = -torch.inf
+
+
+def unit_rows(rows: Rows) -> UnitRows:
+    """Rows for :func:`ccma_fast.steps.coverage.greedy_coverage`."""
+    return UnitRows(rows)

@@ -1,0 +1,76 @@
+"""What the student's training needs of the CUDA backend; its steps are those of :mod:`ccma_fast.steps.student`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...kernels import dropout
+from ...pool.rows import Rows
+from .rows import Reader, Uploads, device
+
+__all__ = ["Training", "training"]
+
+_WORD = (1 << 64) - 1
+
+
+class Training:
+    """Arrays on the device, and dropout there."""
+
+    def __init__(self) -> None:
+        self.device = device()
+        self._upload = Uploads(self.device)
+        self._n_draws, self._jumps = 1, dropout.jumps(1, self.device)
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Products of float32 keep its digits, whatever the caller lets PyTorch do."""
+        matmul: Any = torch.backends.cuda.matmul
+        # Asking by the older name raises where the newer one was set; setting by the older one sets both.
+        is_loose = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
+        if is_loose:
+            matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            if is_loose:
+                matmul.allow_tf32 = True
+
+    def rows(self, rows: Rows) -> torch.Tensor:
+        """All rows, shape (n, D), float32."""
+        return Reader().float32(rows)
+
+    def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> torch.Tensor:
+        """An array on the device; the host does not wait for what runs there."""
+        return self._upload(array)
+
+    def dropout(self, values: torch.Tensor, keep: int, streams: Sequence[np.random.Generator]) -> torch.Tensor:
+        """`values`, zero where 16 random bits are not below `keep`, see :class:`DeviceTraining`."""
+        n_pieces, n_columns = len(streams), values.shape[1]
+        n_draws = _draws(-(-len(values) // n_pieces), n_columns)
+        if n_draws > self._n_draws:
+            self._n_draws, self._jumps = n_draws, dropout.jumps(n_draws, self.device)
+        states = np.empty((n_pieces, 4), np.uint64)
+        for i, stream in enumerate(streams):
+            bits = stream.bit_generator
+            assert isinstance(bits, np.random.PCG64), "numpy.random.default_rng makes these"
+            of = bits.state["state"]
+            states[i] = [of["state"] >> 64, of["state"] & _WORD, of["inc"] >> 64, of["inc"] & _WORD]
+            bits.advance(_draws(len(values) // n_pieces + (i < len(values) % n_pieces), n_columns))
+        dropped: torch.Tensor = dropout.dropout(values, self._upload(states.view(np.int64)), keep, self._jumps)
+        return dropped
+
+
+def _draws(n_rows: int, n_columns: int) -> int:
+    """Draws of 64 bits for so many rows."""
+    return -(-n_rows * n_columns // 4)
+
+
+def training() -> Training:
+    """A training's own arrays and tables."""
+    return Training()

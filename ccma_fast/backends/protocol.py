@@ -1,0 +1,260 @@
+"""What a backend computes; the functions of :mod:`ccma_fast.reference` say exactly what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.rows import Rows
+from ..reference import Cumulative, KMeans, RowScores
+
+__all__ = [
+    "Backend",
+    "Coverage",
+    "DeviceBackend",
+    "DeviceTraining",
+    "Kernel",
+    "PutScores",
+    "UnitRows",
+    "on_device",
+    "on_host",
+]
+
+
+PutScores = Callable[[slice | npt.NDArray[np.int64], RowScores], None]
+"""Takes the scores of some rows. What comes later for a row holds; all that comes before it is zero."""
+
+
+class Backend(Protocol):
+    """What a backend computes; the functions of :mod:`ccma_fast.reference` say exactly what."""
+
+    NAME: str
+    ON_HOST: bool
+    """Whether chunks of rows are read by the host, which can look at them before anything is computed."""
+
+    def describe(self) -> str: ...
+
+    def arithmetic(self) -> str:
+        """What last bits depend on: :meth:`describe` without the threads."""
+        ...
+
+    def score(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None = None,
+        q_student: float | npt.NDArray[np.float64] = ...,
+        q_teacher: float | npt.NDArray[np.float64] = ...,
+        *,
+        chunk_size: int | None = None,
+    ) -> RowScores: ...
+
+    def score_at_sizes(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        student_size: float,
+        teacher_size: float,
+        put: PutScores,
+        *,
+        chunk_size: int | None = None,
+    ) -> tuple[float, float] | None: ...
+
+    def target_size_threshold(
+        self, logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+    ) -> float: ...
+
+    def raised_threshold(
+        self, logits: Rows, q: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+    ) -> float: ...
+
+    def row_thresholds(
+        self,
+        logits: Rows,
+        q: float | npt.NDArray[np.float64],
+        cumulative: Cumulative,
+        *,
+        chunk_size: int | None = None,
+    ) -> npt.NDArray[np.float64]: ...
+
+    def prediction_sets(
+        self, logits: Rows, q: float | npt.NDArray[np.float64], *, chunk_size: int | None = None
+    ) -> npt.NDArray[np.bool_]: ...
+
+    def row_lengths(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
+
+    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None: ...
+
+    def kept(self, rows: Rows, limit: int, chunk_size: int | None = None) -> Rows: ...
+
+    def linear(
+        self,
+        x: npt.NDArray[Any],
+        weight: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None = None,
+        *,
+        scale: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]: ...
+
+    def top_m(self, scores: npt.NDArray[np.float32], m: int) -> npt.NDArray[np.int64]: ...
+
+    def weighted_kmeans(
+        self,
+        x: Rows,
+        n_clusters: int,
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
+        init: str | npt.NDArray[np.float32] = ...,
+        max_iter: int = ...,
+        tol: float = ...,
+        random_state: np.random.Generator,
+        unit: bool = False,
+        chunk_size: int | None = None,
+        kept_bytes: int = ...,
+    ) -> KMeans: ...
+
+
+class DeviceTraining(Protocol):
+    """What the student's training needs where it does not run on the host; the host waits for none of it."""
+
+    def full_precision(self) -> AbstractContextManager[None]:
+        """Products of float32 keep its digits, whatever the caller lets PyTorch do."""
+        ...
+
+    def rows(self, rows: Rows) -> Any:
+        """All rows, a tensor of shape (n, D), float32."""
+        ...
+
+    def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> Any: ...
+
+    def dropout(self, values: Any, keep: int, streams: Sequence[np.random.Generator]) -> Any:
+        """A copy of `values` (n, D) with zeros where 16 random bits are not below `keep`.
+
+        The bits are those that the generators, one for each piece of ``torch.tensor_split``, would draw, four values of
+        a piece from each 64 bits, the lowest first; the generators are advanced.
+        """
+        ...
+
+
+class Kernel(NamedTuple):
+    """From similarities s of unit rows to values that do not fall as s grows."""
+
+    kind: str = "similarity"
+    """"similarity" for s, "gaussian" for exp(p · s − p), or "ball" for 1 where s > p and else 0."""
+    parameter: float = 0.0
+    """p, which counts as a float32."""
+
+    @classmethod
+    def gaussian(cls, sigma: float) -> Kernel:
+        """exp(−‖x − x'‖² / σ²) = exp((2 s − 2) / σ²)."""
+        return cls("gaussian", 2.0 / sigma**2)
+
+    def __call__(self, similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        p = np.float32(self.parameter)
+        if self.kind == "gaussian":
+            value: npt.NDArray[np.float32] = np.exp(p * similarity - p)
+            return value
+        return (similarity > p).astype(np.float32) if self.kind == "ball" else similarity
+
+
+class Coverage(Protocol):
+    """Candidates of a greedy coverage, their bounds, and what is covered so far."""
+
+    def sort(self) -> None:
+        """Take the candidates in the order of their bounds from now on, largest first (ties: the lower candidate)."""
+        ...
+
+    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
+        """What each of the candidates from place `start` of the order adds now, which becomes its bound.
+
+        Returns
+        -------
+        gain, candidate : float, int
+            The most that one of them adds, and which (ties: the lower).
+        bound, following : float, int
+            Of the first candidate behind them; −∞ behind the last one.
+        """
+        ...
+
+    def choose(self, candidate: int) -> None:
+        """Cover with a candidate, which is none from now on."""
+        ...
+
+
+class UnitRows(Protocol):
+    """Rows of a pool divided by their lengths, which greedy coverage works on where they lie."""
+
+    n_rows: int
+
+    def nearest(self, others: Any, least: float) -> Any:
+        """Similarity of each row to the most similar of `others`, which are of the same kind, at least `least`.
+
+        Shape (N,), float32: an array, or a tensor where the rows lie on a device.
+        """
+        ...
+
+    def coverage(
+        self,
+        covered: Any,
+        least: float,
+        candidates: npt.NDArray[np.int64],
+        kernel: Kernel,
+        weights: npt.NDArray[np.float32] | None,
+    ) -> Coverage:
+        """The start of a greedy coverage of all rows.
+
+        Parameters
+        ----------
+        covered : UnitRows
+            What covers already; of the same kind.
+        least : float
+            The least similarity to it that is accounted for.
+        candidates : ndarray, shape (n,), int64
+            Rows, ascending.
+        kernel : Kernel
+        weights : ndarray, shape (N,), float32, optional
+            Unit weights where missing.
+        """
+        ...
+
+    def most_similar(self, picks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which of the rows `picks`, of several the first, each row is most similar to, shape (N,)."""
+        ...
+
+
+class DeviceBackend(Backend, Protocol):
+    """A backend that is not on the host: what else it can do. Its `top_m` takes tensors as well."""
+
+    def score_here(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None = None,
+        q_student: float | npt.NDArray[np.float64] = ...,
+        q_teacher: float | npt.NDArray[np.float64] = ...,
+        *,
+        chunk_size: int | None = None,
+    ) -> Any:
+        """:meth:`Backend.score`, its columns tensors on the device."""
+        ...
+
+    def grouped(self, classes: Any, n_classes: int) -> tuple[Any, npt.NDArray[np.int64]]:
+        """Rows by their classes, those of a class ascending, as a tensor, and how many each class has."""
+        ...
+
+    def unit_rows(self, rows: Rows) -> UnitRows: ...
+
+    def training(self) -> DeviceTraining: ...
+
+
+def on_device(backend: Backend) -> DeviceBackend | None:
+    """The backend where it is not on the host."""
+    return None if backend.ON_HOST else cast(DeviceBackend, backend)
+
+
+def on_host(values: Any) -> npt.NDArray[Any]:
+    """What a backend returns, an array or a tensor on its device, as an array."""
+    array: npt.NDArray[Any] = values if isinstance(values, np.ndarray) else values.cpu().numpy()
+    return array

@@ -1,0 +1,1 @@
+"""The loop for people: query, have the picks labelled, tell the labels, query again."""

@@ -1,0 +1,143 @@
+"""Every check of an argument, and its message: what came, and what was expected.
+
+What a check returns is Python's own value, whatever scalar came: NumPy's are no JSON, and small ones overflow. Callers
+keep that one.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "check_choice",
+    "check_flag",
+    "check_fraction",
+    "check_integer",
+    "check_number",
+    "check_same_rows",
+    "check_threshold",
+    "integer_in",
+    "number_in",
+    "random_generator",
+]
+
+# Counts and positions are kept in int64.
+_MOST = int(np.iinfo(np.int64).max)
+
+# Numbers as a person writes them; int() and float() also take "1_000" and digits of every script.
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.ASCII | re.IGNORECASE)
+
+# An error message shows numbers of no more bits.
+_SHOWN_BITS = 256
+
+
+def check_integer(name: str, value: Any, *, minimum: int, maximum: float = _MOST) -> int:
+    """`value` as an int from `minimum` to `maximum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {_shown(number)}")
+    if number > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {_shown(number)}")
+    return number
+
+
+def check_number(name: str, value: Any, *, minimum: float = -math.inf, above: float = -math.inf) -> float:
+    """`value` as a finite float, at least `minimum` and greater than `above`."""
+    number = _real(name, value, "a number")
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value}")
+    if number <= above:
+        raise ValueError(f"{name} must be greater than {above:g}, got {value}")
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}, got {value}")
+    return number
+
+
+def _real(name: str, value: Any, expected: str) -> float:
+    """`value` as a float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be {expected}, got {type(value).__name__} {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        most = np.finfo(np.float64).max
+        raise ValueError(f"{name} must be {expected} of at most {most:g} (float64), got {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    """`value` in an error message; Python writes down no integer of more than some thousand digits."""
+    parts = (value.numerator, value.denominator) if isinstance(value, numbers.Rational) else ()
+    bits = max((int(part).bit_length() for part in parts), default=0)
+    return str(value) if bits <= _SHOWN_BITS else f"a number of {bits} bits"
+
+
+def integer_in(text: str) -> int | None:
+    """The integer that `text` is, in decimal digits; None where it is none."""
+    try:
+        return int(text) if _INTEGER.fullmatch(text) else None
+    except ValueError:  # of more digits than Python takes
+        return None
+
+
+def number_in(text: str) -> float | None:
+    """The number that `text` is, in decimal digits, "inf" or "nan"; None where it is none."""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """`value` as a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be true or false, got {type(value).__name__} {value!r}")
+    return bool(value)
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """`value` as a float inside the open interval (0, 1)."""
+    number = _real(name, value, "a number")
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{name} must lie inside (0, 1), got {value}")
+    return number
+
+
+def check_threshold(name: str, value: Any) -> float:
+    """A threshold q in units of −ln p: any float but NaN."""
+    number = _real(name, value, "a number (a threshold in units of -ln p)")
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number (a threshold in units of -ln p), got nan")
+    return number
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """The one of `choices` that `value` is."""
+    expected = tuple(choices)
+    if value not in expected:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, expected))}, got {value!r}")
+    return expected[expected.index(value)]
+
+
+def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:
+    """Two inputs describe the same rows."""
+    if n_rows != n_other:
+        raise ValueError(f"{name} has {n_rows} rows but {other} has {n_other}; both must describe the same rows")
+
+
+def random_generator(random_state: Any) -> np.random.Generator:
+    """A generator from a seed, a SeedSequence, a Generator (drawn from) or None (fresh entropy)."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if random_state is None or isinstance(random_state, np.random.SeedSequence):
+        return np.random.default_rng(random_state)
+    return np.random.default_rng(check_integer("random_state", random_state, minimum=0, maximum=math.inf))

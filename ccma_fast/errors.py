@@ -1,0 +1,79 @@
+"""Exceptions and warnings with a meaning of their own. Each exception is also the built-in of its kind of mistake."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendUnavailableError",
+    "ExchangeabilityWarning",
+    "FileReadError",
+    "LabelWarning",
+    "PoolMismatchError",
+    "StrategyReplacedWarning",
+    "TeacherWarning",
+    "newer_error",
+]
+
+
+class BackendUnavailableError(ValueError):
+    """A backend that was asked for by name cannot run here; the text says why and what would run."""
+
+
+class ExchangeabilityWarning(UserWarning):
+    """Conformal sets were calibrated on rows that are not exchangeable with those they are for.
+
+    Rows that active learning chose are such: the sets may hold the true class more or less often than 1 − α.
+    """
+
+
+class FileReadError(ValueError, OSError):
+    """A file is missing, unreadable or not of the format that its name promises."""
+
+
+def newer_error(file: str, what: str, *, version: object = None, name: str = "") -> FileReadError:
+    """The error for a file that holds what only a later version of this package knows.
+
+    Parameters
+    ----------
+    file : str
+    what : str
+        What this version does not know, such as "format 3".
+    version : str, optional
+        That of the package that wrote it, where the file says so.
+    name : str, optional
+        What error messages call the argument that it is.
+    """
+    from . import __version__
+
+    by = f" ({version})" if isinstance(version, str) and version else ""
+    argument = f"{name}: " if name else ""
+    return FileReadError(
+        f"{argument}cannot read {file!r}: written by a newer version of ccma_fast{by}, got {what}, which this "
+        f"version ({__version__}) does not know"
+    )
+
+
+class LabelWarning(UserWarning):
+    """Labels were taken, but some not as they stand, or nobody can say of which images they are.
+
+    They went to the row of their image, came from the last of several files, or were dropped with their image.
+    """
+
+
+class PoolMismatchError(ValueError):
+    """Two matrices, or a pool and a saved loop, do not belong together.
+
+    By their manifests, ids, shards or values they are other images, or stand in another order, or by their manifests
+    come from another encoder.
+    """
+
+
+class StrategyReplacedWarning(UserWarning):
+    """A name of one of the package's own strategies now means another one."""
+
+
+class TeacherWarning(UserWarning):
+    """The rows whose labels are known speak against a teacher, or against ready-made logits.
+
+    It is no better than guessing, or its temperature, the order of its classes or the kind of its numbers seems wrong.
+    Or a loop that had a teacher goes on without.
+    """

@@ -1,0 +1,121 @@
+"""Images decoded and preprocessed, a batch at a time, in this process or in others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..pool.manifest import Skipped
+from .decode import UnreadableImageError, is_passing, reason_of
+from .decoders import CannotBeSentError, Decoders, Watch
+from .sources import ImageFile, Images
+
+__all__ = ["Batch", "preprocessed"]
+
+
+class Batch(NamedTuple):
+    """What is made of some images.
+
+    Attributes
+    ----------
+    inputs : list of Tensor
+        A stack for each target; of arrays, as long as it is in another process.
+    items : list of int
+        The images of which they are.
+    files : list of ImageFile
+        What was decoded.
+    failures : dict of int to Skipped
+        Why not the others.
+    """
+
+    inputs: list[Any]
+    items: list[int]
+    files: list[ImageFile]
+    failures: dict[int, Skipped]
+
+
+def preprocessed(
+    source: Images,
+    batches: list[tuple[list[int], list[int]]],
+    preprocess: list[Callable[[Any], Any]],
+    workers: int,
+) -> Generator[Batch, None, None]:
+    """Batches of images in their order. Closing the generator ends the processes.
+
+    Parameters
+    ----------
+    source : Images
+    batches : list of (list of int, list of int)
+        The images of each, and the places in `preprocess` of what they are to go through.
+    preprocess : list of callable
+    workers : int
+        Processes; 0 for this one, which an image that crashes its decoder then ends.
+
+    Warns
+    -----
+    UserWarning
+        `source` or `preprocess` cannot be sent to other processes: this one does it all.
+    """
+    made = _Made(source, batches, preprocess)
+    if workers and batches:
+        try:
+            decoders = Decoders(made, [items for items, _ in batches], source.n_bytes, workers)
+        except CannotBeSentError as error:
+            warnings.warn(
+                f"images are decoded in this process, which one that crashes its decoder would end: {error}; expected "
+                "a data set and plugins of modules that another process can import, or workers=0",
+                stacklevel=2,
+            )
+        else:
+            with decoders:
+                for (items, _), (batch, lost) in zip(batches, decoders.results(), strict=True):
+                    why = batch.failures | {item: Skipped(reason) for item, reason in lost.items()}
+                    yield _with_tensors(batch._replace(failures={item: why[item] for item in items if item in why}))
+            return
+    for number in range(len(batches)):
+        yield _with_tensors(made(number, (), Watch()))
+
+
+def _with_tensors(batch: Batch) -> Batch:
+    import torch
+
+    return batch._replace(inputs=[torch.from_numpy(stack) for stack in batch.inputs])
+
+
+class _Made:
+    """Makes batches of preprocessed images, by their numbers."""
+
+    def __init__(
+        self, source: Images, batches: list[tuple[list[int], list[int]]], preprocess: list[Callable[[Any], Any]]
+    ) -> None:
+        self._source, self._batches, self._preprocess = source, batches, preprocess
+
+    def __call__(self, number: int, left_out: Collection[int], watch: Watch) -> Batch:
+        """A batch, without some of its images."""
+        items, targets = self._batches[number]
+        inputs: list[list[Any]] = [[] for _ in targets]
+        read: list[int] = []
+        files: list[ImageFile] = []
+        failures: dict[int, Skipped] = {}
+        for item in items:
+            if item in left_out:
+                continue
+            watch.begin(item)
+            status = self._source.status(item)  # before: what is written meanwhile is another file next time
+            try:
+                image, file = self._source.read(item)
+                made = [np.asarray(self._preprocess[target](image)) for target in targets]
+            except Exception as error:  # also of a preprocessing, such as a side that it makes 0 pixels long
+                if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+                    watch.out_of_memory()
+                reason = str(error) if isinstance(error, UnreadableImageError) else reason_of(error)
+                failures[item] = Skipped(reason, is_passing(error), *(status or ()))
+                continue
+            read.append(item)
+            files.append(file)
+            for stack, array in zip(inputs, made, strict=True):
+                stack.append(array)
+        return Batch([np.stack(stack) for stack in inputs] if read else [], read, files, failures)

@@ -1,0 +1,120 @@
+"""Arrays, tensors and lists as callers give them, read without misreading any entry."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..system.in_use import loaded, reading
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "as_array",
+    "check_tensor",
+    "check_unmasked",
+    "check_weights",
+    "read_only",
+    "real_array",
+    "real_vector",
+    "uncoerced",
+]
+
+
+def as_array(name: str, values: Any) -> npt.NDArray[Any]:
+    """`values` as an array, where nothing is hidden by a mask.
+
+    A masked entry is a missing value, and what lies under the mask is not the user's. Labels alone may be missing, see
+    :func:`ccma_fast.pool.labels.read_labels`.
+    """
+    check_unmasked(name, values)
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is not None and isinstance(values, torch.Tensor):
+        check_tensor(name, values)
+        values = values.detach().cpu()
+    with reading():
+        return loaded(np.asarray(values), name)
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`array` as one that nobody can write to, nor make writable: of a buffer that can only be read."""
+    return np.asarray(array.data.toreadonly())
+
+
+def uncoerced(values: Any) -> Any:
+    """`values`, where they are a list with text or booleans in it as an array of objects.
+
+    NumPy would turn numbers among text into text, and booleans among numbers into numbers.
+    """
+    if not isinstance(values, (list, tuple)):
+        return values
+    if not any(isinstance(value, (str, bytes, bool, np.bool_)) for value in values):
+        return values
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return objects
+
+
+def check_tensor(name: str, tensor: Any) -> None:
+    """A tensor is dense and holds all its values."""
+    import torch
+
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+    if tensor.is_nested or tensor.is_meta or isinstance(tensor, torch.masked.MaskedTensor):
+        kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else "masked"
+        raise TypeError(f"{name} must be a tensor that holds all its values, got a {kind} one")
+
+
+def check_unmasked(name: str, values: Any) -> None:
+    """No entry of `values`, an array or a sequence of arrays, is masked, nor null where they are of pyarrow."""
+    rows = enumerate(values) if isinstance(values, (list, tuple)) else ()
+    hidden = [row for row, entry in rows if isinstance(entry, np.ma.MaskedArray) and np.ma.getmaskarray(entry).any()]
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.argwhere(np.atleast_1d(np.ma.getmaskarray(values)))[:, 0].tolist()
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None and isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
+        hidden = np.flatnonzero(values.is_null()).tolist()
+    if hidden:
+        raise ValueError(
+            f"{name} must have no masked entries, got {len(hidden)}, the first at row {hidden[0]}; "
+            "fill them or leave the rows out"
+        )
+
+
+def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
+    """Non-negative finite weights as float32; unit weights for None, and where every weight is zero."""
+    if weights is None:
+        return np.ones(n_rows, dtype=np.float32)
+    array = as_array("weights", weights)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"weights must be real numbers, got dtype {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"weights must have shape ({n_rows},), got {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array) | (array < 0))
+    if bad.size:
+        raise ValueError(f"weights must be finite and not negative, got {array[bad[0]]} at row {bad[0]}")
+    most = np.finfo(np.float32).max
+    bad = np.flatnonzero(array > most)
+    if bad.size:
+        raise ValueError(f"weights must be at most {most:g} (float32), got {array[bad[0]]} at row {bad[0]}")
+    array = array.astype(np.float32)
+    return array if array.any() else np.ones(n_rows, dtype=np.float32)
+
+
+def real_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    array = as_array(name, values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    return np.asarray(array, dtype=np.float64, order="C")
+
+
+def real_vector(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    array = real_array(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
+    return array

@@ -1,0 +1,147 @@
+"""Rows in arrays: in memory, or in a file that is mapped."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..system.in_use import FileInUse, reading
+from ..system.mapped import Pages
+from .rows import BFLOAT16_BITS, STORAGE_TYPES, Chunk, FileRow, Rows, check_matrix, to_storage
+
+__all__ = ["ArrayRows", "KeptRows", "ReadRows", "kept", "rows_of_array"]
+
+# Runs of so many consecutive rows, on average, are copied run by run.
+_LEAST_RUN = 8
+
+
+class ArrayRows(Rows):
+    """A two-dimensional ndarray or memmap, read in place.
+
+    Parameters
+    ----------
+    array : ndarray, shape (n_rows, n_columns)
+        Any real dtype, order and strides.
+    name : str
+        What error messages call it.
+    bfloat16 : bool, default False
+        The array is uint16 and holds the bits of bfloat16 numbers.
+    file : path, optional
+        Where it lies, for error messages.
+    in_use : FileInUse, optional
+        What tells whether that stays as it was when it was opened.
+    """
+
+    def __init__(
+        self,
+        array: npt.NDArray[Any],
+        name: str,
+        *,
+        bfloat16: bool = False,
+        file: str | os.PathLike[str] | None = None,
+        in_use: FileInUse | None = None,
+    ) -> None:
+        check_matrix(array.shape, array.dtype, name)
+        self.name = name
+        self.file = file
+        self.in_use = () if in_use is None else (in_use,)
+        self.n_rows, self.n_columns = array.shape
+        self.bytes_read = 0
+        self._array = array
+        self._pages = Pages(array)
+        self._bfloat16 = bfloat16
+
+    @property
+    def row_bytes(self) -> int:
+        return self._array.itemsize * self.n_columns
+
+    @property
+    def is_mapped(self) -> bool:
+        return self._pages.are_mapped
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        is_copied = (
+            not self._bfloat16 and self._array.dtype not in STORAGE_TYPES
+        ) or not self._array.flags.c_contiguous
+        return n * (self.row_bytes * (self.is_mapped + picked) + 4 * self.n_columns * is_copied)
+
+    def _chunk(self, part: npt.NDArray[Any]) -> Chunk:
+        self.bytes_read += part.nbytes
+        return np.ascontiguousarray(part) if self._bfloat16 else to_storage(part)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._chunk(self._array[start:stop])
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        with reading():
+            taken = self._taken(indices)
+            self.check()
+        return self._chunk(taken)
+
+    def _taken(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        ends = np.flatnonzero(np.diff(indices) != 1)
+        if _LEAST_RUN * ends.size < indices.size:
+            starts = indices[np.concatenate([[0], ends + 1])].tolist()
+            stops = indices[np.concatenate([ends, [-1]])].tolist()
+            return np.concatenate([self._array[a : b + 1] for a, b in zip(starts, stops, strict=True)])
+        return self._pages.take(indices)
+
+    def row_number(self, row: int) -> int:
+        self.check()  # what is wrong with a row of a file that was changed says nothing about the row
+        return row if self.file is None else FileRow(row, f"{row} of {str(self.file)!r}")
+
+    def expect(self, start: int, stop: int) -> None:
+        self._pages.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self.check()
+        self._pages.release(start, stop)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        for in_use in self.in_use:  # where it lies in this process
+            in_use.hold_array(self._array)
+
+
+class ReadRows(ArrayRows):
+    """Rows `start` and following of another matrix, which have been read."""
+
+    def __init__(self, source: Rows, values: Chunk, start: int = 0) -> None:
+        super().__init__(values, source.name, bfloat16=values.dtype == BFLOAT16_BITS)
+        self._source, self._start = source, start
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(self._start + row)
+
+
+class KeptRows(ReadRows):
+    """The values of another matrix, in its storage type, read once and kept."""
+
+    def __init__(self, source: Rows, chunk_size: int | None = None) -> None:
+        values: Chunk = np.empty((0, source.n_columns), np.float32)
+        for start, chunk in source.chunks(chunk_size):
+            if start == 0:
+                values = np.empty((source.n_rows, source.n_columns), chunk.dtype)
+            values[start : start + len(chunk)] = chunk
+            del chunk  # before the next is computed
+        super().__init__(source, values)
+
+
+def kept(rows: Rows, limit: int, chunk_size: int | None = None) -> Rows:
+    """Rows that are read several times: kept where they fit into `limit` bytes, else read or computed anew."""
+    return rows if 4 * rows.n_rows * rows.n_columns > limit else KeptRows(rows, chunk_size)
+
+
+def rows_of_array(
+    array: npt.NDArray[Any],
+    name: str,
+    file: str | os.PathLike[str] | None = None,
+    in_use: FileInUse | None = None,
+) -> Rows:
+    # ml_dtypes' extension type, and what NumPy writes it as.
+    if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
+        return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True, file=file, in_use=in_use)
+    return ArrayRows(array, name, file=file, in_use=in_use)

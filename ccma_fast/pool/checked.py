@@ -1,0 +1,88 @@
+"""Rows that must be finite and, where a direction is needed, of a length: checked as a whole, or when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from .rows import Chunk, Rows
+
+__all__ = ["LEAST_LENGTH", "JudgedRows", "check_lengths", "check_rows", "raise_not_finite", "raise_zero_length"]
+
+
+class JudgedRows(Rows):
+    """Another matrix whose rows are shown to `judge` whenever they are read, before anyone else sees them."""
+
+    def __init__(self, source: Rows, judge: Callable[[Chunk], None]) -> None:
+        self.name = source.name
+        self.n_rows, self.n_columns = source.n_rows, source.n_columns
+        self._source = source
+        self._judge = judge
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self._source.bytes_read
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        return self._source.chunk_rows(chunk_size)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._judged(self._source.slice(start, stop))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._judged(self._source.take(indices))
+
+    def _judged(self, chunk: Chunk) -> Chunk:
+        self._judge(chunk)
+        return chunk
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(row)
+
+    def expect(self, start: int, stop: int) -> None:
+        self._source.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self._source.release(start, stop)
+
+
+# A row shorter than float32's smallest normal number has no direction that float32 could hold.
+LEAST_LENGTH = float(np.finfo(np.float32).tiny)
+
+
+def check_rows(
+    rows: Rows,
+    row_lengths: Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]],
+    *,
+    directions: bool = False,
+    chunk_size: int | None = None,
+) -> None:
+    """Every row is finite and, where `directions` are needed, long enough to have one."""
+    for start, chunk in rows.chunks(chunk_size):
+        check_lengths(rows, start, row_lengths(chunk), directions=directions)
+        del chunk  # before the next is read
+
+
+def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, directions: bool) -> None:
+    """What :func:`check_rows` checks, given the lengths of the rows from `start` on."""
+    bad = np.flatnonzero(~np.isfinite(lengths))
+    if bad.size:
+        raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))
+    short = np.flatnonzero(lengths < LEAST_LENGTH)
+    if directions and short.size:
+        raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
+
+
+def raise_not_finite(name: str, row: int) -> NoReturn:
+    """The error of every backend for NaN or infinity in an input."""
+    raise ValueError(f"{name} must be finite, got NaN or infinity at row {row}")
+
+
+def raise_zero_length(name: str, row: int) -> NoReturn:
+    """The error of every backend for a vector that has no direction."""
+    raise ValueError(
+        f"{name} must have a direction (coverage uses L2-normalised rows), got a zero-length vector at row {row}"
+    )

@@ -1,0 +1,73 @@
+"""How many classes there may be: each is a column of logits and of weights, which have to be computed.
+
+Three rules, each with its own function: nobody has more than 2²⁰ classes (:func:`check_class_count`); where nothing but
+the labels tells how many there are, their largest is no class beyond the rows of the pool (:func:`inferred_count`); and
+a head of so many classes can be trained in the memory of this machine (:func:`check_trainable`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from ..checks import check_integer
+from ..system.machine import machine_memory
+
+__all__ = ["MOST_CLASSES", "WEIGHT_BYTES", "check_class_count", "check_trainable", "inferred_count"]
+
+MOST_CLASSES = 2**20
+
+# Classes that a pool of any size may have without anybody saying so.
+_FEW_CLASSES = 10_000
+
+# Bytes for each weight of a head in training: its gradient, the moments of AdamW, the best so far, and the float64
+# numbers of the affine map that it becomes.
+WEIGHT_BYTES = 48
+
+
+def check_class_count(name: str, value: Any) -> int:
+    """A number of classes that somebody gives, from 2 to 2²⁰."""
+    return check_integer(name, value, minimum=2, maximum=MOST_CLASSES)
+
+
+def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
+    """C as the largest label + 1, where only the labels tell it.
+
+    That may be up to the number of rows of the pool, or 10,000 in a smaller one: who has more classes than images knows
+    how many, and a single larger number is a mistake that every row would pay for.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,), integers
+        −1 where there is none; at least one.
+    n_rows : int
+        Of the pool.
+    name : str
+        What error messages call them.
+
+    Raises
+    ------
+    ValueError
+        A larger label; the text names its row.
+    """
+    row = int(labels.argmax())
+    count, most = int(labels[row]) + 1, min(MOST_CLASSES, max(_FEW_CLASSES, n_rows))
+    if count > most:
+        raise ValueError(
+            f"{name} must be classes from 0 to {most - 1} where they alone tell how many classes there are (as many as "
+            f"the pool's {n_rows} rows, and {_FEW_CLASSES} in a small pool), got {count - 1} at row {row}; if it is a "
+            f"class, n_classes= of the learner or LinearHead, class_names= or a teacher says how many there are, at "
+            f"most {MOST_CLASSES}"
+        )
+    return count
+
+
+def check_trainable(n_classes: int, n_columns: int) -> None:
+    """The weights of a head can be trained in the memory of this machine."""
+    needed, there = WEIGHT_BYTES * n_classes * (n_columns + 1), machine_memory().whole
+    if needed > there:
+        raise ValueError(
+            f"a head of {n_classes} classes on {n_columns} columns takes {needed / 1e9:.3g} GB to be trained, and this "
+            f"machine has {there / 1e9:.3g} GB; expected fewer classes, or a student= of your own"
+        )

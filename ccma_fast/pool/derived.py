@@ -1,0 +1,172 @@
+"""Rows that are taken or computed from the rows of another matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .rows import Chunk, Rows
+
+__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowSubset"]
+
+
+class AllBut:
+    """The numbers 0 to n − 1 but for some, ascending: an index array that takes no memory for each of its numbers.
+
+    Parameters
+    ----------
+    n : int
+    missing : ndarray, int64
+        Ascending and distinct.
+    """
+
+    def __init__(self, n: int, missing: npt.NDArray[np.int64]) -> None:
+        self.size = n - missing.size
+        self._smaller = missing - np.arange(missing.size)  # how many numbers there are below each missing one
+
+    def __getitem__(self, positions: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(self.size))
+        return positions + np.searchsorted(self._smaller, positions, side="right")
+
+
+class RowSubset(Rows):
+    """Some rows of another matrix, in the given order."""
+
+    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64] | AllBut) -> None:
+        self.name = rows.name
+        self.n_rows, self.n_columns = indices.size, rows.n_columns
+        self.rows = rows
+        self.indices = indices
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self.rows.bytes_read
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        return self.rows.chunk_rows(chunk_size)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        run = self.run(start, stop)
+        return self.rows.take(self.indices[start:stop]) if run is None else self.rows.slice(*run)
+
+    def read(self, start: int, stop: int) -> Chunk:
+        run = self.run(start, stop)
+        return self.rows.take(self.indices[start:stop]) if run is None else self.rows.read(*run)
+
+    def run(self, start: int, stop: int) -> tuple[int, int] | None:
+        """Where rows start to stop − 1 stand one after the other in the matrix, which can be read in place."""
+        indices = self.indices[start:stop]
+        if indices.size and (np.diff(indices) == 1).all():
+            return int(indices[0]), int(indices[-1]) + 1
+        return None
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self.rows.take(self.indices[indices])
+
+    def row_number(self, row: int) -> int:
+        return self.rows.row_number(int(self.indices[np.array([row])][0]))
+
+    def expect(self, start: int, stop: int) -> None:
+        if bounds := self._bounds(start, stop):
+            self.rows.expect(*bounds)
+
+    def release(self, start: int, stop: int) -> None:
+        if bounds := self._bounds(start, stop):
+            self.rows.release(*bounds)
+
+    def _bounds(self, start: int, stop: int) -> tuple[int, int] | None:
+        """The rows between the first and the last of these, where they are most of those."""
+        indices = self.indices[start:stop]
+        if indices.size and 0 <= int(indices[-1]) - int(indices[0]) < 2 * indices.size:
+            return int(indices[0]), int(indices[-1]) + 1
+        return None
+
+
+class DerivedRows(Rows):
+    """Rows that are computed from another matrix's rows whenever they are read.
+
+    Parameters
+    ----------
+    source : Rows
+        What is read.
+    name : str
+        What error messages call the result.
+    n_columns : int
+        Columns of the result.
+    compute : callable
+        From a chunk of the source to as many float32 rows; each row of the result depends on its source row alone.
+    """
+
+    def __init__(self, source: Rows, name: str, n_columns: int, compute: Callable[[Chunk], Chunk]) -> None:
+        self.name = name
+        self.n_rows, self.n_columns = source.n_rows, n_columns
+        self.source = source
+        self._compute = compute
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self.source.bytes_read
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        # Few columns that come from many: what is read for a chunk counts as well.
+        return min(super().chunk_rows(chunk_size), self.source.chunk_rows(chunk_size))
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._compute(self.source.slice(start, stop))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._compute(self.source.take(indices))
+
+    def row_number(self, row: int) -> int:
+        return self.source.row_number(row)
+
+    def expect(self, start: int, stop: int) -> None:
+        self.source.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self.source.release(start, stop)
+
+
+class _Products(Protocol):
+    def linear(self, x: Chunk, weight: Any, bias: Any = None, *, scale: Any = None) -> npt.NDArray[np.float32]: ...
+
+    def row_lengths(self, x: Chunk) -> npt.NDArray[np.float64]: ...
+
+
+class LinearRows(DerivedRows):
+    """x Wᵀ + b of another matrix's rows x, or of those divided by their lengths.
+
+    Parameters
+    ----------
+    source : Rows, shape (N, D)
+    name : str
+        What error messages call the result.
+    backend : Backend
+        What computes lengths and products.
+    weight : ndarray, shape (C, D), float32
+    bias : ndarray, shape (C,), float32, optional
+    unit : bool, default False
+        Of unit rows.
+    """
+
+    def __init__(
+        self,
+        source: Rows,
+        name: str,
+        backend: _Products,
+        weight: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None = None,
+        *,
+        unit: bool = False,
+    ) -> None:
+        super().__init__(source, name, len(weight), self._product)
+        self.weight, self.bias, self.unit = weight, bias, unit
+        self._backend = backend
+
+    def _product(self, chunk: Chunk) -> Chunk:
+        scale = (1.0 / self._backend.row_lengths(chunk)).astype(np.float32) if self.unit else None
+        return self._backend.linear(chunk, self.weight, self.bias, scale=scale)

@@ -1,0 +1,1 @@
+"""Formats of rows, one module each. :mod:`ccma_fast.pool.open` chooses among them."""

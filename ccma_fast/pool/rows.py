@@ -1,0 +1,230 @@
+"""Rows as chunks, whatever they lie in.
+
+Everything that is read row by row, features and logits alike, is a :class:`Rows`. A chunk is a C-contiguous
+array of one of three storage types, which every backend takes as it is: float32, float16, or bfloat16 as its bits
+in a uint16 array (NumPy has no bfloat16). Other real types are converted to float32 chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..system.in_use import FileInUse, in_memory, reading
+from .manifest import Manifest
+from .shard_names import ShardFile
+
+__all__ = [
+    "BFLOAT16_BITS",
+    "STORAGE_TYPES",
+    "Chunk",
+    "FileRow",
+    "RowId",
+    "Rows",
+    "check_matrix",
+    "in_step",
+    "to_float32",
+    "to_storage",
+]
+
+Chunk = npt.NDArray[Any]
+
+# None where a column of ids has a gap.
+RowId = str | None
+
+BFLOAT16_BITS = np.dtype(np.uint16)
+
+STORAGE_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
+# A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
+_CHUNK_BYTES = 32 << 20
+
+
+def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
+    """The values of a chunk in any of the three storage types, as float32 (exact)."""
+    if chunk.dtype == BFLOAT16_BITS:
+        return (chunk.astype(np.uint32) << 16).view(np.float32)
+    return chunk.astype(np.float32, copy=False)
+
+
+def to_storage(values: npt.NDArray[Any]) -> Chunk:
+    """Real numbers as a C-contiguous array: float32 and float16 as they are, other types as float32."""
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+        return np.ascontiguousarray(values, dtype=None if values.dtype in STORAGE_TYPES else np.float32)
+
+
+def check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    """A matrix of at least one column of real numbers."""
+    if len(shape) != 2:
+        raise ValueError(f"{name} must have two dimensions (rows, columns), got shape {shape}")
+    if shape[1] == 0:
+        raise ValueError(f"{name} must have at least one column, got shape {shape}")
+    if dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+
+
+class FileRow(int):
+    """A row's number in a matrix, whose text also says in which file it lies."""
+
+    _text: str
+
+    def __new__(cls, row: int, text: str) -> FileRow:
+        number = super().__new__(cls, row)
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class Rows(ABC):
+    """A matrix that is read in chunks of rows.
+
+    Attributes
+    ----------
+    name : str
+        What error messages call it.
+    n_rows, n_columns : int
+        Its shape.
+    bytes_read : int
+        Bytes taken from where the rows lie, so far.
+    manifest : Manifest or None
+        What made the rows and which images they are, where the place in which they lie tells it.
+    row_bytes : int
+        Bytes of a row where it lies.
+    in_use : sequence of FileInUse
+        The files that they lie in, as far as they must stay as they were when they were opened.
+    """
+
+    name: str
+    n_rows: int
+    n_columns: int
+    bytes_read: int
+    manifest: Manifest | None = None
+    in_use: Sequence[FileInUse] = ()
+
+    @property
+    def row_bytes(self) -> int:
+        return 4 * self.n_columns
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether rows lie in files whose pages join the process's memory where they are touched."""
+        return False
+
+    def resident_bytes(self, n: int, *, picked: bool = False) -> int:
+        """Bytes of memory that a chunk of n rows takes: of a file's pages, and of copies.
+
+        Of all rows from the first to the last or, where they are `picked`, without some between.
+        """
+        return n * self.row_bytes
+
+    @abstractmethod
+    def slice(self, start: int, stop: int) -> Chunk:
+        """Rows start to stop − 1 as a C-contiguous array in a storage type.
+
+        It may lie in a mapped file: for use while :func:`ccma_fast.system.in_use.reading`, and what comes of it counts
+        once :meth:`release` has passed. :func:`in_step` and :meth:`read` see to both.
+        """
+
+    @abstractmethod
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        """The rows at `indices`, in that order, as a C-contiguous array in a storage type."""
+
+    def row_number(self, row: int) -> int:
+        """What the caller calls row `row`: its number in the matrix that these rows were taken from."""
+        return row
+
+    @property
+    def shard_files(self) -> Sequence[ShardFile]:
+        """The files in which the rows lie one after the other; none where that is no folder."""
+        return ()
+
+    def row_ids(self) -> Iterator[RowId] | None:
+        """The id of the image of every row, in order; None where what lies beside the rows does not tell it.
+
+        Nothing is read before the first is asked for.
+        """
+        return None
+
+    def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
+        """The ids of some rows, without reading those of all; None as for :meth:`row_ids`."""
+        return None
+
+    def former_ids(self) -> dict[str, list[int]]:
+        """The rows of images that were renamed, by each name that they had before."""
+        return {}
+
+    def vanished(self) -> npt.NDArray[np.int64]:
+        """Rows whose images are known to be gone, so that nobody can label them; ascending."""
+        return np.empty(0, np.int64)
+
+    def grown(self) -> Rows:
+        """These rows and those that were added behind them since they were opened; itself where nothing is new."""
+        return self
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        """Rows of a chunk: `chunk_size`, or what fits into some 32 MiB of float32."""
+        return chunk_size or max(1, _CHUNK_BYTES // (4 * max(1, self.n_columns)))
+
+    def bounds(self, chunk_size: int | None = None) -> Iterator[tuple[int, int]]:
+        """The (start, stop) of every chunk, in order."""
+        step = self.chunk_rows(chunk_size)
+        for start in range(0, self.n_rows, step):
+            yield start, min(start + step, self.n_rows)
+
+    def chunks(self, chunk_size: int | None = None) -> Iterator[tuple[int, Chunk]]:
+        """Every chunk with the index of its first row, in order."""
+        for start, (chunk,) in in_step(self, chunk_size=chunk_size):
+            yield start, chunk
+            del chunk  # before the next is read
+
+    def expect(self, start: int, stop: int) -> None:  # noqa: B027
+        """Rows start to stop − 1 are read soon."""
+
+    def release(self, start: int, stop: int) -> None:
+        """Rows start to stop − 1 have been read, and are not needed soon.
+
+        Raises
+        ------
+        FileReadError
+            They may not be those of the file that was opened.
+        """
+        self.check()
+
+    def check(self) -> None:
+        """What has been read was in the files as they were opened, see :meth:`FileInUse.check`."""
+        for in_use in self.in_use:
+            in_use.check()
+
+    def read(self, start: int, stop: int) -> Chunk:
+        """Rows start to stop − 1 as :meth:`slice`, but in memory."""
+        with reading():
+            chunk = in_memory(self.slice(start, stop))
+            self.release(start, stop)
+        return chunk
+
+    def float32(self) -> npt.NDArray[np.float32]:
+        """All rows at once, as float32, in memory."""
+        return to_float32(self.read(0, self.n_rows))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self.float32().astype(np.float32 if dtype is None else dtype)
+
+
+def in_step(*rows: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, tuple[Chunk, ...]]]:
+    """Chunks of the same rows of several matrices, with the index of their first row; the first says how large.
+
+    While a chunk is worked on the next one is fetched; after that its pages are let go.
+    """
+    for start, stop in rows[0].bounds(chunk_size):
+        with reading():
+            for matrix in rows:
+                matrix.expect(stop, min(stop + (stop - start), matrix.n_rows))
+            yield start, tuple(matrix.slice(start, stop) for matrix in rows)
+            for matrix in rows:
+                matrix.release(start, stop)

@@ -1,0 +1,1 @@
+"""A query: inputs, posteriors, cuts, scores, picks."""

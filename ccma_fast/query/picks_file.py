@@ -1,0 +1,109 @@
+"""The picks of a query as a file: CSV, JSON, or the row numbers alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..system.in_use import open_regular
+
+if TYPE_CHECKING:
+    from .report import Selection
+
+__all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone"]
+
+SUFFIXES = (".csv", ".json", ".npy")
+
+# Without and with the ids of images.
+_COLUMNS = (["rank", "index", "score", "represents"], ["rank", "index", "image_path", "score", "represents"])
+
+
+def holds_picks_alone(file: Path) -> bool:
+    """Whether a file holds picks and nothing that somebody added; of row numbers alone nobody can tell."""
+    suffix = file.suffix.lower()
+    try:
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8") as handle:
+            content = handle.read()
+        if suffix == ".json" and content:
+            found = json.loads(content)
+            is_whole = isinstance(found, dict) and list(found) in ([*columns, "report"] for columns in _COLUMNS)
+            return is_whole and _are_picks({name: cells for name, cells in found.items() if name != "report"})
+        rows = list(csv.reader(io.StringIO(content, newline=""), strict=True)) if suffix == ".csv" else []
+    except (ValueError, RecursionError, csv.Error):
+        return False
+    if not rows:
+        return not content
+    header, *cells = rows
+    is_whole = header in _COLUMNS and all(len(row) == len(header) for row in cells)
+    return is_whole and _are_picks({name: [row[i] for row in cells] for i, name in enumerate(header)})
+
+
+def _are_picks(columns: dict[str, Any]) -> bool:
+    """Whether numbers stand where picks have numbers, and ranks follow each other."""
+    try:
+        ranks = [int(cell) for cell in columns["rank"]]
+        for cell in (*columns["index"], *columns["represents"]):
+            int(cell)
+        for cell in columns["score"]:
+            float("nan" if cell is None else cell)
+    except (TypeError, ValueError):
+        return False
+    return ranks == list(range(1, len(ranks) + 1))
+
+
+def as_bytes(picks: Selection, suffix: str) -> bytes:
+    """The content of a file of that suffix."""
+    if suffix == ".csv":
+        return as_csv(picks).encode()
+    if suffix == ".json":
+        return _json(picks).encode()
+    buffer = io.BytesIO()
+    np.save(buffer, picks.indices)
+    return buffer.getvalue()
+
+
+def _columns(picks: Selection) -> dict[str, list[Any]]:
+    columns = {
+        "rank": list(range(1, len(picks) + 1)),
+        "index": picks.indices.tolist(),
+        "image_path": picks.ids,
+        "score": picks.scores.tolist(),
+        "represents": picks.represents.tolist(),
+    }
+    return {name: cells for name, cells in columns.items() if cells is not None}
+
+
+def as_csv(picks: Selection) -> str:
+    """A table with a header."""
+    # str() of a float32 is the shortest text that reads back as the same float32.
+    columns = {**_columns(picks), "score": list(map(str, picks.scores))}
+    text = io.StringIO(newline="")
+    plain, quoting = csv.writer(text, lineterminator="\n"), csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    plain.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        # Left to itself, Python before 3.13 leaves a carriage return unquoted, and then reads two rows.
+        writer = quoting if any("\r" in str(cell) for cell in row) else plain
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _json(picks: Selection) -> str:
+    whole = {**_columns(picks), "report": picks.report.to_dict()}
+    # One line per key: a list of 10,000 picks over as many lines is of use to nobody.
+    lines = [f'  "{key}": {json.dumps(_finite(value), allow_nan=False)}' for key, value in whole.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for the numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,76 @@
+"""What a query is expected to take, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["Plan", "StagePlan", "StageTotals"]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage is expected to take."""
+
+    passes: dict[str, int]
+    """How often all unlabelled rows of a source are read, by its name; at most, for a clustering."""
+    bytes_read: int
+    """Bytes taken from features, logits and teacher; at most, for a clustering."""
+    peak_memory: int
+    """Bytes by which resident memory, mapped files included, exceeds that before the query."""
+    seconds: float | None = None
+    """None where no rates were measured."""
+
+
+class StageTotals:
+    """What follows from the stages of a query, as planned or as they were."""
+
+    stages: Mapping[str, Any]
+
+    @property
+    def bytes_read(self) -> int:
+        """Of all stages."""
+        return sum(stage.bytes_read for stage in self.stages.values())
+
+    @property
+    def peak_memory(self) -> int:
+        """The most of any stage, in bytes."""
+        return max((stage.peak_memory for stage in self.stages.values()), default=0)
+
+
+@dataclass(frozen=True)
+class Plan(StageTotals):
+    """What a query is expected to take, see :mod:`ccma_fast.query.cost_model`."""
+
+    memory_limit: int
+    """Bytes."""
+    stages: dict[str, StagePlan] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all stages; None where no rates were measured."""
+        known = [stage.seconds for stage in self.stages.values() if stage.seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """How often all unlabelled rows of each source are read."""
+        names = dict.fromkeys(name for stage in self.stages.values() for name in stage.passes)
+        return {name: sum(stage.passes.get(name, 0) for stage in self.stages.values()) for name in names}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain Python values, for JSON."""
+        total = {name: getattr(self, name) for name in ("passes", "bytes_read", "peak_memory", "seconds")}
+        return asdict(self) | {"total": total}
+
+    def __str__(self) -> str:
+        whole = StagePlan(self.passes, self.bytes_read, self.peak_memory, self.seconds)
+        lines = [f"{'stage':14}{'read':>12}{'peak memory':>14}{'time':>10}  passes"]
+        for name, stage in {**self.stages, "total": whole}.items():
+            passes = ", ".join(f"{source} {n}" for source, n in stage.passes.items() if n) or "-"
+            seconds = "" if stage.seconds is None else f"{stage.seconds:.1f} s"
+            read, peak = f"{stage.bytes_read / 1e6:,.1f} MB", f"{stage.peak_memory / 1e6:,.0f} MB"
+            lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {passes}")
+        lines.append(f"memory_limit {self.memory_limit / 1e6:,.0f} MB, and at most 32 bytes a row")
+        return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""What a query is asked, as far as its cost goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import CCMAConfig
+from ..pool.rows import Rows
+from ..system.memory import Memory
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a query is asked, as far as its cost goes."""
+
+    config: CCMAConfig
+    memory: Memory
+    chunk_size: int | None
+    pool: Rows
+    given: Rows | None
+    teacher: Rows | None
+    space: Rows
+    computed: tuple[Rows, ...]
+    """Sources whose logits are computed, not read."""
+    unread: frozenset[Rows]
+    """Sources that are checked while they are scored."""
+    n_labelled: int
+    n_unlabelled: int
+    """But for those whose images have vanished."""
+    has_labels: bool
+    """Whether labels were given, be they none."""
+    n_left: int
+    """Rows that may be scored."""
+    n_scored: int
+    n_classes: int
+    budget: int
+    cold: bool
+    trains: bool
+    """Whether a head is fitted."""
+
+    @property
+    def sources(self) -> list[Rows]:
+        return list(dict.fromkeys(rows for rows in (self.pool, self.given, self.teacher) if rows is not None))
+
+    @property
+    def posteriors(self) -> list[Rows]:
+        """Sources of the logits."""
+        student = [] if self.cold else [self.pool if self.given is None else self.given]
+        return student if self.teacher is None else [*student, self.teacher]

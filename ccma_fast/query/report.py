@@ -1,0 +1,136 @@
+"""What a query tells and returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.rows import RowId
+from .plan import Plan, StageTotals
+
+__all__ = ["Report", "Selection", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a query took."""
+
+    seconds: float
+    """Wall time."""
+    bytes_read: int
+    """Bytes taken from features, logits and teacher, wherever they lie."""
+    peak_memory: int
+    """Most bytes by which the process's resident memory, mapped files included, exceeded that at the query's start."""
+
+
+@dataclass
+class Report(StageTotals):
+    """What a query did, in the order in which it did it.
+
+    Counts are rows. Thresholds are in units of the nonconformity score, for "lac" −ln p in nats: the median over the
+    scored rows where calibration is weighted, NaN where there is none. Set sizes and the overlap are mean numbers of
+    classes over the scored rows.
+    """
+
+    backend: str = ""
+    mode: str = ""
+    """"cold start" (labels of fewer than two classes and no student logits, so that no student can be asked) or
+    "query".
+    """
+    n_rows: int = 0
+    n_labelled: int = 0
+    n_unlabelled: int = 0
+    """Those that can be chosen."""
+    n_vanished: int = 0
+    """Those without a label that cannot, for :func:`ccma_fast.extract` found their images gone."""
+    n_classes: int = 0
+    """0 at cold start without a teacher and names of classes."""
+    n_subpool_clusters: int = 0
+    """0 where every row was scored."""
+    n_scored: int = 0
+    calibration: str = ""
+    """"coverage" or "target_size"; empty where no sets were formed."""
+    q_student: float = float("nan")
+    q_teacher: float = float("nan")
+    mean_student_set: float = float("nan")
+    mean_teacher_set: float = float("nan")
+    mean_overlap: float = float("nan")
+    top1_disagreement: float = float("nan")
+    """Share of the scored rows whose most probable classes differ, in [0, 1]."""
+    trust: float = float("nan")
+    """t, the share of the picks that the teacher led but for rounding, see :func:`select`; NaN where the default's
+    query was not asked.
+    """
+    likeliest_temperature: float = float("nan")
+    """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, 1e-6
+    where the teacher is right on every labelled row, NaN without a teacher or labels. Of many labelled rows a random
+    share is asked, see :attr:`warnings`.
+    """
+    warnings: list[str] = field(default_factory=list)
+    """What the labelled rows say against the teacher or `student_logits`, a sentence each, see :func:`select`."""
+    n_candidates: int = 0
+    n_clusters: int = 0
+    """Clusters of the coverage step's k-means, all classes together."""
+    kmeans_iterations: int = 0
+    """The most of any of its clusterings."""
+    inertia: float = 0.0
+    """Its objective Σ δ ‖v − μ‖² on unit rows."""
+    forced: list[str] = field(default_factory=list)
+    """What the manifests of the pool's parts say against each other, taken all the same."""
+    stages: dict[str, Stage] = field(default_factory=dict)
+    plan: Plan | None = None
+    """What was expected, without seconds, for which nothing was measured: see :func:`ccma_fast.plan`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python values, for JSON."""
+        return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
+
+    def __str__(self) -> str:
+        empty = {name for name in ("forced", "n_vanished") if not getattr(self, name)}
+        left_out = {"stages", "plan", "warnings"} | empty
+        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
+        lines += [f"warning: {text}" for text in self.warnings]
+        for name, stage in self.stages.items():
+            line = (
+                f"{name:20} {stage.seconds:.3f} s, {stage.bytes_read / 1e6:.1f} MB read, "
+                f"{stage.peak_memory / 1e6:.0f} MB peak memory"
+            )
+            if self.plan is not None and name in self.plan.stages:
+                expected = self.plan.stages[name]
+                line += f" (expected {expected.bytes_read / 1e6:.1f} and {expected.peak_memory / 1e6:.0f})"
+            lines.append(line)
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The rows to label.
+
+    Attributes
+    ----------
+    indices : ndarray, shape (B,), int64
+        Positions in `features`, distinct, never a labelled row or one whose image has vanished, in the order of choice:
+        those that the teacher leads, largest δ first, then those that the student leads; with ``acquisition="delta"``
+        and without labels the first pick of every cluster, heaviest cluster first, then second picks.
+    scores : ndarray, shape (B,), float32
+        δ of each pick, see :func:`select`; NaN at cold start.
+    represents : ndarray, shape (B,), int64
+        How many candidate rows stand behind each pick, itself included: its cluster, or those nearest to it.
+    report : Report
+    ids : list of str or None
+        The ids of the picked images, where the pool has them: in the metadata of a folder that
+        :func:`ccma_fast.extract` or clip-retrieval wrote, or in a column ``image_path`` beside the vectors. None for
+        an image without one.
+    """
+
+    indices: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    represents: npt.NDArray[np.int64]
+    report: Report
+    ids: list[RowId] | None = None
+
+    def __len__(self) -> int:
+        return int(self.indices.size)

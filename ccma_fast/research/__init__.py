@@ -1,0 +1,1 @@
+"""The loop for research: strategies × seeds × rounds on a pool whose labels are known."""

@@ -1,0 +1,109 @@
+"""What a simulation compares: strategies with their constants, as the user names them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..checks import check_choice, integer_in, number_in
+from ..config import CCMAConfig
+from ..strategies import Strategy, find, names
+
+__all__ = ["Contender", "contenders_of"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A strategy, who chooses its first labels, and its constants."""
+
+    label: str
+    strategy: Strategy
+    start: str
+    config: CCMAConfig
+    first: Strategy
+    """The strategy named `start`: another process may not have registered it."""
+
+
+def contenders_of(strategies: Any, start: str, base: CCMAConfig, *, has_student: bool) -> tuple[Contender, ...]:
+    if isinstance(strategies, str) or callable(strategies):
+        strategies = (strategies,)
+    if isinstance(strategies, Mapping):
+        given = list(strategies.items())
+    elif isinstance(strategies, Sequence):
+        given = [(s if isinstance(s, str) else getattr(s, "__name__", type(s).__name__), s) for s in strategies]
+    else:
+        raise TypeError(f"strategies must be a sequence or a mapping, got {type(strategies).__name__}")
+    if not given:
+        raise ValueError("strategies must name at least one strategy, got none")
+    contenders: list[Contender] = []
+    for label, what in given:
+        if not isinstance(label, str):
+            raise TypeError(f"a strategy's label must be a string, got {type(label).__name__}")
+        if not label or not label.isprintable():
+            raise ValueError(f"a strategy's label must be printable and not empty, got {label!r}")
+        if any(label == known.label for known in contenders):
+            raise ValueError(f"strategies must have distinct labels, got {label!r} twice; a mapping gives labels")
+        if isinstance(what, str):
+            contenders.append(_parsed(label, what, start, base, has_student=has_student))
+        elif callable(what):
+            contenders.append(Contender(label, what, start, base, find(start)))
+        else:
+            raise TypeError(f"a strategy must be a name or callable with a Round, got {type(what).__name__}")
+    return tuple(contenders)
+
+
+def _parsed(label: str, text: str, start: str, base: CCMAConfig, *, has_student: bool) -> Contender:
+    """A contender from ``name`` or ``name:option,option``."""
+    name, colon, options = text.partition(":")
+    strategy, changes = find(name), {}
+    hints = get_type_hints(CCMAConfig)
+    for option in options.split(",") if colon else ():
+        key, equals, value = option.partition("=")
+        if option == "paper":
+            base = CCMAConfig.paper()
+        elif key == "start" and equals:
+            check_choice(f"start of strategy {text!r}", value, names(needs_labels=False))
+            start = value
+        elif key == "temperature" or key not in hints or not equals:
+            expected = ", ".join(f"{known}=" for known in ("start", *hints) if known != "temperature")
+            raise ValueError(f"strategy {text!r} must have options among paper, {expected}, got {option!r}")
+        elif has_student and key in _HEAD_CONSTANTS:
+            raise ValueError(f"strategy {text!r}: {key} is a constant of the default student, but a student was given")
+        else:
+            changes[key] = _value(f"{key} of strategy {text!r}", value, hints[key])
+    return Contender(label, strategy, start, replace(base, **changes), find(start))
+
+
+_HEAD_CONSTANTS = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
+
+
+# How the types of a configuration's numbers are written, and what error messages call them.
+_NUMBERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (integer_in, "an integer"),
+    float: (number_in, "a number"),
+}
+
+
+def _value(name: str, text: str, hint: Any) -> Any:
+    """A text as the type of a configuration's field."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    expected: list[str] = []
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            words: dict[str, Any] = {word: word for word in get_args(kind)}
+        elif kind is bool:
+            words = {"true": True, "false": False}
+        elif kind is type(None):
+            words = {"none": None}
+        else:
+            parse, what = _NUMBERS[kind]
+            if (number := parse(text)) is not None:
+                return number
+            expected.append(what)
+            continue
+        if text in words:
+            return words[text]
+        expected += map(repr, words)
+    raise ValueError(f"{name} must be {' or '.join(expected)}, got {text!r}")

@@ -1,0 +1,432 @@
+"""What results depend on in a piece of Python: its code, and the values that it carries, as texts to be compared.
+
+Functions count by what was compiled of them and not by their file, which may have changed since it was imported, and of
+which a script's other lines are no part. So comments change nothing, and another version of Python is another code.
+"""
+
+from __future__ import annotations
+
+import abc
+import copyreg
+import dis
+import functools
+import hashlib
+import importlib
+import importlib.util
+import itertools
+import json
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.array_like import as_array
+
+__all__ = ["UNKNOWN", "digest_of_array", "identity", "package_digest", "qualified_name"]
+
+UNKNOWN = "unknown: "
+"""What the text of a part begins with that cannot be compared; the rest says why."""
+
+_PACKAGE = __name__.partition(".")[0]
+# Their versions are those of the whole run.
+_OF_EVERY_RUN = ("numpy", "torch", _PACKAGE)
+_LONGEST_TEXT = 60
+
+_Code = (types.FunctionType, types.MethodType, type, types.ModuleType)
+_Builtin = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType)
+_Cached = type(functools.lru_cache(lambda: None))
+_Descriptors = (staticmethod, classmethod, property, functools.cached_property)
+_FUNCTIONS_OF_DESCRIPTORS = ("__func__", "fget", "fset", "fdel", "func")
+# What describes the layout of a class and not what it does.
+_Layout = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(abc.ABC)["_abc_impl"]))
+
+
+def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
+    """Every part of callables and objects on which their results depend.
+
+    Of a function that is its code, its defaults, its closure, and the functions, classes and values that it takes from
+    its module and from other modules of the user's, and so on from there; of a class its methods and attributes; of an
+    object its class and what pickle would store; of a student by scikit-learn's convention (`get_params` and
+    `set_params`) its parameters, for `fit` forgets all else. Of installed packages it is the version; this package,
+    NumPy, PyTorch and Python have theirs in the record of the run. What is found by a text only (``getattr``,
+    ``exec``) is not seen.
+
+    Parameters
+    ----------
+    *things : callable or object
+    seeded : bool, default False
+        It is a student, which the run fits: leave out what an earlier fit has left, and the parameter ``random_state``,
+        which the run sets.
+
+    Returns
+    -------
+    dict of str
+        A text for each part by its name; it begins with :data:`UNKNOWN` where the part cannot be compared.
+    """
+    walk = _Walk()
+    try:
+        for thing in things:
+            walk.add(thing, seeded=seeded)
+    except Exception as error:  # code can be stranger than what is foreseen here
+        walk.parts[", ".join(map(qualified_name, things))] = f"{UNKNOWN}{type(error).__name__}: {error}"
+    return dict(sorted(walk.parts.items()))
+
+
+def digest_of_array(array: npt.NDArray[Any]) -> str:
+    """SHA-256 of the values in their order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def qualified_name(thing: Any) -> str:
+    """Module and name of a function or class, or of the class of an object."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{_module_of(named)}.{named.__qualname__}"
+
+
+@functools.cache
+def package_digest() -> str:
+    """SHA-256 of the Python sources of this package."""
+    kernels = importlib.util.find_spec(f"{_PACKAGE}.kernels")
+    folders = [Path(__file__).parents[1], *map(Path, (kernels and kernels.submodule_search_locations) or ())]
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{folder.name}/{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+class _Walk:
+    """Goes from things to all that they depend on."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, str] = {}
+        self._names: dict[int, tuple[str, Any]] = {}  # with the thing itself, whose id nothing else gets meanwhile
+        self._inside: list[int] = []
+        self._seen: set[str] = set()  # names under which a value was taken
+
+    def add(self, thing: Any, *, seeded: bool = False) -> None:
+        """A thing by itself, with a part for each of its values."""
+        if isinstance(thing, functools.partial):
+            self.add(thing.func)
+            self._put("bound arguments", (thing.args, thing.keywords))
+        elif isinstance(thing, types.MethodType):
+            self._code(thing.__func__)
+            self.add(thing.__self__)
+        elif isinstance(thing, (*_Code, *_Builtin)):
+            self._code(thing)
+        elif isinstance(thing, _Cached):
+            self.add(thing.__wrapped__)
+        else:
+            name = self._code(type(thing))
+            try:
+                state = _state(thing, seeded)
+            except Exception as error:  # an object's own methods raise what they like
+                self.parts[f"{name}()"] = f"{UNKNOWN}{error}"
+                return
+            for key, value in state.items():
+                self._put(f"{name}().{key}", value)
+
+    def _put(self, name: str, value: Any) -> None:
+        try:
+            text = json.dumps(self._value(value), ensure_ascii=False)
+        except Exception as error:  # as above
+            text = f"{UNKNOWN}{error}"
+        else:
+            text = text if len(text) <= _LONGEST_TEXT else hashlib.sha256(text.encode()).hexdigest()
+        self.parts[self._free(name)] = text
+
+    def _free(self, name: str) -> str:
+        """A name that no part has: a function may lie in an object of its own name, as what ``lru_cache`` makes."""
+        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        return next(name for name in names if name not in self.parts)
+
+    def _code(self, thing: Any) -> str:
+        """The name of a function, class or module, whose own parts are added."""
+        if isinstance(thing, types.ModuleType):
+            if self._is_installed(thing.__name__):
+                return thing.__name__
+            source = Path(thing.__file__).read_bytes() if thing.__file__ else None
+            self.parts[thing.__name__] = f"{UNKNOWN}no file" if source is None else hashlib.sha256(source).hexdigest()
+            return thing.__name__
+        if isinstance(thing, type):
+            return self._class(thing)
+        if isinstance(thing, types.MethodType):
+            self._put(f"{qualified_name(thing)} of", thing.__self__)
+            return self._code(thing.__func__)
+        if isinstance(thing, types.FunctionType):
+            return self._function(thing)
+        owner = getattr(thing, "__self__", None)
+        if owner is not None and not isinstance(owner, (types.ModuleType, type)):
+            self._put(f"{qualified_name(thing)} of", owner)
+        elif isinstance(module := getattr(thing, "__module__", None), str):
+            self._is_installed(module)
+        return qualified_name(thing)
+
+    def _named(self, thing: Any) -> tuple[str, bool]:
+        """A name that no other thing has, and whether it is a new one."""
+        if id(thing) in self._names:
+            return self._names[id(thing)][0], False
+        name = self._free(qualified_name(thing))
+        self.parts[name] = ""  # until it is known
+        self._names[id(thing)] = name, thing
+        return name, True
+
+    def _function(self, function: types.FunctionType) -> str:
+        if self._is_installed(function.__module__):
+            return qualified_name(function)
+        name, new = self._named(function)
+        if not new:
+            return name
+        code = function.__code__
+        digest = hashlib.sha256(json.dumps(_compiled(code)).encode()).hexdigest()
+        self.parts[name] = f"{sys.implementation.cache_tag} {digest}"
+        if function.__defaults__ or function.__kwdefaults__:
+            self._put(f"{name}, defaults", (function.__defaults__, function.__kwdefaults__))
+        used = _names_in(code)
+        for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            self._taken(f"{name}, {variable}", content, used)
+        for variable, value in vars(function).items():
+            self._taken(f"{name}.{variable}", value, used)
+        module = _module_of(function)
+        for variable in _globals_in(code):
+            if variable in function.__globals__:
+                self._taken(f"{module}.{variable}", function.__globals__[variable], used)
+        for imported in _imports_in(code, function.__globals__.get("__package__")):
+            if not self._is_installed(imported):
+                self._imported(imported, used)
+        return name
+
+    def _imported(self, name: str, used: frozenset[str]) -> None:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # whatever the module raises
+            self.parts[name] = f"{UNKNOWN}{error}"
+        else:
+            self._taken(name, module, used)
+
+    def _taken(self, name: str, value: Any, used: frozenset[str]) -> None:
+        """What a function takes from elsewhere; of a module the names that the function mentions."""
+        if not isinstance(value, types.ModuleType):
+            if isinstance(value, (*_Code, *_Builtin)):
+                self._means(name, self._code(value))
+            elif name not in self._seen:
+                self._seen.add(name)
+                self._put(name, value)
+        elif self._is_installed(value.__name__):
+            self._means(name, value.__name__)
+        else:
+            for attribute in sorted(used & vars(value).keys()):
+                if (inner := vars(value)[attribute]) is not value:
+                    self._taken(f"{value.__name__}.{attribute}", inner, used - {attribute})
+
+    def _means(self, name: str, meant: str) -> None:
+        """What is called by another name than its own, as after ``from scipy.special import entr as weigh``."""
+        if name != meant:
+            self.parts[f"{name}, called"] = meant
+
+    def _class(self, kind: type) -> str:
+        if self._is_installed(kind.__module__):
+            return qualified_name(kind)
+        name, new = self._named(kind)
+        if not new:
+            return name
+        self.parts[name] = ", ".join(self._class(base) for base in (*kind.__bases__, type(kind)))
+        for attribute, value in vars(kind).items():
+            own = f"{name}.{attribute}"
+            if isinstance(value, _Descriptors):
+                for role in _FUNCTIONS_OF_DESCRIPTORS:
+                    if (function := getattr(value, role, None)) is not None:
+                        self._taken(f"{own}, {role}", function, frozenset())
+            elif callable(value) or not (attribute.startswith("__") or isinstance(value, _Layout)):
+                self._taken(own, value, frozenset())
+        return name
+
+    def _value(self, value: Any) -> Any:
+        """A value as plain lists and texts that tell it from every other."""
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if isinstance(value, (*_Code, *_Builtin)):
+            return ["code", self._code(value)]
+        if id(value) in self._inside:
+            return ["cycle", len(self._inside) - self._inside.index(id(value))]
+        self._inside.append(id(value))
+        try:
+            return self._compound(value)
+        finally:
+            self._inside.pop()
+
+    def _compound(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in (bytes, bytearray, complex):
+            return [kind.__name__, repr(value)]
+        if kind in (list, tuple):
+            return [kind.__name__, *map(self._value, value)]
+        if kind in (set, frozenset):
+            return [kind.__name__, *sorted((self._value(item) for item in value), key=json.dumps)]
+        if kind is dict:
+            return ["dict", *([self._value(key), self._value(item)] for key, item in value.items())]
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+            array = as_array("a value", value)
+            known = np.ndarray if isinstance(value, np.memmap) else kind  # other processes have it in memory
+            if array.dtype.names:  # what lies between fields is anything
+                fields = [[field, self._value(np.ascontiguousarray(array[field]))] for field in array.dtype.names]
+                return ["array", self._code(known), *fields]
+            return ["array", self._code(known), array.dtype.str, list(array.shape), digest_of_array(array)]
+        if "torch" in sys.modules and isinstance(value, (torch := sys.modules["torch"]).Tensor):
+            numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            return ["tensor", str(value.dtype), list(value.shape), digest_of_array(numbers)]
+        if isinstance(value, _Cached):
+            return ["cached", self._value(value.__wrapped__)]
+        reduced = _reduced(value)
+        if isinstance(reduced, str):
+            return ["global", str(getattr(value, "__module__", None)), reduced]
+        make, arguments, *rest = reduced
+        items = [list(part) if isinstance(part, Iterator) else part for part in rest]
+        return ["object", self._code(kind), self._value(make), self._value(arguments), self._value(items)]
+
+    def _is_installed(self, module: str | None) -> bool:
+        """Whether a module is no work of the user's; where it is of a package, the version of that is a part."""
+        top = (module or "").partition(".")[0]
+        if top in _OF_EVERY_RUN or top in sys.builtin_module_names:
+            return True
+        file = _file_of(top)
+        if file is None or file in ("built-in", "frozen"):
+            return file is not None
+        path = Path(file)
+        if {"site-packages", "dist-packages"} & set(path.parts):
+            self.parts[top] = _version(top)
+            return True
+        return any(path.is_relative_to(sysconfig.get_path(place)) for place in ("stdlib", "platstdlib"))
+
+
+def _module_of(thing: Any) -> str:
+    """The module of a function or class; a script is that also in the processes that it starts."""
+    module = getattr(thing, "__module__", None)
+    return "__main__" if module == "__mp_main__" else str(module)
+
+
+def _file_of(package: str) -> str | None:
+    """Where a package or module lies; None where that is nowhere, as of what is typed in."""
+    module = sys.modules.get(package)
+    if (file := getattr(module, "__file__", None)) is not None:
+        return str(file)
+    spec = getattr(module, "__spec__", None) if module else importlib.util.find_spec(package) if package else None
+    return None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+
+
+def _has_parameters(thing: Any) -> bool:
+    return all(callable(getattr(thing, method, None)) for method in ("get_params", "set_params"))
+
+
+def _reduced(thing: Any) -> Any:
+    """How pickle would make a thing again."""
+    special = copyreg.dispatch_table.get(type(thing))
+    return thing.__reduce_ex__(4) if special is None else special(thing)
+
+
+def _state(thing: Any, seeded: bool) -> dict[Any, Any]:
+    """What an object carries, by name."""
+    if seeded and _has_parameters(thing):
+        parameters = dict(thing.get_params(deep=False))
+        if not parameters.get("warm_start"):  # by convention `fit` then forgets all else
+            return {name: value for name, value in parameters.items() if name != "random_state"}
+    reduced = _reduced(thing)
+    if isinstance(reduced, str):
+        return {"name": reduced}
+    make, arguments, *rest = reduced
+    state = rest.pop(0) if rest else None
+    found: dict[Any, Any] = state if isinstance(state, dict) else {} if state is None else {"state": state}
+    if (make, arguments) != (copyreg.__newobj__, (type(thing),)):  # type: ignore[attr-defined]
+        found = {**found, "made by": (make, arguments)}
+    items = [list(part) for part in rest if isinstance(part, Iterator)]
+    return {**found, "items": items} if any(items) else found
+
+
+def _compiled(code: types.CodeType) -> list[Any]:
+    """All of a code object but where it stands."""
+    return [
+        code.co_code.hex(),
+        [_constant(constant) for constant in code.co_consts],
+        [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars],
+        [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags],
+        getattr(code, "co_exceptiontable", b"").hex(),  # new in Python 3.11
+    ]
+
+
+def _constant(constant: Any) -> Any:
+    if isinstance(constant, types.CodeType):
+        return _compiled(constant)
+    if isinstance(constant, tuple):
+        return ["tuple", *map(_constant, constant)]
+    if isinstance(constant, frozenset):
+        return ["frozenset", *sorted(map(repr, constant))]
+    return [type(constant).__name__, repr(constant)]
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A code object and those of the functions inside."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    return frozenset(name for inner in _codes(code) for name in inner.co_names)
+
+
+def _globals_in(code: types.CodeType) -> list[str]:
+    """Names that are looked up in the module, in order."""
+    found = [
+        str(step.argval)
+        for inner in _codes(code)
+        for step in dis.get_instructions(inner)
+        if step.opname.startswith("LOAD_") and ("GLOBAL" in step.opname or "NAME" in step.opname)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _imports_in(code: types.CodeType, package: str | None) -> list[str]:
+    """Modules that are imported inside."""
+    found: list[str] = []
+    for inner in _codes(code):
+        steps = [step for step in dis.get_instructions(inner) if step.opname != "EXTENDED_ARG"]
+        for at, step in enumerate(steps):
+            if step.opname == "IMPORT_NAME":
+                level = next((s.argval for s in reversed(steps[max(0, at - 2) : at]) if isinstance(s.argval, int)), 0)
+                found.append(importlib.util.resolve_name("." * level + str(step.argval), package))
+    return list(dict.fromkeys(found))
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """The version of an installed package, and what tells builds of one version apart."""
+    from importlib.metadata import distribution, distributions, packages_distributions  # slow to import
+
+    names = sorted(set(packages_distributions().get(package, ())))
+    if not names:  # Python 3.10 asks no files
+        names = [
+            one.metadata["Name"]
+            for one in distributions()
+            if any(file.parts[0].partition(".")[0] == package for file in one.files or ())
+        ]
+    if not names:
+        return f"{UNKNOWN}a package that is installed without its version"
+    found = [distribution(name) for name in names]
+    files = [
+        f"{file} {file.hash.value}"
+        for one in found
+        for file in one.files or ()
+        if file.hash is not None and file.suffix in (".py", ".so")
+    ]
+    digest = hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()
+    return f"{', '.join(one.version for one in found)} ({digest[:12]})"

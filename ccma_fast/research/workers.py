@@ -1,0 +1,231 @@
+"""Processes that play the runs of :func:`ccma_fast.simulate`."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import pickle
+import threading
+import traceback
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.core import set_num_threads, thread_count
+from ..errors import BackendUnavailableError
+from ..system.in_use import FileInUse, reading
+from ..system.processes import interrupts_blocked
+from .run_record import check_code
+from .store import RoundRecord
+
+__all__ = ["Played", "Runs", "dumped", "played_by_workers"]
+
+Played = Generator[tuple[str, int, RoundRecord], None, None]
+"""The label, the seed and the record of every round, as it is finished."""
+
+Runs = Mapping[tuple[str, int], Sequence[RoundRecord]]
+"""The finished rounds of every (label, seed)."""
+
+
+class _Study(Protocol):
+    def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]: ...
+
+
+def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int]], runs: Runs) -> Played:
+    """Play runs in worker processes, each one run at a time. Closing the generator ends them.
+
+    Workers write no file: one that outlived this process for a moment could not spoil what its successor does.
+
+    Parameters
+    ----------
+    payload : bytes
+        A :func:`dumped` pair of a study and its code, see :func:`ccma_fast.research.run_record.code_of`.
+    n_workers : int
+        Each has its share of the threads of this process's core.
+    left : sequence of (str, int)
+        What is to be played.
+    runs : mapping
+        Where each of them stands.
+
+    Raises
+    ------
+    ChildProcessError
+        A worker has died.
+    Exception
+        What a run raised, with its own cause where that can be sent; the rounds that others have finished come first.
+    """
+    waiting = deque(left)
+    workers: dict[Connection, Any] = {}
+    playing: dict[Connection, tuple[str, int]] = {}
+
+    def give_work(connection: Connection) -> None:
+        playing.pop(connection, None)
+        if waiting:
+            playing[connection] = waiting.popleft()
+            with suppress(OSError):  # the worker has died, which reading from it will tell
+                connection.send((*playing[connection], list(runs[playing[connection]])))
+
+    try:
+        for _ in range(min(n_workers, len(left))):
+            connection, process = _started(payload, max(1, thread_count() // n_workers))
+            workers[connection] = process
+            give_work(connection)
+        failure: Exception | None = None
+        while playing:
+            # After a failure what is finished is still taken, but nobody is waited for.
+            ready_now = wait_for(list(playing), 0 if failure else None)
+            if not ready_now:
+                break
+            for ready in ready_now:
+                assert isinstance(ready, Connection), "only connections were waited for"
+                label, seed = playing[ready]
+                try:
+                    message = ready.recv()
+                except (EOFError, OSError):
+                    workers[ready].join()
+                    message = _death(workers[ready].exitcode, label, seed)
+                if isinstance(message, RoundRecord):
+                    yield label, seed, message
+                elif message is None and failure is None:
+                    give_work(ready)
+                else:
+                    del playing[ready]
+                    failure = failure or _failure(message)
+        if failure is not None:
+            raise failure
+    finally:
+        for connection, process in workers.items():
+            process.kill()
+            process.join()
+            connection.close()
+
+
+def dumped(thing: Any) -> bytes:
+    """A pickle in which arrays that lie in files are the names of those."""
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
+    with reading():  # what is no file of its own goes with its values
+        pickler.dump(thing)
+        for in_use in pickler.in_use:
+            in_use.check()
+    return buffer.getvalue()
+
+
+def _started(payload: bytes, n_threads: int) -> tuple[Connection, Any]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, payload, n_threads), daemon=True)
+    with interrupts_blocked():
+        process.start()
+    theirs.close()
+    return ours, process
+
+
+def _work(connection: Connection, payload: bytes, n_threads: int) -> None:
+    """A worker process: runs come in, rounds go out, None at the end of a run."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        with suppress(BackendUnavailableError):
+            set_num_threads(n_threads)
+        study = _loaded(payload)
+        while True:
+            label, seed, done = connection.recv()
+            for record in study.play(label, seed, done):
+                connection.send(record)
+            connection.send(None)
+    except Exception as error:
+        connection.send((_sent(error), error.__cause__ and _sent(error.__cause__), traceback.format_exc()))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker process"
+    parent.join()
+    os._exit(1)
+
+
+def _sent(error: BaseException) -> tuple[bytes, str]:
+    """An exception and, for where it cannot be made again, its text."""
+    try:
+        payload = pickle.dumps(error)
+    except Exception:  # whatever its state raises
+        payload = b""
+    return payload, f"{type(error).__name__}: {error}"
+
+
+def _received(payload: bytes, text: str) -> Exception:
+    try:
+        error = _Unpickler(io.BytesIO(payload)).load()
+    except Exception:  # no payload, or a constructor that takes something else than what pickle kept
+        return RuntimeError(text)
+    assert isinstance(error, Exception), "workers catch nothing else"
+    return error
+
+
+def _failure(message: Any) -> Exception | None:
+    """The exception of a worker, caused as it was there, with the worker's traceback at the root."""
+    if message is None or isinstance(message, Exception):
+        return message
+    sent, cause, text = message
+    error, root = _received(*sent), RuntimeError(f"in a worker process:\n{text}")
+    error.__cause__ = _received(*cause) if cause else root
+    if cause:
+        error.__cause__.__cause__ = root
+    return error
+
+
+def _death(code: int | None, label: str, seed: int) -> ChildProcessError:
+    return ChildProcessError(
+        f"a worker process died (exit code {code}) in strategy {label!r} with seed {seed}; -9 is most often the system "
+        "that ran out of memory: give fewer jobs. A script that calls simulate with several jobs must do so under "
+        '`if __name__ == "__main__":`'
+    )
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        # What a spawned process calls the script that is __main__ here.
+        return super().find_class("__main__" if module == "__mp_main__" else module, name)
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.in_use: list[FileInUse] = []
+
+    def reducer_override(self, thing: Any) -> Any:
+        if isinstance(thing, FileInUse):
+            self.in_use.append(thing)
+        if not isinstance(thing, np.ndarray) or not thing.flags.c_contiguous:
+            return NotImplemented
+        owner = thing
+        while isinstance(owner.base, np.ndarray):  # a part of a memmap is one too, with the offset of the whole
+            owner = owner.base
+        # What was changed in mode "c" is not in the file.
+        if not isinstance(owner, np.memmap) or owner.filename is None or owner.mode == "c":
+            return NotImplemented
+        offset = owner.offset + thing.ctypes.data - owner.ctypes.data
+        return _mapped, (owner.filename, thing.dtype, thing.shape, offset)
+
+
+def _mapped(file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> npt.NDArray[Any]:
+    return np.asarray(np.memmap(file, dtype, "r", offset, shape))
+
+
+def _loaded(payload: bytes) -> _Study:
+    try:
+        study, code = pickle.loads(payload)
+    except (AttributeError, ImportError) as error:
+        raise TypeError(
+            f"a strategy or student cannot be found in another process ({error}); expected one at the top level of a "
+            "module that can be imported, or jobs=1"
+        ) from error
+    check_code(study, code)
+    return study  # type: ignore[no-any-return]

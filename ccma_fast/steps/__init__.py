@@ -1,0 +1,1 @@
+"""The steps of the method, each a module that knows nothing of a query."""

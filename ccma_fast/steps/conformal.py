@@ -1,0 +1,284 @@
+"""Step 3: nonconformity scores, thresholds and conformal sets, public.
+
+A row's set holds the classes whose score is at most q. Three scores are offered:
+
+- "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
+- "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
+  2006.02544); sets adapt to how hard a row is. A class with p_ic < 2⁻⁴⁰ scores one more: where the softmax saturates,
+  sums of probabilities cannot tell the classes apart, and a threshold of 1 is not to admit the impossible ones.
+- "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
+
+A set of any of them is a set of the most probable classes of its row. Classes of equal probability have the same score,
+the rank of the first of them, and enter a set together, so that no set depends on the order of the classes.
+
+Coarse models (votes, trees, neighbours, a teacher that only names a class) give many rows the same score. Rounding is
+not to split such ties, or rows would fall out of the sets at their own score: a class is in a set where its score is at
+most q + 2⁻¹⁹ · max(1, |q|) for "lac", and 2⁻⁴² instead of 2⁻¹⁹ for the others, whose sums are float64 in every backend.
+A row is in the set at its own score, whichever backend cuts it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
+from ..checks import check_choice, check_fraction, check_number, check_threshold
+from ..config import NONEMPTY
+from ..errors import ExchangeabilityWarning
+from ..pool.array_like import real_array
+from ..pool.logits import open_logits
+from ..pool.rows import Rows
+from ..reference import Cumulative
+from .nonconformity import calibration_scores_of, score_rule
+
+__all__ = [
+    "Float64",
+    "coverage_threshold",
+    "prediction_sets",
+    "raised",
+    "row_thresholds",
+    "size_threshold",
+    "target_size_threshold",
+    "warn_not_exchangeable",
+]
+
+Bool = npt.NDArray[np.bool_]
+
+Float64 = npt.NDArray[np.float64]
+
+
+def target_size_threshold(
+    logits: Any,
+    size: float,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+    nonempty: str = "top1",
+    backend: str = "auto",
+) -> float:
+    """The threshold at which the mean set size reaches `size` (step 3, "target size").
+
+    Parameters
+    ----------
+    logits : array_like, torch.Tensor or path, shape (M, C)
+        M ≥ 1 rows, C ≥ 2 classes; float32, float16 or bfloat16 are read as they are.
+    size : float
+        k, the wanted mean number of classes per set, greater than 0; above C it means C.
+    score, penalty, k_reg, u
+        As in :func:`nonconformity_scores`.
+    nonempty : {"top1", "raise"}, default "top1"
+        "raise" lifts the threshold until no row's set is empty, q ≥ max_i min_c a_ic; "top1" leaves it, because empty
+        sets get their most probable class when sets are formed.
+    backend : {"auto", "cuda", "cpu", "reference"}
+
+    Returns
+    -------
+    float
+        q in units of the score (−ln p in nats for "lac"): exactly the ⌈k·M⌉-th smallest of all M·C scores.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, no rows, NaN or infinity in a row (which is named), `size` not positive.
+    TypeError
+        Logits that are not real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> q = cf.target_size_threshold(np.log([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]]), 1.5)
+    >>> round(float(np.exp(-q)), 6)
+    0.3
+    """
+    rows = open_logits(logits, "logits")
+    check_choice("nonempty", nonempty, NONEMPTY)
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
+    k = check_number("size", size, above=0.0)
+    return size_threshold(rows, k, nonempty, choose_backend(backend, rows), cumulative=cumulative)
+
+
+def size_threshold(
+    logits: Rows,
+    size: float,
+    nonempty: str,
+    backend: Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float:
+    """:func:`target_size_threshold` on opened rows."""
+    if logits.n_rows == 0:
+        raise ValueError(f"{logits.name} must have at least one row to take a threshold from, got none")
+    q = backend.target_size_threshold(logits, size, cumulative, chunk_size=chunk_size)
+    return raised(logits, q, nonempty, backend, chunk_size, cumulative)
+
+
+def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float:
+    """The split-conformal threshold with marginal coverage 1 − α (step 3, "coverage").
+
+    Parameters
+    ----------
+    calibration_scores : array_like, shape (n,)
+        Scores of the true classes (:func:`nonconformity_scores`) of rows that the model was not fitted on. +∞ is
+        allowed (a probability of zero).
+    alpha : float
+        Miscoverage, inside (0, 1).
+
+    Returns
+    -------
+    float
+        The r-th smallest score, r = ⌈(n+1)(1−α)⌉; +∞ where r exceeds n, so that every class is in every set.
+
+    Raises
+    ------
+    ValueError
+        α outside (0, 1), scores that are not one-dimensional, or NaN among them.
+
+    Notes
+    -----
+    Coverage holds for rows that are exchangeable with the calibration rows. Rows that active learning chose are not
+    exchangeable with the pool: see :func:`weighted_coverage_threshold`.
+
+    It holds on average over calibration sets. Given one of n rows, the coverage over fresh rows is a random number with
+    the law Beta(r, n + 1 − r) where scores have no ties (Vovk 2012; Angelopoulos and Bates 2023, arXiv 2107.07511): its
+    mean is c = r / (n + 1), its standard deviation √(c (1 − c) / (n + 2)), 0.041 for n = 50 and α = 0.1. That is how
+    far a coverage may honestly stray from 1 − α; :func:`coverage_interval` adds what a finite test set leaves open.
+    """
+    fraction = check_fraction("alpha", alpha)
+    return reference.coverage_threshold(calibration_scores_of(calibration_scores), fraction)
+
+
+def prediction_sets(
+    logits: Any,
+    q: float | npt.ArrayLike,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+    nonempty: str = "top1",
+    backend: str = "auto",
+) -> Bool:
+    """Γ_i, the classes of every row whose score is at most q, ties included (:mod:`ccma_fast.steps.conformal`).
+
+    Parameters
+    ----------
+    logits : array_like, torch.Tensor or path, shape (M, C)
+        C ≥ 2.
+    q : float, or array_like of shape (M,)
+        Threshold in units of the score (−ln p in nats for "lac"), of all rows or of each; ±∞ is allowed.
+    score, penalty, k_reg, u
+        As in :func:`nonconformity_scores`. Classes of equal probability enter together.
+    nonempty : {"top1", "raise"}, default "top1"
+        A row whose set would be empty gets its most probable class (ties: the lowest), or q is raised for all rows
+        until none is empty.
+    backend : {"auto", "cuda", "cpu", "reference"}
+
+    Returns
+    -------
+    ndarray, shape (M, C), bool
+        No row is empty.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, NaN or infinity in a row (which is named), q NaN.
+    TypeError
+        Logits or q that are not real numbers.
+    """
+    rows = open_logits(logits, "logits")
+    thresholds = _thresholds(q, rows.n_rows)
+    check_choice("nonempty", nonempty, NONEMPTY)
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
+    chosen = choose_backend(backend, rows)
+    thresholds = raised(rows, thresholds, nonempty, chosen, cumulative=cumulative)
+    return chosen.prediction_sets(rows, row_thresholds(rows, thresholds, chosen, cumulative=cumulative))
+
+
+def warn_not_exchangeable(n_rows: int, *, stacklevel: int = 2) -> None:
+    """Say that the `n_rows` rows a coverage is calibrated on were chosen by active learning.
+
+    Warns
+    -----
+    ExchangeabilityWarning
+        `stacklevel` counts as in :func:`warnings.warn`, 1 being the caller of this function.
+    """
+    warnings.warn(
+        f"the {n_rows} calibration rows were chosen by active learning: they are not exchangeable with the pool, and "
+        "the conformal sets may cover the true class more or less often than 1 - alpha; label a random sample for "
+        "calibration, or weight the scores (ccma_fast.weighted_coverage_threshold)",
+        ExchangeabilityWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def row_thresholds(
+    logits: Rows,
+    q: float | Float64,
+    backend: Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float | Float64:
+    """Where backends cut sets on −ln p, from a threshold in units of the score: above all that ties with it."""
+    if cumulative is None:
+        return reference.up_to_ties(q)
+    admitted = reference.up_to_ties(q, reference.CUMULATIVE_TIE)
+    return backend.row_thresholds(logits, admitted, cumulative, chunk_size=chunk_size)
+
+
+@overload
+def raised(
+    logits: Rows,
+    q: float,
+    nonempty: str,
+    backend: Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float: ...
+
+
+@overload
+def raised(
+    logits: Rows,
+    q: float | Float64,
+    nonempty: str,
+    backend: Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float | Float64: ...
+
+
+def raised(
+    logits: Rows,
+    q: float | Float64,
+    nonempty: str,
+    backend: Backend,
+    chunk_size: int | None = None,
+    cumulative: Cumulative | None = None,
+) -> float | Float64:
+    """q as `nonempty` wants it."""
+    if nonempty != "raise":
+        return q
+    if isinstance(q, np.ndarray):
+        return np.maximum(q, backend.raised_threshold(logits, -math.inf, cumulative, chunk_size=chunk_size))
+    return backend.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
+
+
+def _thresholds(q: Any, n_rows: int) -> float | Float64:
+    if not isinstance(q, (np.ndarray, list, tuple)):
+        return check_threshold("q", q)
+    thresholds = real_array("q", q)
+    if thresholds.shape != (n_rows,):
+        raise ValueError(f"q must be one number or have shape ({n_rows},), got shape {thresholds.shape}")
+    nan = np.flatnonzero(np.isnan(thresholds))
+    if nan.size:
+        raise ValueError(f"q must be numbers, got NaN at row {nan[0]}")
+    return thresholds

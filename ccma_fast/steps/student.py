@@ -1,0 +1,110 @@
+"""The student: a linear head on frozen embeddings, or any classifier with `fit` and `predict_proba`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.protocol import Backend
+from ..pool.array_like import as_array
+from ..pool.class_limits import check_class_count, check_trainable, inferred_count
+from ..pool.derived import DerivedRows
+from ..pool.rows import Chunk, Rows, to_float32
+from .linear_head import LinearHead
+
+__all__ = [
+    "Float32",
+    "Int64",
+    "check_head",
+    "check_student",
+    "class_count",
+    "declared_count",
+    "fit_student",
+    "student_logits",
+]
+
+Float32 = npt.NDArray[np.float32]
+
+Int64 = npt.NDArray[np.int64]
+
+# The logarithm of a probability of zero, as a logit: far below anything that counts, and finite.
+_LEAST_PROBABILITY = 1e-30
+
+
+def check_student(student: Any) -> None:
+    """A student has `fit` and `predict_proba`."""
+    for method in ("fit", "predict_proba"):
+        if not callable(getattr(student, method, None)):
+            raise TypeError(
+                f"student must have the methods fit and predict_proba, got {type(student).__name__} without {method}"
+            )
+
+
+def declared_count(student: Any) -> int | None:
+    """C that a :class:`LinearHead` was made for; None where nobody said it, or for another student."""
+    declared = student.n_classes if isinstance(student, LinearHead) else None
+    return None if declared is None else check_class_count("n_classes of the student", declared)
+
+
+def class_count(student: Any, labels: Int64, n_rows: int, name: str = "labels") -> int:
+    """C where nothing else tells it: as many as a :class:`LinearHead` was made for, else the largest label + 1.
+
+    :func:`ccma_fast.pool.class_limits.inferred_count` says what the labels of a pool of `n_rows` rows may be then.
+    """
+    declared = declared_count(student)
+    return inferred_count(labels, n_rows, name) if declared is None else declared
+
+
+def check_head(student: Any, n_classes: int, n_columns: int) -> None:
+    """A head, where the student is one, can be fitted to that many classes and columns."""
+    if student is not None and not isinstance(student, LinearHead):
+        return
+    check_trainable(n_classes, n_columns)
+    if student is not None and student.n_classes not in (None, n_classes):
+        raise ValueError(
+            f"student was made for {student.n_classes} classes, but labels, teacher or logits have {n_classes}; both "
+            "must describe the same classes"
+        )
+
+
+def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int, backend: Backend) -> Any:
+    """A copy of `student`, fitted on rows and labels of `n_classes` classes; a head on the backend's device."""
+    fitted = copy.deepcopy(student)
+    if isinstance(fitted, LinearHead):
+        check_head(fitted, n_classes, rows.n_columns)
+        fitted.n_classes = n_classes  # those without a label as well
+        return fitted.fit_rows(rows, labels, backend)
+    fitted.fit(rows.float32(), labels)
+    return fitted
+
+
+def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) -> Rows:
+    """z^S of rows with one column per class: a head's logits, or the logarithms of a classifier's probabilities."""
+    if isinstance(fitted, LinearHead):
+        return fitted.logits(rows, backend)
+    known = _known_classes(fitted, n_classes)
+
+    def log_probabilities(chunk: Chunk) -> Chunk:
+        probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
+        if probabilities.shape != (len(chunk), known.size):
+            raise ValueError(
+                f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}"
+            )
+        whole = np.zeros((len(chunk), n_classes))
+        whole[:, known] = probabilities
+        with np.errstate(invalid="ignore"):
+            return np.log(np.maximum(whole, _LEAST_PROBABILITY)).astype(np.float32)
+
+    return DerivedRows(rows, "student.predict_proba", n_classes, log_probabilities)
+
+
+def _known_classes(fitted: Any, n_classes: int) -> Int64:
+    """The classes of a fitted classifier's columns."""
+    known = as_array("student.classes_", getattr(fitted, "classes_", np.arange(n_classes)))
+    is_number = known.ndim == 1 and known.dtype.kind in "iuf"
+    if not is_number or ((known < 0) | (known >= n_classes) | (known != np.floor(known))).any():
+        raise ValueError(f"student.classes_ must be classes from 0 to {n_classes - 1}, got {known!r:.200}")
+    return known.astype(np.int64)

@@ -1,0 +1,300 @@
+"""The teacher: zero-shot posteriors from image and class-text embeddings, or from anywhere else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
+from ..checks import check_flag, check_number, check_same_rows
+from ..config import CCMAConfig
+from ..images.encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
+from ..images.encoders import class_features as made_class_features
+from ..pool.agreement import accepted, differing_encoders, differing_images
+from ..pool.array_like import read_only
+from ..pool.checked import check_lengths
+from ..pool.class_limits import check_class_count
+from ..pool.class_names import agreed_class_names, read_class_names
+from ..pool.derived import DerivedRows, LinearRows, RowSubset
+from ..pool.labels import read_labels
+from ..pool.logits import open_logits
+from ..pool.open import open_rows
+from ..pool.rows import Rows, to_float32
+from .zero_shot import ZeroShot, diagnosed
+
+__all__ = ["Teacher"]
+
+
+class Teacher:
+    """Zero-shot knowledge of the classes: z^T_ic = cos(v_i, t_c) / τ.
+
+    Parameters
+    ----------
+    image_features : array_like, torch.Tensor or path, shape (N, D_T)
+        v, one row per pool row, any length (normalised here; none may be zero).
+    class_features : array_like, torch.Tensor or path, shape (C, D_T)
+        t, one row per class, C ≥ 2, any length (normalised here; none may be zero).
+    temperature : float, default 0.03
+        τ, greater than 0, in units of cosine similarity.
+    class_names : sequence of str, mapping or path, optional
+        What the classes are called, in the order of `class_features`, see
+        :func:`ccma_fast.pool.class_names.read_class_names`; a folder that was extracted knows it.
+    force : bool, default False
+        Take features that do not belong together: class features of another encoder, or image features of other
+        images than the pool's, by their manifests, ids or shards. The query's report says so.
+
+    Attributes
+    ----------
+    n_rows, n_classes : int
+        N and C.
+    source : Rows
+        What is read: the image features, or the logits of :meth:`from_logits`.
+    features : Rows or None
+        The space in which coverage runs; None for :meth:`from_logits`.
+    class_directions : ndarray, shape (C, D_T), float32, or None
+        t, normalised; None for :meth:`from_logits`.
+    class_names : list of str or None
+        The names of the classes, where anyone tells them.
+
+    Temperature, names and directions cannot be changed: with others it is another teacher.
+
+    Raises
+    ------
+    PoolMismatchError
+        The class features come from another encoder than the image features.
+    ValueError
+        Shapes that do not fit each other, NaN, infinity or a zero vector among the class features, τ ≤ 0, names that
+        are not those of the classes.
+    TypeError
+        Inputs that are not real numbers.
+    """
+
+    def __init__(
+        self,
+        image_features: Any,
+        class_features: Any,
+        temperature: float = CCMAConfig.temperature,
+        *,
+        class_names: Any = None,
+        force: bool = False,
+    ) -> None:
+        self._temperature = _check_temperature(temperature)
+        images = open_rows(image_features, "image_features")
+        classes = open_rows(class_features, "class_features")
+        if classes.n_columns != images.n_columns:
+            raise ValueError(
+                f"class_features has {classes.n_columns} columns but image_features has {images.n_columns}; "
+                "both must come from the same teacher"
+            )
+        if classes.n_rows < 2:
+            raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
+        check_class_count("the rows (classes) of class_features", classes.n_rows)
+        differing = differing_encoders(
+            "class_features", classes.manifest, "image_features", images.manifest, images=False
+        )
+        self._force = check_flag("force", force)
+        self._forced = accepted([differing], self._force)
+        self.n_classes = classes.n_rows
+        self._class_names = None if classes.manifest is None else classes.manifest.class_names or None
+        self._class_names = agreed_class_names(class_names, self)
+        self.n_rows = images.n_rows
+        self.source: Rows = images
+        self.features: Rows | None = images
+        self._class_directions: npt.NDArray[np.float32] | None = _unit(classes)
+
+    @classmethod
+    def from_logits(
+        cls, logits: Any, temperature: float = 1.0, *, class_names: Any = None, force: bool = False
+    ) -> Teacher:
+        """A teacher whose logits are already there.
+
+        Parameters
+        ----------
+        logits : array_like, torch.Tensor or path, shape (N, C)
+            Logits, or logarithms of probabilities; C ≥ 2.
+        temperature : float, default 1.0
+            The logits are divided by it.
+        class_names : sequence of str, mapping or path, optional
+            What the classes are called, in the order of the columns.
+        force : bool, default False
+            Take logits that by their ids or shards are of other images than the pool's.
+
+        Returns
+        -------
+        Teacher
+            Without image features: coverage then runs in the student's space.
+        """
+        teacher = cls.__new__(cls)
+        teacher._forced, teacher._force = [], check_flag("force", force)
+        teacher._temperature = _check_temperature(temperature)
+        rows = open_logits(logits, "teacher_logits")
+        teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
+        teacher.source, teacher.features, teacher._class_directions = rows, None, None
+        teacher._class_names = None
+        teacher._class_names = agreed_class_names(class_names, teacher)
+        return teacher
+
+    @classmethod
+    def from_open_clip(
+        cls,
+        model: str,
+        pretrained: str | None,
+        class_names: Any,
+        image_features: Any,
+        *,
+        templates: str | Sequence[str] = DEFAULT_TEMPLATE,
+        temperature: float = CCMAConfig.temperature,
+        device: str | None = None,
+        force: bool = False,
+    ) -> Teacher:
+        """A teacher whose class features are made here, by the text encoder of a model of open_clip.
+
+        Parameters
+        ----------
+        model : str
+            A name of open_clip, ``hf-hub:`` and ``local-dir:`` included.
+        pretrained : str or None
+            The tag of the weights; None for ``hf-hub:`` and ``local-dir:``.
+        class_names : sequence of str, mapping or path
+            C ≥ 2 names, see :func:`ccma_fast.pool.class_names.read_class_names`.
+        image_features : array_like, torch.Tensor or path, shape (N, D_T)
+            v, by the image encoder of the same model; the folder that :func:`ccma_fast.extract` wrote knows which that
+            was.
+        templates : str or sequence of str, default "a photo of a {}"
+            "openai" or "simple", open_clip's sets for ImageNet, or prompts with ``{}``; several are averaged.
+        temperature : float, default 0.03
+        device : str, optional
+            As PyTorch spells it; a CUDA device by default where there is one.
+        force : bool, default False
+            Take image features that by their manifest are of another model.
+
+        Raises
+        ------
+        PoolMismatchError
+            The image features come from another model.
+        ValueError
+            A model, tag, name or template that cannot be, or image features of another number of columns.
+        ImportError
+            open_clip is not installed.
+        """
+        names, prompts = read_class_names(class_names), prompt_templates(templates)
+        images = open_rows(image_features, "image_features")
+        features, manifest = made_class_features(open_clip_encoder(model, pretrained, device=device), names, prompts)
+        classes = open_rows(features, "class_features")
+        classes.manifest = manifest
+        return cls(images, classes, temperature, force=force)
+
+    @property
+    def temperature(self) -> float:
+        return self._temperature
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return None if self._class_names is None else [*self._class_names]
+
+    @property
+    def class_directions(self) -> npt.NDArray[np.float32] | None:
+        return self._class_directions
+
+    def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
+        """How good the teacher is on the rows whose labels are known.
+
+        Parameters
+        ----------
+        labels : array_like or path, shape (N,)
+            Class of each row or its name; −1, NaN or None where there is none. Files as in
+            :func:`ccma_fast.pool.labels.read_labels`.
+        backend : {"auto", "cuda", "cpu", "reference"}
+
+        Returns
+        -------
+        ZeroShot
+
+        Raises
+        ------
+        ValueError
+            No label, labels out of range, or NaN in a labelled row.
+
+        Warns
+        -----
+        TeacherWarning
+            It is no better than chance, or its temperature, numbers or order of classes seem wrong, see
+            :attr:`ccma_fast.steps.zero_shot.ZeroShot.warnings`.
+        """
+        y = read_labels(labels, self.source, n_classes=self.n_classes, class_names=self.class_names)
+        labelled = np.flatnonzero(y >= 0)
+        if labelled.size == 0:
+            raise ValueError("labels must be known for at least one row, got none")
+        logits = RowSubset(self.logits(choose_backend(backend)), labelled)
+        return diagnosed(logits, y[labelled], self.temperature, self.class_directions, self.class_names)
+
+    def logits(self, backend: Backend) -> Rows:
+        """z^T of every pool row, computed as chunks are read."""
+        divisor = np.float32(self.temperature)
+        if self.class_directions is None:
+            if divisor == 1.0:
+                return self.source
+            return DerivedRows(
+                self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
+            )
+        classes = _divided(self.class_directions, divisor)
+        return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
+
+    def reading(self, source: Rows) -> Teacher:
+        """This teacher, its rows read from `source`, where the same ones are."""
+        teacher = copy.copy(self)
+        teacher.source = source
+        return teacher
+
+    def check_rows(self, *matrices: Rows) -> list[str]:
+        """The teacher describes the rows of a pool, of each matrix that there is of it.
+
+        Returns
+        -------
+        list of str
+            What manifests, ids or shards say against it, where that was to be taken all the same.
+
+        Raises
+        ------
+        PoolMismatchError
+            By manifests, ids or shards they are other images, or stand in another order.
+        ValueError
+            Another number of rows.
+        """
+        forced = accepted([differing_images(self.source, rows) for rows in matrices], self._force)
+        for rows in matrices:
+            check_same_rows(self.source.name, self.n_rows, rows.name, rows.n_rows)
+        return self._forced + forced
+
+    def grown(self) -> Teacher:
+        """This teacher of the rows that its source has by now, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
+        source = self.source.grown()
+        if source is self.source:
+            return self
+        teacher = copy.copy(self)
+        teacher.source, teacher.n_rows = source, source.n_rows
+        teacher.features = None if self.features is None else source
+        return teacher
+
+
+def _check_temperature(temperature: Any) -> float:
+    return check_number("temperature", temperature, above=0.0, minimum=float(np.finfo(np.float32).tiny))
+
+
+def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
+        return np.divide(logits, divisor, dtype=np.float32)
+
+
+def _unit(vectors: Rows) -> npt.NDArray[np.float32]:
+    """The rows divided by their lengths."""
+    values = vectors.float32()
+    lengths = reference.row_lengths(values)
+    check_lengths(vectors, 0, lengths, directions=True)
+    return read_only((values / lengths[:, None]).astype(np.float32))

@@ -1,0 +1,191 @@
+"""How good a teacher is, told by the rows whose labels are known: accuracy, calibration, classes it confuses."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..errors import TeacherWarning
+from ..pool.arrays import ArrayRows
+from ..pool.rows import Rows
+from .intervals import coverage_interval
+from .suspicions import likeliest_temperature, suspicions
+
+__all__ = ["ZeroShot", "diagnosed"]
+
+Float64 = npt.NDArray[np.float64]
+
+_N_BINS = 15
+
+# Two classes that are closer than this share of the median distance between classes are hard to tell apart.
+_NEAR = 1 / 3
+_MOST_FOR_MEDIAN = 1000
+_PAIR_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShot:
+    """A teacher on the rows whose labels are known.
+
+    Rows that active learning chose are no random sample of the pool: they are harder than it, as a rule, and so are the
+    accuracies here lower.
+
+    Attributes
+    ----------
+    n_rows : int
+        Labelled rows.
+    top1, top5 : float
+        Share of them whose class is the most probable one, or among the five most probable; a class ranks behind those
+        that are as probable as it.
+    top1_low, top1_high : float
+        Ends of the 95 % interval of `top1` (Wilson).
+    chance : float
+        The `top1` to be expected if what the teacher says had nothing to do with the labels: Σ_c (share of rows that it
+        calls c) · (share of rows that are c).
+    calibration_error : float
+        Expected calibration error at the teacher's temperature: the mean over the rows of |share that is right − mean
+        probability of the top class|, in 15 bins of equal width of that probability.
+    temperature, log_loss : float
+        The teacher's τ, and the mean −ln p of the true classes at it, in nats.
+    best_temperature, best_log_loss : float
+        The τ of the largest likelihood, and the same at it; infinite where guessing evenly is likelier than anything
+        that the teacher says, and 1e-6 where no row is wrong.
+    recall : ndarray, shape (C,), float64
+        Share of the rows of each class that are called so; NaN where there is none.
+    near_duplicates : list of (int, int, float)
+        Pairs of classes whose text embeddings are closer than a third of the median distance between two classes, and
+        the cosine of each pair, closest first. Empty for a teacher from ready-made logits.
+    class_names : list of str
+        Names, or numbers where there are none.
+    warnings : list of str
+        What seems wrong with the teacher, a sentence each: no better than chance; a temperature more than ten times
+        too large or too small; probabilities where logits belong; classes in another order than the labels'. Of more
+        than 16,384 labelled rows, or 2²¹ of their logits, the last three judge a random share. Two classes that seem
+        exchanged are only told by being worse than chance: a query's choice of rows may look the same.
+    """
+
+    n_rows: int
+    top1: float
+    top1_low: float
+    top1_high: float
+    top5: float
+    chance: float
+    calibration_error: float
+    temperature: float
+    log_loss: float
+    best_temperature: float
+    best_log_loss: float
+    recall: Float64
+    near_duplicates: list[tuple[int, int, float]]
+    class_names: list[str]
+    warnings: list[str]
+
+    def _best(self) -> str:
+        if math.isinf(self.best_temperature):
+            return "none: guessing evenly is likelier"
+        if (self.best_log_loss, self.top1) == (0.0, 1.0):
+            return "not to be told: no row is wrong"
+        return f"{self.best_temperature:.4g} (log loss {self.best_log_loss:.3f} nats instead of {self.log_loss:.3f})"
+
+    def __str__(self) -> str:
+        known = np.flatnonzero(~np.isnan(self.recall))
+        worst = known[np.argsort(self.recall[known], kind="stable")][:5]
+        lines = [
+            f"top-1               {100 * self.top1:.1f} % of {self.n_rows} labelled rows, 95 % interval "
+            f"{100 * self.top1_low:.1f} to {100 * self.top1_high:.1f} %; chance {100 * self.chance:.1f} %",
+            f"top-5               {100 * self.top5:.1f} %",
+            f"calibration error   {100 * self.calibration_error:.1f} % at temperature {self.temperature:g}",
+            f"best temperature    {self._best()}",
+            "lowest recall       "
+            + ", ".join(f"{self.class_names[c]} {100 * self.recall[c]:.0f} %" for c in worst.tolist()),
+        ]
+        for a, b, cosine in self.near_duplicates[:5]:
+            lines.append(
+                f"near duplicates     {self.class_names[a]} ({a}), {self.class_names[b]} ({b}): cosine {cosine:.3f}"
+            )
+        lines += [f"warning: {text}" for text in self.warnings]
+        return "\n".join(lines)
+
+
+def diagnosed(
+    logits: Rows,
+    labels: npt.NDArray[np.int64],
+    temperature: float,
+    class_directions: npt.NDArray[np.float32] | None,
+    class_names: Sequence[str] | None,
+) -> ZeroShot:
+    """What :meth:`ccma_fast.Teacher.diagnose` returns, from the logits of the labelled rows at the temperature."""
+    n, n_classes = logits.n_rows, logits.n_columns
+    log_p = -reference.nonconformity(logits)
+    at_temperature = logits.float32()
+    z = at_temperature.astype(np.float64)
+    rows = np.arange(n)
+    true = z[rows, labels]
+    rank = (z >= true[:, None]).sum(axis=1)  # a tie is no hit
+    top = log_p.argmax(axis=1)
+    right = rank == 1
+    low, high = coverage_interval(int(right.sum()), n)
+    said, is_class = (np.bincount(classes, minlength=n_classes) for classes in (top, labels))
+    with np.errstate(invalid="ignore"):
+        recall = np.bincount(labels[right], minlength=n_classes) / np.where(is_class, is_class, np.nan)
+    best = likeliest_temperature(z * temperature, labels)
+    best_loss = math.log(n_classes)
+    if math.isfinite(best):
+        best_loss = float(reference.nonconformity((z * (temperature / best)).astype(np.float32))[rows, labels].mean())
+    top1, chance = float(right.mean()), float((said / n) @ (is_class / n))
+    found = suspicions(
+        "the teacher",
+        ArrayRows(at_temperature, logits.name),
+        labels,
+        class_names,
+        temperature=temperature,
+        ready_made=class_directions is None,
+        whole_order=n_classes > 2,
+        unproven=True,
+    ).texts
+    if found:
+        warnings.warn("\n".join(found), TeacherWarning, stacklevel=3)
+    return ZeroShot(
+        n_rows=n,
+        top1=top1,
+        top1_low=low,
+        top1_high=high,
+        top5=float((rank <= 5).mean()),
+        chance=chance,
+        calibration_error=_calibration_error(np.exp(log_p[rows, top]), right),
+        temperature=temperature,
+        log_loss=float(-log_p[rows, labels].mean()),
+        best_temperature=best,
+        best_log_loss=best_loss,
+        recall=recall,
+        near_duplicates=[] if class_directions is None else _near_duplicates(class_directions),
+        class_names=[str(c) for c in range(n_classes)] if class_names is None else list(class_names),
+        warnings=found,
+    )
+
+
+def _calibration_error(confidence: Float64, right: npt.NDArray[np.bool_]) -> float:
+    of_bin = np.minimum((confidence * _N_BINS).astype(np.int64), _N_BINS - 1)
+    gaps = np.bincount(of_bin, weights=right - confidence, minlength=_N_BINS)
+    return float(np.abs(gaps).sum() / confidence.size)
+
+
+def _near_duplicates(directions: npt.NDArray[np.float32]) -> list[tuple[int, int, float]]:
+    n = len(directions)
+    some = directions[np.linspace(0, n - 1, min(n, _MOST_FOR_MEDIAN)).astype(np.int64)]
+    cosines = (some @ some.T)[np.triu_indices(len(some), 1)]
+    median = float(np.median(np.sqrt(np.maximum(0.0, 2.0 - 2.0 * cosines))))
+    least = 1.0 - (_NEAR * median) ** 2 / 2.0
+    pairs: list[tuple[int, int, float]] = []
+    for start in range(0, n, _PAIR_ROWS):
+        cosine = directions[start : start + _PAIR_ROWS] @ directions.T
+        for a, b in np.argwhere(cosine >= least).tolist():
+            if start + a < b:
+                pairs.append((start + a, b, float(cosine[a, b])))
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))

@@ -1,0 +1,126 @@
+"""Greedy coverage on the CUDA backend: the picks of the CPU, and sums that depend on nothing but their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import ccma_fast as cf
+from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.cuda import coverage as coverage_module
+from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.backends.protocol import Backend
+from ccma_fast.pool.open import open_rows
+from ccma_fast.steps import coverage
+from ccma_fast.steps.coverage import Kernel, greedy_coverage, unit_rows
+
+CUDA, CPU = choose_backend("cuda"), choose_backend("cpu")
+KERNELS = {"similarity": Kernel(), "gaussian": Kernel.gaussian(0.7), "ball": Kernel("ball", 0.5)}
+LEAST = {"similarity": -1.0, "gaussian": -np.inf, "ball": 0.5}
+
+# Triton's interpreter computes with NumPy, which warns of what a GPU does as it is told.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches, several blocks of columns, and a product for each segment."""
+    for module, name, value in (
+        (coverage, "_FIRST_BATCH", 5),
+        (coverage, "_LARGEST_BATCH", 9),
+        (coverage_module, "_COLUMNS", 70),
+        (coverage_module, "_ROW_BYTES", 256 * 4 * 7),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+def picks_of(
+    backend: Backend, x: object, covered: np.ndarray, candidates: np.ndarray, n_picks: int, kind: str
+) -> np.ndarray:
+    rows, known = (unit_rows(open_rows(of, "x"), backend) for of in (x, covered))
+    weights = np.random.default_rng(3).random(rows.n_rows, dtype=np.float32)
+    return greedy_coverage(
+        rows, known, candidates, n_picks,
+        kernel=KERNELS[kind], rng=np.random.default_rng(0), weights=weights, least=LEAST[kind],
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize(("n_rows", "n_covered"), [(150, 3), (40, 0)])
+def test_the_picks_of_the_cpu(n_rows, n_covered, kind):
+    """Differences are counted, and none is allowed: no two candidates add as much but for rounding."""
+    rng = np.random.default_rng(n_rows)
+    x, covered = (rng.standard_normal((m, 7)).astype(np.float32) for m in (n_rows, n_covered))
+    candidates = np.arange(n_rows) if n_rows == 40 else np.sort(rng.choice(n_rows, 25, replace=False))
+    expected = picks_of(CPU, x, covered, candidates, 6, kind)
+    for source in (x, torch.from_numpy(x).to(rows_module.device())):
+        found = picks_of(CUDA, source, covered, candidates, 6, kind)
+        assert np.count_nonzero(found != expected) == 0
+
+
+def test_ties_go_to_the_lower_row_and_what_adds_nothing_is_drawn():
+    x = np.repeat(np.eye(3, 5, dtype=np.float32), 4, axis=0)[np.random.default_rng(1).permutation(12)]
+    none = np.empty((0, 5), np.float32)
+    rows, known = (unit_rows(open_rows(of, "x"), CUDA) for of in (x, none))
+    picks = greedy_coverage(
+        rows, known, np.arange(12), 9, kernel=Kernel(), rng=np.random.default_rng(0), least=-1.0
+    )  # fmt: skip
+    firsts = [int((x == unit).all(axis=1).argmax()) for unit in np.eye(3, 5)]
+    assert picks[:3].tolist() == sorted(firsts)
+    assert np.unique(picks).size == 9
+    on_host = [unit_rows(open_rows(of, "x"), CPU) for of in (x, none)]
+    expected = greedy_coverage(
+        *on_host, np.arange(12), 9, kernel=Kernel(), rng=np.random.default_rng(0), least=-1.0
+    )  # fmt: skip
+    np.testing.assert_array_equal(picks, expected)
+    np.testing.assert_array_equal(rows.most_similar(picks), on_host[0].most_similar(picks))
+
+
+def test_what_a_row_adds_has_the_same_bits_in_any_company(monkeypatch, has_gpu):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((520, 9)).astype(np.float32)
+    if not has_gpu:  # Triton's interpreter leaves products to BLAS: rows of length 2, so that no sum of them rounds
+        x = rng.permuted(np.where(np.arange(9) < 4, np.sign(x), 0.0), axis=1).astype(np.float32)
+    weights = rng.random(520, dtype=np.float32)
+
+    def gains(rows: list[int]) -> torch.Tensor:
+        unit = coverage_module.unit_rows(open_rows(x, "x"))
+        covered = coverage_module.unit_rows(open_rows(x[:3], "x"))
+        state = unit.coverage(covered, -1.0, np.arange(1), Kernel.gaussian(1.0), weights)
+        return state.gains(torch.tensor(rows, device=rows_module.device()))
+
+    together = gains(list(range(40)))
+    monkeypatch.setattr(coverage_module, "_ROW_BYTES", 256 * 4 * 9)
+    assert torch.equal(gains([7, 30]), together[[7, 30]])
+    assert torch.equal(gains([30]), together[[30]])
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_rows_without_a_direction_are_named(value):
+    x = np.ones((6, 3), np.float32)
+    x[4] = value
+    messages = []
+    for backend in (CPU, CUDA):
+        with pytest.raises(ValueError, match="row 4") as raised:
+            unit_rows(open_rows(x, "x"), backend)
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_a_query_picks_what_the_cpu_picks(teacher):
+    rng = np.random.default_rng(5)
+    y = np.arange(60) % 3
+    x = (rng.standard_normal((3, 8))[y] + rng.standard_normal((60, 8))).astype(np.float32)
+    v = (rng.standard_normal((3, 6))[y] + 0.5 * rng.standard_normal((60, 6))).astype(np.float32)
+    labels = np.where(np.arange(60) < 12, y, -1)
+    given = cf.Teacher(v, rng.standard_normal((3, 6)).astype(np.float32)) if teacher else None
+    config = cf.CCMAConfig(max_epochs=5)
+    expected, found = (
+        cf.select(x, 6, labels=labels, teacher=given, config=config, backend=backend) for backend in ("cpu", "cuda")
+    )
+    assert np.count_nonzero(found.indices != expected.indices) == 0
+    np.testing.assert_array_equal(found.represents, expected.represents)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
