@@ -75,7 +75,7 @@ def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
 @cache
 def _cpu() -> Backend:
     load_core()
-    from .cuda import backend
+    from .cpu import backend
 
     return backend
 
