@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 import ccma_fast as cf
+from ccma_fast.backends.choose import choose_backend
 from ccma_fast.research import demo
 from ccma_fast.research.curves import mean_and_error
 
@@ -75,7 +76,7 @@ def digits_pool() -> dict[str, Pool]:
     digits = demo.load_digits()
     centre = digits.images.mean(axis=0)
     teacher = demo.digits_teacher(digits.images, demo.class_prototypes(), centre=centre)
-    logits = teacher.logits(cf._dispatch.choose()).float32()
+    logits = teacher.logits(choose_backend()).float32()
     fonts = {"fonts": logits}
     return {"pixels": Pool(digits.images, digits.labels, digits.test_images, digits.test_labels, fonts)}
 
