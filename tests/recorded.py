@@ -89,8 +89,8 @@ def command(name: str, folder: Path, *arguments: str) -> Recording:
     )
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr}")
-    # A bar of progress ends every state of itself with a carriage return.
-    error = "\n".join(line.split("\r")[-1] for line in done.stderr.splitlines())
+    # Where in the code a warning is from is not recorded, nor the line of code that Python shows under it.
+    error = re.sub(r"^\S+\.py:\d+: (\w+: .*)\n  .*$", r"\1", done.stderr, flags=re.M)
     return {
         f"{name}.stdout": plain(done.stdout, folder).splitlines(),
         f"{name}.stderr": plain(error, folder).splitlines(),
@@ -428,10 +428,8 @@ def steady_record(path: Path) -> list[str]:
 
 
 def without_seconds(lines: list[str]) -> list[str]:
-    """The tables of a report but for that of seconds, which ends with an empty line."""
-    start = next((at for at, line in enumerate(lines) if line.startswith("Time per stage")), len(lines))
-    end = next((at for at in range(start, len(lines)) if not lines[at]), len(lines))
-    return lines[:start] + lines[end:]
+    """The tables of a report but for that of seconds, which is the last before the closing line."""
+    return [*lines[: lines.index("Seconds per round")], lines[-1]]
 
 
 def steady_page(page: str) -> list[str]:
