@@ -27,8 +27,9 @@ from ..pool.labels import Classes, read_labels
 from ..pool.open import open_rows
 from ..pool.row_ids import check_beside, distinct_rows
 from ..pool.rows import Rows
+from ..query.arguments import check_arguments
 from ..query.report import Selection
-from ..query.select import check_arguments, select
+from ..query.select import select
 from ..steps.conformal import warn_not_exchangeable
 from ..steps.linear_head import LinearHead, check_two_classes, probabilities
 from ..steps.student import check_head, class_count, declared_count, fit_student, student_logits

@@ -1,4 +1,4 @@
-"""Rows that must be finite and, where a direction is needed, of a length: checked as a whole, or when they are read."""
+"""The check that rows are finite and, where a direction is needed, of a length."""
 
 from __future__ import annotations
 
@@ -8,45 +8,9 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from .rows import Chunk, Rows
+from .rows import Rows
 
-__all__ = ["LEAST_LENGTH", "JudgedRows", "check_lengths", "check_rows", "raise_not_finite", "raise_zero_length"]
-
-
-class JudgedRows(Rows):
-    """Another matrix whose rows are shown to `judge` whenever they are read, before anyone else sees them."""
-
-    def __init__(self, source: Rows, judge: Callable[[Chunk], None]) -> None:
-        self.name = source.name
-        self.n_rows, self.n_columns = source.n_rows, source.n_columns
-        self._source = source
-        self._judge = judge
-
-    @property
-    def bytes_read(self) -> int:  # type: ignore[override]
-        return self._source.bytes_read
-
-    def chunk_rows(self, chunk_size: int | None = None) -> int:
-        return self._source.chunk_rows(chunk_size)
-
-    def slice(self, start: int, stop: int) -> Chunk:
-        return self._judged(self._source.slice(start, stop))
-
-    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._judged(self._source.take(indices))
-
-    def _judged(self, chunk: Chunk) -> Chunk:
-        self._judge(chunk)
-        return chunk
-
-    def row_number(self, row: int) -> int:
-        return self._source.row_number(row)
-
-    def expect(self, start: int, stop: int) -> None:
-        self._source.expect(start, stop)
-
-    def release(self, start: int, stop: int) -> None:
-        self._source.release(start, stop)
+__all__ = ["LEAST_LENGTH", "check_lengths", "check_rows", "raise_not_finite", "raise_zero_length"]
 
 
 # A row shorter than float32's smallest normal number has no direction that float32 could hold.

@@ -19,13 +19,15 @@ class Problem:
     memory: Memory
     chunk_size: int | None
     pool: Rows
-    given: Rows | None
+    student_logits: Rows | None
+    """Ready-made ones."""
     teacher: Rows | None
+    """What its logits are read or computed from."""
     space: Rows
     computed: tuple[Rows, ...]
     """Sources whose logits are computed, not read."""
-    unread: frozenset[Rows]
-    """Sources that are checked while they are scored."""
+    lazy: frozenset[Rows]
+    """Sources that are validated while they are scored."""
     n_labelled: int
     n_unlabelled: int
     """But for those whose images have vanished."""
@@ -42,10 +44,15 @@ class Problem:
 
     @property
     def sources(self) -> list[Rows]:
-        return list(dict.fromkeys(rows for rows in (self.pool, self.given, self.teacher) if rows is not None))
+        return list(dict.fromkeys(rows for rows in (self.pool, self.student_logits, self.teacher) if rows is not None))
 
     @property
     def posteriors(self) -> list[Rows]:
         """Sources of the logits."""
-        student = [] if self.cold else [self.pool if self.given is None else self.given]
+        student = [] if self.cold else [self.pool if self.student_logits is None else self.student_logits]
         return student if self.teacher is None else [*student, self.teacher]
+
+    @property
+    def leaves_rows_out(self) -> bool:
+        """Whether chunks of the unlabelled rows leave others out, so that they are copied."""
+        return self.n_unlabelled < self.pool.n_rows

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends.protocol import Backend
+from ..pool.arrays import ArrayRows
 from ..system.in_use import reading
-
-if TYPE_CHECKING:
-    from .problem import Problem
+from .problem import Problem
 
 __all__ = ["Rates", "machine_rates"]
 
@@ -33,8 +32,6 @@ class Rates(NamedTuple):
 
 def machine_rates(problem: Problem, backend: Backend) -> Rates:
     """The rates of this machine, measured on a little of the pool and on made-up logits; takes under a second."""
-    from ..pool.arrays import ArrayRows
-
     pool, rng = problem.pool, np.random.default_rng(0)
     n_classes = min(max(2, problem.n_classes), 2048)
     n_rows = min(pool.n_rows, max(1, _RATE_BYTES // pool.row_bytes))

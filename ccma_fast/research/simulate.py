@@ -15,7 +15,7 @@ from ..backends.choose import choose_backend
 from ..checks import check_choice, check_integer
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
-from ..query.select import check_arguments
+from ..query.arguments import check_arguments
 from ..steps.teacher import Teacher
 from ..strategies import names
 from ..system.files import check_can_write_into

@@ -1,0 +1,53 @@
+"""The published acquisition: the rows of largest δ = g · J + (1 − g) · H, spread by k-means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...backends.protocol import on_host
+from ..costs import StageCost, chunk_rows, clustering_cost, kept_bytes, picked_bytes
+from ..inputs import Inputs
+from ..picks import Picks, picks_among
+from ..problem import Problem
+from ..scores import Columns, Scores
+from ..settings import RowNumbers
+
+__all__ = ["Published"]
+
+
+class Published:
+    """The κ · B rows of largest δ, spread by k-means."""
+
+    covers_pool = False
+    teacher_first = False
+
+    def forms_sets(self, has_teacher: bool, n_labelled: int) -> bool:
+        """Always: J is taken inside the sets."""
+        return True
+
+    def columns(self, has_teacher: bool, n_classes: int) -> Columns:
+        """δ alone, which without a teacher is the student's entropy."""
+        return {"delta": np.float32}
+
+    def score_bytes(self, has_teacher: bool) -> int:
+        """Of δ."""
+        return 4
+
+    def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
+        """Steps 5 and 6: of the rows of largest δ those that cover them, weighted by δ."""
+        settings, delta = inputs.settings, scores["delta"]
+        candidates = np.sort(settings.backend.top_m(delta, settings.config.kappa * inputs.budget))
+        of_candidates = on_host(delta[candidates])
+        return picks_among(settings, inputs.space, scored, candidates, of_candidates, inputs.budget, weighted=True)
+
+    def coverage_cost(self, problem: Problem) -> StageCost:
+        """The candidates are read once where they can be kept, else in each pass of the k-means."""
+        config, space = problem.config, problem.space
+        n = min(problem.n_scored, config.kappa * problem.budget)
+        n_clusters = config.cluster_count(n, problem.budget)
+        kept = kept_bytes(problem, space, n)
+        passes, memory, work = clustering_cost(
+            problem, space, n, n_clusters, config.kmeans_max_iter, with_start=True, is_kept=kept > 0
+        )
+        filled = picked_bytes(space, min(n, chunk_rows(problem, space)))
+        return StageCost({space: n if kept else n * passes}, max(memory, filled) + kept, work)

@@ -1,0 +1,139 @@
+"""The default acquisition: the teacher leads as large a share of the picks as it is trusted, the student the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends.protocol import Kernel, on_host
+from ...config import CCMAConfig
+from ...pool.rows import Rows
+from ...steps.coverage import greedy_coverage, unit_rows
+from ...steps.cuts import trust
+from ..costs import COMPARED_ROWS, SIMILARITY_BYTES, SORTED_ROW, StageCost, Work, chunk_rows, kept_bytes, picked_bytes
+from ..inputs import Inputs
+from ..picks import NO_PICKS, Picks, Tally, picks_by_class
+from ..problem import Problem
+from ..scores import Columns, Scores
+from ..settings import RowNumbers
+
+__all__ = ["Trust"]
+
+_LN_2 = np.float32(np.log(2.0))
+
+# Bytes of a component of rows that others are compared with, in float32 before and after they are divided by their
+# lengths.
+_COMPARED = 16
+
+
+class Trust:
+    """The teacher's picks, by class, and behind them the student's, by uncertainty coverage."""
+
+    covers_pool = True
+    teacher_first = True
+
+    def forms_sets(self, has_teacher: bool, n_labelled: int) -> bool:
+        """Where labels tell how far a teacher is trusted; the student's picks depend on its uncertainty alone."""
+        return has_teacher and n_labelled > 0
+
+    def columns(self, has_teacher: bool, n_classes: int) -> Columns:
+        """The student's margin, and with a teacher what its picks depend on as well."""
+        if not has_teacher:
+            return {"margin": np.float32}
+        # As few bits as a class takes: NumPy sorts 16 of them by counting.
+        top1 = np.uint16 if n_classes <= 1 << 16 else np.int32
+        return {"margin": np.float32, "confidence": np.float32, "divergence": np.float32, "teacher_top1": top1}
+
+    def score_bytes(self, has_teacher: bool) -> int:
+        """Of the columns of one row, of as many classes as 16 bits tell."""
+        return 14 if has_teacher else 4
+
+    def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
+        """Steps 5 and 6: the teacher leads as large a share of the picks as it is trusted."""
+        share = 0.0
+        if self.forms_sets(inputs.teacher is not None, inputs.labelled.size):
+            share = trust(scores.mean("student_size"), scores.mean("teacher_size"))
+        n_led = int(share * inputs.budget + 0.5)
+        uncertainty = scores["margin"]
+        uncertainty *= -1.0
+        uncertainty += 1.0
+        led = _picks_of_teacher(inputs, scored, scores, uncertainty, n_led) if n_led else NO_PICKS
+        if n_led == inputs.budget:
+            return led._replace(trust=share)
+        uncertainty[led.positions] = -1.0  # less than that of any row
+        by_student = _picks_of_student(inputs, scored, uncertainty, led.positions, inputs.budget - n_led)
+        return Picks.joined([led, by_student])._replace(trust=share)
+
+    def coverage_cost(self, problem: Problem) -> StageCost:
+        """The student's candidates and the labelled rows, and the teacher's candidates of half of the picks."""
+        config, pool = problem.config, problem.pool
+        m, b = problem.n_scored, problem.budget
+        n = _candidates_of_student(config, b, m)
+        read: dict[Rows, float] = {pool: n + problem.n_labelled}
+        filled = picked_bytes(pool, min(n, chunk_rows(problem, pool)))
+        greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns
+        memory = kept_bytes(problem, pool, n) + max(filled, greedy)
+        clusterings = 0.0
+        if self.forms_sets(problem.teacher is not None, problem.n_labelled):
+            memory = max(memory, m * SORTED_ROW)
+            read[problem.space] = read.get(problem.space, 0) + min(m, config.kappa * b // 2)
+            clusterings = min(problem.n_classes, b) / 2
+        return StageCost(read, memory, Work(products=2.0 * n * n * pool.n_columns, clusterings=clusterings))
+
+
+def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncertainty: Any, n_picks: int) -> Picks:
+    """Of its classes, those with the fewest labels first, the most central of the κ rows of largest δ for each pick."""
+    kappa = inputs.settings.config.kappa
+    disagreement = scores["divergence"]
+    disagreement /= float(_LN_2)
+    disagreement += uncertainty
+    disagreement *= scores["confidence"]
+    return picks_by_class(
+        inputs.settings,
+        inputs.space,
+        scored,
+        disagreement,
+        scores["teacher_top1"],
+        inputs.labels_by_class(),
+        n_picks,
+        n_candidates=lambda quota, n_rows: kappa * quota,
+        weighted=True,
+    )
+
+
+def _picks_of_student(
+    inputs: Inputs, scored: RowNumbers, uncertainty: Any, led: npt.NDArray[np.int64], n_picks: int
+) -> Picks:
+    """Of the most uncertain rows, greedily those that are nearest to what neither labels nor picks are near to.
+
+    Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, j running over labelled rows and picks. The rows `led`
+    are the teacher's picks, less uncertain than any other.
+    """
+    settings = inputs.settings
+    backend = settings.backend
+    n_candidates = _candidates_of_student(settings.config, n_picks, scored.size - led.size)
+    candidates = np.sort(backend.top_m(uncertainty, n_candidates))
+    covered = np.concatenate([inputs.labelled, scored[led]])
+    rows, known = (unit_rows(settings.kept(inputs.pool, of), backend) for of in (scored[candidates], covered))
+    of_candidates = on_host(uncertainty[candidates])
+    chosen = greedy_coverage(
+        rows,
+        known,
+        np.arange(candidates.size),
+        n_picks,
+        kernel=Kernel(),
+        rng=settings.streams.coverage,
+        weights=of_candidates,
+        least=-1.0,
+    )
+    nearest = rows.most_similar(chosen)
+    nearest[chosen] = np.arange(n_picks)  # a pick stands for itself, also where an equal row was picked before it
+    represents = np.bincount(nearest, minlength=n_picks)
+    return Picks(candidates[chosen], of_candidates[chosen], represents, Tally(candidates.size))
+
+
+def _candidates_of_student(config: CCMAConfig, n_picks: int, n_rows: int) -> int:
+    """Of so many rows that can be picked: all pairs of them are compared."""
+    return min(config.student_kappa * n_picks, max(config.candidate_limit, 2 * n_picks), n_rows)

@@ -1,0 +1,181 @@
+"""The arguments of a query: checked one by one when it is called, and against each other before a row is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
+from ..checks import check_integer, check_same_rows
+from ..config import CCMAConfig
+from ..pool.agreement import accepted, differing_images
+from ..pool.class_names import agreed_class_names
+from ..pool.derived import AllBut
+from ..pool.labels import read_labels
+from ..pool.logits import open_logits
+from ..pool.open import open_rows
+from ..pool.rows import Rows
+from ..steps.linear_head import has_two_classes
+from ..steps.student import check_head, check_student, class_count
+from ..steps.teacher import Teacher
+from ..system.memory import Memory, check_memory_limit
+from .inputs import Inputs
+from .settings import Settings, random_streams
+
+__all__ = ["Arguments", "agreed_inputs", "check_arguments", "checked_arguments"]
+
+Int64 = npt.NDArray[np.int64]
+
+_NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """The arguments of a query, each of the right type; :func:`agreed_inputs` checks them against each other."""
+
+    pool: Rows
+    budget: int
+    labels: Any
+    class_names: Any
+    teacher: Teacher | None
+    student: Any
+    student_logits: Any
+    config: CCMAConfig
+    random_state: int
+    backend: Backend
+    chunk_size: int | None
+    memory: Memory
+    vanished: Int64
+    """Rows whose images are gone, ascending."""
+    is_fitted: bool = False
+    """Whether the student is fitted on the labelled rows already."""
+
+
+def check_arguments(teacher: Any, student: Any, config: Any) -> None:
+    """What a query is asked with is of the right types."""
+    if config is not None and not isinstance(config, CCMAConfig):
+        raise TypeError(f"config must be a CCMAConfig, got {type(config).__name__}")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise TypeError(f"teacher must be a ccma_fast.Teacher, got {type(teacher).__name__}")
+    if student is not None:
+        check_student(student)
+
+
+def checked_arguments(
+    features: Any,
+    budget: Any,
+    *,
+    labels: Any,
+    class_names: Any,
+    teacher: Any,
+    student: Any,
+    student_logits: Any,
+    config: Any,
+    random_state: Any,
+    backend: Any,
+    chunk_size: Any,
+    memory_limit: Any,
+) -> Arguments:
+    """The arguments of :func:`ccma_fast.select`, checked one by one; the pool is opened."""
+    check_arguments(teacher, student, config)
+    if chunk_size is not None:
+        chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
+    random_state = check_integer("random_state", random_state, minimum=0, maximum=math.inf)
+    chosen, memory = choose_backend(backend), check_memory_limit(memory_limit)
+    pool = open_rows(features, "features")
+    vanished = pool.vanished()
+    return Arguments(
+        pool=pool,
+        budget=check_integer("budget", budget, minimum=1),
+        labels=labels,
+        class_names=class_names,
+        teacher=teacher,
+        student=student,
+        student_logits=student_logits,
+        config=config or CCMAConfig(),
+        random_state=random_state,
+        backend=chosen,
+        chunk_size=chunk_size,
+        memory=memory,
+        vanished=vanished,
+    )
+
+
+def agreed_inputs(asked: Arguments) -> Inputs:
+    """Check the arguments against each other, as far as that needs no row of the pool."""
+    pool, teacher, student = asked.pool, asked.teacher, asked.student
+    given = None if asked.student_logits is None else _opened_logits(asked.student_logits, pool)
+    names = agreed_class_names(asked.class_names, teacher)
+    forced = [] if teacher is None else teacher.check_rows(pool, *([] if given is None else [given]))
+    n_classes = _class_count(teacher, given, names)
+    labelled, classes = _NO_ROWS, _NO_ROWS
+    if asked.labels is not None:
+        y = read_labels(asked.labels, pool, n_classes=n_classes, class_names=names)
+        labelled = np.flatnonzero(y >= 0)
+        classes = y[labelled]
+    if given is not None and student is not None:
+        raise ValueError("give student or student_logits, not both")
+    cold = given is None and not has_two_classes(classes)
+    if student is not None and labelled.size == 0:
+        raise ValueError("a student needs labels of at least two classes, got no labelled row")
+    if n_classes is None and labelled.size:
+        counted = class_count(student, y, pool.n_rows)
+        n_classes = None if cold else counted
+    if n_classes is not None and given is None and not cold:
+        check_head(student, n_classes, pool.n_columns)
+    sources = [pool, *([] if given is None else [given])]
+    if teacher is not None and teacher.source is not pool:
+        sources.append(teacher.source)
+    chunk_size = asked.chunk_size
+    if chunk_size is None:
+        chunk_size = asked.memory.chunk_rows([*(rows.n_columns for rows in sources), n_classes or 1])
+    withheld = np.union1d(labelled, asked.vanished)
+    unlabelled = AllBut(pool.n_rows, withheld)
+    return Inputs(
+        settings=Settings(asked.config, asked.backend, asked.memory, chunk_size, random_streams(asked.random_state)),
+        pool=pool,
+        space=pool if teacher is None or teacher.features is None else teacher.features,
+        sources=tuple(sources),
+        teacher=teacher,
+        student=student,
+        is_fitted=asked.is_fitted,
+        student_logits=given,
+        n_classes=n_classes,
+        class_names=names,
+        labelled=labelled,
+        classes=classes,
+        has_labels=asked.labels is not None,
+        unlabelled=unlabelled,
+        n_vanished=withheld.size - labelled.size,
+        cold=cold,
+        budget=min(asked.budget, unlabelled.size),
+        forced=forced,
+    )
+
+
+def _opened_logits(source: Any, pool: Rows) -> Rows:
+    logits = open_logits(source, "student_logits")
+    check_same_rows("student_logits", logits.n_rows, "features", pool.n_rows)
+    accepted([differing_images(logits, pool)], force=None)
+    return logits
+
+
+def _class_count(teacher: Teacher | None, given: Rows | None, names: list[str] | None) -> int | None:
+    """C, as far as anything but the labels tells it."""
+    if teacher is not None:
+        if given is not None and given.n_columns != teacher.n_classes:
+            raise ValueError(
+                f"student_logits has {given.n_columns} classes but the teacher has {teacher.n_classes}; "
+                "both must describe the same classes"
+            )
+        return teacher.n_classes
+    if given is not None and names is not None and given.n_columns != len(names):
+        raise ValueError(f"student_logits has {given.n_columns} classes but there are {len(names)} class_names")
+    if given is not None:
+        return given.n_columns
+    return None if names is None else len(names)

@@ -1,0 +1,56 @@
+"""The picks that no student has a say in: the first labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.derived import RowSubset
+from ..pool.rows import Rows
+from ..steps.coverage import squared_distances
+from .disagreement import scored_rows
+from .inputs import Inputs
+from .logits import Logits
+from .picks import Picks, cover, picks_by_class
+from .thresholds import NO_CUTS
+
+__all__ = ["first_picks"]
+
+
+def first_picks(inputs: Inputs, z_teacher: Rows | None) -> Picks:
+    """Picks among the unlabelled rows: a teacher's, whose logits of all rows are given, or a cover of them.
+
+    Their scores are NaN.
+    """
+    picks = _covering_picks(inputs) if z_teacher is None else _picks_of_teacher(inputs, z_teacher)
+    return picks._replace(scores=np.full(inputs.budget, np.nan, np.float32))
+
+
+def _picks_of_teacher(inputs: Inputs, z_teacher: Rows) -> Picks:
+    """Of its classes, those with the fewest labels first, the most central of the rows that it is surest of."""
+    settings, unlabelled = inputs.settings, inputs.unlabelled
+    share = settings.config.confident_share
+    z = Logits(RowSubset(z_teacher, unlabelled))
+    scores = scored_rows(settings, z, NO_CUTS, {"margin": np.float32, "student_top1": np.int32})
+    return picks_by_class(
+        settings,
+        inputs.space,
+        unlabelled,
+        scores["margin"],
+        scores["student_top1"],
+        inputs.labels_by_class(),
+        inputs.budget,
+        n_candidates=lambda quota, n_rows: max(quota, int(share * n_rows)),
+        weighted=False,
+    )
+
+
+def _covering_picks(inputs: Inputs) -> Picks:
+    """One row of each cluster; where some rows are labelled, each other weighs as much as it is far from them."""
+    rows = RowSubset(inputs.space, inputs.unlabelled)
+    weights: npt.NDArray[np.float32] | None = None
+    if inputs.labelled.size:
+        known = inputs.settings.kept(inputs.space, inputs.labelled)
+        weights = squared_distances(rows, known, inputs.settings.backend)
+    positions, represents, tally = cover(inputs.settings, rows, weights, inputs.budget)
+    return Picks(positions, np.empty(0, np.float32), represents, tally)

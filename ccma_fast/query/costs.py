@@ -1,0 +1,201 @@
+"""What the cost model of a query is made of: bytes of chunks and of what is kept, work of clusterings and models."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..pool.class_limits import WEIGHT_BYTES
+from ..pool.rows import Rows
+from ..system.mapped import SCATTERED_BYTES
+from .problem import Problem
+from .rates import Rates
+
+__all__ = [
+    "COMPARED_ROWS",
+    "COUNTED_ROW",
+    "SIMILARITIES",
+    "SIMILARITY_BYTES",
+    "SORTED_ROW",
+    "StageCost",
+    "Work",
+    "chunk_rows",
+    "clustering_cost",
+    "computed_chunk",
+    "kept_bytes",
+    "logit_rows",
+    "logits_bytes",
+    "picked_bytes",
+    "posterior_work",
+    "scored_chunk",
+    "training_bytes",
+    "training_work",
+]
+
+# Bytes that sorting one row's scores by class takes.
+SORTED_ROW = 16
+
+# Scores of a chunk's row as the core writes them and as they are put together, lengths and factors; and, where rows are
+# left out, the numbers of those that are not.
+_SCORED_ROW, COUNTED_ROW = 88, 24
+
+# Similarities that greedy coverage looks at together, of which the last are there while the next are computed; and rows
+# that others are compared with in one pass.
+SIMILARITIES = 1 << 22
+
+SIMILARITY_BYTES = 2 * 4 * SIMILARITIES
+
+COMPARED_ROWS = 1024
+
+# A clustering's labels, distances, weights, factors and potentials of one row, and bytes of a centroid's component: as
+# float32 before and after an update, its sum, and what a search packs; at k-means||'s start its candidates as well.
+_CLUSTERED_ROW = 32
+
+_CENTROID, _STARTING_CENTROID = 22, 38
+
+# Directions that a clustering compares along, where it has so many products to take.
+_WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
+
+# What is guessed: epochs of a head's training, Lloyd iterations, and the share of the products that directions leave.
+_EPOCHS, _ITERATIONS, _SHARE_ALONG = 60, 10, 0.2
+
+# A clustering of one class's candidates, which is as good as all calls and no arithmetic.
+_CLUSTERING_SECONDS = 4e-3
+
+
+class Work(NamedTuple):
+    """What takes time: multiply-adds, bytes that are read, pairs of logits that are scored, and small clusterings."""
+
+    products: float = 0.0
+    read: float = 0.0
+    scored: float = 0.0
+    clusterings: float = 0.0
+
+    def seconds(self, rates: Rates) -> float:
+        of_rates = self.products / rates.products + self.read / rates.read + self.scored / rates.scored
+        return of_rates + self.clusterings * _CLUSTERING_SECONDS
+
+
+class StageCost(NamedTuple):
+    """What a stage takes."""
+
+    read: dict[Rows, float]
+    """Rows that are read of each source."""
+    memory: float
+    """Bytes beside what is resident when the stage begins."""
+    work: Work = Work()
+    """But for what is read."""
+    keeps: int = 0
+    """Bytes that stay resident when the stage ends; negative where it frees more."""
+
+
+def chunk_rows(problem: Problem, rows: Rows) -> int:
+    return min(rows.n_rows, rows.chunk_rows(problem.chunk_size))
+
+
+def kept_bytes(problem: Problem, rows: Rows, n: int) -> int:
+    """Bytes of n rows that are kept, 0 where they do not fit."""
+    return n * rows.row_bytes if 4 * n * rows.n_columns <= problem.memory.rows else 0
+
+
+def picked_bytes(rows: Rows, n: int) -> int:
+    """A copy of n rows from all over a source, and its pages that are touched for it."""
+    return n * rows.row_bytes + rows.is_mapped * min(SCATTERED_BYTES, rows.n_rows * rows.row_bytes)
+
+
+def _read_bytes(problem: Problem, rows: Rows, n: int) -> int:
+    """A chunk of n of the scored rows of a source."""
+    if problem.n_scored < problem.n_left or problem.n_left < problem.n_unlabelled:
+        return picked_bytes(rows, n)
+    is_picked = problem.leaves_rows_out
+    return rows.resident_bytes(n, picked=is_picked) + n * COUNTED_ROW * is_picked
+
+
+def logits_bytes(problem: Problem) -> int:
+    """Logits of the scored rows that are computed, not read."""
+    return 4 * problem.n_scored * problem.n_classes * len(problem.computed)
+
+
+def logit_rows(problem: Problem, rows: Rows | None) -> int:
+    """Rows of a chunk of logits that are computed from `rows`, or lie somewhere."""
+    n = problem.chunk_size
+    if n is None:
+        n = max(1, (32 << 20) // (4 * problem.n_classes))
+        n = n if rows is None else min(n, rows.chunk_rows())
+    return min(n, problem.n_scored)
+
+
+def computed_chunk(problem: Problem, rows: Rows) -> int:
+    """What computing a chunk of logits takes."""
+    n = logit_rows(problem, rows)
+    return _read_bytes(problem, rows, n) + n * (4 * problem.n_classes + 16)
+
+
+def scored_chunk(problem: Problem, *, is_kept: bool) -> int:
+    """A chunk of all logits in step, and its scores; `is_kept` tells whether computed logits are kept."""
+    again = () if is_kept else problem.computed
+    sources = problem.posteriors
+    n = logit_rows(problem, sources[0] if sources[0] in again else None)
+    read = sum(_read_bytes(problem, rows, n) for rows in sources if rows in again or rows not in problem.computed)
+    return read + n * (4 * problem.n_classes * len(again) + _SCORED_ROW)
+
+
+def posterior_work(problem: Problem, n: float) -> Work:
+    """Of computing and scoring the logits of n rows."""
+    columns = sum(rows.n_columns for rows in problem.posteriors if rows in problem.computed)
+    return Work(products=n * columns * problem.n_classes, scored=n * problem.n_classes)
+
+
+def training_bytes(problem: Problem) -> int:
+    """What training a head holds: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
+    if not problem.trains:
+        return 0
+    n, d, c = problem.n_labelled, problem.pool.n_columns, problem.n_classes
+    batch = min(n, problem.config.batch_size)
+    return 8 * n * d + 32 * batch * d + 16 * batch * c + WEIGHT_BYTES * c * d
+
+
+def training_work(problem: Problem, share: float) -> Work:
+    """Of training heads on so many times the labelled rows; on one thread, at half the rate of a product."""
+    if not problem.trains:
+        return Work()
+    epochs = min(problem.config.max_epochs, _EPOCHS)
+    return Work(products=4.0 * share * epochs * problem.n_labelled * problem.pool.n_columns * problem.n_classes)
+
+
+def clustering_cost(
+    problem: Problem,
+    rows: Rows,
+    n: int,
+    n_clusters: int,
+    max_iter: int,
+    *,
+    with_start: bool,
+    is_kept: bool = False,
+) -> tuple[int, int, Work]:
+    """Passes at most, bytes and work of a k-means; `with_start` by k-means||, else from random rows.
+
+    Where the rows are kept, that they are is not counted here.
+    """
+    d = rows.n_columns
+    width = min(_WIDTH, d // 3 // 32 * 32)
+    products = float(n) * d * n_clusters
+    along = (
+        width > 0 and n_clusters * (max_iter + 1) >= _LEAST_CENTROIDS and products * (max_iter + 1) >= _LEAST_PRODUCTS
+    )
+    sketch = n * (width + 12)
+    if not along or sketch > problem.memory.sketch:
+        sketch = 0
+    centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
+    is_picked = problem.leaves_rows_out or n < problem.pool.n_rows
+    n_chunk = min(n, chunk_rows(problem, rows))
+    chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
+    # Or the rows of two clusters, one of which was empty: they stand all over.
+    chunk = 0 if is_kept else max(chunk, picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
+    n_sample = min(n, 2048)
+    sample = 4 * n_sample * d
+    # Before there are centroids: of the sample, and of the directions that are found in it.
+    first = max(picked_bytes(rows, n_sample) * (not is_kept) + sample, 4 * sample * along)
+    memory = _CLUSTERED_ROW * n + sample + max(first, sketch + centroids + chunk)
+    passes = 2 + bool(sketch) + max_iter + (4 if with_start else 0)
+    share = _SHARE_ALONG if along else 1.0
+    return passes, memory, Work(products=products * (min(max_iter, _ITERATIONS) + 2) * share)

@@ -1,0 +1,78 @@
+"""What a query is asked with, checked: no row of the pool has been read yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.derived import AllBut
+from ..pool.rows import Rows
+from ..steps.linear_head import LinearHead
+from ..steps.teacher import Teacher
+from .settings import Settings
+
+__all__ = ["Inputs"]
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a query is asked with; its arguments agree with each other."""
+
+    settings: Settings
+    pool: Rows
+    """The student's embeddings x."""
+    space: Rows
+    """Where coverage runs: the teacher's embeddings v, or x where it has none."""
+    sources: tuple[Rows, ...]
+    """Everything that is read, in the order in which it is validated."""
+    teacher: Teacher | None
+    student: Any
+    """To be fitted on the labelled rows; None for a head with the configured training."""
+    is_fitted: bool
+    """Whether the student is fitted on the labelled rows already."""
+    student_logits: Rows | None
+    """Ready-made logits of the student."""
+    n_classes: int | None
+    """None at cold start without a teacher and names of classes."""
+    class_names: list[str] | None
+    labelled: Int64
+    """Rows that have a label, ascending."""
+    classes: Int64
+    """Their labels."""
+    has_labels: bool
+    """Whether labels were given, be they none."""
+    unlabelled: AllBut
+    """Rows that can be picked: without a label, and their images have not vanished."""
+    n_vanished: int
+    cold: bool
+    """Whether no student can be asked: labels of fewer than two classes, and no logits."""
+    budget: int
+    """Rows to pick, at most as many as can be."""
+    forced: list[str]
+    """What manifests say against the teacher, taken all the same."""
+
+    @property
+    def student_is_head(self) -> bool:
+        """Whether the student is a :class:`LinearHead`, and not of somebody else's class."""
+        return self.student is None or isinstance(self.student, LinearHead)
+
+    @property
+    def n_left(self) -> int:
+        """Unlabelled rows that may be scored: all, or a random share."""
+        limit = self.settings.config.pool_limit
+        n_unlabelled = self.unlabelled.size
+        return n_unlabelled if limit is None else min(n_unlabelled, max(limit, self.budget))
+
+    @property
+    def n_scored(self) -> int:
+        """Rows of the subpool, or all that may be scored."""
+        return self.settings.config.subpool_rows(self.n_left, self.budget)
+
+    def labels_by_class(self) -> Int64:
+        """How many labelled rows each class has."""
+        return np.bincount(self.classes, minlength=self.n_classes or 0)

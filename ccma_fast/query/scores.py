@@ -1,0 +1,58 @@
+"""The scores of the rows of the subpool, as far as the picks and the report depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..reference import RowScores
+
+__all__ = ["Columns", "Scores"]
+
+Columns = Mapping[str, npt.DTypeLike]
+"""Fields of :class:`ccma_fast.reference.RowScores`, and as what they are kept of each row."""
+
+
+class Scores:
+    """Columns of the scores of M rows, and the means of the rest.
+
+    Arrays, or tensors where the backend has a device: what is done with them is what both can do, but for
+    :func:`ccma_fast.backends.protocol.on_host`.
+
+    Parameters
+    ----------
+    n_rows : int
+        M.
+    columns : mapping of str to dtype
+        What is kept of each row.
+    """
+
+    def __init__(self, n_rows: int, columns: Columns) -> None:
+        self.n_rows = n_rows
+        self._columns: dict[str, Any] = {name: np.empty(n_rows, dtype) for name, dtype in columns.items()}
+        self._totals = dict.fromkeys(("student_size", "teacher_size", "overlap", "top1_differs"), 0)
+
+    def put(self, rows: slice | npt.NDArray[np.int64], part: RowScores) -> None:
+        """Take the scores of some rows, see :data:`ccma_fast.backends.protocol.PutScores`."""
+        for name, values in self._columns.items():
+            values[rows] = getattr(part, name)
+        self._add(part)
+
+    def put_tensors(self, whole: Any) -> None:
+        """Take the scores of all rows and leave them where they are."""
+        self._columns = {name: getattr(whole, name) for name in self._columns}
+        self._add(whole)
+
+    def _add(self, part: Any) -> None:
+        for name in self._totals:
+            self._totals[name] += int(getattr(part, name).sum())
+
+    def __getitem__(self, column: str) -> Any:
+        return self._columns[column]
+
+    def mean(self, name: str) -> float:
+        """Of a size, an overlap or a share, over all rows."""
+        return self._totals[name] / self.n_rows

@@ -1,0 +1,51 @@
+"""Step 1: the rows to score."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..pool.derived import AllBut, RowSubset
+from ..steps.clustering import cluster
+from ..steps.coverage import representatives
+from .inputs import Inputs
+from .settings import RowNumbers
+
+__all__ = ["Subpool", "diverse_subpool"]
+
+
+class Subpool(NamedTuple):
+    """The rows to score."""
+
+    rows: RowNumbers
+    """Ascending."""
+    n_clusters: int = 0
+    """Of which they are the representatives; 0 where every row is scored."""
+
+
+def diverse_subpool(inputs: Inputs) -> Subpool:
+    """All unlabelled rows or a random share, and of these all or those nearest to the centroids of a k-means."""
+    settings, unlabelled = inputs.settings, inputs.unlabelled
+    config, rng = settings.config, settings.streams.subpool
+    left: RowNumbers = unlabelled
+    if inputs.n_left < unlabelled.size:
+        left = unlabelled[np.sort(rng.choice(unlabelled.size, inputs.n_left, replace=False))]
+    if inputs.n_scored == left.size:
+        return Subpool(left)
+    n_clusters = config.cluster_count(left.size, inputs.n_scored)
+    found = cluster(
+        settings.backend,
+        RowSubset(inputs.space, left) if isinstance(left, AllBut) else settings.kept(inputs.space, left),
+        n_clusters,
+        method=config.subpool_method,
+        init="random",
+        max_iter=config.subpool_max_iter,
+        tol=config.kmeans_tol,
+        random_state=rng,
+        unit=True,
+        chunk_size=settings.chunk_size,
+        kept_bytes=settings.memory.sketch,
+    )
+    positions, _ = representatives(found, inputs.n_scored)
+    return Subpool(left[np.sort(positions)], n_clusters)

@@ -1,0 +1,137 @@
+"""Validation of every row of a query: finite and, where coverage needs one, with a direction.
+
+A source of which every unlabelled row will be scored is validated lazily: its rows are read once, and validated before
+anything else is done with them. All other sources are validated before the query's first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.arrays import KeptRows
+from ..pool.checked import LEAST_LENGTH
+from ..pool.derived import RowSubset
+from ..pool.rows import Chunk, Rows
+from .inputs import Inputs
+from .settings import Settings
+
+__all__ = ["LazilyValidatedRows", "Validation", "planned_validation"]
+
+
+def planned_validation(inputs: Inputs, *, covers_pool: bool, teacher_first: bool) -> Validation:
+    """Which sources are validated when, and what their rows need.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    covers_pool : bool
+        Whether coverage may run among the student's embeddings as well.
+    teacher_first : bool
+        Whether a teacher, where there is one, chooses at cold start.
+    """
+    directions = {inputs.space, inputs.pool} if covers_pool and not inputs.cold else {inputs.space}
+    lazy = _lazy_sources(inputs, teacher_first) if inputs.budget and inputs.settings.backend.ON_HOST else []
+    return Validation(inputs.settings, inputs.sources, frozenset(directions), frozenset(lazy))
+
+
+def _lazy_sources(inputs: Inputs, teacher_first: bool) -> list[Rows]:
+    """The sources of which every unlabelled row will be scored."""
+    of_teacher = [] if inputs.teacher is None else [inputs.teacher.source]
+    if inputs.cold:
+        return of_teacher if teacher_first else []
+    if inputs.n_scored < inputs.unlabelled.size:
+        return []
+    if inputs.student_logits is not None:
+        return [inputs.student_logits, *of_teacher]
+    # A student of somebody else's sees nothing of a pool with a row that is not finite.
+    return [inputs.pool, *of_teacher] if inputs.student_is_head else of_teacher
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Which sources are validated before the query's first step, and which as they are read."""
+
+    settings: Settings
+    sources: tuple[Rows, ...]
+    """All, in the order in which they are validated."""
+    directions: frozenset[Rows]
+    """Those whose rows must not be of length zero."""
+    lazy: frozenset[Rows]
+    """Those whose rows are validated as they are read."""
+
+    def begin(self, pool: Rows, labelled: npt.NDArray[np.int64]) -> Rows:
+        """Validate what is not validated lazily, and the labelled rows of every source.
+
+        Returns
+        -------
+        Rows
+            The labelled rows of the pool, kept where they fit.
+        """
+        self._validate(rows for rows in self.sources if rows not in self.lazy)
+        x_labelled = self.settings.kept(self.validated(pool), labelled)
+        is_read = isinstance(x_labelled, KeptRows)
+        for rows in dict.fromkeys(self.sources):
+            if rows not in self.lazy or (is_read and rows is pool):
+                continue
+            for _ in RowSubset(self.validated(rows), labelled).chunks(self.settings.chunk_size):
+                pass
+        return x_labelled
+
+    def validated(self, rows: Rows) -> Rows:
+        """One of the sources, each row validated when it is read where that has not been done."""
+        if rows not in self.lazy:
+            return rows
+        backend = self.settings.backend
+        least = LEAST_LENGTH if rows in self.directions else 0.0
+
+        def validate(chunk: Chunk) -> None:
+            lengths = backend.row_lengths(chunk)
+            if not (np.isfinite(lengths) & (lengths >= least)).all():
+                self._validate(self.sources)  # raises for the first such row
+
+        return LazilyValidatedRows(rows, validate)
+
+    def _validate(self, sources: Iterable[Rows]) -> None:
+        backend, chunk_size = self.settings.backend, self.settings.chunk_size
+        for rows in sources:
+            backend.check_rows(rows, directions=rows in self.directions, chunk_size=chunk_size)
+
+
+class LazilyValidatedRows(Rows):
+    """Another matrix whose chunks are shown to `validate` whenever they are read, before anyone else sees them."""
+
+    def __init__(self, source: Rows, validate: Callable[[Chunk], None]) -> None:
+        self.name = source.name
+        self.n_rows, self.n_columns = source.n_rows, source.n_columns
+        self._source = source
+        self._validate = validate
+
+    @property
+    def bytes_read(self) -> int:  # type: ignore[override]
+        return self._source.bytes_read
+
+    def chunk_rows(self, chunk_size: int | None = None) -> int:
+        return self._source.chunk_rows(chunk_size)
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._validated(self._source.slice(start, stop))
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        return self._validated(self._source.take(indices))
+
+    def _validated(self, chunk: Chunk) -> Chunk:
+        self._validate(chunk)
+        return chunk
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(row)
+
+    def expect(self, start: int, stop: int) -> None:
+        self._source.expect(start, stop)
+
+    def release(self, start: int, stop: int) -> None:
+        self._source.release(start, stop)
