@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import PoolMismatchError
+from .shard_writer import Target
 from .sources import ImageFile, Images
-from .targets import Target
 
 __all__ = ["Changes", "changed_error", "changes_of"]
 

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from ..checks import check_choice, check_integer
 from ..errors import FileReadError, PoolMismatchError
-from ..pool.class_names import class_codes, read_class_names
+from ..pool.class_codes import class_codes
+from ..pool.class_names import read_class_names
 from ..pool.manifest import Skipped
 from ..system.extras import optional
-from ..system.files import check_can_write_into, locked
+from ..system.output_files import check_can_write_into, locked
 from ..system.streams import progress_bar
 from .changes import Changes, changed_error, changes_of
 from .decode import decoder
@@ -39,8 +40,8 @@ from .encoders import (
     vision_encoder,
 )
 from .preprocessed import Batch, preprocessed
+from .shard_writer import Known, Target, remove_unfinished, write_classes
 from .sources import ImageFile, Images, open_images
-from .targets import Known, Target, remove_unfinished, write_classes
 
 __all__ = ["Extraction", "extract"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..pool.manifest import Skipped
 from .decode import UnreadableImageError, is_passing, reason_of
-from .decoders import CannotBeSentError, Decoders, Watch
+from .decoder_processes import CannotBeSentError, Decoders, Watch
 from .sources import ImageFile, Images
 
 __all__ = ["Batch", "preprocessed"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from ..errors import FileReadError
 from ..pool.tables import read_columns
 from .decode import UnreadableImageError, decoded, read_image, reason_of, to_rgb
-from .files import FileStatus, checked_suffixes, files_below, is_gone, is_hidden, is_utf8, status_of
+from .image_files import FileStatus, checked_suffixes, files_below, is_gone, is_hidden, is_utf8, status_of
 from .labels import checked_labels, targets_of, typed
 from .webdataset import Member, apart, members_of
 

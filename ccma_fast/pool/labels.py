@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from ..checks import check_same_rows
 from ..errors import FileReadError, LabelWarning
-from ..system.in_use import loaded
-from .class_names import class_codes, is_exact, plain_labels
+from ..system.file_integrity import loaded
+from .array_like import is_exact
+from .class_codes import class_codes, plain_labels
+from .keys import split_key
 from .manifest_file import check_shards, names_now, read_manifest, shard_columns
-from .paths import split_key
 from .readers.npy import load_npy
 from .row_ids import rows_with_ids
 from .rows import RowId, Rows
@@ -71,7 +72,7 @@ def read_labels(
     Parameters
     ----------
     source : array_like, path, sequence of pathlib.Path, Classes or None
-        Labels as :func:`ccma_fast.pool.class_names.class_codes` takes them, one for each row; a pandas Series must
+        Labels as :func:`ccma_fast.pool.class_codes.class_codes` takes them, one for each row; a pandas Series must
         have the row numbers as its index, or ids. Or a path, that of
 
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.pool.readers.hdf5`), with one label for each row;
@@ -104,7 +105,7 @@ def read_labels(
     FileReadError
         No such file or column, a damaged file, or a row number that is none; the text names the file and the row.
     ValueError, TypeError
-        As :func:`ccma_fast.pool.class_names.class_codes`; labels of another number of rows, of images that the pool
+        As :func:`ccma_fast.pool.class_codes.class_codes`; labels of another number of rows, of images that the pool
         does not have or has several times, or two that contradict each other in one file; ids where the pool has none;
         a column that may be of ids and is not called so.
 

@@ -33,7 +33,7 @@ from ..backends.order_statistic import size_sample
 from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.rows import Rows
 from ..steps.suspicions import judged_rows
-from ..system.mapped import SCATTERED_BYTES
+from ..system.mapped_pages import SCATTERED_BYTES
 from .plan import Plan, StagePlan
 from .problem import Problem
 from .rates import Rates

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..backends.protocol import Backend
-from ..system.in_use import reading
+from ..system.file_integrity import reading
 
 if TYPE_CHECKING:
     from .problem import Problem

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ccma_fast import checks
 from ccma_fast.system import machine, memory
 from ccma_fast.system.machine import MachineMemory, machine_memory
 
@@ -191,7 +190,7 @@ def test_resource_limits_count(tmp_path, monkeypatch, limit, taken):
     ],
 )
 def test_the_default_limit_is_a_quarter_and_at_most_half_of_what_is_left(monkeypatch, whole, left, jobs, limit):
-    monkeypatch.setattr(checks, "machine_memory", lambda: MachineMemory(whole, left))
+    monkeypatch.setattr(memory, "machine_memory", lambda: MachineMemory(whole, left))
     assert memory.check_memory_limit(None, jobs).limit == limit
 
 

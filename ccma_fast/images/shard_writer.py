@@ -24,7 +24,7 @@ from ..pool.manifest_file import (
     write_manifest,
 )
 from ..system.extras import optional
-from ..system.files import remove_leftovers, write_whole
+from ..system.output_files import remove_leftovers, write_whole
 from .encoders import Encoder
 from .sources import ImageFile
 
