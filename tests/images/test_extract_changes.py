@@ -623,7 +623,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
     save(folder, 100, 110, 120)
     shutil.copytree(out, tmp_path / "whole")
     expected = extract(folder, tmp_path / "whole", **given)
-    shards = importlib.import_module("ccma_fast.images.shard_writer")
+    shards = importlib.import_module("ccma_fast.images.embedding_folder")
     write, n_written = shards.write_manifest, 0
     while True:  # a kill at every place at which something becomes valid
         work, left = tmp_path / f"killed{n_written}", [n_written]
