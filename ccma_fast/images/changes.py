@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PoolMismatchError
 from .embedding_folder import EmbeddingFolder
-from .sources import ImageFile, Images
+from .image_source import ImageFile, Images
 
 __all__ = ["Changes", "changed_error", "changes_of"]
 

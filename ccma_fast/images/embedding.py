@@ -17,8 +17,8 @@ from .changes import changed_error
 from .decode import decoder
 from .embedding_folder import EmbeddingFolder, ShardMetadata
 from .extraction_plan import Part
+from .image_source import ImageFile, Images
 from .preprocessed import Batch, preprocessed
-from .sources import ImageFile, Images
 
 __all__ = ["embed"]
 

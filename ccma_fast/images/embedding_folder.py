@@ -26,7 +26,7 @@ from ..pool.manifest_file import (
 from ..system.extras import optional
 from ..system.output_files import remove_leftovers, write_whole
 from .encoders import Encoder
-from .sources import ImageFile
+from .image_source import ImageFile
 
 __all__ = ["EmbeddingFolder", "ShardMetadata", "remove_unfinished", "write_classes"]
 

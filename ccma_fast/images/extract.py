@@ -33,7 +33,8 @@ from .encoders import (
     vision_encoder,
 )
 from .extraction_plan import check_same_shards, planned, tried_again
-from .sources import Images, open_images
+from .image_source import Images
+from .sources import open_images
 
 __all__ = ["Extraction", "extract"]
 

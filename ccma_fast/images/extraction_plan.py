@@ -10,7 +10,7 @@ from ..pool.manifest import Skipped
 from .changes import Changes
 from .decode import decoder
 from .embedding_folder import EmbeddingFolder
-from .sources import Images
+from .image_source import Images
 
 __all__ = ["Part", "check_same_shards", "planned", "tried_again"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..pool.manifest import Skipped
 from .decode import UnreadableImageError, is_passing, reason_of
 from .decoder_processes import CannotBeSentError, Decoders, Watch
-from .sources import ImageFile, Images
+from .image_source import ImageFile, Images
 
 __all__ = ["Batch", "preprocessed"]
 
