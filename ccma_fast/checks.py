@@ -10,12 +10,9 @@ import math
 import numbers
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "check_choice",
@@ -24,6 +21,7 @@ __all__ = [
     "check_integer",
     "check_number",
     "check_same_rows",
+    "check_text",
     "check_threshold",
     "integer_in",
     "number_in",
@@ -37,6 +35,9 @@ _MOST = int(np.iinfo(np.int64).max)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.ASCII | re.IGNORECASE)
+
+# What stands inside text that is of another encoding, or put together of several files.
+_NO_TEXT = {"\0": "a zero byte", "\ufeff": "a byte order mark"}
 
 # An error message shows numbers of no more bits.
 _SHOWN_BITS = 256
@@ -126,6 +127,17 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if value not in expected:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, expected))}, got {value!r}")
     return expected[expected.index(value)]
+
+
+def check_text(text: str) -> None:
+    """Text has nothing inside that only text of another encoding has, or of several files that were put together.
+
+    Raises
+    ------
+    ValueError
+    """
+    if inside := next((mark for mark in _NO_TEXT if mark in text), None):
+        raise ValueError(f"must be text in UTF-8, got {_NO_TEXT[inside]} inside")
 
 
 def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:

@@ -18,9 +18,10 @@ from typing import NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import checks
+from .checks import random_generator
 from .config import CCMAConfig
-from .pool import array_like, checked
+from .pool.array_like import check_weights
+from .pool.checked import LEAST_LENGTH, raise_not_finite, raise_zero_length
 from .pool.rows import Rows
 
 __all__ = [
@@ -204,7 +205,7 @@ def _finite(name: str, values: Array | Rows) -> Float64:
     array = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
-        checked.raise_not_finite(_name(values, name), _row_number(values, int(bad[0])))
+        raise_not_finite(_name(values, name), _row_number(values, int(bad[0])))
     return array
 
 
@@ -443,9 +444,9 @@ def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:
     """Rows divided by their Euclidean length."""
     rows = _finite(name, x)
     lengths = row_lengths(rows)
-    zero = np.flatnonzero(lengths < checked.LEAST_LENGTH)
+    zero = np.flatnonzero(lengths < LEAST_LENGTH)
     if zero.size:
-        checked.raise_zero_length(_name(x, name), _row_number(x, int(zero[0])))
+        raise_zero_length(_name(x, name), _row_number(x, int(zero[0])))
     unit: Float64 = rows / lengths[:, None]
     return unit
 
@@ -590,8 +591,8 @@ def weighted_kmeans(
     that is positive; otherwise, and where all its rows weigh nothing, a centroid stays where it is.
     """
     rows = unit_rows(x) if unit else _finite("X", x)
-    w = array_like.check_weights(weights, len(rows)).astype(np.float64)
-    rng = checks.random_generator(random_state)
+    w = check_weights(weights, len(rows)).astype(np.float64)
+    rng = random_generator(random_state)
     if isinstance(init, str):
         centroids = rows[kmeans_init(rows, n_clusters, w, init, rng)]
     else:

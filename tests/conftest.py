@@ -205,8 +205,8 @@ def run_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 @pytest.fixture
 def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """`extract` decodes in this process, which has what a test defines, and waits for no other to start."""
-    extract = importlib.import_module("ccma_fast.images.extract")
-    monkeypatch.setattr(extract, "preprocessed", lambda *given: preprocessed(*given[:-1], workers=0))
+    embedding = importlib.import_module("ccma_fast.images.embedding")
+    monkeypatch.setattr(embedding, "preprocessed", lambda *given: preprocessed(*given[:-1], workers=0))
 
 
 @pytest.fixture(scope="session", autouse=True)

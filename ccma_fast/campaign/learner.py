@@ -20,8 +20,9 @@ from ..errors import FileReadError, TeacherWarning
 from ..pool.agreement import accepted, differing_encoders
 from ..pool.array_like import check_unmasked, read_only
 from ..pool.checked import check_rows
+from ..pool.class_codes import class_codes
 from ..pool.class_limits import check_class_count
-from ..pool.class_names import agreed_class_names, class_codes
+from ..pool.class_names import agreed_class_names
 from ..pool.derived import RowSubset
 from ..pool.labels import Classes, read_labels
 from ..pool.open import open_rows
@@ -34,8 +35,8 @@ from ..steps.conformal import warn_not_exchangeable
 from ..steps.linear_head import LinearHead, check_two_classes, probabilities
 from ..steps.student import check_head, class_count, declared_count, fit_student, student_logits
 from ..steps.teacher import Teacher
-from ..system.files import check_can_write, check_no_input, locked_file
 from ..system.memory import check_memory_limit
+from ..system.output_files import check_can_write, check_no_input, locked_file
 from .saved_loop import (
     Remembered,
     SavedLoop,

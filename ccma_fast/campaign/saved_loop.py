@@ -28,8 +28,8 @@ from ..pool.derived import RowSubset
 from ..pool.row_ids import rows_with_ids
 from ..pool.rows import RowId, Rows, to_float32
 from ..steps.teacher import Teacher
-from ..system.bounded import Arrays, read_whole
-from ..system.files import write_whole
+from ..system.bounded_read import Arrays, read_whole
+from ..system.output_files import write_whole
 
 __all__ = [
     "Identity",

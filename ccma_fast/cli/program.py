@@ -23,8 +23,8 @@ from ..checks import integer_in, number_in
 from ..config import PAPER_DATASETS, CCMAConfig
 from ..images.encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
 from ..query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
-from ..system.files import check_can_write, check_no_input, write_whole
 from ..system.memory import check_memory_limit
+from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import discard_stdout, open_closed_streams, tell
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import PoolMismatchError
-from .sources import ImageFile, Images
-from .targets import Target
+from .embedding_folder import EmbeddingFolder
+from .image_source import ImageFile, Images
 
 __all__ = ["Changes", "changed_error", "changes_of"]
 
@@ -57,7 +57,7 @@ class _Row(NamedTuple):
     label: Any
 
 
-def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Changes:
+def changes_of(source: Images, folders: Sequence[EmbeddingFolder], lead: EmbeddingFolder) -> Changes:
     """Compare the rows of a pool with the images that there are.
 
     An image that is none of the source's has vanished if nothing lies in its place, and the source covers it: that is
@@ -67,8 +67,8 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
     Parameters
     ----------
     source : Images
-    targets : sequence of Target
-    lead : Target
+    folders : sequence of EmbeddingFolder
+    lead : EmbeddingFolder
         The one with the most rows.
 
     Raises
@@ -80,8 +80,8 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
     """
     rows, names = _rows_of(lead)
     renamed: dict[str, int] = {}
-    for target in targets:
-        renamed |= target.manifest.renamed
+    for folder in folders:
+        renamed |= folder.manifest.renamed
     for name, row in renamed.items():
         names[row] = name
     known = {*names}
@@ -94,7 +94,7 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
         moved[names[row]], names[row] = name, name
         renamed.pop(name, None)  # the last name of a row stands last
         renamed[name] = row
-    gone_before = {row for target in targets for row in target.manifest.vanished}
+    gone_before = {row for folder in folders for row in folder.manifest.vanished}
     covered = source.roots | {rows[row].group for row, name in enumerate(names) if name in numbers}
     vanished = [row for row in lost if names[row] not in numbers and (rows[row].group in covered or row in gone_before)]
     found = {*vanished}
@@ -103,16 +103,16 @@ def changes_of(source: Images, targets: Sequence[Target], lead: Target) -> Chang
     return Changes(names, vanished, elsewhere, renamed, moved)
 
 
-def changed_error(lead: Target, changed: Sequence[tuple[str, str, object]]) -> PoolMismatchError:
+def changed_error(lead: EmbeddingFolder, changed: Sequence[tuple[str, str, object]]) -> PoolMismatchError:
     """The error for images whose files are others: what each is called, what it had, and what it has."""
     first = "; ".join(f"{image!r} has {had}, got {has}" for image, had, has in changed[:_SHOWN])
     return PoolMismatchError(
-        f"images must be those of {str(lead.folder)!r}, got {len(changed)} that changed since, first {first}; expected "
+        f"images must be those of {str(lead.path)!r}, got {len(changed)} that changed since, first {first}; expected "
         "the same file under the same name, another name for another image, or another out"
     )
 
 
-def _rows_of(lead: Target) -> tuple[list[_Row], list[str]]:
+def _rows_of(lead: EmbeddingFolder) -> tuple[list[_Row], list[str]]:
     rows, names = [], []
     for k, shard in enumerate(lead.shards):
         labels = [None] * len(shard.ids) if shard.labels is None else shard.labels
@@ -125,7 +125,7 @@ def _rows_of(lead: Target) -> tuple[list[_Row], list[str]]:
 
 
 def _renamed(
-    source: Images, lead: Target, rows: Sequence[_Row], names: Sequence[str], lost: Iterable[int]
+    source: Images, lead: EmbeddingFolder, rows: Sequence[_Row], names: Sequence[str], lost: Iterable[int]
 ) -> list[tuple[int, str]]:
     """Rows whose images have another name by now, and those names."""
 
@@ -147,7 +147,7 @@ def _renamed(
 
 
 def _check_names(
-    source: Images, lead: Target, rows: Sequence[_Row], names: Sequence[str], numbers: dict[str, int]
+    source: Images, lead: EmbeddingFolder, rows: Sequence[_Row], names: Sequence[str], numbers: dict[str, int]
 ) -> None:
     """No image of the pool comes again by another name or with another label."""
     known = lead.skipped.keys() | {*names}
@@ -155,7 +155,7 @@ def _check_names(
         other = source.other_id(image)
         if image not in known and other in known and other not in numbers:
             raise PoolMismatchError(
-                f"images must keep their ids, got {image!r} for {other!r} in {str(lead.folder)!r}; expected the same "
+                f"images must keep their ids, got {image!r} for {other!r} in {str(lead.path)!r}; expected the same "
                 "folders as before (of several, ids begin with their names), or another out"
             )
     for row, image in enumerate(names if source.labels is not None else ()):
@@ -164,13 +164,13 @@ def _check_names(
         here, there = rows[row].label, source.labels[i]
         if here != there and str(here) != str(there):
             raise PoolMismatchError(
-                f"labels must be those of {str(lead.folder)!r}, where {image!r} has {here!r}, got {there!r}; expected "
+                f"labels must be those of {str(lead.path)!r}, where {image!r} has {here!r}, got {there!r}; expected "
                 "another out for other labels"
             )
 
 
 def _check_files(
-    source: Images, lead: Target, rows: Sequence[_Row], names: Sequence[str], numbers: dict[str, int]
+    source: Images, lead: EmbeddingFolder, rows: Sequence[_Row], names: Sequence[str], numbers: dict[str, int]
 ) -> None:
     """No other image goes by the name of a row."""
     changed: list[tuple[str, str, object]] = []

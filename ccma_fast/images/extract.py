@@ -6,27 +6,21 @@ rows are the same images in the same order, and ``classes``.
 
 from __future__ import annotations
 
-import itertools
 import os
-import time
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from ..checks import check_choice, check_integer
-from ..errors import FileReadError, PoolMismatchError
-from ..pool.class_names import class_codes, read_class_names
+from ..pool.class_codes import class_codes
+from ..pool.class_names import read_class_names
 from ..pool.manifest import Skipped
 from ..system.extras import optional
-from ..system.files import check_can_write_into, locked
-from ..system.streams import progress_bar
-from .changes import Changes, changed_error, changes_of
-from .decode import decoder
+from ..system.output_files import check_can_write_into, locked
+from .changes import Changes, changes_of
+from .embedding import embed
+from .embedding_folder import EmbeddingFolder, remove_unfinished, write_classes
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
@@ -38,14 +32,11 @@ from .encoders import (
     prompt_templates,
     vision_encoder,
 )
-from .preprocessed import Batch, preprocessed
-from .sources import ImageFile, Images, open_images
-from .targets import Known, Target, remove_unfinished, write_classes
+from .extraction_plan import check_same_shards, planned, tried_again
+from .image_source import Images
+from .sources import open_images
 
 __all__ = ["Extraction", "extract"]
-
-# A kill costs no more than this, and the files of a day are still few.
-_SHARD_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -215,8 +206,8 @@ def extract(
     source = open_images(images, suffixes=image_suffixes, labels_from_folders=labels_from_folders)
     if names is not None and source.labels is not None:
         class_codes(source.labels, class_names=names, name="labels of images", ids=source.ids)
-    folder = Path(out)
-    check_can_write_into(folder)
+    pool = Path(out)
+    check_can_write_into(pool)
     tokenizer = None
     if teacher is not None and names is not None:
         tokenizer = check_prompts(teacher, names, prompts)  # before weights are loaded
@@ -226,247 +217,63 @@ def extract(
         encoders["student"] = vision_encoder(student, weights=student_weights, image_size=image_size, device=device)
     if teacher is not None:
         encoders["teacher"] = open_clip_encoder(teacher, pretrained, text=names is not None, device=device)
-    with locked(folder):
-        for name in ("student", "teacher", "classes"):
-            remove_unfinished(folder / name)
-        targets = [
-            Target(folder / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
-            for name, encoder in encoders.items()
-        ]
-        lead = max(targets, key=lambda target: len(target.shards))
-        _check_same_shards(targets, lead)
-        changes, skipped = changes_of(source, targets, lead), lead.skipped
-        again = _tried_again(source, skipped)
-        plan = _plan(source, targets, lead, changes, again, shard_size, batch_size)
+    with locked(pool):
+        folders = _opened(pool, encoders, precision, normalize)
+        lead = max(folders, key=lambda folder: len(folder.shards))
+        check_same_shards(folders, lead)
+        changes, skipped = changes_of(source, folders, lead), lead.skipped
+        again = tried_again(source, skipped)
+        plan = planned(source, folders, lead, changes, again, shard_size, batch_size)
         if names is not None:
-            write_classes(folder / "classes", names, *class_features(encoders["teacher"], names, prompts, tokenizer))
-        _record(targets, lead, changes)
-        _run(source, targets, plan, workers, progress)
-        _record(targets, lead, changes)  # also what was behind
+            write_classes(pool / "classes", names, *class_features(encoders["teacher"], names, prompts, tokenizer))
+        _record(folders, lead, changes)
+        embed(source, folders, plan, workers, progress)
+        _record(folders, lead, changes)  # also what was behind
+    written = {name: pool / name for name in (*encoders, *(() if names is None else ("classes",)))}
+    return _told(written, source, lead, changes, skipped, again)
+
+
+def _opened(pool: Path, encoders: dict[str, Encoder], precision: str, normalize: bool) -> list[EmbeddingFolder]:
+    """The folders of some encoders in a pool, without what a killed call left half-written."""
+    for name in ("student", "teacher", "classes"):
+        remove_unfinished(pool / name)
+    return [
+        EmbeddingFolder(pool / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
+        for name, encoder in encoders.items()
+    ]
+
+
+def _record(folders: list[EmbeddingFolder], lead: EmbeddingFolder, changes: Changes) -> None:
+    """Every folder says the same of the images: a kill may have come between two."""
+    for folder in folders:
+        folder.record(changes.vanished, changes.renamed)
+        folder.explain(lead.skipped)
+
+
+def _told(
+    written: dict[str, Path],
+    source: Images,
+    lead: EmbeddingFolder,
+    changes: Changes,
+    skipped: dict[str, Skipped],
+    again: dict[str, int],
+) -> Extraction:
+    """What an extraction left in the folders `written`, given what was `skipped` before it and tried `again`."""
     there = {*source.ids}
     left = {image: why.reason for image, why in lead.skipped.items() if image in there}
     if not lead.manifest.n_rows:
         first = next(iter(left.items()))
         raise ValueError(f"images: none of {len(source.ids)} images can be read, got {first[1]} for {first[0]!r}")
     return Extraction(
-        folder / "student" if "student" in encoders else None,
-        folder / "teacher" if "teacher" in encoders else None,
-        None if names is None else folder / "classes",
-        lead.manifest.n_rows,
-        left,
-        [image for image in left if image in skipped and image not in again],
-        [image for image in again if image not in left],
-        [changes.names[row] for row in changes.vanished],
-        [changes.names[row] for row in changes.elsewhere],
-        changes.moved,
-        source.left_out,
+        student=written.get("student"),
+        teacher=written.get("teacher"),
+        classes=written.get("classes"),
+        n_rows=lead.manifest.n_rows,
+        skipped=left,
+        not_tried=[image for image in left if image in skipped and image not in again],
+        repaired=[image for image in again if image not in left],
+        vanished=[changes.names[row] for row in changes.vanished],
+        elsewhere=[changes.names[row] for row in changes.elsewhere],
+        renamed=changes.moved,
+        left_out=source.left_out,
     )
-
-
-def _tried_again(source: Images, skipped: dict[str, Skipped]) -> dict[str, int]:
-    """The skipped images that may be read now, and their numbers: all but those of a file that is what it was."""
-    again, here = {}, decoder()
-    for i, image in enumerate(source.ids if skipped else ()):
-        if (why := skipped.get(image)) is not None:
-            status = source.status(i)
-            is_same = status is not None and status == (why.n_bytes, why.mtime_ns, why.ctime_ns)
-            if why.passing or why.decoder != here or not is_same:
-                again[image] = i
-    return {image: again[image] for image in skipped if image in again}
-
-
-def _record(targets: list[Target], lead: Target, changes: Changes) -> None:
-    """Every target says the same of the images: a kill may have come between two."""
-    for target in targets:
-        target.record(changes.vanished, changes.renamed)
-        target.explain(lead.skipped)
-
-
-class _Part(NamedTuple):
-    """Images that are made into shards.
-
-    Attributes
-    ----------
-    batches : list of list of int
-        The images, as they are encoded at once.
-    targets : list of int
-        Whose shards they are.
-    ids : dict of int to str, or None
-        What they are called in the shard of another target that they are in there; None where no target has it yet.
-    skipped : dict of str to Skipped
-        What the other target says of that shard.
-    again : bool
-        All of them were skipped before.
-    """
-
-    batches: list[list[int]]
-    targets: list[int]
-    ids: dict[int, str] | None = None
-    skipped: dict[str, Skipped] | None = None
-    again: bool = False
-
-
-def _plan(
-    source: Images,
-    targets: list[Target],
-    lead: Target,
-    changes: Changes,
-    again: dict[str, int],
-    shard_size: int,
-    batch_size: int,
-) -> list[_Part]:
-    """What is still to be made, in its order.
-
-    A target that is behind another one, for it was added later or a kill came between the two, first gets the shards
-    that the other has, of the same images. Then come images that are new, and then once more those that were skipped.
-    Shards and batches end where they would if nothing had ever been interrupted.
-    """
-    numbers = {image: i for i, image in enumerate(source.ids)}
-    everyone = list(range(len(targets)))
-    plan: list[_Part] = []
-    row = tried = 0
-    for k, (known, shard) in enumerate(zip(lead.shards, lead.manifest.shards, strict=True)):
-        names = changes.names[row : row + shard.n_rows]
-        behind = [i for i, target in enumerate(targets) if len(target.shards) <= k]
-        if behind:
-            gone = next((image for image in names if image not in numbers), None)
-            if gone is not None:
-                raise FileReadError(
-                    f"images: no image {gone!r}, which is a row in {str(lead.folder)!r}; expected it for the other "
-                    "encoder as well, a call without that one, or another out"
-                )
-            ordered = [numbers[image] for image in names]
-            wanted = {*ordered}
-            items = sorted(wanted | {numbers[image] for image in shard.skipped if image in numbers})
-            if [i for i in items if i in wanted] != ordered:  # they come in another order
-                items = ordered
-            batches = _batches(items, tried % shard_size, batch_size)
-            batches = [[i for i in batch if i in wanted] for batch in batches]
-            plan.append(_Part(batches, behind, dict(zip(ordered, known.ids, strict=True)), shard.skipped))
-        row += shard.n_rows
-        tried += shard.n_rows + len(shard.skipped)
-    rows, skipped = {*changes.names}, lead.skipped
-    left = [i for i, image in enumerate(source.ids) if image not in rows and image not in skipped]
-    while left:
-        start = tried % shard_size
-        items, left = left[: shard_size - start], left[shard_size - start :]
-        plan.append(_Part(_batches(items, start, batch_size), everyone))
-        tried += len(items)
-    items = [*again.values()]
-    plan += [
-        _Part(_batches(items[start : start + shard_size], 0, batch_size), everyone, again=True)
-        for start in range(0, len(items), shard_size)
-    ]
-    return plan
-
-
-def _check_same_shards(targets: list[Target], lead: Target) -> None:
-    """The shards that two targets have are of the same images."""
-    for target in targets:
-        for own, shard in zip(target.manifest.shards, lead.manifest.shards, strict=False):
-            if own.rows_sha256 != shard.rows_sha256:
-                raise PoolMismatchError(
-                    f"shards in {str(target.folder)!r} and {str(lead.folder)!r} must be of the same images in the same "
-                    f"order, got others in {own.file!r}; expected another folder for other images"
-                )
-
-
-def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
-    """Images that stand from `start` on in a shard, cut where the batches of a whole shard are."""
-    cuts = [0, *range(batch_size - start % batch_size, len(items), batch_size), len(items)]
-    return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]
-
-
-def _run(source: Images, targets: list[Target], plan: list[_Part], workers: int, progress: bool) -> None:
-    """Make the shards."""
-    batches = [(batch, part.targets) for part in plan for batch in part.batches]
-    preprocess = [target.encoder.preprocess for target in targets]
-    n_left = sum(len(batch) for part in plan for batch in part.batches)
-    with (
-        progress_bar(len(source.ids), len(source.ids) - n_left, "image", is_shown=progress) as bar,
-        closing(preprocessed(source, batches, preprocess, workers)) as made,
-    ):
-        for part in plan:
-            shard = _GrowingShard(source, targets, part)
-            for number in range(1, len(part.batches) + 1):
-                batch = next(made)
-                shard.add(batch)
-                bar.update(len(batch.items) + len(batch.failures))
-                if number < len(part.batches) and part.ids is None and shard.seconds >= _SHARD_SECONDS:
-                    shard.close()
-                    shard = _GrowingShard(source, targets, part)
-            shard.close()
-
-
-class _GrowingShard:
-    """What becomes the next shard of some targets."""
-
-    def __init__(self, source: Images, targets: list[Target], part: _Part) -> None:
-        self._source, self._targets, self._part = source, targets, part
-        self._rows: list[list[npt.NDArray[np.float16]]] = [[] for _ in part.targets]
-        self._read: list[int] = []
-        self._files: list[ImageFile] = []
-        self._failures: dict[str, Skipped] = {}
-        self._decoder = decoder()  # a worker may have other plugins
-        self._begin = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._begin
-
-    def add(self, batch: Batch) -> None:
-        names = [self._source.ids[item] for item in batch.items]
-        for own, number, inputs in zip(
-            self._rows, self._part.targets, batch.inputs, strict=False
-        ):  # no inputs, no rows
-            own.append(_embedded(self._targets[number], inputs, names))
-        self._read += batch.items
-        self._files += batch.files
-        for item, why in batch.failures.items():
-            self._failures[self._source.ids[item]] = replace(why, decoder=self._decoder)
-
-    def close(self) -> None:
-        source, part = self._source, self._part
-        ids = [source.ids[item] if part.ids is None else part.ids[item] for item in self._read]
-        labels = None if source.labels is None else [source.labels[item] for item in self._read]
-        roots = [source.root(item) for item in self._read]
-        known = Known(ids, self._files, roots, labels)
-        skipped = self._failures if part.skipped is None else part.skipped
-        for own, number in zip(self._rows, part.targets, strict=True):
-            target = self._targets[number]
-            whole = np.concatenate([np.empty((0, target.manifest.n_columns), np.float16), *own])
-            _check_same_images(target, self._targets, known)
-            if ids or not part.again:
-                target.add(whole, known, {} if part.again else skipped)
-            if part.again:
-                target.explain(skipped)
-
-
-def _embedded(target: Target, inputs: Any, ids: list[str]) -> npt.NDArray[np.float16]:
-    manifest = target.manifest
-    rows = target.encoder.embed(inputs, precision=manifest.precision, normalize=manifest.normalized)
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if bad.size:
-        raise ValueError(
-            f"{target.encoder.description['model']!r} must give numbers that float16 holds, got NaN or infinity for "
-            f"{ids[bad[0]]!r} in {manifest.precision}"
-        )
-    return rows
-
-
-def _check_same_images(target: Target, targets: list[Target], known: Known) -> None:
-    """A shard that another target has already must be of the images that it was of there."""
-    k = len(target.shards)
-    for other in targets:
-        if len(other.shards) <= k:
-            continue
-        there = other.shards[k]
-        if there.ids != known.ids:
-            changed = next(iter({*there.ids} ^ {*known.ids}))
-            raise FileReadError(
-                f"images: {changed!r} can be read now or could be when {str(other.folder)!r} was made, but not both; "
-                "expected the same images for both encoders"
-            )
-        for image, before, now in zip(known.ids, there.files, known.files, strict=True):
-            if before.checksum is not None and now.checksum not in (None, before.checksum):
-                raise changed_error(other, [(image, f"the CRC-32 {before.checksum}", now.checksum)])

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..pool.array_like import is_exact, is_missing
 from ..pool.class_limits import MOST_CLASSES
-from ..pool.class_names import is_exact, is_missing
-from .files import is_utf8
+from .image_files import is_utf8
 
 __all__ = ["checked_labels", "targets_of", "typed"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..pool.manifest import Skipped
 from .decode import UnreadableImageError, is_passing, reason_of
-from .decoders import CannotBeSentError, Decoders, Watch
-from .sources import ImageFile, Images
+from .decoder_processes import CannotBeSentError, Decoders, Watch
+from .image_source import ImageFile, Images
 
 __all__ = ["Batch", "preprocessed"]
 

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import FileReadError
-from ..system.in_use import stamp_of
+from ..system.file_integrity import stamp_of
 from .decode import HEAD_BYTES
-from .files import ending_of, is_hidden, suffixes_of_images, why_no_image
+from .image_files import ending_of, is_hidden, suffixes_of_images, why_no_image
 
 if TYPE_CHECKING:
     import tarfile

@@ -1,23 +1,24 @@
-"""Arrays, tensors and lists as callers give them, read without misreading any entry."""
+"""Arrays, tensors and lists as callers give them, without misreading an entry; and arrays that they cannot change."""
 
 from __future__ import annotations
 
+import numbers
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..system.in_use import loaded, reading
-
-if TYPE_CHECKING:
-    pass
+from ..system.file_integrity import loaded, reading
 
 __all__ = [
     "as_array",
     "check_tensor",
     "check_unmasked",
     "check_weights",
+    "is_exact",
+    "is_missing",
+    "largest_exact",
     "read_only",
     "real_array",
     "real_vector",
@@ -57,6 +58,22 @@ def uncoerced(values: Any) -> Any:
     objects = np.empty(len(values), dtype=object)
     objects[:] = values
     return objects
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is one of the many things that stand for no value."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    return isinstance(value, numbers.Real) and value != value
+
+
+def is_exact(values: Any) -> Any:
+    """Whether floating-point numbers of NumPy are so small that their type holds every integer up to the next one."""
+    return ~(np.abs(values) >= float(largest_exact(values.dtype)))
+
+
+def largest_exact(dtype: np.dtype[Any]) -> int:
+    return int(2 ** (np.finfo(dtype).nmant + 1))
 
 
 def check_tensor(name: str, tensor: Any) -> None:

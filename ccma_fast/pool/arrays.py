@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..system.in_use import FileInUse, reading
-from ..system.mapped import Pages
+from ..system.file_integrity import FileInUse, file_under, reading
+from ..system.mapped_pages import Pages
+from .array_like import check_unmasked
 from .rows import BFLOAT16_BITS, STORAGE_TYPES, Chunk, FileRow, Rows, check_matrix, to_storage
 
-__all__ = ["ArrayRows", "KeptRows", "ReadRows", "kept", "rows_of_array"]
+__all__ = ["ArrayRows", "KeptRows", "ReadRows", "kept", "rows_of_array", "rows_of_array_like"]
 
 # Runs of so many consecutive rows, on average, are copied run by run.
 _LEAST_RUN = 8
@@ -141,7 +142,29 @@ def rows_of_array(
     file: str | os.PathLike[str] | None = None,
     in_use: FileInUse | None = None,
 ) -> Rows:
+    """The rows of an array, whatever its shape and dtype turn out to be; see :class:`ArrayRows`."""
     # ml_dtypes' extension type, and what NumPy writes it as.
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True, file=file, in_use=in_use)
     return ArrayRows(array, name, file=file, in_use=in_use)
+
+
+def rows_of_array_like(source: Any, name: str) -> Rows:
+    """The rows of an object that NumPy makes an array of.
+
+    Raises
+    ------
+    TypeError
+        NumPy cannot, or makes no matrix of real numbers of it.
+    ValueError
+        Not two-dimensional, or masked entries.
+    """
+    check_unmasked(name, source)
+    try:
+        with reading():
+            array = np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, of tensors in a list that are part of a graph
+        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__} ({error})") from error
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")
+    return rows_of_array(array, name, in_use=file_under(array, name))

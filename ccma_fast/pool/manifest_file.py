@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FileReadError, newer_error
-from ..system.bounded import read_whole
+from ..system.bounded_read import read_whole
 from ..system.extras import optional
-from ..system.files import write_whole
-from ..system.in_use import open_regular
+from ..system.file_integrity import open_regular
+from ..system.output_files import write_whole
 
 if TYPE_CHECKING:
     pass

@@ -1,23 +1,40 @@
-"""The only chooser of a reader: a matrix in whatever the caller has it."""
+"""The only chooser of a reader: from what the caller has, a path or an object, to the module that reads it."""
 
 from __future__ import annotations
 
 import os
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import FileReadError
-from ..system.in_use import file_under, reading
-from .array_like import check_unmasked
-from .arrays import rows_of_array
-from .paths import split_key
-from .readers.npy import mapped_npy
+from .arrays import rows_of_array_like
+from .keys import split_key
 from .rows import Rows
-from .tensors import TensorRows
 
 __all__ = ["open_file", "open_rows"]
+
+# What opens a file by its suffix, given its path, a key or None, and the name for error messages. Modules are imported
+# when they are needed, as each brings an optional library.
+_FILES = {
+    ".npy": "readers.npy:open_npy",
+    ".h5": "readers.hdf5:open_hdf5",
+    ".hdf5": "readers.hdf5:open_hdf5",
+    ".parquet": "readers.parquet:ParquetRows",
+    ".arrow": "readers.arrow:ArrowRows",
+    ".safetensors": "readers.safetensors:open_safetensors",
+}
+
+# What opens a folder of such files, given its path, the name for error messages and a key or None.
+_FOLDER = "readers.folder:FolderRows"
+
+# What opens an object of another library, given the object and the name for error messages; NumPy converts the rest.
+_OBJECTS = {
+    ("torch", "Tensor"): "tensors:TensorRows",
+    ("datasets", "Dataset"): "readers.huggingface:DatasetRows",
+    ("h5py", "Dataset"): "readers.hdf5:rows_of_dataset",
+}
 
 
 def open_rows(source: Any, name: str) -> Rows:
@@ -25,7 +42,7 @@ def open_rows(source: Any, name: str) -> Rows:
 
     Parameters
     ----------
-    source : Rows, ndarray, np.memmap, torch.Tensor, datasets.Dataset, nested sequence, or path
+    source : Rows, ndarray, np.memmap, torch.Tensor, datasets.Dataset, h5py.Dataset, nested sequence, or path
         The rows. A path is that of a ``.npy``, ``.h5``, ``.hdf5``, ``.parquet``, ``.arrow`` or ``.safetensors`` file,
         or of a folder of shards (:mod:`ccma_fast.pool.readers.folder`). ``file::key`` names a dataset, column or tensor
         in a file that holds several; without it the file has one matrix only, or an HDF5 file the layout of
@@ -46,64 +63,33 @@ def open_rows(source: Any, name: str) -> Rows:
         return source
     if isinstance(source, (str, os.PathLike)):
         return _open_path(source, name)
-    if _is_a(source, "torch", "Tensor"):
-        return TensorRows(source, name)
-    if _is_a(source, "datasets", "Dataset"):
-        from .readers.huggingface import DatasetRows
-
-        return DatasetRows(source, name)
-    if _is_a(source, "h5py", "Dataset"):
-        from .readers.hdf5 import check_dataset
-
-        check_dataset(source, source.file.filename, name)
-    check_unmasked(name, source)
-    try:
-        with reading():
-            array = np.asarray(source)
-    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, of tensors in a list that are part of a graph
-        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__} ({error})") from error
-    if array.dtype == object and array.ndim == 0:
-        raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")
-    return rows_of_array(array, name, in_use=file_under(array, name))
+    for (library, kind), reader in _OBJECTS.items():
+        loaded = sys.modules.get(library)  # whoever holds such an object has imported it
+        if loaded is not None and isinstance(source, getattr(loaded, kind, ())):
+            return _read_by(reader, source, name)
+    return rows_of_array_like(source, name)
 
 
 def _open_path(path: str | os.PathLike[str], name: str) -> Rows:
     file, key = (path, None) if Path(path).exists() else split_key(path)
     if Path(file).is_dir():
-        from .readers.folder import FolderRows
-
-        return FolderRows(file, name, key)
+        return _read_by(_FOLDER, file, name, key)
     return open_file(file, key, name)
 
 
 def open_file(file: str | os.PathLike[str], key: str | None, name: str) -> Rows:
     """The rows of one file, of which `key` names the matrix where it may hold several."""
-    suffix = Path(file).suffix.lower()
-    if suffix in (".h5", ".hdf5"):
-        from .readers.hdf5 import open_hdf5
-
-        return open_hdf5(os.fspath(file), key, name)
-    if suffix == ".parquet":
-        from .readers.parquet import ParquetRows
-
-        return ParquetRows(os.fspath(file), key, name)
-    if suffix == ".arrow":
-        from .readers.arrow import ArrowRows
-
-        return ArrowRows(os.fspath(file), key, name)
-    if suffix == ".safetensors":
-        from .readers.safetensors import open_safetensors
-
-        return open_safetensors(os.fspath(file), key, name)
-    if key is not None and suffix == ".npy":
-        raise FileReadError(f"{name}: {str(file)!r} holds one matrix, and none called {key!r}")
-    array, in_use = mapped_npy(file, name)
-    return rows_of_array(array, name, file, in_use)
+    reader = _FILES.get(Path(file).suffix.lower())
+    if reader is None:
+        *others, last = _FILES
+        raise FileReadError(
+            f"{name}: expected a {', '.join(others)} or {last} file or a folder, got {str(Path(file))!r}"
+        )
+    return _read_by(reader, os.fspath(file), key, name)
 
 
-def _is_a(source: Any, module: str, kind: str) -> bool:
-    # Without importing the module: whoever holds such an object has imported it.
-    import sys
-
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(source, getattr(loaded, kind, ()))
+def _read_by(reader: str, *arguments: Any) -> Rows:
+    """What a reader of the tables above makes of its arguments."""
+    module, _, function = reader.partition(":")
+    rows: Rows = getattr(import_module(f".{module}", __package__), function)(*arguments)
+    return rows

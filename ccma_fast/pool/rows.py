@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..system.in_use import FileInUse, in_memory, reading
+from ..system.file_integrity import FileInUse, in_memory, reading
 from .manifest import Manifest
 from .shard_names import ShardFile
 
@@ -127,8 +127,8 @@ class Rows(ABC):
     def slice(self, start: int, stop: int) -> Chunk:
         """Rows start to stop − 1 as a C-contiguous array in a storage type.
 
-        It may lie in a mapped file: for use while :func:`ccma_fast.system.in_use.reading`, and what comes of it counts
-        once :meth:`release` has passed. :func:`in_step` and :meth:`read` see to both.
+        It may lie in a mapped file: use it inside :func:`ccma_fast.system.file_integrity.reading`, and trust what comes
+        of it once :meth:`release` has passed. :func:`in_step` and :meth:`read` see to both.
         """
 
     @abstractmethod

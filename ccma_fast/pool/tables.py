@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import check_text
 from ..errors import FileReadError
-from ..system.in_use import open_regular
-from .readers.parquet_file import opened
+from ..system.file_integrity import open_regular
+from .parquet_file import opened
 
-__all__ = ["Columns", "check_text", "read_columns"]
+__all__ = ["Columns", "read_columns"]
 
 _ALSO_CALLED = {"image_path": ("path", "filepath", "filename", "file")}
 _CALLS = {"index", "label", *_ALSO_CALLED, *_ALSO_CALLED["image_path"]}
@@ -33,9 +34,6 @@ _MEANINGS = {
 
 # Rows of a table that is read as Python's objects: more than a pool has, and all that a small file may stand for.
 _MOST_ROWS = 100_000_000
-
-# What stands inside text that is of another encoding, or put together of several files.
-_NO_TEXT = {"\0": "a zero byte", "\ufeff": "a byte order mark"}
 
 # What pandas calls an index without a name in parquet.
 _UNNAMED = "__index_level_0__"
@@ -107,17 +105,6 @@ def read_columns(
 
 def _plain(header: str) -> str:
     return header.strip().casefold().replace(" ", "_").replace("-", "_")
-
-
-def check_text(text: str) -> None:
-    """Text has nothing inside that only text of another encoding has, or of several files that were put together.
-
-    Raises
-    ------
-    ValueError
-    """
-    if inside := next((mark for mark in _NO_TEXT if mark in text), None):
-        raise ValueError(f"must be text in UTF-8, got {_NO_TEXT[inside]} inside")
 
 
 def _check_meaning(header: str, only: str, calls: Sequence[str], file: str, name: str) -> None:

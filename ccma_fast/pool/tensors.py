@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..system.in_use import file_under, reading
+from ..system.file_integrity import file_under, reading
 from .array_like import check_tensor
-from .arrays import ArrayRows
-from .rows import BFLOAT16_BITS, Chunk, Rows
+from .rows import BFLOAT16_BITS, Chunk, Rows, to_storage
 
 __all__ = ["TensorRows"]
 
@@ -53,8 +52,9 @@ class TensorRows(Rows):
 
         self.bytes_read += part.nbytes
         part = part.contiguous().resolve_neg().cpu()
-        array = (part.view(torch.int16).numpy().view(BFLOAT16_BITS)) if self._bfloat16 else part.numpy()
-        return ArrayRows(array, self.name, bfloat16=self._bfloat16).slice(0, array.shape[0])
+        if self._bfloat16:  # which NumPy does not have
+            return np.asarray(part.view(torch.int16).numpy().view(BFLOAT16_BITS))
+        return to_storage(part.numpy())
 
     def slice(self, start: int, stop: int) -> Chunk:
         return self._host(self.tensor[start:stop])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.rows import Rows
-from ..system.mapped import SCATTERED_BYTES
+from ..system.mapped_pages import SCATTERED_BYTES
 from .problem import Problem
 from .rates import Rates
 

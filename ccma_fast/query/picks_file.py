@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..system.in_use import open_regular
+from ..system.file_integrity import open_regular
 
 if TYPE_CHECKING:
     from .report import Selection

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends.protocol import Backend
 from ..pool.arrays import ArrayRows
-from ..system.in_use import reading
+from ..system.file_integrity import reading
 from .problem import Problem
 
 __all__ = ["Rates", "machine_rates"]

@@ -24,7 +24,7 @@ from ..query.report import Selection
 from ..query.select import select
 from ..steps.linear_head import LinearHead
 from ..steps.teacher import Teacher
-from ..system.files import check_can_write_into, write_whole
+from ..system.output_files import check_can_write_into, write_whole
 from .curves import mean_percent, percent
 from .report.report import (
     LearningCurve,

@@ -18,8 +18,8 @@ from ..errors import TeacherWarning
 from ..query.arguments import check_arguments
 from ..steps.teacher import Teacher
 from ..strategies import names
-from ..system.files import check_can_write_into
 from ..system.memory import check_memory_limit
+from ..system.output_files import check_can_write_into
 from ..system.streams import progress_bar
 from .contenders import contenders_of
 from .run_record import code_of, run_record

@@ -34,10 +34,10 @@ import numpy.typing as npt
 
 from ..checks import check_choice
 from ..errors import FileReadError
-from ..system.bounded import Arrays, read_whole
+from ..system.bounded_read import Arrays, read_whole
 from ..system.extras import optional
-from ..system.files import check_can_replace, check_can_write_into, locked, remove_leftovers, write_whole
-from ..system.in_use import open_regular
+from ..system.file_integrity import open_regular
+from ..system.output_files import check_can_replace, check_can_write_into, locked, remove_leftovers, write_whole
 from .record import check_format, going_on, what_is_unknown
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class RunFolder:
         self.path = Path(path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Nobody else works in the folder meanwhile, see :func:`ccma_fast.system.files.locked`.
+        """Nobody else works in the folder meanwhile, see :func:`ccma_fast.system.output_files.locked`.
 
         Raises
         ------

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..backends.core import set_num_threads, thread_count
 from ..errors import BackendUnavailableError
-from ..system.in_use import FileInUse, reading
+from ..system.file_integrity import FileInUse, reading
 from ..system.processes import interrupts_blocked
 from .run_record import check_code
 from .store import RoundRecord

@@ -16,7 +16,7 @@ import pytest
 import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.config import PAPER_DATASETS
-from ccma_fast.system import files
+from ccma_fast.system import output_files
 
 N, D, E, C = 240, 8, 6, 3
 
@@ -453,7 +453,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         assert len(os.listdir(tmp_path)) == len(before) + 1  # the new content is there, under another name
         raise error
 
-    monkeypatch.setattr(files.os, "replace", fail)
+    monkeypatch.setattr(output_files.os, "replace", fail)
     code = select("--budget", 3, "--out", "picks.csv")
     err = capsys.readouterr().err
     if isinstance(error, OSError):

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, PngImagePlugin
 
-from ccma_fast.images import decoders as decoders_module
+from ccma_fast.images import decoder_processes
 from ccma_fast.images.decode import PICTURES, UnreadableImageError, decoded, formats_read, read_image, to_rgb
-from ccma_fast.images.decoders import Decoders
-from ccma_fast.images.files import suffixes_of_images
+from ccma_fast.images.decoder_processes import Decoders
+from ccma_fast.images.image_files import suffixes_of_images
 from ccma_fast.images.preprocessed import preprocessed
 from ccma_fast.images.sources import open_images
 from ccma_fast.system.machine import MachineMemory
@@ -341,9 +341,9 @@ def test_the_same_bytes_in_any_process(tmp_path: Path, own: ModuleType, workers:
 def test_a_crash_costs_the_image_that_it_is_of(
     tmp_path: Path, own: ModuleType, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(decoders_module, "_SECONDS", 1)
-    monkeypatch.setattr(decoders_module, "_BYTES_BESIDES", 300_000_000)
-    monkeypatch.setattr(decoders_module, "machine_memory", lambda: MachineMemory(0, 0))
+    monkeypatch.setattr(decoder_processes, "_SECONDS", 1)
+    monkeypatch.setattr(decoder_processes, "_BYTES_BESIDES", 300_000_000)
+    monkeypatch.setattr(decoder_processes, "machine_memory", lambda: MachineMemory(0, 0))
     misfortunes = ["abort", "kill", "exit", "loop", "memory", f"once {tmp_path / 'done'}"]
     folders = [tmp_path / name for name in ("whole", "with")]
     for folder in folders:
@@ -405,7 +405,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import own_of_decode
-from ccma_fast.images.decoders import Decoders
+from ccma_fast.images.decoder_processes import Decoders
 
 print("started", flush=True)
 with Decoders(own_of_decode.sleeps, [[0], [1]], lambda item: None, 2) as decoders:

@@ -157,7 +157,7 @@ def test_what_failed_by_circumstance_is_read_again_though_its_file_is_the_same(
 
 def test_too_little_memory_to_decode_passes_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = save(tmp_path / "in", 10, 20), tmp_path / "out"
-    images, load = importlib.import_module("ccma_fast.images.sources"), []
+    images, load = importlib.import_module("ccma_fast.images.image_source"), []
 
     def starved(file: Any) -> Any:
         load.append(file)
@@ -623,7 +623,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
     save(folder, 100, 110, 120)
     shutil.copytree(out, tmp_path / "whole")
     expected = extract(folder, tmp_path / "whole", **given)
-    shards = importlib.import_module("ccma_fast.images.targets")
+    shards = importlib.import_module("ccma_fast.images.embedding_folder")
     write, n_written = shards.write_manifest, 0
     while True:  # a kill at every place at which something becomes valid
         work, left = tmp_path / f"killed{n_written}", [n_written]
@@ -727,7 +727,7 @@ def test_files_of_one_size_and_time_that_were_numbered_anew(tmp_path: Path) -> N
 
 def test_what_is_known_of_a_file_is_of_what_was_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = save(tmp_path / "in", 10, 20), tmp_path / "out"
-    images = importlib.import_module("ccma_fast.images.sources")
+    images = importlib.import_module("ccma_fast.images.image_source")
     read = images.read_image
 
     def replaced(file: Any) -> Any:
@@ -749,7 +749,7 @@ def test_what_is_written_to_while_it_is_read_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int | None
 ) -> None:
     folder, out = save(tmp_path / "in", 10, 20), tmp_path / "out"
-    images = importlib.import_module("ccma_fast.images.sources")
+    images = importlib.import_module("ccma_fast.images.image_source")
     if most is not None:  # as for files that are too large for memory
         monkeypatch.setattr(images, "_MOST_BYTES", most)
     read, grown = images.read_image, []

@@ -489,7 +489,7 @@ def test_shards_end_by_time_and_rows_do_not_change(tmp_path: Path, monkeypatch: 
     (tmp_path / "in" / "04.png").write_bytes(b"nothing")
     given = {"shard_size": 7, "batch_size": 2}
     extract(tmp_path / "in", tmp_path / "plain", **given)
-    monkeypatch.setattr(extract_module, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr("ccma_fast.images.embedding._SHARD_SECONDS", 0.0)
     sizes: list[list[int]] = []
     embed = Encoder.embed
 

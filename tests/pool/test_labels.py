@@ -21,7 +21,8 @@ import torch
 import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.pool import tables
-from ccma_fast.pool.class_names import agreed_class_names, class_codes, read_class_names
+from ccma_fast.pool.class_codes import class_codes
+from ccma_fast.pool.class_names import agreed_class_names, read_class_names
 from ccma_fast.pool.labels import Classes, read_labels
 from ccma_fast.pool.manifest import Manifest, Shard, Skipped
 from ccma_fast.pool.manifest_file import chained, digest_of_file, read_manifest, write_manifest

@@ -80,8 +80,8 @@ def test_files_are_mapped_and_bytes_counted(tmp_path):
 
 @pytest.mark.parametrize(("page", "most"), [(12, 1), (4096, 3), (2 << 20, 64)])
 def test_rows_from_all_over_a_mapped_file(tmp_path, monkeypatch, page, most):
-    monkeypatch.setattr("ccma_fast.system.mapped._FAULT_AROUND", page)
-    monkeypatch.setattr("ccma_fast.system.mapped._MOST_PAGES", most)
+    monkeypatch.setattr("ccma_fast.system.mapped_pages._FAULT_AROUND", page)
+    monkeypatch.setattr("ccma_fast.system.mapped_pages._MOST_PAGES", most)
     x = np.arange(30_000, dtype=np.float32).reshape(-1, 3)
     np.save(tmp_path / "x.npy", x)
     rows, rng = open_rows(tmp_path / "x.npy", "x"), np.random.default_rng(0)
@@ -94,10 +94,10 @@ def test_a_sparse_reading_does_not_leave_the_whole_file_in_memory(tmp_path, run_
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float16, (100_000, 500))[:] = 1.0  # 100 MB
     script = (
         "import re, sys, numpy as np\n"
-        "from ccma_fast.system import mapped\n"
+        "from ccma_fast.system import mapped_pages\n"
         "from ccma_fast.pool.derived import RowSubset\n"
         "from ccma_fast.pool.open import open_rows\n"
-        "mapped._MOST_PAGES = 8\n"
+        "mapped_pages._MOST_PAGES = 8\n"
         "rows = open_rows(sys.argv[1], 'x')\n"
         "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024\n"
         "before = peak()\n"

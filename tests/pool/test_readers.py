@@ -163,7 +163,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[np.ndarray
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccma_fast.pool.readers.blocks._BLOCK_BYTES", 13 * 2 * D)
+    monkeypatch.setattr("ccma_fast.pool.blocks._BLOCK_BYTES", 13 * 2 * D)
     for reader in ("arrow", "huggingface"):
         monkeypatch.setattr(f"ccma_fast.pool.readers.{reader}._MAPPED_BYTES", 100 * 2 * D)
 

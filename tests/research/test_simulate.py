@@ -32,7 +32,7 @@ from ccma_fast.research.metrics import macro_auroc, macro_f1
 from ccma_fast.research.report import report
 from ccma_fast.research.store import METRICS, RunFolder, read_map, read_results
 from ccma_fast.strategies import registry
-from ccma_fast.system import bounded
+from ccma_fast.system import bounded_read
 
 N, M, D, C = 240, 80, 6, 4
 
@@ -618,7 +618,7 @@ def test_files_of_a_run_that_are_too_large_to_be_some(
     with open(tmp_path / name, "ab") as file:
         file.write(b" " * 10_000)
     with monkeypatch.context() as patch:
-        patch.setattr(bounded, "MOST_BYTES", (tmp_path / name).stat().st_size - 1)
+        patch.setattr(bounded_read, "MOST_BYTES", (tmp_path / name).stat().st_size - 1)
         with pytest.raises(cf.FileReadError, match=f"cannot read '.*{name}': it has .* bytes, expected at most"):
             read_results(tmp_path)
     (tmp_path / "run.json").write_text("[" * 100_000)

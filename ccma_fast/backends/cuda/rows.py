@@ -16,7 +16,7 @@ from ...pool.checked import LEAST_LENGTH, check_lengths, raise_not_finite
 from ...pool.derived import DerivedRows, LinearRows, RowSubset
 from ...pool.rows import BFLOAT16_BITS, Chunk, Rows
 from ...pool.tensors import TensorRows
-from ...system.in_use import reading
+from ...system.file_integrity import reading
 
 __all__ = [
     "INTERPRETED",

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import FileReadError
-from ...system.bounded import read_whole
+from ...system.bounded_read import read_whole
 from ...system.extras import optional
-from ...system.in_use import FileInUse, reading
+from ...system.file_integrity import FileInUse, reading
+from ..arrow_columns import IDS, has_ids, ids_of, values_of_lists, vector_column
+from ..blocks import BlockRows, ids_of_parts, rows_of_block
 from ..rows import RowId, check_matrix
-from .blocks import BlockRows, ids_of_parts, rows_of_block
-from .lists import IDS, has_ids, ids_of, values_of_lists, vector_column
 
 __all__ = ["ArrowRows", "files_of_dataset"]
 

@@ -21,18 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import FileReadError
-from ...system.in_use import FileInUse, Stamp
+from ...system.file_integrity import FileInUse, Stamp
+from ..arrow_columns import has_ids
+from ..blocks import ids_of_parts
+from ..keys import is_of_another_role
 from ..manifest_file import check_shards, former_ids, ids_of_shard, read_manifest
 from ..open import open_file
+from ..parquet_file import opened
 from ..rows import BFLOAT16_BITS, Chunk, RowId, Rows
 from ..shard_names import ShardFile, check_names, natural_order, pattern_of
 from ..sharded import ShardedRows
 from .arrow import files_of_dataset
-from .blocks import ids_of_parts
-from .lists import has_ids
 from .parquet import ids_at, read_ids
-from .parquet_file import opened
-from .roles import is_of_another_role
 
 __all__ = ["FolderRows"]
 

@@ -17,12 +17,13 @@ import numpy.typing as npt
 from ...checks import check_same_rows
 from ...errors import FileReadError
 from ...system.extras import optional
-from ...system.in_use import FileInUse, stamp_of, unchanged
-from ..arrays import ArrayRows
+from ...system.file_integrity import FileInUse, stamp_of, unchanged
+from ..arrays import ArrayRows, rows_of_array_like
+from ..blocks import BlockRows, rows_of_block
+from ..keys import chosen_key
 from ..rows import Rows, check_matrix
-from .blocks import BlockRows, chosen, rows_of_block
 
-__all__ = ["check_dataset", "hdf5_vector", "open_hdf5"]
+__all__ = ["hdf5_vector", "open_hdf5", "rows_of_dataset"]
 
 # Under which keys an argument is expected.
 _USUAL = {
@@ -69,7 +70,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
     in_use = FileInUse(file, name)
     with _told(file, name), _opened(file, name) as handle:
         dataset = handle[_path(handle, file, key, name, ndim=2)]
-        check_dataset(dataset, file, name)
+        _check_dataset(dataset, file, name)
         offset = dataset.id.get_offset() if dataset.size else None  # None where it is chunked or compressed
         # Numbers of the file's own format, such as bfloat16, are of another size there than h5py gives them.
         is_plain = dataset.id.get_type().equal(optional("h5py", "an HDF5 file").h5t.py_create(dataset.dtype))
@@ -78,6 +79,12 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
             in_use.hold_array(array)
             return ArrayRows(np.asarray(array), name, file=file, in_use=in_use)
         return _ChunkedRows(name, file, in_use, dataset)
+
+
+def rows_of_dataset(dataset: Any, name: str) -> Rows:
+    """An open ``h5py.Dataset`` of two dimensions, read whole; errors as :func:`_check_dataset`."""
+    _check_dataset(dataset, dataset.file.filename, name)
+    return rows_of_array_like(dataset, name)
 
 
 def hdf5_vector(file: str, key: str | None, name: str, rows: Rows) -> npt.NDArray[Any]:
@@ -164,7 +171,7 @@ def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
             break
         if (target := _followed(handle, path, file, name)) is not None:
             visit(path, handle[target or "/"])
-    target = _followed(handle, chosen(name, file, wanted, found, usual, "dataset"), file, name)
+    target = _followed(handle, chosen_key(name, file, wanted, found, usual, "dataset"), file, name)
     assert target is not None, "it was found"
     return target
 
@@ -196,7 +203,7 @@ def _followed(handle: Any, path: str, file: str, name: str) -> str | None:
     raise FileReadError(f"{name}: {path!r} in {file!r} is a link that leads back to itself")
 
 
-def check_dataset(dataset: Any, file: str, name: str) -> None:
+def _check_dataset(dataset: Any, file: str, name: str) -> None:
     """A dataset is a matrix of real numbers that are the values themselves, all of which were written.
 
     Raises

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...system.in_use import FileInUse
+from ...system.file_integrity import FileInUse
+from ..arrow_columns import IDS, described, has_ids, ids_of, list_width, value_type, values_of_lists
+from ..blocks import BlockRows, rows_of_block
 from ..rows import RowId, check_matrix
-from .blocks import BlockRows, rows_of_block
-from .lists import IDS, described, has_ids, ids_of, list_width, value_type, values_of_lists
 
 __all__ = ["DatasetRows"]
 

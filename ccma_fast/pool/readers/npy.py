@@ -10,27 +10,49 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import FileReadError
-from ...system.in_use import FileInUse, in_memory, reading
+from ...system.file_integrity import FileInUse, in_memory, reading
+from ..arrays import rows_of_array
+from ..rows import Rows
 
-__all__ = ["load_npy", "mapped_npy"]
+__all__ = ["load_npy", "open_npy"]
+
+
+def open_npy(file: str, key: str | None, name: str) -> Rows:
+    """The matrix in a ``.npy`` file, mapped.
+
+    Parameters
+    ----------
+    file : str
+    key : str or None
+        None: such a file holds one array, which has no name.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    FileReadError
+        No such file, a damaged one, or a key.
+    ValueError, TypeError
+        The array is no matrix of real numbers.
+    """
+    if key is not None:
+        raise FileReadError(f"{name}: {file!r} holds one matrix, and none called {key!r}")
+    array, in_use = _mapped(file, name)
+    return rows_of_array(array, name, file, in_use)
 
 
 def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     """The array of one ``.npy`` file, in memory."""
-    array, in_use = mapped_npy(path, name)
+    array, in_use = _mapped(path, name)
     with reading():
         values = in_memory(array)
         in_use.check()
     return values
 
 
-def mapped_npy(path: str | os.PathLike[str], name: str) -> tuple[npt.NDArray[Any], FileInUse]:
+def _mapped(path: str | os.PathLike[str], name: str) -> tuple[npt.NDArray[Any], FileInUse]:
     """The array of one ``.npy`` file, mapped."""
     file = Path(path)
-    if file.suffix.lower() != ".npy":
-        raise FileReadError(
-            f"{name}: expected a .npy, .h5, .hdf5, .parquet, .arrow or .safetensors file or a folder, got {str(file)!r}"
-        )
     in_use = FileInUse(file, name)
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)

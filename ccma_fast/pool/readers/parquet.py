@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import FileReadError
-from ...system.in_use import FileInUse
+from ...system.file_integrity import FileInUse
+from ..arrow_columns import IDS, has_ids, ids_of, values_of_lists, vector_column
+from ..blocks import BlockRows, ids_of_parts, rows_of_block
+from ..parquet_file import opened
 from ..rows import RowId, check_matrix
-from .blocks import BlockRows, ids_of_parts, rows_of_block
-from .lists import IDS, has_ids, ids_of, values_of_lists, vector_column
-from .parquet_file import opened
 
 __all__ = ["ParquetRows", "ids_at", "read_ids"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import FileReadError
-from ...system.in_use import FileInUse, open_regular
+from ...system.file_integrity import FileInUse, open_regular
 from ..arrays import ArrayRows
+from ..keys import chosen_key
 from ..rows import BFLOAT16_BITS
-from .blocks import chosen
 
 __all__ = ["open_safetensors"]
 
@@ -60,7 +60,7 @@ def open_safetensors(file: str, key: str | None, name: str) -> ArrayRows:
         for tensor, entry in header.items()
         if tensor != "__metadata__" and (key is not None or len(entry["shape"]) == 2)
     }
-    entry = header[chosen(name, file, key, found, [name], "tensor")]
+    entry = header[chosen_key(name, file, key, found, [name], "tensor")]
     dtype, shape = _DTYPES.get(entry["dtype"]), tuple(entry["shape"])
     if dtype is None:
         raise TypeError(f"{name} must hold real numbers, got dtype {entry['dtype']} in {file!r}")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...checks import check_choice, check_number
-from ...system.files import check_can_write_into, write_whole
-from ...system.in_use import open_regular
+from ...system.file_integrity import open_regular
+from ...system.output_files import check_can_write_into, write_whole
 from ..curves import LearningCurve, Panel, accuracy_table, curves_csv, plot_learning_curves, plot_panels, targets_table
 from .page import GENERATOR
 from .run import Run, open_run

@@ -280,7 +280,7 @@ def _ending(code: int) -> str:
 def _server() -> tuple[subprocess.Popen[bytes], Connection]:
     ours, theirs = Pipe()
     fd = theirs.fileno()
-    code = f"import sys; sys.path[:] = {sys.path!a}; from ccma_fast.images.decoders import serve; serve({fd})"
+    code = f"import sys; sys.path[:] = {sys.path!a}; from ccma_fast.images.decoder_processes import serve; serve({fd})"
     command = [sys.executable, "-X", f"utf8={sys.flags.utf8_mode}", "-c", code]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with theirs, interrupts_blocked():

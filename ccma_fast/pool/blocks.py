@@ -1,20 +1,18 @@
-"""What readers share: rows that come a block at a time, and the choice of one matrix among several in a file."""
+"""Rows that cannot be mapped: a reader decodes a block of them at a time."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import FileReadError
-from ...system.in_use import FileInUse, reading
-from ..rows import Chunk, FileRow, RowId, Rows, to_storage
-from .roles import is_of_another_role
+from ..system.file_integrity import FileInUse, reading
+from .rows import Chunk, FileRow, RowId, Rows, to_storage
 
-__all__ = ["BlockRows", "chosen", "ids_of_parts", "rows_of_block"]
+__all__ = ["BlockRows", "ids_of_parts", "rows_of_block"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -132,41 +130,3 @@ def ids_of_parts(rows: Int64, starts: Int64, read: Callable[[int, Int64], list[R
         for place, row_id in zip(places.tolist(), ids, strict=True):
             found[place] = row_id
     return found
-
-
-def chosen(name: str, file: str, key: str | None, found: Mapping[str, str], usual: Sequence[str], what: str) -> str:
-    """Which of the matrices in a file is meant.
-
-    Parameters
-    ----------
-    name : str
-        What error messages call the matrix.
-    file : str
-    key : str or None
-        What the caller asked for.
-    found : mapping
-        Key and description of every matrix that there is.
-    usual : sequence of str
-        Keys under which it is expected where the caller asked for none; the first that is there is taken, and where
-        none is, the only matrix, unless that is plainly for another argument (:mod:`ccma_fast.pool.readers.roles`).
-    what : str
-        What the format calls a matrix.
-
-    Raises
-    ------
-    FileReadError
-        It is not there, or there are several and nothing tells which.
-    """
-    if key is not None:
-        if key in found:
-            return key
-        expected = f"no {what} {key!r}"
-    else:
-        for candidate in usual:
-            if candidate in found:
-                return candidate
-        if len(found) == 1 and not is_of_another_role(name, next(iter(found))):
-            return next(iter(found))
-        expected = f"no {what} {usual[0]!r}" if usual else f"not one {what} only"
-    there = ", ".join(f"{known!r} ({described})" for known, described in found.items()) or "none"
-    raise FileReadError(f"{name}: {expected} in {file!r}, got {there}; expected one of them as {file}::{what}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import FileReadError
-from ...system.extras import optional
-from ...system.in_use import stamp_of
+from ..errors import FileReadError
+from ..system.extras import optional
+from ..system.file_integrity import stamp_of
 
 __all__ = ["opened"]
 

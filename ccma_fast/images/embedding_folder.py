@@ -24,16 +24,16 @@ from ..pool.manifest_file import (
     write_manifest,
 )
 from ..system.extras import optional
-from ..system.files import remove_leftovers, write_whole
+from ..system.output_files import remove_leftovers, write_whole
 from .encoders import Encoder
-from .sources import ImageFile
+from .image_source import ImageFile
 
-__all__ = ["Known", "Target", "remove_unfinished", "write_classes"]
+__all__ = ["EmbeddingFolder", "ShardMetadata", "remove_unfinished", "write_classes"]
 
 _SIZE, _CHECKSUM, _TIME, _ROOT = "file_bytes", "file_crc32", "file_mtime_ns", "file_root"
 
 
-class Known(NamedTuple):
+class ShardMetadata(NamedTuple):
     """What stands beside the rows of a shard.
 
     Attributes
@@ -54,21 +54,21 @@ class Known(NamedTuple):
     labels: list[Any] | None
 
 
-class Target:
+class EmbeddingFolder:
     """A folder that gets the embeddings of one encoder."""
 
-    def __init__(self, folder: Path, encoder: Encoder, wanted: Manifest) -> None:
-        self.folder, self.encoder = folder, encoder
-        found = read_manifest(folder, "out")
+    def __init__(self, path: Path, encoder: Encoder, wanted: Manifest) -> None:
+        self.path, self.encoder = path, encoder
+        found = read_manifest(path, "out")
         if found is None:
-            if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
                 raise ValueError(
-                    f"{str(folder)!r} holds files but no manifest; expected a new or empty folder, or one that was "
+                    f"{str(path)!r} holds files but no manifest; expected a new or empty folder, or one that was "
                     "extracted"
                 )
-            folder.mkdir(exist_ok=True)
-            found = replace(wanted, folder=folder)
-            write_manifest(folder, found)
+            path.mkdir(exist_ok=True)
+            found = replace(wanted, folder=path)
+            write_manifest(path, found)
         self.manifest = found
         differing = differing_encoders("images in out", found, "this call", wanted)
         if differing is None and found.precision != wanted.precision:
@@ -78,14 +78,14 @@ class Target:
             raise PoolMismatchError(f"{differing}; expected another folder for another encoder")
         check_shards(found, "out")
         for name in ("img_emb", "metadata"):
-            (folder / name).mkdir(exist_ok=True)
+            (path / name).mkdir(exist_ok=True)
         self.shards = [_known(found, shard) for shard in found.shards]
 
     @property
     def skipped(self) -> dict[str, Skipped]:
         return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
 
-    def add(self, rows: npt.NDArray[np.float16], known: Known, skipped: dict[str, Skipped]) -> None:
+    def add(self, rows: npt.NDArray[np.float16], known: ShardMetadata, skipped: dict[str, Skipped]) -> None:
         """Write the next shard. An image of it that was skipped before is so no longer."""
         k = len(self.manifest.shards)
         file, metadata = f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
@@ -96,14 +96,14 @@ class Target:
             columns |= dict(zip((_SIZE, _CHECKSUM, _TIME), map(list, zip(*known.files, strict=True)), strict=True))
         if any(root is not None for root in known.roots):
             columns[_ROOT] = known.roots
-        write_whole(self.folder / file, lambda handle: np.save(handle, rows))
-        _write_parquet(self.folder / metadata, columns)
+        write_whole(self.path / file, lambda handle: np.save(handle, rows))
+        _write_parquet(self.path / metadata, columns)
         shard = Shard(
             file,
             metadata,
             len(rows),
-            digest_of_file(self.folder / file),
-            digest_of_file(self.folder / metadata),
+            digest_of_file(self.path / file),
+            digest_of_file(self.path / metadata),
             chained(self.manifest.rows_sha256, known.ids),
             skipped,
         )
@@ -141,7 +141,7 @@ class Target:
         changed = replace(self.manifest, **changes)
         if changed != self.manifest or [*changed.renamed.items()] != [*self.manifest.renamed.items()]:
             self.manifest = changed
-            write_manifest(self.folder, changed)
+            write_manifest(self.path, changed)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -184,12 +184,12 @@ def _arrow_column(cells: list[Any]) -> Any:
     return pyarrow.array(cells, pyarrow.int64())
 
 
-def _known(manifest: Manifest, shard: Shard) -> Known:
+def _known(manifest: Manifest, shard: Shard) -> ShardMetadata:
     columns = shard_columns(manifest, shard, ["image_path", "label", _SIZE, _CHECKSUM, _TIME, _ROOT])
     none = [None] * shard.n_rows
     files = (columns.get(name, none) for name in (_SIZE, _CHECKSUM, _TIME))
     same: dict[str | None, str | None] = {}  # a text for each row would take more than all else
-    return Known(
+    return ShardMetadata(
         columns["image_path"],
         [ImageFile(*file) for file in zip(*files, strict=True)],
         [same.setdefault(root, root) for root in columns.get(_ROOT, none)],

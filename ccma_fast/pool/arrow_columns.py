@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import FileReadError
-from ...system.extras import optional
-from ..rows import RowId
-from .blocks import chosen
+from ..errors import FileReadError
+from ..system.extras import optional
+from .keys import chosen_key
+from .rows import RowId
 
 __all__ = [
     "IDS",
@@ -71,7 +71,7 @@ def vector_column(schema: Any, key: str | None, name: str, file: str) -> VectorC
         It holds something else.
     """
     found = described(schema, every=key is not None)
-    column = chosen(name, file, key, found, [name], "column")
+    column = chosen_key(name, file, key, found, [name], "column")
     if schema.names.count(column) > 1:
         raise FileReadError(f"{name}: {file!r} must have one column {column!r}, got {schema.names.count(column)}")
     field = schema.field(column)

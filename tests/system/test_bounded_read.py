@@ -12,13 +12,13 @@ import pytest
 import ccma_fast as cf
 from ccma_fast.pool.class_names import read_class_names
 from ccma_fast.pool.manifest_file import read_manifest
-from ccma_fast.system import bounded
-from ccma_fast.system.bounded import Arrays, read_whole
+from ccma_fast.system import bounded_read
+from ccma_fast.system.bounded_read import Arrays, read_whole
 
 
 @pytest.mark.parametrize("n", [0, 99, 100, 101])
 def test_files_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    monkeypatch.setattr(bounded, "MOST_BYTES", 100)
+    monkeypatch.setattr(bounded_read, "MOST_BYTES", 100)
     (tmp_path / "file").write_bytes(b"x" * n)
     if n <= 100:
         assert read_whole(tmp_path / "file") == b"x" * n

@@ -20,7 +20,7 @@ import pytest
 
 import ccma_fast as cf
 from ccma_fast.campaign import saved_loop
-from ccma_fast.system.files import check_can_write, locked_file, remove_leftovers, write_whole
+from ccma_fast.system.output_files import check_can_write, locked_file, remove_leftovers, write_whole
 
 N = 60
 X = np.random.default_rng(0).standard_normal((N, 4)).astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from .in_use import open_regular
+from .file_integrity import open_regular
 
 __all__ = ["MOST_BYTES", "Arrays", "read_whole"]
 

@@ -22,7 +22,7 @@ import ccma_fast as cf
 from ccma_fast.pool.open import open_rows
 from ccma_fast.pool.rows import Rows, in_step
 from ccma_fast.research.workers import dumped
-from ccma_fast.system.in_use import file_under, reading
+from ccma_fast.system.file_integrity import file_under, reading
 
 h5py = pytest.importorskip("h5py")
 pyarrow = pytest.importorskip("pyarrow")
@@ -347,7 +347,9 @@ def test_a_file_that_is_cut_off_again_and_again_while_threads_read(tmp_path: Pat
 def test_a_file_that_is_being_written_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, waits = write(tmp_path / "x.npy", X), []
     os.utime(file)
-    monkeypatch.setattr("ccma_fast.system.in_use.time.sleep", lambda seconds: (waits.append(seconds), os.utime(file)))
+    monkeypatch.setattr(
+        "ccma_fast.system.file_integrity.time.sleep", lambda seconds: (waits.append(seconds), os.utime(file))
+    )
     with pytest.raises(cf.FileReadError, match=r"x.npy' is being written; expected a file that nobody changes"):
         open_rows(file, "features")
     assert 0.0 < sum(waits) < 1.0

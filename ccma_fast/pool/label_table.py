@@ -1,0 +1,236 @@
+"""The join of labels to the rows of a pool: by the ids of their images, or by numbers of rows."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import check_same_rows
+from ..errors import FileReadError, LabelWarning
+from .array_like import is_exact
+from .row_ids import rows_with_ids
+from .rows import RowId, Rows
+from .tables import Columns
+
+__all__ = ["ID", "INDEX", "LabelTable", "check_in_order", "joined"]
+
+Int64 = npt.NDArray[np.int64]
+
+# The columns that say which row a label is of.
+ID, INDEX = "image_path", "index"
+
+# What pandas calls an index without a name, in CSV and in parquet.
+_UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
+
+# Programs turn the integers of a column with gaps into 3.0. No pool has a row of more digits than an int64.
+_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+
+# Ids that an error message shows.
+_SHOWN = 3
+
+
+class LabelTable(NamedTuple):
+    """Labels that say what they are of."""
+
+    labels: Sequence[Any]
+    ids: Sequence[Any] | None
+    row_numbers: Sequence[Any] | None
+    place: str
+    """What error messages say behind the number of a row."""
+    typed: bool
+
+
+def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
+    """The labels of a table at the rows of a pool, by ids, by numbers of rows, or in the order of the rows.
+
+    Parameters
+    ----------
+    table : LabelTable
+    codes : ndarray, int64
+        The classes of its labels, −1 where there is none.
+    rows : Rows
+        The pool.
+    name : str
+        What error messages call the labels.
+
+    Returns
+    -------
+    ndarray, shape (N,), int64
+        −1 where there is no label.
+
+    Raises
+    ------
+    ValueError
+        Labels of another number of rows, of images that the pool does not have or has several times, or two that
+        contradict each other; ids where the pool has none.
+    FileReadError
+        The number of a row that is none.
+
+    Warns
+    -----
+    LabelWarning
+        An id is that of another row than the number beside it; the id decides.
+    """
+    if table.ids is None and table.row_numbers is None:
+        check_same_rows(name, codes.size, rows.name, rows.n_rows)
+        return codes
+    known = np.flatnonzero(codes >= 0)
+    if table.ids is not None and rows.row_ids() is not None:
+        return _placed(table, codes, known, _rows_of_ids(table, known, rows, name), rows, name)
+    if table.row_numbers is None:
+        raise ValueError(
+            f"{name} have the ids of their images{table.place} where {rows.name} has none; expected a "
+            f"column {INDEX!r} with the row of each, or the folder that ccma-fast extract wrote as "
+            f"{rows.name}"
+        )
+    numbers = _integers(table, name)
+    outside = np.flatnonzero((numbers < 0) | (numbers >= rows.n_rows))
+    if outside.size:
+        row = outside[0]
+        raise FileReadError(
+            f"{name}: {INDEX} must be a row from 0 to {rows.n_rows - 1}, got "
+            f"{table.row_numbers[row]!s} at row {row}{table.place}"
+        )
+    return _placed(table, codes, known, numbers[known], rows, name)
+
+
+def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int64:
+    """The rows of the ids of the labels that are known."""
+    ids = [_id(table, row, name) for row in known.tolist()]
+    numbers = np.full(known.size, -1, dtype=np.int64)
+    if table.row_numbers is not None:
+        numbers = _integers(table, name, missing=-1)[known]
+    there = rows_with_ids(rows, set(ids))
+    assert there is not None, "the caller has seen to it"
+    if None in there and not there[None]:
+        row = known[ids.index(None)]
+        raise ValueError(f"{name} must have an {ID} beside each label, got '' at row {row}{table.place}")
+    _check_known([row_id for row_id in dict.fromkeys(ids) if not there[row_id]], table.place, rows, name)
+    found: Int64 = known.copy()
+    for k, (row_id, number) in enumerate(zip(ids, numbers.tolist(), strict=True)):
+        places = there[row_id]
+        if len(places) == 1 and row_id is not None:
+            found[k] = places[0]
+        elif number in places:
+            found[k] = number
+        else:
+            raise ValueError(
+                f"{name} must say by {INDEX} which they are of where several images have one {ID}, or none, "
+                f"got {row_id!r} at row {known[k]}{table.place}, which rows {places[:_SHOWN]!r} of {rows.name} "
+                "have"
+            )
+    moved = np.flatnonzero((numbers != -1) & (numbers != found))
+    if moved.size:
+        first = moved[0]
+        warnings.warn(
+            f"{name}: {moved.size} of {known.size} labels{table.place} are of another row than their "
+            f"{INDEX} says, first {ids[first]!r}, which is row {found[first]} and not {numbers[first]}; "
+            f"{ID} is taken",
+            LabelWarning,
+            stacklevel=6,
+        )
+    return found
+
+
+def _check_known(missing: list[RowId], place: str, rows: Rows, name: str) -> None:
+    """No label is of an image that the pool does not have."""
+    if missing:
+        own = rows.ids_at(np.arange(min(_SHOWN, rows.n_rows))) or []
+        shards = () if rows.manifest is None else rows.manifest.shards
+        unreadable = len({row_id for shard in shards for row_id in shard.skipped}.intersection(missing))
+        raise ValueError(
+            f"{name} must be of images of {rows.name}, whose ids are {', '.join(map(repr, own))}, …, got "
+            f"{len(missing)} others{place}: {', '.join(map(repr, missing[:_SHOWN]))}"
+            + (", …" if missing[_SHOWN:] else "")
+            + (f" ({unreadable} could not be read when they were extracted)" if unreadable else "")
+        )
+
+
+def _placed(table: LabelTable, codes: Int64, known: Int64, of_known: Int64, rows: Rows, name: str) -> Int64:
+    """The labels at their rows."""
+    labels = np.full(rows.n_rows, -1, dtype=np.int64)
+    labels[of_known] = codes[known]  # the last of several
+    differing = np.flatnonzero(labels[of_known] != codes[known])
+    if differing.size:
+        row = int(of_known[differing[0]])
+        first, last = int(known[differing[0]]), int(known[np.flatnonzero(of_known == row)[-1]])
+        what = f"row {row}" if table.ids is None else repr(table.ids[first])
+        raise ValueError(
+            f"{name} must be one for each image, got {table.labels[first]!r} at row {first} and "
+            f"{table.labels[last]!r} at row {last}{table.place} for {what}"
+        )
+    return labels
+
+
+def check_in_order(columns: Columns, place: str, rows: Rows, name: str) -> None:
+    """Rows of a table that nothing names are those of the pool, if no other column could say otherwise."""
+    for column, cells in columns.others.items():
+        if column not in _UNNAMED and not _may_name_rows(cells, ascending=rows.row_ids() is not None):
+            continue
+        for row, cell in enumerate(cells):
+            if str(cell) != str(row):
+                raise ValueError(
+                    f"{name} must be in the order of the rows, or have a column {INDEX!r} or {ID!r}, got "
+                    f"{cell!r} at row {row}{place} in its column {column!r}"
+                )
+
+
+def _may_name_rows(cells: Sequence[Any], *, ascending: bool) -> bool:
+    """Whether the cells of a column could be names or numbers of rows: text or integers, all different.
+
+    Numbers that ascend are in the order of the rows, unless `ascending` ones are to count: names of images in the order
+    of text are not, such as 1.png, 10.png, 2.png.
+    """
+    if len(cells) < 2 or len(set(cells)) < len(cells):
+        return False
+    texts = [str(cell).strip() for cell in cells if isinstance(cell, (str, int, float))]
+    are_integers = [_INTEGER.fullmatch(text) is not None for text in texts]
+    if len(texts) < len(cells) or not all(map(_is_name, texts, are_integers)):
+        return False
+    if ascending or not all(are_integers):
+        return True
+    numbers = [int(text.partition(".")[0]) for text in texts]
+    return numbers != sorted(numbers)
+
+
+def _is_name(text: str, is_integer: bool) -> bool:
+    """Whether text is a number of a row or no number at all."""
+    try:
+        float(text)
+    except ValueError:
+        return bool(text)
+    return is_integer
+
+
+def _id(table: LabelTable, row: int, name: str) -> RowId:
+    """The id at a row of a table; those of a data set are numbers, which stay such in parquet."""
+    assert table.ids is not None, "the caller has seen to it"
+    found = table.ids[row]
+    if found is None or isinstance(found, str) or (isinstance(found, int) and not isinstance(found, bool)):
+        return None if found is None else str(found) or None
+    raise ValueError(f"{name} must have an {ID} beside each label, got {found!r} at row {row}{table.place}")
+
+
+def _integers(table: LabelTable, name: str, missing: int | None = None) -> Int64:
+    """The numbers of rows in a table; `missing`, where that is allowed, for those that are not there."""
+    assert table.row_numbers is not None, "the caller has seen to it"
+    found = np.empty(len(table.row_numbers), dtype=np.int64)
+    for row, cell in enumerate(table.row_numbers):
+        text = "" if cell is None else str(cell).strip()
+        if isinstance(cell, np.floating) and not is_exact(cell):
+            raise FileReadError(
+                f"{name}: {INDEX} must be exact, got {cell:g} at row {row}{table.place} in {cell.dtype}, which rounds "
+                "such integers"
+            )
+        if _INTEGER.fullmatch(text):
+            found[row] = int(text.partition(".")[0])
+        elif missing is not None and text in ("", "nan"):
+            found[row] = missing
+        else:
+            raise FileReadError(f"{name}: {INDEX} must be an integer, got {cell!r} at row {row}{table.place}")
+    return found
