@@ -1,1 +1,1 @@
-"""The loop for people: query, have the picks labelled, tell the labels, query again."""
+"""Active learning with people: a pool, the labels they give, and what is saved between sessions."""

@@ -1,52 +1,40 @@
-"""The loop for people: query, have the picks labelled, tell the labels, query again."""
+"""Active learning in rounds: query, have the picks labelled, add the labels, query again."""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
-from ..checks import check_choice, check_flag, check_integer, check_same_rows
+from ..checks import check_choice, check_flag, check_integer
 from ..config import CCMAConfig
-from ..errors import FileReadError, TeacherWarning
-from ..pool.agreement import accepted, differing_encoders
-from ..pool.array_like import check_unmasked, read_only
+from ..errors import TeacherWarning
+from ..pool.array_like import read_only
 from ..pool.checked import check_rows
-from ..pool.class_codes import class_codes
-from ..pool.class_limits import check_class_count
-from ..pool.class_names import agreed_class_names
-from ..pool.derived import RowSubset
 from ..pool.labels import Classes, read_labels
 from ..pool.open import open_rows
-from ..pool.row_ids import check_beside, distinct_rows
-from ..pool.rows import Rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
 from ..steps.conformal import warn_not_exchangeable
-from ..steps.linear_head import LinearHead, check_two_classes, probabilities
-from ..steps.student import check_head, class_count, declared_count, fit_student, student_logits
+from ..steps.linear_head import probabilities
+from ..steps.student import check_head, class_count, student_logits
 from ..steps.teacher import Teacher
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file
-from .saved_loop import (
-    Remembered,
-    SavedLoop,
-    agreed_classes,
-    check_is_known,
-    class_digests,
-    placed,
-    read_loop,
-    write_loop,
-)
+from .classes import agreed_names, check_implied_count, declared_classes
+from .identity import class_digests
+from .input_files import input_files
+from .labelled_pool import LabelledPool
+from .labelling import rows_to_label, rows_to_unlabel
+from .prediction import fit_on_labels, rows_to_predict
+from .relocation import relocated
+from .saved_loop import SavedLoop, check_may_replace, read_loop, write_loop
 
 __all__ = ["ActiveLearner"]
 
@@ -54,7 +42,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 class ActiveLearner:
-    """A pool, its labels so far, and the query of every round.
+    """Pool-based active learning: a pool, its labels so far, and a query in every round.
 
     Parameters
     ----------
@@ -119,63 +107,49 @@ class ActiveLearner:
         backend: str = "auto",
         memory_limit: int | str | None = None,
     ) -> None:
-        self._features = open_rows(features, "features")
+        rows = open_rows(features, "features")
         check_arguments(teacher, student, config)
         choose_backend(backend)
         if teacher is not None:
-            teacher.check_rows(self._features)
-            if n_classes not in (None, teacher.n_classes):
-                raise ValueError(f"n_classes must be the teacher's {teacher.n_classes}, got {n_classes}")
-            n_classes = teacher.n_classes
-        self._class_names = agreed_class_names(class_names, teacher)
-        if self._class_names is not None:
-            if n_classes not in (None, len(self._class_names)):
-                raise ValueError(
-                    f"class_names must be one for each of the {n_classes} classes, got {len(self._class_names)}"
-                )
-            n_classes = len(self._class_names)
-        if n_classes is None:
-            n_classes = declared_count(student)
-        self._n_classes = None if n_classes is None else check_class_count("n_classes", n_classes)
-        if self._n_classes is not None:
-            check_head(student, self._n_classes, self._features.n_columns)
-        self._teacher = teacher
+            teacher.check_rows(rows)
+        self._classes = declared_classes(n_classes, class_names, teacher, student)
+        if self._classes.n_classes is not None:
+            check_head(student, self._classes.n_classes, rows.n_columns)
         self._student = student
         self._config = config or CCMAConfig()
         self._random_state = check_integer("random_state", random_state, minimum=0, maximum=math.inf)
         self._backend = backend
         check_memory_limit(memory_limit)
         self._memory_limit = memory_limit
-        self._fitted: Any = None
-        self._chosen: set[int] = set()  # rows that a query has returned
-        self._remembered = Remembered()
+        codes = read_labels(labels, rows, n_classes=self._classes.n_classes, class_names=self._classes.names)
+        check_implied_count(codes, "labels", self._classes, student, rows)
+        self._pool = LabelledPool(rows, teacher, codes.copy())  # the caller keeps an array of its own
+        self._fitted: Any = None  # the student on the labels so far
         self._class_digests = class_digests(teacher)
-        read = read_labels(labels, self._features, n_classes=self._n_classes, class_names=self._class_names)
-        self._check_count(read, "labels")
-        self._labels = read.copy()  # nobody else's array
-        self._n_rounds = 0
-        self._versions: set[str] = set()  # files of which this loop has all that they hold
+        self._versions: set[str] = set()  # of saved files: those that this loop may replace
         self._inputs = [
-            *_inputs("features", features),
-            *_inputs("features", self._features),
-            *_inputs("labels", labels),
+            *input_files("features", features),
+            *input_files("features", rows),
+            *input_files("labels", labels),
+            *input_files("class_names", class_names),
+            *input_files("teacher", teacher and teacher.source),
         ]
-        self._inputs += [*_inputs("class_names", class_names), *_inputs("teacher", teacher and teacher.source)]
 
     @property
     def labels(self) -> Int64:
-        return read_only(self._labels)
+        return read_only(self._pool.labels)
 
     @property
     def class_names(self) -> list[str] | None:
-        return None if self._class_names is None else [*self._class_names]
+        names = self._classes.names
+        return None if names is None else [*names]
 
     @property
     def n_rounds(self) -> int:
-        return self._n_rounds
+        return self._pool.n_rounds
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write down the loop so far: labels and what they are of, rounds, choices, classes, seed and configuration.
+        """Save the loop so far: labels and the images they are of, rounds, choices, classes, seed and configuration.
 
         A file that this loop was loaded from or saved to is replaced, whole or not at all, unless somebody else has
         saved another there since. Several threads and processes may save to one path: each waits for the others, by
@@ -201,29 +175,17 @@ class ActiveLearner:
         Warns
         -----
         LabelWarning
-            The pool cannot be read any more, and rows were labelled of which nobody knows what they held: they are
-            saved, and :meth:`load` cannot tell whether a pool still has their images.
+            The pool cannot be read any more, and the values of some labelled rows are unknown. Their labels are saved,
+            but :meth:`load` cannot check whether a pool still has their images.
         """
         overwrite = check_flag("overwrite", overwrite)
         check_can_write(path)
         check_no_input(path, self._inputs, what="path")
         with locked_file(path):
             if not overwrite:
-                check_is_known(path, self._versions, self._features.n_rows)
-            # Taken here, so that of two threads the one that is last has no older labels.
-            labels, chosen = self._labels.copy(), np.array(sorted(self._chosen), dtype=np.int64)
-            loop = SavedLoop(
-                labels=labels,
-                chosen=chosen,
-                n_rounds=self._n_rounds,
-                random_state=self._random_state,
-                n_classes=self._n_classes,
-                class_names=self._class_names,
-                config=self._config,
-                identity=self._remembered.identity(self._features, labels, chosen),
-                class_digests=self._class_digests,
-            )
-            self._versions.add(write_loop(path, loop))
+                check_may_replace(path, self._versions, self._pool.features.n_rows)
+            # Copied while the file is locked, so that of two threads that save, the last one has the newest labels.
+            self._versions.add(write_loop(path, self._snapshot()))
 
     @classmethod
     def load(
@@ -238,11 +200,11 @@ class ActiveLearner:
         backend: str = "auto",
         memory_limit: int | str | None = None,
     ) -> ActiveLearner:
-        """Go on with a loop that was written down: its next query is the one that it would have been.
+        """Go on with a saved loop: its next query is the one that it would have been.
 
-        The labels go to their images. Where the pool has ids, now and when the loop was saved, an image is found
-        wherever it stands now, and its rows may come from another encoder. Where it has none, the rows that were
-        labelled or chosen must hold what they held, in any type that has the same values. Rows may have been added.
+        The labels go to their images. Where the pool has ids, now and when the loop was saved, an image is found at
+        any row, and the pool may come from another encoder. Where it has none, the rows that were labelled or chosen
+        must have the same values, in any type that holds them. Rows may have been added.
 
         Parameters
         ----------
@@ -270,8 +232,8 @@ class ActiveLearner:
         check_choice("missing", missing, ("raise", "drop"))
         rows = open_rows(features, "features")
         loop, version = read_loop(path, rows.n_rows)
-        names = agreed_classes(loop, class_names, teacher, path)
-        labels, chosen = placed(loop, rows, path, missing)
+        names = agreed_names(loop, class_names, teacher, path)
+        labels, chosen = relocated(loop, rows, path, missing)
         learner = cls(
             rows,
             labels=Classes(labels),
@@ -284,11 +246,11 @@ class ActiveLearner:
             backend=backend,
             memory_limit=memory_limit,
         )
-        learner._n_rounds = loop.n_rounds
+        learner._pool.n_rounds = loop.n_rounds
+        learner._pool.chosen = set(chosen.tolist())
         if int((labels >= 0).sum()) == int((loop.labels >= 0).sum()) and chosen.size == loop.chosen.size:
-            learner._versions = {version}  # else the file holds more, and is not to be replaced without a word
-        learner._inputs += [*_inputs("features", features), *_inputs("class_names", class_names)]
-        learner._chosen = set(chosen.tolist())
+            learner._versions = {version}  # else the file holds more, and is replaced only if asked for
+        learner._inputs += [*input_files("features", features), *input_files("class_names", class_names)]
         if learner._class_digests is None:
             learner._class_digests = loop.class_digests
         return learner
@@ -299,7 +261,7 @@ class ActiveLearner:
         Until there are labels of two classes no student can be fitted: the picks cover the pool, or the teacher
         chooses them.
 
-        Nothing is recorded but the round: picks that never get a label can be chosen again.
+        Picks that never get a label can be chosen again.
 
         Warns
         -----
@@ -311,37 +273,36 @@ class ActiveLearner:
             The labels so far speak against the teacher, see :func:`ccma_fast.select`; or the loop was saved with one
             and goes on without.
         """
-        self._grow()
-        seed = int(np.random.SeedSequence([self._random_state, self._n_rounds]).generate_state(1, np.uint64)[0])
-        if self._teacher is None and self._class_digests is not None:
+        pool = self._pool
+        pool.grow()
+        seed = int(np.random.SeedSequence([self._random_state, pool.n_rounds]).generate_state(1, np.uint64)[0])
+        if pool.teacher is None and self._class_digests is not None:
             warnings.warn(
                 "the loop was saved with a teacher and goes on without one; give it to load for the query that would "
                 "have been",
                 TeacherWarning,
                 stacklevel=2,
             )
-        if self._config.acquisition == "delta" and self._config.calibration == "coverage" and self._chosen:
-            n_chosen = int((self._labels[sorted(self._chosen)] >= 0).sum())
-            if n_chosen:
-                warn_not_exchangeable(n_chosen)
+        promises_coverage = self._config.acquisition == "delta" and self._config.calibration == "coverage"
+        n_not_exchangeable = pool.n_chosen_labelled if promises_coverage else 0
+        if n_not_exchangeable:
+            warn_not_exchangeable(n_not_exchangeable)
         picks = select(
-            self._features,
+            pool.features,
             budget,
-            labels=Classes(self._labels),
-            teacher=self._teacher,
-            student=self._student if (self._labels >= 0).any() else None,
+            labels=Classes(pool.labels),
+            teacher=pool.teacher,
+            student=self._student if (pool.labels >= 0).any() else None,
             config=self._config,
             random_state=seed,
             backend=self._backend,
             memory_limit=self._memory_limit,
         )
-        self._remembered.add(self._features, picks.indices)
-        self._n_rounds += 1
-        self._chosen.update(picks.indices.tolist())
+        pool.record_query(picks.indices)
         return picks
 
     def label(self, indices: npt.ArrayLike, y: npt.ArrayLike, *, overwrite: bool = False) -> None:
-        """Tell the labels of some rows. Either all are taken or, on an error, none.
+        """Add the labels of some rows. Either all are taken or, on an error, none.
 
         Parameters
         ----------
@@ -362,23 +323,8 @@ class ActiveLearner:
             Indices that are neither integers nor ids, or labels that are neither integers nor names.
         """
         check_flag("overwrite", overwrite)
-        rows = distinct_rows(self._features, indices)
-        check_unmasked("y", y)
-        check_beside("y", y, indices)
-        codes = class_codes(y, class_names=self._class_names, n_classes=self._n_classes, name="y", place=" of y")
-        check_same_rows("y", codes.size, "indices", rows.size)
-        if (codes < 0).any():
-            row = rows[np.flatnonzero(codes < 0)[0]]
-            raise ValueError(f"y must have a class for each row, got none for row {row}; unlabel withdraws labels")
-        self._check_count(codes, "y")
-        taken = rows[self._labels[rows] >= 0]
-        if taken.size and not overwrite:
-            raise ValueError(
-                f"row {taken[0]} already has the label {self._labels[taken[0]]}; pass overwrite=True to change it"
-            )
-        with suppress(FileReadError):  # labels are kept, whatever has become of the pool
-            self._remembered.add(self._features, rows)
-        self._labels[rows] = codes
+        rows, codes = rows_to_label(self._pool, indices, y, self._classes, self._student, overwrite=overwrite)
+        self._pool.label(rows, codes)
         self._fitted = None
 
     def unlabel(self, indices: npt.ArrayLike) -> None:
@@ -396,15 +342,11 @@ class ActiveLearner:
         TypeError
             Indices that are neither integers nor ids.
         """
-        rows = distinct_rows(self._features, indices)
-        without = rows[self._labels[rows] < 0]
-        if without.size:
-            raise ValueError(f"indices must be rows that have a label, got row {without[0]}, which has none")
-        self._labels[rows] = -1
+        self._pool.unlabel(rows_to_unlabel(self._pool, indices))
         self._fitted = None
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """p^S of any rows by a student fitted on the labels so far.
+        """Class probabilities p^S of any rows, by a student fitted on the labels so far.
 
         Parameters
         ----------
@@ -421,55 +363,33 @@ class ActiveLearner:
         ValueError
             Fewer than two labelled classes, or columns that differ from the pool's.
         """
-        rows = open_rows(X, "X")
-        accepted([differing_encoders("X", rows.manifest, "features", self._features.manifest)], force=None)
-        if rows.n_columns != self._features.n_columns:
-            raise ValueError(f"X must have {self._features.n_columns} columns as the pool, got {rows.n_columns}")
-        n_classes = self._n_classes or class_count(self._student, self._labels, self._features.n_rows)
+        pool = self._pool
+        rows = rows_to_predict(X, pool.features)
+        n_classes = self._classes.n_classes or class_count(self._student, pool.labels, pool.features.n_rows)
         backend = choose_backend(self._backend)
         check_rows(rows, backend.row_lengths)
         fitted = self._fitted
         if fitted is None:
-            labels = self._labels.copy()
-            labelled = np.flatnonzero(labels >= 0)
-            check_two_classes(labels[labelled])
-            student = self._student
-            if student is None:
-                student = LinearHead.from_config(self._config, n_classes, self._random_state)
-            known = RowSubset(self._features, labelled)
-            fitted = fit_student(student, known, labels[labelled], n_classes, backend)
-            if np.array_equal(labels, self._labels):  # else another thread has told some meanwhile
+            labels = pool.labels.copy()
+            fitted = fit_on_labels(
+                self._student, pool.features, labels, n_classes, self._config, self._random_state, backend
+            )
+            if np.array_equal(labels, pool.labels):  # else another thread has changed some meanwhile
                 self._fitted = fitted
         return probabilities(student_logits(fitted, rows, n_classes, backend))
 
-    def _check_count(self, codes: Int64, name: str) -> None:
-        """Labels that say how many classes there are say a number that can be computed with."""
-        if self._n_classes is None and (codes >= 0).any():
-            n_classes = class_count(self._student, codes, self._features.n_rows, name)
-            check_head(self._student, n_classes, self._features.n_columns)
-
-    def _grow(self) -> None:
-        """Take in what was added to the pool."""
-        features = self._features.grown()
-        teacher = None if self._teacher is None else self._teacher.grown()
-        if teacher is not None:
-            teacher.check_rows(features)
-        if features.n_rows > self._features.n_rows:  # else they stay where another thread may write some
-            unknown = np.full(features.n_rows - self._features.n_rows, -1, dtype=np.int64)
-            self._labels = np.concatenate([self._labels, unknown])
-        self._features, self._teacher = features, teacher
-
-
-def _inputs(name: str, given: Any) -> Iterator[tuple[str, Path]]:
-    """The files and folders that an argument names, or in which its rows lie."""
-    if isinstance(given, (list, tuple)) and any(isinstance(part, os.PathLike) for part in given):
-        for part in given:
-            yield from _inputs(name, part)
-    elif isinstance(given, (str, os.PathLike)):
-        yield name, Path(given)
-        yield name, Path(str(given).partition("::")[0])
-    elif isinstance(given, Rows):
-        files = [getattr(given, "file", None), *(shard.file for shard in given.shard_files)]
-        yield from ((name, Path(file)) for file in files if file is not None)
-    elif isinstance(given, np.memmap) and given.filename is not None:
-        yield name, Path(given.filename)
+    def _snapshot(self) -> SavedLoop:
+        """What is saved, with copies of what other threads may change."""
+        pool = self._pool
+        labels, chosen = pool.labels.copy(), np.array(sorted(pool.chosen), dtype=np.int64)
+        return SavedLoop(
+            labels=labels,
+            chosen=chosen,
+            n_rounds=pool.n_rounds,
+            random_state=self._random_state,
+            n_classes=self._classes.n_classes,
+            class_names=self._classes.names,
+            config=self._config,
+            identity=pool.row_digests.identity(pool.features, labels, chosen),
+            class_digests=self._class_digests,
+        )

@@ -64,7 +64,7 @@ def saved(path: Path, pool: Any, **given: Any) -> Path:
     """A loop with five labels and a choice that has none yet, row 17."""
     learner = cf.ActiveLearner(pool, config=QUICK, **given)
     learner.label(LABELLED, Y[LABELLED])
-    learner._chosen = {3, 7, 17}
+    learner._pool.chosen = {3, 7, 17}
     learner.save(path / "loop.npz", overwrite=True)
     return path / "loop.npz"
 
@@ -86,7 +86,7 @@ def test_images_are_found_where_they_are_now(tmp_path: Path, folder: Callable[..
     with pytest.warns(cf.LabelWarning, match=r"^5 of the 6 images .* first '07.jpg' from row 7 to row 6 of features; "):
         learner = cf.ActiveLearner.load(file, now)
     np.testing.assert_array_equal(learner.labels, labels_at([3, 6, 7, 10, 14], Y[LABELLED]))
-    assert learner._chosen == {3, 6, 16}
+    assert learner._pool.chosen == {3, 6, 16}
     learner.save(tmp_path / "again.npz")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -119,7 +119,7 @@ def test_images_that_are_gone(tmp_path: Path, folder: Callable[..., Path]) -> No
     assert [lost in str(one.message) for one in told] == [True, False]
     assert all(one.filename == __file__ for one in told)
     np.testing.assert_array_equal(learner.labels, labels_at([3, 7, 10], Y[[3, 7, 11]], len(kept)))
-    assert learner._chosen == {3, 7}
+    assert learner._pool.chosen == {3, 7}
     with pytest.raises(ValueError, match="missing must be one of 'raise', 'drop', got 'ignore'"):
         cf.ActiveLearner.load(file, now, missing="ignore")
 
@@ -306,7 +306,7 @@ def test_the_first_format_is_taken_with_a_warning(tmp_path: Path) -> None:
         learner = cf.ActiveLearner.load(tmp_path / "loop.npz", X)
     assert told[0].filename == __file__
     np.testing.assert_array_equal(learner.labels, labels)
-    assert (learner.n_rounds, learner._config.kappa, learner._chosen) == (2, 7, {3, 7})
+    assert (learner.n_rounds, learner._config.kappa, learner._pool.chosen) == (2, 7, {3, 7})
     with (
         pytest.warns(cf.LabelWarning),
         pytest.raises(cf.PoolMismatchError, match=r"must have the 20 rows of the loop in '.*', or more, got 19"),

@@ -494,6 +494,6 @@ def test_labels_told_during_a_query_or_a_fit_are_kept(tmp_path: Path) -> None:
     learner.label([0, 1], [0, 1])
     learner.predict_proba(X[:1])
     assert learner.predict_proba(X[:1]).argmax() == 2  # of a student that knows all three
-    labels = learner._labels
-    learner._grow()
-    assert learner._labels is labels
+    labels = learner._pool.labels
+    learner._pool.grow()
+    assert learner._pool.labels is labels

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,37 +17,11 @@ from ccma_fast.cli import main
 from ccma_fast.config import PAPER_DATASETS
 from ccma_fast.system import output_files
 
-N, D, E, C = 240, 8, 6, 3
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray[Any, Any]]:
-    """Inputs of every kind as `<name>.npy` in the current directory, and as arrays."""
-    rng = np.random.default_rng(0)
-    truth = rng.integers(C, size=N)
-    y = np.where(np.arange(N) < 30, truth, -1)
-    arrays = {
-        "x": (rng.standard_normal((N, D)) + 2 * np.eye(C, D)[truth]).astype(np.float32),
-        "y": y,
-        "v": (rng.standard_normal((N, E)) + 2 * np.eye(C, E)[truth]).astype(np.float32),
-        "t": np.eye(C, E, dtype=np.float32),
-        "z": rng.standard_normal((N, C)).astype(np.float32),
-        # Knows more than the student: with labels to judge it by, it is trusted with some of the picks.
-        "zt": (rng.standard_normal((N, C)) + 2 * np.eye(C)[truth]).astype(np.float32),
-    }
-    monkeypatch.chdir(tmp_path)
-    for name, array in arrays.items():
-        np.save(f"{name}.npy", array)
-    return arrays
+N, C, E = 240, 3, 6  # of the fixture `data`
 
 
 def select(*arguments: str | int) -> int:
     return main(["select", "--features", "x.npy", *map(str, arguments)])
-
-
-def program(*arguments: str | int, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ccma_fast", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **kwargs)
 
 
 TEACHER = ("--teacher-images", "v.npy", "--teacher-classes", "t.npy")
@@ -464,79 +437,7 @@ def test_a_write_that_fails_leaves_the_old_file(
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_ctrl_c_while_it_computes(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "x.npy", rng.standard_normal((100_000, 64), dtype=np.float32))
-    # Half a second in, and many seconds before the end.
-    script = (
-        "import os, signal, sys, threading; from ccma_fast.cli import main;"
-        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # whatever the shell that runs the tests ignores
-        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start();"
-        "sys.exit(main(['select', '--features', 'x.npy', '--budget', '5000', '--out', 'picks.csv']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ccma-fast select: interrupted\n")
-    assert os.listdir(tmp_path) == ["x.npy"]
-
-
-# --- the program ----------------------------------------------------------------------------------
-
-
-def test_python_m_is_the_program(data: Any) -> None:
-    done = program("select", "--features", "x.npy", "--budget", 4)
-    assert done.returncode == 0
-    assert [int(line.split(",")[1]) for line in done.stdout.splitlines()[1:]] == cf.select(
-        data["x"], 4
-    ).indices.tolist()
-    assert done.stderr.startswith("backend ")
-    wrong = program("select", "--features", "missing.npy", "--budget", 4)
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "ccma-fast select: error: features: no file 'missing.npy'\n"
-
-
-def test_a_reader_that_leaves_is_no_error(data: Any) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "ccma_fast", "select", "--features", "x.npy", "--budget", "4"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (141, "")
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"ccma-fast {cf.__version__}\n"
-
-
-@pytest.mark.parametrize("arguments", [[], ["conquer"], ["--frob"]])
-def test_a_command_is_required(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    assert main(arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("ccma-fast: error: ")
-    assert err.endswith(" (see ccma-fast --help)\n")
-    assert err.count("\n") == 1
-
-
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    def text(*arguments: str) -> str:
-        assert main([*arguments, "--help"]) == 0
-        out, err = capsys.readouterr()
-        assert err == ""
-        return out
-
-    assert "demo" in text()
-    assert "ccma-fast select --features x.npy --budget 100" in text()
-    of_select = text("select")
-    options = "--features --budget --labels --student-logits --teacher-images --teacher-classes --teacher-logits "
-    options += "--temperature --config --subpool-size --kappa --seed --backend --out --quiet --class-names --overwrite"
-    for expected in (*options.split(), *PAPER_DATASETS, "N x D", "C x E", "0.03", "delta", "rank", "represents"):
-        assert expected in of_select, expected
-    of_demo = text("demo")
-    for expected in ("--seeds", "--rounds", "--budget", "--out", "--quiet", "ccma-fast[demo]"):
-        assert expected in of_demo, expected
+# --- the help --------------------------------------------------------------------------------------
 
 
 def test_the_examples_of_the_help_run(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -546,10 +447,3 @@ def test_the_examples_of_the_help_run(data: Any, capsys: pytest.CaptureFixture[s
     assert len(commands) == 3
     for command in commands:
         assert main(command) == 0, command
-
-
-def test_the_program_starts_light() -> None:
-    heavy = "torch", "triton", "matplotlib", "sklearn", "PIL", "tqdm"
-    script = f"import sys, ccma_fast.cli; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "[]\n"

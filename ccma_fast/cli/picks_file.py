@@ -1,4 +1,4 @@
-"""The picks of a query as a file: CSV, JSON, or the row numbers alone."""
+"""The file that ``ccma-fast select --out`` writes: CSV, JSON, or the row numbers alone as ``.npy``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..system.file_integrity import open_regular
 
 if TYPE_CHECKING:
-    from .report import Selection
+    from ..query.report import Selection
 
 __all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone"]
 

@@ -1,0 +1,69 @@
+"""Types of arguments: each turns text into a value, or says what was expected."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+
+from ..checks import integer_in, number_in
+from ..config import PAPER_DATASETS, CCMAConfig
+from ..system.memory import check_memory_limit
+
+__all__ = ["above_0", "at_least_0", "at_least_1", "config", "memory_limit", "percentage", "rows_or_all"]
+
+
+def at_least_0(text: str) -> int:
+    return _integer(text, 0)
+
+
+def at_least_1(text: str) -> int:
+    return _integer(text, 1)
+
+
+def rows_or_all(text: str) -> int | str:
+    return text if text == "all" else _integer(text, 1)
+
+
+def above_0(text: str) -> float:
+    value = number_in(text)
+    if value is None:
+        raise ArgumentTypeError(f"must be a number, got {text!r:.80}")
+    if not 0.0 < value < math.inf:
+        raise ArgumentTypeError(f"must be finite and greater than 0, got {text}")
+    return value
+
+
+def percentage(text: str) -> float:
+    """A share from 0 to 1."""
+    value = above_0(text)
+    if value > 100:
+        raise ArgumentTypeError(f"must be at most 100, got {text}")
+    return value / 100
+
+
+def memory_limit(text: str) -> int:
+    """Bytes."""
+    try:
+        number = integer_in(text)
+        return check_memory_limit(text if number is None else number).limit
+    except ValueError as error:
+        raise ArgumentTypeError(str(error).removeprefix("memory_limit ")) from None
+
+
+def config(text: str) -> CCMAConfig:
+    if text == "default":
+        return CCMAConfig()
+    name, colon, dataset = text.partition(":")
+    if name != "paper" or (colon and dataset not in PAPER_DATASETS):
+        expected = ", ".join(["default", "paper", *(f"paper:{known}" for known in PAPER_DATASETS)])
+        raise ArgumentTypeError(f"must be one of {expected}, got {text!r}")
+    return CCMAConfig.paper(dataset or None)
+
+
+def _integer(text: str, minimum: int) -> int:
+    value = integer_in(text)
+    if value is None:
+        raise ArgumentTypeError(f"must be an integer, got {text!r:.80}")
+    if value < minimum:
+        raise ArgumentTypeError(f"must be at least {minimum}, got {value}")
+    return value

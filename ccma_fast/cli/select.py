@@ -1,0 +1,283 @@
+"""The command ``ccma-fast select``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import CCMAConfig
+from ..errors import LabelWarning, TeacherWarning
+from ..system.output_files import check_can_write, check_no_input, write_whole
+from ..system.streams import tell
+from .argument_types import at_least_0, at_least_1, rows_or_all
+from .command import Command
+from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
+from .shared_options import add_backend_option, add_config_option, add_memory_option, add_teacher_options, teacher_from
+
+if TYPE_CHECKING:
+    from ..pool.rows import Rows
+    from ..query.report import Report, Selection
+    from ..steps.teacher import Teacher
+
+__all__ = ["COMMAND"]
+
+# Options that name files.
+_INPUTS = ("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits")
+
+_DESCRIPTION = """\
+Choose the rows of a pool of N images whose labels teach a classifier the most. A matrix has one row per image, in the
+same order everywhere, and is read in place, however large: a .npy, .h5, .parquet, .arrow or .safetensors file, as in
+x.h5::key where that holds several, or a folder of shards, such as those of ccma-fast extract.
+
+  no labels               rows that cover the pool, or with a zero-shot vision-language teacher the most central rows
+                          of each class among those that it is surest of
+  labels                  rows on which a classifier trained on the labels is uncertain, spread over the pool
+  labels and a teacher    Conformal Cross-Modal Acquisition: the labels tell how far the teacher can be trusted; that
+                          share of the rows is where it is sure and the classifier is not, balanced over its classes
+"""
+
+_EPILOG = """\
+labels are joined to rows by image_path, the ids of the images, where the features have ids (a folder of ccma-fast
+extract or clip-retrieval, or a file with a column image_path) and the labels are a .csv or .parquet file that has this
+column (as the output of this command then has it) or a folder of ccma-fast extract; else by index; else they stand in
+the order of the rows, and no other column may name these.
+
+output, one entry per pick, in the order of choice (the first ones matter most):
+  rank                    1, 2, 3, ...
+  index                   row of the features, counted from 0; never a row that has a label
+  image_path              the image's id, where the features have ids
+  score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
+  represents              candidate rows that the pick stands for, itself included
+  .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).
+
+examples:
+  ccma-fast select --features x.npy --budget 100 --out picks.csv
+  ccma-fast select --features x.npy --labels y.npy --teacher-images v.npy --teacher-classes t.npy \\
+                   --budget 100 --out picks.csv
+  ccma-fast select --features x.npy --student-logits z.npy --teacher-logits zt.npy --budget 100 > picks.csv
+
+The same call in Python: ccma_fast.select(features, budget, labels=..., teacher=ccma_fast.Teacher(...)).
+"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    pool = parser.add_argument_group("the pool")
+    pool.add_argument(
+        "--features",
+        required=True,
+        metavar="X.npy",
+        help="embeddings that the classifier is trained on, e.g. of DINOv2: N x D numbers",
+    )
+    pool.add_argument("--budget", required=True, type=at_least_1, metavar="B", help="how many rows to choose")
+    pool.add_argument(
+        "--labels",
+        metavar="Y.npy",
+        nargs="+",
+        action="extend",
+        help="N classes from 0 to C-1, -1 (or NaN) where a row has no label; or a .csv or .parquet file with columns "
+        "index (a row) or image_path, and label, such as the output of this command with a column added; several files "
+        "are joined",
+    )
+    pool.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help="what classes are called: one name per line, or .json; labels may then be names (default: as "
+        "--teacher-classes knows them)",
+    )
+    pool.add_argument(
+        "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
+    )
+
+    add_teacher_options(parser)
+
+    method = parser.add_argument_group("the method")
+    add_config_option(method)
+    method.add_argument(
+        "--subpool-size",
+        type=rows_or_all,
+        metavar="S",
+        help="rows of a diverse subpool to score instead of all, never more than a third of the unlabelled ones "
+        f"(default: that of --config: all, or {CCMAConfig.paper().subpool_size} as published)",
+    )
+    method.add_argument(
+        "--kappa",
+        type=at_least_1,
+        metavar="K",
+        help=f"candidates per pick (default: that of --config, {CCMAConfig.kappa})",
+    )
+    method.add_argument("--seed", type=at_least_0, default=0, metavar="N", help="same seed, same picks (default: 0)")
+    add_backend_option(method)
+    add_memory_option(method, "what it may add to the process's memory")
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=_picks_path,
+        metavar="FILE",
+        help=f"file for the picks, by its suffix {', '.join(SUFFIXES)}; an existing .csv or .json file is replaced "
+        "where it has the columns above and no others (default: CSV to stdout)",
+    )
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace whatever --out is, also where it may be somebody's work"
+    )
+    output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
+    output.add_argument(
+        "--plan",
+        action="store_true",
+        help="choose nothing: print what it would read, the memory and the time that it would take, stage by stage",
+    )
+
+
+def _picks_path(text: str) -> Path:
+    """An argument type."""
+    file = Path(text)
+    if file.suffix.lower() not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(SUFFIXES)}, got {text!r}")
+    return file
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from ..pool.open import open_rows
+    from ..query.select import plan, select
+
+    _check_output(arguments)
+    config = _config(arguments)
+    teacher = teacher_from(arguments, arguments.class_names)
+    features = open_rows(arguments.features, "features")
+    labels = None if arguments.labels is None else [Path(file) for file in arguments.labels]
+    query: dict[str, Any] = {
+        "labels": labels,
+        "class_names": arguments.class_names,
+        "teacher": teacher,
+        "student_logits": arguments.student_logits,
+        "config": config,
+        "backend": arguments.backend,
+        "memory_limit": arguments.memory_limit,
+    }
+    if arguments.plan:
+        with _one_line_warnings():
+            print(plan(features, arguments.budget, **query))
+        return
+    with _one_line_warnings(of_teacher=arguments.quiet):  # else the report below has them
+        picks = select(features, arguments.budget, random_state=arguments.seed, **query)
+    _write_picks(picks, arguments)
+    if not arguments.quiet:
+        if teacher is not None and labels is not None and picks.report.n_labelled:
+            tell(_diagnosis(teacher, labels, features, picks.report.warnings))
+        tell(_summary(picks, arguments))
+
+
+def _config(arguments: argparse.Namespace) -> CCMAConfig:
+    """The constants of --config, with those that have an option of their own."""
+    config: CCMAConfig = arguments.config
+    if arguments.subpool_size is not None:
+        config = replace(config, subpool_size=None if arguments.subpool_size == "all" else arguments.subpool_size)
+    if arguments.kappa is not None:
+        config = replace(config, kappa=arguments.kappa)
+    return config
+
+
+def _write_picks(picks: Selection, arguments: argparse.Namespace) -> None:
+    if arguments.out is None:
+        sys.stdout.write(as_csv(picks))
+        sys.stdout.flush()
+        return
+    content = as_bytes(picks, arguments.out.suffix.lower())
+    try:
+        _check_output(arguments)  # again, for somebody may have written to the file meanwhile
+    except (OSError, ValueError):
+        sys.stdout.write(as_csv(picks))  # rather than lost
+        raise
+    write_whole(arguments.out, lambda file: file.write(content))
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Check that --out can be written, is none of the inputs, and replaces nothing but picks."""
+    if arguments.out is None:
+        return
+    check_can_write(arguments.out)
+    out = repr(str(arguments.out))
+    for name, source in _input_paths(arguments):
+        check_no_input(arguments.out, [(f"--{name}", source)], what="--out")
+        below = arguments.out.suffix.lower() != ".csv" and source.is_dir()
+        if below and arguments.out.resolve().is_relative_to(source.resolve()):
+            raise ValueError(
+                f"--out {out} would be among the files of --{name} {str(source)!r}; expected another folder"
+            )
+    if not arguments.out.exists():
+        return
+    if not (arguments.overwrite or holds_picks_alone(arguments.out)):
+        raise ValueError(
+            f"--out {out} is there already and holds something else than picks, or more; expected another file, or "
+            "--overwrite"
+        )
+
+
+def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """The inputs that are existing files or folders, each with the name of its option."""
+    for name in _INPUTS:
+        given = getattr(arguments, name)
+        for source in given if isinstance(given, list) else [given]:
+            if source is not None:
+                path = Path(source if os.path.exists(source) else source.partition("::")[0])
+                if path.exists():
+                    yield name.replace("_", "-"), path
+
+
+def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows, reported: list[str]) -> str:
+    """How good the teacher is on the labelled rows, without the warnings that the report has (`reported`)."""
+    from ..pool.labels import Classes, read_labels
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LabelWarning)  # the query has warned
+        warnings.simplefilter("ignore", TeacherWarning)  # in what is returned
+        # The features may know ids where the teacher's rows do not.
+        known = read_labels(labels, features, n_classes=teacher.n_classes, class_names=teacher.class_names)
+        found = teacher.diagnose(Classes(known))
+    found = replace(found, warnings=[text for text in found.warnings if text not in reported])
+    return f"the teacher on the labelled rows:\n{found}"
+
+
+@contextmanager
+def _one_line_warnings(*, of_teacher: bool = False) -> Iterator[None]:
+    """Print LabelWarning and, if wanted, TeacherWarning as errors are printed: without file, line and source."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LabelWarning)
+        warnings.simplefilter("always" if of_teacher else "ignore", TeacherWarning)
+        others = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+            if issubclass(category, (LabelWarning, TeacherWarning)):
+                for text in str(message).splitlines():
+                    tell(f"ccma-fast select: warning: {text}")
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
+    report: Report = picks.report
+    where = "" if arguments.out is None else f" -> {arguments.out}"
+    there = " whose images are there" if report.n_vanished else ""
+    more = f"but no more rows are unlabelled{there}"
+    short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, {more})"
+    return f"{report}\n{len(picks)} picks{short}{where}"
+
+
+COMMAND = Command(
+    summary="choose which rows of a pool to label",
+    description=_DESCRIPTION,
+    epilog=_EPILOG,
+    add_arguments=_add_arguments,
+    run=_run,
+    results_only_on_stdout=lambda arguments: arguments.out is None or arguments.plan,
+)
