@@ -126,7 +126,7 @@ class ActiveLearner:
         self._pool = LabelledPool(rows, teacher, codes.copy())  # the caller keeps an array of its own
         self._fitted: Any = None  # the student on the labels so far
         self._class_digests = class_digests(teacher)
-        self._versions: set[str] = set()  # of saved files: those that this loop may replace
+        self._own_files: set[str] = set()  # SHA-256 of the saved files that this loop may replace
         self._inputs = [
             *input_files("features", features),
             *input_files("features", rows),
@@ -183,9 +183,9 @@ class ActiveLearner:
         check_no_input(path, self._inputs, what="path")
         with locked_file(path):
             if not overwrite:
-                check_may_replace(path, self._versions, self._pool.features.n_rows)
+                check_may_replace(path, self._own_files, self._pool.features.n_rows)
             # Copied while the file is locked, so that of two threads that save, the last one has the newest labels.
-            self._versions.add(write_loop(path, self._snapshot()))
+            self._own_files.add(write_loop(path, self._snapshot()))
 
     @classmethod
     def load(
@@ -231,7 +231,7 @@ class ActiveLearner:
         """
         check_choice("missing", missing, ("raise", "drop"))
         rows = open_rows(features, "features")
-        loop, version = read_loop(path, rows.n_rows)
+        loop, sha256 = read_loop(path, rows.n_rows)
         names = agreed_names(loop, class_names, teacher, path)
         labels, chosen = relocated(loop, rows, path, missing)
         learner = cls(
@@ -249,7 +249,7 @@ class ActiveLearner:
         learner._pool.n_rounds = loop.n_rounds
         learner._pool.chosen = set(chosen.tolist())
         if int((labels >= 0).sum()) == int((loop.labels >= 0).sum()) and chosen.size == loop.chosen.size:
-            learner._versions = {version}  # else the file holds more, and is replaced only if asked for
+            learner._own_files = {sha256}  # else the file holds more, and is replaced only if asked for
         learner._inputs += [*input_files("features", features), *input_files("class_names", class_names)]
         if learner._class_digests is None:
             learner._class_digests = loop.class_digests

@@ -76,14 +76,14 @@ class SavedLoop:
         return known_rows(self.labels, self.chosen)
 
 
-def check_may_replace(path: str | os.PathLike[str], versions: Collection[str], n_rows: int) -> None:
-    """Check that a path has no file, or one of the versions that a loop comes from.
+def check_may_replace(path: str | os.PathLike[str], own_files: Collection[str], n_rows: int) -> None:
+    """Check that there is no file at a path, or one that the loop to be saved was loaded from or saved to.
 
     Parameters
     ----------
     path : path
-    versions : collection of str
-        As :func:`read_loop` and :func:`write_loop` return them.
+    own_files : collection of str
+        SHA-256 of these, as :func:`read_loop` and :func:`write_loop` return it.
     n_rows : int
         Of the pool.
 
@@ -95,7 +95,7 @@ def check_may_replace(path: str | os.PathLike[str], versions: Collection[str], n
     file, expected = Path(path), "another path, or overwrite=True to replace it all the same"
     try:
         content, written = read_whole(file), datetime.fromtimestamp(file.stat().st_mtime)
-        if _version(content) in versions:
+        if _sha256(content) in own_files:
             return
         there = _read(content, str(file), n_rows)
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def check_may_replace(path: str | os.PathLike[str], versions: Collection[str], n
 
 
 def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> str:
-    """Write a file for :func:`read_loop`, whole or not at all, and tell which version it is."""
+    """Write a file for :func:`read_loop`, whole or not at all, and return its SHA-256."""
     from .. import __version__
 
     assert loop.identity is not None, "a loop has a pool"
@@ -137,22 +137,22 @@ def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> str:
     arrays["settings"] = np.array(json.dumps(settings))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    if arrays["settings"].nbytes > _most_settings(Arrays(buffer)):  # ids that repeat themselves shrink too well
+    if arrays["settings"].nbytes > _most_settings(Arrays(buffer)):  # repetitive ids: read_loop would refuse them
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
     write_whole(path, lambda file: file.write(content))
-    return _version(content)
+    return _sha256(content)
 
 
 def read_loop(path: str | os.PathLike[str], n_rows: int) -> tuple[SavedLoop, str]:
-    """What :func:`write_loop` wrote, or the first format, and which version it is: the SHA-256 of the file.
+    """The loop in a file that :func:`write_loop` wrote, or one of the first format, and the SHA-256 of the file.
 
     Parameters
     ----------
     path : path
     n_rows : int
-        Of the pool that there is now, which says how large a file of it can be.
+        Of the pool that there is now, which bounds what is read.
 
     Raises
     ------
@@ -167,10 +167,10 @@ def read_loop(path: str | os.PathLike[str], n_rows: int) -> tuple[SavedLoop, str
         raise FileReadError(f"no file {file!r}") from None
     except (OSError, ValueError) as error:
         raise FileReadError(f"cannot read {file!r} as a saved loop: {error}") from error
-    return _read(content, file, n_rows), _version(content)
+    return _read(content, file, n_rows), _sha256(content)
 
 
-def _version(content: bytes) -> str:
+def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -179,14 +179,14 @@ def _read(content: bytes, file: str, n_rows: int) -> SavedLoop:
     try:
         saved = Arrays(io.BytesIO(content))
         settings = json.loads(str(saved.read("settings", _most_settings(saved))))
-        version = _format(settings)
-        if version <= _FORMAT:
-            return _checked(settings, _arrays(saved, n_rows), version)
+        file_format = _file_format(settings)
+        if file_format <= _FORMAT:
+            return _validated(settings, _arrays(saved, n_rows), file_format)
     except _UnknownSettingError as error:
         raise newer_error(file, f"the setting {error.args[0]!r}", version=settings.get("version")) from None
     except Exception as error:  # a damaged archive raises whatever its parser meets
         raise FileReadError(f"cannot read {file!r} as a saved loop: {error}") from error
-    raise newer_error(file, f"format {version}", version=settings.get("version"))
+    raise newer_error(file, f"format {file_format}", version=settings.get("version"))
 
 
 def _most_settings(saved: Arrays) -> int:
@@ -195,7 +195,7 @@ def _most_settings(saved: Arrays) -> int:
 
 
 def _arrays(saved: Arrays, n_rows: int) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a file, each no larger than that of a loop on so many rows."""
+    """The arrays of a file, none larger than a loop on a pool of `n_rows` rows can have."""
     n_labels, most = saved.n_rows("labels"), max(_MOST_ROWS, _MOST_TIMES * n_rows)
     if n_labels > most:
         raise ValueError(f"labels of a pool of {n_labels} rows, expected at most {most} where the pool has {n_rows}")
@@ -212,8 +212,8 @@ class _UnknownSettingError(ValueError):
     """A setting of a newer version."""
 
 
-def _format(settings: Any) -> int:
-    """The number of a file's format."""
+def _file_format(settings: Any) -> int:
+    """The number of the format, which :data:`_FORMAT` is the newest of."""
     text = settings["format"]
     found = re.fullmatch(rf"{re.escape(_NAME)} (\d{{1,9}})", text)
     if found is None:
@@ -221,8 +221,8 @@ def _format(settings: Any) -> int:
     return int(found[1])
 
 
-def _checked(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], version: int) -> SavedLoop:
-    """A loop from what a file holds."""
+def _validated(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], file_format: int) -> SavedLoop:
+    """The loop that a file holds, once all of it is known to be valid."""
     config = dict(settings["config"])
     unknown = sorted(set(config) - {entry.name for entry in fields(CCMAConfig)})
     if unknown:
@@ -237,7 +237,7 @@ def _checked(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], vers
         if array.dtype != np.int64 or array.ndim != 1 or ((array < least) | (array >= end)).any():
             raise ValueError(f"{name} must be integers from {least} to below {end}, got {array!r:.200}")
     identity = digests = names = None
-    if version > 1:
+    if file_format > 1:
         names = settings["class_names"]
         if names is not None:
             if not isinstance(names, list):  # text would be the name of a file

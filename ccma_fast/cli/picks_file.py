@@ -20,12 +20,12 @@ __all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone"]
 
 SUFFIXES = (".csv", ".json", ".npy")
 
-# Without and with the ids of images.
+# For pools without and with ids.
 _COLUMNS = (["rank", "index", "score", "represents"], ["rank", "index", "image_path", "score", "represents"])
 
 
 def holds_picks_alone(file: Path) -> bool:
-    """Whether a file holds picks and nothing that somebody added; of row numbers alone nobody can tell."""
+    """Whether a file is empty or holds picks and nothing else. False for ``.npy``: any integers may be row numbers."""
     suffix = file.suffix.lower()
     try:
         with io.TextIOWrapper(open_regular(file), encoding="utf-8") as handle:
@@ -45,7 +45,7 @@ def holds_picks_alone(file: Path) -> bool:
 
 
 def _are_picks(columns: dict[str, Any]) -> bool:
-    """Whether numbers stand where picks have numbers, and ranks follow each other."""
+    """Whether the columns have the numbers that picks have, and ranks 1, 2, 3, …"""
     try:
         ranks = [int(cell) for cell in columns["rank"]]
         for cell in (*columns["index"], *columns["represents"]):
@@ -58,7 +58,7 @@ def _are_picks(columns: dict[str, Any]) -> bool:
 
 
 def as_bytes(picks: Selection, suffix: str) -> bytes:
-    """The content of a file of that suffix."""
+    """The content of a file with a suffix of :data:`SUFFIXES`."""
     if suffix == ".csv":
         return as_csv(picks).encode()
     if suffix == ".json":
@@ -95,13 +95,13 @@ def as_csv(picks: Selection) -> str:
 
 def _json(picks: Selection) -> str:
     whole = {**_columns(picks), "report": picks.report.to_dict()}
-    # One line per key: a list of 10,000 picks over as many lines is of use to nobody.
+    # One line per key: indented JSON would have one line per number.
     lines = [f'  "{key}": {json.dumps(_finite(value), allow_nan=False)}' for key, value in whole.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _finite(value: Any) -> Any:
-    """`value` with null for the numbers that JSON does not know."""
+    """`value` with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -27,11 +27,8 @@ COMMANDS = (
 )
 """Modules of this package, in the order of the help."""
 
-# Exit codes.
-SUCCESS = 0
-ERROR = 2
-INTERRUPTED = 130  # as shells report SIGINT
-BROKEN_PIPE = 141  # as shells report SIGPIPE
+# Exit codes, which `main` decides on; those above 128 are what shells report for SIGINT and SIGPIPE.
+SUCCESS, ERROR, INTERRUPTED, BROKEN_PIPE = 0, 2, 130, 141
 
 _DESCRIPTION = "Choose which images to label, by Conformal Cross-Modal Acquisition (arXiv 2603.23159)."
 
@@ -109,7 +106,7 @@ def _fail(program: str, message: str, code: int) -> int:
 
 
 class _StoreOnce(argparse.Action):
-    """Takes a value, and no second one in its place."""
+    """Stores a value; a second one is an error."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         given = namespace.__dict__.setdefault("_given", set())
