@@ -30,8 +30,16 @@ from ..pool.rows import Rows
 from ..query.report import Selection
 from ..query.select import check_arguments, select
 from ..steps.conformal import warn_not_exchangeable
-from ..steps.linear_head import LinearHead, check_two_classes, probabilities
-from ..steps.student import check_head, class_count, declared_count, fit_student, student_logits
+from ..steps.linear_head import LinearHead
+from ..steps.student import (
+    check_head,
+    check_two_classes,
+    class_count,
+    declared_count,
+    fit_student,
+    probabilities,
+    student_logits,
+)
 from ..steps.teacher import Teacher
 from ..system.files import check_can_write, check_no_input, locked_file
 from ..system.memory import check_memory_limit

@@ -31,10 +31,10 @@ from ..reference import RowScores
 from ..steps.clustering import cluster
 from ..steps.coverage import Kernel, class_quotas, greedy_coverage, representatives, squared_distances, unit_rows
 from ..steps.cuts import Cuts, calibrated_cuts, trust
-from ..steps.linear_head import LinearHead, has_two_classes
+from ..steps.linear_head import LinearHead
 from ..steps.nonconformity import labelled_scores
 from ..steps.out_of_fold import out_of_fold_scores
-from ..steps.student import check_head, check_student, class_count, fit_student
+from ..steps.student import check_head, check_student, class_count, fit_student, has_two_classes
 from ..steps.student import student_logits as logits_of_student
 from ..steps.suspicions import probabilities, suspicions
 from ..steps.teacher import Teacher

@@ -29,9 +29,9 @@ from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..steps.cuts import calibrated_cuts
 from ..steps.intervals import coverage_interval
-from ..steps.linear_head import LinearHead, has_two_classes
+from ..steps.linear_head import LinearHead
 from ..steps.out_of_fold import out_of_fold_scores
-from ..steps.student import check_head, class_count, fit_student, student_logits
+from ..steps.student import check_head, class_count, fit_student, has_two_classes, student_logits
 from ..steps.suspicions import suspicions
 from ..steps.teacher import Teacher
 from ..strategies import Round, pick

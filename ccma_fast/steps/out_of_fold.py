@@ -11,9 +11,8 @@ from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
-from .linear_head import has_two_classes
 from .nonconformity import labelled_scores
-from .student import fit_student, student_logits
+from .student import fit_student, has_two_classes, student_logits
 
 __all__ = ["out_of_fold_scores"]
 

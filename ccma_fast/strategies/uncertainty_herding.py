@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 from ..pool.derived import DerivedRows, RowSubset
 from ..steps.coverage import Kernel, UnitRows
-from ..steps.linear_head import has_two_classes
-from ..steps.student import check_student, fit_student, student_logits
+from ..steps.student import check_student, fit_student, has_two_classes, student_logits
 from .max_herding import BANDWIDTH, herd
 from .registry import Round, register
 
