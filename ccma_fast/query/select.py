@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend, on_device, on_host
+from ..backends.protocol import Backend, Kernel, on_device, on_host
 from ..checks import check_integer, check_same_rows
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
@@ -29,11 +29,14 @@ from ..pool.open import open_rows
 from ..pool.rows import Chunk, Rows, in_step
 from ..reference import RowScores
 from ..steps.clustering import cluster
-from ..steps.coverage import Kernel, class_quotas, greedy_coverage, representatives, squared_distances, unit_rows
+from ..steps.coverage import squared_distances, unit_rows
 from ..steps.cuts import Cuts, calibrated_cuts, trust
+from ..steps.greedy import greedy_coverage
 from ..steps.linear_head import LinearHead
 from ..steps.nonconformity import labelled_scores
 from ..steps.out_of_fold import out_of_fold_scores
+from ..steps.quotas import class_quotas
+from ..steps.representatives import representatives
 from ..steps.student import check_head, check_student, class_count, fit_student, has_two_classes
 from ..steps.student import student_logits as logits_of_student
 from ..steps.suspicions import probabilities, suspicions

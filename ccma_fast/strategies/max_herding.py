@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.protocol import Kernel
 from ..pool.derived import RowSubset
-from ..steps.coverage import Kernel, greedy_coverage, unit_rows
+from ..steps.coverage import unit_rows
+from ..steps.greedy import greedy_coverage
 from .registry import Round, register
 
 __all__ = ["BANDWIDTH", "herd", "max_herding"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.protocol import Kernel
 from ..pool.derived import DerivedRows, RowSubset
-from ..steps.coverage import Kernel, UnitRows
+from ..steps.coverage import HostUnitRows
 from ..steps.student import check_student, fit_student, has_two_classes, student_logits
 from .max_herding import BANDWIDTH, herd
 from .registry import Round, register
@@ -93,7 +94,7 @@ def bandwidth(state: Round) -> float:
     Departure: the published code passes over distances of exactly 0 alone, and a single pair of near copies would make
     every ball a point. Where there is no such pair σ is that of :func:`~.max_herding.max_herding`.
     """
-    labelled = UnitRows(RowSubset(state.features, state.labelled), state.backend)
+    labelled = HostUnitRows(RowSubset(state.features, state.labelled), state.backend)
     largest = 1.0 - _LEAST_DISTANCE**2 / 2.0
     similarity = -np.inf
     for start in range(0, labelled.n_rows, _BATCH):

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import ccma_fast as cf
 from ccma_fast import reference, strategies
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage
+from ccma_fast.steps import coverage, greedy, representatives
 
 pytestmark = pytest.mark.processor
 
@@ -218,7 +219,7 @@ def test_the_radius_of_probcover_is_the_largest_that_is_pure(
     for n_balls in (400, 37):
         monkeypatch.setattr(probcover, "_BALLS", n_balls)
         state = make_round(x, labels, 1)
-        found = probcover.ball_similarity(state, coverage.UnitRows(state.features, state.backend))
+        found = probcover.ball_similarity(state, coverage.HostUnitRows(state.features, state.backend))
         rng = np.random.default_rng(0)
         cluster = kmeans_labels(state, 4, rng)
         centres = np.arange(400) if n_balls == 400 else np.sort(rng.choice(400, n_balls, replace=False))
@@ -333,7 +334,7 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
     state = make_round(x, labels, budget)
     covering = state.labelled.tolist()
     kernel = np.exp((2.0 * similarities(x) - 2.0) / sigma**2)
-    picks = max_herding.herd(state, coverage.Kernel.gaussian(sigma), weights=weights).tolist()
+    picks = max_herding.herd(state, Kernel.gaussian(sigma), weights=weights).tolist()
     assert len(set(picks)) == budget
     assert (labels[picks] < 0).all()
     for row in picks:
@@ -346,7 +347,9 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Batches, blocks and sums of few rows, so that a small pool has many."""
-    for name, value in (("_FIRST_BATCH", 3), ("_LARGEST_BATCH", 7), ("_SQUARE", 48), ("_SUM_ROWS", 32), ("_BLOCK", 99)):
+    for name, value in (("_FIRST_BATCH", 3), ("_LARGEST_BATCH", 7)):
+        monkeypatch.setattr(greedy, name, value)
+    for name, value in (("_BATCH", 7), ("_SQUARE", 48), ("_SUM_ROWS", 32), ("_BLOCK", 99)):
         monkeypatch.setattr(coverage, name, value)
     return monkeypatch
 
@@ -366,13 +369,13 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(
 ) -> None:
     x, labels = pool
     state = make_round(x, labels, 1)
-    unit = coverage.UnitRows(state.features, state.backend)
+    unit = coverage.HostUnitRows(state.features, state.backend)
     weights = np.random.default_rng(0).random(400, dtype=np.float32)
 
-    labelled = coverage.UnitRows(RowSubset(state.features, state.labelled), state.backend)
+    labelled = coverage.HostUnitRows(RowSubset(state.features, state.labelled), state.backend)
 
     def covered(least: float) -> coverage._Coverage:
-        return coverage._Coverage(unit, unit.nearest(labelled, least), coverage.Kernel.gaussian(1.0), weights)
+        return coverage._Coverage(unit, unit.nearest(labelled, least), Kernel.gaussian(1.0), weights)
 
     together = covered(0.0).gains(state.unlabelled)
     for dense in (0.0, 1.0):
@@ -498,10 +501,10 @@ def test_representatives_are_those_of_the_reference(n_picks, preferred, monkeypa
     squared, preference = (rng.integers(6, size=200).astype(np.float32) / 8 for _ in range(2))
     weights = rng.random(200, dtype=np.float32)
     found = cf.KMeans(np.empty((12, 3), np.float32), labels, 0.0, 1, "cpu", squared)
-    monkeypatch.setattr(coverage, "_PART", 7)
+    monkeypatch.setattr(representatives, "_PART", 7)
     preference = preference if preferred else None
     for w in (None, weights):
-        ours = coverage.representatives(found, n_picks, w, preference)
+        ours = representatives.representatives(found, n_picks, w, preference)
         of_all = np.ones(200, np.float32) if w is None else w
         theirs = reference.representatives(labels, squared, n_picks, of_all, 12, preference=preference)
         for a, b in zip(ours, theirs, strict=True):
