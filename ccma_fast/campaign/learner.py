@@ -29,7 +29,7 @@ from ..pool.row_ids import check_beside, distinct_rows
 from ..pool.rows import Rows
 from ..query.report import Selection
 from ..query.select import check_arguments, select
-from ..steps.conformal import warn_not_exchangeable
+from ..steps.covariate_shift import warn_not_exchangeable
 from ..steps.linear_head import LinearHead
 from ..steps.student import (
     check_head,

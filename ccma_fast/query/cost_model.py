@@ -32,7 +32,7 @@ from typing import NamedTuple
 from ..backends.order_statistic import size_sample
 from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.rows import Rows
-from ..steps.suspicions import judged_rows
+from ..steps.suspicions import sampled_rows
 from ..system.mapped import SCATTERED_BYTES
 from .plan import Plan, StagePlan
 from .problem import Problem
@@ -195,7 +195,7 @@ class _Model:
             read = dict.fromkeys([rows for rows in self.p.posteriors if rows not in kept], m)
             memory = self._scored_chunk(is_kept=is_kept)
             work = _Work(scored=m * self.p.n_classes) if is_kept else self._posterior_work(m)
-        n_judged = judged_rows(self.p.n_labelled, self.p.n_classes)
+        n_judged = sampled_rows(self.p.n_labelled, self.p.n_classes)
         for rows in (self.p.given, self.p.teacher):
             if rows is not None:
                 read[rows] = read.get(rows, 0) + n_judged

@@ -39,7 +39,7 @@ from ..steps.quotas import class_quotas
 from ..steps.representatives import representatives
 from ..steps.student import check_head, check_student, class_count, fit_student, has_two_classes
 from ..steps.student import student_logits as logits_of_student
-from ..steps.suspicions import probabilities, suspicions
+from ..steps.suspicions import probability_suspicions, suspicions
 from ..steps.teacher import Teacher
 from ..system.memory import Memory, PeakMemory, check_memory_limit
 from .cost_model import forecast
@@ -595,9 +595,9 @@ class _Query:
     def _suspect_unlabelled(self, given: Rows | None, teacher: Teacher | None) -> None:
         """What ready-made logits show by themselves."""
         if given is not None:
-            self.report.warnings += probabilities("the student", given)
+            self.report.warnings += probability_suspicions("the student", given)
         if teacher is not None and teacher.class_directions is None:
-            self.report.warnings += probabilities("the teacher", teacher.source)
+            self.report.warnings += probability_suspicions("the teacher", teacher.source)
 
     def _kept_logits(self, z: Sequence[Rows], scored: AllBut | Int64) -> list[Rows]:
         """Logits of the scored rows: those that are computed once and for all, where all of them fit."""

@@ -1,18 +1,11 @@
-"""Step 3: nonconformity scores, thresholds and conformal sets, public.
+"""Step 3: thresholds and the conformal sets that they cut.
 
-A row's set holds the classes whose score is at most q. Three scores are offered:
+A row's set holds the classes whose nonconformity (:mod:`ccma_fast.steps.nonconformity`) is at most q: the most probable
+classes of the row. Classes of equal probability have the same score and enter a set together, so that no set depends on
+the order of the classes.
 
-- "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
-- "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
-  2006.02544); sets adapt to how hard a row is. A class with p_ic < 2⁻⁴⁰ scores one more: where the softmax saturates,
-  sums of probabilities cannot tell the classes apart, and a threshold of 1 is not to admit the impossible ones.
-- "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
-
-A set of any of them is a set of the most probable classes of its row. Classes of equal probability have the same score,
-the rank of the first of them, and enter a set together, so that no set depends on the order of the classes.
-
-Coarse models (votes, trees, neighbours, a teacher that only names a class) give many rows the same score. Rounding is
-not to split such ties, or rows would fall out of the sets at their own score: a class is in a set where its score is at
+Coarse models (votes, trees, neighbours, a teacher that only names a class) give many rows the same score. Rounding must
+not split such ties, or rows would fall out of the sets at their own score: a class is in a set where its score is at
 most q + 2⁻¹⁹ · max(1, |q|) for "lac", and 2⁻⁴² instead of 2⁻¹⁹ for the others, whose sums are float64 in every backend.
 A row is in the set at its own score, whichever backend cuts it.
 """
@@ -20,7 +13,6 @@ A row is in the set at its own score, whichever backend cuts it.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, overload
 
 import numpy as np
@@ -31,7 +23,6 @@ from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
 from ..checks import check_choice, check_fraction, check_number, check_threshold
 from ..config import NONEMPTY
-from ..errors import ExchangeabilityWarning
 from ..pool.array_like import real_array
 from ..pool.logits import open_logits
 from ..pool.rows import Rows
@@ -39,14 +30,12 @@ from ..reference import Cumulative
 from .nonconformity import calibration_scores_of, score_rule
 
 __all__ = [
-    "Float64",
     "coverage_threshold",
     "prediction_sets",
     "raised",
     "row_thresholds",
     "size_threshold",
     "target_size_threshold",
-    "warn_not_exchangeable",
 ]
 
 Bool = npt.NDArray[np.bool_]
@@ -74,7 +63,7 @@ def target_size_threshold(
     size : float
         k, the wanted mean number of classes per set, greater than 0; above C it means C.
     score, penalty, k_reg, u
-        As in :func:`nonconformity_scores`.
+        As in :func:`ccma_fast.nonconformity_scores`.
     nonempty : {"top1", "raise"}, default "top1"
         "raise" lifts the threshold until no row's set is empty, q ≥ max_i min_c a_ic; "top1" leaves it, because empty
         sets get their most probable class when sets are formed.
@@ -127,8 +116,8 @@ def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float
     Parameters
     ----------
     calibration_scores : array_like, shape (n,)
-        Scores of the true classes (:func:`nonconformity_scores`) of rows that the model was not fitted on. +∞ is
-        allowed (a probability of zero).
+        Scores of the true classes (:func:`ccma_fast.nonconformity_scores`) of rows that the model was not fitted on. +∞
+        is allowed (a probability of zero).
     alpha : float
         Miscoverage, inside (0, 1).
 
@@ -145,12 +134,13 @@ def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float
     Notes
     -----
     Coverage holds for rows that are exchangeable with the calibration rows. Rows that active learning chose are not
-    exchangeable with the pool: see :func:`weighted_coverage_threshold`.
+    exchangeable with the pool: see :func:`ccma_fast.weighted_coverage_threshold`.
 
     It holds on average over calibration sets. Given one of n rows, the coverage over fresh rows is a random number with
     the law Beta(r, n + 1 − r) where scores have no ties (Vovk 2012; Angelopoulos and Bates 2023, arXiv 2107.07511): its
     mean is c = r / (n + 1), its standard deviation √(c (1 − c) / (n + 2)), 0.041 for n = 50 and α = 0.1. That is how
-    far a coverage may honestly stray from 1 − α; :func:`coverage_interval` adds what a finite test set leaves open.
+    far a coverage may honestly stray from 1 − α; :func:`ccma_fast.coverage_interval` adds what a finite test set leaves
+    open.
     """
     fraction = check_fraction("alpha", alpha)
     return reference.coverage_threshold(calibration_scores_of(calibration_scores), fraction)
@@ -176,7 +166,7 @@ def prediction_sets(
     q : float, or array_like of shape (M,)
         Threshold in units of the score (−ln p in nats for "lac"), of all rows or of each; ±∞ is allowed.
     score, penalty, k_reg, u
-        As in :func:`nonconformity_scores`. Classes of equal probability enter together.
+        As in :func:`ccma_fast.nonconformity_scores`. Classes of equal probability enter together.
     nonempty : {"top1", "raise"}, default "top1"
         A row whose set would be empty gets its most probable class (ties: the lowest), or q is raised for all rows
         until none is empty.
@@ -203,23 +193,6 @@ def prediction_sets(
     return chosen.prediction_sets(rows, row_thresholds(rows, thresholds, chosen, cumulative=cumulative))
 
 
-def warn_not_exchangeable(n_rows: int, *, stacklevel: int = 2) -> None:
-    """Say that the `n_rows` rows a coverage is calibrated on were chosen by active learning.
-
-    Warns
-    -----
-    ExchangeabilityWarning
-        `stacklevel` counts as in :func:`warnings.warn`, 1 being the caller of this function.
-    """
-    warnings.warn(
-        f"the {n_rows} calibration rows were chosen by active learning: they are not exchangeable with the pool, and "
-        "the conformal sets may cover the true class more or less often than 1 - alpha; label a random sample for "
-        "calibration, or weight the scores (ccma_fast.weighted_coverage_threshold)",
-        ExchangeabilityWarning,
-        stacklevel=stacklevel + 1,
-    )
-
-
 def row_thresholds(
     logits: Rows,
     q: float | Float64,
@@ -227,7 +200,7 @@ def row_thresholds(
     chunk_size: int | None = None,
     cumulative: Cumulative | None = None,
 ) -> float | Float64:
-    """Where backends cut sets on −ln p, from a threshold in units of the score: above all that ties with it."""
+    """The thresholds on −ln p at which backends cut sets, from q in units of the score: above all that ties with q."""
     if cumulative is None:
         return reference.up_to_ties(q)
     admitted = reference.up_to_ties(q, reference.CUMULATIVE_TIE)
@@ -264,7 +237,7 @@ def raised(
     chunk_size: int | None = None,
     cumulative: Cumulative | None = None,
 ) -> float | Float64:
-    """q as `nonempty` wants it."""
+    """q, lifted for `nonempty` "raise" until no row's set is empty."""
     if nonempty != "raise":
         return q
     if isinstance(q, np.ndarray):

@@ -1,4 +1,15 @@
-"""The nonconformity scores: "lac", "aps" and "raps"."""
+"""Step 3: nonconformity scores.
+
+Three are offered:
+
+- "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
+- "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
+  2006.02544); sets adapt to how hard a row is. A class with p_ic < 2⁻⁴⁰ scores one more: where the softmax saturates,
+  sums of probabilities cannot tell the classes apart, and a threshold of 1 must not admit the impossible ones.
+- "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
+
+Classes of equal probability have the same score and the rank of the first of them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +49,7 @@ def nonconformity_scores(
     labels : array_like, shape (M,), int, optional
         The true classes, from 0 to C − 1.
     score : {"lac", "aps", "raps"}, default "lac"
-        See :mod:`ccma_fast.steps.conformal`.
+        See :mod:`ccma_fast.steps.nonconformity`.
     penalty, k_reg : float, int, default 0.01 and 5
         λ ≥ 0 and k_reg ≥ 0 of RAPS; the other scores do not have them.
     u : array_like, shape (M,), optional
@@ -77,13 +88,13 @@ def nonconformity_scores(
     bad = np.flatnonzero((y < 0) | (y >= rows.n_columns))
     if bad.size:
         raise ValueError(f"labels must be a class from 0 to {rows.n_columns - 1}, got {y[bad[0]]} at row {bad[0]}")
-    return true_class_scores(rows.float32(), y.astype(np.int64), rows.name, cumulative)
+    return _true_class_scores(rows.float32(), y.astype(np.int64), rows.name, cumulative)
 
 
 def score_rule(
     score: str, penalty: float, k_reg: int, u: npt.ArrayLike | None = None, n_rows: int = 0
 ) -> Cumulative | None:
-    """The score of :func:`nonconformity_scores` as backends take it: None for "lac"."""
+    """The arguments of :func:`nonconformity_scores` as backends take them, checked: None for "lac"."""
     check_choice("score", score, SCORES)
     weight = check_number("penalty", penalty, minimum=0.0)
     free = check_integer("k_reg", k_reg, minimum=0)
@@ -108,18 +119,19 @@ def configured_rule(config: CCMAConfig) -> Cumulative | None:
 
 
 def labelled_scores(logits: Rows, labels: npt.NDArray[np.int64], config: CCMAConfig) -> Float64:
-    """The nonconformity of each labelled row's class, given the logits of those rows."""
-    return true_class_scores(logits.float32(), labels, logits.name, configured_rule(config))
+    """Calibration scores: the nonconformity of the true class of labelled rows, of which these are the logits."""
+    return _true_class_scores(logits.float32(), labels, logits.name, configured_rule(config))
 
 
-def true_class_scores(
+def _true_class_scores(
     logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], name: str, cumulative: Cumulative | None = None
 ) -> Float64:
-    """Calibration scores: the nonconformity of each row's true class, in float64."""
+    """The nonconformity of each row's true class."""
     return reference.nonconformity(logits, cumulative, name=name)[np.arange(labels.size), labels]
 
 
 def calibration_scores_of(values: npt.ArrayLike) -> Float64:
+    """The argument `calibration_scores` as an array without NaN."""
     scores = real_vector("calibration_scores", values)
     nan = np.flatnonzero(np.isnan(scores))
     if nan.size:

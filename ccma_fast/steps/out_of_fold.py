@@ -28,7 +28,7 @@ def out_of_fold_scores(
     rng: np.random.Generator,
     backend: Backend,
 ) -> npt.NDArray[np.float64]:
-    """The nonconformity of each labelled row's class, by a student that was not fitted on the row (K-fold refits).
+    """Calibration scores of the labelled rows, each by a student that was not fitted on the row (K-fold refits).
 
     A fold whose other rows hold fewer than two classes cannot be scored: its scores are +∞, which enlarges the sets.
     """
