@@ -1,4 +1,4 @@
-"""Step 3: thresholds and the conformal sets that they cut.
+"""Step 3, public: calibration scores, thresholds and the conformal sets that they cut.
 
 A row's set holds the classes whose nonconformity (:mod:`ccma_fast.steps.nonconformity`) is at most q: the most probable
 classes of the row. Classes of equal probability have the same score and enter a set together, so that no set depends on
@@ -12,35 +12,84 @@ A row is in the set at its own score, whichever backend cuts it.
 
 from __future__ import annotations
 
-import math
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import reference
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend
-from ..checks import check_choice, check_fraction, check_number, check_threshold
+from ..checks import check_choice, check_fraction, check_number, check_same_rows, check_threshold
 from ..config import NONEMPTY
-from ..pool.array_like import real_array
+from ..pool.array_like import as_array, real_array, uncoerced
 from ..pool.logits import open_logits
-from ..pool.rows import Rows
-from ..reference import Cumulative
-from .nonconformity import calibration_scores_of, score_rule
+from .nonconformity import calibration_scores_of, score_rule, true_class_scores
+from .thresholds import raised, row_thresholds, size_threshold
 
-__all__ = [
-    "coverage_threshold",
-    "prediction_sets",
-    "raised",
-    "row_thresholds",
-    "size_threshold",
-    "target_size_threshold",
-]
+__all__ = ["coverage_threshold", "nonconformity_scores", "prediction_sets", "target_size_threshold"]
 
 Bool = npt.NDArray[np.bool_]
-
 Float64 = npt.NDArray[np.float64]
+
+
+def nonconformity_scores(
+    logits: Any,
+    labels: npt.ArrayLike | None = None,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+) -> Float64:
+    """The nonconformity of every class, or of each row's true class: the calibration scores of split conformal.
+
+    Parameters
+    ----------
+    logits : array_like, torch.Tensor or path, shape (M, C)
+        C ≥ 2.
+    labels : array_like, shape (M,), int, optional
+        The true classes, from 0 to C − 1.
+    score : {"lac", "aps", "raps"}, default "lac"
+        See :mod:`ccma_fast.steps.nonconformity`.
+    penalty, k_reg : float, int, default 0.01 and 5
+        λ ≥ 0 and k_reg ≥ 0 of RAPS; the other scores do not have them.
+    u : array_like, shape (M,), optional
+        Numbers in [0, 1], one for each row, such as ``rng.random(M)``: the randomised APS and RAPS, in which a class
+        counts u · p of its own probability, and whose coverage is then 1 − α and no more. Calibration and test rows
+        need draws of their own. Without it u = 1: deterministic, and conservative.
+
+    Returns
+    -------
+    ndarray, shape (M, C), or (M,) with labels, float64
+        Computed in float64 by :mod:`ccma_fast.reference`.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, NaN or infinity in a row (which is named), labels or u out of range, u with "lac".
+    TypeError
+        Logits or u that are not real numbers, labels that are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> cf.nonconformity_scores(np.log([[0.2, 0.7, 0.1]]), score="aps").round(6)
+    array([[0.9, 0.7, 1. ]])
+    """
+    rows = open_logits(logits, "logits")
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
+    if labels is None:
+        return reference.nonconformity(rows, cumulative)
+    y = as_array("labels", uncoerced(labels))
+    if y.dtype.kind not in "iu" and y.size:
+        raise TypeError(f"labels must be integers (classes), got dtype {y.dtype}")
+    if y.ndim != 1:
+        raise ValueError(f"labels must have shape ({rows.n_rows},), got {y.shape}")
+    check_same_rows("labels", y.size, "logits", rows.n_rows)
+    bad = np.flatnonzero((y < 0) | (y >= rows.n_columns))
+    if bad.size:
+        raise ValueError(f"labels must be a class from 0 to {rows.n_columns - 1}, got {y[bad[0]]} at row {bad[0]}")
+    return true_class_scores(rows.float32(), y.astype(np.int64), rows.name, cumulative)
 
 
 def target_size_threshold(
@@ -63,7 +112,7 @@ def target_size_threshold(
     size : float
         k, the wanted mean number of classes per set, greater than 0; above C it means C.
     score, penalty, k_reg, u
-        As in :func:`ccma_fast.nonconformity_scores`.
+        As in :func:`nonconformity_scores`.
     nonempty : {"top1", "raise"}, default "top1"
         "raise" lifts the threshold until no row's set is empty, q ≥ max_i min_c a_ic; "top1" leaves it, because empty
         sets get their most probable class when sets are formed.
@@ -95,28 +144,13 @@ def target_size_threshold(
     return size_threshold(rows, k, nonempty, choose_backend(backend, rows), cumulative=cumulative)
 
 
-def size_threshold(
-    logits: Rows,
-    size: float,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float:
-    """:func:`target_size_threshold` on opened rows."""
-    if logits.n_rows == 0:
-        raise ValueError(f"{logits.name} must have at least one row to take a threshold from, got none")
-    q = backend.target_size_threshold(logits, size, cumulative, chunk_size=chunk_size)
-    return raised(logits, q, nonempty, backend, chunk_size, cumulative)
-
-
 def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float:
     """The split-conformal threshold with marginal coverage 1 − α (step 3, "coverage").
 
     Parameters
     ----------
     calibration_scores : array_like, shape (n,)
-        Scores of the true classes (:func:`ccma_fast.nonconformity_scores`) of rows that the model was not fitted on. +∞
+        Scores of the true classes (:func:`nonconformity_scores`) of rows that the model was not fitted on. +∞
         is allowed (a probability of zero).
     alpha : float
         Miscoverage, inside (0, 1).
@@ -166,7 +200,7 @@ def prediction_sets(
     q : float, or array_like of shape (M,)
         Threshold in units of the score (−ln p in nats for "lac"), of all rows or of each; ±∞ is allowed.
     score, penalty, k_reg, u
-        As in :func:`ccma_fast.nonconformity_scores`. Classes of equal probability enter together.
+        As in :func:`nonconformity_scores`. Classes of equal probability enter together.
     nonempty : {"top1", "raise"}, default "top1"
         A row whose set would be empty gets its most probable class (ties: the lowest), or q is raised for all rows
         until none is empty.
@@ -191,58 +225,6 @@ def prediction_sets(
     chosen = choose_backend(backend, rows)
     thresholds = raised(rows, thresholds, nonempty, chosen, cumulative=cumulative)
     return chosen.prediction_sets(rows, row_thresholds(rows, thresholds, chosen, cumulative=cumulative))
-
-
-def row_thresholds(
-    logits: Rows,
-    q: float | Float64,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float | Float64:
-    """The thresholds on −ln p at which backends cut sets, from q in units of the score: above all that ties with q."""
-    if cumulative is None:
-        return reference.up_to_ties(q)
-    admitted = reference.up_to_ties(q, reference.CUMULATIVE_TIE)
-    return backend.row_thresholds(logits, admitted, cumulative, chunk_size=chunk_size)
-
-
-@overload
-def raised(
-    logits: Rows,
-    q: float,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float: ...
-
-
-@overload
-def raised(
-    logits: Rows,
-    q: float | Float64,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float | Float64: ...
-
-
-def raised(
-    logits: Rows,
-    q: float | Float64,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float | Float64:
-    """q, lifted for `nonempty` "raise" until no row's set is empty."""
-    if nonempty != "raise":
-        return q
-    if isinstance(q, np.ndarray):
-        return np.maximum(q, backend.raised_threshold(logits, -math.inf, cumulative, chunk_size=chunk_size))
-    return backend.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
 
 
 def _thresholds(q: Any, n_rows: int) -> float | Float64:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.rows import Rows
-from .conformal import coverage_threshold, raised, row_thresholds, size_threshold
+from .conformal import coverage_threshold
 from .covariate_shift import stratified_weights, weighted_coverage_threshold
 from .nonconformity import configured_rule, labelled_scores
+from .thresholds import raised, row_thresholds, size_threshold
 
 __all__ = ["Cuts", "calibrated_cuts", "trust"]
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..backends.protocol import Kernel
 from ..steps.coverage import HostUnitRows
-from .max_herding import herd
+from .herding import herd
 from .registry import Round, register
 
 __all__ = ["ball_similarity", "probcover"]
@@ -40,7 +40,7 @@ def probcover(state: Round) -> Int64:
 
     Notes
     -----
-    The edges of the δ-ball graph are counted, never kept; :func:`~.max_herding.herd` says what is done with
+    The edges of the δ-ball graph are counted, never kept; :func:`~.herding.herd` says what is done with
     pools of more than some 46,000 rows.
     """
     least = ball_similarity(state, HostUnitRows(state.features, state.backend))

@@ -9,7 +9,7 @@ from ..backends.protocol import Kernel
 from ..pool.derived import DerivedRows, RowSubset
 from ..steps.coverage import HostUnitRows
 from ..steps.student import check_student, fit_student, has_two_classes, student_logits
-from .max_herding import BANDWIDTH, herd
+from .herding import BANDWIDTH, herd
 from .registry import Round, register
 
 __all__ = ["bandwidth", "calibrated_temperature", "uncertainty_herding"]
@@ -40,7 +40,7 @@ def uncertainty_herding(state: Round) -> Int64:
     :func:`~.max_herding.max_herding`. Both parameters adapt: τ to calibration (:func:`calibrated_temperature`), which
     at few labels makes all u alike, so that coverage decides; σ to the labels (:func:`bandwidth`), which at many makes
     what a row covers small, so that uncertainty decides. Ties go to the lower index; where no row adds anything, the
-    rest is drawn at random. Departure: large pools, see :func:`~.max_herding.herd`.
+    rest is drawn at random. Departure: large pools, see :func:`~.herding.herd`.
 
     Raises
     ------

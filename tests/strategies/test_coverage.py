@@ -17,6 +17,7 @@ from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import coverage, greedy, representatives
+from ccma_fast.strategies import herding
 
 pytestmark = pytest.mark.processor
 
@@ -24,10 +25,9 @@ WITHOUT_LABELS = ("centroid", "typiclust", "probcover", "max-herding")
 NAMES = (*WITHOUT_LABELS, "uncertainty-herding")
 BACKENDS = ("cpu", "reference")
 
-# By name: importing `max_herding` from a package whose functions share the modules' names reads like the function.
-max_herding, probcover, typiclust, uncertainty_herding = (
-    import_module(f"ccma_fast.strategies.{name}")
-    for name in ("max_herding", "probcover", "typiclust", "uncertainty_herding")
+# By name: importing `probcover` from a package whose functions share the modules' names reads like the function.
+probcover, typiclust, uncertainty_herding = (
+    import_module(f"ccma_fast.strategies.{name}") for name in ("probcover", "typiclust", "uncertainty_herding")
 )
 
 
@@ -334,7 +334,7 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
     state = make_round(x, labels, budget)
     covering = state.labelled.tolist()
     kernel = np.exp((2.0 * similarities(x) - 2.0) / sigma**2)
-    picks = max_herding.herd(state, Kernel.gaussian(sigma), weights=weights).tolist()
+    picks = herding.herd(state, Kernel.gaussian(sigma), weights=weights).tolist()
     assert len(set(picks)) == budget
     assert (labels[picks] < 0).all()
     for row in picks:
@@ -400,7 +400,7 @@ def test_in_a_large_pool_the_candidates_are_drawn_and_every_row_is_covered(
     pool: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, labels = pool
-    monkeypatch.setattr(max_herding, "_PAIRS", 400 * 31)
+    monkeypatch.setattr(herding, "_PAIRS", 400 * 31)
     kernel = np.exp(2.0 * similarities(x) - 2.0)
     for budget, n_candidates in ((5, 31), (10, 40)):
         drawn = np.random.default_rng(7).choice(np.flatnonzero(labels < 0), n_candidates, replace=False)
@@ -457,7 +457,7 @@ def test_the_same_seed_gives_the_same_picks(
     pool: tuple[np.ndarray, np.ndarray], name: str, restore_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, labels = pool
-    monkeypatch.setattr(max_herding, "_PAIRS", 400 * 100)  # so that candidates are drawn
+    monkeypatch.setattr(herding, "_PAIRS", 400 * 100)  # so that candidates are drawn
     picks = []
     for threads in (1, 3, 3):
         cf.set_num_threads(threads)
