@@ -31,9 +31,11 @@ from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import backend as backend_module
 from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import LinearRows
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps.coverage import Kernel, greedy_coverage, unit_rows
+from ccma_fast.steps.coverage import unit_rows
+from ccma_fast.steps.greedy import greedy_coverage
 
 from .tabulate import table
 

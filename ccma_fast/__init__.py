@@ -25,13 +25,12 @@ from .query.select import plan, select
 from .reference import KMeans
 from .research.simulate import simulate
 from .research.store import Results
-from .steps.conformal import coverage_threshold, prediction_sets, target_size_threshold
+from .steps.clustering import weighted_kmeans
+from .steps.conformal import coverage_threshold, nonconformity_scores, prediction_sets, target_size_threshold
 from .steps.covariate_shift import stratified_weights, weighted_coverage_threshold
-from .steps.coverage import weighted_kmeans
 from .steps.disagreement import SizedScores, score, score_at_sizes
 from .steps.intervals import coverage_interval
 from .steps.linear_head import LinearHead
-from .steps.nonconformity import nonconformity_scores
 from .steps.teacher import Teacher
 from .steps.zero_shot import ZeroShot
 

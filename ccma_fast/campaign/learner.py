@@ -21,9 +21,8 @@ from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
-from ..steps.conformal import warn_not_exchangeable
-from ..steps.linear_head import probabilities
-from ..steps.student import check_head, class_count, student_logits
+from ..steps.covariate_shift import warn_not_exchangeable
+from ..steps.student import check_head, class_count, probabilities, student_logits
 from ..steps.teacher import Teacher
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file

@@ -13,8 +13,8 @@ from ..pool.agreement import accepted, differing_encoders
 from ..pool.derived import RowSubset
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from ..steps.linear_head import LinearHead, check_two_classes
-from ..steps.student import fit_student
+from ..steps.linear_head import LinearHead
+from ..steps.student import check_two_classes, fit_student
 
 __all__ = ["fit_on_labels", "rows_to_predict"]
 

@@ -20,8 +20,7 @@ from ..pool.labels import read_labels
 from ..pool.logits import open_logits
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from ..steps.linear_head import has_two_classes
-from ..steps.student import check_head, check_student, class_count
+from ..steps.student import check_head, check_student, class_count, has_two_classes
 from ..steps.teacher import Teacher
 from ..system.memory import Memory, check_memory_limit
 from .inputs import Inputs

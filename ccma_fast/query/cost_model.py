@@ -32,7 +32,7 @@ from dataclasses import replace
 from ..backends.order_statistic import size_sample
 from ..pool.derived import DerivedRows
 from ..pool.rows import Rows
-from ..steps.suspicions import judged_rows
+from ..steps.suspicions import sampled_rows
 from .acquisitions.acquisition import Acquisition
 from .costs import (
     COMPARED_ROWS,
@@ -275,7 +275,7 @@ def _disagreement_cost(p: Problem, acquisition: Acquisition) -> StageCost:
         read = dict.fromkeys([rows for rows in p.posteriors if rows not in kept], m)
         memory = scored_chunk(p, is_kept=is_kept)
         work = Work(scored=m * p.n_classes) if is_kept else posterior_work(p, m)
-    n = judged_rows(p.n_labelled, p.n_classes)
+    n = sampled_rows(p.n_labelled, p.n_classes)
     for rows in (p.student_logits, p.teacher):
         if rows is not None:
             read[rows] = read.get(rows, 0) + n

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ..backends.protocol import on_device, on_host
 from ..pool.rows import Rows
-from ..steps.coverage import class_quotas, representatives
+from ..steps.quotas import class_quotas
+from ..steps.representatives import representatives
 from .settings import RowNumbers, Settings
 
 __all__ = ["NO_PICKS", "Picks", "Tally", "cover", "picks_among", "picks_by_class"]

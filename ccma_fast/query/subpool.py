@@ -8,7 +8,7 @@ import numpy as np
 
 from ..pool.derived import AllBut, RowSubset
 from ..steps.clustering import cluster
-from ..steps.coverage import representatives
+from ..steps.representatives import representatives
 from .inputs import Inputs
 from .settings import RowNumbers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..steps.suspicions import Suspicions, probabilities, suspicions
+from ..steps.suspicions import Suspicions, probability_suspicions, suspicions
 from .inputs import Inputs
 from .logits import Logits
 
@@ -15,9 +15,9 @@ def suspected_by_themselves(inputs: Inputs) -> list[str]:
     """What ready-made logits show without labels, a sentence each."""
     texts = []
     if inputs.student_logits is not None:
-        texts += probabilities("the student", inputs.student_logits)
+        texts += probability_suspicions("the student", inputs.student_logits)
     if inputs.teacher is not None and inputs.teacher.class_directions is None:
-        texts += probabilities("the teacher", inputs.teacher.source)
+        texts += probability_suspicions("the teacher", inputs.teacher.source)
     return texts
 
 
@@ -41,14 +41,8 @@ def suspected_by_labels(inputs: Inputs, every: Logits, top1_disagreement: float)
         texts += suspicions("the student", labelled.student, inputs.classes, inputs.class_names).texts
     if inputs.teacher is not None and labelled.teacher is not None:
         # Whoever learnt from the labels contradicts a teacher of another order on most rows, not on chosen ones.
-        found = suspicions(
-            "the teacher",
-            labelled.teacher,
-            inputs.classes,
-            inputs.class_names,
-            temperature=inputs.teacher.temperature,
-            ready_made=inputs.teacher.class_directions is None,
-            whole_order=top1_disagreement >= 0.5,
+        found = inputs.teacher.suspicions(
+            labelled.teacher, inputs.classes, inputs.class_names, whole_order=top1_disagreement >= 0.5
         )
         likeliest = found.likeliest_temperature
         texts += found.texts

@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.array_like import as_array
+from ..system.qualified_names import module_of, qualified_name
 
-__all__ = ["UNKNOWN", "digest_of_array", "identity", "package_digest", "qualified_name"]
+__all__ = ["UNKNOWN", "digest_of_array", "identity", "package_digest"]
 
 UNKNOWN = "unknown: "
 """What the text of a part begins with that cannot be compared; the rest says why."""
@@ -80,12 +81,6 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
 def digest_of_array(array: npt.NDArray[Any]) -> str:
     """SHA-256 of the values in their order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-def qualified_name(thing: Any) -> str:
-    """Module and name of a function or class, or of the class of an object."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{_module_of(named)}.{named.__qualname__}"
 
 
 @functools.cache
@@ -196,7 +191,7 @@ class _Walk:
             self._taken(f"{name}, {variable}", content, used)
         for variable, value in vars(function).items():
             self._taken(f"{name}.{variable}", value, used)
-        module = _module_of(function)
+        module = module_of(function)
         for variable in _globals_in(code):
             if variable in function.__globals__:
                 self._taken(f"{module}.{variable}", function.__globals__[variable], used)
@@ -306,12 +301,6 @@ class _Walk:
             self.parts[top] = _version(top)
             return True
         return any(path.is_relative_to(sysconfig.get_path(place)) for place in ("stdlib", "platstdlib"))
-
-
-def _module_of(thing: Any) -> str:
-    """The module of a function or class; a script is that also in the processes that it starts."""
-    module = getattr(thing, "__module__", None)
-    return "__main__" if module == "__mp_main__" else str(module)
 
 
 def _file_of(package: str) -> str | None:

@@ -15,7 +15,8 @@ from ..backends.core import thread_count
 from ..config import CCMAConfig
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
-from .identity import UNKNOWN, digest_of_array, identity, package_digest, qualified_name
+from ..system.qualified_names import qualified_name
+from .identity import UNKNOWN, digest_of_array, identity, package_digest
 
 if TYPE_CHECKING:
     from .contenders import Contender

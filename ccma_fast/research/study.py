@@ -29,10 +29,9 @@ from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..steps.cuts import calibrated_cuts
 from ..steps.intervals import coverage_interval
-from ..steps.linear_head import LinearHead, has_two_classes
+from ..steps.linear_head import LinearHead
 from ..steps.out_of_fold import out_of_fold_scores
-from ..steps.student import check_head, class_count, fit_student, student_logits
-from ..steps.suspicions import suspicions
+from ..steps.student import check_head, class_count, fit_student, has_two_classes, student_logits
 from ..steps.teacher import Teacher
 from ..strategies import Round, pick
 from ..system.memory import LEAST_LIMIT, Memory
@@ -107,14 +106,7 @@ class Study:
         """What the pool's labels say against the teacher."""
         if self.teacher is None:
             return []
-        return suspicions(
-            "the teacher",
-            self.teacher.logits(self.backend),
-            self.labels,
-            self.class_names,
-            temperature=self.teacher.temperature,
-            ready_made=self.teacher.class_directions is None,
-        ).texts
+        return self.teacher.suspicions(self.teacher.logits(self.backend), self.labels, self.class_names).texts
 
     def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
         """The rounds of one run that are not done yet.

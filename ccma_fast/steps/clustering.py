@@ -1,4 +1,4 @@
-"""Many clusters of many rows: Lloyd's algorithm on all of them, on a sample, or in two levels."""
+"""Weighted k-means: Lloyd's algorithm on all rows, on a sample, or in two levels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
+from ..checks import check_choice, check_integer, check_number, random_generator
+from ..config import KMEANS_METHODS
 from ..pool.array_like import check_weights
 from ..pool.arrays import kept
 from ..pool.derived import RowSubset
+from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..reference import KMeans
 
-__all__ = ["cluster", "shares"]
+__all__ = ["cluster", "shares", "weighted_kmeans"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -25,6 +29,97 @@ _ROWS_OF_SAMPLE = 64
 
 # Rows of one coarse cluster are read in every iteration, and kept where they fit into so many bytes.
 _KEPT_BYTES = 1 << 28
+
+_INITS = ("k-means||", "k-means++", "random")
+
+
+def weighted_kmeans(
+    X: Any,
+    n_clusters: int,
+    *,
+    weights: npt.ArrayLike | None = None,
+    init: str | npt.ArrayLike = "k-means||",
+    method: str = "full",
+    max_iter: int = 20,
+    tol: float = 1e-4,
+    random_state: int | np.random.Generator | np.random.SeedSequence | None = None,
+    backend: str = "auto",
+) -> KMeans:
+    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖² (step 6).
+
+    Parameters
+    ----------
+    X : array_like, torch.Tensor or path, shape (M, D)
+        Rows as they are: normalise them first where directions are meant. float32, float16 and bfloat16 are read in
+        place, chunk by chunk; sums are float32 or better.
+    n_clusters : int
+        K, from 1 to M.
+    weights : array_like, shape (M,), optional
+        w, finite and not negative; they count in the initialisation, the update and the objective. Unit weights where
+        missing or all zero.
+    init : {"k-means||", "k-means++", "random"} or array_like, shape (K, D), default "k-means||"
+        k-means|| with 3 rounds of K/2 candidates (Bahmani et al., arXiv 1203.6402), k-means++ (Arthur and Vassilvitskii
+        2007), distinct rows drawn by weight, or the centroids to start from.
+    method : {"full", "sample", "two-level"}, default "full"
+        Every row in every iteration; for many clusters of many rows, training on 64 · K random rows and one exact
+        assignment of all; or √K coarse clusters by a sample, each split by itself, where a row's label is the nearest
+        centroid of its own coarse cluster. What they cost in inertia is measured in ``bench/``.
+    max_iter : int, default 20
+        Most centroid updates.
+    tol : float, default 1e-4
+        Stop when the objective falls by no more than tol · objective.
+    random_state : int, Generator, SeedSequence or None
+        None draws fresh entropy. No global generator is drawn from.
+    backend : {"auto", "cuda", "cpu", "reference"}
+
+    Returns
+    -------
+    KMeans
+        Centroids, labels (ties go to the lower index), inertia, n_iter, backend, squared distances. An empty cluster is
+        re-seeded from the row that contributes most to the objective. The core gives the same bits at any number of
+        threads.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, more clusters than rows, NaN or infinity in a row (which is named), negative weights.
+    TypeError
+        Inputs that are not real numbers, or `n_clusters` not an integer.
+    """
+    rows = open_rows(X, "X")
+    n_clusters = check_integer("n_clusters", n_clusters, minimum=1)
+    if n_clusters > rows.n_rows:
+        raise ValueError(f"n_clusters must be at most the number of rows, {rows.n_rows}, got {n_clusters}")
+    max_iter = check_integer("max_iter", max_iter, minimum=1)
+    tol = check_number("tol", tol, minimum=0.0)
+    check_choice("method", method, KMEANS_METHODS)
+    start = _start(init, method, n_clusters, rows.n_columns)
+    return cluster(
+        choose_backend(backend, rows),
+        rows,
+        n_clusters,
+        method=method,
+        weights=check_weights(weights, rows.n_rows),
+        init=start,
+        max_iter=max_iter,
+        tol=tol,
+        random_state=random_generator(random_state),
+    )
+
+
+def _start(init: Any, method: str, n_clusters: int, n_columns: int) -> str | Float32:
+    """The initialisation by name, or the centroids to start from."""
+    if isinstance(init, str):
+        check_choice("init", init, _INITS)
+        return init
+    if method != "full":
+        raise ValueError(f"centroids to start from need method='full', got {method!r}")
+    start = open_rows(init, "init").float32()
+    if start.shape != (n_clusters, n_columns):
+        raise ValueError(f"init must have shape {(n_clusters, n_columns)}, got {start.shape}")
+    if not np.isfinite(start).all():
+        raise ValueError("init must be finite, got NaN or infinity")
+    return start
 
 
 def cluster(

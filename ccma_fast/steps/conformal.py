@@ -1,57 +1,95 @@
-"""Step 3: nonconformity scores, thresholds and conformal sets, public.
+"""Step 3, public: calibration scores, thresholds and the conformal sets that they cut.
 
-A row's set holds the classes whose score is at most q. Three scores are offered:
+A row's set holds the classes whose nonconformity (:mod:`ccma_fast.steps.nonconformity`) is at most q: the most probable
+classes of the row. Classes of equal probability have the same score and enter a set together, so that no set depends on
+the order of the classes.
 
-- "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
-- "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
-  2006.02544); sets adapt to how hard a row is. A class with p_ic < 2⁻⁴⁰ scores one more: where the softmax saturates,
-  sums of probabilities cannot tell the classes apart, and a threshold of 1 is not to admit the impossible ones.
-- "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
-
-A set of any of them is a set of the most probable classes of its row. Classes of equal probability have the same score,
-the rank of the first of them, and enter a set together, so that no set depends on the order of the classes.
-
-Coarse models (votes, trees, neighbours, a teacher that only names a class) give many rows the same score. Rounding is
-not to split such ties, or rows would fall out of the sets at their own score: a class is in a set where its score is at
+Coarse models (votes, trees, neighbours, a teacher that only names a class) give many rows the same score. Rounding must
+not split such ties, or rows would fall out of the sets at their own score: a class is in a set where its score is at
 most q + 2⁻¹⁹ · max(1, |q|) for "lac", and 2⁻⁴² instead of 2⁻¹⁹ for the others, whose sums are float64 in every backend.
 A row is in the set at its own score, whichever backend cuts it.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import reference
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend
-from ..checks import check_choice, check_fraction, check_number, check_threshold
+from ..checks import check_choice, check_fraction, check_number, check_same_rows, check_threshold
 from ..config import NONEMPTY
-from ..errors import ExchangeabilityWarning
-from ..pool.array_like import real_array
+from ..pool.array_like import as_array, real_array, uncoerced
 from ..pool.logits import open_logits
-from ..pool.rows import Rows
-from ..reference import Cumulative
-from .nonconformity import calibration_scores_of, score_rule
+from .nonconformity import calibration_scores_of, score_rule, true_class_scores
+from .thresholds import raised, row_thresholds, size_threshold
 
-__all__ = [
-    "Float64",
-    "coverage_threshold",
-    "prediction_sets",
-    "raised",
-    "row_thresholds",
-    "size_threshold",
-    "target_size_threshold",
-    "warn_not_exchangeable",
-]
+__all__ = ["coverage_threshold", "nonconformity_scores", "prediction_sets", "target_size_threshold"]
 
 Bool = npt.NDArray[np.bool_]
-
 Float64 = npt.NDArray[np.float64]
+
+
+def nonconformity_scores(
+    logits: Any,
+    labels: npt.ArrayLike | None = None,
+    *,
+    score: str = "lac",
+    penalty: float = 0.01,
+    k_reg: int = 5,
+    u: npt.ArrayLike | None = None,
+) -> Float64:
+    """The nonconformity of every class, or of each row's true class: the calibration scores of split conformal.
+
+    Parameters
+    ----------
+    logits : array_like, torch.Tensor or path, shape (M, C)
+        C ≥ 2.
+    labels : array_like, shape (M,), int, optional
+        The true classes, from 0 to C − 1.
+    score : {"lac", "aps", "raps"}, default "lac"
+        See :mod:`ccma_fast.steps.nonconformity`.
+    penalty, k_reg : float, int, default 0.01 and 5
+        λ ≥ 0 and k_reg ≥ 0 of RAPS; the other scores do not have them.
+    u : array_like, shape (M,), optional
+        Numbers in [0, 1], one for each row, such as ``rng.random(M)``: the randomised APS and RAPS, in which a class
+        counts u · p of its own probability, and whose coverage is then 1 − α and no more. Calibration and test rows
+        need draws of their own. Without it u = 1: deterministic, and conservative.
+
+    Returns
+    -------
+    ndarray, shape (M, C), or (M,) with labels, float64
+        Computed in float64 by :mod:`ccma_fast.reference`.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, NaN or infinity in a row (which is named), labels or u out of range, u with "lac".
+    TypeError
+        Logits or u that are not real numbers, labels that are not integers.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> cf.nonconformity_scores(np.log([[0.2, 0.7, 0.1]]), score="aps").round(6)
+    array([[0.9, 0.7, 1. ]])
+    """
+    rows = open_logits(logits, "logits")
+    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
+    if labels is None:
+        return reference.nonconformity(rows, cumulative)
+    y = as_array("labels", uncoerced(labels))
+    if y.dtype.kind not in "iu" and y.size:
+        raise TypeError(f"labels must be integers (classes), got dtype {y.dtype}")
+    if y.ndim != 1:
+        raise ValueError(f"labels must have shape ({rows.n_rows},), got {y.shape}")
+    check_same_rows("labels", y.size, "logits", rows.n_rows)
+    bad = np.flatnonzero((y < 0) | (y >= rows.n_columns))
+    if bad.size:
+        raise ValueError(f"labels must be a class from 0 to {rows.n_columns - 1}, got {y[bad[0]]} at row {bad[0]}")
+    return true_class_scores(rows.float32(), y.astype(np.int64), rows.name, cumulative)
 
 
 def target_size_threshold(
@@ -106,29 +144,14 @@ def target_size_threshold(
     return size_threshold(rows, k, nonempty, choose_backend(backend, rows), cumulative=cumulative)
 
 
-def size_threshold(
-    logits: Rows,
-    size: float,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float:
-    """:func:`target_size_threshold` on opened rows."""
-    if logits.n_rows == 0:
-        raise ValueError(f"{logits.name} must have at least one row to take a threshold from, got none")
-    q = backend.target_size_threshold(logits, size, cumulative, chunk_size=chunk_size)
-    return raised(logits, q, nonempty, backend, chunk_size, cumulative)
-
-
 def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float:
     """The split-conformal threshold with marginal coverage 1 − α (step 3, "coverage").
 
     Parameters
     ----------
     calibration_scores : array_like, shape (n,)
-        Scores of the true classes (:func:`nonconformity_scores`) of rows that the model was not fitted on. +∞ is
-        allowed (a probability of zero).
+        Scores of the true classes (:func:`nonconformity_scores`) of rows that the model was not fitted on. +∞
+        is allowed (a probability of zero).
     alpha : float
         Miscoverage, inside (0, 1).
 
@@ -145,12 +168,13 @@ def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float
     Notes
     -----
     Coverage holds for rows that are exchangeable with the calibration rows. Rows that active learning chose are not
-    exchangeable with the pool: see :func:`weighted_coverage_threshold`.
+    exchangeable with the pool: see :func:`ccma_fast.weighted_coverage_threshold`.
 
     It holds on average over calibration sets. Given one of n rows, the coverage over fresh rows is a random number with
     the law Beta(r, n + 1 − r) where scores have no ties (Vovk 2012; Angelopoulos and Bates 2023, arXiv 2107.07511): its
     mean is c = r / (n + 1), its standard deviation √(c (1 − c) / (n + 2)), 0.041 for n = 50 and α = 0.1. That is how
-    far a coverage may honestly stray from 1 − α; :func:`coverage_interval` adds what a finite test set leaves open.
+    far a coverage may honestly stray from 1 − α; :func:`ccma_fast.coverage_interval` adds what a finite test set leaves
+    open.
     """
     fraction = check_fraction("alpha", alpha)
     return reference.coverage_threshold(calibration_scores_of(calibration_scores), fraction)
@@ -201,75 +225,6 @@ def prediction_sets(
     chosen = choose_backend(backend, rows)
     thresholds = raised(rows, thresholds, nonempty, chosen, cumulative=cumulative)
     return chosen.prediction_sets(rows, row_thresholds(rows, thresholds, chosen, cumulative=cumulative))
-
-
-def warn_not_exchangeable(n_rows: int, *, stacklevel: int = 2) -> None:
-    """Say that the `n_rows` rows a coverage is calibrated on were chosen by active learning.
-
-    Warns
-    -----
-    ExchangeabilityWarning
-        `stacklevel` counts as in :func:`warnings.warn`, 1 being the caller of this function.
-    """
-    warnings.warn(
-        f"the {n_rows} calibration rows were chosen by active learning: they are not exchangeable with the pool, and "
-        "the conformal sets may cover the true class more or less often than 1 - alpha; label a random sample for "
-        "calibration, or weight the scores (ccma_fast.weighted_coverage_threshold)",
-        ExchangeabilityWarning,
-        stacklevel=stacklevel + 1,
-    )
-
-
-def row_thresholds(
-    logits: Rows,
-    q: float | Float64,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float | Float64:
-    """Where backends cut sets on −ln p, from a threshold in units of the score: above all that ties with it."""
-    if cumulative is None:
-        return reference.up_to_ties(q)
-    admitted = reference.up_to_ties(q, reference.CUMULATIVE_TIE)
-    return backend.row_thresholds(logits, admitted, cumulative, chunk_size=chunk_size)
-
-
-@overload
-def raised(
-    logits: Rows,
-    q: float,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float: ...
-
-
-@overload
-def raised(
-    logits: Rows,
-    q: float | Float64,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float | Float64: ...
-
-
-def raised(
-    logits: Rows,
-    q: float | Float64,
-    nonempty: str,
-    backend: Backend,
-    chunk_size: int | None = None,
-    cumulative: Cumulative | None = None,
-) -> float | Float64:
-    """q as `nonempty` wants it."""
-    if nonempty != "raise":
-        return q
-    if isinstance(q, np.ndarray):
-        return np.maximum(q, backend.raised_threshold(logits, -math.inf, cumulative, chunk_size=chunk_size))
-    return backend.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
 
 
 def _thresholds(q: Any, n_rows: int) -> float | Float64:

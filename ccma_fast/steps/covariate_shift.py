@@ -1,16 +1,19 @@
-"""Conformal thresholds where the calibration rows were not drawn from the pool at random."""
+"""Step 3 under covariate shift: calibration rows that were not drawn from the pool at random."""
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import reference
 from ..checks import check_fraction, check_same_rows
+from ..errors import ExchangeabilityWarning
 from ..pool.array_like import as_array, real_vector
 from .nonconformity import calibration_scores_of
 
-__all__ = ["stratified_weights", "weighted_coverage_threshold"]
+__all__ = ["stratified_weights", "warn_not_exchangeable", "weighted_coverage_threshold"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -28,7 +31,7 @@ def weighted_coverage_threshold(
     Parameters
     ----------
     calibration_scores : array_like, shape (n,)
-        As in :func:`coverage_threshold`.
+        As in :func:`ccma_fast.coverage_threshold`.
     alpha : float
         Miscoverage, inside (0, 1).
     weights : array_like, shape (n,)
@@ -42,7 +45,8 @@ def weighted_coverage_threshold(
     -------
     ndarray, shape (M,), float64
         q_i = min{ s_k : Σ_{j : s_j ≤ s_k} w_j ≥ (1−α) · (Σ_j w_j + w_i) }, +∞ where there is none: a row that weighs
-        more than the calibration rows can speak for gets every class. Equal weights give :func:`coverage_threshold`.
+        more than the calibration rows can speak for gets every class. Equal weights give
+        :func:`ccma_fast.coverage_threshold`.
 
     Raises
     ------
@@ -122,6 +126,23 @@ def stratified_weights(labelled_cells: npt.ArrayLike, pool_cells: npt.ArrayLike)
     n_labelled = np.bincount(labelled_cell[known], minlength=cells.size)
     of_cell = share * (labelled.size + 1) / (n_labelled + share)
     return np.where(known, of_cell[labelled_cell], 0.0), of_cell[pool_cell]
+
+
+def warn_not_exchangeable(n_rows: int, *, stacklevel: int = 2) -> None:
+    """Say that the `n_rows` rows a coverage is calibrated on were chosen by active learning.
+
+    Warns
+    -----
+    ExchangeabilityWarning
+        `stacklevel` counts as in :func:`warnings.warn`, 1 being the caller of this function.
+    """
+    warnings.warn(
+        f"the {n_rows} calibration rows were chosen by active learning: they are not exchangeable with the pool, and "
+        "the conformal sets may cover the true class more or less often than 1 - alpha; label a random sample for "
+        "calibration, or weight the scores (ccma_fast.weighted_coverage_threshold)",
+        ExchangeabilityWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def _weights(name: str, values: npt.ArrayLike) -> Float64:

@@ -1,36 +1,17 @@
-"""Steps 5 and 6, and the clusterings of step 1: quotas, weighted k-means, and greedy coverage."""
+"""What rows of a pool cover, by cosine similarity, computed on the host; a device has its own."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import protocol
-from ..backends.choose import choose_backend
-from ..backends.protocol import Backend, Coverage, Kernel, on_device, on_host
-from ..checks import check_choice, check_integer, check_number, random_generator
-from ..config import KMEANS_METHODS
-from ..pool.array_like import check_weights
+from ..backends.protocol import Backend, Coverage, Kernel, UnitRows, on_device, on_host
 from ..pool.checked import check_lengths
-from ..pool.open import open_rows
 from ..pool.rows import Rows, to_float32
-from ..reference import TIE, KMeans
-from .clustering import cluster
 
-__all__ = [
-    "Kernel",
-    "UnitRows",
-    "class_quotas",
-    "greedy_coverage",
-    "representatives",
-    "squared_distances",
-    "unit_rows",
-    "weighted_kmeans",
-]
+__all__ = ["HostUnitRows", "squared_distances", "unit_rows"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -39,15 +20,12 @@ Int64 = npt.NDArray[np.int64]
 # Rows of which gains are added up in one go: fixed, so that the order of a sum never depends on what else is computed.
 _SUM_ROWS = 256
 
-# Rows of a whole pool that are gone through at a time.
-_PART = 1 << 18
-
 # Similarities of one product, 16 MiB of them, and rows and columns of a square one.
 _BLOCK = 1 << 22
 _SQUARE = 1024
 
-# Candidates that are evaluated together, first and at most.
-_FIRST_BATCH, _LARGEST_BATCH = 64, 1024
+# Candidates of one product.
+_BATCH = 1024
 
 # Share of pairs that count from which the kernel of all of them is computed at once.
 _DENSE = 0.25
@@ -55,187 +33,11 @@ _DENSE = 0.25
 # A sum in another order than the evaluation's differs by less than this share.
 _ROUNDING = 1e-6
 
-_INITS = ("k-means||", "k-means++", "random")
 
-
-def weighted_kmeans(
-    X: Any,
-    n_clusters: int,
-    *,
-    weights: npt.ArrayLike | None = None,
-    init: str | npt.ArrayLike = "k-means||",
-    method: str = "full",
-    max_iter: int = 20,
-    tol: float = 1e-4,
-    random_state: int | np.random.Generator | np.random.SeedSequence | None = None,
-    backend: str = "auto",
-) -> KMeans:
-    """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖² (step 6).
-
-    Parameters
-    ----------
-    X : array_like, torch.Tensor or path, shape (M, D)
-        Rows as they are: normalise them first where directions are meant. float32, float16 and bfloat16 are read in
-        place, chunk by chunk; sums are float32 or better.
-    n_clusters : int
-        K, from 1 to M.
-    weights : array_like, shape (M,), optional
-        w, finite and not negative; they count in the initialisation, the update and the objective. Unit weights where
-        missing or all zero.
-    init : {"k-means||", "k-means++", "random"} or array_like, shape (K, D), default "k-means||"
-        k-means|| with 3 rounds of K/2 candidates (Bahmani et al., arXiv 1203.6402), k-means++ (Arthur and Vassilvitskii
-        2007), distinct rows drawn by weight, or the centroids to start from.
-    method : {"full", "sample", "two-level"}, default "full"
-        Every row in every iteration; for many clusters of many rows, training on 64 · K random rows and one exact
-        assignment of all; or √K coarse clusters by a sample, each split by itself, where a row's label is the nearest
-        centroid of its own coarse cluster. What they cost in inertia is measured in ``bench/``.
-    max_iter : int, default 20
-        Most centroid updates.
-    tol : float, default 1e-4
-        Stop when the objective falls by no more than tol · objective.
-    random_state : int, Generator, SeedSequence or None
-        None draws fresh entropy. No global generator is drawn from.
-    backend : {"auto", "cuda", "cpu", "reference"}
-
-    Returns
-    -------
-    KMeans
-        Centroids, labels (ties go to the lower index), inertia, n_iter, backend, squared distances. An empty cluster is
-        re-seeded from the row that contributes most to the objective. The core gives the same bits at any number of
-        threads.
-
-    Raises
-    ------
-    ValueError
-        Wrong shapes, more clusters than rows, NaN or infinity in a row (which is named), negative weights.
-    TypeError
-        Inputs that are not real numbers, or `n_clusters` not an integer.
-    """
-    rows = open_rows(X, "X")
-    n_clusters = check_integer("n_clusters", n_clusters, minimum=1)
-    if n_clusters > rows.n_rows:
-        raise ValueError(f"n_clusters must be at most the number of rows, {rows.n_rows}, got {n_clusters}")
-    max_iter = check_integer("max_iter", max_iter, minimum=1)
-    tol = check_number("tol", tol, minimum=0.0)
-    check_choice("method", method, KMEANS_METHODS)
-    start: str | npt.NDArray[np.float32]
-    if isinstance(init, str):
-        check_choice("init", init, _INITS)
-        start = init
-    else:
-        if method != "full":
-            raise ValueError(f"centroids to start from need method='full', got {method!r}")
-        start = open_rows(init, "init").float32()
-        if start.shape != (n_clusters, rows.n_columns):
-            raise ValueError(f"init must have shape {(n_clusters, rows.n_columns)}, got {start.shape}")
-        if not np.isfinite(start).all():
-            raise ValueError("init must be finite, got NaN or infinity")
-    return cluster(
-        choose_backend(backend, rows),
-        rows,
-        n_clusters,
-        method=method,
-        weights=check_weights(weights, rows.n_rows),
-        init=start,
-        max_iter=max_iter,
-        tol=tol,
-        random_state=random_generator(random_state),
-    )
-
-
-def class_quotas(available: npt.ArrayLike, labelled: npt.ArrayLike, budget: int) -> Int64:
-    """How many picks each class gets so that the labels become as balanced as they can: water-filling.
-
-    One pick after the other goes to the class with the fewest labels, chosen ones included, that has rows left; ties go
-    to the class with more rows, then to the lower index.
-
-    Parameters
-    ----------
-    available, labelled : array_like, shape (C,), int
-        Rows that can be picked and labels that are there already, of each class.
-    budget : int
-        At most the number of available rows.
-
-    Returns
-    -------
-    ndarray, shape (C,), int64
-        Adds up to `budget`.
-    """
-    rows, labels = np.asarray(available), np.asarray(labelled)
-    quotas = np.zeros(rows.size, dtype=np.int64)
-    queue = [(int(labels[c]), -int(rows[c]), int(c)) for c in np.flatnonzero(rows)]
-    heapq.heapify(queue)
-    for _ in range(budget):
-        n_labels, minus_rows, c = queue[0]
-        quotas[c] += 1
-        if quotas[c] < rows[c]:
-            heapq.heapreplace(queue, (n_labels + 1, minus_rows, c))
-        else:
-            heapq.heappop(queue)
-    return quotas
-
-
-def representatives(
-    found: KMeans, n_picks: int, weights: Float32 | None = None, preference: Float32 | None = None
-) -> tuple[Int64, Int64]:
-    """What :func:`ccma_fast.reference.representatives` gives, in ten bytes a row.
-
-    Parameters
-    ----------
-    found : KMeans
-        Of M rows.
-    n_picks : int
-        At most M.
-    weights : ndarray, shape (M,), float32, optional
-        The weights of the clustering; unit weights where missing.
-    preference : ndarray, shape (M,), float32, optional
-        What to prefer instead of nearness.
-
-    Returns
-    -------
-    picks, represents : ndarray, shape (n_picks,), int64
-        Rows, and how many stand behind each.
-    """
-    labels, n_clusters = found.labels, len(found.centroids)
-    cost = found.squared_distances.copy() if preference is None else -preference
-    counts, mass, least = np.zeros(n_clusters, np.int64), np.zeros(n_clusters), np.full(n_clusters, np.inf, np.float32)
-    for part in _parts(labels.size):
-        counts += np.bincount(labels[part], minlength=n_clusters)
-        np.minimum.at(least, labels[part], cost[part])
-        np.add.at(mass, labels[part], 1.0 if weights is None else weights[part].astype(np.float64))
-    for part in _parts(labels.size):
-        best = least[labels[part]]
-        cost[part] = np.where(cost[part] <= best.astype(np.float64) + TIE, best, cost[part])
-    picks: list[Int64] = []
-    missing = n_picks
-    while missing:
-        # The next of every cluster: of the least cost, the first of several.
-        least[:] = np.inf
-        for part in _parts(labels.size):
-            np.minimum.at(least, labels[part], cost[part])
-        rows = np.concatenate(
-            [part.start + np.flatnonzero(cost[part] <= least[labels[part]]) for part in _parts(labels.size)]
-        )
-        _, first = np.unique(labels[rows], return_index=True)
-        rows = rows[first]
-        rows = rows[np.isfinite(cost[rows])]
-        turn = rows[np.lexsort((labels[rows], -mass[labels[rows]]))][:missing]
-        cost[turn] = np.inf
-        picks.append(turn)
-        missing -= turn.size
-    later = np.bincount(labels[np.concatenate(picks[1:])], minlength=n_clusters) if len(picks) > 1 else 0
-    alone = np.ones(n_picks - picks[0].size, np.int64)
-    return np.concatenate(picks), np.concatenate([(counts - later)[labels[picks[0]]], alone])
-
-
-def _parts(n_rows: int) -> list[slice]:
-    return [slice(start, min(start + _PART, n_rows)) for start in range(0, n_rows, _PART)]
-
-
-def unit_rows(rows: Rows, backend: Backend) -> protocol.UnitRows:
+def unit_rows(rows: Rows, backend: Backend) -> UnitRows:
     """Rows for :func:`greedy_coverage`, on the backend's device where it has one."""
     device = on_device(backend)
-    return UnitRows(rows, backend) if device is None else device.unit_rows(rows)
+    return HostUnitRows(rows, backend) if device is None else device.unit_rows(rows)
 
 
 def squared_distances(rows: Rows, others: Rows, backend: Backend) -> Float32:
@@ -245,7 +47,7 @@ def squared_distances(rows: Rows, others: Rows, backend: Backend) -> Float32:
     return distances
 
 
-class UnitRows:
+class HostUnitRows:
     """The rows of a pool divided by their lengths, computed whenever they are read.
 
     Parameters
@@ -289,7 +91,7 @@ class UnitRows:
             yield part, self.backend.linear(chunk, others, scale=self._scale[part])
             del chunk  # before the next is read
 
-    def nearest(self, others: UnitRows, least: float) -> Float32:
+    def nearest(self, others: HostUnitRows, least: float) -> Float32:
         """Similarity of each row to the most similar of `others`, at least `least`; shape (N,)."""
         near = np.full(self.n_rows, least, np.float32)
         for start in range(0, others.n_rows, _SQUARE):
@@ -299,88 +101,18 @@ class UnitRows:
 
     def coverage(
         self,
-        covered: UnitRows,
+        covered: HostUnitRows,
         least: float,
         candidates: Int64,
         kernel: Kernel,
         weights: Float32 | None,
     ) -> Coverage:
-        """The start of a greedy coverage of all rows, see :class:`ccma_fast.backends.protocol.UnitRows`."""
+        """The start of a greedy coverage of all rows, see :class:`ccma_fast.backends.UnitRows`."""
         return _Candidates(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
 
     def most_similar(self, picks: Int64) -> Int64:
         """Which of the rows `picks`, of several the first, each row is most similar to, shape (N,)."""
         return np.concatenate([part.argmax(axis=1) for _, part in self.similarities(self.take(picks))])
-
-
-def greedy_coverage(
-    pool: protocol.UnitRows,
-    covered: protocol.UnitRows,
-    candidates: Int64,
-    n_picks: int,
-    *,
-    kernel: Kernel,
-    rng: np.random.Generator,
-    weights: Float32 | None = None,
-    least: float = -np.inf,
-) -> Int64:
-    """Greedily the candidates that raise Σ_i w_i · max_j k(s_ij), j over what covers already and the chosen, the most.
-
-    Parameters
-    ----------
-    pool : UnitRows, shape (N, D)
-        The rows to cover.
-    covered : UnitRows, shape (L, D)
-        Rows that cover already, of the same kind.
-    candidates : ndarray, shape (n,), int64
-        Rows of `pool`, ascending.
-    n_picks : int
-        At most n.
-    kernel : Kernel
-        k, of similarities s.
-    rng : Generator
-        Draws the rest where no candidate adds anything.
-    weights : ndarray, shape (N,), float32, optional
-        w, not negative; unit weights where missing.
-    least : float, default −∞
-        The similarity to what covers that every row has at least.
-
-    Returns
-    -------
-    ndarray, shape (n_picks,), int64
-        Rows of `pool` in the order of choice; ties go to the lower index.
-
-    Notes
-    -----
-    Lazy and exact: what a row adds only falls as others are chosen, so that what it added before bounds it from above,
-    and of all candidates only those are evaluated again whose bound reaches the best found so far (Minoux 1978). Time
-    goes as n · N; memory is some bytes per row of the pool and some blocks of similarities.
-    """
-    coverage = pool.coverage(covered, least, candidates, kernel, weights)
-    chosen: list[int] = []
-    while len(chosen) < n_picks:
-        best = _best(coverage)
-        if best < 0:
-            rest = np.setdiff1d(candidates, chosen, assume_unique=True)
-            chosen.extend(rng.choice(rest, n_picks - len(chosen), replace=False).tolist())
-            break
-        chosen.append(int(candidates[best]))
-        coverage.choose(best)
-    return np.asarray(chosen, dtype=np.int64)
-
-
-def _best(coverage: Coverage) -> int:
-    """The candidate that adds the most, of several the first, or −1 where none adds anything."""
-    coverage.sort()
-    best, best_gain = -1, 0.0
-    start, size = 0, _FIRST_BATCH
-    while True:
-        gain, candidate, bound, following = coverage.evaluate(start, size)
-        if gain > best_gain or (gain == best_gain and candidate < best):
-            best, best_gain = candidate, gain
-        if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
-            return best
-        start, size = start + size, min(2 * size, _LARGEST_BATCH)
 
 
 class _Candidates:
@@ -411,7 +143,7 @@ class _Candidates:
 class _Coverage:
     """Σ_i w_i · k(s_i) with s_i the similarity of row i to the nearest row that covers, and what others would add."""
 
-    def __init__(self, pool: UnitRows, near: Float32, kernel: Kernel, weights: Float32 | None) -> None:
+    def __init__(self, pool: HostUnitRows, near: Float32, kernel: Kernel, weights: Float32 | None) -> None:
         self._pool, self._near, self._kernel = pool, near, kernel
         self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
         self._added: list[int] = []  # rows that cover, but are not yet in `near`
@@ -423,11 +155,11 @@ class _Coverage:
     def gains(self, rows: Int64) -> Float64:
         """What each of `rows` alone would add, shape (M,); each sum has the same order whatever else is in `rows`."""
         gains = np.zeros(rows.size)
-        for start in range(0, rows.size, _LARGEST_BATCH):
+        for start in range(0, rows.size, _BATCH):
             # The rows added last are columns of the same product: no pass over the pool of their own.
             added, self._added = self._added, []
-            part_gains = gains[start : start + _LARGEST_BATCH]
-            others = np.concatenate([np.asarray(added, np.int64), rows[start : start + _LARGEST_BATCH]])
+            part_gains = gains[start : start + _BATCH]
+            others = np.concatenate([np.asarray(added, np.int64), rows[start : start + _BATCH]])
             for part, similarity in self._pool.similarities(self._pool.take(others)):
                 for column in range(len(added)):
                     np.maximum(self._near[part], similarity[:, column], out=self._near[part])

@@ -1,4 +1,4 @@
-"""Step 3 of a query: where the conformal sets of both models are cut, and how far the teacher is trusted."""
+"""Step 3 of a query: the thresholds of both models' conformal sets, and how far the teacher is trusted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.rows import Rows
-from .conformal import coverage_threshold, raised, row_thresholds, size_threshold
+from .conformal import coverage_threshold
 from .covariate_shift import stratified_weights, weighted_coverage_threshold
 from .nonconformity import configured_rule, labelled_scores
+from .thresholds import raised, row_thresholds, size_threshold
 
 __all__ = ["Cuts", "calibrated_cuts", "trust"]
 
@@ -21,10 +22,10 @@ Float64 = npt.NDArray[np.float64]
 
 
 class Cuts(NamedTuple):
-    """Where the sets of both models are cut."""
+    """The thresholds of both models' sets."""
 
     student: float | Float64
-    """On −ln p, as backends cut: of all rows, or of each, shape (M,)."""
+    """On −ln p, as backends cut: one of all rows, or one of each, shape (M,)."""
     teacher: float | Float64
     """+∞ without a teacher."""
     q_student: float
@@ -33,7 +34,7 @@ class Cuts(NamedTuple):
     """NaN without a teacher."""
 
     def of_rows(self, rows: slice) -> tuple[float | Float64, float | Float64]:
-        """Those of student and teacher for some of the rows."""
+        """The thresholds of student and teacher for a slice of the rows."""
         student, teacher = (cut[rows] if isinstance(cut, np.ndarray) else cut for cut in (self.student, self.teacher))
         return student, teacher
 
@@ -48,7 +49,7 @@ def calibrated_cuts(
     student_scores: Float64 | None,
     chunk_size: int | None = None,
 ) -> Cuts:
-    """Step 3 of a query: the thresholds of both models' sets, as the configuration wants them.
+    """The thresholds of both models' sets by a configuration: calibrated to a coverage, or to a mean set size.
 
     Parameters
     ----------
@@ -58,16 +59,17 @@ def calibrated_cuts(
     config : CCMAConfig
     backend : Backend
     student_scores : ndarray, shape (n,), or None
-        The student's calibration scores, for only the caller knows what it was fitted on; None where the configuration
-        wants set sizes.
+        The student's calibration scores, for only the caller knows what it was fitted on; None to calibrate to set
+        sizes.
     """
     teacher_scores = weights = None
     if student_scores is not None:
         if teacher is not None:
             teacher_scores = labelled_scores(teacher[0], labels, config)
         if config.reweight:
-            judged = student if teacher is None else teacher
-            cells = [backend.score(rows, chunk_size=chunk_size).student_top1 for rows in judged]
+            # Post-stratified by the most probable class.
+            by = student if teacher is None else teacher
+            cells = [backend.score(rows, chunk_size=chunk_size).student_top1 for rows in by]
             weights = stratified_weights(*cells)
 
     def cut(logits: Rows, size: float, scores: Float64 | None) -> tuple[float, float | Float64]:

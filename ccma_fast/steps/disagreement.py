@@ -14,7 +14,7 @@ from ..pool.agreement import accepted, differing_images
 from ..pool.logits import open_logits
 from ..pool.rows import Rows
 from ..reference import RowScores
-from .conformal import raised, row_thresholds, size_threshold
+from .thresholds import raised, row_thresholds, size_threshold
 
 __all__ = ["SizedScores", "score", "score_at_sizes"]
 

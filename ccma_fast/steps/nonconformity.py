@@ -1,89 +1,37 @@
-"""The nonconformity scores: "lac", "aps" and "raps"."""
+"""Step 3: nonconformity scores.
+
+Three are offered:
+
+- "lac": a_ic = −ln p_ic, in nats (Sadinle et al. 2019); the smallest sets on average.
+- "aps": s_ic, the probability of all classes more probable than c plus p_ic, in [0, 1] (Romano et al. 2020, arXiv
+  2006.02544); sets adapt to how hard a row is. A class with p_ic < 2⁻⁴⁰ scores one more: where the softmax saturates,
+  sums of probabilities cannot tell the classes apart, and a threshold of 1 must not admit the impossible ones.
+- "raps": s_ic + λ · max(0, rank of c − k_reg) (Angelopoulos et al. 2021, arXiv 2009.14193): APS without its long tails.
+
+Classes of equal probability have the same score and the rank of the first of them.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..checks import check_choice, check_integer, check_number, check_same_rows
+from ..checks import check_choice, check_integer, check_number
 from ..config import SCORES, CCMAConfig
-from ..pool.array_like import as_array, real_array, real_vector, uncoerced
-from ..pool.logits import open_logits
+from ..pool.array_like import real_array, real_vector
 from ..pool.rows import Rows
 from ..reference import Cumulative
 
-__all__ = ["calibration_scores_of", "configured_rule", "labelled_scores", "nonconformity_scores", "score_rule"]
+__all__ = ["calibration_scores_of", "configured_rule", "labelled_scores", "score_rule", "true_class_scores"]
 
 Float64 = npt.NDArray[np.float64]
-
-
-def nonconformity_scores(
-    logits: Any,
-    labels: npt.ArrayLike | None = None,
-    *,
-    score: str = "lac",
-    penalty: float = 0.01,
-    k_reg: int = 5,
-    u: npt.ArrayLike | None = None,
-) -> Float64:
-    """The nonconformity of every class, or of each row's true class: the calibration scores of split conformal.
-
-    Parameters
-    ----------
-    logits : array_like, torch.Tensor or path, shape (M, C)
-        C ≥ 2.
-    labels : array_like, shape (M,), int, optional
-        The true classes, from 0 to C − 1.
-    score : {"lac", "aps", "raps"}, default "lac"
-        See :mod:`ccma_fast.steps.conformal`.
-    penalty, k_reg : float, int, default 0.01 and 5
-        λ ≥ 0 and k_reg ≥ 0 of RAPS; the other scores do not have them.
-    u : array_like, shape (M,), optional
-        Numbers in [0, 1], one for each row, such as ``rng.random(M)``: the randomised APS and RAPS, in which a class
-        counts u · p of its own probability, and whose coverage is then 1 − α and no more. Calibration and test rows
-        need draws of their own. Without it u = 1: deterministic, and conservative.
-
-    Returns
-    -------
-    ndarray, shape (M, C), or (M,) with labels, float64
-        Computed in float64 by :mod:`ccma_fast.reference`.
-
-    Raises
-    ------
-    ValueError
-        Wrong shape, NaN or infinity in a row (which is named), labels or u out of range, u with "lac".
-    TypeError
-        Logits or u that are not real numbers, labels that are not integers.
-
-    Examples
-    --------
-    >>> import numpy as np, ccma_fast as cf
-    >>> cf.nonconformity_scores(np.log([[0.2, 0.7, 0.1]]), score="aps").round(6)
-    array([[0.9, 0.7, 1. ]])
-    """
-    rows = open_logits(logits, "logits")
-    cumulative = score_rule(score, penalty, k_reg, u, rows.n_rows)
-    if labels is None:
-        return reference.nonconformity(rows, cumulative)
-    y = as_array("labels", uncoerced(labels))
-    if y.dtype.kind not in "iu" and y.size:
-        raise TypeError(f"labels must be integers (classes), got dtype {y.dtype}")
-    if y.ndim != 1:
-        raise ValueError(f"labels must have shape ({rows.n_rows},), got {y.shape}")
-    check_same_rows("labels", y.size, "logits", rows.n_rows)
-    bad = np.flatnonzero((y < 0) | (y >= rows.n_columns))
-    if bad.size:
-        raise ValueError(f"labels must be a class from 0 to {rows.n_columns - 1}, got {y[bad[0]]} at row {bad[0]}")
-    return true_class_scores(rows.float32(), y.astype(np.int64), rows.name, cumulative)
 
 
 def score_rule(
     score: str, penalty: float, k_reg: int, u: npt.ArrayLike | None = None, n_rows: int = 0
 ) -> Cumulative | None:
-    """The score of :func:`nonconformity_scores` as backends take it: None for "lac"."""
+    """The arguments of :func:`ccma_fast.nonconformity_scores` as backends take them, checked: None for "lac"."""
     check_choice("score", score, SCORES)
     weight = check_number("penalty", penalty, minimum=0.0)
     free = check_integer("k_reg", k_reg, minimum=0)
@@ -108,18 +56,19 @@ def configured_rule(config: CCMAConfig) -> Cumulative | None:
 
 
 def labelled_scores(logits: Rows, labels: npt.NDArray[np.int64], config: CCMAConfig) -> Float64:
-    """The nonconformity of each labelled row's class, given the logits of those rows."""
+    """Calibration scores: the nonconformity of the true class of labelled rows, of which these are the logits."""
     return true_class_scores(logits.float32(), labels, logits.name, configured_rule(config))
 
 
 def true_class_scores(
     logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], name: str, cumulative: Cumulative | None = None
 ) -> Float64:
-    """Calibration scores: the nonconformity of each row's true class, in float64."""
+    """The nonconformity of each row's true class."""
     return reference.nonconformity(logits, cumulative, name=name)[np.arange(labels.size), labels]
 
 
 def calibration_scores_of(values: npt.ArrayLike) -> Float64:
+    """The argument `calibration_scores` as an array without NaN."""
     scores = real_vector("calibration_scores", values)
     nan = np.flatnonzero(np.isnan(scores))
     if nan.size:

@@ -11,9 +11,8 @@ from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
-from .linear_head import has_two_classes
 from .nonconformity import labelled_scores
-from .student import fit_student, student_logits
+from .student import fit_student, has_two_classes, student_logits
 
 __all__ = ["out_of_fold_scores"]
 
@@ -29,7 +28,7 @@ def out_of_fold_scores(
     rng: np.random.Generator,
     backend: Backend,
 ) -> npt.NDArray[np.float64]:
-    """The nonconformity of each labelled row's class, by a student that was not fitted on the row (K-fold refits).
+    """Calibration scores of the labelled rows, each by a student that was not fitted on the row (K-fold refits).
 
     A fold whose other rows hold fewer than two classes cannot be scored: its scores are +∞, which enlarges the sets.
     """

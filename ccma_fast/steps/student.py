@@ -1,8 +1,13 @@
-"""The student: a linear head on frozen embeddings, or any classifier with `fit` and `predict_proba`."""
+"""What is asked of any student: its classes, its fit and its logits.
+
+A student is any classifier with `fit` and `predict_proba`. A :class:`ChunkedStudent`, such as
+:class:`ccma_fast.LinearHead`, reads rows itself, a chunk at a time; any other gets arrays.
+"""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -13,25 +18,40 @@ from ..pool.array_like import as_array
 from ..pool.class_limits import check_class_count, check_trainable, inferred_count
 from ..pool.derived import DerivedRows
 from ..pool.rows import Chunk, Rows, to_float32
-from .linear_head import LinearHead
 
 __all__ = [
-    "Float32",
-    "Int64",
+    "ChunkedStudent",
     "check_head",
     "check_student",
+    "check_two_classes",
     "class_count",
     "declared_count",
     "fit_student",
+    "has_two_classes",
+    "probabilities",
     "student_logits",
 ]
 
 Float32 = npt.NDArray[np.float32]
-
 Int64 = npt.NDArray[np.int64]
 
-# The logarithm of a probability of zero, as a logit: far below anything that counts, and finite.
+# A probability of zero counts as this one: its logarithm is far below anything that counts, and finite.
 _LEAST_PROBABILITY = 1e-30
+
+
+class ChunkedStudent(ABC):
+    """A student that reads rows itself, on the device of a backend that has one."""
+
+    n_classes: int | None
+    """C, or None where the labels tell it."""
+
+    @abstractmethod
+    def fit_rows(self, rows: Rows, y: npt.ArrayLike, backend: Backend | None = None) -> Any:
+        """Fit on rows (n, D) and their classes (n,)."""
+
+    @abstractmethod
+    def logits(self, rows: Rows, backend: Backend) -> Rows:
+        """z^S of rows, shape (M, C), computed as chunks are read."""
 
 
 def check_student(student: Any) -> None:
@@ -44,23 +64,35 @@ def check_student(student: Any) -> None:
 
 
 def declared_count(student: Any) -> int | None:
-    """C that a :class:`LinearHead` was made for; None where nobody said it, or for another student."""
-    declared = student.n_classes if isinstance(student, LinearHead) else None
+    """C that a :class:`ChunkedStudent` was made for; None where it was not given, or for any other student."""
+    declared = student.n_classes if isinstance(student, ChunkedStudent) else None
     return None if declared is None else check_class_count("n_classes of the student", declared)
 
 
 def class_count(student: Any, labels: Int64, n_rows: int, name: str = "labels") -> int:
-    """C where nothing else tells it: as many as a :class:`LinearHead` was made for, else the largest label + 1.
+    """C where nothing else tells it: that of :func:`declared_count`, else the largest label + 1.
 
-    :func:`ccma_fast.pool.class_limits.inferred_count` says what the labels of a pool of `n_rows` rows may be then.
+    :func:`ccma_fast.pool.class_limits.inferred_count` limits the labels of a pool of `n_rows` rows then.
     """
     declared = declared_count(student)
     return inferred_count(labels, n_rows, name) if declared is None else declared
 
 
+def has_two_classes(labels: npt.NDArray[Any]) -> bool:
+    """Whether a student can be fitted on these labels."""
+    return bool((labels != labels[:1]).any())
+
+
+def check_two_classes(labels: npt.NDArray[Any]) -> None:
+    """A student needs labels of at least two classes."""
+    if not has_two_classes(labels):
+        found = np.unique(labels)
+        raise ValueError(f"a student needs labels of at least two classes, got {found.size} ({found.tolist()})")
+
+
 def check_head(student: Any, n_classes: int, n_columns: int) -> None:
-    """A head, where the student is one, can be fitted to that many classes and columns."""
-    if student is not None and not isinstance(student, LinearHead):
+    """A :class:`ChunkedStudent`, or the default head (None), can be fitted to that many classes and columns."""
+    if student is not None and not isinstance(student, ChunkedStudent):
         return
     check_trainable(n_classes, n_columns)
     if student is not None and student.n_classes not in (None, n_classes):
@@ -71,9 +103,9 @@ def check_head(student: Any, n_classes: int, n_columns: int) -> None:
 
 
 def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int, backend: Backend) -> Any:
-    """A copy of `student`, fitted on rows and labels of `n_classes` classes; a head on the backend's device."""
+    """A copy of `student`, fitted on rows and labels of `n_classes` classes."""
     fitted = copy.deepcopy(student)
-    if isinstance(fitted, LinearHead):
+    if isinstance(fitted, ChunkedStudent):
         check_head(fitted, n_classes, rows.n_columns)
         fitted.n_classes = n_classes  # those without a label as well
         return fitted.fit_rows(rows, labels, backend)
@@ -82,8 +114,8 @@ def fit_student(student: Any, rows: Rows, labels: Int64, n_classes: int, backend
 
 
 def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) -> Rows:
-    """z^S of rows with one column per class: a head's logits, or the logarithms of a classifier's probabilities."""
-    if isinstance(fitted, LinearHead):
+    """z^S of rows with one column per class: logits, or the logarithms of a classifier's probabilities."""
+    if isinstance(fitted, ChunkedStudent):
         return fitted.logits(rows, backend)
     known = _known_classes(fitted, n_classes)
 
@@ -108,3 +140,12 @@ def _known_classes(fitted: Any, n_classes: int) -> Int64:
     if not is_number or ((known < 0) | (known >= n_classes) | (known != np.floor(known))).any():
         raise ValueError(f"student.classes_ must be classes from 0 to {n_classes - 1}, got {known!r:.200}")
     return known.astype(np.int64)
+
+
+def probabilities(logits: Rows) -> Float32:
+    """softmax of logits, shape (M, C), a chunk at a time."""
+    p = np.empty((logits.n_rows, logits.n_columns), np.float32)
+    for start, chunk in logits.chunks():
+        e = np.exp(chunk - chunk.max(axis=1, keepdims=True))
+        p[start : start + len(chunk)] = e / e.sum(axis=1, keepdims=True)
+    return p

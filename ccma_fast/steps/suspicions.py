@@ -18,12 +18,19 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from .intervals import coverage_interval
 
-__all__ = ["Suspicions", "judged_rows", "likeliest_temperature", "probabilities", "suspicions"]
+__all__ = [
+    "Suspicions",
+    "chance_accuracy",
+    "likeliest_temperature",
+    "probability_suspicions",
+    "sampled_rows",
+    "suspicions",
+]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-# Rows that are judged: enough for every suspicion, and little beside what a query with more of them does.
+# Labelled rows that are looked at: enough for every suspicion, and little beside what a query with more of them does.
 _MOST_ROWS, _LEAST_ROWS, _MOST_LOGITS = 1 << 14, 1 << 8, 1 << 21
 
 # Between them lies every temperature that anyone has used, for cosines as for logits.
@@ -71,8 +78,8 @@ class Suspicions(NamedTuple):
     """A sentence for each suspicion."""
 
 
-def judged_rows(n_labelled: int, n_classes: int) -> int:
-    """How many of the labelled rows are judged."""
+def sampled_rows(n_labelled: int, n_classes: int) -> int:
+    """How many of the labelled rows :func:`suspicions` looks at."""
     return min(n_labelled, _MOST_ROWS, max(_LEAST_ROWS, _MOST_LOGITS // n_classes))
 
 
@@ -87,7 +94,7 @@ def suspicions(
     whole_order: bool = True,
     unproven: bool = False,
 ) -> Suspicions:
-    """What labelled rows say against the logits of a model; of many, always the same random ones are judged.
+    """What labelled rows say against the logits of a model; of many rows, a random sample by a fixed seed.
 
     Parameters
     ----------
@@ -99,7 +106,7 @@ def suspicions(
     class_names : sequence of str or None
         What the classes of the labels are called, in their order.
     temperature : float, optional
-        What the logits were divided by. Without one their scale is not judged.
+        What the logits were divided by. Without one their scale is not tested.
     ready_made : bool, default True
         Whether somebody passed the logits, who may have passed probabilities.
     whole_order : bool, default True
@@ -109,7 +116,7 @@ def suspicions(
         Whether a model with a temperature is suspected until it is shown to be better than guessing, and not only where
         it is shown to be little better.
     """
-    if (n := judged_rows(labels.size, logits.n_columns)) < labels.size:
+    if (n := sampled_rows(labels.size, logits.n_columns)) < labels.size:
         some = np.sort(np.random.default_rng(0).choice(labels.size, n, replace=False))
         logits, labels = RowSubset(logits, some), labels[some]
     z = logits.float32().astype(np.float64)
@@ -128,7 +135,7 @@ def suspicions(
     return Suspicions(likeliest, texts)
 
 
-def probabilities(model: str, logits: Rows) -> list[str]:
+def probability_suspicions(model: str, logits: Rows) -> list[str]:
     """Whether ready-made logits look like probabilities in the first rows, which needs no labels."""
     n = min(_PEEK, logits.n_rows)
     first = RowSubset(logits, np.arange(n)).float32().astype(np.float64)
@@ -146,8 +153,7 @@ def _of_guessing(model: str, labels: Int64, calls: Int64, n_classes: int, unprov
     """Whether a model is right no more often than if what it says had nothing to do with the labels."""
     n, n_right = labels.size, int((calls == labels).sum())
     low, high = coverage_interval(n_right, n)
-    said, is_class = (np.bincount(of[of >= 0], minlength=n_classes) / n for of in (calls, labels))
-    chance = float(said @ is_class)
+    chance = chance_accuracy(calls, labels, n_classes)
     is_shown = n >= _LEAST_GUESSES and n_classes > 2 and chance <= _MOST_CHANCE and high <= chance + _BEYOND_CHANCE
     if low > chance or not (unproven or is_shown):
         return []
@@ -156,6 +162,15 @@ def _of_guessing(model: str, labels: Int64, calls: Int64, n_classes: int, unprov
         f"{100 * high:.1f} %), no better than chance ({100 * chance:.1f} %); are its classes in the order of the "
         "labels, and its images the pool's?"
     ]
+
+
+def chance_accuracy(calls: Int64, labels: Int64, n_classes: int) -> float:
+    """The accuracy to be expected of calls that have nothing to do with the labels.
+
+    Σ_c (share of rows that are called c) · (share of rows that are c); a call of −1 is of no class.
+    """
+    called, is_class = (np.bincount(of[of >= 0], minlength=n_classes) / labels.size for of in (calls, labels))
+    return float(called @ is_class)
 
 
 def _are_probabilities(z: Float64) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,27 +11,29 @@ import numpy.typing as npt
 
 from .. import reference
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend
-from ..checks import check_flag, check_number, check_same_rows
+from ..checks import check_flag, check_number
 from ..config import CCMAConfig
+from ..errors import TeacherWarning
 from ..images.encoders import DEFAULT_TEMPLATE, open_clip_encoder, prompt_templates
 from ..images.encoders import class_features as made_class_features
-from ..pool.agreement import accepted, differing_encoders, differing_images
+from ..pool.agreement import accepted, differing_encoders
 from ..pool.array_like import read_only
+from ..pool.arrays import ArrayRows
 from ..pool.checked import check_lengths
 from ..pool.class_limits import check_class_count
 from ..pool.class_names import agreed_class_names, read_class_names
-from ..pool.derived import DerivedRows, LinearRows, RowSubset
+from ..pool.derived import RowSubset
 from ..pool.labels import read_labels
 from ..pool.logits import open_logits
 from ..pool.open import open_rows
-from ..pool.rows import Rows, to_float32
-from .zero_shot import ZeroShot, diagnosed
+from ..pool.rows import Rows
+from .teacher_rows import TeacherRows
+from .zero_shot import ZeroShot, measured
 
 __all__ = ["Teacher"]
 
 
-class Teacher:
+class Teacher(TeacherRows):
     """Zero-shot knowledge of the classes: z^T_ic = cos(v_i, t_c) / τ.
 
     Parameters
@@ -84,29 +86,17 @@ class Teacher:
         class_names: Any = None,
         force: bool = False,
     ) -> None:
-        self._temperature = _check_temperature(temperature)
-        images = open_rows(image_features, "image_features")
-        classes = open_rows(class_features, "class_features")
-        if classes.n_columns != images.n_columns:
-            raise ValueError(
-                f"class_features has {classes.n_columns} columns but image_features has {images.n_columns}; "
-                "both must come from the same teacher"
-            )
-        if classes.n_rows < 2:
-            raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
-        check_class_count("the rows (classes) of class_features", classes.n_rows)
+        tau = _check_temperature(temperature)
+        images, classes = _open_pair(image_features, class_features)
         differing = differing_encoders(
             "class_features", classes.manifest, "image_features", images.manifest, images=False
         )
-        self._force = check_flag("force", force)
-        self._forced = accepted([differing], self._force)
-        self.n_classes = classes.n_rows
-        self._class_names = None if classes.manifest is None else classes.manifest.class_names or None
+        is_forced = check_flag("force", force)
+        forced = accepted([differing], is_forced)
+        known_names = None if classes.manifest is None else classes.manifest.class_names or None
+        super().__init__(images, classes.n_rows, tau, known_names, force=is_forced, forced=forced)
         self._class_names = agreed_class_names(class_names, self)
-        self.n_rows = images.n_rows
-        self.source: Rows = images
-        self.features: Rows | None = images
-        self._class_directions: npt.NDArray[np.float32] | None = _unit(classes)
+        self.features, self._class_directions = images, _unit(classes)
 
     @classmethod
     def from_logits(
@@ -130,13 +120,10 @@ class Teacher:
         Teacher
             Without image features: coverage then runs in the student's space.
         """
-        teacher = cls.__new__(cls)
-        teacher._forced, teacher._force = [], check_flag("force", force)
-        teacher._temperature = _check_temperature(temperature)
+        is_forced, tau = check_flag("force", force), _check_temperature(temperature)
         rows = open_logits(logits, "teacher_logits")
-        teacher.n_rows, teacher.n_classes = rows.n_rows, rows.n_columns
-        teacher.source, teacher.features, teacher._class_directions = rows, None, None
-        teacher._class_names = None
+        teacher = cls.__new__(cls)
+        TeacherRows.__init__(teacher, rows, rows.n_columns, tau, force=is_forced, forced=[])
         teacher._class_names = agreed_class_names(class_names, teacher)
         return teacher
 
@@ -190,18 +177,6 @@ class Teacher:
         classes.manifest = manifest
         return cls(images, classes, temperature, force=force)
 
-    @property
-    def temperature(self) -> float:
-        return self._temperature
-
-    @property
-    def class_names(self) -> list[str] | None:
-        return None if self._class_names is None else [*self._class_names]
-
-    @property
-    def class_directions(self) -> npt.NDArray[np.float32] | None:
-        return self._class_directions
-
     def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
         """How good the teacher is on the rows whose labels are known.
 
@@ -232,64 +207,41 @@ class Teacher:
         if labelled.size == 0:
             raise ValueError("labels must be known for at least one row, got none")
         logits = RowSubset(self.logits(choose_backend(backend)), labelled)
-        return diagnosed(logits, y[labelled], self.temperature, self.class_directions, self.class_names)
-
-    def logits(self, backend: Backend) -> Rows:
-        """z^T of every pool row, computed as chunks are read."""
-        divisor = np.float32(self.temperature)
-        if self.class_directions is None:
-            if divisor == 1.0:
-                return self.source
-            return DerivedRows(
-                self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
-            )
-        classes = _divided(self.class_directions, divisor)
-        return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
-
-    def reading(self, source: Rows) -> Teacher:
-        """This teacher, its rows read from `source`, where the same ones are."""
-        teacher = copy.copy(self)
-        teacher.source = source
-        return teacher
-
-    def check_rows(self, *matrices: Rows) -> list[str]:
-        """The teacher describes the rows of a pool, of each matrix that there is of it.
-
-        Returns
-        -------
-        list of str
-            What manifests, ids or shards say against it, where that was to be taken all the same.
-
-        Raises
-        ------
-        PoolMismatchError
-            By manifests, ids or shards they are other images, or stand in another order.
-        ValueError
-            Another number of rows.
-        """
-        forced = accepted([differing_images(self.source, rows) for rows in matrices], self._force)
-        for rows in matrices:
-            check_same_rows(self.source.name, self.n_rows, rows.name, rows.n_rows)
-        return self._forced + forced
-
-    def grown(self) -> Teacher:
-        """This teacher of the rows that its source has by now, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
-        source = self.source.grown()
-        if source is self.source:
-            return self
-        teacher = copy.copy(self)
-        teacher.source, teacher.n_rows = source, source.n_rows
-        teacher.features = None if self.features is None else source
-        return teacher
+        log_p = -reference.nonconformity(logits)
+        read = ArrayRows(logits.float32(), logits.name)
+        found = self.suspicions(
+            read, y[labelled], self.class_names, whole_order=self.n_classes > 2, unproven=True
+        ).texts
+        if found:
+            warnings.warn("\n".join(found), TeacherWarning, stacklevel=2)
+        return measured(
+            read.float32(),
+            log_p,
+            y[labelled],
+            temperature=self.temperature,
+            class_directions=self.class_directions,
+            class_names=self.class_names,
+            warnings=found,
+        )
 
 
 def _check_temperature(temperature: Any) -> float:
     return check_number("temperature", temperature, above=0.0, minimum=float(np.finfo(np.float32).tiny))
 
 
-def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
-        return np.divide(logits, divisor, dtype=np.float32)
+def _open_pair(image_features: Any, class_features: Any) -> tuple[Rows, Rows]:
+    """Image features and class features, of the same columns."""
+    images = open_rows(image_features, "image_features")
+    classes = open_rows(class_features, "class_features")
+    if classes.n_columns != images.n_columns:
+        raise ValueError(
+            f"class_features has {classes.n_columns} columns but image_features has {images.n_columns}; "
+            "both must come from the same teacher"
+        )
+    if classes.n_rows < 2:
+        raise ValueError(f"class_features must have at least two rows (classes), got {classes.n_rows}")
+    check_class_count("the rows (classes) of class_features", classes.n_rows)
+    return images, classes
 
 
 def _unit(vectors: Rows) -> npt.NDArray[np.float32]:

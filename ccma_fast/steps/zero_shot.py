@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..errors import TeacherWarning
-from ..pool.arrays import ArrayRows
-from ..pool.rows import Rows
 from .intervals import coverage_interval
-from .suspicions import likeliest_temperature, suspicions
+from .suspicions import chance_accuracy, likeliest_temperature
 
-__all__ = ["ZeroShot", "diagnosed"]
+__all__ = ["ZeroShot", "measured"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -113,51 +109,50 @@ class ZeroShot:
         return "\n".join(lines)
 
 
-def diagnosed(
-    logits: Rows,
+def measured(
+    logits: npt.NDArray[np.float32],
+    log_p: Float64,
     labels: npt.NDArray[np.int64],
+    *,
     temperature: float,
     class_directions: npt.NDArray[np.float32] | None,
     class_names: Sequence[str] | None,
+    warnings: list[str],
 ) -> ZeroShot:
-    """What :meth:`ccma_fast.Teacher.diagnose` returns, from the logits of the labelled rows at the temperature."""
-    n, n_classes = logits.n_rows, logits.n_columns
-    log_p = -reference.nonconformity(logits)
-    at_temperature = logits.float32()
-    z = at_temperature.astype(np.float64)
+    """A teacher on labelled rows.
+
+    Parameters
+    ----------
+    logits, log_p : ndarray, shape (n, C), float32 and float64
+        Of the labelled rows, at the temperature, and the logarithms of their softmax.
+    labels : ndarray, shape (n,), int64
+    temperature, class_directions, class_names
+        Of the teacher.
+    warnings : list of str
+        What seems wrong with the teacher.
+    """
+    n, n_classes = logits.shape
+    z = logits.astype(np.float64)
     rows = np.arange(n)
     true = z[rows, labels]
     rank = (z >= true[:, None]).sum(axis=1)  # a tie is no hit
     top = log_p.argmax(axis=1)
     right = rank == 1
     low, high = coverage_interval(int(right.sum()), n)
-    said, is_class = (np.bincount(classes, minlength=n_classes) for classes in (top, labels))
+    n_of_class = np.bincount(labels, minlength=n_classes)
     with np.errstate(invalid="ignore"):
-        recall = np.bincount(labels[right], minlength=n_classes) / np.where(is_class, is_class, np.nan)
+        recall = np.bincount(labels[right], minlength=n_classes) / np.where(n_of_class, n_of_class, np.nan)
     best = likeliest_temperature(z * temperature, labels)
     best_loss = math.log(n_classes)
     if math.isfinite(best):
         best_loss = float(reference.nonconformity((z * (temperature / best)).astype(np.float32))[rows, labels].mean())
-    top1, chance = float(right.mean()), float((said / n) @ (is_class / n))
-    found = suspicions(
-        "the teacher",
-        ArrayRows(at_temperature, logits.name),
-        labels,
-        class_names,
-        temperature=temperature,
-        ready_made=class_directions is None,
-        whole_order=n_classes > 2,
-        unproven=True,
-    ).texts
-    if found:
-        warnings.warn("\n".join(found), TeacherWarning, stacklevel=3)
     return ZeroShot(
         n_rows=n,
-        top1=top1,
+        top1=float(right.mean()),
         top1_low=low,
         top1_high=high,
         top5=float((rank <= 5).mean()),
-        chance=chance,
+        chance=chance_accuracy(top, labels, n_classes),
         calibration_error=_calibration_error(np.exp(log_p[rows, top]), right),
         temperature=temperature,
         log_loss=float(-log_p[rows, labels].mean()),
@@ -166,7 +161,7 @@ def diagnosed(
         recall=recall,
         near_duplicates=[] if class_directions is None else _near_duplicates(class_directions),
         class_names=[str(c) for c in range(n_classes)] if class_names is None else list(class_names),
-        warnings=found,
+        warnings=warnings,
     )
 
 

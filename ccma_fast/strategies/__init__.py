@@ -30,26 +30,6 @@ name                     chooses
 
 from __future__ import annotations
 
-from . import (  # noqa: F401 - each file registers its strategy
-    alfamix,
-    badge,
-    bald,
-    ccma,
-    centroid,
-    coreset,
-    dropout,
-    entropy,
-    margins,
-    max_herding,
-    powerbald,
-    probcover,
-    random,
-    typiclust,
-    uncertainty,
-    uncertainty_herding,
-)
-from .registry import Round, Strategy, built_in, find, names, pick, register
-
-built_in.update((name, find(name)) for name in names())
+from .registry import Round, Strategy, find, names, pick, register
 
 __all__ = ["Round", "Strategy", "find", "names", "pick", "register"]

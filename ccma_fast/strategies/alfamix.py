@@ -10,12 +10,11 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..pool.checked import check_lengths
 from ..pool.derived import RowSubset
-from ..reference import representatives
-from .badge import residuals
-from .bald import linear_head
+from .head import linear_head, residuals
 from .registry import Round, register
+from .spread import spread
 
-__all__ = ["alfamix", "spread"]
+__all__ = ["alfamix"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -32,7 +31,7 @@ def alfamix(state: Round) -> Int64:
     Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022, arXiv 2203.07034. The anchors z* are the mean
     features of the labelled classes. With the closed form of α a row z moves to z + ε ‖z* − z‖ g / ‖g‖, g the gradient
     with respect to z of the cross-entropy of its predicted class and ε = 0.2 / √D; rows whose prediction changes for
-    any anchor are candidates. :func:`spread` chooses among them.
+    any anchor are candidates. :func:`~.spread.spread` chooses among them.
 
     Raises
     ------
@@ -84,44 +83,3 @@ def _flips(logits: Float32, gram: Float32, reach: Float64, backend: Backend) -> 
     gain = reach[:, None] * (slope - slope[rows, top, None])
     flips: npt.NDArray[np.bool_] = (gain > (logits[rows, top, None] - logits) * length[:, None]).any(axis=1)
     return flips
-
-
-def spread(state: Round, candidates: Int64) -> Int64:
-    """`budget` rows spread over candidates: of each of B clusters the row nearest to the centroid.
-
-    k-means on the L2-normalised features with unit weights, see :func:`ccma_fast.reference.representatives` for the
-    choice and its ties. Where there are fewer candidates than picks, all of them and others at random, as the authors
-    of ALFA-Mix and of DropQuery do.
-
-    Parameters
-    ----------
-    state : Round
-    candidates : ndarray, shape (n,), int64
-        Positions among the unlabelled rows, ascending.
-
-    Returns
-    -------
-    ndarray, shape (B,), int64
-        Rows of the pool.
-
-    Raises
-    ------
-    ValueError
-        A candidate without a direction, which is named.
-    """
-    if candidates.size <= state.budget:
-        others = np.delete(state.unlabelled, candidates)
-        filling = state.rng.choice(others, state.budget - candidates.size, replace=False)
-        return np.concatenate([state.unlabelled[candidates], filling])
-    found = state.backend.weighted_kmeans(
-        RowSubset(state.unlabelled_features, candidates),
-        state.budget,
-        max_iter=state.config.kmeans_max_iter,
-        tol=state.config.kmeans_tol,
-        random_state=state.rng,
-        unit=True,
-        kept_bytes=state.sketch_bytes,
-    )
-    ones = np.ones(candidates.size, np.float32)
-    picks, _ = representatives(found.labels, found.squared_distances, state.budget, ones, state.budget)
-    return state.unlabelled[candidates[picks]]

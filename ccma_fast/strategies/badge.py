@@ -9,10 +9,10 @@ from ..backends.protocol import Backend
 from ..pool.checked import check_lengths
 from ..pool.rows import Chunk, to_float32
 from ..steps.linear_head import LinearHead
-from .bald import linear_head
+from .head import linear_head, residuals
 from .registry import Round, register
 
-__all__ = ["badge", "residuals"]
+__all__ = ["badge"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -129,24 +129,3 @@ def _squared_difference(x: Float64, r: Float64, centre_x: Float32, centre_r: Flo
 
     squared = dot(dr, dr) * dot(x, x) + dot(r_j, r_j) * dot(dx, dx) + 2.0 * dot(dr, r_j) * dot(x, dx)
     return np.maximum(squared, 0.0)
-
-
-def residuals(logits: Float32) -> Float32:
-    """p − onehot(argmax p), the gradient of the cross-entropy of the predicted class with respect to the logits.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (M, C), float32
-
-    Returns
-    -------
-    ndarray, shape (M, C), float32
-        Each row sums to zero; p_top − 1 is minus the sum of the others, not a difference that rounds to zero.
-    """
-    rows, top = np.arange(len(logits)), logits.argmax(axis=1)
-    r: Float32 = np.exp(logits - logits.max(axis=1, keepdims=True))
-    r[rows, top] = 0.0
-    others = r.sum(axis=1)
-    r[rows, top] = -others
-    r /= (1.0 + others)[:, None]
-    return r

@@ -1,18 +1,15 @@
-"""Bayesian active learning by disagreement, and what the strategies that need dropout share."""
+"""Bayesian active learning by disagreement."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from ..pool.checked import check_lengths
-from ..pool.rows import to_float32
 from ..steps.linear_head import LinearHead
+from .head import dropout_chunks, linear_head
 from .registry import Round, register
 
-__all__ = ["ROUNDING", "bald", "dropout_chunks", "linear_head", "mutual_information"]
+__all__ = ["ROUNDING", "bald", "mutual_information"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -22,9 +19,6 @@ _N_PASSES = 10
 
 # Nats below which float32 cannot tell a mutual information from zero.
 ROUNDING = 2e-6
-
-# A pass writes several arrays of the size of its chunk: small ones stay in cache (four times as fast as 32 MiB).
-_CHUNK_BYTES = 1 << 20
 
 
 @register("bald")
@@ -73,36 +67,3 @@ def mutual_information(state: Round, head: LinearHead) -> Float32:
         entropy = -(mean * np.log(np.maximum(mean, np.finfo(np.float32).tiny))).sum(axis=1)
         information[part] = np.maximum(entropy - conditional / _N_PASSES, 0.0)
     return information
-
-
-def linear_head(state: Round, strategy: str) -> LinearHead:
-    """The student, which must be a :class:`~ccma_fast.LinearHead`.
-
-    Raises
-    ------
-    TypeError
-        It is of another class.
-    """
-    if not isinstance(state.student, LinearHead):
-        raise TypeError(
-            f"strategy {strategy} needs a LinearHead as the student (for its dropout or its gradients), "
-            f"got {type(state.student).__name__}"
-        )
-    return state.student
-
-
-def dropout_chunks(state: Round) -> Iterator[tuple[slice, Float32]]:
-    """The unlabelled rows in small chunks, as dropout takes them, with their place.
-
-    How many rows a chunk has decides, with the generator, which inputs are dropped: it depends on D and C alone.
-
-    Raises
-    ------
-    ValueError
-        NaN or infinity in a row, which is named.
-    """
-    rows = state.unlabelled_features
-    n_rows = max(1, _CHUNK_BYTES // (4 * max(rows.n_columns, state.n_classes)))
-    for start, chunk in rows.chunks(n_rows):
-        check_lengths(rows, start, state.backend.row_lengths(chunk), directions=False)
-        yield slice(start, start + len(chunk)), to_float32(chunk)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .alfamix import spread
-from .bald import dropout_chunks, linear_head
+from .head import dropout_chunks, linear_head
 from .registry import Round, register
+from .spread import spread
 
 __all__ = ["dropout"]
 
@@ -22,7 +22,7 @@ def dropout(state: Round) -> npt.NDArray[np.int64]:
 
     Gupte et al., "Revisiting Active Learning in the Era of Vision Foundation Models", arXiv 2401.14555. Candidates are
     the rows on which more than half of the passes disagree with the prediction without dropout; as in their code, where
-    those are fewer than 25 · B, the rows on which any pass does. :func:`~ccma_fast.strategies.alfamix.spread` chooses
+    those are fewer than 25 · B, the rows on which any pass does. :func:`~.spread.spread` chooses
     among them. Departures: the dropout is the head's own, and k-means stops after the configuration's iterations
     rather than 100.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .bald import ROUNDING, linear_head, mutual_information
+from .bald import ROUNDING, mutual_information
+from .head import linear_head
 from .registry import Round, register
 
 __all__ = ["powerbald"]

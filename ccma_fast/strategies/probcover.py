@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..steps.coverage import Kernel, UnitRows
-from .max_herding import herd
+from ..backends.protocol import Kernel
+from ..steps.coverage import HostUnitRows
+from .herding import herd
 from .registry import Round, register
 
 __all__ = ["ball_similarity", "probcover"]
@@ -39,14 +40,14 @@ def probcover(state: Round) -> Int64:
 
     Notes
     -----
-    The edges of the δ-ball graph are counted, never kept; :func:`~.max_herding.herd` says what is done with
+    The edges of the δ-ball graph are counted, never kept; :func:`~.herding.herd` says what is done with
     pools of more than some 46,000 rows.
     """
-    least = ball_similarity(state, UnitRows(state.features, state.backend))
+    least = ball_similarity(state, HostUnitRows(state.features, state.backend))
     return herd(state, Kernel("ball", least), least=least)
 
 
-def ball_similarity(state: Round, pool: UnitRows) -> float:
+def ball_similarity(state: Round, pool: HostUnitRows) -> float:
     """1 − δ²/2 of the largest radius δ at which the open balls {x : ‖x − x_i‖ < δ} of 95 % of the rows i are pure.
 
     A ball is pure where all rows in it have the pseudo-label of its centre. Pseudo-labels are the clusters of k-means

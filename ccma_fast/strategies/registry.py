@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,12 +19,32 @@ from ..errors import StrategyReplacedWarning
 from ..pool.array_like import as_array, uncoerced
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
-from ..research.identity import qualified_name
 from ..steps.student import student_logits
 from ..steps.teacher import Teacher
 from ..system.memory import LEAST_LIMIT, Memory
+from ..system.qualified_names import qualified_name
 
 __all__ = ["Round", "Strategy", "built_in", "find", "names", "pick", "register"]
+
+# The package's own strategies, a module each.
+_MODULES = (
+    "alfamix",
+    "badge",
+    "bald",
+    "ccma",
+    "centroid",
+    "coreset",
+    "dropout",
+    "entropy",
+    "margins",
+    "max_herding",
+    "powerbald",
+    "probcover",
+    "random",
+    "typiclust",
+    "uncertainty",
+    "uncertainty_herding",
+)
 
 Int64 = npt.NDArray[np.int64]
 
@@ -195,3 +216,9 @@ def pick(strategy: Strategy, state: Round) -> Int64:
         row = int(picks[state.labels[picks] >= 0][0])
         raise ValueError(f"strategy {name} must return unlabelled rows, got row {row}, which has a label")
     return picks.astype(np.int64)
+
+
+# Last: the modules import what is defined above, and each registers its strategy.
+for _module in _MODULES:
+    import_module(f"{__package__}.{_module}")
+built_in.update(_strategies)

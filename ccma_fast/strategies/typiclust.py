@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.derived import RowSubset
-from ..steps.coverage import UnitRows
+from ..steps.coverage import HostUnitRows
 from .registry import Round, register
 
 __all__ = ["typiclust"]
@@ -83,7 +83,7 @@ def _most_typical(state: Round, rows: Int64) -> int:
     n_neighbours = min(N_NEIGHBOURS, rows.size // 2)
     if n_neighbours == 0:
         return int(rows[0])
-    members = UnitRows(RowSubset(state.features, rows), state.backend)
+    members = HostUnitRows(RowSubset(state.features, rows), state.backend)
     candidates = np.arange(rows.size)
     if rows.size**2 > _PAIRS:
         n_candidates = max(1, _PAIRS // rows.size)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.protocol import Kernel
 from ..pool.derived import DerivedRows, RowSubset
-from ..steps.coverage import Kernel, UnitRows
-from ..steps.linear_head import has_two_classes
-from ..steps.student import check_student, fit_student, student_logits
-from .max_herding import BANDWIDTH, herd
+from ..steps.coverage import HostUnitRows
+from ..steps.student import check_student, fit_student, has_two_classes, student_logits
+from .herding import BANDWIDTH, herd
 from .registry import Round, register
 
 __all__ = ["bandwidth", "calibrated_temperature", "uncertainty_herding"]
@@ -40,7 +40,7 @@ def uncertainty_herding(state: Round) -> Int64:
     :func:`~.max_herding.max_herding`. Both parameters adapt: τ to calibration (:func:`calibrated_temperature`), which
     at few labels makes all u alike, so that coverage decides; σ to the labels (:func:`bandwidth`), which at many makes
     what a row covers small, so that uncertainty decides. Ties go to the lower index; where no row adds anything, the
-    rest is drawn at random. Departure: large pools, see :func:`~.max_herding.herd`.
+    rest is drawn at random. Departure: large pools, see :func:`~.herding.herd`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def bandwidth(state: Round) -> float:
     Departure: the published code passes over distances of exactly 0 alone, and a single pair of near copies would make
     every ball a point. Where there is no such pair σ is that of :func:`~.max_herding.max_herding`.
     """
-    labelled = UnitRows(RowSubset(state.features, state.labelled), state.backend)
+    labelled = HostUnitRows(RowSubset(state.features, state.labelled), state.backend)
     largest = 1.0 - _LEAST_DISTANCE**2 / 2.0
     similarity = -np.inf
     for start in range(0, labelled.n_rows, _BATCH):

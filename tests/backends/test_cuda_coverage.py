@@ -10,10 +10,11 @@ import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import coverage as coverage_module
 from ccma_fast.backends.cuda import rows as rows_module
-from ccma_fast.backends.protocol import Backend
+from ccma_fast.backends.protocol import Backend, Kernel
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage
-from ccma_fast.steps.coverage import Kernel, greedy_coverage, unit_rows
+from ccma_fast.steps import coverage, greedy
+from ccma_fast.steps.coverage import unit_rows
+from ccma_fast.steps.greedy import greedy_coverage
 
 CUDA, CPU = choose_backend("cuda"), choose_backend("cpu")
 KERNELS = {"similarity": Kernel(), "gaussian": Kernel.gaussian(0.7), "ball": Kernel("ball", 0.5)}
@@ -27,8 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches, several blocks of columns, and a product for each segment."""
     for module, name, value in (
-        (coverage, "_FIRST_BATCH", 5),
-        (coverage, "_LARGEST_BATCH", 9),
+        (greedy, "_FIRST_BATCH", 5),
+        (greedy, "_LARGEST_BATCH", 9),
+        (coverage, "_BATCH", 9),
         (coverage_module, "_COLUMNS", 70),
         (coverage_module, "_ROW_BYTES", 256 * 4 * 7),
     ):

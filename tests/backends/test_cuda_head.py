@@ -11,7 +11,7 @@ from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import rows
 from ccma_fast.backends.cuda import training as training_module
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import linear_head
+from ccma_fast.steps import training as head_training
 from ccma_fast.steps.linear_head import LinearHead
 from ccma_fast.steps.out_of_fold import out_of_fold_scores
 
@@ -37,7 +37,7 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
     for _ in range(2):
         found = training.dropout(values.to(rows.device()), keep, of_device).cpu()
         masks = [
-            linear_head._random_bits(rng, tuple(piece.shape)) < keep
+            head_training.random_bits(rng, tuple(piece.shape)) < keep
             for rng, piece in zip(of_host, values.tensor_split(n_pieces), strict=True)
         ]
         assert torch.equal(found, values * torch.from_numpy(np.concatenate(masks)))
@@ -46,8 +46,8 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
 @pytest.mark.parametrize("batch_size", [4096, 10, 25])
 def test_the_same_head_as_on_the_cpu(batch_size, monkeypatch):
     """Differences are those of rounding; shuffled batches, a last row that joins the rest, several pieces a batch."""
-    monkeypatch.setattr(linear_head, "_PIECE_ROWS", 16)
-    monkeypatch.setattr(linear_head._DeviceGradients, "EPOCHS_UNSEEN", 3)
+    monkeypatch.setattr(head_training, "_PIECE_ROWS", 16)
+    monkeypatch.setattr(head_training._DeviceGradients, "CHECK_EVERY", 3)
     x, y = blobs_of(51, 9, 4)
     expected, found = (
         LinearHead(max_epochs=7, dropout=0.5, batch_size=batch_size, random_state=3).fit_rows(
@@ -64,7 +64,7 @@ def test_the_same_head_as_on_the_cpu(batch_size, monkeypatch):
 
 @pytest.mark.parametrize(("patience", "unseen"), [(1, 16), (4, 1), (4, 3), (4, 16)])
 def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeypatch):
-    monkeypatch.setattr(linear_head._DeviceGradients, "EPOCHS_UNSEEN", unseen)
+    monkeypatch.setattr(head_training._DeviceGradients, "CHECK_EVERY", unseen)
     x, y = blobs_of(20, 5, 2)
     head = LinearHead(max_epochs=30, patience=patience, min_gain=100.0).fit_rows(open_rows(x, "X"), y, CUDA)
     first = LinearHead(max_epochs=1).fit_rows(open_rows(x, "X"), y, CUDA)
@@ -76,8 +76,8 @@ def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeyp
 def test_products_keep_the_digits_of_float32(monkeypatch):
     matmul = torch.backends.cuda.matmul
     seen = []
-    loss = linear_head._loss
-    monkeypatch.setattr(linear_head, "_loss", lambda *args: seen.append(matmul.allow_tf32) or loss(*args))
+    loss = head_training._loss
+    monkeypatch.setattr(head_training, "_loss", lambda *args: seen.append(matmul.allow_tf32) or loss(*args))
     x, y = blobs_of(8, 4, 2)
     before = matmul.allow_tf32
     try:

@@ -14,7 +14,7 @@ import pytest
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage
+from ccma_fast.steps.representatives import representatives
 
 # Runs one query in a process of its own and prints what it took beside what was expected.
 SCRIPT = """
@@ -186,7 +186,7 @@ def test_a_clustering_of_all_rows_takes_at_most_32_bytes_a_row(rng):
     found = choose_backend("cpu").weighted_kmeans(x, 40, unit=True, max_iter=2, random_state=rng, chunk_size=20_000)
     clustering = tracemalloc.get_traced_memory()[1]
     tracemalloc.reset_peak()
-    coverage.representatives(found, 40)
+    representatives(found, 40)
     choice = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert max(clustering, choice) < 33 * 400_000

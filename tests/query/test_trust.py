@@ -13,9 +13,12 @@ from hypothesis import given
 import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps.coverage import Kernel, class_quotas, greedy_coverage, unit_rows
+from ccma_fast.steps.coverage import unit_rows
 from ccma_fast.steps.cuts import trust
+from ccma_fast.steps.greedy import greedy_coverage
+from ccma_fast.steps.quotas import class_quotas
 
 pytestmark = pytest.mark.processor
 

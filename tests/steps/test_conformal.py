@@ -16,7 +16,7 @@ from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative
-from ccma_fast.steps.conformal import warn_not_exchangeable
+from ccma_fast.steps.covariate_shift import warn_not_exchangeable
 
 CPU = choose_backend("cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -146,5 +146,5 @@ class Coverage:
 
 
 def unit_rows(rows: Rows) -> UnitRows:
-    """Rows for :func:`ccma_fast.steps.coverage.greedy_coverage`."""
+    """Rows for :func:`ccma_fast.steps.greedy.greedy_coverage`."""
     return UnitRows(rows)

@@ -1,4 +1,4 @@
-"""What the student's training needs of the CUDA backend; its steps are those of :mod:`ccma_fast.steps.student`."""
+"""What the student's training needs of the CUDA backend; its steps are those of :mod:`ccma_fast.steps.training`."""
 
 from __future__ import annotations
 

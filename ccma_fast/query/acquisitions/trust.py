@@ -10,8 +10,9 @@ import numpy.typing as npt
 from ...backends.protocol import Kernel, on_host
 from ...config import CCMAConfig
 from ...pool.rows import Rows
-from ...steps.coverage import greedy_coverage, unit_rows
+from ...steps.coverage import unit_rows
 from ...steps.cuts import trust
+from ...steps.greedy import greedy_coverage
 from ..costs import COMPARED_ROWS, SIMILARITY_BYTES, SORTED_ROW, StageCost, Work, chunk_rows, kept_bytes, picked_bytes
 from ..inputs import Inputs
 from ..picks import NO_PICKS, Picks, Tally, picks_by_class

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 import ccma_fast as cf
 from ccma_fast import reference, strategies
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage
+from ccma_fast.steps import coverage, greedy, representatives
+from ccma_fast.strategies import herding
 
 pytestmark = pytest.mark.processor
 
@@ -23,10 +25,9 @@ WITHOUT_LABELS = ("centroid", "typiclust", "probcover", "max-herding")
 NAMES = (*WITHOUT_LABELS, "uncertainty-herding")
 BACKENDS = ("cpu", "reference")
 
-# By name: importing `max_herding` from a package whose functions share the modules' names reads like the function.
-max_herding, probcover, typiclust, uncertainty_herding = (
-    import_module(f"ccma_fast.strategies.{name}")
-    for name in ("max_herding", "probcover", "typiclust", "uncertainty_herding")
+# By name: importing `probcover` from a package whose functions share the modules' names reads like the function.
+probcover, typiclust, uncertainty_herding = (
+    import_module(f"ccma_fast.strategies.{name}") for name in ("probcover", "typiclust", "uncertainty_herding")
 )
 
 
@@ -218,7 +219,7 @@ def test_the_radius_of_probcover_is_the_largest_that_is_pure(
     for n_balls in (400, 37):
         monkeypatch.setattr(probcover, "_BALLS", n_balls)
         state = make_round(x, labels, 1)
-        found = probcover.ball_similarity(state, coverage.UnitRows(state.features, state.backend))
+        found = probcover.ball_similarity(state, coverage.HostUnitRows(state.features, state.backend))
         rng = np.random.default_rng(0)
         cluster = kmeans_labels(state, 4, rng)
         centres = np.arange(400) if n_balls == 400 else np.sort(rng.choice(400, n_balls, replace=False))
@@ -333,7 +334,7 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
     state = make_round(x, labels, budget)
     covering = state.labelled.tolist()
     kernel = np.exp((2.0 * similarities(x) - 2.0) / sigma**2)
-    picks = max_herding.herd(state, coverage.Kernel.gaussian(sigma), weights=weights).tolist()
+    picks = herding.herd(state, Kernel.gaussian(sigma), weights=weights).tolist()
     assert len(set(picks)) == budget
     assert (labels[picks] < 0).all()
     for row in picks:
@@ -346,7 +347,9 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Batches, blocks and sums of few rows, so that a small pool has many."""
-    for name, value in (("_FIRST_BATCH", 3), ("_LARGEST_BATCH", 7), ("_SQUARE", 48), ("_SUM_ROWS", 32), ("_BLOCK", 99)):
+    for name, value in (("_FIRST_BATCH", 3), ("_LARGEST_BATCH", 7)):
+        monkeypatch.setattr(greedy, name, value)
+    for name, value in (("_BATCH", 7), ("_SQUARE", 48), ("_SUM_ROWS", 32), ("_BLOCK", 99)):
         monkeypatch.setattr(coverage, name, value)
     return monkeypatch
 
@@ -366,13 +369,13 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(
 ) -> None:
     x, labels = pool
     state = make_round(x, labels, 1)
-    unit = coverage.UnitRows(state.features, state.backend)
+    unit = coverage.HostUnitRows(state.features, state.backend)
     weights = np.random.default_rng(0).random(400, dtype=np.float32)
 
-    labelled = coverage.UnitRows(RowSubset(state.features, state.labelled), state.backend)
+    labelled = coverage.HostUnitRows(RowSubset(state.features, state.labelled), state.backend)
 
     def covered(least: float) -> coverage._Coverage:
-        return coverage._Coverage(unit, unit.nearest(labelled, least), coverage.Kernel.gaussian(1.0), weights)
+        return coverage._Coverage(unit, unit.nearest(labelled, least), Kernel.gaussian(1.0), weights)
 
     together = covered(0.0).gains(state.unlabelled)
     for dense in (0.0, 1.0):
@@ -397,7 +400,7 @@ def test_in_a_large_pool_the_candidates_are_drawn_and_every_row_is_covered(
     pool: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, labels = pool
-    monkeypatch.setattr(max_herding, "_PAIRS", 400 * 31)
+    monkeypatch.setattr(herding, "_PAIRS", 400 * 31)
     kernel = np.exp(2.0 * similarities(x) - 2.0)
     for budget, n_candidates in ((5, 31), (10, 40)):
         drawn = np.random.default_rng(7).choice(np.flatnonzero(labels < 0), n_candidates, replace=False)
@@ -454,7 +457,7 @@ def test_the_same_seed_gives_the_same_picks(
     pool: tuple[np.ndarray, np.ndarray], name: str, restore_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, labels = pool
-    monkeypatch.setattr(max_herding, "_PAIRS", 400 * 100)  # so that candidates are drawn
+    monkeypatch.setattr(herding, "_PAIRS", 400 * 100)  # so that candidates are drawn
     picks = []
     for threads in (1, 3, 3):
         cf.set_num_threads(threads)
@@ -498,10 +501,10 @@ def test_representatives_are_those_of_the_reference(n_picks, preferred, monkeypa
     squared, preference = (rng.integers(6, size=200).astype(np.float32) / 8 for _ in range(2))
     weights = rng.random(200, dtype=np.float32)
     found = cf.KMeans(np.empty((12, 3), np.float32), labels, 0.0, 1, "cpu", squared)
-    monkeypatch.setattr(coverage, "_PART", 7)
+    monkeypatch.setattr(representatives, "_PART", 7)
     preference = preference if preferred else None
     for w in (None, weights):
-        ours = coverage.representatives(found, n_picks, w, preference)
+        ours = representatives.representatives(found, n_picks, w, preference)
         of_all = np.ones(200, np.float32) if w is None else w
         theirs = reference.representatives(labels, squared, n_picks, of_all, 12, preference=preference)
         for a, b in zip(ours, theirs, strict=True):

@@ -12,6 +12,8 @@ import ccma_fast as cf
 from ccma_fast import strategies
 from ccma_fast.pool.open import open_rows
 from ccma_fast.strategies import alfamix, badge, coreset
+from ccma_fast.strategies.head import residuals
+from ccma_fast.strategies.spread import spread
 
 pytestmark = pytest.mark.processor
 
@@ -122,7 +124,7 @@ def test_gradients_of_confident_rows() -> None:
     others = np.where(np.arange(3) == z.argmax(axis=1)[:, None], 0.0, p)
     expected = others - np.where(np.arange(3) == z.argmax(axis=1)[:, None], others.sum(axis=1, keepdims=True), 0.0)
     expected /= p.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(badge.residuals(z.astype(np.float32)), expected, rtol=1e-5, atol=1e-44)
+    np.testing.assert_allclose(residuals(z.astype(np.float32)), expected, rtol=1e-5, atol=1e-44)
 
 
 def test_badge_starts_at_the_longest_gradient(make_round: MakeRound, pool: tuple) -> None:
@@ -196,7 +198,6 @@ def mixed_predictions_differ(state: strategies.Round) -> np.ndarray:
 def candidates(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """What alfamix lets `spread` choose from."""
     seen: list[np.ndarray] = []
-    spread = alfamix.spread
 
     def spied(state: strategies.Round, rows: np.ndarray) -> np.ndarray:
         seen.append(rows)
@@ -229,7 +230,7 @@ def test_one_pick_from_each_cluster(make_round: MakeRound, pool: tuple) -> None:
     x, labels = pool
     state, twin = make_round(x, labels, 8, seed=3), make_round(x, labels, 8, seed=3)
     rows = np.arange(5, 605, 3)
-    picks = alfamix.spread(state, rows)
+    picks = spread(state, rows)
     chosen = twin.unlabelled[rows]
     found = twin.backend.weighted_kmeans(
         open_rows(x[chosen], "candidates"), 8, random_state=twin.rng, unit=True, max_iter=20, tol=1e-4
@@ -247,7 +248,7 @@ def test_too_few_candidates_are_filled_up_at_random(make_round: MakeRound, pool:
     fillings = []
     for seed in range(2):
         state = make_round(*pool, 50, seed=seed)
-        picks = alfamix.spread(state, rows)
+        picks = spread(state, rows)
         assert strategies.pick(lambda _, picks=picks: picks, state).tolist() == picks.tolist()
         assert picks[:3].tolist() == state.unlabelled[rows].tolist()
         fillings.append(set(picks[3:].tolist()))
@@ -260,7 +261,7 @@ def test_a_candidate_needs_a_direction(make_round: MakeRound, pool: tuple) -> No
     row = int(state.unlabelled[30])
     x[row] = 0.0
     with pytest.raises(ValueError, match=f"features must have a direction .* at row {row}$"):
-        alfamix.spread(state, np.arange(20, 40))
+        spread(state, np.arange(20, 40))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,146 @@
+"""What is read of a teacher: the rows of its matrix, their logits, and what labels say against those."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.protocol import Backend
+from ..checks import check_same_rows
+from ..pool.agreement import accepted, differing_images
+from ..pool.derived import DerivedRows, LinearRows
+from ..pool.rows import Rows, to_float32
+from .suspicions import Suspicions, suspicions
+
+__all__ = ["TeacherRows"]
+
+_AnyTeacher = TypeVar("_AnyTeacher", bound="TeacherRows")
+
+
+class TeacherRows:
+    """The rows of a teacher: image features with class directions, or ready-made logits.
+
+    Parameters
+    ----------
+    source : Rows
+        Image features, shape (N, D_T), or logits, shape (N, C).
+    n_classes : int
+        C.
+    temperature : float
+        τ, by which the logits are divided.
+    class_names : list of str or None
+    force : bool
+        Whether to take rows that by manifests, ids or shards are of other images than the pool's.
+    forced : list of str
+        Differences of manifests that were accepted so.
+    """
+
+    def __init__(
+        self,
+        source: Rows,
+        n_classes: int,
+        temperature: float,
+        class_names: list[str] | None = None,
+        *,
+        force: bool,
+        forced: list[str],
+    ) -> None:
+        self.n_rows, self.n_classes = source.n_rows, n_classes
+        self.source = source
+        self.features: Rows | None = None
+        self._temperature, self._class_names = temperature, class_names
+        self._class_directions: npt.NDArray[np.float32] | None = None
+        self._force, self._forced = force, forced
+
+    @property
+    def temperature(self) -> float:
+        return self._temperature
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return None if self._class_names is None else [*self._class_names]
+
+    @property
+    def class_directions(self) -> npt.NDArray[np.float32] | None:
+        return self._class_directions
+
+    def logits(self, backend: Backend) -> Rows:
+        """z^T of every pool row, computed as chunks are read."""
+        divisor = np.float32(self.temperature)
+        if self.class_directions is None:
+            if divisor == 1.0:
+                return self.source
+            return DerivedRows(
+                self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
+            )
+        classes = _divided(self.class_directions, divisor)
+        return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
+
+    def suspicions(
+        self,
+        logits: Rows,
+        labels: npt.NDArray[np.int64],
+        class_names: Sequence[str] | None,
+        *,
+        whole_order: bool = True,
+        unproven: bool = False,
+    ) -> Suspicions:
+        """What labelled rows, of which these are the logits, say against the teacher.
+
+        See :func:`ccma_fast.steps.suspicions.suspicions`.
+        """
+        return suspicions(
+            "the teacher",
+            logits,
+            labels,
+            class_names,
+            temperature=self.temperature,
+            ready_made=self.class_directions is None,
+            whole_order=whole_order,
+            unproven=unproven,
+        )
+
+    def reading(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
+        """This teacher, its rows read from `source`, where the same ones are."""
+        teacher = copy.copy(self)
+        teacher.source = source
+        return teacher
+
+    def check_rows(self, *matrices: Rows) -> list[str]:
+        """The teacher describes the rows of a pool, of each matrix that there is of it.
+
+        Returns
+        -------
+        list of str
+            What manifests, ids or shards say against it, where that was to be taken all the same.
+
+        Raises
+        ------
+        PoolMismatchError
+            By manifests, ids or shards they are other images, or stand in another order.
+        ValueError
+            Another number of rows.
+        """
+        forced = accepted([differing_images(self.source, rows) for rows in matrices], self._force)
+        for rows in matrices:
+            check_same_rows(self.source.name, self.n_rows, rows.name, rows.n_rows)
+        return self._forced + forced
+
+    def grown(self: _AnyTeacher) -> _AnyTeacher:
+        """This teacher of the rows that its source has by now, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
+        source = self.source.grown()
+        if source is self.source:
+            return self
+        teacher = copy.copy(self)
+        teacher.source, teacher.n_rows = source, source.n_rows
+        teacher.features = None if self.features is None else source
+        return teacher
+
+
+def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
+        return np.divide(logits, divisor, dtype=np.float32)

@@ -1,0 +1,59 @@
+"""Greedy coverage of a pool by unlabelled rows, which MaxHerding, ProbCover and Uncertainty Herding share."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.protocol import Kernel
+from ..pool.derived import RowSubset
+from ..steps.coverage import unit_rows
+from ..steps.greedy import greedy_coverage
+from .registry import Round
+
+__all__ = ["BANDWIDTH", "herd"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+# σ: the bandwidth of MaxHerding's experiments, on unit rows.
+BANDWIDTH = 1.0
+
+# Pairs of pool row and candidate that one evaluation of all candidates may have.
+_PAIRS = 2**31
+
+# Candidates there are for each pick at least, however large the pool.
+_CANDIDATES_PER_PICK = 4
+
+
+def herd(state: Round, kernel: Kernel, *, weights: Float32 | None = None, least: float = -np.inf) -> Int64:
+    """Greedily the unlabelled rows that cover the pool, labelled rows covering already: see :func:`greedy_coverage`.
+
+    Parameters
+    ----------
+    state : Round
+    kernel : Kernel
+        k, 0 at similarity −∞.
+    weights : ndarray, shape (N,), float32, optional
+    least : float, default −∞
+        A similarity up to which k is 0.
+
+    Returns
+    -------
+    ndarray, shape (budget,), int64
+        In the order of choice.
+
+    Notes
+    -----
+    Every unlabelled row is a candidate up to some 46,000 rows. In larger pools max(2³¹ / N, 4 · budget) rows drawn at
+    random are; all rows of the pool count as rows to cover.
+    """
+    pool = unit_rows(state.features, state.backend)
+    candidates = state.unlabelled
+    n_candidates = max(_PAIRS // pool.n_rows, _CANDIDATES_PER_PICK * state.budget)
+    if candidates.size > n_candidates:
+        candidates = np.sort(state.rng.choice(candidates, n_candidates, replace=False))
+    labelled = unit_rows(RowSubset(state.features, state.labelled), state.backend)
+    return greedy_coverage(
+        pool, labelled, candidates, state.budget, kernel=kernel, rng=state.rng, weights=weights, least=least
+    )
