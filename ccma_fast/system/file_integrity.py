@@ -229,7 +229,7 @@ def file_under(values: Any, name: str) -> FileInUse | None:
     ----------
     values : ndarray or torch.Tensor
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
