@@ -1,7 +1,7 @@
-"""Every check of an argument, and its message: what came, and what was expected.
+"""Checks of arguments; each message says what came and what was expected.
 
-What a check returns is Python's own value, whatever scalar came: NumPy's are no JSON, and small ones overflow. Callers
-keep that one.
+A check returns a built-in Python value, whatever scalar came, and callers keep that one: NumPy's scalars cannot be
+written as JSON, and small ones overflow.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.ASCII | re.IGNORECASE)
 
-# What stands inside text that is of another encoding, or put together of several files.
+# What only text of another encoding has inside, or text put together from several files.
 _NO_TEXT = {"\0": "a zero byte", "\ufeff": "a byte order mark"}
 
-# An error message shows numbers of no more bits.
+# Integers of more bits are not printed in error messages.
 _SHOWN_BITS = 256
 
 
@@ -79,14 +79,14 @@ def _real(name: str, value: Any, expected: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    """`value` in an error message; Python writes down no integer of more than some thousand digits."""
+    """`value` for an error message: Python refuses to print integers of more than some thousand digits."""
     parts = (value.numerator, value.denominator) if isinstance(value, numbers.Rational) else ()
     bits = max((int(part).bit_length() for part in parts), default=0)
     return str(value) if bits <= _SHOWN_BITS else f"a number of {bits} bits"
 
 
 def integer_in(text: str) -> int | None:
-    """The integer that `text` is, in decimal digits; None where it is none."""
+    """`text` as an integer in decimal digits; None where it is not one."""
     try:
         return int(text) if _INTEGER.fullmatch(text) else None
     except ValueError:  # of more digits than Python takes
@@ -94,7 +94,7 @@ def integer_in(text: str) -> int | None:
 
 
 def number_in(text: str) -> float | None:
-    """The number that `text` is, in decimal digits, "inf" or "nan"; None where it is none."""
+    """`text` as a number in decimal digits, "inf" or "nan"; None where it is not one."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -122,7 +122,7 @@ def check_threshold(name: str, value: Any) -> float:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """The one of `choices` that `value` is."""
+    """`value`, which must be one of `choices`."""
     expected = tuple(choices)
     if value not in expected:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, expected))}, got {value!r}")
@@ -130,7 +130,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 
 
 def check_text(text: str) -> None:
-    """Text has nothing inside that only text of another encoding has, or of several files that were put together.
+    """Text has no zero byte or byte order mark inside: signs of another encoding, or of files put together.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def check_text(text: str) -> None:
 
 
 def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:
-    """Two inputs describe the same rows."""
+    """Two inputs have the same number of rows."""
     if n_rows != n_other:
         raise ValueError(f"{name} has {n_rows} rows but {other} has {n_other}; both must describe the same rows")
 

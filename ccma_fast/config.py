@@ -1,4 +1,4 @@
-"""Every constant of the method, in one frozen place."""
+"""The constants of the method."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class CCMAConfig:
             )
 
     def _set(self, name: str, value: Any) -> None:
-        """A checked value, which is Python's own: an equal one must be the same text in a record."""
+        """Set a checked, built-in value: equal values must be the same text in a record."""
         object.__setattr__(self, name, value)
 
     @classmethod

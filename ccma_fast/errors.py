@@ -1,4 +1,4 @@
-"""Exceptions and warnings with a meaning of their own. Each exception is also the built-in of its kind of mistake."""
+"""Exceptions and warnings of the package. Each exception is also a built-in one."""
 
 from __future__ import annotations
 
@@ -53,27 +53,27 @@ def newer_error(file: str, what: str, *, version: object = None, name: str = "")
 
 
 class LabelWarning(UserWarning):
-    """Labels were taken, but some not as they stand, or nobody can say of which images they are.
+    """Labels were read, but some were moved, overridden or dropped, or their images are not known.
 
-    They went to the row of their image, came from the last of several files, or were dropped with their image.
+    A label goes to the row of its image, the last of several files decides, and images may be gone.
     """
 
 
 class PoolMismatchError(ValueError):
     """Two matrices, or a pool and a saved loop, do not belong together.
 
-    By their manifests, ids, shards or values they are other images, or stand in another order, or by their manifests
-    come from another encoder.
+    By their manifests, ids, shards or values they hold other images or another order, or by their manifests they come
+    from different encoders.
     """
 
 
 class StrategyReplacedWarning(UserWarning):
-    """A name of one of the package's own strategies now means another one."""
+    """A strategy was registered under the name of a built-in one, and replaces it."""
 
 
 class TeacherWarning(UserWarning):
-    """The rows whose labels are known speak against a teacher, or against ready-made logits.
+    """The labelled rows contradict a teacher, or precomputed logits.
 
-    It is no better than guessing, or its temperature, the order of its classes or the kind of its numbers seems wrong.
-    Or a loop that had a teacher goes on without.
+    It is no better than chance, or its temperature, the order of its classes or the kind of its numbers seems wrong.
+    Or a loop that had a teacher continues without one.
     """

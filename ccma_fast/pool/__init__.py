@@ -1,1 +1,1 @@
-"""Rows, wherever they lie, and what people tell of them: readers, labels, names of classes, manifests."""
+"""Matrices of rows in any storage, and what is known of the rows: labels, names of classes, ids, manifests."""

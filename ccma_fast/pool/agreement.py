@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import PoolMismatchError
-from .shard_names import differing_shards
-
-if TYPE_CHECKING:
-    from .rows import Rows
 from .manifest import Manifest
 from .manifest_file import former_ids, row_ids
+from .rows import Rows
+from .shard_names import differing_shards
 
 __all__ = ["accepted", "differing_encoders", "differing_images", "differing_rows"]
 
-# A model is its parameters, whatever it is called and wherever they came from.
+# A model is identified by its parameters, not by their name or origin.
 _IDENTITY = ("library", "weights_sha256")
 
 _OF_IMAGES = ("preprocessing", "normalized")
 
 
 def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest | None) -> str | None:
-    """Why two matrices are not rows of the same images in the same order; None where they are, or nobody knows."""
+    """Why two manifests are not of the same images in the same order; None where they are, or cannot be compared."""
     if here is None or there is None or here.rows_sha256 == there.rows_sha256:
         return None
     expected = f"{name} and {other} must be the same images in the same order"
@@ -30,13 +27,13 @@ def differing_rows(name: str, here: Manifest | None, other: str, there: Manifest
     if (found := _first_other(ids, former_ids(here), former_ids(there))) is not None:
         row, (a, b) = found
         return f"{expected}, got at row {row} {a!r} in {here} and {b!r} in {there}"
-    if here.n_rows == there.n_rows:  # called otherwise in one of them, and renamed since
+    if here.n_rows == there.n_rows:  # renamed in one of them
         return None
     return f"{expected}, got {here.n_rows} rows in {here} and {there.n_rows} in {there}"
 
 
 def differing_images(rows: Rows, others: Rows) -> str | None:
-    """Why two matrices are not rows of the same images in the same order; None where they are, or nobody knows.
+    """Why two matrices are not rows of the same images in the same order; None where they are, or cannot be compared.
 
     What is compared: their manifests; where not both have one, the ids beside the rows; where not both have those, the
     shards in which they lie. Their numbers of rows are not compared here.
@@ -63,7 +60,7 @@ def _first_other(
     former_here: dict[str, list[int]],
     former_there: dict[str, list[int]],
 ) -> tuple[int, tuple[str | None, str | None]] | None:
-    """The first row of two matrices whose ids differ, also by what the images were called before they were renamed."""
+    """The first row whose ids differ in two matrices, former ids of renamed images included."""
     for row, (a, b) in ids:
         if a != b and row not in former_here.get(b or "", ()) and row not in former_there.get(a or "", ()):
             return row, (a, b)
@@ -73,7 +70,7 @@ def _first_other(
 def differing_encoders(
     name: str, here: Manifest | None, other: str, there: Manifest | None, *, images: bool = True
 ) -> str | None:
-    """Why two matrices are not of one encoder; None where they are, or nobody knows.
+    """Why two matrices are not of one encoder; None where they are, or cannot be compared.
 
     Where both are `images`, their preprocessing and normalisation must agree as well.
     """
@@ -90,12 +87,12 @@ def differing_encoders(
 
 
 def accepted(mismatches: Sequence[str | None], force: bool | None) -> list[str]:
-    """The mismatches that there are, where they were to be accepted; None is for who cannot ask for it.
+    """The mismatches found, if `force` accepts them; None for `force` where the caller has no such option.
 
     Raises
     ------
     PoolMismatchError
-        There is one, and nobody asked for it to be accepted.
+        There is one, and it is not to be accepted.
     """
     found = [mismatch for mismatch in mismatches if mismatch is not None]
     if found and not force:

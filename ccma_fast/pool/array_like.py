@@ -27,13 +27,13 @@ __all__ = [
 
 
 def as_array(name: str, values: Any) -> npt.NDArray[Any]:
-    """`values` as an array, where nothing is hidden by a mask.
+    """`values` as an array in memory, of which no entry is masked.
 
-    A masked entry is a missing value, and what lies under the mask is not the user's. Labels alone may be missing, see
+    A masked entry is a missing value, and what lies under the mask is arbitrary. Labels alone may be missing, see
     :func:`ccma_fast.pool.labels.read_labels`.
     """
     check_unmasked(name, values)
-    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    torch = sys.modules.get("torch")  # who holds a tensor has imported it
     if torch is not None and isinstance(values, torch.Tensor):
         check_tensor(name, values)
         values = values.detach().cpu()
@@ -42,12 +42,12 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`array` as one that nobody can write to, nor make writable: of a buffer that can only be read."""
+    """A read-only view of `array` that cannot be made writable."""
     return np.asarray(array.data.toreadonly())
 
 
 def uncoerced(values: Any) -> Any:
-    """`values`, where they are a list with text or booleans in it as an array of objects.
+    """`values`; a list with text or booleans in it becomes an array of objects.
 
     NumPy would turn numbers among text into text, and booleans among numbers into numbers.
     """
@@ -61,23 +61,24 @@ def uncoerced(values: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is one of the many things that stand for no value."""
+    """Whether a cell is one of the many markers of a missing value."""
     if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     return isinstance(value, numbers.Real) and value != value
 
 
 def is_exact(values: Any) -> Any:
-    """Whether floating-point numbers of NumPy are so small that their type holds every integer up to the next one."""
+    """Whether floating-point numbers are below :func:`largest_exact`, so that no integer was rounded to them."""
     return ~(np.abs(values) >= float(largest_exact(values.dtype)))
 
 
 def largest_exact(dtype: np.dtype[Any]) -> int:
+    """The integer up to which a floating-point type holds every integer."""
     return int(2 ** (np.finfo(dtype).nmant + 1))
 
 
 def check_tensor(name: str, tensor: Any) -> None:
-    """A tensor is dense and holds all its values."""
+    """Check that a tensor is dense and holds all its values."""
     import torch
 
     if tensor.layout != torch.strided:
@@ -88,7 +89,7 @@ def check_tensor(name: str, tensor: Any) -> None:
 
 
 def check_unmasked(name: str, values: Any) -> None:
-    """No entry of `values`, an array or a sequence of arrays, is masked, nor null where they are of pyarrow."""
+    """Check that no entry of an array or a sequence of arrays is masked, and none of a pyarrow array null."""
     rows = enumerate(values) if isinstance(values, (list, tuple)) else ()
     hidden = [row for row, entry in rows if isinstance(entry, np.ma.MaskedArray) and np.ma.getmaskarray(entry).any()]
     if isinstance(values, np.ma.MaskedArray):
@@ -124,6 +125,7 @@ def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
 
 
 def real_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Real numbers as float64, in C order."""
     array = as_array(name, values)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
@@ -131,6 +133,7 @@ def real_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def real_vector(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """A vector of real numbers as float64."""
     array = real_array(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {array.shape}")

@@ -1,4 +1,4 @@
-"""Rows in arrays: in memory, or in a file that is mapped."""
+"""Rows in NumPy arrays, in memory or mapped from a file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ArrayRows(Rows):
     array : ndarray, shape (n_rows, n_columns)
         Any real dtype, order and strides.
     name : str
-        What error messages call it.
+        Its name in error messages.
     bfloat16 : bool, default False
         The array is uint16 and holds the bits of bfloat16 numbers.
     file : path, optional
         Where it lies, for error messages.
     in_use : FileInUse, optional
-        What tells whether that stays as it was when it was opened.
+        Tells whether that file has changed since it was opened.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ArrayRows(Rows):
         return self._pages.take(indices)
 
     def row_number(self, row: int) -> int:
-        self.check()  # what is wrong with a row of a file that was changed says nothing about the row
+        self.check()  # a bad row of a changed file is an error of the file
         return row if self.file is None else FileRow(row, f"{row} of {str(self.file)!r}")
 
     def expect(self, start: int, stop: int) -> None:
@@ -108,7 +108,7 @@ class ArrayRows(Rows):
 
 
 class ReadRows(ArrayRows):
-    """Rows `start` and following of another matrix, which have been read."""
+    """Values of another matrix that have been read, from its row `start` on."""
 
     def __init__(self, source: Rows, values: Chunk, start: int = 0) -> None:
         super().__init__(values, source.name, bfloat16=values.dtype == BFLOAT16_BITS)
@@ -119,7 +119,7 @@ class ReadRows(ArrayRows):
 
 
 class KeptRows(ReadRows):
-    """The values of another matrix, in its storage type, read once and kept."""
+    """Another matrix, read once and cached in memory in its storage type."""
 
     def __init__(self, source: Rows, chunk_size: int | None = None) -> None:
         values: Chunk = np.empty((0, source.n_columns), np.float32)
@@ -132,7 +132,7 @@ class KeptRows(ReadRows):
 
 
 def kept(rows: Rows, limit: int, chunk_size: int | None = None) -> Rows:
-    """Rows that are read several times: kept where they fit into `limit` bytes, else read or computed anew."""
+    """Rows that are read several times: cached where they fit into `limit` bytes as float32, else read anew."""
     return rows if 4 * rows.n_rows * rows.n_columns > limit else KeptRows(rows, chunk_size)
 
 
@@ -142,7 +142,7 @@ def rows_of_array(
     file: str | os.PathLike[str] | None = None,
     in_use: FileInUse | None = None,
 ) -> Rows:
-    """The rows of an array, whatever its shape and dtype turn out to be; see :class:`ArrayRows`."""
+    """The rows of an array, bfloat16 included; errors as :class:`ArrayRows`."""
     # ml_dtypes' extension type, and what NumPy writes it as.
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return ArrayRows(array.view(BFLOAT16_BITS), name, bfloat16=True, file=file, in_use=in_use)
@@ -150,12 +150,12 @@ def rows_of_array(
 
 
 def rows_of_array_like(source: Any, name: str) -> Rows:
-    """The rows of an object that NumPy makes an array of.
+    """The rows of an object that NumPy converts to an array.
 
     Raises
     ------
     TypeError
-        NumPy cannot, or makes no matrix of real numbers of it.
+        It cannot be converted, or is no matrix of real numbers.
     ValueError
         Not two-dimensional, or masked entries.
     """

@@ -1,4 +1,4 @@
-"""Columns of vectors in Arrow's types: lists of numbers, of any or of a fixed size, and tensors of one dimension."""
+"""Columns of vectors in Arrow's types: lists of numbers, of fixed size or not, and tensors of one dimension."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ __all__ = [
 # The column of the images' ids beside the vectors, as in the metadata of clip-retrieval.
 IDS = "image_path"
 
-
-# Where Arrow says that what is stored are values of a type which somebody has to know.
+# Metadata of a field whose stored values are to be read as those of an extension type.
 _EXTENSION = b"ARROW:extension:name"
 
 
@@ -38,12 +37,12 @@ class VectorColumn(NamedTuple):
 
     name: str
     width: int
-    """How long they are; 0 where the type does not say."""
+    """Their length; 0 where the type does not fix it."""
     dtype: np.dtype[Any]
 
 
 def list_width(kind: Any) -> int | None:
-    """How long the lists of numbers of an Arrow type are: 0 where of any length, None where it is no such type."""
+    """Length of the lists of numbers of an Arrow type: 0 where it is not fixed, None for another type."""
     types = optional("pyarrow.types", "a parquet file")
     kind = _storage(kind)
     is_list = types.is_list(kind) or types.is_large_list(kind)
@@ -61,7 +60,7 @@ def value_type(kind: Any) -> np.dtype[Any]:
 
 
 def vector_column(schema: Any, key: str | None, name: str, file: str) -> VectorColumn:
-    """The column of vectors that is meant: `key`, or the one called `name`, or the only one of lists of numbers.
+    """The column of vectors: `key`, or the one called `name`, or the only one of lists of numbers.
 
     Raises
     ------
@@ -94,7 +93,7 @@ def described(schema: Any, *, every: bool = False) -> Mapping[str, str]:
 
 
 def has_ids(schema: Any) -> bool:
-    """Whether the images' ids stand beside the vectors."""
+    """Whether a column has the images' ids as text."""
     types = optional("pyarrow.types", "a parquet file")
     kinds = [entry.type for entry in schema if entry.name == IDS]
     kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
@@ -103,7 +102,7 @@ def has_ids(schema: Any) -> bool:
 
 
 def ids_of(column: Any) -> list[RowId]:
-    """The ids in an Arrow array, of which empty text is none."""
+    """The ids in an Arrow array; None for empty text."""
     return [row_id or None for row_id in column.to_pylist()]
 
 
@@ -114,7 +113,7 @@ def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str
     ----------
     lists : pyarrow.Array
     n_columns : int
-        How long each must be.
+        Required length of each list.
     start : int
         The number of the first row, for error messages.
     file, name : str
@@ -147,9 +146,9 @@ def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str
 
 
 def _storage(kind: Any) -> Any:
-    """What a tensor of one dimension lies in; other types as they are.
+    """The storage type of a tensor of one dimension; other types as they are.
 
-    A row of two dimensions could be flattened in more than one way.
+    A row of more dimensions could be flattened in more than one order.
     """
     tensor = optional("pyarrow", "a parquet file").FixedShapeTensorType
     return kind.storage_type if isinstance(kind, tensor) and len(kind.shape) == 1 else kind

@@ -1,4 +1,4 @@
-"""Rows that cannot be mapped: a reader decodes a block of them at a time."""
+"""Rows of formats that cannot be mapped: a reader decodes a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ __all__ = ["BlockRows", "ids_of_parts", "rows_of_block"]
 
 Int64 = npt.NDArray[np.int64]
 
-# A block of about this size takes long enough to read that a call is nothing, and little enough to read for one row.
+# Large enough to hide the cost of a call, small enough to decode for a single row.
 _BLOCK_BYTES = 4 << 20
 
 
 def rows_of_block(row_bytes: int) -> int:
-    """Rows that a block should have where its format leaves the choice."""
+    """Rows of a block, where the format leaves the choice."""
     return max(1, _BLOCK_BYTES // max(1, row_bytes))
 
 
 class BlockRows(Rows):
-    """Rows that are read a block at a time, of which the last one is kept.
+    """Rows that are read a block at a time; the last block is cached.
 
-    Rows in order cost one reading of each block; rows from anywhere one of each block that holds any.
+    Sequential reads decode each block once, scattered ones each block that holds any of the rows.
 
     Parameters
     ----------
     name : str
-        What error messages call it.
+        Its name in error messages.
     file : str or None
         Where it lies, for error messages.
     in_use : sequence of FileInUse
-        The files that it lies in, looked at whenever rows have been read.
+        The files that it lies in, checked whenever rows have been read.
     n_columns : int
     dtype : dtype
-        Of the values where they lie.
+        Of the values in the file.
     starts : ndarray, shape (n_blocks + 1,), int64
         First row of each block; the last entry is the number of rows.
     """
@@ -67,16 +67,16 @@ class BlockRows(Rows):
 
     @abstractmethod
     def _read(self, block: int) -> npt.NDArray[Any]:
-        """The rows of a block, as they lie there."""
+        """Decode the rows of a block, in the file's own dtype."""
 
     def _block(self, block: int) -> Chunk:
         if self._last is None or self._last[0] != block:
-            self._last = None  # its memory is for the next one
+            self._last = None  # frees its memory for the next one
             with reading():
                 try:
                     values = self._read(block)
                 finally:
-                    self.check()  # also where it cannot be read: this may be why
+                    self.check()  # also where reading failed: this may be why
             self.bytes_read += values.nbytes
             self._last = block, to_storage(values)
         return self._last[1]
@@ -111,7 +111,7 @@ class BlockRows(Rows):
 
 
 def ids_of_parts(rows: Int64, starts: Int64, read: Callable[[int, Int64], list[RowId]]) -> list[RowId]:
-    """The ids of some rows of a matrix that lies in parts; a part that holds none of them is not asked.
+    """The ids of some rows of a matrix in parts; parts that hold none of them are not read.
 
     Parameters
     ----------

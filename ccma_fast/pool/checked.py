@@ -1,4 +1,4 @@
-"""The check that rows are finite and, where a direction is needed, of a length."""
+"""Rows must be finite and, where a direction is needed, not zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rows import Rows
 __all__ = ["LEAST_LENGTH", "check_lengths", "check_rows", "raise_not_finite", "raise_zero_length"]
 
 
-# A row shorter than float32's smallest normal number has no direction that float32 could hold.
+# Below float32's smallest normal number a direction cannot be held in float32.
 LEAST_LENGTH = float(np.finfo(np.float32).tiny)
 
 
@@ -24,7 +24,7 @@ def check_rows(
     directions: bool = False,
     chunk_size: int | None = None,
 ) -> None:
-    """Every row is finite and, where `directions` are needed, long enough to have one."""
+    """Validate that every row is finite and, where `directions` are needed, long enough to have one."""
     for start, chunk in rows.chunks(chunk_size):
         check_lengths(rows, start, row_lengths(chunk), directions=directions)
         del chunk  # before the next is read
@@ -41,12 +41,12 @@ def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, d
 
 
 def raise_not_finite(name: str, row: int) -> NoReturn:
-    """The error of every backend for NaN or infinity in an input."""
+    """Raise what every backend raises for NaN or infinity in an input."""
     raise ValueError(f"{name} must be finite, got NaN or infinity at row {row}")
 
 
 def raise_zero_length(name: str, row: int) -> NoReturn:
-    """The error of every backend for a vector that has no direction."""
+    """Raise what every backend raises for a vector without a direction."""
     raise ValueError(
         f"{name} must have a direction (coverage uses L2-normalised rows), got a zero-length vector at row {row}"
     )

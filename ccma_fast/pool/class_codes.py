@@ -20,7 +20,7 @@ from .class_names import positions_of, same_name
 
 __all__ = ["class_codes", "plain_labels"]
 
-# Exponents of more digits are no position of anything.
+# No position has an exponent of more digits.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan", re.ASCII | re.IGNORECASE)
 
 
@@ -36,10 +36,9 @@ def class_codes(
 ) -> npt.NDArray[np.int64]:
     """The class of each label.
 
-    Text is the name of a class, as it stands there but for Unicode's canonical equivalence; a number is the position
-    of one. Text that is no name and reads as a number means that number. Where a name reads as the number of another
-    class ("10" as the name of class 2) nobody can tell what a number means: all of them are refused, and so is text of
-    a CSV file that reads as one.
+    Text is the name of a class, exact up to Unicode's canonical equivalence; a number is its position. Text that is not
+    a name and reads as a number means that number. Where a name reads as the number of another class ("10" as the name
+    of class 2), numbers are ambiguous: all of them are refused, and so is text of a CSV file that reads as one.
 
     Parameters
     ----------
@@ -49,13 +48,13 @@ def class_codes(
     n_classes : int, optional
         C; as many as there are names where it is not given, and up to 2²⁰ without either.
     name : str
-        What error messages call them.
+        Their name in error messages.
     place : str
-        What they say behind the number of a row, such as " of 'labels.csv'".
+        What error messages add to the number of a row, such as " of 'labels.csv'".
     ids : sequence of str, optional
-        What they say instead of the number of a row: what it is of.
+        Id of each row, which error messages give instead of its number.
     typed : bool, default True
-        Text is text because somebody said so; False for cells of a CSV file, where a number is text as well.
+        Text is known to be text; False for cells of a CSV file, where numbers are text as well.
 
     Returns
     -------
@@ -65,7 +64,8 @@ def class_codes(
     Raises
     ------
     ValueError
-        More than one dimension, a number that is not whole or no class, text that is no name, or an ambiguous label.
+        More than one dimension, a number that is not whole or not a class, text that is not a name, or an ambiguous
+        label.
     TypeError
         Neither numbers nor text, or text without names.
     """
@@ -93,7 +93,7 @@ def class_codes(
 
 
 class _Meaning:
-    """What a label means, where there are `n_classes` classes and they are called `class_names`."""
+    """The meaning of labels, given the number of classes and their names."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class _Meaning:
                 break
 
     def of_numbers(self, array: npt.NDArray[Any], hidden: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
-        """The classes of integers or floats, but for those that are hidden."""
+        """The classes of integers or floats; −1 for hidden ones."""
         given = np.ones(array.shape, dtype=np.bool_) if hidden is None else ~hidden
         given &= (array == array) & (array != -1)
         wrong = given & ~((array >= 0) & (array < np.float64(self._n_positions)))  # which float16 does not hold
@@ -185,7 +185,7 @@ class _Meaning:
         )
 
     def _of_number(self, number: float | Decimal, row: int) -> int:
-        """The class at a position, or none."""
+        """The class at a position, or −1 for no label."""
         if number != number or number == -1:
             return -1
         at = f"got {number:g} {self._at(row)}"
@@ -199,7 +199,7 @@ class _Meaning:
         return int(number)
 
     def _of_text(self, text: str, row: int) -> int:
-        """The class of a name, or at the position that the text reads as."""
+        """The class of a name, or at the position that a text reads as."""
         if not text.strip():
             return -1
         if self._positions is None:
@@ -232,8 +232,8 @@ class _Meaning:
 
 
 def plain_labels(values: Any, name: str) -> Any:
-    """Labels that NumPy does not misread: None for what is masked in a list or null in an array of pyarrow."""
-    torch, pyarrow = sys.modules.get("torch"), sys.modules.get("pyarrow")  # whoever holds theirs has imported them
+    """Labels in a form that NumPy does not misread: None for what is masked in a list or null in a pyarrow array."""
+    torch, pyarrow = sys.modules.get("torch"), sys.modules.get("pyarrow")  # who holds their objects has imported them
     if torch is not None and isinstance(values, torch.Tensor):
         check_tensor(name, values)
         if values.dtype == torch.bfloat16:
@@ -249,7 +249,7 @@ def plain_labels(values: Any, name: str) -> Any:
 
 
 def _number(text: str) -> float | Decimal | None:
-    """The number that text reads as, all its digits counted; None where it is none."""
+    """The exact number that a text reads as; None where it is not one."""
     stripped = text.strip()
     if not _NUMBER.fullmatch(stripped):
         return None
@@ -262,6 +262,6 @@ def _is_whole(number: float | Decimal) -> bool:
 
 
 def _position(text: str) -> float | Decimal | None:
-    """The number that text reads as, where it could be a position or none; NaN and −1 stand for "no label"."""
+    """The number that a text reads as, where it is a position or, as NaN or −1, "no label"; else None."""
     number = _number(text)
     return number if number is not None and (number != number or _is_whole(number)) else None

@@ -1,8 +1,8 @@
-"""How many classes there may be: each is a column of logits and of weights, which have to be computed.
+"""Limits on the number of classes: each is a column of logits and of weights, which have to be computed.
 
-Three rules, each with its own function: nobody has more than 2²⁰ classes (:func:`check_class_count`); where nothing but
-the labels tells how many there are, their largest is no class beyond the rows of the pool (:func:`inferred_count`); and
-a head of so many classes can be trained in the memory of this machine (:func:`check_trainable`).
+Three rules, each with its own function: at most 2²⁰ classes (:func:`check_class_count`); where the number is inferred
+from labels, at most as many as the pool has rows (:func:`inferred_count`); and a head of so many classes can be trained
+in the memory of this machine (:func:`check_trainable`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ __all__ = ["MOST_CLASSES", "WEIGHT_BYTES", "check_class_count", "check_trainable
 
 MOST_CLASSES = 2**20
 
-# Classes that a pool of any size may have without anybody saying so.
+# Number of classes that may be inferred in a pool of any size.
 _FEW_CLASSES = 10_000
 
-# Bytes for each weight of a head in training: its gradient, the moments of AdamW, the best so far, and the float64
-# numbers of the affine map that it becomes.
+# Bytes for each weight of a head in training: its gradient, the moments of AdamW, the best weights so far, and the
+# float64 numbers of the affine map that it becomes.
 WEIGHT_BYTES = 48
 
 
 def check_class_count(name: str, value: Any) -> int:
-    """A number of classes that somebody gives, from 2 to 2²⁰."""
+    """A given number of classes, from 2 to 2²⁰."""
     return check_integer(name, value, minimum=2, maximum=MOST_CLASSES)
 
 
 def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
-    """C as the largest label + 1, where only the labels tell it.
+    """C inferred from labels: the largest + 1.
 
-    That may be up to the number of rows of the pool, or 10,000 in a smaller one: who has more classes than images knows
-    how many, and a single larger number is a mistake that every row would pay for.
+    At most the number of rows of the pool, or 10,000 in a smaller one. Who has more classes than images knows how many,
+    and a single larger number is a mistake that every row would pay for.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
     n_rows : int
         Of the pool.
     name : str
-        What error messages call them.
+        Their name in error messages.
 
     Raises
     ------

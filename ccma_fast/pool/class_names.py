@@ -25,7 +25,7 @@ __all__ = ["agreed_class_names", "differing_names", "positions_of", "read_class_
 # Files whose lines are more than names.
 _OTHER_FORMATS = {".csv", ".tsv", ".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
 
-# First lines of a file of names that are no class.
+# First lines of a file of names that are headers.
 _HEADERS = {"class", "classes", "class_name", "class_names", "label", "labels", "name", "names", "category", "index"}
 
 
@@ -39,24 +39,24 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
         Hugging Face's ``label2id`` and ``id2label``; a pandas Series is one. A path is that of a ``.json`` file with a
         list of names or such a mapping, or of a text file with one name in each line.
     name : str
-        What error messages call them.
+        Their name in error messages.
 
     Raises
     ------
     FileReadError
-        No such file, or a damaged one, or one of another content.
+        No such file, a damaged one, or one with other content.
     ValueError
         Fewer than two names, an empty one, the same name twice (names that Unicode calls canonically equivalent are
         the same, and so are those that differ in the spaces around them), or a mapping that does not give each class
         from 0 to C − 1 one name.
     TypeError
-        Names that are no strings, or have no order.
+        Names that are not strings, or are in no order.
     """
     place = ""
     if isinstance(source, (str, os.PathLike)):
         place = f" of {os.fspath(source)!r}"
         source = _content(Path(source), name)
-    pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+    pandas = sys.modules.get("pandas")  # who holds a Series has imported it
     if isinstance(source, Mapping) or (pandas is not None and isinstance(source, pandas.Series)):
         names = _of_mapping([*source.items()], name, place)
     elif isinstance(source, (set, frozenset)):
@@ -79,7 +79,7 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
 
 
 class _HasClasses(Protocol):
-    """What is asked of a teacher."""
+    """A teacher, as far as its classes go."""
 
     @property
     def class_names(self) -> list[str] | None: ...
@@ -89,7 +89,7 @@ class _HasClasses(Protocol):
 
 
 def agreed_class_names(class_names: Any, teacher: _HasClasses | None) -> list[str] | None:
-    """The names of the classes, which the caller, the teacher, both or neither may know.
+    """The names of the classes, from the caller, the teacher, both or neither.
 
     Parameters
     ----------
@@ -121,17 +121,17 @@ def agreed_class_names(class_names: Any, teacher: _HasClasses | None) -> list[st
 
 
 def differing_names(names: Sequence[str], others: Sequence[str]) -> list[int]:
-    """The classes that two lists of as many names call differently."""
+    """The classes whose names differ in two lists of one length."""
     return [c for c, (ours, other) in enumerate(zip(names, others, strict=True)) if same_name(ours) != same_name(other)]
 
 
 def same_name(text: str) -> str:
-    """Names are the same where this is."""
+    """The normal form of a name: names are equal where it is."""
     return unicodedata.normalize("NFC", text)
 
 
 def positions_of(names: Sequence[str], name: str, place: str = "") -> dict[str, int]:
-    """The class of each name."""
+    """The class of each name, by its normal form; names must be distinct."""
     positions: dict[str, int] = {}
     for c, text in enumerate(names):
         first = positions.setdefault(same_name(text), c)
@@ -141,7 +141,7 @@ def positions_of(names: Sequence[str], name: str, place: str = "") -> dict[str, 
 
 
 def _of_mapping(pairs: list[tuple[Any, Any]], name: str, place: str) -> list[Any]:
-    """Names from the items of a mapping between them and the numbers 0 to C − 1."""
+    """Names from the items of a mapping from or to the numbers 0 to C − 1."""
     if all(_is_class(value) for _, value in pairs):
         pairs = [(value, key) for key, value in pairs]
     elif not all(_is_class(key) or (isinstance(key, str) and integer_in(key) is not None) for key, _ in pairs):
@@ -163,7 +163,7 @@ def _is_class(value: Any) -> bool:
 
 
 def _content(file: Path, name: str) -> Any:
-    """What a file of class names holds: a list or a mapping."""
+    """The content of a file of class names: a list or a mapping."""
     try:
         text = io.StringIO(read_whole(file).decode("utf-8-sig"), newline=None).read()
     except FileNotFoundError:
@@ -177,7 +177,7 @@ def _content(file: Path, name: str) -> Any:
     if file.suffix.lower() != ".json":
         if file.suffix.lower() in _OTHER_FORMATS or _is_json(text):
             raise FileReadError(f"{name}: expected a .json file, or text with one name in each line, got {str(file)!r}")
-        names = text.removesuffix("\n").split("\n")  # other ends of lines that Unicode has may stand in a name
+        names = text.removesuffix("\n").split("\n")  # Unicode's other ends of lines may be part of a name
         _check_lines(names, file, name)
         return names
     try:
@@ -192,7 +192,7 @@ def _content(file: Path, name: str) -> Any:
 
 
 def _check_lines(names: Sequence[str], file: Path, name: str) -> None:
-    """The lines of a file are names alone: not the header of a table first, nor the number of its class in each."""
+    """Check that lines are names alone: no header of a table first, no number of the class in each."""
     instead = "a .json list says that they are names"
     if names[0].strip().casefold().replace(" ", "_") in _HEADERS:
         raise FileReadError(
@@ -207,7 +207,7 @@ def _check_lines(names: Sequence[str], file: Path, name: str) -> None:
 
 
 def _is_json(text: str) -> bool:
-    """Whether the lines of a text are those of a list or a mapping in JSON."""
+    """Whether a text is a list or a mapping in JSON."""
     if not text.lstrip().startswith(("[", "{")):
         return False
     try:

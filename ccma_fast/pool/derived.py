@@ -1,4 +1,4 @@
-"""Rows that are taken or computed from the rows of another matrix."""
+"""Rows that are selected or computed from another matrix, lazily."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AllBut", "DerivedRows", "LinearRows", "RowSubset"]
 
 
 class AllBut:
-    """The numbers 0 to n − 1 but for some, ascending: an index array that takes no memory for each of its numbers.
+    """The numbers 0 to n − 1 but for some, ascending: an index array whose memory does not grow with n.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class AllBut:
 
 
 class RowSubset(Rows):
-    """Some rows of another matrix, in the given order."""
+    """Some rows of another matrix, in a given order."""
 
     def __init__(self, rows: Rows, indices: npt.NDArray[np.int64] | AllBut) -> None:
         self.name = rows.name
@@ -58,7 +58,7 @@ class RowSubset(Rows):
         return self.rows.take(self.indices[start:stop]) if run is None else self.rows.read(*run)
 
     def run(self, start: int, stop: int) -> tuple[int, int] | None:
-        """Where rows start to stop − 1 stand one after the other in the matrix, which can be read in place."""
+        """Where rows start to stop − 1 are consecutive in the matrix, and so read in place; None where they are not."""
         indices = self.indices[start:stop]
         if indices.size and (np.diff(indices) == 1).all():
             return int(indices[0]), int(indices[-1]) + 1
@@ -79,7 +79,7 @@ class RowSubset(Rows):
             self.rows.release(*bounds)
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int] | None:
-        """The rows between the first and the last of these, where they are most of those."""
+        """The span from the first to the last of these rows, where they are at least half of it."""
         indices = self.indices[start:stop]
         if indices.size and 0 <= int(indices[-1]) - int(indices[0]) < 2 * indices.size:
             return int(indices[0]), int(indices[-1]) + 1
@@ -87,14 +87,14 @@ class RowSubset(Rows):
 
 
 class DerivedRows(Rows):
-    """Rows that are computed from another matrix's rows whenever they are read.
+    """Rows that are computed from the rows of another matrix whenever they are read.
 
     Parameters
     ----------
     source : Rows
         What is read.
     name : str
-        What error messages call the result.
+        Name of the result in error messages.
     n_columns : int
         Columns of the result.
     compute : callable
@@ -112,7 +112,7 @@ class DerivedRows(Rows):
         return self.source.bytes_read
 
     def chunk_rows(self, chunk_size: int | None = None) -> int:
-        # Few columns that come from many: what is read for a chunk counts as well.
+        # The source's chunk counts as well: it may be much wider than the result.
         return min(super().chunk_rows(chunk_size), self.source.chunk_rows(chunk_size))
 
     def slice(self, start: int, stop: int) -> Chunk:
@@ -138,19 +138,19 @@ class _Products(Protocol):
 
 
 class LinearRows(DerivedRows):
-    """x Wᵀ + b of another matrix's rows x, or of those divided by their lengths.
+    """x Wᵀ + b of another matrix's rows x, or of their unit vectors x / ‖x‖.
 
     Parameters
     ----------
     source : Rows, shape (N, D)
     name : str
-        What error messages call the result.
+        Name of the result in error messages.
     backend : Backend
-        What computes lengths and products.
+        Computes lengths and products.
     weight : ndarray, shape (C, D), float32
     bias : ndarray, shape (C,), float32, optional
     unit : bool, default False
-        Of unit rows.
+        Normalise each x to unit length.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from ..errors import FileReadError
 
 __all__ = ["chosen_key", "is_of_another_role", "split_key"]
 
-# Words that do not stand in the name of what an argument takes.
+# Words in the key of a matrix that show that it is not for an argument.
 _NEVER = {
     "features": {"text", "test"},
     "image_features": {"text", "test"},
@@ -23,33 +23,33 @@ _NEVER = {
 
 
 def split_key(path: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """The file and what is meant in it, of ``file::key``."""
+    """The file and the key of ``file::key``; None where there is no key."""
     file, separator, key = os.fspath(path).partition("::")
     return file, key if separator else None
 
 
 def chosen_key(name: str, file: str, key: str | None, found: Mapping[str, str], usual: Sequence[str], what: str) -> str:
-    """Which of the matrices in a file is meant.
+    """The key of the matrix that is meant in a file.
 
     Parameters
     ----------
     name : str
-        What error messages call the matrix.
+        Name of the matrix in error messages.
     file : str
     key : str or None
-        What the caller asked for.
+        The caller's.
     found : mapping
-        Key and description of every matrix that there is.
+        Key and description of every matrix in the file.
     usual : sequence of str
-        Keys under which it is expected where the caller asked for none; the first that is there is taken, and where
-        none is, the only matrix, unless that is plainly for another argument (:func:`is_of_another_role`).
+        Keys under which it is expected where the caller gives none; the first that is there is taken, and where none
+        is, the only matrix of the file, unless that is plainly for another argument (:func:`is_of_another_role`).
     what : str
         What the format calls a matrix.
 
     Raises
     ------
     FileReadError
-        It is not there, or there are several and nothing tells which.
+        It is not there, or several are and none is the expected one.
     """
     if key is not None:
         if key in found:
@@ -67,8 +67,8 @@ def chosen_key(name: str, file: str, key: str | None, found: Mapping[str, str], 
 
 
 def is_of_another_role(argument: str, key: str) -> bool:
-    """Whether a matrix, called `key` where it lies, is plainly not for an argument.
+    """Whether the matrix called `key` is plainly not for an argument: texts for images, test rows for the pool.
 
-    It is not chosen on its own then; who names it gets it.
+    It is then not taken by default; a caller who names it gets it.
     """
     return not _NEVER.get(argument, set()).isdisjoint(re.split(r"[^a-z]+", key.lower()))

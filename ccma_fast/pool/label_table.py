@@ -1,4 +1,4 @@
-"""The join of labels to the rows of a pool: by the ids of their images, or by numbers of rows."""
+"""The join of labels to the rows of a pool, by the ids of their images or by row numbers."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ ID, INDEX = "image_path", "index"
 # What pandas calls an index without a name, in CSV and in parquet.
 _UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
 
-# Programs turn the integers of a column with gaps into 3.0. No pool has a row of more digits than an int64.
+# Programs write the integers of a column with gaps as 3.0. No row number has more digits than an int64.
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 
-# Ids that an error message shows.
+# Ids shown in an error message.
 _SHOWN = 3
 
 
 class LabelTable(NamedTuple):
-    """Labels that say what they are of."""
+    """Labels with the ids or the row numbers of what they label, or in the order of the rows."""
 
     labels: Sequence[Any]
     ids: Sequence[Any] | None
     row_numbers: Sequence[Any] | None
     place: str
-    """What error messages say behind the number of a row."""
+    """What error messages add to the number of a row."""
     typed: bool
 
 
 def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
-    """The labels of a table at the rows of a pool, by ids, by numbers of rows, or in the order of the rows.
+    """The labels of a table joined to the rows of a pool: by ids, by row numbers, or in the order of the rows.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
     rows : Rows
         The pool.
     name : str
-        What error messages call the labels.
+        Name of the labels in error messages.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
         Labels of another number of rows, of images that the pool does not have or has several times, or two that
         contradict each other; ids where the pool has none.
     FileReadError
-        The number of a row that is none.
+        A row number out of range.
 
     Warns
     -----
@@ -100,13 +100,13 @@ def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
 
 
 def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int64:
-    """The rows of the ids of the labels that are known."""
+    """The rows of the known labels, by their ids."""
     ids = [_id(table, row, name) for row in known.tolist()]
     numbers = np.full(known.size, -1, dtype=np.int64)
     if table.row_numbers is not None:
         numbers = _integers(table, name, missing=-1)[known]
     there = rows_with_ids(rows, set(ids))
-    assert there is not None, "the caller has seen to it"
+    assert there is not None, "checked by the caller"
     if None in there and not there[None]:
         row = known[ids.index(None)]
         raise ValueError(f"{name} must have an {ID} beside each label, got '' at row {row}{table.place}")
@@ -138,7 +138,7 @@ def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int6
 
 
 def _check_known(missing: list[RowId], place: str, rows: Rows, name: str) -> None:
-    """No label is of an image that the pool does not have."""
+    """Check that no label is of an image that the pool does not have."""
     if missing:
         own = rows.ids_at(np.arange(min(_SHOWN, rows.n_rows))) or []
         shards = () if rows.manifest is None else rows.manifest.shards
@@ -152,7 +152,7 @@ def _check_known(missing: list[RowId], place: str, rows: Rows, name: str) -> Non
 
 
 def _placed(table: LabelTable, codes: Int64, known: Int64, of_known: Int64, rows: Rows, name: str) -> Int64:
-    """The labels at their rows."""
+    """The labels at their rows; an image with two different ones is refused."""
     labels = np.full(rows.n_rows, -1, dtype=np.int64)
     labels[of_known] = codes[known]  # the last of several
     differing = np.flatnonzero(labels[of_known] != codes[known])
@@ -168,7 +168,7 @@ def _placed(table: LabelTable, codes: Int64, known: Int64, of_known: Int64, rows
 
 
 def check_in_order(columns: Columns, place: str, rows: Rows, name: str) -> None:
-    """Rows of a table that nothing names are those of the pool, if no other column could say otherwise."""
+    """Check that no column of a table without ids or row numbers may hold them under another name."""
     for column, cells in columns.others.items():
         if column not in _UNNAMED and not _may_name_rows(cells, ascending=rows.row_ids() is not None):
             continue
@@ -181,10 +181,10 @@ def check_in_order(columns: Columns, place: str, rows: Rows, name: str) -> None:
 
 
 def _may_name_rows(cells: Sequence[Any], *, ascending: bool) -> bool:
-    """Whether the cells of a column could be names or numbers of rows: text or integers, all different.
+    """Whether the cells of a column could be names or numbers of rows: text or integers, all distinct.
 
-    Numbers that ascend are in the order of the rows, unless `ascending` ones are to count: names of images in the order
-    of text are not, such as 1.png, 10.png, 2.png.
+    Ascending numbers are in the order of the rows and do not count, unless `ascending` is True: images in the order of
+    their names, such as 1.png, 10.png, 2.png, are not in that order.
     """
     if len(cells) < 2 or len(set(cells)) < len(cells):
         return False
@@ -199,7 +199,7 @@ def _may_name_rows(cells: Sequence[Any], *, ascending: bool) -> bool:
 
 
 def _is_name(text: str, is_integer: bool) -> bool:
-    """Whether text is a number of a row or no number at all."""
+    """Whether text is a row number or not a number at all."""
     try:
         float(text)
     except ValueError:
@@ -208,8 +208,8 @@ def _is_name(text: str, is_integer: bool) -> bool:
 
 
 def _id(table: LabelTable, row: int, name: str) -> RowId:
-    """The id at a row of a table; those of a data set are numbers, which stay such in parquet."""
-    assert table.ids is not None, "the caller has seen to it"
+    """The id at a row of a table; the ids of a data set are numbers, and so in parquet."""
+    assert table.ids is not None, "checked by the caller"
     found = table.ids[row]
     if found is None or isinstance(found, str) or (isinstance(found, int) and not isinstance(found, bool)):
         return None if found is None else str(found) or None
@@ -217,8 +217,8 @@ def _id(table: LabelTable, row: int, name: str) -> RowId:
 
 
 def _integers(table: LabelTable, name: str, missing: int | None = None) -> Int64:
-    """The numbers of rows in a table; `missing`, where that is allowed, for those that are not there."""
-    assert table.row_numbers is not None, "the caller has seen to it"
+    """The row numbers of a table; `missing`, where it is given, in place of missing ones."""
+    assert table.row_numbers is not None, "checked by the caller"
     found = np.empty(len(table.row_numbers), dtype=np.int64)
     for row, cell in enumerate(table.row_numbers):
         text = "" if cell is None else str(cell).strip()

@@ -1,7 +1,7 @@
-"""Labels of a pool's rows, in whatever somebody has them: arrays, ``.npy``, CSV, parquet, HDF5, extracted pools.
+"""Labels of a pool's rows from arrays, ``.npy``, CSV, parquet and HDF5 files, and extracted pools.
 
-Whoever knows which image a label is of says so by its id, and the pool knows the row of each id; numbers of rows change
-when images come and go.
+Labels are joined to rows by the ids of their images where both have ids: the numbers of rows change when images come
+and go.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_labels(
     class_names: Sequence[str] | None = None,
     name: str = "labels",
 ) -> Int64:
-    """The class of each row of a pool, from whatever somebody has as labels.
+    """The class of each row of a pool, from labels in any of several forms.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def read_labels(
     class_names : sequence of str, optional
         What labels that are text mean: their positions here.
     name : str
-        What error messages call them.
+        Their name in error messages.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def read_labels(
 
 
 class _Reader(NamedTuple):
-    """What labels are read for; see :func:`read_labels`."""
+    """The pool and the classes that labels are read for; see :func:`read_labels`."""
 
     rows: Rows
     n_classes: int | None
@@ -135,7 +135,7 @@ class _Reader(NamedTuple):
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},): {error}") from None
         if len(shape) != 1:
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
-        pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+        pandas = sys.modules.get("pandas")  # who holds a Series has imported it
         if pandas is not None and isinstance(values, pandas.Series):
             if self.rows.row_ids() is not None and all(isinstance(key, str) for key in values.index):
                 return self.of_table(LabelTable(values.tolist(), list(values.index), None, "", typed=True))
@@ -148,7 +148,7 @@ class _Reader(NamedTuple):
         return self._classes(values)
 
     def of_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Int64:
-        """Labels that lie in several files."""
+        """Labels in several files."""
         merged = np.full(self.rows.n_rows, -1, dtype=np.int64)
         for path in paths:
             labels = self.of_path(path)
@@ -165,7 +165,7 @@ class _Reader(NamedTuple):
         return merged
 
     def of_path(self, path: str | os.PathLike[str]) -> Int64:
-        """Labels that lie in a file or a folder."""
+        """Labels in a file or a folder."""
         file, key = split_key(path)
         suffix = Path(file).suffix.lower()
         if suffix in (".h5", ".hdf5"):
@@ -192,7 +192,7 @@ class _Reader(NamedTuple):
         )
 
     def _is_pool(self, file: str) -> bool:
-        """Whether the labels lie beside the vectors themselves, and so at their rows."""
+        """Whether the file of the labels is that of the vectors, so that each label is in its row."""
         of_rows = getattr(self.rows, "file", None)
         return of_rows is not None and os.path.exists(of_rows) and os.path.samefile(file, of_rows)
 

@@ -1,4 +1,4 @@
-"""What stands beside the embeddings of a pool: what made them, which images they are, and the checksum of each shard.
+"""The manifest of a pool's embeddings: what made them, which images they are, and the checksum of each shard.
 
 A folder that :func:`ccma_fast.extract` wrote has the layout of clip-retrieval and a manifest:
 
@@ -8,38 +8,34 @@ A folder that :func:`ccma_fast.extract` wrote has the layout of clip-retrieval a
                                        and of its file ``file_bytes``, ``file_crc32`` and ``file_mtime_ns`` (since
                                        1970) as it was read, and ``file_root``, the folder that the id begins in;
                                        ``caption`` where rows are classes
-``manifest.json``                      a :class:`Manifest`; a shard counts from the moment in which it stands here
+``manifest.json``                      a :class:`Manifest`; a shard is valid once it is listed here
 =====================================  ============================================================================
 
-Two folders belong together where their manifests say so. Of other rows their ids are compared where both have them, and
-the names and sizes of their shards where not (:func:`differing_images`).
+Whether two folders hold the same images is told by their manifests; without these, by ids where both have them, and
+else by the names and sizes of their shards (:func:`ccma_fast.pool.agreement.differing_images`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Manifest", "Shard", "Skipped"]
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Why an image is no row.
+    """Why an image has no row.
 
     Attributes
     ----------
     reason : str
     passing : bool
-        It lay in the circumstances, such as permissions or memory, and not in what the file holds.
+        The cause was transient, such as permissions or memory, and not the content of the file.
     n_bytes, mtime_ns, ctime_ns : int or None
-        Size and times of its file before it was read; None where there was none, or nobody wrote it down.
+        Size and times of its file before it was read; None where there was none, or they were not recorded.
     decoder : str
-        What tells another decoder, or another limit of it, from the one that failed.
+        Digest of the versions, formats and limits of the decoder that failed.
     """
 
     reason: str
@@ -52,7 +48,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows that lie in one file.
+    """Rows in one file.
 
     Attributes
     ----------
@@ -62,9 +58,10 @@ class Shard:
     sha256, metadata_sha256 : str
         Of the two files.
     rows_sha256 : str
-        The ids of all rows from the first of the pool to the last of this shard, in their order, see :func:`chained`.
+        Of the ids of all rows from the first of the pool to the last of this shard, in order, see
+        :func:`ccma_fast.pool.manifest_file.chained`.
     skipped : dict of str to Skipped
-        Why, for the id of each image that was to be a row of this shard and could not be read, until it is one behind.
+        Why, for the id of each image of this shard that could not be read, until it has a row in a later shard.
     """
 
     file: str
@@ -126,7 +123,7 @@ class Manifest:
 
     @property
     def rows_sha256(self) -> str:
-        """The ids of all rows in their order."""
+        """SHA-256 of the ids of all rows, in order."""
         return self.shards[-1].rows_sha256 if self.shards else ""
 
     def __str__(self) -> str:

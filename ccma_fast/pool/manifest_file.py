@@ -1,4 +1,4 @@
-"""The manifest of a folder of embeddings on disk, and the metadata of its shards."""
+"""The manifest of a folder of embeddings as a file, and the metadata of its shards."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import FileReadError, newer_error
 from ..system.bounded_read import read_whole
 from ..system.extras import optional
 from ..system.file_integrity import open_regular
 from ..system.output_files import write_whole
-
-if TYPE_CHECKING:
-    pass
 from .manifest import Manifest, Shard, Skipped
 
 __all__ = [
@@ -37,14 +34,14 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-# The first knew no more of a skipped image than the reason, and nothing of images that vanished or were renamed.
+# The first format had only the reasons of skipped images, and no vanished or renamed ones.
 _FORMAT, _FIRST_FORMAT = 2, 1
 
 _READ_BYTES = 1 << 20
 
 
 def chained(before: str, ids: Iterable[str]) -> str:
-    """The SHA-256 of the one `before` and an id, for each id in turn.
+    """A running SHA-256 over ids: of the digest `before` and an id, for each id in turn.
 
     The result depends on the ids and their order alone, not on where shards end, and grows with them.
     """
@@ -63,7 +60,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write or replace the manifest of a folder, in the first format where that can say everything."""
+    """Write or replace the manifest of a folder, in the first format where that is sufficient."""
     content = {"format": _FORMAT, **asdict(manifest)}
     del content["folder"]
     if not (manifest.vanished or manifest.renamed or any(shard.skipped for shard in manifest.shards)):
@@ -80,7 +77,7 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     ----------
     folder : path
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -130,10 +127,10 @@ def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only
     """
     from concurrent.futures import ThreadPoolExecutor  # slow to import
 
-    assert manifest.folder is not None, "it was read somewhere"
+    assert manifest.folder is not None, "it was read from a folder"
     folder, start = manifest.folder, sum(shard.n_rows for shard in manifest.shards[:first])
     shards = manifest.shards[first:]
-    # The rows and their ids are equally good; hashing leaves the interpreter to others.
+    # Hashing releases the interpreter lock.
     with ThreadPoolExecutor() as pool:
         wanted = [(shard, file) for shard in shards for file in (shard.file, shard.metadata)[metadata_only:]]
         digests = pool.map(lambda pair: _digest_or_none(folder / pair[1]), wanted)
@@ -155,13 +152,13 @@ def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only
 
 
 def row_ids(manifest: Manifest) -> Iterator[str]:
-    """The id of every row of images, in order: the name that its image has now."""
+    """The current id of every row's image, in order."""
     for k in range(len(manifest.shards)):
         yield from ids_of_shard(manifest, k)
 
 
 def ids_of_shard(manifest: Manifest, k: int, rows: Any = None) -> list[str]:
-    """The ids of rows of a shard, by default of all.
+    """The current ids of rows of a shard, by default of all.
 
     Parameters
     ----------
@@ -181,16 +178,16 @@ def ids_of_shard(manifest: Manifest, k: int, rows: Any = None) -> list[str]:
 
 
 def names_now(manifest: Manifest, k: int, ids: list[str], rows: Iterable[int]) -> list[str]:
-    """What images of a shard are called now.
+    """The current ids of images of a shard.
 
     Parameters
     ----------
     manifest : Manifest
     k : int
     ids : list of str
-        What they were called when they were embedded.
+        Their ids when they were embedded.
     rows : iterable of int
-        Which they are, counted from the first of the shard.
+        Their rows, counted from the first of the shard.
     """
     if not manifest.renamed:
         return ids
@@ -200,7 +197,7 @@ def names_now(manifest: Manifest, k: int, ids: list[str], rows: Iterable[int]) -
 
 
 def former_ids(manifest: Manifest) -> dict[str, list[int]]:
-    """The rows of images that were renamed, by each name that they had before."""
+    """The rows of renamed images, by each former id."""
     found: defaultdict[str, list[int]] = defaultdict(list)
     now = {row: name for name, row in manifest.renamed.items()}
     start = 0
@@ -217,7 +214,7 @@ def former_ids(manifest: Manifest) -> dict[str, list[int]]:
 
 
 def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> dict[str, list[Any]]:
-    """Columns of what is known about the rows of a shard, those of `wanted` that there are.
+    """Columns of the metadata of a shard, those of `wanted` that exist.
 
     Raises
     ------
@@ -230,7 +227,7 @@ def shard_columns(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> di
 
 def _shard_table(manifest: Manifest, shard: Shard, wanted: Sequence[str]) -> Any:
     """A ``pyarrow.Table`` for :func:`shard_columns`."""
-    assert manifest.folder is not None, "it was read somewhere"
+    assert manifest.folder is not None, "it was read from a folder"
     parquet = optional("pyarrow.parquet", "the metadata of a pool")
     file = manifest.folder / shard.metadata
     if _digest_or_none(file) != shard.metadata_sha256:
@@ -266,7 +263,7 @@ def _shard(content: Any, version: int) -> Shard:
 
 
 def _check_rows(manifest: Manifest) -> None:
-    """What names rows names some that there are."""
+    """Check that vanished and renamed images are of rows that exist."""
     for name, rows in (("vanished", manifest.vanished), ("renamed", [*manifest.renamed.values()])):
         for row in rows:
             if type(row) is not int or not 0 <= row < manifest.n_rows:
@@ -276,7 +273,7 @@ def _check_rows(manifest: Manifest) -> None:
 
 
 def _checked(kind: Any, content: Any) -> Any:
-    """A dataclass from what JSON holds, where the types are those of its fields."""
+    """A dataclass from parsed JSON, checked against the names and types of its fields."""
     if not isinstance(content, dict) or set(content) != {entry.name for entry in fields(kind)}:
         raise ValueError(f"expected the keys {[entry.name for entry in fields(kind)]}, got {content!r:.200}")
     types = {"str": str, "int": int, "bool": bool, "dict": dict, "list": list, "tuple": tuple, "Path": Path}

@@ -48,7 +48,7 @@ def open_rows(source: Any, name: str) -> Rows:
         in a file that holds several; without it the file has one matrix only, or an HDF5 file the layout of
         :mod:`ccma_fast.pool.readers.hdf5`.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def open_rows(source: Any, name: str) -> Rows:
     if isinstance(source, (str, os.PathLike)):
         return _open_path(source, name)
     for (library, kind), reader in _OBJECTS.items():
-        loaded = sys.modules.get(library)  # whoever holds such an object has imported it
+        loaded = sys.modules.get(library)  # who holds such an object has imported it
         if loaded is not None and isinstance(source, getattr(loaded, kind, ())):
             return _read_by(reader, source, name)
     return rows_of_array_like(source, name)

@@ -1,4 +1,4 @@
-"""A parquet file that is opened by its name."""
+"""Parquet files, opened for streaming reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows a caller means, by their numbers or by ids, which stand in a manifest or beside the vectors."""
+"""Rows by their ids or numbers, as callers give them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Int64 = npt.NDArray[np.int64]
 
 
 def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int]] | None:
-    """The rows of each id of `wanted`, none or several maybe; None where the pool has no ids.
+    """The rows of each id of `wanted`, possibly none or several; None where the pool has no ids.
 
-    An image that was renamed is found by its former ids as well. Where another has such an id now, both are found:
-    whoever uses it may mean either.
+    A renamed image is found by its former ids as well. Where another image has such an id now, both are found: either
+    may be meant.
     """
     ids = rows.row_ids()
     if ids is None:
@@ -38,7 +38,7 @@ def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int
 
 
 def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
-    """Different rows of a pool, in the order in which they are given.
+    """Distinct rows of a pool, in the given order.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
 
 
 def check_beside(name: str, values: Any, indices: Any) -> None:
-    """`values`, where they are a pandas Series, say nothing else about whose they are than `indices`.
+    """Check that the index of `values`, where they are a pandas Series, does not contradict `indices`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def check_beside(name: str, values: Any, indices: Any) -> None:
         The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index;
         or it is 0, 1, 2, … where `indices` are these rows in another order.
     """
-    pandas = sys.modules.get("pandas")  # whoever holds a Series has imported it
+    pandas = sys.modules.get("pandas")  # who holds a Series has imported it
     if pandas is None or not isinstance(values, pandas.Series):
         return
     keys, places = values.index.tolist(), np.asarray(indices).tolist()

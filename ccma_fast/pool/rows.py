@@ -1,8 +1,8 @@
-"""Rows as chunks, whatever they lie in.
+"""What a matrix of rows is: it is read in chunks, in any storage.
 
-Everything that is read row by row, features and logits alike, is a :class:`Rows`. A chunk is a C-contiguous
-array of one of three storage types, which every backend takes as it is: float32, float16, or bfloat16 as its bits
-in a uint16 array (NumPy has no bfloat16). Other real types are converted to float32 chunk by chunk.
+Features and logits alike are :class:`Rows`. A chunk is a C-contiguous array of one of three storage types, which every
+backend takes as it is: float32, float16, or the bits of bfloat16 in a uint16 array (NumPy has no bfloat16). Other real
+types are converted to float32 chunk by chunk.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BFLOAT16_BITS = np.dtype(np.uint16)
 
 STORAGE_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
-# A chunk of this size is large enough to hide per-call costs and small enough to stay out of the way.
+# Large enough to hide the cost of a call, small enough to leave memory to others.
 _CHUNK_BYTES = 32 << 20
 
 
@@ -53,7 +53,7 @@ def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
 
 def to_storage(values: npt.NDArray[Any]) -> Chunk:
     """Real numbers as a C-contiguous array: float32 and float16 as they are, other types as float32."""
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
         return np.ascontiguousarray(values, dtype=None if values.dtype in STORAGE_TYPES else np.float32)
 
 
@@ -68,7 +68,7 @@ def check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> Non
 
 
 class FileRow(int):
-    """A row's number in a matrix, whose text also says in which file it lies."""
+    """A row's number in a matrix, whose text also names its file."""
 
     _text: str
 
@@ -87,17 +87,17 @@ class Rows(ABC):
     Attributes
     ----------
     name : str
-        What error messages call it.
+        Its name in error messages.
     n_rows, n_columns : int
         Its shape.
     bytes_read : int
-        Bytes taken from where the rows lie, so far.
+        Bytes read from the storage so far.
     manifest : Manifest or None
-        What made the rows and which images they are, where the place in which they lie tells it.
+        What made the rows and which images they are, where the storage has a manifest.
     row_bytes : int
-        Bytes of a row where it lies.
+        Bytes of a row in the storage.
     in_use : sequence of FileInUse
-        The files that they lie in, as far as they must stay as they were when they were opened.
+        The files of the storage that must not change while they are read.
     """
 
     name: str
@@ -113,13 +113,13 @@ class Rows(ABC):
 
     @property
     def is_mapped(self) -> bool:
-        """Whether rows lie in files whose pages join the process's memory where they are touched."""
+        """Whether rows lie in mapped files, whose pages become resident when they are touched."""
         return False
 
     def resident_bytes(self, n: int, *, picked: bool = False) -> int:
-        """Bytes of memory that a chunk of n rows takes: of a file's pages, and of copies.
+        """Resident bytes of a chunk of n rows: pages of a file, and copies.
 
-        Of all rows from the first to the last or, where they are `picked`, without some between.
+        The rows are consecutive or, where they are `picked`, scattered.
         """
         return n * self.row_bytes
 
@@ -136,18 +136,18 @@ class Rows(ABC):
         """The rows at `indices`, in that order, as a C-contiguous array in a storage type."""
 
     def row_number(self, row: int) -> int:
-        """What the caller calls row `row`: its number in the matrix that these rows were taken from."""
+        """The number of row `row` in the caller's own matrix, from which these rows may be taken."""
         return row
 
     @property
     def shard_files(self) -> Sequence[ShardFile]:
-        """The files in which the rows lie one after the other; none where that is no folder."""
+        """The files of a folder of shards, in the order of their rows; empty for other storage."""
         return ()
 
     def row_ids(self) -> Iterator[RowId] | None:
-        """The id of the image of every row, in order; None where what lies beside the rows does not tell it.
+        """The id of every row's image, in order; None where no ids are stored with the rows.
 
-        Nothing is read before the first is asked for.
+        Nothing is read before the first one is requested.
         """
         return None
 
@@ -156,15 +156,15 @@ class Rows(ABC):
         return None
 
     def former_ids(self) -> dict[str, list[int]]:
-        """The rows of images that were renamed, by each name that they had before."""
+        """The rows of renamed images, by each former id."""
         return {}
 
     def vanished(self) -> npt.NDArray[np.int64]:
-        """Rows whose images are known to be gone, so that nobody can label them; ascending."""
+        """Rows whose images are known to be gone and cannot be labelled; ascending."""
         return np.empty(0, np.int64)
 
     def grown(self) -> Rows:
-        """These rows and those that were added behind them since they were opened; itself where nothing is new."""
+        """These rows and those appended since they were opened; itself where nothing is new."""
         return self
 
     def chunk_rows(self, chunk_size: int | None = None) -> int:
@@ -192,12 +192,12 @@ class Rows(ABC):
         Raises
         ------
         FileReadError
-            They may not be those of the file that was opened.
+            The file may have changed since it was opened.
         """
         self.check()
 
     def check(self) -> None:
-        """What has been read was in the files as they were opened, see :meth:`FileInUse.check`."""
+        """Everything read so far came from the files as they were opened, see :meth:`FileInUse.check`."""
         for in_use in self.in_use:
             in_use.check()
 
@@ -217,9 +217,9 @@ class Rows(ABC):
 
 
 def in_step(*rows: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, tuple[Chunk, ...]]]:
-    """Chunks of the same rows of several matrices, with the index of their first row; the first says how large.
+    """Chunks of the same rows of several matrices, with the index of their first row; the first matrix sets their size.
 
-    While a chunk is worked on the next one is fetched; after that its pages are let go.
+    While a chunk is processed the next one is prefetched; then its pages are released.
     """
     for start, stop in rows[0].bounds(chunk_size):
         with reading():

@@ -20,19 +20,19 @@ class ShardFile(NamedTuple):
 
 
 def natural_order(file: Path) -> tuple[list[str | int], str]:
-    """What sorts files by their names, ``part-2`` before ``part-10`` and behind ``PART-1``."""
+    """Sort key of files by their names, ``part-2`` before ``part-10`` and behind ``PART-1``."""
     # Every other piece is a run of digits, and nothing else is a number: "²" is a digit that int() does not take.
     pieces = re.split(r"(\d+)", file.name.casefold())
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], file.name
 
 
 def pattern_of(file: Path) -> str:
-    """The text that the names of shards have in common: a file's name without its suffix and with 0 for each number."""
+    """What the names of a matrix's shards have in common: a name without its suffix, and with 0 for each number."""
     return re.sub(r"\d+", "0", file.stem.casefold())
 
 
 def check_names(files: Sequence[Path], name: str) -> None:
-    """The names of a folder's shards do not show that one is missing or there twice.
+    """Check that the names of a folder's shards do not show that one is missing or there twice.
 
     They do where two have the same number (``part-1``, ``part-01``) or are the same file, where one is called as
     another and more (``part-1 (copy)``, ``part-1_old``), where most of the numbers from the first to the last are there
@@ -72,7 +72,7 @@ def check_names(files: Sequence[Path], name: str) -> None:
 
 
 def differing_shards(name: str, here: Sequence[ShardFile], other: str, there: Sequence[ShardFile]) -> str | None:
-    """Why two matrices are not rows of the same images by the shards in which they lie; None where these say nothing.
+    """Why two matrices are not rows of the same images, by their shards; None where these do not tell.
 
     Where both have as many, at least two, their names must differ by the same text before and behind all of them
     alone (``img_emb_0`` and ``part-00``, and so on), and each must have as many rows as the other's.
@@ -98,12 +98,12 @@ def differing_shards(name: str, here: Sequence[ShardFile], other: str, there: Se
 
 _Mark = tuple["str | int", ...]
 
-# How many shards there are; what follows tells no shard from another (``train-00000-of-00004-9f2c``).
+# The number of shards; what follows it is the same for all (``train-00000-of-00004-9f2c``).
 _OF = re.compile(r"[-_.]of[-_.](\d+)(?![^\W_]).*", re.IGNORECASE | re.DOTALL)
 
 
 def _check_copies(seen: dict[_Mark, Path], name: str, where: str) -> None:
-    """No file is another one, by a link or as a copy that has its name and more."""
+    """Check that no file is a link to another one, or by its name a copy of it."""
     places: dict[tuple[int, int], Path] = {}
     for mark, file in seen.items():
         beginnings = (mark[:end] for end in range(len(mark)) if not str(mark[end]).isalnum())
@@ -119,7 +119,7 @@ def _check_copies(seen: dict[_Mark, Path], name: str, where: str) -> None:
 
 
 def _marks(files: Sequence[Path]) -> list[_Mark]:
-    """What tells each file from the others: its name without what all begin and end with, each number in one piece."""
+    """What distinguishes each file: its name without the common beginning and end, each number in one piece."""
     stems = [_OF.sub(r"-of-\1", file.stem.casefold()) for file in files]
     names = [[int(t) if t.isdecimal() else t for t in re.findall(r"\d+|\D", stem)] for stem in stems]
     least = min(map(len, names))

@@ -1,4 +1,4 @@
-"""Rows in several matrices, one after the other."""
+"""Rows in several shards, one after the other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ShardedRows"]
 
 
 class ShardedRows(Rows):
-    """The rows of several matrices of the same columns and storage type, one after the other.
+    """The rows of several matrices of one width and storage type, one after the other.
 
     Parameters
     ----------
     shards : sequence of Rows
         At least one.
     name : str
-        What error messages call the whole.
+        Name of the whole in error messages.
     """
 
     def __init__(self, shards: Sequence[Rows], name: str) -> None:
@@ -43,8 +43,8 @@ class ShardedRows(Rows):
         return self._shards[0].is_mapped
 
     def resident_bytes(self, n: int, *, picked: bool = False) -> int:
-        is_joined = picked or len(self._shards) > 1  # of several shards where a chunk crosses their bounds
-        in_one = min(n, int(np.diff(self._starts).max()))  # one shard's copy is there at a time, but all pages
+        is_joined = picked or len(self._shards) > 1  # chunks that cross the bounds of shards are copied
+        in_one = min(n, int(np.diff(self._starts).max()))  # one shard is copied at a time, but all pages are resident
         of_others = (n - in_one) * self.row_bytes * self.is_mapped
         return self._shards[0].resident_bytes(in_one, picked=picked) + of_others + n * self.row_bytes * is_joined
 
@@ -63,7 +63,7 @@ class ShardedRows(Rows):
             return shard.slice(*bounds)
         values = np.empty((sum(end - begin for _, begin, end in parts), self.n_columns), self._dtype)
         filled = 0
-        for shard, *bounds in parts:  # one after the other: of thousands, not all could be mapped at once
+        for shard, *bounds in parts:  # one after the other: thousands could not all be mapped at once
             chunk = shard.slice(*bounds)
             values[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
@@ -88,6 +88,6 @@ class ShardedRows(Rows):
 
     def release(self, start: int, stop: int) -> None:
         parts = list(self._parts(start, stop))
-        if len(parts) == 1:  # several were copied, and let go then
+        if len(parts) == 1:  # several were copied, and released then
             shard, *bounds = parts[0]
             shard.release(*bounds)

@@ -1,4 +1,4 @@
-"""Tables that people and their programs make: columns of CSV and parquet files."""
+"""Columns of CSV and parquet files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Columns", "read_columns"]
 _ALSO_CALLED = {"image_path": ("path", "filepath", "filename", "file")}
 _CALLS = {"index", "label", *_ALSO_CALLED, *_ALSO_CALLED["image_path"]}
 
-# What columns hold, by names that people and programs give them.
+# What columns hold, by the names that are common for them.
 _MEANINGS = {
     "label": {"label", "labels", "class", "classes", "class_id", "class_name", "category", "target", "targets", "y"},
     "image_path": {
@@ -32,7 +32,7 @@ _MEANINGS = {
     "something else": {"rank", "score", "scores", "represents", "weight", "confidence", "probability", "logit"},
 }
 
-# Rows of a table that is read as Python's objects: more than a pool has, and all that a small file may stand for.
+# Most rows of a table that is read into Python objects: more than a pool has, and a small file may claim more.
 _MOST_ROWS = 100_000_000
 
 # What pandas calls an index without a name in parquet.
@@ -40,7 +40,7 @@ _UNNAMED = "__index_level_0__"
 
 
 class Columns(NamedTuple):
-    """The columns of a table: those that were asked for and are there, and the others."""
+    """The columns of a table: those of the wanted ones that exist, and the others."""
 
     wanted: dict[str, list[Any]]
     others: dict[str, list[Any]]
@@ -49,27 +49,26 @@ class Columns(NamedTuple):
 def read_columns(
     file: str, name: str, wanted: Sequence[str], *, only: str, is_value: Callable[[str], bool] = lambda cell: False
 ) -> Columns:
-    """Columns of a CSV or parquet file that hold no lists; of parquet, an index that pandas wrote among them.
+    """The flat columns of a CSV or parquet file, an index that pandas wrote to parquet included.
 
     Parameters
     ----------
     file : str
     name : str
-        What error messages call what is read.
+        Name in error messages of what is read.
     wanted : sequence of str
         ``image_path`` may also be called ``path``, ``filepath``, ``filename`` or ``file``; the first that is there is
         taken.
     only : str
-        The one that must be there; a file of one column has it under any name that does not say something else, and a
-        CSV file under none.
+        The one that must exist; in a file of one column it may have any name that does not mean something else, and in
+        a CSV file none.
     is_value : callable, optional
-        Whether text is one of the values of `only`, and so no header: an image that is there, the name of a class.
+        Whether text is a value of `only` and so not a header: the path of an image that exists, the name of a class.
 
     Raises
     ------
     FileReadError
-        No such file, a damaged one, a column that stands there twice, or one that is only nearly called as it should
-        where none is called so.
+        No such file, a damaged one, a column that occurs twice, or one whose name is only nearly the expected one.
     """
     table: dict[str, Any] = (
         _parquet_table(file, name)
@@ -108,7 +107,7 @@ def _plain(header: str) -> str:
 
 
 def _check_meaning(header: str, only: str, calls: Sequence[str], file: str, name: str) -> None:
-    """The only column of a file does not say that it holds something else than what is read."""
+    """Check that the name of a file's only column does not mean something else than what is read."""
     for meaning, headers in _MEANINGS.items():
         if meaning != only and _plain(header) in headers:
             raise FileReadError(
@@ -131,7 +130,7 @@ def _csv_table(file: str, name: str, only: str, is_value: Callable[[str], bool])
         raise FileReadError(f"{name}: {file!r} is empty")
     _check_separator(rows[0], file, name)
     if len(rows[0]) <= 1:
-        rows = [row or [""] for row in rows]  # an empty line is an empty cell here, and nothing in a wider table
+        rows = [row or [""] for row in rows]  # an empty line is an empty cell here, and skipped in a wider table
         if not _is_header(rows[0][0], rows[1:], only, is_value):
             rows.insert(0, [only])
     else:
@@ -145,9 +144,9 @@ def _csv_table(file: str, name: str, only: str, is_value: Callable[[str], bool])
 
 
 def _is_header(first: str, rows: Sequence[list[str]], only: str, is_value: Callable[[str], bool]) -> bool:
-    """Whether the first cell of the only column is its name, and not already a value.
+    """Whether the first cell of the only column is a header, and not already a value.
 
-    Values repeat, or differ in their numbers as ``img1`` and ``img2`` do.
+    Values repeat, or differ in their numbers, as ``img1`` and ``img2`` do.
     """
     if first == only or is_value(first):
         return first == only
@@ -181,7 +180,7 @@ class _Nested(NamedTuple):
 
 
 def _parquet_table(file: str, name: str) -> dict[str, list[Any] | _Nested]:
-    """Every column, and the index of a data frame that is a range, which is no column there."""
+    """Every column, and the index of a data frame where it is a range, which parquet does not store as a column."""
     reader = opened(file, name)
     schema = reader.schema_arrow
     _check_distinct(schema.names, file, name)
@@ -205,7 +204,7 @@ def _parquet_table(file: str, name: str) -> dict[str, list[Any] | _Nested]:
 
 
 def _cells(column: Any) -> list[Any]:
-    """The cells of a flat column; numbers of fewer digits than Python's stay such."""
+    """The cells of a flat column; float16 and float32 keep their precision."""
     kind = {"halffloat": np.float16, "float": np.float32}.get(str(column.type))
     cells: list[Any] = column.to_pylist()
     return cells if kind is None else [None if cell is None else kind(cell) for cell in cells]

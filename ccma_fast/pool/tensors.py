@@ -1,4 +1,4 @@
-"""Rows in a PyTorch tensor, on any device."""
+"""Rows in a PyTorch tensor on any device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .rows import BFLOAT16_BITS, Chunk, Rows, to_storage
 
 __all__ = ["TensorRows"]
 
-# Tensors of these types have an array of the same values; others are quantized, or of 8 bits with a scale elsewhere.
+# Types whose values NumPy can hold; others are quantized, or have 8 bits and a scale elsewhere.
 _TENSORS = {"bfloat16", "float16", "float32", "float64"} | {f"{s}int{n}" for s in ("", "u") for n in (8, 16, 32, 64)}
 
 
 class TensorRows(Rows):
-    """A torch tensor on any device, copied to the host chunk by chunk where that reads what lies elsewhere."""
+    """A torch tensor on any device, copied to the host chunk by chunk when it is read there."""
 
     def __init__(self, tensor: Any, name: str) -> None:
         import torch
@@ -37,7 +37,7 @@ class TensorRows(Rows):
         self.bytes_read = 0
         self.tensor = tensor.detach()
         self._bfloat16 = tensor.dtype == torch.bfloat16
-        in_use = file_under(tensor, name)  # as of those that safetensors loads
+        in_use = file_under(tensor, name)  # as safetensors loads them
         self.in_use = () if in_use is None else (in_use,)
 
     @property
@@ -72,4 +72,4 @@ class TensorRows(Rows):
         return row
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = {**state, "in_use": ()}  # this process has the values
+        self.__dict__ = {**state, "in_use": ()}  # another process receives the values

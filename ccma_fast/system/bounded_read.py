@@ -1,4 +1,4 @@
-"""Files that are read whole: how much they may hold is known before any of it is in memory."""
+"""Reads of whole files, whose size is checked before anything is in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .file_integrity import open_regular
 __all__ = ["MOST_BYTES", "Arrays", "read_whole"]
 
 MOST_BYTES = 1 << 30
-"""Bytes of a file that is read whole. The manifest of a hundred million images has a hundredth."""
+"""Largest file that is read whole, in bytes. The manifest of a hundred million images takes a hundredth."""
 
 
 def read_whole(file: str | os.PathLike[str]) -> bytes:
@@ -36,7 +36,7 @@ def read_whole(file: str | os.PathLike[str]) -> bytes:
 
 
 class _Entry(NamedTuple):
-    """An array in an archive, as the archive describes it."""
+    """An array in an archive, by its header."""
 
     member: zipfile.ZipInfo
     shape: tuple[int, ...]
@@ -45,9 +45,9 @@ class _Entry(NamedTuple):
 
 
 class Arrays:
-    """The arrays of a ``.npz`` file, each unpacked when it is asked for and no larger than expected.
+    """The arrays of a ``.npz`` file, each unpacked on demand and no larger than expected.
 
-    A few bytes of such a file can stand for a thousand times as many.
+    Compressed, a few bytes of such a file can stand for a thousand times as many.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Arrays:
             return np.asarray(npy.read_array(stream, allow_pickle=False))
 
     def packed_bytes(self, name: str) -> int:
-        """What an array takes in the file."""
+        """Compressed size of an array in the file."""
         return self._found(name).member.compress_size
 
     def _found(self, name: str) -> _Entry:
@@ -95,7 +95,7 @@ class Arrays:
     def _described(self, member: zipfile.ZipInfo) -> _Entry:
         with self._archive.open(member) as stream:
             version = npy.read_magic(stream)
-            if version != (1, 0):  # later ones are for long headers, and have no bound of their own
+            if version != (1, 0):  # later ones allow headers of any length
                 raise ValueError(f"{member.filename!r} is of version {version} of the format .npy, expected (1, 0)")
             shape, _, dtype = npy.read_array_header_1_0(stream)
             n_bytes = math.prod(shape) * dtype.itemsize

@@ -1,4 +1,4 @@
-"""Libraries that the package uses where they are there, and the extra that brings each."""
+"""Optional libraries, and the extra of this package that installs each."""
 
 from __future__ import annotations
 

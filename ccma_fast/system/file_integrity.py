@@ -1,19 +1,15 @@
-"""Files in use: regular ones only, and such that stay what they were when they were opened.
+"""Integrity of files in use: they are regular files, and stay what they were when they were opened.
 
-Whatever is read of a file is looked at before anybody gets it: :meth:`FileInUse.check` says whether the file is still
-the one that was opened. Where it is mapped and has become shorter, the core keeps the process alive meanwhile, as long
-as that happens while :func:`reading`.
+What is read from a file is handed on once :meth:`FileInUse.check` has seen that the file is still the one that was
+opened. Where a mapped file is truncated meanwhile, the C++ core keeps the process alive, as long as it is read inside
+:func:`reading`.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import stat
-import struct
 import time
-from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import FileReadError
+from .file_maps import DELETED, ZEROS, FileMap, file_maps
 
 __all__ = [
     "FileInUse",
@@ -36,20 +33,13 @@ __all__ = [
     "unchanged",
 ]
 
-# What the core leaves in place of memory whose file was cut off, where mapped memory is listed.
-_MAPS, _ZEROS, _DELETED = "/proc/self/maps", "/dev/zero", " (deleted)"
-
-# linux/fs.h: what asks for the file that is mapped at an address or next, and for its first address.
-_QUERY_MAPS, _NEXT_FILE = 0xC0686611, 0x30
-_QUERY = struct.Struct("=4Q72x")
-
-# What is written within one tick of the clock of a file system leaves one time: a file is opened once that of its last
-# writing has passed, which one that is being written never lets it.
+# Two writes within one tick of a file system's clock leave the same time: a file is opened once the tick of its last
+# write has passed, which never happens while it is being written.
 _TICK_NS, _MOST_TICKS = 10_000_000, 20
 
 
 class Stamp(NamedTuple):
-    """What tells a file from one that replaced it, and from itself with other content."""
+    """Identity and version of a file: a file in its place, or with other content, has another stamp."""
 
     device: int
     inode: int
@@ -73,7 +63,7 @@ def stamp_of(file: str | os.PathLike[str], name: str = "") -> Stamp:
     Raises
     ------
     FileReadError
-        There is none, or it is none; opening a pipe would wait for ever.
+        No such file, or not a regular one; opening a pipe would wait for ever.
     """
     try:
         return _stamp(os.stat(file), file, name)
@@ -86,7 +76,7 @@ def stamp_of(file: str | os.PathLike[str], name: str = "") -> Stamp:
 
 
 def _settled_stamp(file: str, name: str) -> Stamp:
-    """The stamp of a regular file, which another writing will change."""
+    """The stamp of a regular file, taken when a further write will change it."""
     for _ in range(_MOST_TICKS):
         stamp = stamp_of(file, name)
         left = stamp.mtime_ns + _TICK_NS - time.time_ns()
@@ -97,7 +87,7 @@ def _settled_stamp(file: str, name: str) -> Stamp:
 
 
 def open_regular(file: str | os.PathLike[str], name: str = "") -> BinaryIO:
-    """A regular file, open for reading; errors of :func:`stamp_of`, and OSError as :func:`open`."""
+    """A regular file, opened for reading; errors as :func:`stamp_of`, and OSError as :func:`open`."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _stamp(os.fstat(descriptor), file, name)
@@ -129,7 +119,7 @@ class FileInUse:
     Raises
     ------
     FileReadError
-        No such file, or none that is regular, or one that is being written.
+        No such file, not a regular one, or one that is being written.
     """
 
     def __init__(self, file: str | os.PathLike[str], name: str) -> None:
@@ -140,39 +130,39 @@ class FileInUse:
         self._ranges: list[Any] = []
 
     @classmethod
-    def under(cls, span: tuple[int, int], found: _FileMap, name: str) -> FileInUse:
-        """The file that somebody else has mapped."""
+    def under(cls, span: tuple[int, int], found: FileMap, name: str) -> FileInUse:
+        """The file under memory that the caller has mapped."""
         in_use = cls.__new__(cls)
         in_use.name = name
-        in_use.file = in_use._place = found.place.removesuffix(_DELETED)
+        in_use.file = in_use._place = found.place.removesuffix(DELETED)
         in_use._is_ours, in_use._is_written = False, found.is_written
         in_use.stamp = None
-        if os.path.isfile(found.place):  # else it has no name any more by which to look at it
+        if os.path.isfile(found.place):  # else it was deleted, and no name is left to look at
             in_use.stamp = (stamp_of if found.is_written else _settled_stamp)(found.place, name)
         in_use.hold(span)
         return in_use
 
     def hold(self, *spans: tuple[int, int]) -> None:
-        """Where it is mapped, as addresses and sizes, for as long as this lives or until others are named."""
+        """Watch where it is mapped, as addresses and sizes, until this is deleted or other ranges are held."""
         core = _loaded_core()
         self._ranges = [] if core is None else [core.MappedRange(*span) for span in spans]
 
     def hold_array(self, array: npt.NDArray[Any]) -> None:
-        """Where it is mapped: under an array."""
+        """Watch where it is mapped: under an array."""
         self.hold(_span(array))
 
     def hold_maps(self) -> None:
-        """Where it is mapped: everywhere in this process, by whoever did it."""
-        there = [entry for entry in _file_maps() if entry.place == self._place]
+        """Watch every place in this process at which it is mapped, also by other libraries."""
+        there = [entry for entry in file_maps() if entry.place == self._place]
         self.hold(*((entry.begin, entry.end - entry.begin) for entry in there))
 
     def check(self) -> None:
-        """What has been read was in the file as it was opened.
+        """Everything read so far came from the file as it was opened.
 
         Raises
         ------
         FileReadError
-            It may not have been.
+            It may not have: the file was changed, replaced, truncated or removed.
         """
         if (what := self._change()) is not None:
             raise FileReadError(f"{self.name}: {self.file!r} {what} while it was in use; expected it as it was opened")
@@ -200,17 +190,17 @@ class FileInUse:
 
 @contextmanager
 def unchanged(file: str | os.PathLike[str], name: str) -> Iterator[FileInUse]:
-    """A regular file that is read as a whole within, and that nobody may change meanwhile."""
+    """A regular file that is read as a whole inside this context, and must not change meanwhile."""
     in_use = FileInUse(file, name)
     try:
         yield in_use
     finally:
-        in_use.check()  # also where it could not be read: this is why
+        in_use.check()  # also where reading failed: this may be why
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Mapped files may be read within; what was read counts once they have been checked."""
+    """Mapped files may be read inside this context; what was read is trusted once they have been checked."""
     core = _loaded_core()
     if core is None:
         yield
@@ -224,7 +214,7 @@ def reading() -> Iterator[None]:
 
 @cache
 def _loaded_core() -> Any:
-    """The C++ core; without it, which the reference does not need, a file that is cut off still ends the process."""
+    """The C++ core, which the reference does not need. Without it a truncated file ends the process."""
     try:
         from .. import _core
     except ImportError:
@@ -233,96 +223,42 @@ def _loaded_core() -> Any:
 
 
 def file_under(values: Any, name: str) -> FileInUse | None:
-    """The file that lies under an array or a tensor of somebody else's; None where it lies in memory.
+    """The file that backs an array or a tensor of the caller; None where it lies in memory.
 
     Parameters
     ----------
     values : ndarray or torch.Tensor
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
     FileReadError
-        It was cut off before, while it was read.
+        It was truncated before.
     """
     if isinstance(values, np.ndarray):
         begin, size = (0, 0) if _is_owned(values) else _span(values)
     else:
         storage = values.untyped_storage()
-        is_owned = values.device.type != "cpu" or storage.resizable()  # what PyTorch has allocated itself
+        is_owned = values.device.type != "cpu" or storage.resizable()  # allocated by PyTorch
         begin, size = (0, 0) if is_owned else (storage.data_ptr(), storage.nbytes())
     if not size:
         return None
-    there = list(_file_maps(begin, begin + size))
+    there = list(file_maps(begin, begin + size))
     if any(entry.is_cut_off(begin + size) for entry in there):
         raise FileReadError(f"{name}: {there[0].place!r} became shorter than what is mapped of it")
-    if any(entry.place == _ZEROS for entry in there):
+    if any(entry.place == ZEROS for entry in there):
         raise FileReadError(f"{name}: the file that is mapped here became shorter; expected one that is mapped anew")
     return FileInUse.under((begin, size), there[0], name) if there else None
 
 
-class _FileMap(NamedTuple):
-    """A part of this process's memory in which a file is mapped."""
-
-    begin: int
-    end: int
-    is_written: bool
-    """Written through the map: by its owner, who may. What is written to a private copy is in no file."""
-    offset: int
-    """Of the first byte in the file."""
-    place: str
-
-    def is_cut_off(self, end: int) -> bool:
-        """Whether the file ends before an address, so that what lies behind reads as zeros, or not at all."""
-        try:
-            size = os.stat(self.place).st_size
-        except OSError:  # it has no name any more
-            return False
-        return self.place != _ZEROS and self.offset + min(end, self.end) - self.begin > size
-
-
-def _file_maps(begin: int = 0, end: int | None = None) -> Iterator[_FileMap]:
-    """Where files are mapped between two addresses."""
-    try:
-        with open(_MAPS, "rb") as handle:
-            if end is not None and _is_free(handle.fileno(), begin, end):
-                return
-            lines = handle.read().splitlines()  # in the order of their addresses
-    except OSError:  # no Linux
-        return
-    for line in lines[bisect_right(lines, begin, key=_end_of_map) :]:
-        bounds, permissions, offset, _, _, *place = line.split(maxsplit=5)
-        first, last = (int(bound, 16) for bound in bounds.split(b"-"))
-        if end is not None and first >= end:
-            return
-        if place and place[0].startswith(b"/"):
-            is_written = b"w" in permissions and b"s" in permissions
-            yield _FileMap(first, last, is_written, int(offset, 16), os.fsdecode(place[0].replace(b"\\012", b"\n")))
-
-
-def _is_free(maps: int, begin: int, end: int) -> bool:
-    """Whether for certain no file is mapped between two addresses; Linux from 6.11 on tells without the whole list."""
-    query = bytearray(_QUERY.pack(_QUERY.size, _NEXT_FILE, begin, 0))
-    try:
-        fcntl.ioctl(maps, _QUERY_MAPS, query)
-    except OSError as error:
-        return error.errno == errno.ENOENT  # none from there on; or an older Linux
-    first: int = _QUERY.unpack(query)[-1]
-    return first >= end
-
-
-def _end_of_map(line: bytes) -> int:
-    return int(line[line.index(b"-") + 1 : line.index(b" ")], 16)
-
-
 def in_memory(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An array in memory of its own or NumPy's: a copy where it lies in what may be a file."""
+    """An array that NumPy allocated: a copy of one that may lie in a file."""
     return values if _is_owned(values) else np.array(values)
 
 
 def loaded(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """An array, copied where it lies in a file, which nobody changed meanwhile."""
+    """An array in memory: copied from its file where it lies in one, which must not change meanwhile."""
     in_use = file_under(values, name)
     if in_use is None:
         return values
@@ -340,7 +276,7 @@ def _is_owned(values: npt.NDArray[Any]) -> bool:
 
 
 def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
-    """Address of the first byte of an array, whatever its strides, and how many there are up to its last."""
+    """Address of the first byte of an array, whatever its strides, and the bytes up to its last."""
     reach = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)] if array.size else []
     begin = int(array.__array_interface__["data"][0]) + sum(step for step in reach if step < 0)
     return begin, (sum(map(abs, reach)) + array.itemsize) if array.size else 0

@@ -11,24 +11,24 @@ from typing import NamedTuple
 
 __all__ = ["MachineMemory", "machine_memory"]
 
-# What stands for each limit of the system on a process, in /proc/self/status.
+# The line of /proc/self/status that counts against each resource limit.
 _TAKEN = {resource.RLIMIT_AS: "VmSize", resource.RLIMIT_DATA: "VmData"}
 
 # Where control groups are mounted by convention: version 1, version 2, version 2 beside version 1.
 _USUAL = {True: ("sys/fs/cgroup/memory",), False: ("sys/fs/cgroup", "sys/fs/cgroup/unified")}
 
-# What a group holds that the system takes back before it kills anybody: read files, mapped or not. The first names are
+# Page cache of a group, which the system reclaims before it kills a process. The first names are
 # version 1's, which count the groups below; version 2's always do.
 _RECLAIMABLE = (("total_inactive_file", "inactive_file"), ("total_active_file", "active_file"))
 
 
 class MachineMemory(NamedTuple):
-    """What this process may use, in bytes. Swap is no memory."""
+    """Memory that this process may use, in bytes, without swap."""
 
     whole: int
     """The machine's memory, or the least of what limits allow."""
     left: int
-    """What nobody uses of it yet, this process included; files that were read into memory can be taken back."""
+    """What is free of it; the page cache counts as free, as the system can reclaim it."""
 
 
 def machine_memory(root: Path = Path("/")) -> MachineMemory:

@@ -1,7 +1,7 @@
-"""Pages of memory-mapped files: asked for before they are needed, let go when they have been read.
+"""Pages of memory-mapped files: prefetched before they are needed, released when they have been read.
 
-Without this the first touch of every page waits for the disk, and all that was ever read stays in the process's
-resident memory, although the system could drop it.
+Otherwise the first touch of every page waits for the disk, and all that was ever read stays in the process's resident
+memory, although the system could drop it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy.typing as npt
 
 __all__ = ["SCATTERED_BYTES", "Pages"]
 
-# One request for more than a device's window of reading ahead is cut to that window, 128 KiB where nobody changed it.
+# A request for more than a device's readahead window is cut to that window, 128 KiB by default.
 _READ_AHEAD = 128 << 10
 
-# The first touch of a page maps what is cached around it, up to a huge page: of rows from all over, after how many of
-# those they are let go.
+# The first touch of a page maps what is cached around it, up to a huge page. Scattered rows are released after so many
+# of those.
 _FAULT_AROUND = 2 << 20
 _MOST_PAGES = 16
 
 SCATTERED_BYTES = _FAULT_AROUND * _MOST_PAGES
-"""What rows from all over a file take of its pages at most."""
+"""Most bytes of a file's pages that scattered rows keep resident."""
 
 
 class Pages:
     """The pages under an array that is a view of a file mapped read-only; those of any other array are left alone.
 
-    Letting go loses nothing there: the file holds the values. It would lose what was written to a private copy.
+    Releasing them loses nothing: the file holds the values. It would lose what was written to a private map.
     """
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
@@ -56,7 +56,7 @@ class Pages:
         return self._map is not None
 
     def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """The rows at `indices`, of which those of a map are let go after some pages' worth of them."""
+        """The rows at `indices`; the pages of a map are released after every few of them."""
         if self._map is None or indices.size == 0:
             return self._array[indices]
         pages = indices * self._row_bytes // _FAULT_AROUND
@@ -65,14 +65,14 @@ class Pages:
         taken = np.empty((indices.size, *self._array.shape[1:]), self._array.dtype)
         for start, stop in pairwise(cuts):
             part = indices[start:stop]
-            for row in part.tolist():  # all are asked for before the first is waited for
+            for row in part.tolist():  # all are requested before the first is waited for
                 self.expect(row, row + 1)
             taken[start:stop] = self._array[part]
             self.release(int(part.min()), int(part.max()) + 1)
         return taken
 
     def expect(self, start: int, stop: int) -> None:
-        """Rows that are read soon: the system may fetch them meanwhile."""
+        """Rows start to stop − 1 are read soon: the system may prefetch them."""
         if self._map is not None and start < stop:
             # From the page in which the first row begins.
             begin = self._offset + start * self._row_bytes
@@ -81,17 +81,17 @@ class Pages:
                 self._advise(mmap.MADV_WILLNEED, piece, min(_READ_AHEAD, end - piece))
 
     def release(self, start: int, stop: int) -> None:
-        """Rows that have been read: they leave the process's memory, though not the system's cache."""
+        """Rows start to stop − 1 have been read: they leave resident memory, though not the page cache."""
         if self._map is not None and start < stop:
-            # With what their first touch mapped around them; whoever needs that yet finds it in the cache.
+            # With what their first touch mapped around them: if that is still needed, it is in the cache.
             begin = max(0, self._offset + start * self._row_bytes - _FAULT_AROUND)
             end = self._offset + stop * self._row_bytes
             begin -= begin % mmap.PAGESIZE
             self._advise(mmap.MADV_DONTNEED, begin, min(end + _FAULT_AROUND, len(self._map)) - begin)
 
     def _advise(self, option: int, begin: int, size: int) -> None:
-        assert self._map is not None, "the caller has seen to it"
-        with suppress(OSError):  # nothing depends on it, and of a file that was cut off some may be no file any more
+        assert self._map is not None, "checked by the caller"
+        with suppress(OSError):  # only advice; of a truncated file some pages may not exist any more
             self._map.madvise(option, begin, size)
 
 

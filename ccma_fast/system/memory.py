@@ -1,4 +1,4 @@
-"""Memory: how a limit is shared out, and how much a process has resident."""
+"""Memory: how a limit is divided into shares, and the peak of resident memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .machine import machine_memory
 __all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "check_memory_limit"]
 
 LEAST_LIMIT = 512_000_000
-"""Bytes below which no limit can be kept: fixed buffers and samples take so much."""
+"""Least limit that can be kept, in bytes: fixed buffers and samples take so much."""
 
-# The most of anything that is read or computed at once, as float32: enough to hide what a call costs.
+# Largest chunk, as float32: enough to hide the cost of a call.
 _MOST_CHUNK = 32 << 20
 
 # Seconds between two looks at the resident memory.
@@ -35,7 +35,7 @@ class Memory:
 
     limit: int
     has_fixed_chunks: bool = False
-    """Chunks are as large under every limit: what a student of somebody else's computes may round by their size."""
+    """Chunks have one size under every limit: results of a user's own student may round by the size of a chunk."""
 
     @property
     def chunk(self) -> int:
@@ -44,7 +44,7 @@ class Memory:
 
     @property
     def logits(self) -> int:
-        """Logits of student and teacher that are computed once and kept."""
+        """Cached logits of student and teacher."""
         return self.limit // 4
 
     @property
@@ -81,7 +81,7 @@ def _most_resident() -> int:
 
 
 def _trim() -> None:
-    """Give what was freed, but kept by the allocator for later, back to the system: up to 64 MB, or scattered more."""
+    """Return freed memory that the allocator keeps to the system: up to 64 MB, or more where it is fragmented."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
     if trim is not None:
         trim(ctypes.c_size_t(0))
@@ -90,8 +90,8 @@ def _trim() -> None:
 class PeakMemory:
     """How far resident memory, mapped files included, rises above where it was when this was made.
 
-    The system keeps the most of a process's whole life, which is exact where a stretch exceeds all before it; else
-    what a hundred looks a second saw counts. Use it as a context: a thread does the looking.
+    The system keeps the peak of a process's whole life, which is exact where a lap exceeds all before it; else a
+    thread samples a hundred times a second. Use it as a context.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class PeakMemory:
             self._most = max(self._most, resident)
 
     def lap(self) -> int:
-        """The peak since the last lap, in bytes. What the allocator kept of that is given back before the next."""
+        """The peak since the last lap, in bytes. What the allocator kept of that is returned before the next."""
         ever = _most_resident()
         self._look(ever if ever > self._ever else _resident())
         self._ever = ever

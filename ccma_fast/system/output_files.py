@@ -1,4 +1,4 @@
-"""Output files that are there whole or not at all, and never in place of what somebody else wants to keep."""
+"""Output files: written atomically, under locks, and never over anything that is not the package's own."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def check_no_input(path: str | os.PathLike[str], given: Iterable[tuple[str, Path
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside `path` and rename it to `path`, which nobody can then see half-written.
+    """Write a file atomically: beside `path`, and renamed to `path` once it is complete.
 
-    Whoever else writes the same path meanwhile has a file of its own; the last to end is read. Once this has returned,
-    the file outlasts a loss of power.
+    Concurrent writers of one path each have a file of their own; the last to finish wins. Once this has returned, the
+    file survives a loss of power.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 
 
 def remove_leftovers(directory: Path, names: str) -> None:
-    """Remove what killed processes left half-written directly in a directory, whose lock is held.
+    """Remove what killed processes left half-written in a directory, but not below it; its lock is held.
 
     Parameters
     ----------
@@ -138,9 +138,9 @@ def remove_leftovers(directory: Path, names: str) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Nobody else works in a directory meanwhile, which is made where it is missing.
+    """Hold the exclusive lock of a directory, which is made where it is missing.
 
-    The lock dies with its process, however that ends.
+    The lock ends with its process, however that ends.
 
     Raises
     ------
@@ -161,9 +161,9 @@ def locked(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Nobody else who asks for it has `path` meanwhile, in this process or another; waits for them.
+    """Hold the exclusive lock of a file, among threads and processes that ask for it; waits for the others.
 
-    The lock is an empty hidden file beside it, which stays. What killed processes left half-written of it goes.
+    The lock is an empty hidden file beside it, which stays. What killed processes left half-written of it is removed.
 
     Raises
     ------
@@ -177,12 +177,12 @@ def locked_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _LockedError(Exception):
-    """Somebody else has a lock."""
+    """Another holder has the lock."""
 
 
 @contextmanager
 def _lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """The lock that a file is, which is never written to nor cut: it may be somebody's."""
+    """Hold a file as a lock. It is never written to nor truncated: it may be somebody's."""
     import fcntl
 
     while True:
@@ -192,7 +192,7 @@ def _lock(path: Path, *, wait: bool) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise _LockedError from None
-            if not _is_at(descriptor, path):  # removed meanwhile, so that others lock another one
+            if not _is_at(descriptor, path):  # removed meanwhile: others lock another file
                 continue
             yield
             return
@@ -263,7 +263,7 @@ def _link_error(file: Path, path: str | os.PathLike[str]) -> FileExistsError:
 
 
 def _sync_directory(directory: Path) -> None:
-    """A rename in a directory outlasts a loss of power, where the file system can promise that."""
+    """A rename in a directory survives a loss of power, where the file system can promise that."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # it can be written into, but not read

@@ -1,4 +1,4 @@
-"""What all processes that this package starts share."""
+"""Signals of the processes that this package starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["interrupts_blocked"]
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal, but not those started in here: this one alone ends them."""
+    """Processes started inside this context ignore Ctrl-C, which a terminal sends to all: their parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
     try:
         yield

@@ -1,4 +1,4 @@
-"""The standard streams of a program, whatever the caller has done with them."""
+"""The standard streams of a program, which its caller may have closed, and progress bars."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def discard_stdout() -> None:
 
 
 def tell(text: str) -> None:
-    """Print to stderr; where that takes nothing, there is nobody to be told."""
+    """Print to stderr, where that can be written to."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 

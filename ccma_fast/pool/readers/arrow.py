@@ -20,12 +20,12 @@ from ..rows import RowId, check_matrix
 
 __all__ = ["ArrowRows", "files_of_dataset"]
 
-# What stands at the end of every stream that was written whole.
+# The end of every complete stream.
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 _MAGIC = b"ARROW1"
 
-# A map keeps every page that was ever read in the process's memory, until the file is opened anew.
+# A map keeps every page that was read resident until the file is opened anew.
 _MAPPED_BYTES = 64 << 20
 
 
@@ -38,7 +38,7 @@ class ArrowRows(BlockRows):
     key : str or None
         The column; without it the one that is called `name`, or the only one of lists of numbers.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class ArrowRows(BlockRows):
 
 
 def files_of_dataset(folder: Path, name: str) -> list[Path] | None:
-    """The shards of a folder that ``datasets.save_to_disk`` wrote, in their order; None where it is none.
+    """The shards of a folder that ``datasets.save_to_disk`` wrote, in order; None for another folder.
 
     Raises
     ------

@@ -42,8 +42,8 @@ _SUFFIXES = (".npy", ".parquet", ".arrow")
 
 Int64 = npt.NDArray[np.int64]
 
-# A map holds its file open, and 1,024 open files are the usual limit of a process. Readers that are no maps keep what
-# they read last besides.
+# Most readers kept open. A map holds its file open, and 1,024 open files are the usual limit of a process; other
+# readers also cache their last block.
 _MOST_MAPPED, _MOST_READERS = 256, 4
 
 
@@ -54,11 +54,11 @@ class FolderRows(ShardedRows):
     ----------
     folder : path
     name : str
-        What error messages call it.
+        Its name in error messages.
     key : str, optional
         The column of ``.parquet`` and ``.arrow`` shards.
     before : FolderRows, optional
-        The folder as it was: its shards are not opened and compared again.
+        The folder as it was opened before: its shards are not opened and compared again.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class FolderRows(ShardedRows):
         if self.manifest is None:
             check_names(self.files, name)
         new = self.files[len(known) :]
-        in_use = {file: FileInUse(file, name) for file in new if file.exists()}  # from before they are compared
+        in_use = {file: FileInUse(file, name) for file in new if file.exists()}  # before they are compared
         if self.manifest is not None:
             check_shards(self.manifest, name, first=len(known))
         self._metadata: list[FileInUse | None] = [] if before is None else list(before._metadata)
@@ -153,7 +153,7 @@ class FolderRows(ShardedRows):
         return np.array([] if self.manifest is None else self.manifest.vanished, dtype=np.int64)
 
     def _ids_of_shard(self, k: int, rows: Int64 | None = None) -> list[RowId]:
-        """The ids of some rows of a shard, by default of all, as they were when it was opened."""
+        """The ids of some rows of a shard, by default of all."""
         if self.manifest is not None:
             return [row_id or None for row_id in ids_of_shard(self.manifest, k, rows)]
         if self.files[0].suffix.lower() != ".npy":
@@ -173,11 +173,11 @@ class FolderRows(ShardedRows):
 
 
 class _Shard(Rows):
-    """A file that is open while it is among those read last."""
+    """A file that stays open while it is among those read last."""
 
     def __init__(self, file: Path, in_use: FileInUse, key: str | None) -> None:
         self.name, self._file, self.in_use, self._key = in_use.name, file, (in_use,), key
-        self._lent: Rows | None = None  # whose rows somebody has
+        self._lent: Rows | None = None  # the reader whose rows were handed out
         self.bytes_read = 0
         self.n_rows, self.n_columns = self._rows.n_rows, self._rows.n_columns
         self.has_ids = self._rows.row_ids() is not None
@@ -245,7 +245,7 @@ _reader = lru_cache(maxsize=_MOST_READERS)(_opened_as_it_was)
 
 
 def _found_shards(folder: Path, name: str) -> list[Path]:
-    """The shards of a folder that does not say which they are."""
+    """The shards of a folder that does not list them."""
     places = [folder, *(folder / place for place in _CLIP_RETRIEVAL)]
     there = {place: [file for file in place.glob("*") if not file.name.startswith(".")] for place in places}
     for suffix in _SUFFIXES:
@@ -263,7 +263,7 @@ def _of_kind(files: list[Path], suffix: str) -> list[Path]:
 
 
 def _check_kinds(shards: list[Path], files: list[Path], name: str) -> None:
-    """No file of another kind goes on with the names of the shards, as ``part-3.parquet`` behind ``part-2.npy``."""
+    """Check that no file of another format continues the shards' names, as ``part-3.parquet`` does ``part-2.npy``."""
     stems = {file.stem for file in shards}
     patterns = {pattern_of(file) for file in shards}
     for file in files:
@@ -275,7 +275,7 @@ def _check_kinds(shards: list[Path], files: list[Path], name: str) -> None:
 
 
 def _check_places(filled: dict[Path, list[Path]], folder: Path, name: str) -> Path:
-    """The one place of a folder, or of its parts, that holds what the argument `name` takes."""
+    """The only one of a folder and its subfolders that holds the matrix for the argument `name`."""
     fitting = [place for place in filled if place == folder or not is_of_another_role(name, place.name)]
     if len(fitting) != 1:
         there = " and ".join(repr(str(place)) for place in filled)
@@ -293,7 +293,7 @@ def _check_places(filled: dict[Path, list[Path]], folder: Path, name: str) -> Pa
 
 
 def _metadata_of(file: Path, name: str) -> FileInUse | None:
-    """Where clip-retrieval writes what the rows of a shard of images are; None where there is none."""
+    """The metadata that clip-retrieval writes for a shard of images; None where there is none."""
     table = file.parent.parent / "metadata" / f"{file.stem.replace(_IMAGES, 'metadata')}.parquet"
     return FileInUse(table, name) if file.parent.name == _IMAGES and table.exists() else None
 

@@ -1,4 +1,4 @@
-"""HDF5: a dataset of two dimensions, mapped where it lies in one piece, read in bands of its chunks where it does not.
+"""HDF5: a dataset of two dimensions, mapped where it is contiguous, read in bands of its chunks where it is not.
 
 The layout of the published code needs no key: ``train/features`` and ``train/labels`` are the pool, ``test/features``
 and ``test/labels`` the test rows, ``text/features`` the classes, in one file for each encoder.
@@ -25,7 +25,7 @@ from ..rows import Rows, check_matrix
 
 __all__ = ["hdf5_vector", "open_hdf5", "rows_of_dataset"]
 
-# Under which keys an argument is expected.
+# Keys under which the matrix for an argument is expected.
 _USUAL = {
     "features": ("train/features", "features"),
     "image_features": ("train/features", "features"),
@@ -35,13 +35,13 @@ _USUAL = {
     "test_labels": ("test/labels",),
 }
 
-# Attributes that turn what is stored into other values: value = scale_factor · stored + add_offset.
+# netCDF's attributes of encoded values: value = scale_factor · stored + add_offset.
 _CODES = ("scale_factor", "add_offset")
 
-# Parts of a path, and of what its links lead to.
+# Most parts of a path, links followed.
 _MOST_STEPS = 1000
 
-# A few bytes can stand for a thousand times as many.
+# Compressed, a few bytes can stand for a thousand times as many.
 _MOST_CHUNK_BYTES = 1 << 30
 
 # Chunks of one band are decompressed together; a band above this is decompressed again for each block of it.
@@ -58,7 +58,7 @@ def open_hdf5(file: str, key: str | None, name: str) -> Rows:
         The dataset's path in the file; without it the one of the published layout that belongs to the argument
         `name`, or the only one of two dimensions.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def hdf5_vector(file: str, key: str | None, name: str, rows: Rows) -> npt.NDArra
 
 
 class _ChunkedRows(BlockRows):
-    """A dataset that HDF5 has to put together."""
+    """A dataset that is stored in chunks, compressed or converted."""
 
     def __init__(self, name: str, file: str, in_use: FileInUse, dataset: Any) -> None:
         n_rows, n_columns = dataset.shape
@@ -136,7 +136,7 @@ class _ChunkedRows(BlockRows):
 
 @contextmanager
 def _told(file: str, name: str) -> Iterator[None]:
-    """Of what tells where values lie, h5py raises RuntimeError and KeyError too where it cannot be read."""
+    """Errors of damaged metadata, for which h5py also raises RuntimeError and KeyError."""
     try:
         yield
     except FileReadError:
@@ -155,7 +155,7 @@ def _opened(file: str, name: str, **options: Any) -> Any:
 
 
 def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
-    """The path of the dataset that is meant, with no link in it that leads elsewhere."""
+    """The path of the dataset that is meant, soft links followed."""
     h5py = optional("h5py", "an HDF5 file")
     found: dict[str, str] = {}
 
@@ -177,7 +177,7 @@ def _path(handle: Any, file: str, key: str | None, name: str, ndim: int) -> str:
 
 
 def _followed(handle: Any, path: str, file: str, name: str) -> str | None:
-    """Where a path leads once its soft links are followed; None where it leads nowhere."""
+    """A path with its soft links followed; None where nothing is there."""
     h5py = optional("h5py", "an HDF5 file")
     left, at = path.split("/")[::-1], ""
     for _ in range(_MOST_STEPS):
@@ -204,7 +204,7 @@ def _followed(handle: Any, path: str, file: str, name: str) -> str | None:
 
 
 def _check_dataset(dataset: Any, file: str, name: str) -> None:
-    """A dataset is a matrix of real numbers that are the values themselves, all of which were written.
+    """Check that a dataset is a matrix of real numbers, not encoded, all of which were written.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def _check_dataset(dataset: Any, file: str, name: str) -> None:
 
 
 def _check_no_codes(dataset: Any, file: str, name: str) -> None:
-    """What is stored are the values."""
+    """Check that the values are stored as they are."""
     codes = [key for key in _CODES if key in dataset.attrs]
     if codes:
         raise FileReadError(
@@ -238,7 +238,7 @@ def _check_no_codes(dataset: Any, file: str, name: str) -> None:
 
 
 def _dtype(dataset: Any) -> np.dtype[Any] | None:
-    """The NumPy type of the values of a dataset; None where there is none, as for integers of three bytes."""
+    """The NumPy type of a dataset; None where there is none, as for integers of three bytes."""
     try:
         dtype: np.dtype[Any] = dataset.dtype
     except (TypeError, ValueError):
@@ -247,7 +247,7 @@ def _dtype(dataset: Any) -> np.dtype[Any] | None:
 
 
 def _check_written(dataset: Any, file: str, name: str) -> None:
-    """Every value is one that was written into this file: HDF5 gives a fill value for any other without a word."""
+    """Check that every value was written into this file: HDF5 silently gives a fill value for any other."""
     where = f"{dataset.name!r} in {file!r}"
     if dataset.is_virtual:
         raise FileReadError(
@@ -273,7 +273,7 @@ def _check_written(dataset: Any, file: str, name: str) -> None:
 
 
 def _first_unwritten(dataset: Any, counts: list[int]) -> int:
-    """The row at which the first chunk begins that was never written; there may be more of them than numbers fit."""
+    """The first row of the first chunk that was never written; the number of chunks may not fit into a list."""
     for number in range(math.prod(counts)):
         at: list[int] = []
         for n, step in zip(reversed(counts), reversed(dataset.chunks), strict=True):

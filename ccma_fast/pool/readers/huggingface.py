@@ -17,21 +17,21 @@ from ..rows import RowId, check_matrix
 
 __all__ = ["DatasetRows"]
 
-# A dataset's own maps keep every page that was ever read in the process's memory, until they are opened anew.
+# A dataset's own maps keep every page that was read resident until they are opened anew.
 _MAPPED_BYTES = 256 << 20
 
 
 class DatasetRows(BlockRows):
     """The only column of lists of numbers in a ``datasets.Dataset``.
 
-    Indices, concatenations and slices of the dataset count; transforms and formats set on it do not.
+    Indices, concatenations and slices of the dataset are applied; transforms and formats set on it are not.
 
     Parameters
     ----------
     dataset : datasets.Dataset
         One split. Of several columns of vectors, take one by ``dataset.select_columns``.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class DatasetRows(BlockRows):
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         if self._dataset.cache_files and self.bytes_read >= self._unmapped_after:
-            # A copy has maps of its own, which leave with it.
+            # A copy has maps of its own, which are closed with it.
             self._dataset = pickle.loads(pickle.dumps(self._dataset))
             for in_use in self.in_use:
                 in_use.hold_maps()

@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` files."""
+"""``.npy``: one array, memory-mapped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_npy(file: str, key: str | None, name: str) -> Rows:
     key : str or None
         None: such a file holds one array, which has no name.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------

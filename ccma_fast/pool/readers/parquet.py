@@ -21,16 +21,16 @@ __all__ = ["ParquetRows", "ids_at", "read_ids"]
 
 Int64 = npt.NDArray[np.int64]
 
-# A few bytes can stand for lists of any length. In row groups of more values than this no list is read to see how long
-# it is: by the number of all values it is as long as the others.
+# A few bytes can stand for lists of any length. In row groups of more bytes than this the length of the lists is not
+# read but computed from the number of all values.
 _MOST_LOOK_BYTES = 64 << 20
 
 
 class ParquetRows(BlockRows):
     """A column of vectors in a ``.parquet`` file.
 
-    Rows of one row group are decoded from its beginning: in files of large row groups reading in order is fast, and
-    reading a few rows from anywhere takes as long as reading all that stand before them in their group.
+    A row group is decoded from its beginning: with large row groups sequential reads are fast, and a few scattered rows
+    take as long as all rows before them in their group.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class ParquetRows(BlockRows):
     key : str or None
         The column; without it the one that is called `name`, or the only one of lists of numbers.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -85,7 +85,7 @@ class ParquetRows(BlockRows):
             batches = self._opened().iter_batches(self._step, row_groups=[group], columns=[self.column])
             self._stream = first, batches
         at, batches = self._stream
-        self._stream = None  # an error leaves none behind
+        self._stream = None  # dropped where an error follows
         try:
             for _ in range(at, block):
                 next(batches)
@@ -107,7 +107,7 @@ class ParquetRows(BlockRows):
         return ids_at(self._opened(), rows, self.in_use[0]) if self._has_ids else None
 
     def _opened(self) -> Any:
-        """The file as it was when it was opened, whatever has its name by now."""
+        """The file that was opened, also where another has its name by now."""
         assert self.file is not None, "it was opened by its name"
         self._parquet = self._parquet or opened(self.file, self.name)
         return self._parquet
@@ -145,7 +145,7 @@ def _reading_ids(in_use: FileInUse) -> Iterator[None]:
 
 
 def _large_groups(metadata: Any, column: str, itemsize: int) -> list[tuple[int, int]]:
-    """Rows and values, as the file has it, of the row groups in which a list might not fit into memory."""
+    """Numbers of rows and values, by the metadata, of the row groups in which a list might not fit into memory."""
     found = []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)

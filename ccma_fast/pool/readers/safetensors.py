@@ -1,4 +1,4 @@
-"""safetensors: a header that says where each tensor lies, and the tensors, which are memory-mapped."""
+"""safetensors: a header with the place of each tensor, and the tensors, which are memory-mapped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_safetensors(file: str, key: str | None, name: str) -> ArrayRows:
     key : str or None
         The tensor's name; without it the one that is called `name`, or the only one of two dimensions.
     name : str
-        What error messages call it.
+        Its name in error messages.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _end_of_tensors(entries: dict[str, Any]) -> int:
-    """Where the last tensor ends; they lie one behind the other, as the format has it."""
+    """Where the last tensor ends; the format has them contiguous."""
     spans = []
     for tensor, entry in entries.items():
         if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
