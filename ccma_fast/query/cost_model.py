@@ -100,7 +100,7 @@ def problem_of(inputs: Inputs, lazy: frozenset[Rows]) -> Problem:
         has_labels=inputs.has_labels,
         n_left=inputs.n_left,
         n_scored=inputs.n_scored,
-        n_classes=inputs.n_classes or 0,
+        n_classes=inputs.n_classes,
         budget=inputs.budget,
         cold=inputs.cold,
         trains=inputs.student_is_head and not inputs.cold and given is None,
@@ -225,7 +225,7 @@ def _posteriors_cost(p: Problem) -> StageCost:
     return StageCost(read, trainer + memory, work, keeps)
 
 
-def _scores_at_sizes(p: Problem, acquisition: Acquisition) -> int:
+def _one_pass_sample(p: Problem, acquisition: Acquisition) -> int:
     """Rows of the sample from which thresholds and scores follow in one pass; 0 where they take more."""
     if not acquisition.forms_sets(p.teacher is not None, p.n_labelled) or not p.config.has_sizes_only:
         return 0
@@ -237,7 +237,7 @@ def _thresholds_cost(p: Problem, acquisition: Acquisition) -> StageCost:
         return StageCost({}, 0)
     if p.config.calibration == "coverage":
         return _calibration_cost(p)
-    m, is_kept, n_sample = p.n_scored, _keeps_logits(p), _scores_at_sizes(p, acquisition)
+    m, is_kept, n_sample = p.n_scored, _keeps_logits(p), _one_pass_sample(p, acquisition)
     if not n_sample:
         again: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, m)
         chunk = 0 if is_kept else scored_chunk(p, is_kept=False)
@@ -270,7 +270,7 @@ def _disagreement_cost(p: Problem, acquisition: Acquisition) -> StageCost:
     scores = m * acquisition.score_bytes(p.teacher is not None)
     read: dict[Rows, float] = {}
     memory, work = 0.0, Work()
-    if not _scores_at_sizes(p, acquisition):
+    if not _one_pass_sample(p, acquisition):
         kept = p.computed if is_kept else ()
         read = dict.fromkeys([rows for rows in p.posteriors if rows not in kept], m)
         memory = scored_chunk(p, is_kept=is_kept)

@@ -37,9 +37,10 @@ class Inputs:
     """Whether the student is fitted on the labelled rows already."""
     student_logits: Rows | None
     """Ready-made logits of the student."""
-    n_classes: int | None
-    """None at cold start without a teacher and names of classes."""
+    n_classes: int
+    """0 at cold start without a teacher and names of classes."""
     class_names: list[str] | None
+    """What the classes are called, in their order."""
     labelled: Int64
     """Rows that have a label, ascending."""
     classes: Int64
@@ -75,4 +76,4 @@ class Inputs:
 
     def labels_by_class(self) -> Int64:
         """How many labelled rows each class has."""
-        return np.bincount(self.classes, minlength=self.n_classes or 0)
+        return np.bincount(self.classes, minlength=self.n_classes)
