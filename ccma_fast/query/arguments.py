@@ -57,7 +57,7 @@ class Arguments:
 
 
 def check_arguments(teacher: Any, student: Any, config: Any) -> None:
-    """What a query is arguments with is of the right types."""
+    """Teacher, student and configuration are of the right types."""
     if config is not None and not isinstance(config, CCMAConfig):
         raise TypeError(f"config must be a CCMAConfig, got {type(config).__name__}")
     if teacher is not None and not isinstance(teacher, Teacher):

@@ -14,7 +14,7 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   many times as its logits are needed, where they do not fit either), the M rows once for thresholds and scores together
   and once again those few whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows.
 - disagreement: the M rows once, unless thresholds or posteriors have read them; with labels the rows of the teacher and
-  of ready-made logits that are asked for suspicions, 16,384 at most.
+  of ready-made logits that suspicions are looked for in, 16,384 at most.
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
   of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
@@ -157,7 +157,7 @@ def _check_cost(p: Problem) -> StageCost:
 
 def _teacher_first_cost(p: Problem) -> StageCost:
     """The coverage stage at cold start, where a teacher chooses."""
-    assert p.teacher is not None, "nobody else chooses first"
+    assert p.teacher is not None, "a teacher chooses first"
     n = p.n_unlabelled
     share = p.config.confident_share * min(1.0, p.budget / p.n_classes)
     n_candidates = min(n, max(1, int(share * n / p.n_classes)))

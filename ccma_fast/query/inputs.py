@@ -1,4 +1,4 @@
-"""What a query is asked with, checked: no row of the pool has been read yet."""
+"""The inputs of a query: they agree with each other, and no row of the pool has been read yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a query is asked with; its arguments agree with each other."""
+    """The inputs of a query, which :func:`ccma_fast.query.arguments.inputs_of` makes of its arguments."""
 
     settings: Settings
     pool: Rows
@@ -50,8 +50,9 @@ class Inputs:
     unlabelled: AllBut
     """Rows that can be picked: without a label, and their images have not vanished."""
     n_vanished: int
+    """Rows without a label that cannot."""
     cold: bool
-    """Whether no student can be asked: labels of fewer than two classes, and no logits."""
+    """Whether no student can be fitted: labels of fewer than two classes, and no logits."""
     budget: int
     """Rows to pick, at most as many as can be."""
     forced: list[str]
