@@ -26,7 +26,7 @@ from ..system.memory import Memory, check_memory_limit
 from .inputs import Inputs
 from .settings import Settings, random_streams
 
-__all__ = ["Arguments", "agreed_inputs", "check_arguments", "checked_arguments"]
+__all__ = ["Arguments", "check_arguments", "checked_arguments", "inputs_of"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ _NO_ROWS = np.empty(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """The arguments of a query, each of the right type; :func:`agreed_inputs` checks them against each other."""
+    """The arguments of a query, each of the right type; :func:`inputs_of` checks them against each other."""
 
     pool: Rows
     budget: int
@@ -56,7 +56,7 @@ class Arguments:
 
 
 def check_arguments(teacher: Any, student: Any, config: Any) -> None:
-    """What a query is asked with is of the right types."""
+    """Teacher, student and configuration are of the right types."""
     if config is not None and not isinstance(config, CCMAConfig):
         raise TypeError(f"config must be a CCMAConfig, got {type(config).__name__}")
     if teacher is not None and not isinstance(teacher, Teacher):
@@ -105,16 +105,16 @@ def checked_arguments(
     )
 
 
-def agreed_inputs(asked: Arguments) -> Inputs:
+def inputs_of(arguments: Arguments) -> Inputs:
     """Check the arguments against each other, as far as that needs no row of the pool."""
-    pool, teacher, student = asked.pool, asked.teacher, asked.student
-    given = None if asked.student_logits is None else _opened_logits(asked.student_logits, pool)
-    names = agreed_class_names(asked.class_names, teacher)
+    pool, teacher, student = arguments.pool, arguments.teacher, arguments.student
+    given = None if arguments.student_logits is None else _opened_logits(arguments.student_logits, pool)
+    names = agreed_class_names(arguments.class_names, teacher)
     forced = [] if teacher is None else teacher.check_rows(pool, *([] if given is None else [given]))
     n_classes = _class_count(teacher, given, names)
     labelled, classes = _NO_ROWS, _NO_ROWS
-    if asked.labels is not None:
-        y = read_labels(asked.labels, pool, n_classes=n_classes, class_names=names)
+    if arguments.labels is not None:
+        y = read_labels(arguments.labels, pool, n_classes=n_classes, class_names=names)
         labelled = np.flatnonzero(y >= 0)
         classes = y[labelled]
     if given is not None and student is not None:
@@ -130,29 +130,30 @@ def agreed_inputs(asked: Arguments) -> Inputs:
     sources = [pool, *([] if given is None else [given])]
     if teacher is not None and teacher.source is not pool:
         sources.append(teacher.source)
-    chunk_size = asked.chunk_size
+    chunk_size = arguments.chunk_size
     if chunk_size is None:
-        chunk_size = asked.memory.chunk_rows([*(rows.n_columns for rows in sources), n_classes or 1])
-    withheld = np.union1d(labelled, asked.vanished)
+        chunk_size = arguments.memory.chunk_rows([*(rows.n_columns for rows in sources), n_classes or 1])
+    withheld = np.union1d(labelled, arguments.vanished)
     unlabelled = AllBut(pool.n_rows, withheld)
+    streams = random_streams(arguments.random_state)
     return Inputs(
-        settings=Settings(asked.config, asked.backend, asked.memory, chunk_size, random_streams(asked.random_state)),
+        settings=Settings(arguments.config, arguments.backend, arguments.memory, chunk_size, streams),
         pool=pool,
         space=pool if teacher is None or teacher.features is None else teacher.features,
         sources=tuple(sources),
         teacher=teacher,
         student=student,
-        is_fitted=asked.is_fitted,
+        is_fitted=arguments.is_fitted,
         student_logits=given,
-        n_classes=n_classes,
+        n_classes=n_classes or 0,
         class_names=names,
         labelled=labelled,
         classes=classes,
-        has_labels=asked.labels is not None,
+        has_labels=arguments.labels is not None,
         unlabelled=unlabelled,
         n_vanished=withheld.size - labelled.size,
         cold=cold,
-        budget=min(asked.budget, unlabelled.size),
+        budget=min(arguments.budget, unlabelled.size),
         forced=forced,
     )
 

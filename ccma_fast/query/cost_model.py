@@ -14,7 +14,7 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   many times as its logits are needed, where they do not fit either), the M rows once for thresholds and scores together
   and once again those few whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows.
 - disagreement: the M rows once, unless thresholds or posteriors have read them; with labels the rows of the teacher and
-  of ready-made logits that are asked for suspicions, 16,384 at most.
+  of ready-made logits that suspicions are looked for in, 16,384 at most.
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
   of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
@@ -100,7 +100,7 @@ def problem_of(inputs: Inputs, lazy: frozenset[Rows]) -> Problem:
         has_labels=inputs.has_labels,
         n_left=inputs.n_left,
         n_scored=inputs.n_scored,
-        n_classes=inputs.n_classes or 0,
+        n_classes=inputs.n_classes,
         budget=inputs.budget,
         cold=inputs.cold,
         trains=inputs.student_is_head and not inputs.cold and given is None,
@@ -157,7 +157,7 @@ def _check_cost(p: Problem) -> StageCost:
 
 def _teacher_first_cost(p: Problem) -> StageCost:
     """The coverage stage at cold start, where a teacher chooses."""
-    assert p.teacher is not None, "nobody else chooses first"
+    assert p.teacher is not None, "a teacher chooses first"
     n = p.n_unlabelled
     share = p.config.confident_share * min(1.0, p.budget / p.n_classes)
     n_candidates = min(n, max(1, int(share * n / p.n_classes)))
@@ -225,7 +225,7 @@ def _posteriors_cost(p: Problem) -> StageCost:
     return StageCost(read, trainer + memory, work, keeps)
 
 
-def _scores_at_sizes(p: Problem, acquisition: Acquisition) -> int:
+def _one_pass_sample(p: Problem, acquisition: Acquisition) -> int:
     """Rows of the sample from which thresholds and scores follow in one pass; 0 where they take more."""
     if not acquisition.forms_sets(p.teacher is not None, p.n_labelled) or not p.config.has_sizes_only:
         return 0
@@ -237,7 +237,7 @@ def _thresholds_cost(p: Problem, acquisition: Acquisition) -> StageCost:
         return StageCost({}, 0)
     if p.config.calibration == "coverage":
         return _calibration_cost(p)
-    m, is_kept, n_sample = p.n_scored, _keeps_logits(p), _scores_at_sizes(p, acquisition)
+    m, is_kept, n_sample = p.n_scored, _keeps_logits(p), _one_pass_sample(p, acquisition)
     if not n_sample:
         again: dict[Rows, float] = {} if is_kept else dict.fromkeys(p.posteriors, m)
         chunk = 0 if is_kept else scored_chunk(p, is_kept=False)
@@ -270,7 +270,7 @@ def _disagreement_cost(p: Problem, acquisition: Acquisition) -> StageCost:
     scores = m * acquisition.score_bytes(p.teacher is not None)
     read: dict[Rows, float] = {}
     memory, work = 0.0, Work()
-    if not _scores_at_sizes(p, acquisition):
+    if not _one_pass_sample(p, acquisition):
         kept = p.computed if is_kept else ()
         read = dict.fromkeys([rows for rows in p.posteriors if rows not in kept], m)
         memory = scored_chunk(p, is_kept=is_kept)

@@ -1,4 +1,4 @@
-"""What a query is asked with, checked: no row of the pool has been read yet."""
+"""The inputs of a query: they agree with each other, and no row of the pool has been read yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a query is asked with; its arguments agree with each other."""
+    """The inputs of a query, which :func:`ccma_fast.query.arguments.inputs_of` makes of its arguments."""
 
     settings: Settings
     pool: Rows
@@ -37,9 +37,10 @@ class Inputs:
     """Whether the student is fitted on the labelled rows already."""
     student_logits: Rows | None
     """Ready-made logits of the student."""
-    n_classes: int | None
-    """None at cold start without a teacher and names of classes."""
+    n_classes: int
+    """0 at cold start without a teacher and names of classes."""
     class_names: list[str] | None
+    """What the classes are called, in their order."""
     labelled: Int64
     """Rows that have a label, ascending."""
     classes: Int64
@@ -49,8 +50,9 @@ class Inputs:
     unlabelled: AllBut
     """Rows that can be picked: without a label, and their images have not vanished."""
     n_vanished: int
+    """Rows without a label that cannot."""
     cold: bool
-    """Whether no student can be asked: labels of fewer than two classes, and no logits."""
+    """Whether no student can be fitted: labels of fewer than two classes, and no logits."""
     budget: int
     """Rows to pick, at most as many as can be."""
     forced: list[str]
@@ -75,4 +77,4 @@ class Inputs:
 
     def labels_by_class(self) -> Int64:
         """How many labelled rows each class has."""
-        return np.bincount(self.classes, minlength=self.n_classes or 0)
+        return np.bincount(self.classes, minlength=self.n_classes)

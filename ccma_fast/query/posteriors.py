@@ -18,7 +18,6 @@ def student_of(inputs: Inputs) -> Any:
     """What is fitted on the labelled rows; None where there are ready-made logits."""
     if inputs.student_logits is not None or inputs.student is not None:
         return inputs.student
-    assert inputs.n_classes is not None, "a student has labels of two classes"
     return LinearHead.from_config(inputs.settings.config, inputs.n_classes, inputs.settings.streams.student)
 
 
@@ -27,7 +26,6 @@ def posteriors(inputs: Inputs, student: Any, x_labelled: Rows, validation: Valid
     if inputs.student_logits is not None:
         of_student = validation.validated(inputs.student_logits)
     else:
-        assert inputs.n_classes is not None, "a student has labels of two classes"
         backend, n_classes = inputs.settings.backend, inputs.n_classes
         fitted = student
         if not inputs.is_fitted:

@@ -1,4 +1,4 @@
-"""What a query is asked, as far as its cost goes."""
+"""The sources and sizes that decide about the cost of a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a query is asked, as far as its cost goes."""
+    """The sources and sizes that decide about the cost of a query."""
 
     config: CCMAConfig
     memory: Memory

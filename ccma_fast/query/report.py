@@ -37,7 +37,7 @@ class Report(StageTotals):
 
     backend: str = ""
     mode: str = ""
-    """"cold start" (labels of fewer than two classes and no student logits, so that no student can be asked) or
+    """"cold start" (labels of fewer than two classes and no student logits, so that no student can be fitted) or
     "query".
     """
     n_rows: int = 0
@@ -61,13 +61,13 @@ class Report(StageTotals):
     top1_disagreement: float = float("nan")
     """Share of the scored rows whose most probable classes differ, in [0, 1]."""
     trust: float = float("nan")
-    """t, the share of the picks that the teacher led but for rounding, see :func:`select`; NaN where the default's
-    query was not asked.
+    """t, the share of the picks that the teacher led but for rounding, see :func:`select`; NaN at cold start and with
+    ``acquisition="delta"``.
     """
     likeliest_temperature: float = float("nan")
     """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, 1e-6
     where the teacher is right on every labelled row, NaN without a teacher or labels. Of many labelled rows a random
-    share is asked, see :attr:`warnings`.
+    share is used, see :attr:`warnings`.
     """
     warnings: list[str] = field(default_factory=list)
     """What the labelled rows say against the teacher or `student_logits`, a sentence each, see :func:`select`."""

@@ -19,7 +19,7 @@ from ..steps.teacher import Teacher
 from ..system.memory import Memory
 from .acquisitions.acquisition import Acquisition
 from .acquisitions.table import ACQUISITIONS
-from .arguments import Arguments, agreed_inputs, checked_arguments
+from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
 from .cost_model import forecast, problem_of
 from .disagreement import scored_rows
@@ -33,7 +33,7 @@ from .report import Report, Selection
 from .settings import RowNumbers
 from .stages import StageClock
 from .subpool import diverse_subpool
-from .suspicions import suspected_by_labels, suspected_by_themselves
+from .suspicions import suspicions_from_labels, suspicions_from_logits
 from .thresholds import NO_CUTS, thresholds
 from .validation import Validation, planned_validation
 
@@ -42,6 +42,7 @@ __all__ = ["plan", "query", "select"]
 Int64 = npt.NDArray[np.int64]
 
 
+# long: what a caller needs to know of a query; the code is short
 def select(
     features: Any,
     budget: int,
@@ -70,11 +71,11 @@ def select(
     where j runs over all that is labelled or picked. So a teacher whose sets are no smaller than the student's has no
     say, and the query is uncertainty coverage in the student's space.
 
-    Until there are labels of two classes, or student logits, nobody can fit a student, and a teacher chooses alone: of
-    its classes, those with the fewest labels first, the most central rows of the quarter that it is surest of. Without
-    a teacher the picks cover the pool: k-means on the L2-normalised rows, one row per cluster; where some are labelled,
-    each other row weighs as much as its squared distance from the nearest of them. Student logits without any label
-    leave nothing to judge the teacher by: t = 0.
+    Until there are labels of two classes, or student logits, no student can be fitted, and a teacher chooses alone:
+    of its classes, those with the fewest labels first, the most central rows of the quarter that it is surest of.
+    Without a teacher the picks cover the pool: k-means on the L2-normalised rows, one row per cluster; where some are
+    labelled, each other row weighs as much as its squared distance from the nearest of them. Student logits without any
+    label leave nothing to calibrate the teacher on: t = 0.
 
     ``acquisition="delta"`` is the published query instead: δ = g · J + (1 − g) · H, the κ · B rows of largest δ, and
     δ-weighted k-means coverage of those.
@@ -131,7 +132,7 @@ def select(
         ten times too large or too small, such as logit_scale, which is 1 / τ; classes in another order than the
         labels': all by one rule (shifted, reversed, sorted by name), some exchanged, or most by any; and a teacher that
         is no better than chance. Some 10 to 50 labels tell of a temperature or a rule, 50 of chance; an exchange of two
-        takes 10 of each. Of more than 16,384 labelled rows, or 2²¹ of their logits, a random share is asked.
+        takes 10 of each. Of more than 16,384 labelled rows, or 2²¹ of their logits, a random share is used.
 
     Raises
     ------
@@ -149,12 +150,12 @@ def select(
     Notes
     -----
     How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
-    each row is checked and then turned into logits; those are cut and scored while in memory, with target-size
+    each row is validated and then turned into logits; those are cut and scored while in memory, with target-size
     thresholds too where the pool has 2¹⁰ rows or more (a sample, which is read before, says where they must lie).
     Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
     takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept, ``reweight``, "aps"
     and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold start with a teacher or
-    beside `student_logits`) is read once, to be checked, and so is everything before a student of one's own or a
+    beside `student_logits`) is read once, to be validated, and so is everything before a student of your own or a
     clustered subpool. k-means reads all rows that it clusters once in each iteration and some times before:
     :func:`plan` counts them.
 
@@ -171,7 +172,7 @@ def select(
     >>> len(set(picks.indices.tolist()))
     5
     """
-    asked = checked_arguments(
+    arguments = checked_arguments(
         features,
         budget,
         labels=labels,
@@ -185,11 +186,11 @@ def select(
         chunk_size=chunk_size,
         memory_limit=memory_limit,
     )
-    asked.pool.ids_at(np.arange(min(1, asked.pool.n_rows)))  # where ids cannot be read, that is said now
-    picks = _selection(asked)
+    arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
+    picks = _selection(arguments)
     if picks.report.warnings:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
-    return replace(picks, ids=asked.pool.ids_at(picks.indices))
+    return replace(picks, ids=arguments.pool.ids_at(picks.indices))
 
 
 def plan(
@@ -222,7 +223,7 @@ def plan(
     Plan
         Prints as a table. Memory is how far the process's resident memory, mapped files included, will rise above
         where it is when the query begins, PyTorch being imported. Seconds are an expectation: how many epochs and
-        iterations it will take, nobody knows.
+        iterations it will take is not known before.
 
     Raises
     ------
@@ -236,7 +237,7 @@ def plan(
     >>> cf.plan(x, 5).stages["check"].bytes_read == x.nbytes
     True
     """
-    asked = checked_arguments(
+    arguments = checked_arguments(
         features,
         budget,
         labels=labels,
@@ -250,10 +251,10 @@ def plan(
         chunk_size=chunk_size,
         memory_limit=memory_limit,
     )
-    inputs = agreed_inputs(asked)
-    acquisition = ACQUISITIONS[asked.config.acquisition]
+    inputs = inputs_of(arguments)
+    acquisition = ACQUISITIONS[arguments.config.acquisition]
     problem = problem_of(inputs, _validation(inputs, acquisition).lazy)
-    return forecast(problem, acquisition, machine_rates(problem, asked.backend))
+    return forecast(problem, acquisition, machine_rates(problem, arguments.backend))
 
 
 def query(
@@ -273,7 +274,7 @@ def query(
     Nobody looks at the images, so that it does not matter which have vanished. The picks are the same bits under every
     limit.
     """
-    asked = Arguments(
+    arguments = Arguments(
         pool=features,
         budget=budget,
         labels=Classes(labels),
@@ -289,23 +290,23 @@ def query(
         vanished=np.empty(0, np.int64),
         is_fitted=True,
     )
-    return _selection(asked)
+    return _selection(arguments)
 
 
 def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
     return planned_validation(inputs, covers_pool=acquisition.covers_pool, teacher_first=acquisition.teacher_first)
 
 
-def _selection(asked: Arguments) -> Selection:
+def _selection(arguments: Arguments) -> Selection:
     """One query: what it picks and reports."""
-    acquisition = ACQUISITIONS[asked.config.acquisition]
-    with StageClock(asked.pool) as clock:
+    acquisition = ACQUISITIONS[arguments.config.acquisition]
+    with StageClock(arguments.pool) as clock:
         with clock.stage("check"):
-            inputs = agreed_inputs(asked)
+            inputs = inputs_of(arguments)
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
             plan = forecast(problem_of(inputs, validation.lazy), acquisition)
-            x_labelled = validation.begin(inputs.pool, inputs.labelled)
+            x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
             report = _first_report(inputs, plan)
         rows: RowNumbers = inputs.unlabelled
         if inputs.budget == 0:
@@ -330,28 +331,27 @@ def _scored_picks(
 ) -> tuple[RowNumbers, Picks, Report]:
     """The method, with labels or logits: the scored rows, the picks among them, and the report up to the picks."""
     settings, has_teacher = inputs.settings, inputs.teacher is not None
-    assert inputs.n_classes is not None, "labels or logits tell the number of classes"
     # 1. Subpool
     with clock.stage("subpool"):
         scored, n_subpool_clusters = diverse_subpool(inputs)
     # 2. Posteriors
     with clock.stage("posteriors"):
         student = student_of(inputs)
-        every = posteriors(inputs, student, x_labelled, validation)
-        logits = kept_logits(every, scored, settings)
+        pool_logits = posteriors(inputs, student, x_labelled, validation)
+        logits = kept_logits(pool_logits, scored, settings)
     # 3. Conformal sets, with the scores where the same pass gives both
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
     columns = acquisition.columns(has_teacher, inputs.n_classes)
     with clock.stage("thresholds"):
         cuts, scores = NO_CUTS, None
         if forms_sets:
-            cuts, scores = thresholds(inputs, columns, every, logits, student, x_labelled)
+            cuts, scores = thresholds(inputs, columns, pool_logits, logits, student, x_labelled)
     # 4. Disagreement
     with clock.stage("disagreement"):
         if scores is None:
             scores = scored_rows(settings, logits, cuts, columns)
         del logits
-        suspected = suspected_by_labels(inputs, every, scores.mean("top1_differs"))
+        suspected = suspicions_from_labels(inputs, pool_logits, scores.mean("top1_differs"))
     # 5. Candidates and 6. Coverage
     with clock.stage("coverage"):
         picks = acquisition.picks(inputs, scored, scores)
@@ -385,8 +385,8 @@ def _first_report(inputs: Inputs, plan: Plan) -> Report:
         n_labelled=inputs.labelled.size,
         n_unlabelled=inputs.unlabelled.size,
         n_vanished=inputs.n_vanished,
-        n_classes=inputs.n_classes or 0,
-        warnings=suspected_by_themselves(inputs) if inputs.cold or inputs.labelled.size == 0 else [],
+        n_classes=inputs.n_classes,
+        warnings=suspicions_from_logits(inputs) if inputs.cold or inputs.labelled.size == 0 else [],
         forced=inputs.forced,
         plan=plan,
     )

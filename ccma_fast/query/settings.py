@@ -1,4 +1,4 @@
-"""How a query is computed, whatever it is asked with: constants, backend, memory limit, chunks and random streams."""
+"""How a query is computed, whatever its inputs: constants, backend, memory limit, chunks and random streams."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from ..steps.suspicions import Suspicions, probability_suspicions, suspicions
 from .inputs import Inputs
 from .logits import Logits
 
-__all__ = ["suspected_by_labels", "suspected_by_themselves"]
+__all__ = ["suspicions_from_labels", "suspicions_from_logits"]
 
 
-def suspected_by_themselves(inputs: Inputs) -> list[str]:
+def suspicions_from_logits(inputs: Inputs) -> list[str]:
     """What ready-made logits show without labels, a sentence each."""
     texts = []
     if inputs.student_logits is not None:
@@ -21,13 +21,13 @@ def suspected_by_themselves(inputs: Inputs) -> list[str]:
     return texts
 
 
-def suspected_by_labels(inputs: Inputs, every: Logits, top1_disagreement: float) -> Suspicions:
+def suspicions_from_labels(inputs: Inputs, pool_logits: Logits, top1_disagreement: float) -> Suspicions:
     """What the labelled rows, where there are some, say against the teacher and ready-made logits of the student.
 
     Parameters
     ----------
     inputs : Inputs
-    every : Logits
+    pool_logits : Logits
         Of every row of the pool.
     top1_disagreement : float
         Share of the scored rows whose most probable classes differ.
@@ -36,7 +36,7 @@ def suspected_by_labels(inputs: Inputs, every: Logits, top1_disagreement: float)
     likeliest = math.nan
     if inputs.labelled.size == 0:
         return Suspicions(likeliest, texts)
-    labelled = every.of(inputs.labelled)
+    labelled = pool_logits.of(inputs.labelled)
     if inputs.student_logits is not None:
         texts += suspicions("the student", labelled.student, inputs.classes, inputs.class_names).texts
     if inputs.teacher is not None and labelled.teacher is not None:

@@ -24,7 +24,7 @@ NO_CUTS = Cuts(math.inf, math.inf, math.nan, math.nan)
 
 
 def thresholds(
-    inputs: Inputs, columns: Columns, every: Logits, logits: Logits, student: Any, x_labelled: Rows
+    inputs: Inputs, columns: Columns, pool_logits: Logits, logits: Logits, student: Any, x_labelled: Rows
 ) -> tuple[Cuts, Scores | None]:
     """Thresholds as the configuration wants them, and the scores of all rows where the same pass gives both.
 
@@ -33,7 +33,7 @@ def thresholds(
     inputs : Inputs
     columns : mapping of str to dtype
         Of the scores.
-    every, logits : Logits
+    pool_logits, logits : Logits
         Of all rows of the pool, and of those that are scored.
     student : object or None
         What is fitted again out of fold; None where the student's logits are ready-made.
@@ -45,7 +45,7 @@ def thresholds(
         found = _cuts_and_scores(settings, logits, columns)
         if found is not None:
             return found
-    labelled = every.of(inputs.labelled)
+    labelled = pool_logits.of(inputs.labelled)
     of_teacher = None
     if labelled.teacher is not None and logits.teacher is not None:
         of_teacher = labelled.teacher, logits.teacher
@@ -87,7 +87,6 @@ def _calibration_scores(inputs: Inputs, logits: Rows, student: Any, x_labelled: 
         return None
     if inputs.student_logits is not None:
         return labelled_scores(logits, inputs.classes, settings.config)
-    assert inputs.n_classes is not None, "a student has labels of two classes"
     return out_of_fold_scores(
         student,
         x_labelled,

@@ -63,7 +63,7 @@ class Validation:
     lazy: frozenset[Rows]
     """Those whose rows are validated as they are read."""
 
-    def begin(self, pool: Rows, labelled: npt.NDArray[np.int64]) -> Rows:
+    def validate_up_front(self, pool: Rows, labelled: npt.NDArray[np.int64]) -> Rows:
         """Validate what is not validated lazily, and the labelled rows of every source.
 
         Returns

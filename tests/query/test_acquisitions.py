@@ -1,0 +1,61 @@
+"""What the acquisitions say of themselves fits what they do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+
+import ccma_fast as cf
+from ccma_fast.query.acquisitions.table import ACQUISITIONS
+
+C = 4
+
+
+def test_the_table_has_those_that_a_configuration_takes() -> None:
+    assert tuple(ACQUISITIONS) == get_args(get_type_hints(cf.CCMAConfig)["acquisition"])
+    for name in ACQUISITIONS:
+        assert cf.CCMAConfig(acquisition=name).acquisition == name
+
+
+@pytest.mark.parametrize("has_teacher", [False, True])
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_the_cost_model_counts_the_columns_that_are_kept(name: str, has_teacher: bool) -> None:
+    columns = ACQUISITIONS[name].columns(has_teacher, C)
+    assert set(columns) <= set(cf.reference.RowScores._fields)
+    assert ACQUISITIONS[name].score_bytes(has_teacher) == sum(np.dtype(dtype).itemsize for dtype in columns.values())
+
+
+@pytest.mark.parametrize("n_labelled", [0, 30])
+@pytest.mark.parametrize("with_teacher", [False, True])
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_a_report_tells_sets_where_they_are_formed(name: str, with_teacher: bool, n_labelled: int) -> None:
+    rng = np.random.default_rng(3)
+    z, labels = rng.standard_normal((200, C)).astype(np.float32), np.full(200, -1)
+    labels[:n_labelled] = rng.integers(0, C, n_labelled)
+    teacher = cf.Teacher.from_logits(rng.standard_normal((200, C)).astype(np.float32)) if with_teacher else None
+    config = cf.CCMAConfig(acquisition=name)
+    if name == "delta":
+        config = dataclasses.replace(config, calibration="target_size", student_set_size=2, teacher_set_size=2)
+    report = cf.select(z, 5, labels=labels, student_logits=z, teacher=teacher, config=config).report
+    is_formed = ACQUISITIONS[name].forms_sets(with_teacher, n_labelled)
+    assert (report.calibration == config.calibration) == is_formed
+    assert np.isfinite([report.q_student, report.mean_student_set]).all() == is_formed
+    assert np.isfinite(report.mean_teacher_set) == (is_formed and with_teacher)
+
+
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_rows_of_the_pool_need_a_direction_where_coverage_runs_among_them(name: str) -> None:
+    rng = np.random.default_rng(4)
+    x, v = (rng.standard_normal((60, 8)).astype(np.float32) for _ in range(2))
+    x[7] = 0.0
+    labels = np.where(np.arange(60) < 20, np.arange(60) % C, -1)
+    teacher = cf.Teacher(v, rng.standard_normal((C, 8)))
+    config = cf.CCMAConfig(acquisition=name, max_epochs=3)
+    if ACQUISITIONS[name].covers_pool:
+        with pytest.raises(ValueError, match="zero-length vector at row 7"):
+            cf.select(x, 5, labels=labels, teacher=teacher, config=config)
+    else:
+        assert len(cf.select(x, 5, labels=labels, teacher=teacher, config=config)) == 5
