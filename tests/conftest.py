@@ -26,7 +26,7 @@ if not HAS_GPU:
 import ccma_fast as cf  # noqa: E402
 from ccma_fast import _core, strategies  # noqa: E402
 from ccma_fast.backends.choose import choose_backend  # noqa: E402
-from ccma_fast.images.preprocessed import preprocessed  # noqa: E402
+from ccma_fast.images.preprocessing import preprocessed  # noqa: E402
 from ccma_fast.pool.open import open_rows  # noqa: E402
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.

@@ -1,4 +1,4 @@
-"""What became of the images of a pool since they were embedded: which vanished, were renamed, or are other ones."""
+"""What happened to the images of a pool since they were embedded: which vanished, were renamed or were changed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from .image_source import ImageFile, Images
 
 __all__ = ["Changes", "changed_error", "changes_of"]
 
-# So many files of which nothing but the time is another are read again: all of a pool that was copied would take hours.
+# Most files that are read again as only their time is another: all of a pool that was copied would take hours.
 _MOST_READ_AGAIN = 1000
 
-# So many of those whose size and time others have too: numbered anew, they would look the same.
+# Most files that are read again as others have their size and time: renumbered, they would look the same.
 _MOST_ALIKE = 1000
 
-# Images that an error message names.
+# Images named in an error message.
 _SHOWN = 3
 
 
 class Changes(NamedTuple):
-    """What became of the images of a pool's rows.
+    """What happened to the images of a pool's rows.
 
     Attributes
     ----------
     names : list of str
-        What the image of each row is called now.
+        The current id of each row's image.
     vanished : list of int
         Rows whose images are gone, ascending.
     elsewhere : list of int
-        Rows whose images are none of the source's and may lie where they lay.
+        Rows whose images are not in the source, but may still be where they were.
     renamed : dict of str to int
         As :attr:`ccma_fast.pool.manifest.Manifest.renamed`.
     moved : dict of str
@@ -48,21 +48,21 @@ class Changes(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """What is known of a row besides its name."""
+    """What is known of a row besides its id."""
 
     file: ImageFile
     root: str | None
     group: str | int
-    """Rows that came from one place, as far as anybody knows: its root, or else the shard."""
+    """Rows of one origin: the root of their ids where it is known, else the shard."""
     label: Any
 
 
 def changes_of(source: Images, folders: Sequence[EmbeddingFolder], lead: EmbeddingFolder) -> Changes:
-    """Compare the rows of a pool with the images that there are.
+    """Compare the rows of a pool with the images of a source.
 
-    An image that is none of the source's has vanished if nothing lies in its place, and the source covers it: that is
-    the place from which its row came, or has other images that came from there. It was renamed where one new image,
-    and no other, has its size, checksum and label.
+    An image that is not in the source has vanished if nothing is in its place, and the source covers it: it is the
+    place that the row came from, or has other images that came from there. It was renamed where one new image, and no
+    other, has its size, checksum and label.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def changes_of(source: Images, folders: Sequence[EmbeddingFolder], lead: Embeddi
 
 
 def changed_error(lead: EmbeddingFolder, changed: Sequence[tuple[str, str, object]]) -> PoolMismatchError:
-    """The error for images whose files are others: what each is called, what it had, and what it has."""
+    """The error for images whose files were changed: the id of each, what it had, and what it has."""
     first = "; ".join(f"{image!r} has {had}, got {has}" for image, had, has in changed[:_SHOWN])
     return PoolMismatchError(
         f"images must be those of {str(lead.path)!r}, got {len(changed)} that changed since, first {first}; expected "
@@ -127,7 +127,7 @@ def _rows_of(lead: EmbeddingFolder) -> tuple[list[_Row], list[str]]:
 def _renamed(
     source: Images, lead: EmbeddingFolder, rows: Sequence[_Row], names: Sequence[str], lost: Iterable[int]
 ) -> list[tuple[int, str]]:
-    """Rows whose images have another name by now, and those names."""
+    """Rows whose images were renamed, and the new ids."""
 
     def key(file: ImageFile, label: Any) -> tuple[int | None, int | None, str]:
         return file.n_bytes, file.checksum, "" if source.labels is None else str(label)
@@ -149,7 +149,7 @@ def _renamed(
 def _check_names(
     source: Images, lead: EmbeddingFolder, rows: Sequence[_Row], names: Sequence[str], numbers: dict[str, int]
 ) -> None:
-    """No image of the pool comes again by another name or with another label."""
+    """Check that no image of the pool comes again under another id or with another label."""
     known = lead.skipped.keys() | {*names}
     for image in source.ids if known else ():
         other = source.other_id(image)
@@ -172,7 +172,7 @@ def _check_names(
 def _check_files(
     source: Images, lead: EmbeddingFolder, rows: Sequence[_Row], names: Sequence[str], numbers: dict[str, int]
 ) -> None:
-    """No other image goes by the name of a row."""
+    """Check that no other image has the id of a row."""
     changed: list[tuple[str, str, object]] = []
     touched: list[int] = []
     same: defaultdict[ImageFile, list[int]] = defaultdict(list)
@@ -196,5 +196,5 @@ def _check_files(
 
 
 def _spread(rows: list[int], most: int) -> list[int]:
-    """So many of some rows, or less, spread evenly."""
+    """At most so many of some rows, spread evenly."""
     return rows[:: max(1, -(-len(rows) // most))]

@@ -1,4 +1,4 @@
-"""Images of a data set of torchvision's kind."""
+"""Images of a map-style data set, as torchvision's are."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["DatasetImages"]
 
 
 class DatasetImages(Images):
-    """A data set of torchvision's kind: its items are images, or tuples that begin with one.
+    """A map-style data set whose items are images, or tuples that begin with one.
 
-    A ``torch.utils.data.Subset`` calls its images as the whole does.
+    Images of a ``torch.utils.data.Subset`` have their ids in the whole data set.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -43,7 +43,7 @@ class DatasetImages(Images):
             ids = [str(i) for i in range(len(whole))]
         self._all = frozenset(ids)
         labels = targets_of(whole, len(ids), name)
-        # torchvision's own loader gives white for 16 bits, and what is hidden for what is transparent.
+        # torchvision's own loader turns 16 bits white, and shows what transparency hides.
         reads_files = is_plain and _loads_by_torchvision(whole)
         self._files = [Path(samples[row][0]) for row in rows] if reads_files else None
         self._transform = getattr(whole, "transform", None)
@@ -61,12 +61,12 @@ class DatasetImages(Images):
         return None if self._files is None else Place(self._files[i])
 
     def _check_items(self) -> None:
-        """Where the first is a dictionary or a tensor, all are, and none can be read."""
+        """Check the first item: where it is a dictionary or a tensor, all are, and none can be read."""
         from PIL import Image
 
         try:
             item = _image_of(self._dataset[0])
-        except Exception:  # which costs that image alone
+        except Exception:  # costs that image alone
             return
         if item is not None and not isinstance(item, Image.Image):
             raise TypeError(
@@ -92,7 +92,7 @@ def _image_of(item: Any) -> Any:
 
 
 def _loads_by_torchvision(dataset: Any) -> bool:
-    """It is an ``ImageFolder``, or made like it, whose files are read by torchvision's own function."""
+    """Whether it is an ``ImageFolder`` or a subclass, whose files torchvision's own function reads."""
     folder: Any = sys.modules.get("torchvision.datasets.folder")
     if folder is None or getattr(type(dataset), "__getitem__", None) is not folder.DatasetFolder.__getitem__:
         return False

@@ -1,4 +1,4 @@
-"""From an image as a file holds it to what encoders take: upright, opaque, 8-bit RGB; or why not."""
+"""Decode an image file into what encoders take, upright, opaque, 8-bit RGB; or say why not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .half_copied import zeros_for_pixels
+from .zero_filled import zeros_for_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,22 +32,22 @@ __all__ = [
 ]
 
 DECODING = ["first frame", "upright by EXIF orientation", "16-bit grey / 257", "transparency over white", "RGB"]
-"""What is done to an image before an encoder's own preprocessing, as manifests say it."""
+"""What is done to an image before an encoder's own preprocessing, as manifests have it."""
 
 PICTURES = frozenset(
     ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
 )
-"""The formats of Pillow's own that are read: pictures, which it decodes itself and from the one file, and whose end it
-misses. Others start programs (EPS), hold files of any format (IPTC), are no pictures, or end early unnoticed (PCX)."""
+"""Pillow's own formats that are read: pictures that it decodes itself, from one file, and whose truncation it notices.
+Others start programs (EPS), contain files of any format (IPTC), are not pictures, or are truncated unnoticed (PCX)."""
 
 HEAD_BYTES = 16
-"""Those that Pillow tells formats by."""
+"""First bytes of a file, by which Pillow identifies its format."""
 
-# Formats that the first bytes of a file tell for certain.
+# Formats that the first bytes of a file identify for certain.
 _TOLD_BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 _UNKNOWN = "no image of a format that is read"
 
-# An encoder fits the short side to its input; the long one of a thinner image would take gigabytes.
+# Encoders scale the short side to their input; the long one of a thinner image would take gigabytes.
 _LARGEST_ASPECT = 100
 
 # Tags of EXIF and TIFF.
@@ -57,7 +57,7 @@ _MINIMUM_IS_WHITE, _LAB = 0, 8
 _SIGNED = 2
 _SEPARATE = 2
 
-# Of 16 bits these would be a single shade or few, which a hot pixel or a frame do not change.
+# 16-bit images of which so many pixels are of few shades, whatever a hot pixel or a frame adds.
 _MOST = 0.98
 _NARROW = 16
 
@@ -68,7 +68,7 @@ class UnreadableImageError(Exception):
     Attributes
     ----------
     passing : bool
-        It lies in the circumstances and not in what the file holds, so that the same file may be read another time.
+        The cause is transient and not the content of the file: the same file may be read another time.
     """
 
     def __init__(self, reason: str, *, passing: bool = False) -> None:
@@ -78,12 +78,12 @@ class UnreadableImageError(Exception):
 
 @dataclass(frozen=True)
 class PillowSettings:
-    """What of Pillow's state decides which images are read, as the caller has set it, for another process.
+    """The part of Pillow's state that decides which images are read, to be sent to another process.
 
     Attributes
     ----------
     plugins : dict of str
-        What opens each format that is not Pillow's own, and what tells it by its first bytes.
+        For each format that is not Pillow's own: what opens it, and what identifies it by its first bytes.
     most_pixels : int or None
     most_text, most_texts : int
         Bytes of one text of a PNG file, or its colour profile, and of all its texts.
@@ -102,7 +102,7 @@ class PillowSettings:
         return cls(plugins, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
 
     def set(self) -> None:
-        """Make them those of this process."""
+        """Apply them to this process."""
         from PIL import Image, PngImagePlugin
 
         Image.init()
@@ -113,7 +113,7 @@ class PillowSettings:
 
 
 def formats_read() -> list[str]:
-    """The formats of pictures that are read, in Pillow's order: its own, and those of the caller's plugins."""
+    """The formats that are read, in Pillow's order: :data:`PICTURES`, and those of the caller's plugins."""
     from PIL import Image
 
     Image.init()
@@ -127,7 +127,7 @@ def _is_foreign(kind: str) -> bool:
 
 
 def decoded(make: Callable[[], Image.Image]) -> Image.Image:
-    """What `make` gives, whatever filters for warnings are set, and whether or not Pillow is to take what is cut off.
+    """The result of `make`, whatever warning filters are set, and whether or not Pillow is to load truncated images.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
 
 
 def decoder() -> str:
-    """What tells which images can be decoded now: versions, formats and Pillow's limits, as a digest."""
+    """A digest of what decides which images can be decoded: versions, formats and Pillow's limits."""
     import PIL
 
     from .. import __version__
@@ -163,7 +163,7 @@ def decoder() -> str:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether an error is of the circumstances, such as permissions, a disk or memory, and not of what a file holds."""
+    """Whether an error is transient, of permissions, a disk or memory, and not of the content of a file."""
     if isinstance(error, OSError):
         return error.errno is not None  # the system's; Pillow gives none to those that it raises of a damaged image
     no_memory = isinstance(error, RuntimeError) and "memory" in str(error)  # as PyTorch says it
@@ -171,7 +171,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """An error in one line that can be written down; paths in it may hold bytes that are no UTF-8."""
+    """An error in one line of valid UTF-8; paths in it may hold other bytes."""
     line = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
     return line.encode(errors="backslashreplace").decode()
 
@@ -182,8 +182,8 @@ def read_image(file: BinaryIO) -> Image.Image:
     Raises
     ------
     UnreadableImageError
-        As :func:`to_rgb`; a format that is not read; or zeros where the data of pixels should end. Whatever else Pillow
-        meets it raises, :func:`decoded` makes one of these of it.
+        As :func:`to_rgb`; a format that is not read; or zeros where the data of pixels should end. Pillow raises other
+        errors, which :func:`decoded` converts to this one.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -196,7 +196,7 @@ def read_image(file: BinaryIO) -> Image.Image:
         raise UnreadableImageError(what) from error
     if image.format == "PNG":
         with image:
-            image.verify()  # decoding leaves the checksums of pixels out, and what is behind a hole black
+            image.verify()  # decoding skips the checksums of pixels, and leaves what follows a gap black
         file.seek(0)
         image = Image.open(file, formats=["PNG"])
     with image:
@@ -206,7 +206,7 @@ def read_image(file: BinaryIO) -> Image.Image:
 
 
 def kind_of(head: bytes) -> str | None:
-    """The format that the first bytes of a file tell for certain."""
+    """The format that the first bytes of a file identify for certain; None where they do not."""
     from PIL import Image
 
     Image.init()
@@ -218,11 +218,11 @@ def kind_of(head: bytes) -> str | None:
 
 
 def to_rgb(image: Any) -> Image.Image:
-    """An image as a person sees it.
+    """An image as a person sees it, in 8-bit RGB.
 
-    The first frame of several; turned as its EXIF orientation says; transparency over white, as on a page. Of 16 bits
-    without sign it is the value / 257, of TIFF's 12 bits the value / 4095 · 255, rounded. Colour profiles are left out,
-    as open_clip, timm and torchvision leave them.
+    The first frame of several, turned by its EXIF orientation, transparency over white. Unsigned 16-bit values are
+    divided by 257, TIFF's 12-bit values by 4095 / 255, and rounded. Colour profiles are ignored, as by open_clip, timm
+    and torchvision.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _check_tiff(image: Image.Image) -> None:
-    """What Pillow reads of a TIFF file without a word, and otherwise than its writer meant it."""
+    """Refuse or repair TIFF files that Pillow silently misreads."""
     tags: Any = getattr(image, "tag_v2", {})
     if image.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
         raise UnreadableImageError("pixels are 8 bits with a sign, whose range is not known; expected them without")
@@ -273,7 +273,7 @@ def _check_tiff(image: Image.Image) -> None:
 
 
 def _is_of_16_bits(image: Image.Image) -> bool:
-    """In its file; before it is loaded."""
+    """Whether the file has 16 bits a channel; to be asked before the image is loaded."""
     tiles: Any = getattr(image, "tile", ())
     if image.format == "PPM":  # with the largest value, where that is not 255
         arguments = [part for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else ())]
@@ -282,19 +282,19 @@ def _is_of_16_bits(image: Image.Image) -> bool:
 
 
 def _is_dark(image: Image.Image) -> bool:
-    """Nearly all pixels have nearly no colour, or nearly no ink."""
+    """Whether nearly all pixels are nearly black, or have nearly no ink."""
     bands = [image.getchannel(band) for band in image.getbands() if band not in ("A", "a", "X")]
     least = _MOST * image.width * image.height
     return all(sum(band.histogram()[:_NARROW]) >= least for band in bands)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What puts an image upright; ImageOps.exif_transpose also writes EXIF back, and fails where some of it is odd."""
+    """What turns an image upright; ImageOps.exif_transpose also writes EXIF back, and fails where some of it is odd."""
     from PIL.Image import Transpose
 
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged metadata tell nothing, and cost no image
+    except Exception:  # damaged metadata cost no image
         return None
     if isinstance(orientation, bytes) and len(orientation) == 1:  # of type BYTE, where SHORT is the rule
         (orientation,) = orientation

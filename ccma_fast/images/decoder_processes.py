@@ -1,9 +1,9 @@
-"""Processes that decode images, which a crash, a lack of memory or an endless loop of a decoder costs one image each.
+"""Worker processes that decode images: a crash, a lack of memory or an endless loop of a decoder costs one image.
 
-A first process (:func:`serve`) imports what is needed, and forks those that decode: it has one thread, where the
-caller's may have many, does not import the caller's script, and starts another decoder in milliseconds. Each decoder
-says in memory that it shares with the caller which image it is at, so that this is known however it ends; results come
-back as anonymous memory too, and nothing lies in ``/dev/shm``. All of them end with the caller, however that ends.
+A server process (:func:`serve`) imports what is needed, and forks the workers: it has one thread, where the caller may
+have many, does not import the caller's script, and starts another worker in milliseconds. Each worker writes the image
+that it is at to memory shared with the caller, so that this is known however it ends; results come back in anonymous
+memory too, and nothing is left in ``/dev/shm``. All of them end with the caller, however that ends.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .decode import PillowSettings, reason_of
 
 __all__ = ["CannotBeSentError", "Decoders", "Watch", "serve"]
 
-# Batches that are asked for ahead, for each process.
+# Batches requested ahead, for each worker.
 _AHEAD = 2
 
-# The least that an image is waited for, and the bytes of a file that are waited for one more.
+# Timeout of an image in seconds, and the bytes of its file that add one more.
 _SECONDS = 60
 _BYTES_PER_SECOND = 1 << 20
 
-# The most that decoding and scaling took of a pixel is half of it; and what an image may take besides.
+# Memory of a pixel, twice the most that decoding and scaling took; and what an image may take besides.
 _BYTES_PER_PIXEL = 64
 _BYTES_BESIDES = 1 << 30
 
-# An image is tried so often: what kills a process may have been another's need of memory.
+# Attempts at an image: what kills a worker may have been another one's need of memory.
 _TRIES = 2
 
 _OUT_OF_MEMORY = 77
@@ -51,14 +51,14 @@ _ALIGNMENT = 64
 
 
 class CannotBeSentError(Exception):
-    """Other processes cannot be given what decodes images; the text says why."""
+    """What decodes images cannot be sent to other processes; the text says why."""
 
 
 class Watch:
-    """What is told of images while they are decoded."""
+    """Told of images while they are decoded."""
 
     def begin(self, image: int) -> None:
-        """It is what is decoded next."""
+        """It is decoded next."""
 
     def out_of_memory(self) -> None:
         """It takes more memory than there is."""
@@ -69,17 +69,17 @@ class _Made(Protocol):
 
 
 class Decoders:
-    """Processes that make batches of images. Closing it, as a context does, ends them.
+    """Worker processes that make batches of images. Closing it, as a context does, ends them.
 
     Parameters
     ----------
     make : callable
-        From the number of a batch, images to leave out of it, and a :class:`Watch`, to what is made of it: something
-        that can be pickled, whose arrays are not copied.
+        From the number of a batch, images to leave out of it, and a :class:`Watch`, to the result for the batch, which
+        is pickled; its arrays are not copied.
     batches : list of list of int
         The images of each.
     n_bytes : callable
-        The size of an image's file, or None: a larger one is waited for longer.
+        The size of an image's file, or None: a larger one has a longer timeout.
     n_workers : int
 
     Raises
@@ -126,18 +126,18 @@ class Decoders:
             with suppress(OSError):
                 os.kill(worker.pid, signal.SIGKILL)
             worker.close()
-        self._control.close()  # which makes the server ask how they ended, and end itself
+        self._control.close()  # the server then reaps the workers, and ends
         if not self._workers:  # it may be importing
             self._server.kill()
         self._server.wait()
 
     def results(self) -> Generator[tuple[Any, dict[int, str]], None, None]:
-        """What is made of each batch, in their order, and why some of its images are lost.
+        """The result of each batch, in order, and why some of its images are lost.
 
         Raises
         ------
         ChildProcessError
-            Processes die without an image to blame.
+            Workers die without an image to blame.
         """
         self._workers += [self._started() for _ in range(self._n_workers)]
         done: dict[int, Any] = {}
@@ -152,11 +152,11 @@ class Decoders:
 
     def _give(self, worker: _Worker, number: int) -> None:
         worker.numbers.append(number)
-        with suppress(OSError):  # it has died, which reading from it will tell
+        with suppress(OSError):  # it has died, which the next read from it will show
             worker.connection.send((number, [image for image in self._batches[number] if image in self._lost]))
 
     def _received(self) -> dict[int, Any]:
-        """What is ready within a second."""
+        """The results that arrive within a second."""
         done: dict[int, Any] = {}
         by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in self._workers}
         ready = wait(list(by_connection), 1.0)
@@ -164,7 +164,7 @@ class Decoders:
             worker = by_connection[connection]
             try:
                 result = _receive(worker.connection)
-            except (EOFError, OSError, RuntimeError):  # the last where it died while it was sending
+            except (EOFError, OSError, RuntimeError):  # RuntimeError where it died while it was sending
                 self._replace(worker)
             else:
                 self._deaths.pop(_NO_IMAGE, None)
@@ -178,11 +178,11 @@ class Decoders:
         return done
 
     def _seconds(self, image: int) -> float:
-        """The longest that an image is waited for."""
+        """Timeout of an image."""
         return _SECONDS + (0 if image == _NO_IMAGE else (self._n_bytes(image) or 0) / _BYTES_PER_SECOND)
 
     def _replace(self, worker: _Worker, stuck_at: int | None = None) -> None:
-        """Another process does what one that died was to do, without the image that has done it."""
+        """Start another worker with the batches of one that died, and count its death against its image."""
         code, image = self._asked(worker.pid), worker.image
         worker.close()
         self._deaths[image] += 1
@@ -216,7 +216,7 @@ class Decoders:
         return worker
 
     def _asked(self, pid: int | None, *handles: int) -> int:
-        """The server's answer: the number of a new process, or how one has ended, as its parent alone may know."""
+        """The server's answer: the id of a new worker, or the exit code of one, which its parent alone can get."""
         try:
             self._control.send(pid)
             for handle in handles:
@@ -230,7 +230,7 @@ class Decoders:
 
 
 class _Worker:
-    """A process that decodes, as its caller sees it."""
+    """A worker, as its caller sees it."""
 
     def __init__(self, connection: Connection, shared: mmap.mmap) -> None:
         self.connection, self._shared = connection, shared
@@ -241,13 +241,13 @@ class _Worker:
 
     @property
     def image(self) -> int:
-        """The one that it is at."""
+        """The image that it is at."""
         return int(_AT.unpack_from(self._shared)[0])
 
     def waited(self) -> int:
-        """How often this was asked in a row while it was at one image: once a second, as long as nothing happens.
+        """How often in a row this was called while it was at one image: once a second, as long as nothing arrives.
 
-        A clock would also count while all processes are stopped, or while nobody waits.
+        A clock would also run while all processes are stopped, or while no result is awaited.
         """
         image = self.image
         self._n_waits = self._n_waits + 1 if self.numbers and image == self._seen else 0
@@ -260,7 +260,7 @@ class _Worker:
 
 
 def _memory_of_each(n_workers: int) -> int:
-    """Bytes that a process may take to decode: for the largest image that Pillow opens, if there is as much left."""
+    """Bytes that a worker may take to decode: for the largest image that Pillow opens, if so much is free."""
     from PIL import Image
 
     share = machine_memory().left // (n_workers + 1)
@@ -291,7 +291,7 @@ def _server() -> tuple[subprocess.Popen[bytes], Connection]:
 
 
 def serve(fd: int) -> None:
-    """The first process: it starts others that decode, and tells how they ended, until its caller is gone."""
+    """The server process: it forks workers, and reports their exit codes, until its caller is gone."""
     control = Connection(fd)
     workers: set[int] = set()
     with suppress(EOFError, OSError):
@@ -299,12 +299,12 @@ def serve(fd: int) -> None:
         try:
             settings, make, memory = pickle.loads(payload)
             settings.set()
-        except Exception as error:  # whatever the modules raise that it is of
+        except Exception as error:  # whatever its modules raise when they are imported
             control.send(reason_of(error))
             return
         control.send(None)
         del payload
-        gc.freeze()  # what is there is shared, until it is touched
+        gc.freeze()  # keeps memory shared with the workers
         try:
             while True:
                 ended: int | None = control.recv()
@@ -327,7 +327,7 @@ def serve(fd: int) -> None:
 
 
 def _decode(control: Connection, handles: tuple[int, int], make: _Made, memory: int) -> None:
-    """A process that decodes: numbers of batches come in, what is made of them goes out. It does not return."""
+    """A worker: numbers of batches come in, results go out. It does not return."""
     code = 1
     try:
         control.close()
@@ -355,11 +355,11 @@ class _Worked(Watch):
         _AT.pack_into(self._shared, 0, image)
 
     def out_of_memory(self) -> None:
-        os._exit(_OUT_OF_MEMORY)  # what others before it have left unreleased may be the cause
+        os._exit(_OUT_OF_MEMORY)  # the cause may be what earlier images have left unreleased
 
 
 def _limit(memory: int) -> None:
-    """More than so many bytes beyond what it has now this process does not get; and no core of it is written."""
+    """Limit the memory of this process to so many bytes beyond what it has; and write no core dump of it."""
     import resource  # which not every system has
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -373,7 +373,7 @@ def _limit(memory: int) -> None:
 
 
 def _send(connection: Connection, result: Any) -> None:
-    """What :func:`_receive` gets: arrays lie in memory that has no name, and goes with the last who has it open."""
+    """Send what :func:`_receive` returns; arrays are in anonymous memory, freed when the last process closes it."""
     buffers: list[pickle.PickleBuffer] = []
     whole = pickle.dumps(result, 5, buffer_callback=buffers.append)
     parts = [memoryview(whole), *(buffer.raw() for buffer in buffers)]

@@ -1,4 +1,4 @@
-"""Images made into shards: batches are decoded and embedded, their rows gathered, and shards written when they end."""
+"""Carry out a plan: batches of images are decoded, embedded and gathered into shards, which are written."""
 
 from __future__ import annotations
 
@@ -18,16 +18,27 @@ from .decode import decoder
 from .embedding_folder import EmbeddingFolder, ShardMetadata
 from .extraction_plan import Part
 from .image_source import ImageFile, Images
-from .preprocessed import Batch, preprocessed
+from .preprocessing import Batch, preprocessed
 
 __all__ = ["embed"]
 
-# A kill costs no more than this, and the files of a day are still few.
+# A shard is closed after so long: a kill costs no more than this, and the files of a day are still few.
 _SHARD_SECONDS = 300.0
 
 
 def embed(source: Images, folders: list[EmbeddingFolder], plan: list[Part], workers: int, progress: bool) -> None:
-    """Make the shards."""
+    """Make the shards of a plan, and write them.
+
+    Parameters
+    ----------
+    source : Images
+    folders : list of EmbeddingFolder
+    plan : list of Part
+    workers : int
+        Processes that decode; 0 for this one.
+    progress : bool
+        Show a bar on stderr.
+    """
     batches = [(batch, part.folders) for part in plan for batch in part.batches]
     preprocess = [folder.encoder.preprocess for folder in folders]
     n_left = sum(len(batch) for part in plan for batch in part.batches)
@@ -48,7 +59,7 @@ def embed(source: Images, folders: list[EmbeddingFolder], plan: list[Part], work
 
 
 class _GrowingShard:
-    """What becomes the next shard of some folders."""
+    """The next shard of some folders, as it grows."""
 
     def __init__(self, source: Images, folders: list[EmbeddingFolder], part: Part) -> None:
         self._source, self._folders, self._part = source, folders, part
@@ -67,7 +78,7 @@ class _GrowingShard:
         names = [self._source.ids[item] for item in batch.items]
         for own, number, inputs in zip(
             self._rows, self._part.folders, batch.inputs, strict=False
-        ):  # no inputs, no rows
+        ):  # no inputs where no image was read
             own.append(_embedded(self._folders[number], inputs, names))
         self._read += batch.items
         self._files += batch.files
@@ -104,7 +115,7 @@ def _embedded(folder: EmbeddingFolder, inputs: Any, ids: list[str]) -> npt.NDArr
 
 
 def _check_same_images(folder: EmbeddingFolder, folders: list[EmbeddingFolder], known: ShardMetadata) -> None:
-    """A shard that another folder has already must be of the images that it was of there."""
+    """Check that a shard that another folder already has is of the same images there."""
     k = len(folder.shards)
     for other in folders:
         if len(other.shards) <= k:

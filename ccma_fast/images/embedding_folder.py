@@ -1,4 +1,4 @@
-"""The folders of a pool that is being extracted: shards that are written one after another, and what they hold."""
+"""Folders of embeddings as they are written: shard after shard, with the metadata of its rows, and the manifest."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _SIZE, _CHECKSUM, _TIME, _ROOT = "file_bytes", "file_crc32", "file_mtime_ns", "f
 
 
 class ShardMetadata(NamedTuple):
-    """What stands beside the rows of a shard.
+    """The metadata of the rows of a shard.
 
     Attributes
     ----------
     ids : list of str
-        What the images were called when they were embedded.
+        The images' ids when they were embedded.
     files : list of ImageFile
-        Of what they were decoded.
+        The files that they were decoded from.
     roots : list of str or None
-        The folder in which each id begins, None where that is none or nobody wrote it down.
+        The folder that each id is relative to, None where there is none or it was not recorded.
     labels : list or None
         The label of each, None where it has none; None where the images came without labels.
     """
@@ -55,7 +55,25 @@ class ShardMetadata(NamedTuple):
 
 
 class EmbeddingFolder:
-    """A folder that gets the embeddings of one encoder."""
+    """A folder for the embeddings of one encoder.
+
+    Parameters
+    ----------
+    path : Path
+        New, empty, or one that was extracted.
+    encoder : Encoder
+    wanted : Manifest
+        What a new one is to say; one that exists must agree with it.
+
+    Raises
+    ------
+    ValueError
+        The folder holds something else.
+    PoolMismatchError
+        It was made by another encoder, or in another precision.
+    FileReadError
+        A damaged manifest or shard.
+    """
 
     def __init__(self, path: Path, encoder: Encoder, wanted: Manifest) -> None:
         self.path, self.encoder = path, encoder
@@ -86,7 +104,7 @@ class EmbeddingFolder:
         return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
 
     def add(self, rows: npt.NDArray[np.float16], known: ShardMetadata, skipped: dict[str, Skipped]) -> None:
-        """Write the next shard. An image of it that was skipped before is so no longer."""
+        """Write the next shard. Its images that were skipped before no longer are."""
         k = len(self.manifest.shards)
         file, metadata = f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
         columns: dict[str, list[Any]] = {"image_path": known.ids}
@@ -111,11 +129,11 @@ class EmbeddingFolder:
         self.shards.append(known)
 
     def explain(self, failures: dict[str, Skipped]) -> None:
-        """Images that are skipped still are, perhaps for another reason."""
+        """Record the latest reasons why images are skipped."""
         self._write(shards=tuple(self._skipping(failures)))
 
     def record(self, vanished: Sequence[int], renamed: dict[str, int]) -> None:
-        """What became of the images of rows, of those that are here already; see :class:`Manifest`."""
+        """Record which images vanished or were renamed, for the rows that are here already; see :class:`Manifest`."""
         n_rows = self.manifest.n_rows
         self._write(
             vanished=[row for row in vanished if row < n_rows],
@@ -123,7 +141,7 @@ class EmbeddingFolder:
         )
 
     def _skipping(self, changes: dict[str, Any]) -> list[Shard]:
-        """The shards with other reasons why images are skipped, None for those that no longer are."""
+        """The shards with changed reasons why images are skipped; None for images that no longer are."""
         return [
             replace(
                 shard,
@@ -137,7 +155,7 @@ class EmbeddingFolder:
         ]
 
     def _write(self, **changes: Any) -> None:
-        """Write the manifest with what has changed in it, if anything has."""
+        """Write the manifest with changes, if there are any."""
         changed = replace(self.manifest, **changes)
         if changed != self.manifest or [*changed.renamed.items()] != [*self.manifest.renamed.items()]:
             self.manifest = changed
@@ -153,7 +171,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def write_classes(folder: Path, names: list[str], features: npt.NDArray[np.float32], manifest: Manifest) -> None:
-    """Write the features of classes, one shard, and what :func:`class_features` says of them."""
+    """Write the features of classes as one shard, with the manifest of :func:`class_features`."""
     for name in ("text_emb", "metadata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     file, metadata = "text_emb/text_emb_0.npy", "metadata/metadata_0.parquet"
@@ -188,7 +206,7 @@ def _known(manifest: Manifest, shard: Shard) -> ShardMetadata:
     columns = shard_columns(manifest, shard, ["image_path", "label", _SIZE, _CHECKSUM, _TIME, _ROOT])
     none = [None] * shard.n_rows
     files = (columns.get(name, none) for name in (_SIZE, _CHECKSUM, _TIME))
-    same: dict[str | None, str | None] = {}  # a text for each row would take more than all else
+    same: dict[str | None, str | None] = {}  # one string for all rows of a root
     return ShardMetadata(
         columns["image_path"],
         [ImageFile(*file) for file in zip(*files, strict=True)],

@@ -51,7 +51,7 @@ _SAME_ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A model, what it does to an image, and how to tell it from others.
+    """A model, its preprocessing of an image, and what identifies it.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Encoder:
     device: str
 
     def manifest(self, *, precision: str, normalized: bool) -> Manifest:
-        """What is to be said of embeddings of images by this encoder, of which there are none yet."""
+        """The manifest of a folder of this encoder's embeddings that has no rows yet."""
         from PIL import Image
 
         blank = self.preprocess(Image.new("RGB", (64, 64)))[None]
@@ -126,7 +126,7 @@ def open_clip_encoder(model: str, pretrained: str | None, *, text: bool = True, 
         The tag of the weights, or the path of a checkpoint; None for ``hf-hub:`` and ``local-dir:``, which bring
         theirs. "random" takes random weights of a fixed seed: for trying things out where nothing can be downloaded.
     text : bool, default True
-        It is to embed prompts too.
+        It is to embed prompts too, and needs its tokenizer.
     device : str, optional
         As PyTorch spells it; a CUDA device by default where there is one.
 
@@ -248,7 +248,7 @@ def class_features(
         Of :func:`open_clip_encoder`.
     class_names, templates : sequence of str
     tokenizer : optional
-        What :func:`check_prompts` gave for them, which otherwise is called here.
+        The result of :func:`check_prompts` for them, which otherwise is called here.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def class_features(
 
 
 def check_prompts(model: str, class_names: Sequence[str], templates: Sequence[str]) -> Any:
-    """The tokenizer of a model of open_clip, which reads every prompt to its end and no two classes as the same.
+    """The tokenizer of an open_clip model, checked to truncate no prompt and to tell all classes apart.
 
     Parameters
     ----------
@@ -325,20 +325,20 @@ def check_prompts(model: str, class_names: Sequence[str], templates: Sequence[st
 
 
 def _n_tokens(tokenizer: Any, text: str) -> int:
-    """The tokens of a text, those included that mark its ends, were nothing cut off."""
-    if hasattr(tokenizer, "encode"):  # open_clip's own, which puts one before and one behind
+    """The number of tokens of a text without truncation, those that mark its ends included."""
+    if hasattr(tokenizer, "encode"):  # open_clip's own, which adds one at each end
         return len(tokenizer.encode(text)) + 2
     cleaned = getattr(tokenizer, "clean_fn", str)(text)
-    if getattr(tokenizer, "tokenizer_mode", "") == "clips":  # which puts one before and two behind
+    if getattr(tokenizer, "tokenizer_mode", "") == "clips":  # adds one before and two after
         return len(tokenizer.tokenizer(cleaned, add_special_tokens=False).input_ids) + 3
     return len(tokenizer.tokenizer(cleaned).input_ids)
 
 
 def _check_transformers(open_clip: Any, model: str, text: bool) -> None:
-    """The library that reads the texts of a model is there, before its weights are loaded."""
+    """Check that the library of a model's text encoder is installed, before its weights are loaded."""
     try:
         config = open_clip.get_model_config(model) or {}
-    except Exception:  # no such model, or no network: who makes it says so
+    except Exception:  # no such model, or no network: an error when it is created
         return
     texts = config.get("text_cfg", {})
     by_name = "siglip" in model.lower() and not model.startswith(_SCHEMAS)  # as open_clip chooses a tokenizer
@@ -359,14 +359,14 @@ def _check_distinct(features: npt.NDArray[np.float32], class_names: Sequence[str
 
 
 def _check_image_size(name: str, image_size: int) -> None:
-    """A model of timm takes images of this size, as a model without numbers tells before weights are loaded."""
+    """Check on the meta device that a model of timm takes images of this size, before its weights are loaded."""
     import torch
 
     timm = optional("timm", "a student", "extract")
     with _drawn_from_a_seed(), torch.device("meta"), torch.inference_mode():
         try:
             model = timm.create_model(name, pretrained=False, num_classes=0).eval()
-        except Exception:  # who makes it with its numbers says why
+        except Exception:  # an error when it is created with its weights
             return
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
         for side in patch if isinstance(patch, tuple) else (patch,):
@@ -429,7 +429,7 @@ def _digest(model: Any) -> str:
 
 
 def _steps(preprocess: Any) -> list[str]:
-    """The steps of a preprocessing as texts that are the same in every process."""
+    """The steps of a preprocessing as text, the same in every process."""
     steps = getattr(preprocess, "transforms", [preprocess])
     return [
         f"{step.__module__}.{step.__qualname__}" if hasattr(step, "__qualname__") else " ".join(repr(step).split())
@@ -452,7 +452,7 @@ def _autocast(device: str, precision: str) -> Any:
 
 @contextmanager
 def _drawn_from_a_seed() -> Iterator[None]:
-    """Random weights are the same every time, and the global generator is as it was."""
+    """Draw random weights from a fixed seed, and restore the global generator."""
     import torch
 
     with torch.random.fork_rng():

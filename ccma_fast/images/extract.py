@@ -1,4 +1,4 @@
-"""From images and class names to a pool: embeddings in shards, beside a manifest that says what they are.
+"""From images and class names to a pool: embeddings in shards, with a manifest that says what they are.
 
 ``out`` gets up to three folders of the layout of :mod:`ccma_fast.pool.manifest`: ``student`` and ``teacher``, whose
 rows are the same images in the same order, and ``classes``.
@@ -234,7 +234,7 @@ def extract(
 
 
 def _opened(pool: Path, encoders: dict[str, Encoder], precision: str, normalize: bool) -> list[EmbeddingFolder]:
-    """The folders of some encoders in a pool, without what a killed call left half-written."""
+    """The folders of some encoders in a pool, cleared of what a killed call left half-written."""
     for name in ("student", "teacher", "classes"):
         remove_unfinished(pool / name)
     return [
@@ -244,7 +244,7 @@ def _opened(pool: Path, encoders: dict[str, Encoder], precision: str, normalize:
 
 
 def _record(folders: list[EmbeddingFolder], lead: EmbeddingFolder, changes: Changes) -> None:
-    """Every folder says the same of the images: a kill may have come between two."""
+    """Record the same of the images in every folder: a kill may have come between two."""
     for folder in folders:
         folder.record(changes.vanished, changes.renamed)
         folder.explain(lead.skipped)
@@ -258,7 +258,7 @@ def _told(
     skipped: dict[str, Skipped],
     again: dict[str, int],
 ) -> Extraction:
-    """What an extraction left in the folders `written`, given what was `skipped` before it and tried `again`."""
+    """The result of an extraction, given what was skipped before it and what of that was tried again."""
     there = {*source.ids}
     left = {image: why.reason for image, why in lead.skipped.items() if image in there}
     if not lead.manifest.n_rows:

@@ -1,4 +1,4 @@
-"""What an extraction still has to make: which images become rows of which shards, in which order and batches."""
+"""What an extraction still has to do: which images become rows of which shards, in which order and batches."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Part", "check_same_shards", "planned", "tried_again"]
 
 
 class Part(NamedTuple):
-    """Images that are made into shards.
+    """Images that are to become shards.
 
     Attributes
     ----------
     batches : list of list of int
-        The images, as they are encoded at once.
+        The images of each batch.
     folders : list of int
-        Whose shards they are.
+        The folders that get these shards.
     ids : dict of int to str, or None
-        What they are called in the shard of another folder that they are in there; None where no folder has it yet.
+        Their ids in the shard that another folder already has; None where no folder has it yet.
     skipped : dict of str to Skipped
-        What the other folder says of that shard.
+        Those of that shard in the other folder.
     again : bool
         All of them were skipped before.
     """
@@ -48,11 +48,11 @@ def planned(
     shard_size: int,
     batch_size: int,
 ) -> list[Part]:
-    """What is still to be made, in its order.
+    """The parts that are still to be made, in order.
 
-    A folder that is behind another one, for it was added later or a kill came between the two, first gets the shards
-    that the other has, of the same images. Then come images that are new, and then once more those that were skipped.
-    Shards and batches end where they would if nothing had ever been interrupted.
+    A folder that is behind another one, as it was added later or a kill came between the two, first gets the shards
+    that the other has, of the same images. Then come new images, and last those that were skipped before. Shards and
+    batches end where they would without any interruption.
     """
     numbers = {image: i for i, image in enumerate(source.ids)}
     everyone = list(range(len(folders)))
@@ -94,7 +94,7 @@ def planned(
 
 
 def tried_again(source: Images, skipped: dict[str, Skipped]) -> dict[str, int]:
-    """The skipped images that may be read now, and their numbers: all but those of a file that is what it was."""
+    """The skipped images that may be readable now, and their numbers: those whose file or decoder has changed."""
     again, here = {}, decoder()
     for i, image in enumerate(source.ids if skipped else ()):
         if (why := skipped.get(image)) is not None:
@@ -106,7 +106,7 @@ def tried_again(source: Images, skipped: dict[str, Skipped]) -> dict[str, int]:
 
 
 def check_same_shards(folders: list[EmbeddingFolder], lead: EmbeddingFolder) -> None:
-    """The shards that two folders have are of the same images."""
+    """Check that shards that several folders have are of the same images."""
     for folder in folders:
         for own, shard in zip(folder.manifest.shards, lead.manifest.shards, strict=False):
             if own.rows_sha256 != shard.rows_sha256:
@@ -117,6 +117,6 @@ def check_same_shards(folders: list[EmbeddingFolder], lead: EmbeddingFolder) -> 
 
 
 def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
-    """Images that stand from `start` on in a shard, cut where the batches of a whole shard are."""
+    """Images from position `start` of a shard on, cut where the batches of a whole shard are."""
     cuts = [0, *range(batch_size - start % batch_size, len(items), batch_size), len(items)]
     return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]

@@ -1,4 +1,4 @@
-"""Image files below folders, or such as a table names."""
+"""Image files below folders, or listed in a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FolderImages", "ListedImages", "check_folders"]
 
 
 class ListedImages(Images):
-    """Image files that a table names, by their paths below its folder."""
+    """Image files listed in a table; their ids are paths relative to its folder."""
 
     def __init__(self, root: Path, ids: list[str], labels: list[Any] | None, source: str) -> None:
         super().__init__(ids, labels, source)
@@ -32,7 +32,7 @@ class ListedImages(Images):
 
 
 class FolderImages(Images):
-    """The image files below folders: by their paths below the only one, or behind the name of each of several."""
+    """The image files below folders; ids are paths below the folder, or begin with its name where there are several."""
 
     def __init__(
         self, found: Sequence[tuple[Path, dict[str, FileStatus]]], left_out: Counter[str], labels: bool
@@ -62,7 +62,7 @@ class FolderImages(Images):
 
 
 def check_folders(roots: Sequence[Path]) -> None:
-    """Several folders have different names, and none lies in another."""
+    """Check that folders have different names, and that none is inside another."""
     for one, other in itertools.permutations(roots, 2):
         if one.name == other.name or not one.name:
             raise FileReadError(
@@ -74,7 +74,7 @@ def check_folders(roots: Sequence[Path]) -> None:
 
 
 def _folders_of(found: Sequence[tuple[Path, dict[str, FileStatus]]]) -> list[str | None]:
-    """The name of the folder in which each image lies, None for those in a root itself."""
+    """The name of the folder below the root that each image is in, None for images in the root itself."""
     folders: list[str | None] = []
     for root, files in found:
         own = [path.partition("/")[0] if "/" in path else None for path in files]

@@ -27,12 +27,12 @@ __all__ = [
 
 _NO_SUFFIX = frozenset("*?,/ ")
 
-# What systems leave in folders and archives beside the files of a person.
+# What systems leave in folders and archives beside a user's files.
 _LITTER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}
 
 
 class FileStatus(NamedTuple):
-    """What changes with a file: its size in bytes, and when its content and when anything of it was written, in ns."""
+    """Size of a file in bytes, and the times in ns of the last change to its content and to its status."""
 
     n_bytes: int
     mtime_ns: int
@@ -50,7 +50,7 @@ def suffixes_of_images() -> frozenset[str]:
 def why_no_image(
     name: str, wanted: tuple[str, ...] | None, known: frozenset[str], head: Callable[[], bytes]
 ) -> str | None:
-    """What a file is instead of an image; None where it is one."""
+    """Why a file is not an image, as a kind to count; None where it is one."""
     if is_hidden(name):
         return "hidden"
     if not is_utf8(name):
@@ -60,15 +60,15 @@ def why_no_image(
         return None if ending_of(name, wanted) else suffix or "without a suffix"
     if suffix in known:
         return None
-    if suffix.strip(".") and not suffix[1:].isdecimal():  # the end of 22.05 is none
+    if suffix.strip(".") and not suffix[1:].isdecimal():  # 22.05 has no suffix
         return suffix
     return None if kind_of(head()) else suffix or "without a suffix"
 
 
 def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[str]) -> dict[str, FileStatus]:
-    """The images below a folder by their paths, in their order, and the status of each file; the others are counted.
+    """The images below a folder by their paths, sorted, and the status of each file; other files are counted.
 
-    Folders that are links are entered, each folder once: last, so that it goes by its own path where it has one.
+    Links to folders are followed, each folder once, and last, so that a folder goes by its own path where it has one.
     """
     found: dict[str, FileStatus] = {}
     known = suffixes_of_images()
@@ -103,7 +103,7 @@ def files_below(root: Path, suffixes: tuple[str, ...] | None, left_out: Counter[
 
 
 def status_of(file: str | os.PathLike[str]) -> FileStatus | None:
-    """Of a regular file; None where there is none."""
+    """The status of a regular file; None where there is none."""
     try:
         found = os.stat(file)
     except (OSError, ValueError):
@@ -112,7 +112,7 @@ def status_of(file: str | os.PathLike[str]) -> FileStatus | None:
 
 
 def is_gone(file: str | os.PathLike[str]) -> bool:
-    """Nothing has this path; False also where that cannot be seen, as in a folder without permission."""
+    """Whether nothing has this path; False also where that cannot be seen, as in a folder without permission."""
     try:
         os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -135,7 +135,7 @@ def is_utf8(text: str) -> bool:
 
 
 def ending_of(name: str, wanted: tuple[str, ...]) -> str:
-    """The longest of the suffixes that the name ends with, "" for none."""
+    """The longest of the suffixes that a name ends with, "" for none."""
     fits = [suffix for suffix in wanted if name.lower().endswith(suffix) and len(name) > len(suffix)]
     return max(fits, key=len, default="")
 

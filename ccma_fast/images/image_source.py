@@ -1,4 +1,4 @@
-"""What a source of images is: images in a fixed order, each with an id of its own, and the bytes that one lies in."""
+"""What a source of images is: images in a fixed order, each with an id, and the bytes of the file that it is in."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["ImageFile", "Images", "Place"]
 
 _READ_BYTES = 1 << 20
 
-# A larger file is not taken into memory beside its pixels, and so is read twice.
+# A larger file is not held in memory beside its pixels, but read twice.
 _MOST_BYTES = 256 << 20
 
 
 class ImageFile(NamedTuple):
-    """The file of an image as it was read: size in bytes, CRC-32 and time of its content; None where it is in none."""
+    """The file of an image as it was read: size in bytes, CRC-32 and time of its content; None without a file."""
 
     n_bytes: int | None = None
     checksum: int | None = None
@@ -35,16 +35,16 @@ class ImageFile(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Some bytes of a file, all of them by default."""
+    """A range of bytes of a file, all of them by default."""
 
     file: Path
     offset: int = 0
     size: int | None = None
     listed: FileStatus | None = None
-    """What the file was when they lay there, None where that does not matter."""
+    """The status of the file when the range was found, None where that does not matter."""
 
     def is_moved(self, now: os.stat_result) -> bool:
-        """Whether other bytes may lie there now."""
+        """Whether the range may hold other bytes now."""
         return self.listed is not None and (now.st_size, now.st_mtime_ns) != self.listed[:2]
 
 
@@ -54,14 +54,14 @@ class Images(ABC):
     Attributes
     ----------
     ids : list of str
-        What each is called, all different.
+        The id of each, all distinct.
     labels : list or None
-        The label of each, all numbers or all text, None where an image has none; None where the source knows of no
+        The label of each, all numbers or all text, None where an image has none; None where the source has no
         labels.
     left_out : dict of str to int
-        What else lies where the images lie, by kind, such as ".txt" or "hidden".
+        Number of other files beside the images, by kind, such as ".txt" or "hidden".
     roots : frozenset of str
-        The folders in which their ids begin; none where these are no paths.
+        The folders that ids are relative to; empty where ids are not paths.
     """
 
     roots: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ class Images(ABC):
         self.ids, self.labels = ids, None if labels is None else checked_labels(labels, len(ids), source)
 
     def read(self, i: int) -> tuple[Image.Image, ImageFile]:
-        """The i-th image, decoded, upright, in RGB, and of which bytes it was decoded.
+        """The i-th image, decoded, upright, in RGB, and the file that it was decoded from.
 
         Raises
         ------
@@ -123,13 +123,13 @@ class Images(ABC):
         return self.read(i)[0]
 
     def status(self, i: int) -> FileStatus | None:
-        """Size and times of the i-th image's file now; None where there is none. In an archive the times are its."""
+        """Size and times of the i-th image's file now; None without a file. Times in an archive are the archive's."""
         place = self._place(i)
         found = None if place is None else status_of(place.file)
         return found if found is None or place is None or place.size is None else found._replace(n_bytes=place.size)
 
     def listed(self, i: int) -> FileStatus | None:
-        """As :meth:`status`, perhaps as it was when the images were listed."""
+        """As :meth:`status`, but possibly of the time when the images were listed."""
         return self.status(i)
 
     def n_bytes(self, i: int) -> int | None:
@@ -138,7 +138,7 @@ class Images(ABC):
         return None if found is None else found.n_bytes
 
     def fingerprint(self, i: int) -> ImageFile:
-        """The i-th image's file as it is now, which is not decoded; of nothing where none can be read."""
+        """The i-th image's file as it is now, without decoding it; empty where it cannot be read."""
         place = self._place(i)
         try:
             if place is None or not place.file.is_file():
@@ -151,25 +151,25 @@ class Images(ABC):
             return ImageFile()
 
     def is_gone(self, i: int) -> bool:
-        """Whether the i-th image is named by the source alone, and nothing lies where it should."""
+        """Whether the source names the i-th image, but no file is there."""
         return False
 
     def root(self, i: int) -> str | None:
-        """The folder in which the i-th image's id begins, None where that is no path; one of :attr:`roots`."""
+        """The folder of :attr:`roots` that the i-th image's id is relative to; None where the id is not a path."""
         return next(iter(self.roots), None)
 
     def is_there(self, image_id: str, root: str | None) -> bool:
-        """Whether an image that is none of these lies where it would be one, or in the folder where it once began."""
+        """Whether something exists at the path of an id that is not among these, in a root or in its former `root`."""
         places = self.roots if root is None else {*self.roots, root}
         return any(not is_gone(os.path.join(place, image_id)) for place in places)
 
     def other_id(self, image_id: str) -> str | None:
-        """What an image is called where its folder is given alone, or among several; None where it has one name."""
+        """The id of an image were its folder given alone, or among several; None where that makes no difference."""
         return None
 
     @abstractmethod
     def _place(self, i: int) -> Place | None:
-        """Where the i-th image lies, None where it is in no file."""
+        """Where the i-th image is stored, None where it is in no file."""
 
     def _seen(self, file: BinaryIO) -> Image.Image:
         """The image in an open file."""
@@ -181,7 +181,7 @@ class Images(ABC):
 
 
 def _checksum(handle: BinaryIO, place: Place) -> tuple[int, int]:
-    """Size and CRC-32 of what stands at a place in an open file."""
+    """Size and CRC-32 of a range of an open file."""
     handle.seek(place.offset)
     size = checksum = 0
     while part := handle.read(_READ_BYTES if place.size is None else min(place.size - size, _READ_BYTES)):

@@ -1,4 +1,4 @@
-"""Labels that come with images: those of a data set or a table, as numbers or text."""
+"""Labels that come with images, in a data set or a table, as numbers or text."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .image_files import is_utf8
 
 __all__ = ["checked_labels", "targets_of", "typed"]
 
-# Also no label; 007 is a name.
+# The empty text is no label; 007 is a name.
 _INTEGER = re.compile(r"(-1|0|[1-9]\d{0,17})?", re.ASCII)
 
 
 def typed(cells: list[str]) -> list[int | None] | list[str]:
-    """Labels of a CSV file as numbers where all are: its cells are text, whether they were names or numbers."""
+    """Labels of a CSV file as numbers where all are numbers: cells are text, whether they were names or numbers."""
     if not all(_INTEGER.fullmatch(cell) for cell in cells):
         return cells
     return [int(cell) if cell else None for cell in cells]
 
 
 def targets_of(dataset: Any, n_images: int, name: str) -> list[Any] | None:
-    """The labels of a data set of torchvision's kind, one for each image; None where it has none."""
+    """The ``targets`` of a data set, one for each image; None where it has none."""
     targets, transform = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
     if targets is None:
         return None

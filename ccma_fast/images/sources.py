@@ -24,7 +24,7 @@ _PATH, _LABEL = "image_path", "label"
 
 
 def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_from_folders: bool = False) -> Images:
-    """Images in whatever the caller has them.
+    """Open images in any of several forms.
 
     In folders and ``.tar`` files an image is what has a suffix of a format that is read, or no suffix and the first
     bytes of one. What is hidden (a name that begins with a dot, or lies below one) or a system's
@@ -81,7 +81,7 @@ def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_fr
 
 
 def _paths_of(source: Any) -> list[Path]:
-    """The paths that a source is, none where it is something else."""
+    """A source as a list of paths, empty where it is something else."""
     parts = source if isinstance(source, (list, tuple)) else [source]
     return [Path(part) for part in parts] if all(isinstance(part, (str, os.PathLike)) for part in parts) else []
 

@@ -21,11 +21,11 @@ __all__ = ["Member", "apart", "members_of"]
 
 _CLASS = ".cls"
 
-# A number of a class, and the ends of lines behind it.
+# The number of a class, and trailing ends of lines.
 _MOST_CLASS_BYTES = 100
 _READ_BYTES = 1 << 20
 _BLOCK = 512
-_MOST_HEADER_BYTES = 1 << 20  # of one member; names and times take some hundred
+_MOST_HEADER_BYTES = 1 << 20  # of one member; names and times take some hundreds
 _PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
 _PAX, _LONG = (b"x", b"g", b"X"), (b"L", b"K")  # types of headers in front of a member's
 
@@ -82,7 +82,7 @@ def members_of(
 
 
 class _Headers(io.BufferedReader):
-    """A tar file of which only so many bytes may be read for one member: its headers say how long they are."""
+    """A tar file with a limit on the bytes read for one member's headers, whose length they claim themselves."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__(file)
@@ -104,7 +104,7 @@ class _Headers(io.BufferedReader):
 
 
 def _check_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, start: int) -> None:
-    """A member's headers are whole, and its content lies behind them and in front of the next member's."""
+    """Check that a member's headers are complete, and its content lies between them and the next member."""
     if entry.offset_data - start > _BLOCK:
         _check_extensions(archive, start)
     blocks = -(-entry.size // _BLOCK) * _BLOCK if entry.isreg() else 0
@@ -117,7 +117,7 @@ def _check_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, start: int) -
 
 
 def _check_extensions(archive: tarfile.TarFile, start: int) -> None:
-    """The records of PAX headers are whole: some releases of Python leave out the rest behind a damaged one."""
+    """Check the records of PAX headers: some releases of Python skip the rest after a damaged one."""
     handle: Any = archive.fileobj
     while True:
         handle.seek(start)
@@ -140,9 +140,9 @@ def _check_extensions(archive: tarfile.TarFile, start: int) -> None:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """A block of zeros stands where the members end, and nothing else behind it.
+    """Check that a block of zeros follows the members, and nothing else.
 
-    The members also end where a header is damaged, where another archive begins, or where the writer was stopped.
+    Reading also stops at a damaged header, at another archive, or where the writer was stopped.
     """
     handle: Any = archive.fileobj
     handle.seek(archive.offset)
@@ -176,7 +176,7 @@ def _add_class(classes: dict[str, int], key: str, name: str, content: bytes) -> 
 def apart(
     file: Path, members: list[Member], classes: dict[str, int], chosen: bool, left_out: Counter[str]
 ) -> list[Member]:
-    """The images in a tar file of which each has a key of its own, for WebDataset too.
+    """The images in a tar file that have a key of their own, for WebDataset too.
 
     ``0.seg.png`` beside ``0.jpg`` belongs to the sample ``0``: it is no image where the suffixes of images were
     `chosen`, and refused where they were not.
@@ -213,7 +213,7 @@ def _ambiguous(file: Path, one: str, other: str) -> FileReadError:
 
 
 def _at_first_dot(key: str) -> tuple[str, str]:
-    """What WebDataset takes for the key, and the rest."""
+    """The key as WebDataset takes it, up to the first dot of the name, and the rest."""
     path = PurePosixPath(key)
     name, _, rest = path.name.partition(".")
     return str(path.parent / name), rest

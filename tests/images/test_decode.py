@@ -25,7 +25,7 @@ from ccma_fast.images import decoder_processes
 from ccma_fast.images.decode import PICTURES, UnreadableImageError, decoded, formats_read, read_image, to_rgb
 from ccma_fast.images.decoder_processes import Decoders
 from ccma_fast.images.image_files import suffixes_of_images
-from ccma_fast.images.preprocessed import preprocessed
+from ccma_fast.images.preprocessing import preprocessed
 from ccma_fast.images.sources import open_images
 from ccma_fast.system.machine import MachineMemory
 

@@ -1,7 +1,7 @@
-"""Whether zeros stand where an image's compressed pixels should end, as in a file that was reserved and never filled.
+"""Image files whose compressed pixels end in zeros, as of a file that was allocated but only partly written.
 
-Decoders make grey, or garbage, of zeros and say nothing. Formats with checksums need none of this, and what is not
-compressed may well end black.
+Decoders silently turn the zeros into grey or garbage. Formats with checksums need no such test, and uncompressed pixels
+may well end black.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["zeros_for_pixels"]
 
-# So many zeros in a row end no data of an arithmetic coder or of a dictionary.
+# More zeros in a row than data of an arithmetic or dictionary coder ends with.
 _LEAST = 64
 
 _START_OF_SCAN, _FILL = 0xDA, 0xFF
@@ -30,13 +30,13 @@ _JPEG_TABLES = 347
 
 
 def zeros_for_pixels(file: BinaryIO, image: Image.Image) -> int:
-    """The zeros at the end of a file which stand for pixels; 0 for none. The file stands where it stood.
+    """The number of zeros at the end of a file that stand in place of pixels. The file's position is restored.
 
     Parameters
     ----------
     file : binary file
     image : PIL.Image.Image
-        What was opened from it.
+        Opened from it.
     """
     is_whole = _IS_WHOLE.get(image.format or "")
     if is_whole is None:

@@ -17,18 +17,18 @@ __all__ = ["Batch", "preprocessed"]
 
 
 class Batch(NamedTuple):
-    """What is made of some images.
+    """A batch of preprocessed images.
 
     Attributes
     ----------
     inputs : list of Tensor
-        A stack for each target; of arrays, as long as it is in another process.
+        A stack for each preprocessing; of NumPy arrays, while it is in a worker process.
     items : list of int
-        The images of which they are.
+        The images that were read.
     files : list of ImageFile
-        What was decoded.
+        The files that they were decoded from.
     failures : dict of int to Skipped
-        Why not the others.
+        Why the others were not.
     """
 
     inputs: list[Any]
@@ -43,21 +43,21 @@ def preprocessed(
     preprocess: list[Callable[[Any], Any]],
     workers: int,
 ) -> Generator[Batch, None, None]:
-    """Batches of images in their order. Closing the generator ends the processes.
+    """Decode and preprocess batches of images, in order. Closing the generator ends the worker processes.
 
     Parameters
     ----------
     source : Images
     batches : list of (list of int, list of int)
-        The images of each, and the places in `preprocess` of what they are to go through.
+        The images of each, and the indices in `preprocess` of what is applied to them.
     preprocess : list of callable
     workers : int
-        Processes; 0 for this one, which an image that crashes its decoder then ends.
+        Worker processes; with 0 this process decodes, and an image that crashes its decoder ends it.
 
     Warns
     -----
     UserWarning
-        `source` or `preprocess` cannot be sent to other processes: this one does it all.
+        `source` or `preprocess` cannot be sent to other processes: this one decodes.
     """
     made = _Made(source, batches, preprocess)
     if workers and batches:
@@ -104,11 +104,13 @@ class _Made:
             if item in left_out:
                 continue
             watch.begin(item)
-            status = self._source.status(item)  # before: what is written meanwhile is another file next time
+            status = self._source.status(
+                item
+            )  # before reading: a file that is written meanwhile will be another one next time
             try:
                 image, file = self._source.read(item)
                 made = [np.asarray(self._preprocess[target](image)) for target in targets]
-            except Exception as error:  # also of a preprocessing, such as a side that it makes 0 pixels long
+            except Exception as error:  # also of preprocessing, as for a side scaled to 0 pixels
                 if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
                     watch.out_of_memory()
                 reason = str(error) if isinstance(error, UnreadableImageError) else reason_of(error)
