@@ -146,12 +146,12 @@ def cluster(
     weights : ndarray, shape (M,), float32, optional
     random_state : Generator
     **settings
-        What else the backend's `weighted_kmeans` takes.
+        Further arguments of the backend's `weighted_kmeans`.
 
     Returns
     -------
     KMeans
-        Labels, inertia and squared distances of all rows. Updates are the most of any part.
+        Labels, inertia and squared distances of all rows; `n_iter` is the largest of any part.
     """
     if method == "sample" and _ROWS_OF_SAMPLE * n_clusters < x.n_rows:
         return _by_sample(backend, x, n_clusters, weights, random_state, settings)
@@ -211,7 +211,7 @@ def _in_two_levels(
 
 
 def shares(mass: npt.NDArray[np.float64], n_rows: Int64, total: int) -> Int64:
-    """`total` things shared out in proportion to mass, at least one for whoever has rows and no more than rows.
+    """`total` apportioned to masses: at least one for each group that has rows, and no more than its rows.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What rows of a pool cover, by cosine similarity, computed on the host; a device has its own."""
+"""Coverage of a pool by some of its rows, by cosine similarity: the host's part, which a device has in its backend."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ROUNDING = 1e-6
 
 
 def unit_rows(rows: Rows, backend: Backend) -> UnitRows:
-    """Rows for :func:`greedy_coverage`, on the backend's device where it has one."""
+    """Rows for :func:`ccma_fast.steps.greedy.greedy_coverage`, on the backend's device where it has one."""
     device = on_device(backend)
     return HostUnitRows(rows, backend) if device is None else device.unit_rows(rows)
 
@@ -107,7 +107,7 @@ class HostUnitRows:
         kernel: Kernel,
         weights: Float32 | None,
     ) -> Coverage:
-        """The start of a greedy coverage of all rows, see :class:`ccma_fast.backends.UnitRows`."""
+        """The start of a greedy coverage of all rows, see :class:`ccma_fast.backends.protocol.UnitRows`."""
         return _Candidates(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
 
     def most_similar(self, picks: Int64) -> Int64:

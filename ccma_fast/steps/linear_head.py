@@ -74,7 +74,7 @@ class LinearHead(ChunkedStudent):
     with a stream of random numbers and a gradient of its own, and the gradients are added in order: the package's
     threads share the pieces, and the result does not depend on how many there are. A query by the backend "cuda" trains
     on its device, with the same initial weights, batches and dropped inputs, so that only sums round differently; it
-    looks every 16 epochs whether training is over, and what it trained beyond that changes nothing.
+    checks for early stopping every 16 epochs, and the epochs beyond the last one change nothing.
     """
 
     _PARAMETERS = ("n_classes", *_CONSTANTS, "random_state")

@@ -1,4 +1,4 @@
-"""What labelled rows say against logits: probabilities in their place, a temperature far off, classes in another order.
+"""Faults of logits that labelled rows show: probabilities in their place, a temperature far off, another class order.
 
 Such faults leave numbers that look like any others, and a query that quietly chooses badly. None of them is certain:
 these are suspicions. Each needs evidence that honest logits do not give, be they of a poor model or one too sure of
@@ -17,11 +17,11 @@ import numpy.typing as npt
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from .intervals import coverage_interval
+from .temperature import LEAST_TEMPERATURE, likeliest_temperature, log_loss
 
 __all__ = [
     "Suspicions",
     "chance_accuracy",
-    "likeliest_temperature",
     "probability_suspicions",
     "sampled_rows",
     "suspicions",
@@ -33,10 +33,6 @@ Int64 = npt.NDArray[np.int64]
 # Labelled rows that are looked at: enough for every suspicion, and little beside what a query with more of them does.
 _MOST_ROWS, _LEAST_ROWS, _MOST_LOGITS = 1 << 14, 1 << 8, 1 << 21
 
-# Between them lies every temperature that anyone has used, for cosines as for logits.
-_LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
-_BISECTIONS = 24
-
 # A temperature is far off beyond this factor. Mistaken units are off by 30 and more; poor calibration, and hard rows
 # alone, by less.
 _FAR = 10.0
@@ -47,10 +43,10 @@ _INFORMED = 0.1
 # Nats of evidence for a suspicion, beyond the logarithm of how many of its kind could have come up.
 _EVIDENCE = 7.0
 
-# Share of a class's rows that must be called by one other class's name.
+# Share of a class's rows that must be predicted as one other class.
 _MOSTLY = 1 / 2
 
-# So many classes that are called by their own names tell that a model does not guess.
+# With so many classes that are mostly predicted right a model does not guess.
 _OWN_NAMES = 6
 
 # A teacher that is right on no more rows than this beyond guessing, as far as 95 % intervals tell, is of no use; so
@@ -60,7 +56,7 @@ _BEYOND_CHANCE, _LEAST_GUESSES, _MOST_CHANCE = 0.1, 50, 0.5
 # Nats by which several classes, all that have labels, must be called as a rule says; more than guessing gives.
 _EVERY_CLASS = 4.0
 
-# Rows that tell probabilities where no row is labelled.
+# Rows in which probabilities are looked for where no row is labelled.
 _PEEK = 256
 
 # How far from 1 probabilities may add up, in bfloat16 too.
@@ -73,7 +69,7 @@ class Suspicions(NamedTuple):
     """What labelled rows say of logits."""
 
     likeliest_temperature: float
-    """See :func:`likeliest_temperature`; in the units of what was divided by the given one."""
+    """By :mod:`ccma_fast.steps.temperature`, in the units of the given one; NaN without one."""
     texts: list[str]
     """A sentence for each suspicion."""
 
@@ -104,11 +100,11 @@ def suspicions(
         Of the labelled rows, at the model's temperature; n ≥ 1.
     labels : ndarray, shape (n,), int64
     class_names : sequence of str or None
-        What the classes of the labels are called, in their order.
+        The names of the labels' classes, in their order.
     temperature : float, optional
         What the logits were divided by. Without one their scale is not tested.
     ready_made : bool, default True
-        Whether somebody passed the logits, who may have passed probabilities.
+        Whether the caller passed the logits, which may be probabilities then.
     whole_order : bool, default True
         Whether another order of all classes may be suspected. Among rows that a query chose because two models
         disagree, a model of two classes that is wrong now and then looks like one that exchanges them, or guesses.
@@ -150,7 +146,7 @@ def _probabilities_text(model: str, rows: str) -> str:
 
 
 def _of_guessing(model: str, labels: Int64, calls: Int64, n_classes: int, unproven: bool) -> list[str]:
-    """Whether a model is right no more often than if what it says had nothing to do with the labels."""
+    """Whether a model is right no more often than by chance."""
     n, n_right = labels.size, int((calls == labels).sum())
     low, high = coverage_interval(n_right, n)
     chance = chance_accuracy(calls, labels, n_classes)
@@ -164,13 +160,14 @@ def _of_guessing(model: str, labels: Int64, calls: Int64, n_classes: int, unprov
     ]
 
 
-def chance_accuracy(calls: Int64, labels: Int64, n_classes: int) -> float:
-    """The accuracy to be expected of calls that have nothing to do with the labels.
+def chance_accuracy(predicted: Int64, labels: Int64, n_classes: int) -> float:
+    """The accuracy to be expected of predictions that are independent of the labels.
 
-    Σ_c (share of rows that are called c) · (share of rows that are c); a call of −1 is of no class.
+    Σ_c (share of rows predicted as c) · (share of rows of class c); a prediction of −1 is of no class.
     """
-    called, is_class = (np.bincount(of[of >= 0], minlength=n_classes) / labels.size for of in (calls, labels))
-    return float(called @ is_class)
+    shares = (np.bincount(of[of >= 0], minlength=n_classes) / labels.size for of in (predicted, labels))
+    of_predicted, of_labels = shares
+    return float(of_predicted @ of_labels)
 
 
 def _are_probabilities(z: Float64) -> bool:
@@ -183,34 +180,6 @@ def _are_probabilities(z: Float64) -> bool:
 # Temperature
 
 
-def likeliest_temperature(similarities: Float64, labels: Int64) -> float:
-    """The τ that maximises Σ ln softmax(s / τ)_y, in the units of s.
-
-    The likelihood is concave in β = 1 / τ; its slope Σ (s_y − Σ_c p_c s_c) falls, and is halved in on.
-
-    Returns
-    -------
-    float
-        Infinite where guessing evenly is likelier than anything that s says, and 1e-6 where no row is wrong.
-    """
-    s = similarities - similarities.max(axis=1, keepdims=True)
-    true = s[np.arange(labels.size), labels].sum()
-
-    def slope(beta: float) -> float:
-        e = np.exp(beta * s)
-        return float(true - (np.einsum("ic,ic->i", e, s) / e.sum(axis=1)).sum())
-
-    low, high = 1.0 / _LARGEST_TEMPERATURE, 1.0 / _LEAST_TEMPERATURE
-    if slope(low) <= 0.0:
-        return math.inf
-    if slope(high) >= 0.0:
-        return _LEAST_TEMPERATURE
-    for _ in range(_BISECTIONS):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if slope(middle) > 0.0 else (low, middle)
-    return 1.0 / math.sqrt(low * high)
-
-
 def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, likeliest: float) -> list[str]:
     """Whether the likeliest temperature is far likelier than every one that is not far from the given one.
 
@@ -221,12 +190,12 @@ def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, l
     if 1.0 / _FAR <= off <= _FAR or math.isinf(likeliest) or (labels == labels[0]).all():
         return []
     n, n_classes = z.shape
-    given, best = _log_loss(z, labels), _log_loss(z * off, labels)
-    not_far = _log_loss(z * (_FAR if off > 1.0 else 1.0 / _FAR), labels)
+    given, best = log_loss(z, labels), log_loss(z * off, labels)
+    not_far = log_loss(z * (_FAR if off > 1.0 else 1.0 / _FAR), labels)
     guessing = n * math.log(n_classes)
     if min(not_far, guessing) - best < _EVIDENCE or guessing - best < _INFORMED * guessing:
         return []
-    most = f"{likeliest:.2g}" if likeliest > _LEAST_TEMPERATURE else f"any below {temperature / _FAR:.2g}"
+    most = f"{likeliest:.2g}" if likeliest > LEAST_TEMPERATURE else f"any below {temperature / _FAR:.2g}"
     advice = (
         "it is 1 / logit_scale, 0.01 for CLIP, and cosines need one as small"
         if off > 1.0
@@ -236,12 +205,6 @@ def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, l
         f"{model}'s temperature {temperature:g} is far from the likeliest on the {n} labelled rows, {most} (log loss "
         f"{best / n:.3g} nats instead of {given / n:.3g}); {advice}"
     ]
-
-
-def _log_loss(z: Float64, labels: Int64) -> float:
-    """Σ −ln softmax(z)_y over the rows, in nats."""
-    z = z - z.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(labels.size), labels]).sum())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

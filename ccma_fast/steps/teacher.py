@@ -62,7 +62,7 @@ class Teacher(TeacherRows):
     class_directions : ndarray, shape (C, D_T), float32, or None
         t, normalised; None for :meth:`from_logits`.
     class_names : list of str or None
-        The names of the classes, where anyone tells them.
+        The names of the classes, where they are known.
 
     Temperature, names and directions cannot be changed: with others it is another teacher.
 
@@ -102,7 +102,7 @@ class Teacher(TeacherRows):
     def from_logits(
         cls, logits: Any, temperature: float = 1.0, *, class_names: Any = None, force: bool = False
     ) -> Teacher:
-        """A teacher whose logits are already there.
+        """A teacher from ready-made logits.
 
         Parameters
         ----------

@@ -105,23 +105,23 @@ class TeacherRows:
         )
 
     def reading(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
-        """This teacher, its rows read from `source`, where the same ones are."""
+        """This teacher with its rows read from `source`, which holds the same ones."""
         teacher = copy.copy(self)
         teacher.source = source
         return teacher
 
     def check_rows(self, *matrices: Rows) -> list[str]:
-        """The teacher describes the rows of a pool, of each matrix that there is of it.
+        """Check that the teacher's rows are those of a pool, in each matrix that is given of it.
 
         Returns
         -------
         list of str
-            What manifests, ids or shards say against it, where that was to be taken all the same.
+            Differences by manifests, ids or shards that `force` accepted.
 
         Raises
         ------
         PoolMismatchError
-            By manifests, ids or shards they are other images, or stand in another order.
+            By manifests, ids or shards they are other images, or in another order.
         ValueError
             Another number of rows.
         """
@@ -131,7 +131,7 @@ class TeacherRows:
         return self._forced + forced
 
     def grown(self: _AnyTeacher) -> _AnyTeacher:
-        """This teacher of the rows that its source has by now, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
+        """This teacher with all rows that its source has by now, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
         source = self.source.grown()
         if source is self.source:
             return self

@@ -1,4 +1,4 @@
-"""How good a teacher is, told by the rows whose labels are known: accuracy, calibration, classes it confuses."""
+"""How good a teacher is on labelled rows: accuracy, calibration, classes that are near duplicates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from .. import reference
 from .intervals import coverage_interval
-from .suspicions import chance_accuracy, likeliest_temperature
+from .suspicions import chance_accuracy
+from .temperature import likeliest_temperature
 
 __all__ = ["ZeroShot", "measured"]
 
@@ -42,8 +43,8 @@ class ZeroShot:
     top1_low, top1_high : float
         Ends of the 95 % interval of `top1` (Wilson).
     chance : float
-        The `top1` to be expected if what the teacher says had nothing to do with the labels: Σ_c (share of rows that it
-        calls c) · (share of rows that are c).
+        The `top1` to be expected of predictions that are independent of the labels: Σ_c (share of rows predicted as c)
+        · (share of rows of class c).
     calibration_error : float
         Expected calibration error at the teacher's temperature: the mean over the rows of |share that is right − mean
         probability of the top class|, in 15 bins of equal width of that probability.
@@ -53,7 +54,7 @@ class ZeroShot:
         The τ of the largest likelihood, and the same at it; infinite where guessing evenly is likelier than anything
         that the teacher says, and 1e-6 where no row is wrong.
     recall : ndarray, shape (C,), float64
-        Share of the rows of each class that are called so; NaN where there is none.
+        Share of the rows of each class that are predicted as it; NaN where there is none.
     near_duplicates : list of (int, int, float)
         Pairs of classes whose text embeddings are closer than a third of the median distance between two classes, and
         the cosine of each pair, closest first. Empty for a teacher from ready-made logits.
@@ -62,8 +63,9 @@ class ZeroShot:
     warnings : list of str
         What seems wrong with the teacher, a sentence each: no better than chance; a temperature more than ten times
         too large or too small; probabilities where logits belong; classes in another order than the labels'. Of more
-        than 16,384 labelled rows, or 2²¹ of their logits, the last three judge a random share. Two classes that seem
-        exchanged are only told by being worse than chance: a query's choice of rows may look the same.
+        than 16,384 labelled rows, or 2²¹ of their logits, the last three are tested on a random sample. Two
+        classes that seem exchanged are only told by being worse than chance: a query's choice of rows may look the
+        same.
     """
 
     n_rows: int

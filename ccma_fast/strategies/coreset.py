@@ -14,7 +14,7 @@ __all__ = ["coreset"]
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-# Rows that are kept at hand between two passes over the pool.
+# Rows that are kept in memory between two passes over the pool.
 _CANDIDATES = 4096
 
 

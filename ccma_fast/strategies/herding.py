@@ -27,7 +27,9 @@ _CANDIDATES_PER_PICK = 4
 
 
 def herd(state: Round, kernel: Kernel, *, weights: Float32 | None = None, least: float = -np.inf) -> Int64:
-    """Greedily the unlabelled rows that cover the pool, labelled rows covering already: see :func:`greedy_coverage`.
+    """Greedily the unlabelled rows that cover the pool, where the labelled rows cover already.
+
+    See :func:`ccma_fast.steps.greedy.greedy_coverage`.
 
     Parameters
     ----------

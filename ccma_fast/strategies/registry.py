@@ -89,7 +89,7 @@ class Round:
 
     @property
     def sketch_bytes(self) -> int:
-        """What a k-means may keep of its rows."""
+        """Bytes that a k-means may keep of its rows."""
         return Memory(self.memory_limit).sketch
 
     @cached_property
@@ -120,7 +120,7 @@ _AnyStrategy = TypeVar("_AnyStrategy", bound=Strategy)
 
 _strategies: dict[str, Strategy] = {}
 built_in: dict[str, Strategy] = {}
-"""The package's own strategies, whatever their names mean by now."""
+"""The package's own strategies, also where a name was registered again."""
 _without_labels: set[str] = set()
 
 

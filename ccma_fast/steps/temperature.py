@@ -1,0 +1,51 @@
+"""The temperature of logits that makes labels the likeliest."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_loss"]
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+# Between them lies every temperature that anyone has used, for cosines as for logits.
+LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
+_BISECTIONS = 24
+
+
+def likeliest_temperature(similarities: Float64, labels: Int64) -> float:
+    """The τ that maximises Σ ln softmax(s / τ)_y, in the units of s.
+
+    The likelihood is concave in β = 1 / τ; its slope Σ (s_y − Σ_c p_c s_c) falls, and is halved in on.
+
+    Returns
+    -------
+    float
+        Infinite where guessing evenly is likelier than anything that s says, and 1e-6 where no row is wrong.
+    """
+    s = similarities - similarities.max(axis=1, keepdims=True)
+    true = s[np.arange(labels.size), labels].sum()
+
+    def slope(beta: float) -> float:
+        e = np.exp(beta * s)
+        return float(true - (np.einsum("ic,ic->i", e, s) / e.sum(axis=1)).sum())
+
+    low, high = 1.0 / _LARGEST_TEMPERATURE, 1.0 / LEAST_TEMPERATURE
+    if slope(low) <= 0.0:
+        return math.inf
+    if slope(high) >= 0.0:
+        return LEAST_TEMPERATURE
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) > 0.0 else (low, middle)
+    return 1.0 / math.sqrt(low * high)
+
+
+def log_loss(z: Float64, labels: Int64) -> float:
+    """Σ −ln softmax(z)_y over the rows, in nats."""
+    z = z - z.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(labels.size), labels]).sum())
