@@ -30,7 +30,7 @@ from ..system.streams import discard_stdout, open_closed_streams, tell
 if TYPE_CHECKING:
     from ..pool.rows import Rows
     from ..query.report import Report, Selection
-    from ..research.store import Results
+    from ..research.results import Results
     from ..steps.teacher import Teacher
 
 __all__ = ["main"]

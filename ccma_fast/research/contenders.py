@@ -1,29 +1,18 @@
-"""What a simulation compares: strategies with their constants, as the user names them."""
+"""What a simulation compares, as the user names it: strategies with their options."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..checks import check_choice, integer_in, number_in
 from ..config import CCMAConfig
-from ..strategies import Strategy, find, names
+from ..strategies.registry import find, names
+from .study import Contender
 
-__all__ = ["Contender", "contenders_of"]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A strategy, who chooses its first labels, and its constants."""
-
-    label: str
-    strategy: Strategy
-    start: str
-    config: CCMAConfig
-    first: Strategy
-    """The strategy named `start`: another process may not have registered it."""
+__all__ = ["contenders_of"]
 
 
 def contenders_of(strategies: Any, start: str, base: CCMAConfig, *, has_student: bool) -> tuple[Contender, ...]:

@@ -25,16 +25,8 @@ from ..query.select import select
 from ..steps.linear_head import LinearHead
 from ..steps.teacher import Teacher
 from ..system.files import check_can_write_into, write_whole
-from .curves import mean_percent, percent
-from .report.report import (
-    LearningCurve,
-    Panel,
-    accuracy_table,
-    curves_csv,
-    plot_learning_curves,
-    plot_panels,
-    targets_table,
-)
+from .curves import LearningCurve, accuracy_table, curves_csv, mean_percent, percent, targets_table
+from .plots import Panel, plot_learning_curves, plot_panels
 from .simulate import simulate
 
 if TYPE_CHECKING:

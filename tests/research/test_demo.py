@@ -17,15 +17,8 @@ from PIL import Image
 import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.research import demo
-from ccma_fast.research.report.report import (
-    LearningCurve,
-    Panel,
-    accuracy_table,
-    curves_csv,
-    plot_learning_curves,
-    plot_panels,
-    targets_table,
-)
+from ccma_fast.research.curves import LearningCurve, accuracy_table, curves_csv, targets_table
+from ccma_fast.research.plots import Panel, plot_learning_curves, plot_panels
 
 OUTPUTS = ["accuracy.csv", "first_picks.png", "learning_curves.png"]
 

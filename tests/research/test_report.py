@@ -22,10 +22,12 @@ from PIL import Image
 
 import ccma_fast as cf
 from ccma_fast.cli import main
-from ccma_fast.research import store
+from ccma_fast.research.curves import LearningCurve
 from ccma_fast.research.report import figures, report, tables
-from ccma_fast.research.report.report import LearningCurve, Run
-from ccma_fast.research.store import RoundRecord
+from ccma_fast.research.report.run import Run
+from ccma_fast.research.results import results_of
+from ccma_fast.research.rounds import METRICS, RoundRecord
+from ccma_fast.research.run_folder import RunFolder
 
 # Where each strategy's curve ends up and how fast it gets there: (share of the gap to 97 % closed after 20 rounds).
 STRATEGIES = (
@@ -130,7 +132,7 @@ def made_up_run(
     classes = rng.integers(10, size=n_pool)
     coordinates = 3 * rng.standard_normal((10, 2))[classes] + rng.standard_normal((n_pool, 2))
     pool_map = {"rows": np.arange(n_pool), "coordinates": coordinates, "classes": classes}
-    return Run(store.tables(record, kept), pool_map)
+    return Run(results_of(record, kept), pool_map)
 
 
 @pytest.fixture
@@ -507,7 +509,7 @@ def test_the_least_run_there_can_be(write: Callable[..., str], tmp_path: Path) -
 
 def write_folder(path: Path, run: Run, *, finished: bool) -> None:
     """The folder that simulate leaves of a run."""
-    folder = store.RunFolder(path)
+    folder = RunFolder(path)
     results, columns = run.results, run.results.columns
     with folder.locked():
         folder.begin(results.record)
@@ -525,7 +527,7 @@ def write_folder(path: Path, run: Run, *, finished: bool) -> None:
                     records.append(
                         RoundRecord(
                             results.picks["row"][own(results.picks)].tolist(),
-                            {name: float(columns[name][at]) for name in store.METRICS},
+                            {name: float(columns[name][at]) for name in METRICS},
                             {str(stage): float(value) for stage, value in seconds},
                         )
                     )
@@ -564,7 +566,7 @@ def test_an_unfinished_folder_is_read_while_the_run_goes_on(
     run = made_up_run(("ccma", "random"), (1,), 2, n_pool=60, keep=lambda strategy, seed, r: strategy == "ccma")
     write_folder(Path("run"), run, finished=False)
     before = sorted(os.listdir("run"))
-    with store.RunFolder("run").locked():
+    with RunFolder("run").locked():
         assert main(["report", "run", "--out", "pictures"]) == 0
     assert "The run is not finished: 3 of 6 rounds are there." in " ".join(capsys.readouterr().out.split())
     assert sorted(os.listdir("run")) == before

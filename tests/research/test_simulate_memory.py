@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast import checks
 from ccma_fast.cli import main
+from ccma_fast.system import memory
 from ccma_fast.system.memory import Memory
 
 N, M, D, C = 300, 90, 6, 4
@@ -44,7 +44,7 @@ def simulated(data, **changes):
 @pytest.mark.parametrize("student", [None, Products()], ids=["head", "own"])
 def test_no_result_depends_on_the_limit(data, monkeypatch, student):
     """A limit under which nothing is kept between two readings, and test posteriors have one column at a time."""
-    monkeypatch.setattr(checks, "LEAST_LIMIT", 1)
+    monkeypatch.setattr(memory, "LEAST_LIMIT", 1)
     names = [name for name in cf.strategies.names() if student is None or name in ("ccma", "entropy", "coreset")]
     settings = {
         "strategies": [*names, "ccma:paper,subpool_size=50", "ccma:acquisition=delta,start=centroid"],

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..curves import BLUE, GREY, OKABE_ITO, VERMILION, LearningCurve, mean_and_error
+from ..curves import LearningCurve, mean_and_error
+from ..plots import BLUE, GREY, OKABE_ITO, VERMILION
 from .run import Run
 from .tables import CONFIDENCE, difference_to, labels_to_reach, seconds_per_round, t_quantile
 

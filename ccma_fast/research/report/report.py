@@ -1,4 +1,4 @@
-"""Tables and pictures: of a few learning curves, and of a whole run of :func:`ccma_fast.simulate`."""
+"""The report of a run of :func:`ccma_fast.simulate`: figures, and one page that holds them and the tables."""
 
 from __future__ import annotations
 
@@ -17,27 +17,14 @@ import numpy as np
 from ...checks import check_choice, check_number
 from ...system.files import check_can_write_into, write_whole
 from ...system.in_use import open_regular
-from ..curves import LearningCurve, Panel, accuracy_table, curves_csv, plot_learning_curves, plot_panels, targets_table
 from .page import GENERATOR
 from .run import Run, open_run
-from .tables import Table, areas_table, differences_table, labels_table, rounds_table, seconds_table
+from .tables import areas_table, differences_table, labels_table, rounds_table, seconds_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "LearningCurve",
-    "Panel",
-    "Run",
-    "Table",
-    "accuracy_table",
-    "curves_csv",
-    "open_run",
-    "plot_learning_curves",
-    "plot_panels",
-    "targets_table",
-    "write_report",
-]
+__all__ = ["TARGETS", "write_report"]
 
 _DOTS_PER_INCH = 130
 

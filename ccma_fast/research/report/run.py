@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..curves import LearningCurve
-from ..store import Results, read_map, read_results
+from ..results import Results
+from ..run_folder import read_map, read_results
 
 __all__ = ["Run", "open_run"]
 
