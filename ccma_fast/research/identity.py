@@ -15,7 +15,7 @@ import itertools
 import json
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,7 @@ class _Dependencies:
             text = f"{UNKNOWN}{error}"
         else:
             text = text if len(text) <= _LONGEST_TEXT else hashlib.sha256(text.encode()).hexdigest()
-        self.parts[self._free(name)] = text
-
-    def _free(self, name: str) -> str:
-        """A name that no part has: a function may lie in an object of its own name, as what ``lru_cache`` makes."""
-        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-        return next(name for name in names if name not in self.parts)
+        self.parts[_free(name, self.parts)] = text
 
     def _code(self, thing: Any) -> str:
         """The name of a function, class or module, whose own parts are added."""
@@ -153,7 +148,7 @@ class _Dependencies:
         """A name that no other thing has, and whether it is a new one."""
         if id(thing) in self._names:
             return self._names[id(thing)][0], False
-        name = self._free(qualified_name(thing))
+        name = _free(qualified_name(thing), self.parts)
         self.parts[name] = ""  # until it is known
         self._names[id(thing)] = name, thing
         return name, True
@@ -282,6 +277,12 @@ class _Dependencies:
         if version:
             self.parts[top] = version
         return version is not None
+
+
+def _free(name: str, parts: Mapping[str, str]) -> str:
+    """A name that no part has: a function may lie in an object of its own name, as what ``lru_cache`` makes."""
+    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+    return next(name for name in names if name not in parts)
 
 
 def _module_of(thing: Any) -> str:
