@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.research import demo
 from ccma_fast.research.curves import mean_and_error
+from ccma_fast.research.digits import class_prototypes, digits_teacher, load_digits
 
 from .tabulate import table
 
@@ -73,9 +73,9 @@ def pools_of(path: Path, half: str, temperature: float) -> dict[str, Pool]:
 
 def digits_pool() -> dict[str, Pool]:
     """The demo's pool and teacher."""
-    digits = demo.load_digits()
+    digits = load_digits()
     centre = digits.images.mean(axis=0)
-    teacher = demo.digits_teacher(digits.images, demo.class_prototypes(), centre=centre)
+    teacher = digits_teacher(digits.images, class_prototypes(), centre=centre)
     logits = teacher.logits(choose_backend()).float32()
     fonts = {"fonts": logits}
     return {"pixels": Pool(digits.images, digits.labels, digits.test_images, digits.test_labels, fonts)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ccma_fast.research.curves import BLUE, GREY, VERMILION
+from ccma_fast.research.plots import BLUE, GREY, VERMILION
 
 from . import marks
 from .marks import OURS

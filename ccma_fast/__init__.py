@@ -23,8 +23,8 @@ from .query.plan import Plan, StagePlan
 from .query.report import Report, Selection, Stage
 from .query.select import plan, select
 from .reference import KMeans
+from .research.results import Results
 from .research.simulate import simulate
-from .research.store import Results
 from .steps.clustering import weighted_kmeans
 from .steps.conformal import coverage_threshold, nonconformity_scores, prediction_sets, target_size_threshold
 from .steps.covariate_shift import stratified_weights, weighted_coverage_threshold

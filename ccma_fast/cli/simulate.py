@@ -10,7 +10,7 @@ from .command import Command
 from .shared_options import add_backend_option, add_config_option, add_memory_option, add_teacher_options, teacher_from
 
 if TYPE_CHECKING:
-    from ..research.store import Results
+    from ..research.results import Results
 
 __all__ = ["COMMAND"]
 

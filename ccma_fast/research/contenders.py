@@ -1,29 +1,19 @@
-"""What a simulation compares: strategies with their constants, as the user names them."""
+"""What a simulation compares, as the user names it: strategies with their options."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..checks import check_choice, integer_in, number_in
 from ..config import CCMAConfig
-from ..strategies import Strategy, find, names
+from ..steps.linear_head import CONSTANTS
+from ..strategies.registry import find, names
+from .study import Contender
 
-__all__ = ["Contender", "contenders_of"]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A strategy, who chooses its first labels, and its constants."""
-
-    label: str
-    strategy: Strategy
-    start: str
-    config: CCMAConfig
-    first: Strategy
-    """The strategy named `start`: another process may not have registered it."""
+__all__ = ["contenders_of"]
 
 
 def contenders_of(strategies: Any, start: str, base: CCMAConfig, *, has_student: bool) -> tuple[Contender, ...]:
@@ -69,14 +59,11 @@ def _parsed(label: str, text: str, start: str, base: CCMAConfig, *, has_student:
         elif key == "temperature" or key not in hints or not equals:
             expected = ", ".join(f"{known}=" for known in ("start", *hints) if known != "temperature")
             raise ValueError(f"strategy {text!r} must have options among paper, {expected}, got {option!r}")
-        elif has_student and key in _HEAD_CONSTANTS:
+        elif has_student and key in CONSTANTS:
             raise ValueError(f"strategy {text!r}: {key} is a constant of the default student, but a student was given")
         else:
             changes[key] = _value(f"{key} of strategy {text!r}", value, hints[key])
     return Contender(label, strategy, start, replace(base, **changes), find(start))
-
-
-_HEAD_CONSTANTS = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
 
 
 # How the types of a configuration's numbers are written, and what error messages call them.

@@ -1,15 +1,12 @@
 """The whole loop on real images, with nothing to download.
 
-The pool is the handwritten digits that scikit-learn ships. The student sees their pixels. The teacher knows how the
-names of the classes look in print: as a vision-language model compares an image with the names of the classes, it
-compares an image with the glyphs "0" to "9" of the fonts that matplotlib ships. No label takes part in it.
+The pool and its teacher are those of :mod:`ccma_fast.research.digits`; the student sees the pixels.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.choose import choose_backend
 from ..checks import check_integer
 from ..config import CCMAConfig
 from ..query.report import Selection
@@ -25,39 +21,18 @@ from ..query.select import select
 from ..steps.linear_head import LinearHead
 from ..steps.teacher import Teacher
 from ..system.output_files import check_can_write_into, write_whole
-from .curves import mean_percent, percent
-from .report.report import (
-    LearningCurve,
-    Panel,
-    accuracy_table,
-    curves_csv,
-    plot_learning_curves,
-    plot_panels,
-    targets_table,
-)
+from .curves import LearningCurve, accuracy_table, curves_csv, mean_percent, percent, targets_table
+from .digits import FONTS, N_CLASSES, Digits, class_prototypes, digits_teacher, load_digits, teacher_top1
+from .plots import Panel, plot_learning_curves, plot_panels
 from .simulate import simulate
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from matplotlib.figure import Figure
 
-__all__ = [
-    "STRATEGIES",
-    "TARGETS",
-    "Digits",
-    "class_prototypes",
-    "digits_teacher",
-    "first_query",
-    "learning_curves",
-    "load_digits",
-    "run",
-    "teacher_top1",
-]
+__all__ = ["STRATEGIES", "TARGETS", "first_query", "learning_curves", "run"]
 
-Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-N_CLASSES = 10
-N_TEST = 500
 TARGETS = (0.80, 0.85, 0.90)
 """Accuracies for which the labels needed are told."""
 
@@ -68,130 +43,7 @@ STRATEGIES = {"ccma": "ccma:start=ccma", "ccma:paper": "ccma:paper", "margins": 
 CONFIG = CCMAConfig()
 _PUBLISHED_LEARNING_RATE = CCMAConfig.paper("cifar10").learning_rate
 
-# Every text font that matplotlib has had from 3.8 on and that draws the ten digits. Left out are STIX's and Computer
-# Modern's symbol fonts and DejaVu's display fonts, which have no digits or other signs in their places, and LastResort,
-# which draws one and the same box for all of them.
-FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSans-Oblique",
-    "DejaVuSans-BoldOblique",
-    "DejaVuSansMono",
-    "DejaVuSansMono-Bold",
-    "DejaVuSansMono-Oblique",
-    "DejaVuSansMono-BoldOblique",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "DejaVuSerif-Italic",
-    "DejaVuSerif-BoldItalic",
-    "STIXGeneral",
-    "STIXGeneralBol",
-    "STIXGeneralItalic",
-    "STIXGeneralBolIta",
-    "cmb10",
-    "cmmi10",
-    "cmr10",
-    "cmss10",
-    "cmtt10",
-)
-ROTATIONS = (-10, 0, 10)
-"""Degrees by which every glyph is turned: people slant their digits."""
-
 _MOST_PANELS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class Digits:
-    """Handwritten digits, 8 × 8 pixels of 0 (paper) to 16 (ink), as a pool and a test set.
-
-    Attributes
-    ----------
-    images : ndarray, shape (N, 64), float32
-        The pool.
-    labels : ndarray, shape (N,), int64
-        Its classes, which only the person who labels knows.
-    rows : ndarray, shape (N,), int64
-        Its row numbers in scikit-learn's ``load_digits``, ascending.
-    test_images, test_labels : ndarray
-        The held-out rest.
-    """
-
-    images: Float32
-    labels: Int64
-    rows: Int64
-    test_images: Float32
-    test_labels: Int64
-
-
-def load_digits() -> Digits:
-    """The 1,797 digits of scikit-learn, of which a fixed random 500 are the test set.
-
-    Raises
-    ------
-    ImportError
-        scikit-learn is not installed; the text names the extra that brings it.
-    """
-    try:
-        from sklearn import datasets  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise _missing_extra(error) from error
-
-    images, labels = datasets.load_digits(return_X_y=True)
-    images, labels = images.astype(np.float32), labels.astype(np.int64)
-    shuffled = np.random.default_rng(0).permutation(len(images))
-    test, pool = np.sort(shuffled[:N_TEST]), np.sort(shuffled[N_TEST:])
-    return Digits(images[pool], labels[pool], pool, images[test], labels[test])
-
-
-def class_prototypes() -> Float32:
-    """How the names of the classes look in print: the mean of their glyphs over all fonts and rotations.
-
-    Returns
-    -------
-    ndarray, shape (10, 64), float32
-        In the pixels of the digits, 0 to 16.
-
-    Raises
-    ------
-    ImportError
-        matplotlib is not installed; the text names the extra that brings it.
-    """
-    try:
-        import matplotlib
-        from PIL import ImageFont
-    except ImportError as error:
-        raise _missing_extra(error) from error
-
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    prototypes = np.zeros((N_CLASSES, 64))
-    for name in FONTS:
-        font = ImageFont.truetype(str(folder / f"{name}.ttf"), 64)
-        for c in range(N_CLASSES):
-            for degrees in ROTATIONS:
-                prototypes[c] += _as_digit(_glyph(str(c), font, degrees))
-    return (prototypes / (len(FONTS) * len(ROTATIONS))).astype(np.float32)
-
-
-def digits_teacher(images: Float32, prototypes: Float32, *, centre: Float32) -> Teacher:
-    """A zero-shot teacher: the cosine between an image and the prototype of each class.
-
-    Both are centred, images on the pool's mean image, prototypes on their own mean: what all images share (ink in the
-    middle) and what all glyphs share (the stroke of a printer) says nothing about the class.
-
-    Parameters
-    ----------
-    images : ndarray, shape (N, 64), float32
-    prototypes : ndarray, shape (10, 64), float32
-    centre : ndarray, shape (64,), float32
-        The pool's mean image.
-    """
-    return Teacher(images - centre, prototypes - prototypes.mean(axis=0), CONFIG.temperature)
-
-
-def teacher_top1(teacher: Teacher) -> Int64:
-    """The teacher's most probable class of each of its rows (ties: the lowest)."""
-    classes: Int64 = teacher.logits(choose_backend("auto")).float32().argmax(axis=1)
-    return classes
 
 
 def learning_curves(
@@ -310,34 +162,16 @@ def run(
     say = _silent if quiet else partial(print, flush=True)
 
     digits = load_digits()
-    n_labels = N_CLASSES + rounds * budget
-    if n_labels > len(digits.images):
-        raise ValueError(
-            f"rounds × budget must leave the pool of {len(digits.images)} images enough to choose from, "
-            f"got {rounds} × {budget} + {N_CLASSES} at the start = {n_labels} labels"
-        )
+    _check_n_labels(len(digits.images), rounds, budget)
     prototypes, centre = class_prototypes(), digits.images.mean(axis=0)
     teacher = digits_teacher(digits.images, prototypes, centre=centre)
     on_pool = teacher_top1(teacher)
     on_test = teacher_top1(digits_teacher(digits.test_images, prototypes, centre=centre))
-    pool_accuracy, test_accuracy = _share(on_pool == digits.labels), _share(on_test == digits.test_labels)
+    test_accuracy = _share(on_test == digits.test_labels)
     seed_numbers = [10**i for i in range(seeds)]
     student, selection = first_query(digits, teacher, seed=seed_numbers[0], budget=budget)
-    say(
-        f"Pool: {len(digits.images)} handwritten digits (8 x 8 pixels, {N_CLASSES} classes); "
-        f"test: {len(digits.test_images)} others, held out at random once.\n"
-        f"Student: a linear head on the pixels. Teacher: the class names as printed in {len(FONTS)} fonts;\n"
-        f"without a single label it is right on {100 * pool_accuracy:.1f} % of the pool "
-        f"and {100 * test_accuracy:.1f} % of the test images.\n"
-        "Compared: ccma, the package's default, ccma:paper, the published query, smallest margins and random choice.\n"
-        f"ccma chooses its first {N_CLASSES} labels itself, by the teacher; the others start from the same {N_CLASSES} "
-        f"random ones,\nas in the paper. Then each asks {rounds} time{'s' * (rounds > 1)} for {budget} more; "
-        f"{seeds} seed{'s' * (seeds > 1)}.\n"
-        f"All train the same head: dropout {CONFIG.dropout:g}, AdamW with learning rate {CONFIG.learning_rate:g} "
-        f"(published for ten classes: {_PUBLISHED_LEARNING_RATE:g}),\nweight decay {CONFIG.weight_decay:g}, "
-        f"at most {CONFIG.max_epochs} epochs.\n"
-        f"Backend: {selection.report.backend}.\n"
-    )
+    accuracies = _share(on_pool == digits.labels), test_accuracy
+    say(_introduction(digits, accuracies, (seeds, rounds, budget), selection.report.backend))
     curves = learning_curves(
         digits, teacher, seeds=seed_numbers, rounds=rounds, budget=budget, jobs=jobs, progress=not quiet
     )
@@ -353,18 +187,43 @@ def run(
         targets=TARGETS,
         level=("teacher alone, no labels", test_accuracy),
     )
-    gallery = plot_panels(
-        _panels(digits, student, selection, on_pool),
-        title=f"The first query of ccma, after {N_CLASSES} labels (seed {seed_numbers[0]}): "
-        f"trust in the teacher {selection.report.trust:.2f}",
-    )
+    gallery = _gallery(digits, student, selection, on_pool, seed_numbers[0])
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "learning_curves.png", lambda file: chart.savefig(file, format="png", dpi=150))
-    write_whole(folder / "first_picks.png", lambda file: gallery.savefig(file, format="png", dpi=150))
+    _write_png(folder / "learning_curves.png", chart)
+    _write_png(folder / "first_picks.png", gallery)
     write_whole(folder / "accuracy.csv", lambda file: file.write(curves_csv(curves, seed_numbers).encode()))
     say(f"Pictures and numbers: {folder}/learning_curves.png, first_picks.png, accuracy.csv")
     say(f"Took {time.perf_counter() - started:.0f} s.")
+
+
+def _check_n_labels(n_images: int, rounds: int, budget: int) -> None:
+    n_labels = N_CLASSES + rounds * budget
+    if n_labels > n_images:
+        raise ValueError(
+            f"rounds × budget must leave the pool of {n_images} images enough to choose from, "
+            f"got {rounds} × {budget} + {N_CLASSES} at the start = {n_labels} labels"
+        )
+
+
+def _introduction(digits: Digits, accuracies: tuple[float, float], counts: tuple[int, int, int], backend: str) -> str:
+    """What is compared: with the teacher's accuracies on pool and test, and the numbers of seeds, rounds and labels."""
+    (on_pool, on_test), (n_seeds, rounds, budget) = accuracies, counts
+    return (
+        f"Pool: {len(digits.images)} handwritten digits (8 x 8 pixels, {N_CLASSES} classes); "
+        f"test: {len(digits.test_images)} others, held out at random once.\n"
+        f"Student: a linear head on the pixels. Teacher: the class names as printed in {len(FONTS)} fonts;\n"
+        f"without a single label it is right on {100 * on_pool:.1f} % of the pool "
+        f"and {100 * on_test:.1f} % of the test images.\n"
+        "Compared: ccma, the package's default, ccma:paper, the published query, smallest margins and random choice.\n"
+        f"ccma chooses its first {N_CLASSES} labels itself, by the teacher; the others start from the same {N_CLASSES} "
+        f"random ones,\nas in the paper. Then each asks {rounds} time{'s' * (rounds > 1)} for {budget} more; "
+        f"{n_seeds} seed{'s' * (n_seeds > 1)}.\n"
+        f"All train the same head: dropout {CONFIG.dropout:g}, AdamW with learning rate {CONFIG.learning_rate:g} "
+        f"(published for ten classes: {_PUBLISHED_LEARNING_RATE:g}),\nweight decay {CONFIG.weight_decay:g}, "
+        f"at most {CONFIG.max_epochs} epochs.\n"
+        f"Backend: {backend}.\n"
+    )
 
 
 def _verdict(curves: Sequence[LearningCurve]) -> str:
@@ -379,7 +238,8 @@ def _verdict(curves: Sequence[LearningCurve]) -> str:
     )
 
 
-def _panels(digits: Digits, head: LinearHead, selection: Selection, teacher_classes: Int64) -> list[Panel]:
+def _gallery(digits: Digits, head: LinearHead, selection: Selection, teacher_classes: Int64, seed: int) -> Figure:
+    """The images of the first query, and what student and teacher took them for."""
     student_classes = head.predict(digits.images)
     panels = []
     for i, delta in list(zip(selection.indices, selection.scores, strict=True))[:_MOST_PANELS]:
@@ -390,29 +250,15 @@ def _panels(digits: Digits, head: LinearHead, selection: Selection, teacher_clas
             (f"teacher says {teacher}", teacher == truth),
         )
         panels.append(Panel(digits.images[i].reshape(8, 8), f"δ = {delta:.2f}", lines))
-    return panels
+    title = (
+        f"The first query of ccma, after {N_CLASSES} labels (seed {seed}): "
+        f"trust in the teacher {selection.report.trust:.2f}"
+    )
+    return plot_panels(panels, title=title)
 
 
-def _glyph(text: str, font: ImageFont.FreeTypeFont, degrees: float) -> Image.Image:
-    """White ink on black, turned, cut to where the ink is."""
-    from PIL import Image, ImageDraw
-
-    canvas = Image.new("L", (128, 128), 0)
-    ImageDraw.Draw(canvas).text((64, 64), text, fill=255, font=font, anchor="mm")
-    turned = canvas.rotate(degrees, resample=Image.Resampling.BICUBIC)
-    return turned.crop(turned.point(lambda value: 255 * (value >= 128)).getbbox())
-
-
-def _as_digit(glyph: Image.Image) -> npt.NDArray[np.float64]:
-    """A glyph made into 8 × 8 pixels as the handwritten digits were: fitted to 20 × 32, centred in 32 × 32, and the ink
-    of each block of 4 × 4 counted.
-    """
-    from PIL import Image
-
-    page = Image.new("L", (32, 32), 0)
-    page.paste(glyph.resize((20, 32), Image.Resampling.BOX), (6, 0))
-    ink: npt.NDArray[np.float64] = np.asarray(page, dtype=np.float64).reshape(8, 4, 8, 4).sum(axis=(1, 3)) / 255.0
-    return ink.ravel()
+def _write_png(file: Path, figure: Figure) -> None:
+    write_whole(file, lambda handle: figure.savefig(handle, format="png", dpi=150))
 
 
 def _share(right: npt.NDArray[np.bool_]) -> float:
@@ -421,10 +267,3 @@ def _share(right: npt.NDArray[np.bool_]) -> float:
 
 def _silent(text: str) -> None:
     pass
-
-
-def _missing_extra(error: ImportError) -> ImportError:
-    return ImportError(
-        f"the demo needs matplotlib and scikit-learn ({error}); expected an installation by "
-        "`pip install 'ccma-fast[demo]'`"
-    )

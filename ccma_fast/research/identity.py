@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import abc
 import copyreg
-import dis
 import functools
 import hashlib
 import importlib
-import importlib.util
 import itertools
 import json
 import sys
-import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +24,12 @@ import numpy.typing as npt
 
 from ..pool.array_like import as_array
 from ..system.qualified_names import module_of, qualified_name
+from .bytecode import compiled, globals_in, imports_in, names_in
+from .installed import installed_version
+from .record import UNKNOWN
 
-__all__ = ["UNKNOWN", "digest_of_array", "identity", "package_digest"]
+__all__ = ["digest_of_array", "identity"]
 
-UNKNOWN = "unknown: "
-"""What the text of a part begins with that cannot be compared; the rest says why."""
-
-_PACKAGE = __name__.partition(".")[0]
-# Their versions are those of the whole run.
-_OF_EVERY_RUN = ("numpy", "torch", _PACKAGE)
 _LONGEST_TEXT = 60
 
 _Code = (types.FunctionType, types.MethodType, type, types.ModuleType)
@@ -69,13 +63,13 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
     dict of str
         A text for each part by its name; it begins with :data:`UNKNOWN` where the part cannot be compared.
     """
-    walk = _Walk()
+    found = _Dependencies()
     try:
         for thing in things:
-            walk.add(thing, seeded=seeded)
+            found.add(thing, seeded=seeded)
     except Exception as error:  # code can be stranger than what is foreseen here
-        walk.parts[", ".join(map(qualified_name, things))] = f"{UNKNOWN}{type(error).__name__}: {error}"
-    return dict(sorted(walk.parts.items()))
+        found.parts[", ".join(map(qualified_name, things))] = f"{UNKNOWN}{type(error).__name__}: {error}"
+    return dict(sorted(found.parts.items()))
 
 
 def digest_of_array(array: npt.NDArray[Any]) -> str:
@@ -83,20 +77,8 @@ def digest_of_array(array: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-@functools.cache
-def package_digest() -> str:
-    """SHA-256 of the Python sources of this package."""
-    kernels = importlib.util.find_spec(f"{_PACKAGE}.kernels")
-    folders = [Path(__file__).parents[1], *map(Path, (kernels and kernels.submodule_search_locations) or ())]
-    digest = hashlib.sha256()
-    for folder in folders:
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(f"{folder.name}/{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-class _Walk:
-    """Goes from things to all that they depend on."""
+class _Dependencies:
+    """The parts of things and of all that they depend on, found by walking from one to the next."""
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
@@ -133,12 +115,7 @@ class _Walk:
             text = f"{UNKNOWN}{error}"
         else:
             text = text if len(text) <= _LONGEST_TEXT else hashlib.sha256(text.encode()).hexdigest()
-        self.parts[self._free(name)] = text
-
-    def _free(self, name: str) -> str:
-        """A name that no part has: a function may lie in an object of its own name, as what ``lru_cache`` makes."""
-        names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-        return next(name for name in names if name not in self.parts)
+        self.parts[_free(name, self.parts)] = text
 
     def _code(self, thing: Any) -> str:
         """The name of a function, class or module, whose own parts are added."""
@@ -166,7 +143,7 @@ class _Walk:
         """A name that no other thing has, and whether it is a new one."""
         if id(thing) in self._names:
             return self._names[id(thing)][0], False
-        name = self._free(qualified_name(thing))
+        name = _free(qualified_name(thing), self.parts)
         self.parts[name] = ""  # until it is known
         self._names[id(thing)] = name, thing
         return name, True
@@ -178,11 +155,11 @@ class _Walk:
         if not new:
             return name
         code = function.__code__
-        digest = hashlib.sha256(json.dumps(_compiled(code)).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(compiled(code)).encode()).hexdigest()
         self.parts[name] = f"{sys.implementation.cache_tag} {digest}"
         if function.__defaults__ or function.__kwdefaults__:
             self._put(f"{name}, defaults", (function.__defaults__, function.__kwdefaults__))
-        used = _names_in(code)
+        used = names_in(code)
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 content = cell.cell_contents
@@ -192,10 +169,10 @@ class _Walk:
         for variable, value in vars(function).items():
             self._taken(f"{name}.{variable}", value, used)
         module = module_of(function)
-        for variable in _globals_in(code):
+        for variable in globals_in(code):
             if variable in function.__globals__:
                 self._taken(f"{module}.{variable}", function.__globals__[variable], used)
-        for imported in _imports_in(code, function.__globals__.get("__package__")):
+        for imported in imports_in(code, function.__globals__.get("__package__")):
             if not self._is_installed(imported):
                 self._imported(imported, used)
         return name
@@ -289,27 +266,18 @@ class _Walk:
         return ["object", self._code(kind), self._value(make), self._value(arguments), self._value(items)]
 
     def _is_installed(self, module: str | None) -> bool:
-        """Whether a module is no work of the user's; where it is of a package, the version of that is a part."""
+        """Whether a module is not the user's own; where it is of a package, its version is a part."""
         top = (module or "").partition(".")[0]
-        if top in _OF_EVERY_RUN or top in sys.builtin_module_names:
-            return True
-        file = _file_of(top)
-        if file is None or file in ("built-in", "frozen"):
-            return file is not None
-        path = Path(file)
-        if {"site-packages", "dist-packages"} & set(path.parts):
-            self.parts[top] = _version(top)
-            return True
-        return any(path.is_relative_to(sysconfig.get_path(place)) for place in ("stdlib", "platstdlib"))
+        version = installed_version(top)
+        if version:
+            self.parts[top] = version
+        return version is not None
 
 
-def _file_of(package: str) -> str | None:
-    """Where a package or module lies; None where that is nowhere, as of what is typed in."""
-    module = sys.modules.get(package)
-    if (file := getattr(module, "__file__", None)) is not None:
-        return str(file)
-    spec = getattr(module, "__spec__", None) if module else importlib.util.find_spec(package) if package else None
-    return None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+def _free(name: str, parts: Mapping[str, str]) -> str:
+    """A name that no part has: a function may lie in an object of its own name, as what ``lru_cache`` makes."""
+    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+    return next(name for name in names if name not in parts)
 
 
 def _has_parameters(thing: Any) -> bool:
@@ -338,84 +306,3 @@ def _state(thing: Any, seeded: bool) -> dict[Any, Any]:
         found = {**found, "made by": (make, arguments)}
     items = [list(part) for part in rest if isinstance(part, Iterator)]
     return {**found, "items": items} if any(items) else found
-
-
-def _compiled(code: types.CodeType) -> list[Any]:
-    """All of a code object but where it stands."""
-    return [
-        code.co_code.hex(),
-        [_constant(constant) for constant in code.co_consts],
-        [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars],
-        [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags],
-        getattr(code, "co_exceptiontable", b"").hex(),  # new in Python 3.11
-    ]
-
-
-def _constant(constant: Any) -> Any:
-    if isinstance(constant, types.CodeType):
-        return _compiled(constant)
-    if isinstance(constant, tuple):
-        return ["tuple", *map(_constant, constant)]
-    if isinstance(constant, frozenset):
-        return ["frozenset", *sorted(map(repr, constant))]
-    return [type(constant).__name__, repr(constant)]
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code object and those of the functions inside."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _names_in(code: types.CodeType) -> frozenset[str]:
-    return frozenset(name for inner in _codes(code) for name in inner.co_names)
-
-
-def _globals_in(code: types.CodeType) -> list[str]:
-    """Names that are looked up in the module, in order."""
-    found = [
-        str(step.argval)
-        for inner in _codes(code)
-        for step in dis.get_instructions(inner)
-        if step.opname.startswith("LOAD_") and ("GLOBAL" in step.opname or "NAME" in step.opname)
-    ]
-    return list(dict.fromkeys(found))
-
-
-def _imports_in(code: types.CodeType, package: str | None) -> list[str]:
-    """Modules that are imported inside."""
-    found: list[str] = []
-    for inner in _codes(code):
-        steps = [step for step in dis.get_instructions(inner) if step.opname != "EXTENDED_ARG"]
-        for at, step in enumerate(steps):
-            if step.opname == "IMPORT_NAME":
-                level = next((s.argval for s in reversed(steps[max(0, at - 2) : at]) if isinstance(s.argval, int)), 0)
-                found.append(importlib.util.resolve_name("." * level + str(step.argval), package))
-    return list(dict.fromkeys(found))
-
-
-@functools.cache
-def _version(package: str) -> str:
-    """The version of an installed package, and what tells builds of one version apart."""
-    from importlib.metadata import distribution, distributions, packages_distributions  # slow to import
-
-    names = sorted(set(packages_distributions().get(package, ())))
-    if not names:  # Python 3.10 asks no files
-        names = [
-            one.metadata["Name"]
-            for one in distributions()
-            if any(file.parts[0].partition(".")[0] == package for file in one.files or ())
-        ]
-    if not names:
-        return f"{UNKNOWN}a package that is installed without its version"
-    found = [distribution(name) for name in names]
-    files = [
-        f"{file} {file.hash.value}"
-        for one in found
-        for file in one.files or ()
-        if file.hash is not None and file.suffix in (".py", ".so")
-    ]
-    digest = hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()
-    return f"{', '.join(one.version for one in found)} ({digest[:12]})"

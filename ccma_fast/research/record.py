@@ -1,45 +1,56 @@
-"""The record of a run: what decides its results, and whether another run may go on with it."""
+"""The record of a run: its format, and the JSON file that holds it."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import FileReadError, newer_error
-from .identity import UNKNOWN
+from ..system.bounded_read import read_whole
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["FORMAT", "check_format", "differences", "going_on", "what_is_unknown"]
+__all__ = ["FORMAT", "UNKNOWN", "as_json", "read_record"]
 
 FORMAT = 2
 """Of ``run.json`` and all beside it. Records of format 1 lack the code of strategies and students."""
+
+UNKNOWN = "unknown: "
+"""What the text of a part begins with that cannot be compared; the rest says why."""
 
 _OLDEST_KEYS = {"arguments", "contenders", "student", "data", "versions"}
 
 _KEYS = {1: _OLDEST_KEYS, FORMAT: _OLDEST_KEYS | {"package", "arithmetic", "threads"}}
 
-# What a run may be extended by; all else must be the same where it goes on.
-_LISTS = ("strategies", "seeds")
 
-_GROWING = (*_LISTS, "rounds")
-
-# Characters of a value in a message.
-_MOST_SHOWN = 200
-
-
-def check_format(content: dict[str, Any], file: Path) -> None:
-    """A record can be read by this version.
+def read_record(file: Path) -> dict[str, Any]:
+    """The record in ``run.json`` or ``results.json``.
 
     Raises
     ------
     FileReadError
-        A newer version wrote it, or it is not one.
+        It is not there or damaged, a newer version wrote it, or it is no record of a run.
     """
+    try:
+        content = json.loads(read_whole(file))
+    except FileNotFoundError:
+        raise FileReadError(f"no run in {str(file.parent)!r}: there is no file {str(file)!r}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileReadError(f"cannot read {str(file)!r}: {error}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run")
+    _check_format(content, file)
+    return content
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """A record, or one with the table of its results, as it stands in a file."""
+    return f"{_text(content, 0)}\n".encode()
+
+
+def _check_format(content: dict[str, Any], file: Path) -> None:
+    """A record can be read by this version."""
     found = content.get("format")
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise FileReadError(f"cannot read {str(file)!r}: its format must be a number from 1 to {FORMAT}, got {found!r}")
@@ -52,99 +63,21 @@ def check_format(content: dict[str, Any], file: Path) -> None:
         raise FileReadError(f"cannot read {str(file)!r}: it is not the record of a run, without {min(missing)!r}")
 
 
-def what_is_unknown(record: dict[str, Any]) -> list[str]:
-    """The parts of strategies, student and teacher that cannot be compared, with the reason of each."""
-    parts = _leaves("", {key: record.get(key) for key in ("contenders", "student", "data")})
-    return [f"{name} ({text.removeprefix(UNKNOWN)})" for name, text in parts if str(text).startswith(UNKNOWN)]
+def _text(value: Any, depth: int) -> str:
+    """JSON with a line for each entry of a mapping, but one line for a list: columns have thousands of entries.
 
-
-def going_on(folder: str, found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """The record of a run that goes on with more strategies, seeds or rounds than it had, or with the same.
-
-    Versions need not agree: where they differ from those that began the run, the last bits of its table may do so too,
-    which a RuntimeWarning says and the record keeps under ``resumed_with``.
-
-    Parameters
-    ----------
-    folder : str
-        Where the run is.
-    found, wanted : dict
-        Its record, and that of what is to be run.
-
-    Raises
-    ------
-    ValueError
-        It is another run, one that has more, or one of which that is not known; the text says what differs.
+    NaN becomes null and the infinities the texts "inf" and "-inf", for JSON knows none of them.
     """
-    if found["format"] < FORMAT:
-        raise ValueError(
-            f"{folder!r} holds a run of an earlier version of ccma_fast ({found['versions'].get('ccma-fast')}), which "
-            "did not write down the code that decided its results; it can be reported, but not gone on with: expected "
-            "another folder"
-        )
-    if found["package"] != wanted["package"]:
-        here, now = found["package"], wanted["package"]
-        how = f"version {here['version']}" if here["version"] != now["version"] else "other sources"
-        raise ValueError(
-            f"{folder!r} holds a run by {how} of ccma_fast, this is {now['version']}: results may differ; expected the "
-            "same to go on with it, or another folder"
-        )
-    if unknown := what_is_unknown(wanted):
-        raise ValueError(
-            f"{folder!r} holds a run, and nobody knows whether it is this one: {', '.join(unknown)} cannot be "
-            "compared; expected another folder"
-        )
-    for name, here, given in _differing(found, wanted):
-        raise ValueError(
-            f"{folder!r} holds another run: its {name} is {here}, got {given}; expected the same arguments, code and "
-            "data to go on with it (more strategies, seeds or rounds are welcome), or another folder"
-        )
-    record = {**wanted, "versions": found["versions"], "threads": found["threads"]}
-    resumed = list(found.get("resumed_with", []))
-    if wanted["versions"] not in [found["versions"], *resumed]:
-        changed = [
-            f"{name} {given} instead of {here}"
-            for name, here, given in differences("", found["versions"], wanted["versions"])
-        ]
-        warnings.warn(
-            f"the run in {folder!r} goes on with {', '.join(changed)}; the last bits of its results may differ from "
-            "those of an undisturbed run",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-        resumed.append(wanted["versions"])
-    return {**record, "resumed_with": resumed} if resumed else record
+    if isinstance(value, Mapping) and value:
+        indent = "  " * depth
+        entries = [f"{indent}  {json.dumps(key)}: {_text(item, depth + 1)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
+    return json.dumps(_finite(value), allow_nan=False)
 
 
-def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(name, value found, value wanted) of all in which a run is not the beginning of another."""
-    before, after = found["arguments"], wanted["arguments"]
-    for name in _GROWING:
-        lost = set(before[name]) - set(after[name]) if name in _LISTS else before[name] > after[name]
-        if lost:
-            yield f"arguments.{name}", json.dumps(before[name]), json.dumps(after[name])
-    for name, here, given in differences("arguments", before, after):
-        if name.removeprefix("arguments.") not in _GROWING:
-            yield name, here, given
-    for label, contender in found["contenders"].items():
-        yield from differences(f"contenders.{label}", contender, wanted["contenders"].get(label))
-    for key in ("student", "data", "arithmetic"):
-        yield from differences(key, found[key], wanted[key])
-
-
-def differences(name: str, found: Any, wanted: Any) -> Iterator[tuple[str, str, str]]:
-    """(name, value found, value wanted) of every leaf in which two records differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in [*found, *(key for key in wanted if key not in found)]:
-            inner = f"{name}.{key}" if name else key
-            yield from differences(inner, found.get(key), wanted.get(key))
-    elif found != wanted:
-        yield name, f"{json.dumps(found):.{_MOST_SHOWN}}", f"{json.dumps(wanted):.{_MOST_SHOWN}}"
-
-
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(f"{name}.{key}" if name else key, inner)
-    else:
-        yield name, value
+def _finite(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

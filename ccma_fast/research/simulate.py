@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,20 @@ from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..query.arguments import check_arguments
 from ..steps.teacher import Teacher
-from ..strategies import names
+from ..strategies.registry import names
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write_into
 from ..system.streams import progress_bar
 from .contenders import contenders_of
-from .run_record import code_of, run_record
-from .store import Results, RunFolder, tables
+from .pool_map import pool_map
+from .provenance import check_code, code_of, run_record
+from .results import Results, results_of
+from .run_folder import RunFolder
 from .study import Study, open_study
+from .trial import run_trial
 
 if TYPE_CHECKING:
-    from .workers import Played, Runs
+    from .workers import FinishedRounds, RunTrial, Trials
 
 __all__ = ["simulate"]
 
@@ -101,11 +105,11 @@ def simulate(
     config : CCMAConfig, optional
         What the options of a strategy change.
     out : path, optional
-        Folder of the run (see :mod:`ccma_fast.research.store`). A run that was killed goes on there in the round in
-        which it was; a finished one is returned without computing anything; and with more strategies, seeds or rounds
-        than before it is what such a run from nothing would be. All else that decides results must be as it was: data,
-        arguments, the instruction set or device, this package, and the code of one's own strategies and student with
-        the functions and values that they use (see :func:`ccma_fast.research.identity.identity`).
+        Folder of the run (see :mod:`ccma_fast.research.run_folder`). A run that was killed goes on there in the round
+        in which it was; a finished one is returned without computing anything; and with more strategies, seeds or
+        rounds than before it is what such a run from nothing would be. All else that decides results must be as it
+        was: data, arguments, the instruction set or device, this package, and the code of one's own strategies and
+        student with the functions and values that they use (see :func:`ccma_fast.research.identity.identity`).
     jobs : int, default 1
         Processes among which the runs of single strategies and seeds are divided. Each has its share of the threads
         of the C++ core. Files are opened by each of them, arrays are copied to each once.
@@ -217,21 +221,21 @@ def simulate(
     with nullcontext() if folder is None else folder.locked():
         if folder is not None:
             record = folder.begin(record)
-        runs = {(label, seed): [] if folder is None else folder.read_rounds(label, seed) for label, seed in grid}
-        left = [run for run, done in runs.items() if len(done) <= study.rounds]
-        n_rounds, n_done = len(grid) * (study.rounds + 1), sum(map(len, runs.values()))
+        trials = {(label, seed): [] if folder is None else folder.read_rounds(label, seed) for label, seed in grid}
+        left = [trial for trial, done in trials.items() if len(done) <= study.rounds]
+        n_rounds, n_done = len(grid) * (study.rounds + 1), sum(map(len, trials.values()))
         with progress_bar(n_rounds, n_done, "round", is_shown=progress) as bar:
-            played = _played_here(study, left, runs) if n_jobs == 1 else _played_elsewhere(payload, n_jobs, left, runs)
-            with closing(played):  # ends the workers, whatever happens here
-                for label, seed, done in played:
-                    runs[label, seed].append(done)
+            finished = _run_here(study, left, trials) if n_jobs == 1 else _run_elsewhere(payload, n_jobs, left, trials)
+            with closing(finished):  # ends the workers, whatever happens here
+                for label, seed, done in finished:
+                    trials[label, seed].append(done)
                     if folder is not None:
-                        folder.write_rounds(label, seed, runs[label, seed])
+                        folder.write_rounds(label, seed, trials[label, seed])
                     bar.set_description(f"{label}, seed {seed}", refresh=False)
                     bar.update()
-        results = tables(record, runs)
+        results = results_of(record, trials)
         if folder is not None and (left or not folder.is_complete(record)):
-            folder.write_results(results, study.pool_map(results.picks["row"]))
+            folder.write_results(results, pool_map(study.pool, study.labels, results.picks["row"]))
     return results
 
 
@@ -244,28 +248,31 @@ def _check_seeds(seeds: Any) -> list[int]:
     return checked
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Who plays
-
-
-def _played_here(study: Study, left: Sequence[tuple[str, int]], runs: Runs) -> Played:
+def _run_here(study: Study, left: Sequence[tuple[str, int]], trials: Trials) -> FinishedRounds:
     for label, seed in left:
-        for done in study.play(label, seed, list(runs[label, seed])):
+        for done in run_trial(study, label, seed, list(trials[label, seed])):
             yield label, seed, done
 
 
-def _played_elsewhere(payload: bytes, n_jobs: int, left: Sequence[tuple[str, int]], runs: Runs) -> Played:
-    from .workers import played_by_workers  # multiprocessing is slow to import
+def _run_elsewhere(payload: bytes, n_jobs: int, left: Sequence[tuple[str, int]], trials: Trials) -> FinishedRounds:
+    from .workers import run_by_workers  # multiprocessing is slow to import
 
-    yield from played_by_workers(payload, n_jobs, left, runs)
+    yield from run_by_workers(payload, n_jobs, left, trials)
+
+
+def _checked_trials(study: Study, code: dict[str, Any]) -> RunTrial:
+    """In a worker process: what runs the trials of a study."""
+    check_code(study, code)
+    return partial(run_trial, study)
 
 
 def _pickled(study: Study) -> bytes:
-    """The study for worker processes, once for all of them."""
+    """What worker processes are sent, once for all of them."""
     from .workers import dumped
 
     try:
-        return dumped((replace(study), code_of(study)))  # a copy, which has computed nothing yet
+        # A copy of the study, which has computed nothing yet.
+        return dumped(partial(_checked_trials, replace(study), code_of(study)))
     except Exception as error:
         for contender in study.contenders:
             with _sendable(contender.label):

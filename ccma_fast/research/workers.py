@@ -1,4 +1,7 @@
-"""Processes that play the runs of :func:`ccma_fast.simulate`."""
+"""Processes among which the trials of :func:`ccma_fast.simulate` are divided: one strategy and seed each.
+
+A worker knows nothing of what it computes: it is sent a function that gives the one which runs a trial.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ import pickle
 import threading
 import traceback
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,55 +25,53 @@ from ..backends.core import set_num_threads, thread_count
 from ..errors import BackendUnavailableError
 from ..system.file_integrity import FileInUse, reading
 from ..system.processes import interrupts_blocked
-from .run_record import check_code
-from .store import RoundRecord
+from .rounds import RoundRecord
 
-__all__ = ["Played", "Runs", "dumped", "played_by_workers"]
+__all__ = ["FinishedRounds", "RunTrial", "Trials", "dumped", "run_by_workers"]
 
-Played = Generator[tuple[str, int, RoundRecord], None, None]
+RunTrial = Callable[[str, int, Sequence[RoundRecord]], Iterator[RoundRecord]]
+"""Computes the rounds of a (label, seed) that are not among the finished ones."""
+
+FinishedRounds = Generator[tuple[str, int, RoundRecord], None, None]
 """The label, the seed and the record of every round, as it is finished."""
 
-Runs = Mapping[tuple[str, int], Sequence[RoundRecord]]
+Trials = Mapping[tuple[str, int], Sequence[RoundRecord]]
 """The finished rounds of every (label, seed)."""
 
 
-class _Study(Protocol):
-    def play(self, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]: ...
-
-
-def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int]], runs: Runs) -> Played:
-    """Play runs in worker processes, each one run at a time. Closing the generator ends them.
+def run_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int]], trials: Trials) -> FinishedRounds:
+    """Run trials in worker processes, each one at a time. Closing the generator ends them.
 
     Workers write no file: one that outlived this process for a moment could not spoil what its successor does.
 
     Parameters
     ----------
     payload : bytes
-        A :func:`dumped` pair of a study and its code, see :func:`ccma_fast.research.run_record.code_of`.
+        A :func:`dumped` function without arguments that returns a :data:`RunTrial`; each worker calls it once.
     n_workers : int
         Each has its share of the threads of this process's core.
     left : sequence of (str, int)
-        What is to be played.
-    runs : mapping
-        Where each of them stands.
+        The trials to be run.
+    trials : mapping
+        The rounds that each of them begins with.
 
     Raises
     ------
     ChildProcessError
         A worker has died.
     Exception
-        What a run raised, with its own cause where that can be sent; the rounds that others have finished come first.
+        What a trial raised, with its own cause where that can be sent; the rounds that others have finished come first.
     """
     waiting = deque(left)
     workers: dict[Connection, Any] = {}
-    playing: dict[Connection, tuple[str, int]] = {}
+    running: dict[Connection, tuple[str, int]] = {}
 
     def give_work(connection: Connection) -> None:
-        playing.pop(connection, None)
+        running.pop(connection, None)
         if waiting:
-            playing[connection] = waiting.popleft()
+            running[connection] = waiting.popleft()
             with suppress(OSError):  # the worker has died, which reading from it will tell
-                connection.send((*playing[connection], list(runs[playing[connection]])))
+                connection.send((*running[connection], list(trials[running[connection]])))
 
     try:
         for _ in range(min(n_workers, len(left))):
@@ -78,14 +79,14 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
             workers[connection] = process
             give_work(connection)
         failure: Exception | None = None
-        while playing:
+        while running:
             # After a failure what is finished is still taken, but nobody is waited for.
-            ready_now = wait_for(list(playing), 0 if failure else None)
+            ready_now = wait_for(list(running), 0 if failure else None)
             if not ready_now:
                 break
             for ready in ready_now:
                 assert isinstance(ready, Connection), "only connections were waited for"
-                label, seed = playing[ready]
+                label, seed = running[ready]
                 try:
                     message = ready.recv()
                 except (EOFError, OSError):
@@ -96,7 +97,7 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
                 elif message is None and failure is None:
                     give_work(ready)
                 else:
-                    del playing[ready]
+                    del running[ready]
                     failure = failure or _failure(message)
         if failure is not None:
             raise failure
@@ -108,10 +109,10 @@ def played_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, 
 
 
 def dumped(thing: Any) -> bytes:
-    """A pickle in which arrays that lie in files are the names of those."""
+    """A pickle in which an array that is mapped from a file is the file's name."""
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
-    with reading():  # what is no file of its own goes with its values
+    with reading():  # whatever is not in a file of its own is sent by value
         pickler.dump(thing)
         for in_use in pickler.in_use:
             in_use.check()
@@ -129,15 +130,15 @@ def _started(payload: bytes, n_threads: int) -> tuple[Connection, Any]:
 
 
 def _work(connection: Connection, payload: bytes, n_threads: int) -> None:
-    """A worker process: runs come in, rounds go out, None at the end of a run."""
+    """A worker process: trials come in, rounds go out, None at the end of a trial."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         with suppress(BackendUnavailableError):
             set_num_threads(n_threads)
-        study = _loaded(payload)
+        run_trial = _loaded(payload)()
         while True:
             label, seed, done = connection.recv()
-            for record in study.play(label, seed, done):
+            for record in run_trial(label, seed, done):
                 connection.send(record)
             connection.send(None)
     except Exception as error:
@@ -219,13 +220,12 @@ def _mapped(file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
     return np.asarray(np.memmap(file, dtype, "r", offset, shape))
 
 
-def _loaded(payload: bytes) -> _Study:
+def _loaded(payload: bytes) -> Callable[[], RunTrial]:
     try:
-        study, code = pickle.loads(payload)
+        make: Callable[[], RunTrial] = pickle.loads(payload)
     except (AttributeError, ImportError) as error:
         raise TypeError(
             f"a strategy or student cannot be found in another process ({error}); expected one at the top level of a "
             "module that can be imported, or jobs=1"
         ) from error
-    check_code(study, code)
-    return study  # type: ignore[no-any-return]
+    return make

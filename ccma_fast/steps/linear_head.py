@@ -21,13 +21,13 @@ from ..pool.rows import Chunk, Rows, to_float32
 from .student import ChunkedStudent, check_two_classes, probabilities
 from .training import DROPOUT_STEPS, TrainedHead, random_bits, train_head
 
-__all__ = ["LinearHead"]
+__all__ = ["CONSTANTS", "LinearHead"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 # Constructor arguments that a configuration has as well.
-_CONSTANTS = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
+CONSTANTS = ("dropout", "learning_rate", "weight_decay", "max_epochs", "batch_size", "patience", "min_gain")
 
 
 class LinearHead(ChunkedStudent):
@@ -77,7 +77,7 @@ class LinearHead(ChunkedStudent):
     checks for early stopping every 16 epochs, and the epochs beyond the last one change nothing.
     """
 
-    _PARAMETERS = ("n_classes", *_CONSTANTS, "random_state")
+    _PARAMETERS = ("n_classes", *CONSTANTS, "random_state")
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class LinearHead(ChunkedStudent):
         cls, config: CCMAConfig, n_classes: int | None, random_state: np.random.Generator | np.random.SeedSequence | int
     ) -> LinearHead:
         """The head with the constants of `config`."""
-        return cls(n_classes, random_state=random_state, **{name: getattr(config, name) for name in _CONSTANTS})
+        return cls(n_classes, random_state=random_state, **{name: getattr(config, name) for name in CONSTANTS})
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments, as scikit-learn's tools expect."""

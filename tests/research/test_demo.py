@@ -17,41 +17,44 @@ from PIL import Image
 import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.research import demo
-from ccma_fast.research.report.report import (
-    LearningCurve,
-    Panel,
-    accuracy_table,
-    curves_csv,
-    plot_learning_curves,
-    plot_panels,
-    targets_table,
+from ccma_fast.research.curves import LearningCurve, accuracy_table, curves_csv, targets_table
+from ccma_fast.research.digits import (
+    FONTS,
+    Digits,
+    _as_digit,
+    _glyph,
+    class_prototypes,
+    digits_teacher,
+    load_digits,
+    teacher_top1,
 )
+from ccma_fast.research.plots import Panel, plot_learning_curves, plot_panels
 
 OUTPUTS = ["accuracy.csv", "first_picks.png", "learning_curves.png"]
 
 
 @pytest.fixture(scope="module")
-def digits() -> demo.Digits:
-    return demo.load_digits()
+def digits() -> Digits:
+    return load_digits()
 
 
 @pytest.fixture(scope="module")
 def prototypes() -> Any:
-    return demo.class_prototypes()
+    return class_prototypes()
 
 
 @pytest.fixture(scope="module")
-def teacher(digits: demo.Digits, prototypes: Any) -> cf.Teacher:
-    return demo.digits_teacher(digits.images, prototypes, centre=digits.images.mean(axis=0))
+def teacher(digits: Digits, prototypes: Any) -> cf.Teacher:
+    return digits_teacher(digits.images, prototypes, centre=digits.images.mean(axis=0))
 
 
 # --- the data and the teacher ---------------------------------------------------------------------
 
 
-def test_pool_and_test_set_are_the_digits_of_scikit_learn(digits: demo.Digits) -> None:
-    from sklearn.datasets import load_digits
+def test_pool_and_test_set_are_the_digits_of_scikit_learn(digits: Digits) -> None:
+    from sklearn import datasets
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = datasets.load_digits(return_X_y=True)
     assert (len(digits.images), len(digits.test_images)) == (1297, 500)
     np.testing.assert_array_equal(digits.images, images[digits.rows])
     np.testing.assert_array_equal(digits.labels, labels[digits.rows])
@@ -61,7 +64,7 @@ def test_pool_and_test_set_are_the_digits_of_scikit_learn(digits: demo.Digits) -
     np.testing.assert_array_equal(digits.test_labels, labels[rest])
 
 
-def test_prototypes_lie_in_the_pixels_of_the_digits(digits: demo.Digits, prototypes: Any) -> None:
+def test_prototypes_lie_in_the_pixels_of_the_digits(digits: Digits, prototypes: Any) -> None:
     assert prototypes.shape == (10, 64)
     assert prototypes.dtype == np.float32
     assert prototypes.min() >= 0
@@ -80,30 +83,28 @@ def test_every_font_draws_ten_digits_of_its_own() -> None:
     from matplotlib.ft2font import FT2Font
     from PIL import ImageFont
 
-    assert len(set(demo.FONTS)) == 21
-    for name in demo.FONTS:
+    assert len(set(FONTS)) == 21
+    for name in FONTS:
         path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
         assert all(ord(digit) in FT2Font(str(path)).get_charmap() for digit in "0123456789"), name
         font = ImageFont.truetype(str(path), 64)
-        drawn = [demo._as_digit(demo._glyph(digit, font, 0)) for digit in "0123456789"]
+        drawn = [_as_digit(_glyph(digit, font, 0)) for digit in "0123456789"]
         assert min(np.abs(a - b).sum() for i, a in enumerate(drawn) for b in drawn[:i]) > 20, name
 
 
 def test_a_glyph_becomes_a_digit_by_fitting_centring_and_counting() -> None:
-    full = demo._as_digit(Image.new("L", (50, 70), 255)).reshape(8, 8)
+    full = _as_digit(Image.new("L", (50, 70), 255)).reshape(8, 8)
     np.testing.assert_array_equal(full, np.tile([0, 8, 16, 16, 16, 16, 8, 0], (8, 1)))
     half = Image.new("L", (40, 64), 0)
     half.paste(255, (0, 0, 40, 32))
     expected = np.outer([1, 1, 1, 1, 0, 0, 0, 0], [0, 8, 16, 16, 16, 16, 8, 0])
-    np.testing.assert_array_equal(demo._as_digit(half).reshape(8, 8), expected)
+    np.testing.assert_array_equal(_as_digit(half).reshape(8, 8), expected)
 
 
-def test_the_teacher_is_useful_and_imperfect(digits: demo.Digits, teacher: cf.Teacher, prototypes: Any) -> None:
-    on_pool = (demo.teacher_top1(teacher) == digits.labels).mean()
+def test_the_teacher_is_useful_and_imperfect(digits: Digits, teacher: cf.Teacher, prototypes: Any) -> None:
+    on_pool = (teacher_top1(teacher) == digits.labels).mean()
     centre = digits.images.mean(axis=0)
-    on_test = (
-        demo.teacher_top1(demo.digits_teacher(digits.test_images, prototypes, centre=centre)) == digits.test_labels
-    )
+    on_test = teacher_top1(digits_teacher(digits.test_images, prototypes, centre=centre)) == digits.test_labels
     assert 0.5 < on_pool < 0.75
     assert 0.5 < on_test.mean() < 0.75
 
@@ -112,7 +113,7 @@ def test_the_teacher_is_useful_and_imperfect(digits: demo.Digits, teacher: cf.Te
 
 
 def test_the_comparison_is_that_of_simulate(
-    digits: demo.Digits, teacher: cf.Teacher, monkeypatch: pytest.MonkeyPatch
+    digits: Digits, teacher: cf.Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only ccma:start=ccma may ask the teacher for its first labels; the head and its constants are everyone's."""
     kept: list[cf.Results] = []
@@ -143,7 +144,7 @@ def test_the_comparison_is_that_of_simulate(
     assert first["ccma:paper"] == first["margins"] == first["random"] != first["ccma"]
 
 
-def test_the_first_query_is_what_select_answers(digits: demo.Digits, teacher: cf.Teacher) -> None:
+def test_the_first_query_is_what_select_answers(digits: Digits, teacher: cf.Teacher) -> None:
     student, selection = demo.first_query(digits, teacher, seed=1, budget=7)
     first = cf.select(digits.images, 10, teacher=teacher, random_state=1).indices
     labels = np.full(len(digits.labels), -1)

@@ -22,10 +22,14 @@ from PIL import Image
 
 import ccma_fast as cf
 from ccma_fast.cli import main
-from ccma_fast.research import store
-from ccma_fast.research.report import figures, report, tables
-from ccma_fast.research.report.report import LearningCurve, Run
-from ccma_fast.research.store import RoundRecord
+from ccma_fast.research.curves import LearningCurve
+from ccma_fast.research.report import curve_figures, figures, report, statistics, tables
+from ccma_fast.research.report.comparison_figures import kappa_groups
+from ccma_fast.research.report.drawing import Picture
+from ccma_fast.research.report.run import Run
+from ccma_fast.research.results import results_of
+from ccma_fast.research.rounds import METRICS, RoundRecord
+from ccma_fast.research.run_folder import RunFolder
 
 # Where each strategy's curve ends up and how fast it gets there: (share of the gap to 97 % closed after 20 rounds).
 STRATEGIES = (
@@ -130,7 +134,7 @@ def made_up_run(
     classes = rng.integers(10, size=n_pool)
     coordinates = 3 * rng.standard_normal((10, 2))[classes] + rng.standard_normal((n_pool, 2))
     pool_map = {"rows": np.arange(n_pool), "coordinates": coordinates, "classes": classes}
-    return Run(store.tables(record, kept), pool_map)
+    return Run(results_of(record, kept), pool_map)
 
 
 @pytest.fixture
@@ -194,15 +198,15 @@ def test_crossings_lie_on_straight_lines_between_rounds() -> None:
 
 def test_labels_to_reach_say_how_many_seeds_did() -> None:
     curve = LearningCurve("a", np.array([10, 20, 30]), np.array([[0.6, 0.7, 0.9], [0.1, 0.2, 0.3]]))
-    partly = tables.labels_to_reach(curve, 0.8)
+    partly = statistics.labels_to_reach(curve, 0.8)
     assert (partly.mean, partly.n_reached, partly.n_seeds) == (pytest.approx(27.5), 1, 2)  # (25 + 30) / 2, at least
     assert math.isnan(partly.error)
     assert str(partly) == "> 28 (1 of 2)"
-    assert str(tables.labels_to_reach(curve, 0.95)) == "not reached"
-    both = tables.labels_to_reach(curve, 0.15)
+    assert str(statistics.labels_to_reach(curve, 0.95)) == "not reached"
+    both = statistics.labels_to_reach(curve, 0.15)
     assert (both.mean, both.error) == (pytest.approx(12.5), pytest.approx(2.5))  # 10 and 15
     alone = LearningCurve("a", np.array([10, 20]), np.array([[0.6, 0.8]]))
-    assert str(tables.labels_to_reach(alone, 0.7)) == "15"
+    assert str(statistics.labels_to_reach(alone, 0.7)) == "15"
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 30, 99, 1000])
@@ -211,20 +215,20 @@ def test_t_quantiles_are_those_of_scipy(freedom: int, confidence: float) -> None
     from scipy import stats
 
     expected = stats.t.ppf((1 + confidence) / 2, freedom)
-    assert tables.t_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-10)
+    assert statistics.t_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-10)
 
 
 def test_paired_differences_are_those_of_a_paired_t_test() -> None:
     from scipy import stats
 
     ours, theirs = np.array([0.80, 0.82, 0.79, 0.85, 0.81]), np.array([0.78, 0.83, 0.75, 0.80, 0.80])
-    found = tables.paired_difference(ours, theirs)
+    found = statistics.paired_difference(ours, theirs)
     interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert found.mean == pytest.approx(0.022)
     assert found.error == pytest.approx(np.std(ours - theirs, ddof=1) / math.sqrt(5))
     assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
     assert (found.n_better, found.n_seeds) == (4, 5)
-    one = tables.paired_difference(ours[:1], theirs[:1])
+    one = statistics.paired_difference(ours[:1], theirs[:1])
     assert one.mean == pytest.approx(0.02)
     assert all(map(math.isnan, (one.error, one.low, one.high)))
 
@@ -273,7 +277,7 @@ def test_complete_contenders_are_compared_and_the_others_named() -> None:
     assert run.curve("c").n_labels.tolist() == [10, 20, 30]
     assert run.horizon == 4
     assert sorted(run.compared) == ["a", "b"]
-    pair = tables.difference_to(run, "b", "a")
+    pair = statistics.difference_to(run, "b", "a")
     assert pair is not None
     assert pair.n_seeds == 2
     expected = whole.curve("b").area[:2] - whole.curve("a").area[:2]
@@ -301,7 +305,7 @@ def test_strategies_without_a_seed_in_common_are_not_subtracted() -> None:
     run = made_up_run(
         ("a", "b"), (1, 10), 1, n_pool=60, keep=lambda strategy, seed, r: (strategy, seed) in {("a", 1), ("b", 10)}
     )
-    assert tables.difference_to(run, "b", "a") is None
+    assert statistics.difference_to(run, "b", "a") is None
     assert tables.differences_table(run, "a").rows == [("b", "no seed in common", "", "", "")]
     picture(figures.pictures(run, "a", (0.8,)), "paired_differences")
 
@@ -314,12 +318,12 @@ def whole() -> Run:
     return made_up_run()
 
 
-def picture(found: list[figures.Picture], name: str) -> figures.Picture:
+def picture(found: list[Picture], name: str) -> Picture:
     return next(one for one in found if one.name == name)
 
 
 @pytest.fixture(scope="module")
-def drawn(whole: Run) -> list[figures.Picture]:
+def drawn(whole: Run) -> list[Picture]:
     return figures.pictures(whole, "random", (0.8, 0.96))
 
 
@@ -347,18 +351,18 @@ def test_names_beside_the_curves_do_not_cover_each_other(drawn: Any) -> None:
 
 
 def test_spread_keeps_the_order_and_moves_as_little_as_it_can() -> None:
-    np.testing.assert_allclose(figures._spread(np.array([0.9, 0.1, 0.5]), 0.1), [0.9, 0.1, 0.5])
-    np.testing.assert_allclose(figures._spread(np.array([0.5, 0.5, 0.5]), 0.1), [0.4, 0.5, 0.6])
-    np.testing.assert_allclose(figures._spread(np.array([1.0, 0.99, 0.2]), 0.1), [1.0, 0.9, 0.2])
+    np.testing.assert_allclose(curve_figures._spread(np.array([0.9, 0.1, 0.5]), 0.1), [0.9, 0.1, 0.5])
+    np.testing.assert_allclose(curve_figures._spread(np.array([0.5, 0.5, 0.5]), 0.1), [0.4, 0.5, 0.6])
+    np.testing.assert_allclose(curve_figures._spread(np.array([1.0, 0.99, 0.2]), 0.1), [1.0, 0.9, 0.2])
 
 
 def test_bars_are_the_labels_of_the_table(whole: Run, drawn: Any) -> None:
     at_80, at_96 = picture(drawn, "labels_to_reach").figure.axes
     curves = [whole.compared_curve(strategy) for strategy in whole.compared]
     np.testing.assert_allclose(
-        [bar.get_width() for bar in at_80.patches], [tables.labels_to_reach(c, 0.8).mean for c in curves]
+        [bar.get_width() for bar in at_80.patches], [statistics.labels_to_reach(c, 0.8).mean for c in curves]
     )
-    reached = [tables.labels_to_reach(c, 0.96) for c in curves]
+    reached = [statistics.labels_to_reach(c, 0.96) for c in curves]
     assert [bool(bar.get_hatch()) for bar in at_96.patches] == [r.n_reached < 5 for r in reached if r.n_reached]
     assert [text.get_text() for text in at_96.texts].count("not reached") == sum(r.n_reached == 0 for r in reached)
     assert any(r.n_reached == 0 for r in reached)
@@ -378,7 +382,7 @@ def test_diagnostics_are_those_of_ccma_with_a_t_interval_around_the_coverage(who
 
 
 def test_kappa_is_drawn_where_strategies_differ_in_nothing_else(whole: Run, drawn: Any) -> None:
-    assert figures.kappa_groups(whole) == [["ccma:kappa=5", "ccma", "ccma:kappa=50"]]
+    assert kappa_groups(whole) == [["ccma:kappa=5", "ccma", "ccma:kappa=50"]]
     line = picture(drawn, "kappa").figure.axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_xdata().astype(float), [5, 20, 50])
     means = [100 * whole.curve(name).area.mean() for name in ("ccma:kappa=5", "ccma", "ccma:kappa=50")]
@@ -386,15 +390,15 @@ def test_kappa_is_drawn_where_strategies_differ_in_nothing_else(whole: Run, draw
     record = copy.deepcopy(whole.results.record)
     record["contenders"]["ccma:kappa=50"]["config"]["alpha"] = 0.2
     changed = replace(whole, results=replace(whole.results, record=record))
-    assert figures.kappa_groups(changed) == [["ccma:kappa=5", "ccma"]]
-    assert figures.kappa_groups(made_up_run(("ccma", "random"), (1,), 1)) == []
+    assert kappa_groups(changed) == [["ccma:kappa=5", "ccma"]]
+    assert kappa_groups(made_up_run(("ccma", "random"), (1,), 1)) == []
 
 
 def test_seconds_are_stacked(whole: Run, drawn: Any) -> None:
     (axes,) = picture(drawn, "seconds").figure.axes
     assert len(axes.patches) == 17 * 4
     longest = max(bar.get_x() + bar.get_width() for bar in axes.patches)
-    assert longest == pytest.approx(sum(tables.seconds_per_round(whole, "uncertainty-herding").values()))
+    assert longest == pytest.approx(sum(statistics.seconds_per_round(whole, "uncertainty-herding").values()))
 
 
 def test_the_map_shows_the_picks_of_two_strategies(whole: Run, drawn: Any) -> None:
@@ -507,7 +511,7 @@ def test_the_least_run_there_can_be(write: Callable[..., str], tmp_path: Path) -
 
 def write_folder(path: Path, run: Run, *, finished: bool) -> None:
     """The folder that simulate leaves of a run."""
-    folder = store.RunFolder(path)
+    folder = RunFolder(path)
     results, columns = run.results, run.results.columns
     with folder.locked():
         folder.begin(results.record)
@@ -525,7 +529,7 @@ def write_folder(path: Path, run: Run, *, finished: bool) -> None:
                     records.append(
                         RoundRecord(
                             results.picks["row"][own(results.picks)].tolist(),
-                            {name: float(columns[name][at]) for name in store.METRICS},
+                            {name: float(columns[name][at]) for name in METRICS},
                             {str(stage): float(value) for stage, value in seconds},
                         )
                     )
@@ -564,7 +568,7 @@ def test_an_unfinished_folder_is_read_while_the_run_goes_on(
     run = made_up_run(("ccma", "random"), (1,), 2, n_pool=60, keep=lambda strategy, seed, r: strategy == "ccma")
     write_folder(Path("run"), run, finished=False)
     before = sorted(os.listdir("run"))
-    with store.RunFolder("run").locked():
+    with RunFolder("run").locked():
         assert main(["report", "run", "--out", "pictures"]) == 0
     assert "The run is not finished: 3 of 6 rounds are there." in " ".join(capsys.readouterr().out.split())
     assert sorted(os.listdir("run")) == before

@@ -27,10 +27,11 @@ import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.cli import main
 from ccma_fast.pool.open import open_rows
-from ccma_fast.research import store, workers
+from ccma_fast.research import rounds, workers
 from ccma_fast.research.metrics import macro_auroc, macro_f1
 from ccma_fast.research.report import report
-from ccma_fast.research.store import METRICS, RunFolder, read_map, read_results
+from ccma_fast.research.rounds import METRICS
+from ccma_fast.research.run_folder import RunFolder, read_map, read_results
 from ccma_fast.strategies import registry
 from ccma_fast.system import bounded_read
 
@@ -1013,7 +1014,7 @@ def test_a_run_of_the_first_format_is_reported_and_not_gone_on_with(
         lines = [json.loads(line) for line in file.read_bytes().splitlines()]
         for line in lines:
             del line["sha256"], line["metrics"]["student_coverage_low"]
-        file.write_bytes(b"".join(store._sealed(line) for line in lines))
+        file.write_bytes(b"".join(rounds._with_checksum(line) for line in lines))
     assert np.isnan(read_results(tmp_path).columns["student_coverage_low"]).all()
     with monkeypatch.context() as quick:
         quick.setattr(report, "_png", lambda figure: b"a picture")

@@ -19,7 +19,9 @@ import pytest
 import torch
 
 import ccma_fast as cf
-from ccma_fast.research.identity import UNKNOWN, identity, package_digest
+from ccma_fast.research.identity import identity
+from ccma_fast.research.installed import package_digest
+from ccma_fast.research.record import UNKNOWN
 from ccma_fast.strategies.registry import built_in
 
 # A module of the user's, with each way in which a strategy comes to its answer.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccma_fast.research.store import read_results
+from ccma_fast.research.run_folder import read_results
 
 # A student without PyTorch, so that a process is quickly at work.
 SCRIPT = """

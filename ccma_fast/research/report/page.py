@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .figures import Picture
+from .drawing import Picture
 from .tables import Table
 
 __all__ = ["GENERATOR", "page"]

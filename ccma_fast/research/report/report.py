@@ -1,4 +1,4 @@
-"""Tables and pictures: of a few learning curves, and of a whole run of :func:`ccma_fast.simulate`."""
+"""The report of a run of :func:`ccma_fast.simulate`: figures, and one page that holds them and the tables."""
 
 from __future__ import annotations
 
@@ -17,27 +17,15 @@ import numpy as np
 from ...checks import check_choice, check_number
 from ...system.file_integrity import open_regular
 from ...system.output_files import check_can_write_into, write_whole
-from ..curves import LearningCurve, Panel, accuracy_table, curves_csv, plot_learning_curves, plot_panels, targets_table
+from ..run_folder import read_map, read_results
 from .page import GENERATOR
-from .run import Run, open_run
-from .tables import Table, areas_table, differences_table, labels_table, rounds_table, seconds_table
+from .run import Run
+from .tables import areas_table, differences_table, labels_table, rounds_table, seconds_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "LearningCurve",
-    "Panel",
-    "Run",
-    "Table",
-    "accuracy_table",
-    "curves_csv",
-    "open_run",
-    "plot_learning_curves",
-    "plot_panels",
-    "targets_table",
-    "write_report",
-]
+__all__ = ["TARGETS", "open_run", "write_report"]
 
 _DOTS_PER_INCH = 130
 
@@ -113,27 +101,42 @@ def write_report(
     drawn = [(picture, _png(picture.figure)) for picture in pictures(run, baseline, shares)]
     command = ["ccma-fast", "report", str(folder), "--baseline", baseline]
     command += ["--targets", *(f"{100 * share:g}" for share in shares)]
-    made = {
-        "command": shlex.join(command if out is None else [*command, "--out", str(out)]),
+    made = _made_by(command if out is None else [*command, "--out", str(out)], matplotlib.__version__)
+    record = {**_without_repetition(run.results.record), "this report": made}
+    html = page(record, [*tables, rounds_table(run, baseline)], drawn, facts)
+    _write(directory, {f"{picture.name}.png": png for picture, png in drawn} | {"report.html": html.encode()})
+    return "\n\n".join([*(textwrap.fill(fact, 100) for fact in facts), *map(str, tables)])
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in a folder of :func:`ccma_fast.simulate`, as far as it has come.
+
+    Raises
+    ------
+    FileReadError
+        There is none, or a file of it is damaged.
+    """
+    return Run(read_results(folder), read_map(folder))
+
+
+def _made_by(command: Sequence[str], matplotlib: str) -> dict[str, str]:
+    """The command, machine and versions that make a report."""
+    return {
+        "command": shlex.join(command),
         "machine": platform.platform(),
         "python": platform.python_version(),
         "ccma_fast": version("ccma-fast"),
-        "matplotlib": matplotlib.__version__,
+        "matplotlib": matplotlib,
     }
-    html = page(
-        {**_without_repetition(run.results.record), "this report": made},
-        [*tables, rounds_table(run, baseline)],
-        drawn,
-        facts,
-    )
 
-    contents = {f"{picture.name}.png": png for picture, png in drawn} | {"report.html": html.encode()}
+
+def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files of a report, or none where one of them would replace somebody's."""
     for name in contents:
         _check_own(directory / name)
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_whole(directory / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-    return "\n\n".join([*(textwrap.fill(fact, 100) for fact in facts), *map(str, tables)])
 
 
 def _check_own(file: Path) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..curves import LearningCurve
-from ..store import Results, read_map, read_results
+from ..results import Results
 
-__all__ = ["Run", "open_run"]
+__all__ = ["Run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +116,12 @@ class Run:
         n_labels = self.results.columns["n_labels"][rows[0]].astype(np.int64)
         return LearningCurve(strategy, n_labels, values)
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether means have standard errors: some shown strategy has more than one seed."""
+        return any(len(self.shown_seeds(strategy)) > 1 for strategy in self.started)
+
     def has(self, metric: str, strategies: Sequence[str]) -> bool:
         """Whether a column holds a number for any of the strategies."""
         rows = np.isin(self.results.columns["strategy"], strategies)
         return bool(np.isfinite(self.results.columns[metric][rows]).any())
-
-
-def open_run(folder: str | Path) -> Run:
-    """The run in a folder of :func:`ccma_fast.simulate`, as far as it has come.
-
-    Raises
-    ------
-    FileReadError
-        There is none, or a file of it is damaged.
-    """
-    return Run(read_results(folder), read_map(folder))

@@ -1,4 +1,4 @@
-"""The record of a run as the arguments of a simulation give it."""
+"""The provenance of a run: a record of all that decides its results, which another run is compared with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,11 @@ from ..config import CCMAConfig
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..system.qualified_names import qualified_name
-from .identity import UNKNOWN, digest_of_array, identity, package_digest
-
-if TYPE_CHECKING:
-    from .contenders import Contender
-    from .study import Study
-from .record import FORMAT, differences
+from .identity import digest_of_array, identity
+from .installed import package_digest
+from .record import FORMAT, UNKNOWN
+from .resume import differences
+from .study import Contender, Study
 
 __all__ = ["check_code", "code_of", "run_record"]
 
@@ -60,7 +59,7 @@ def run_record(study: Study, seeds: Sequence[int], start: str) -> dict[str, Any]
 
 
 def code_of(study: Study) -> dict[str, Any]:
-    """Code and values of all that is not this package's, as :func:`run_record` has them."""
+    """Code and values of strategies and student that are not this package's, as :func:`run_record` has them."""
     return {
         "contenders": {contender.label: _code_of_contender(contender) for contender in study.contenders},
         "student": None if study.student is None else identity(study.student, seeded=True),
@@ -68,9 +67,9 @@ def code_of(study: Study) -> dict[str, Any]:
 
 
 def check_code(study: Study, code: dict[str, Any]) -> None:
-    """A study in a worker process has the code of the process that sent it.
+    """Check that a worker process has the code of the process that sent the study.
 
-    A worker imports anew what the other has imported, and perhaps changed, before.
+    A worker imports anew what the other process imported, and perhaps changed, before.
 
     Raises
     ------

@@ -1,0 +1,177 @@
+"""Figures of learning curves: all in one, and one for each strategy beside the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..curves import LearningCurve
+from ..plots import BLUE, OKABE_ITO
+from .drawing import BLACK, Picture, new_figure, plain_axes, shown_name, single_axes, whole_ticks
+from .run import Run
+from .statistics import difference_to
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["curves_figure", "side_by_side_figure"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
+# More bands than this hide each other: then only the baseline and the best have one.
+_MOST_BANDS = 6
+_AXIS_LABELS = {"accuracy": "test accuracy (%)", "macro_auroc": "macro AUROC (%)", "macro_f1": "macro F1 (%)"}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a strategy is drawn, in every picture."""
+
+    color: str
+    dash: Any
+    width: float
+    order: float
+
+
+def curves_figure(run: Run, baseline: str, metric: str) -> Picture:
+    """The curves of every strategy by one of the measures on the test rows."""
+    curves, looks = [run.curve(strategy, metric) for strategy in run.started], _looks(run, baseline)
+    banded = {baseline, run.compared[0]} if len(curves) > _MOST_BANDS else set(run.started)
+    figure, axes = single_axes(9.5, max(5.5, 0.27 * len(curves) + 1.2))
+    for curve in curves:
+        _draw_curve(axes, curve, looks[curve.name], band=curve.name in banded)
+    axes.set_xlabel("labels")
+    axes.set_ylabel(_AXIS_LABELS[metric])
+    whole_ticks(axes)
+    axes.margins(x=0.01)
+    _label_ends(axes, curves, looks)
+    whose = "the reference and the strategy of largest area" if len(curves) > _MOST_BANDS else "every strategy"
+    bands = f" The band is one standard error on either side, for {whose}." if run.has_errors else ""
+    names = {"accuracy": "accuracy", "macro_auroc": "macro AUROC", "macro_f1": "macro F1"}
+    caption = f"Mean over the seeds; {baseline} is the reference, in black.{bands}"
+    return Picture(f"curves_{metric}", f"Learning curves: {names[metric]}", caption, figure)
+
+
+def side_by_side_figure(run: Run, baseline: str) -> Picture:
+    """One small plot for each strategy, with the baseline in all."""
+    others = _others(run, baseline)
+    columns = min(4, len(others))
+    rows = math.ceil(len(others) / columns)
+    figure = new_figure(2.6 * columns + 0.6, 2.1 * rows + 0.5)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    reference = run.curve(baseline)
+    for axes, strategy in zip(grid.flat, others, strict=False):
+        _draw_curve(axes, reference, _Look(BLACK, "-", 1.3, 2), band=True)
+        _draw_curve(axes, run.curve(strategy), _Look(BLUE, "-", 2.0, 3), band=True)
+        gain = difference_to(run, strategy, baseline) if strategy in run.compared else None
+        text = "" if gain is None else f"  {100 * gain.mean:+.1f}"
+        axes.set_title(shown_name(strategy) + text, fontsize=10, loc="left", color=BLUE)
+        plain_axes(axes)
+    for axes in grid.flat[len(others) :]:
+        axes.set_visible(False)
+    figure.supxlabel("labels", fontsize=11)
+    figure.supylabel(_AXIS_LABELS["accuracy"], fontsize=11)
+    bands = "; bands of one standard error" if run.has_errors else ""
+    caption = (
+        f"Each strategy (blue) with the reference {baseline} (black), by falling area{bands}. Numbers are the "
+        "paired differences of the area in points."
+    )
+    return Picture(
+        "curves_side_by_side", f"Each strategy (blue) beside {shown_name(baseline)} (black)", caption, figure
+    )
+
+
+def _looks(run: Run, baseline: str) -> dict[str, _Look]:
+    """Black for the baseline; for the others six colours, then the same dashed, then dotted, by falling area."""
+    colors = OKABE_ITO[:-1]
+    looks = {
+        strategy: _Look(colors[i % len(colors)], _DASHES[i // len(colors) % len(_DASHES)], 1.6, 3)
+        for i, strategy in enumerate(_others(run, baseline))
+    }
+    looks[baseline] = _Look(BLACK, "-", 3.0, 5)
+    return looks
+
+
+def _others(run: Run, baseline: str) -> list[str]:
+    """All started strategies but the baseline, by falling area; at the end those that cannot be compared."""
+    unfinished = (strategy for strategy in run.started if strategy not in run.compared)
+    return [strategy for strategy in (*run.compared, *unfinished) if strategy != baseline]
+
+
+def _draw_curve(axes: Axes, curve: LearningCurve, look: _Look, *, band: bool) -> None:
+    mean, error = 100 * curve.mean, 100 * curve.standard_error
+    marker = "o" if curve.n_labels.size == 1 else None
+    axes.plot(
+        curve.n_labels,
+        mean,
+        color=look.color,
+        linestyle=look.dash,
+        linewidth=look.width,
+        marker=marker,
+        zorder=look.order,
+    )
+    if band and curve.n_seeds > 1:
+        axes.fill_between(
+            curve.n_labels, mean - error, mean + error, color=look.color, alpha=0.16, linewidth=0, zorder=1
+        )
+
+
+def _label_ends(axes: Axes, curves: Sequence[LearningCurve], looks: dict[str, _Look]) -> None:
+    """The name of each curve beside its end, moved up or down until none covers another."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    ends = np.array([(100 * curve.mean[-1] - low) / (high - low) for curve in curves])
+    # NaN where a measure has no value in the last round; its name goes to the foot.
+    ends = np.where(np.isfinite(ends), ends, 0.0)
+    height_inches = axes.get_figure().get_size_inches()[1] - 1.0  # type: ignore[union-attr]
+    places = _spread(ends, min(0.2 / height_inches, 1.0 / max(len(curves) - 1, 1)))
+    for curve, end, place in zip(curves, ends, places, strict=True):
+        look = looks[curve.name]
+        axes.annotate(
+            shown_name(curve.name),
+            (float(curve.n_labels[-1]), low + end * (high - low)),
+            xytext=(1.07, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=10,
+            fontweight="bold" if look.color == BLACK else "normal",
+            color=look.color,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": look.color,
+                "linestyle": look.dash,
+                "linewidth": 1.0,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0.0, 0.5),
+            },
+        )
+
+
+def _spread(wanted: Float64, gap: float) -> Float64:
+    """The places in [0, 1], `gap` apart at least, nearest to the wanted ones (least squares).
+
+    Less the gaps below them the places must not fall, which makes it an isotonic regression: neighbours that are out of
+    order are pooled into blocks that share their mean.
+    """
+    order = np.argsort(wanted, kind="stable")
+    gaps = gap * np.arange(wanted.size)
+    blocks: list[tuple[float, int]] = []
+    for value in wanted[order] - gaps:
+        mean, size = float(value), 1
+        while blocks and blocks[-1][0] > mean:
+            other, count = blocks.pop()
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        blocks.append((mean, size))
+    flat = np.repeat([mean for mean, _ in blocks], [size for _, size in blocks])
+    places = np.empty_like(wanted)
+    places[order] = np.clip(flat, 0.0, 1.0 - gaps[-1]) + gaps
+    return places
