@@ -28,9 +28,9 @@ from ccma_fast.kernels import conformal_score, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
 from ccma_fast import reference
+from ccma_fast.backends import cuda
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cuda import backend as backend_module
-from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.backends.cuda.device import device
 from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import LinearRows
 from ccma_fast.pool.open import open_rows
@@ -90,24 +90,24 @@ def seconds(run: Callable[..., Any], *args: Any, rounds: int = ROUNDS) -> float:
 
 
 def random_logits(n_rows: int, n_classes: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
-    device = rows_module.device()
-    generator = torch.Generator(device).manual_seed(seed)
-    logits = torch.empty((n_rows, n_classes), dtype=dtype, device=device)
+    on = device()
+    generator = torch.Generator(on).manual_seed(seed)
+    logits = torch.empty((n_rows, n_classes), dtype=dtype, device=on)
     for start in range(0, n_rows, 1 << 16):
         part = logits[start : start + (1 << 16)]
-        part.copy_(2.0 * torch.randn(part.shape, generator=generator, device=device))
+        part.copy_(2.0 * torch.randn(part.shape, generator=generator, device=on))
     return logits
 
 
 def random_embeddings(n_rows: int, n_columns: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Unit rows whose spectrum falls as that of vision models does."""
-    device = rows_module.device()
-    generator = torch.Generator(device).manual_seed(seed)
-    spectrum = torch.arange(1, n_columns + 1, device=device) ** -0.5
-    rows = torch.empty((n_rows, n_columns), dtype=dtype, device=device)
+    on = device()
+    generator = torch.Generator(on).manual_seed(seed)
+    spectrum = torch.arange(1, n_columns + 1, device=on) ** -0.5
+    rows = torch.empty((n_rows, n_columns), dtype=dtype, device=on)
     for start in range(0, n_rows, 1 << 16):
         part = rows[start : start + (1 << 16)]
-        drawn = torch.randn(part.shape, generator=generator, device=device) * spectrum
+        drawn = torch.randn(part.shape, generator=generator, device=on) * spectrum
         part.copy_(drawn / drawn.norm(dim=1, keepdim=True))
     return rows
 
@@ -161,10 +161,8 @@ def _scoring(n_rows: int, n_classes: int, dtype: str, card: Ceilings) -> Iterato
     student, teacher = (random_logits(n_rows, n_classes, DTYPES[dtype], seed) for seed in (0, 1))
     rows = open_rows(student, "s"), open_rows(teacher, "t")
     # A hair above the scores that the thresholds are, which the reference's own rounding might leave out.
-    q_s, q_t = (
-        backend_module.target_size_threshold(logits, size) + 2e-6 for logits, size in zip(rows, (5.0, 3.0), strict=True)
-    )
-    scores = backend_module.score(*rows, q_s, q_t)
+    q_s, q_t = (cuda.target_size_threshold(logits, size) + 2e-6 for logits, size in zip(rows, (5.0, 3.0), strict=True))
+    scores = cuda.score(*rows, q_s, q_t)
     part = slice(0, max(1, min(n_rows, 2_000_000 // n_classes)))
     truth = reference.score(student[part].float().cpu().numpy(), teacher[part].float().cpu().numpy(), q_s, q_t)
     out = conformal_score.Scores.empty(n_rows, student.device, with_teacher=True)
@@ -183,7 +181,7 @@ def _scoring(n_rows: int, n_classes: int, dtype: str, card: Ceilings) -> Iterato
         plain = seconds(torch_score, student[:at_once], teacher[:at_once], q_s, q_t, rounds=3)
         line["PyTorch / ours"] = plain * n_rows / at_once / took
     yield line
-    took = seconds(backend_module.target_size_threshold, rows[0], 5.0, rounds=5)
+    took = seconds(cuda.target_size_threshold, rows[0], 5.0, rounds=5)
     yield {"what": "threshold", **shape, "ms": 1e3 * took, "reads of the logits": took * card.copy / student.nbytes}
 
 
@@ -193,10 +191,10 @@ def features(sizes: Sizes, card: Ceilings) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal((sizes.classes, d), dtype=np.float32) for d in (sizes.student, sizes.teacher)]
     student, teacher = (
-        LinearRows(open_rows(rows, "x"), "logits", backend_module, 10 * w, unit=True)
+        LinearRows(open_rows(rows, "x"), "logits", cuda, 10 * w, unit=True)
         for rows, w in zip((x, v), weights, strict=True)
     )
-    took = seconds(backend_module.score, student, teacher, 3.0, 3.0, rounds=5)
+    took = seconds(cuda.score, student, teacher, 3.0, 3.0, rounds=5)
     operations = 2 * sizes.rows * sizes.classes * (sizes.student + sizes.teacher)
     floor = max(operations / card.product, (x.nbytes + v.nbytes) / card.copy)
     yield {
@@ -358,12 +356,12 @@ def sanitize() -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for n_classes in (10, 257, 1000, 5000):
             student, teacher = (open_rows(random_logits(37, n_classes, dtype, seed), "z") for seed in (0, 1))
-            q = backend_module.target_size_threshold(student, 5.0)
-            backend_module.score(student, teacher, q, q)
-            backend_module.prediction_sets(student, q)
-            backend_module.raised_threshold(student, q)
+            q = cuda.target_size_threshold(student, 5.0)
+            cuda.score(student, teacher, q, q)
+            cuda.prediction_sets(student, q)
+            cuda.raised_threshold(student, q)
         x = random_embeddings(333, 70, 0, dtype)
-        LinearRows(open_rows(x, "x"), "logits", backend_module, np.ones((11, 70), np.float32), unit=True).float32()
+        LinearRows(open_rows(x, "x"), "logits", cuda, np.ones((11, 70), np.float32), unit=True).float32()
         cf.weighted_kmeans(x, 40, random_state=0, max_iter=3, backend="cuda")
         cf.weighted_kmeans(torch.ones_like(x), 3, random_state=0, max_iter=1, backend="cuda")
         centroids = x[:40].float()

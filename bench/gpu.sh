@@ -27,7 +27,8 @@ cd "$work" || exit 1
 
 section "tests on the GPU"
 must "$python" -m pytest -q -c "$root/pyproject.toml" --rootdir "$root" \
-  "$root"/tests/test_cuda*.py "$root"/tests/test_errors.py
+  "$root"/tests/backends/test_cuda*.py "$root"/tests/backends/test_choose.py "$root"/tests/backends/test_protocol.py \
+  "$root"/tests/test_errors.py
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do

@@ -186,8 +186,11 @@ def cuts(maximum, log_sum, q):
 
 @triton.jit
 def top1_and_sums(
-    logits, rows, in_rows, stride, n_columns, first_row, bad, K: tl.constexpr, R: tl.constexpr, J: tl.constexpr
-):
+    logits, rows, in_rows, stride,  # (M, C) of any storage type; (R,): which rows, and which of them exist
+    n_columns,  # C
+    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
+):  # fmt: skip
     """The maximum of each row, its first column, and Σ exp(z − maximum); rows that are not finite go to `bad`."""
     maximum = tl.full((R,), -LARGEST, tl.float32)
     total = tl.zeros((K, R, J), tl.float32)

@@ -75,7 +75,9 @@ def _entropy(total, weighted):
 
 @triton.jit
 def _store_student(
-    rows, mask, maximum, second, top1, total, weighted, size, delta, margin, student_top1, student_size,
+    rows, mask,  # (R,): which rows, and which of them exist
+    maximum, second, top1, total, weighted, size,  # (R,): of their logits
+    delta, margin, student_top1, student_size,  # out: (M,)
     WITH_TEACHER: tl.constexpr,
 ):  # fmt: skip
     tl.store(margin + rows, (1.0 - tl.exp(second - maximum)) / total, mask=mask)
@@ -87,8 +89,11 @@ def _store_student(
 
 @triton.jit
 def _store_teacher(
-    rows, mask, total_s, weighted_s, a_s, b_s, total_t, a_t, b_t, h_log2_h, top1, size, both,
-    delta, divergence, confidence, teacher_top1, teacher_size, overlap,
+    rows, mask,  # (R,): which rows, and which of them exist
+    total_s, weighted_s, a_s, b_s,  # (R,): S, Σ e x, A and B of the student
+    total_t, a_t, b_t,  # (R,): S, A and B of the teacher
+    h_log2_h, top1, size, both,  # (R,): Σ_Ω h log2 h; of the teacher; |Γ_S ∩ Γ_T|
+    delta, divergence, confidence, teacher_top1, teacher_size, overlap,  # out: (M,)
 ):  # fmt: skip
     j = 0.5 * (b_s / a_s + b_t / a_t + tl.log(a_s / a_t)) - h_log2_h * LN_2 / a_s
     j = tl.maximum(j, 0.0)
@@ -104,11 +109,15 @@ def _store_teacher(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _conformal_score_kernel(
-    student, teacher, student_stride, teacher_stride, q_student, q_teacher, q_student_step, q_teacher_step,
-    n_rows, n_classes, first_row, bad,
-    delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, overlap,
-    WITH_TEACHER: tl.constexpr, S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,
-    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    student, teacher, student_stride, teacher_stride,  # logits (M, C) of any storage type
+    q_student, q_teacher, q_student_step, q_teacher_step,  # thresholds, float64: (M,) and step 1, or (1,) and step 0
+    n_rows, n_classes,  # M, C
+    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
+    delta, divergence, margin, confidence,  # out: (M,) float32
+    student_top1, teacher_top1, student_size, teacher_size, overlap,  # out: (M,) int32
+    WITH_TEACHER: tl.constexpr,
+    S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the strides and of C
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """Whole rows in registers: every logit is read once."""
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
@@ -174,11 +183,15 @@ def _absorb(z, maximum, total, weighted):
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _conformal_score_long_kernel(
-    student, teacher, student_stride, teacher_stride, q_student, q_teacher, q_student_step, q_teacher_step,
-    n_rows, n_classes, first_row, bad,
-    delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, overlap,
-    WITH_TEACHER: tl.constexpr, S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,
-    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    student, teacher, student_stride, teacher_stride,  # logits (M, C) of any storage type
+    q_student, q_teacher, q_student_step, q_teacher_step,  # thresholds, float64: (M,) and step 1, or (1,) and step 0
+    n_rows, n_classes,  # M, C
+    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
+    delta, divergence, margin, confidence,  # out: (M,) float32
+    student_top1, teacher_top1, student_size, teacher_size, overlap,  # out: (M,) int32
+    WITH_TEACHER: tl.constexpr,
+    S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the strides and of C
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """One row in stretches of K · J classes: from memory for the sums, from cache for the sets and again for J."""
     rows = tl.program_id(0).to(tl.int64) + tl.arange(0, R)

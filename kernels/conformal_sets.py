@@ -18,8 +18,11 @@ _RUN_TIME = ["n_rows", "n_classes", "stride", "first_row", "q_step"]
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _log_normalizers_kernel(
-    logits, stride, n_rows, n_classes, first_row, bad, out,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    logits, stride, n_rows, n_classes,  # (M, C) of any storage type
+    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
+    out,  # (M,) float64
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of C
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     in_rows = rows < n_rows
@@ -29,8 +32,13 @@ def _log_normalizers_kernel(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _prediction_sets_kernel(
-    logits, stride, q, q_step, n_rows, n_classes, first_row, bad, sets,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    logits, stride,  # (M, C) of any storage type
+    q, q_step,  # thresholds, float64: (M,) and step 1, or (1,) and step 0
+    n_rows, n_classes,  # M, C
+    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
+    sets,  # out: (M, ⌈C / 8⌉) uint8
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of C
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """Bytes of eight classes, the first in the lowest bit; rows of the result are ⌈C / 8⌉ bytes long."""
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)

@@ -34,8 +34,12 @@ def _value(similarity, p, KIND: tl.constexpr):
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _segment_gains_kernel(
-    similarity, stride, near, weights, parameter, n_rows, n_columns, sums,
-    KIND: tl.constexpr, SIZE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    similarity, stride,  # (m, C) float32
+    near, weights,  # (m,) float32
+    parameter, n_rows, n_columns,  # p, m, C
+    sums,  # out: (⌈m / SIZE⌉, C) float64
+    KIND: tl.constexpr, SIZE: tl.constexpr,  # of the kernel k; the rows of a segment
+    M: tl.constexpr, N: tl.constexpr,  # the tile: M rows, N columns
 ):  # fmt: skip
     segment = tl.program_id(1).to(tl.int64)
     columns = tl.program_id(0) * N + tl.arange(0, N)
@@ -54,7 +58,11 @@ def _segment_gains_kernel(
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
-def _gain_sums_kernel(sums, n_segments, n_columns, gains, M: tl.constexpr, N: tl.constexpr):
+def _gain_sums_kernel(
+    sums, n_segments, n_columns,  # (S, C) float64
+    gains,  # out: (C,) float64
+    M: tl.constexpr, N: tl.constexpr,  # the tile: M segments, N columns
+):  # fmt: skip
     columns = tl.program_id(0) * N + tl.arange(0, N)
     in_columns = columns < n_columns
     total = tl.zeros((M, N), tl.float64)

@@ -54,7 +54,12 @@ def _jumped(high, low, c_high, c_low, table, at):
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
-def _dropout_kernel(x, out, streams, blocks, draws, n_rows, n_columns, n_pieces, KEEP: tl.constexpr, B: tl.constexpr):
+def _dropout_kernel(
+    x, out,  # (n, D) float32
+    streams, blocks, draws,  # (P, 4) int64, and the tables of `Jumps`
+    n_rows, n_columns, n_pieces,  # n, D, P
+    KEEP: tl.constexpr, B: tl.constexpr,  # of 2^16; draws of a program
+):  # fmt: skip
     piece = tl.program_id(1)
     # The rows as torch.tensor_split shares them out.
     more = n_rows % n_pieces

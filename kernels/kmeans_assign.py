@@ -70,10 +70,16 @@ class Centroids(NamedTuple):
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _assign_kernel(
-    x, stride, scale, lengths, parts, depth, unit, bias, bounds, listed, n_listed, n_rows, n_centroids, n_columns,
-    labels, is_open,
-    ALIGN: tl.constexpr, PARTS: tl.constexpr, LOW: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,
-    WITH_SCALE: tl.constexpr, LISTED: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
+    x, stride, scale, lengths,  # rows (n, D') of any storage type; (n,) float32
+    parts, depth, unit, bias,  # m: (PARTS, K, depth · D), zeros beyond; (K,) float32, see `linear.Weight`
+    bounds,  # A and B, (2,) float32
+    listed, n_listed,  # which rows, (n + 1,) int32, and how many, (1,)
+    n_rows, n_centroids, n_columns,  # n, K, D'
+    labels, is_open,  # out: (n,) int32; (n,) int8
+    ALIGN: tl.constexpr,  # unit of the stride and of D'
+    PARTS: tl.constexpr, LOW: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,  # the product's factors
+    WITH_SCALE: tl.constexpr, LISTED: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,  # the tile: M rows, N centroids, D columns at a time
 ):  # fmt: skip
     """Labels of the rows, all or those that are listed, and 1 in `is_open` where the bound does not settle them."""
     places = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
@@ -124,8 +130,12 @@ def _assign_kernel(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _reduce_kernel(
-    scores, stride, scale, lengths, unit, bias, bounds, n_rows, labels, is_open,
-    ALIGN: tl.constexpr, WITH_SCALE: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    scores, stride, scale, lengths,  # products (n, K') float32, as many columns as the stride; (n,) float32
+    unit, bias,  # (K',) float32, −inf in the bias beyond the centroids
+    bounds, n_rows,  # A and B, (2,) float32; n
+    labels, is_open,  # out: (n,) int32; (n,) int8
+    ALIGN: tl.constexpr, WITH_SCALE: tl.constexpr,  # unit of the stride
+    M: tl.constexpr, N: tl.constexpr,  # the tile: M rows, N centroids
 ):  # fmt: skip
     """What `_assign_kernel` makes of the products of all rows, from products that lie in memory."""
     rows = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
@@ -155,7 +165,11 @@ def _reduce_kernel(
 
 
 @triton.jit
-def _store_labels(rows, in_rows, label, best, second, lengths, bounds, labels, is_open):
+def _store_labels(
+    rows, in_rows, label, best, second,  # (M,): which rows, which of them exist, and what was found
+    lengths, bounds,  # (n,) and (2,) float32
+    labels, is_open,  # out: (n,) int32; (n,) int8
+):  # fmt: skip
     error = tl.load(lengths + rows, mask=in_rows, other=0.0) * tl.load(bounds) + tl.load(bounds + 1)
     settled = best - second > 2.0 * error
     tl.store(labels + rows, label, mask=in_rows)
@@ -164,8 +178,13 @@ def _store_labels(rows, in_rows, label, best, second, lengths, bounds, labels, i
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _assign_exact_kernel(
-    x, stride, scale, centroids, listed, n_listed, n_centroids, n_columns, labels,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, WITH_SCALE: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
+    x, stride, scale,  # rows (n, D') of any storage type; (n,) float32
+    centroids, listed, n_listed,  # (K, D') float32; which rows, (n + 1,) int32, and how many, (1,)
+    n_centroids, n_columns,  # K, D'
+    labels,  # out: (n,) int32
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of D'
+    WITH_SCALE: tl.constexpr,
+    N: tl.constexpr, D: tl.constexpr,  # the tile: N centroids, D columns
 ):  # fmt: skip
     """One listed row: the least d² of all centroids."""
     if tl.program_id(0) < tl.load(n_listed):
@@ -194,9 +213,13 @@ def _assign_exact_kernel(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _squared_kernel(
-    x, stride, scale, centroids, labels, n_rows, n_columns, squared,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, WITH_SCALE: tl.constexpr,
-    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    x, stride, scale,  # rows (n, D') of any storage type; (n,) float32
+    centroids, labels,  # (K, D') float32; (n,) int32
+    n_rows, n_columns,  # n, D'
+    squared,  # out: (n,) float32
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of D'
+    WITH_SCALE: tl.constexpr,
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """d² of each row to the centroid of its label."""
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)

@@ -56,10 +56,16 @@ class Sums:
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _segments_kernel(
-    x, stride, scale, weights, order, ends, counts, first, clusters, n_clusters, n_columns,
-    opened, opened_mass, sums, mass,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, WITH_SCALE: tl.constexpr, D: tl.constexpr, AHEAD: tl.constexpr,
-    LENGTH: tl.constexpr,
+    x, stride, scale, weights,  # rows (n, D') of any storage type; (n,) float32
+    order, ends,  # rows by cluster, (n,) int64; where each cluster begins in it, (K + 1,) int64
+    counts, first,  # rows of each cluster so far, (K,) int64; segments of lower clusters, (K + 1,) int64
+    clusters,  # of each segment, (S,) int64
+    n_clusters, n_columns,  # K, D'
+    opened, opened_mass,  # (K, D') and (K,) float64
+    sums, mass,  # out: (S, D') and (S,) float64
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of D'
+    WITH_SCALE: tl.constexpr,
+    D: tl.constexpr, AHEAD: tl.constexpr, LENGTH: tl.constexpr,  # columns at a time; rows at once, and of a segment
 ):  # fmt: skip
     """The sum of each segment that has a row in the chunk, what was there of it before included."""
     segment = tl.program_id(0).to(tl.int64)
@@ -91,8 +97,10 @@ def _segments_kernel(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _fold_kernel(
-    sums, mass, ends, counts, first, n_columns, closed, closed_mass, opened, opened_mass,
-    WIDTH: tl.constexpr, D: tl.constexpr, LENGTH: tl.constexpr,
+    sums, mass,  # (S, D') and (S,) float64
+    ends, counts, first, n_columns,  # as in `_segments_kernel`
+    closed, closed_mass, opened, opened_mass,  # in and out: (K, D') and (K,) float64
+    WIDTH: tl.constexpr, D: tl.constexpr, LENGTH: tl.constexpr,  # unit of D'; as above
 ):  # fmt: skip
     """Adds the whole segments of a cluster to its sum; the last one, where it is not whole, is the open one now."""
     cluster = tl.program_id(0).to(tl.int64)

@@ -41,9 +41,15 @@ class Weight(NamedTuple):
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _linear_kernel(
-    x, stride, parts, depth, unit, bias, scale, out, n_rows, n_classes, n_columns,
-    ALIGN: tl.constexpr, PARTS: tl.constexpr, LOW: tl.constexpr, WITH_SCALE: tl.constexpr, PRECISION: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, D: tl.constexpr, GROUP: tl.constexpr,
+    x, stride,  # rows (n, D') of a storage type
+    parts, depth, unit, bias,  # (PARTS, C, depth · D) of the rows' type, zeros beyond; (C,) float32, see `Weight`
+    scale,  # (n,) float32
+    out,  # (n, C) float32
+    n_rows, n_classes, n_columns,  # n, C, D'
+    ALIGN: tl.constexpr,  # unit of the stride and of D'
+    PARTS: tl.constexpr, LOW: tl.constexpr, WITH_SCALE: tl.constexpr, PRECISION: tl.constexpr,  # the product's factors
+    M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,  # the tile: M rows, N classes, D columns at a time
+    GROUP: tl.constexpr,  # tiles of rows side by side
 ):  # fmt: skip
     # Programs that run at the same time share rows and weights in cache: GROUP tiles of rows, all of their columns.
     n_row_tiles, n_class_tiles = tl.cdiv(n_rows, M), tl.cdiv(n_classes, N)
@@ -82,8 +88,10 @@ def _linear_kernel(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _row_lengths_kernel(
-    x, stride, n_rows, n_columns, out,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    x, stride, n_rows, n_columns,  # (n, D') of any storage type
+    out,  # (n,) float64
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of D'
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     in_rows = rows < n_rows

@@ -26,8 +26,13 @@ _RUN_TIME = ["n_rows", "n_classes", "stride", "first_row", "capacity", "n_blocks
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _scores_between_kernel(
-    logits, stride, n_rows, n_classes, first_row, bad, low, high, values, capacity, counts,
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,
+    logits, stride, n_rows, n_classes,  # (M, C) of any storage type
+    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
+    low, high,  # (1,) float64
+    values, capacity,  # out: (programs, capacity) float64
+    counts,  # out: (3, programs) int64
+    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of C
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """counts (3, programs): scores up to low, scores inside, and how many of those are among `values`."""
     program, n_programs = tl.program_id(0), tl.num_programs(0)
@@ -66,7 +71,10 @@ def _scores_between_kernel(
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _digits_kernel(
-    values, capacity, sizes, first, state, shift, bins, DIGIT: tl.constexpr, BLOCK: tl.constexpr
+    values, capacity, sizes,  # (S, capacity) float64; (S,) int64
+    first, state, shift,  # (1,) and (2,) int64; bits below the digit
+    bins,  # in and out: (2^DIGIT,) int32
+    DIGIT: tl.constexpr, BLOCK: tl.constexpr,  # bits of a digit; numbers at a time
 ):  # fmt: skip
     """bins (2^DIGIT): how many keys, bits(value) − first, have the digits found so far and then each next digit."""
     segment = tl.program_id(0)

@@ -1,1 +1,4 @@
-"""Who computes: the C++ core, Triton kernels, or the reference. :mod:`ccma_fast.backends.protocol` says what."""
+"""Who computes: the C++ core (``cpu``), Triton kernels (``cuda``), or the NumPy reference (``of_reference``).
+
+``protocol`` says what a backend computes, and ``choose`` picks one for a call.
+"""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from functools import cache
+from importlib import import_module
 from typing import cast
 
 from ..checks import check_choice
@@ -16,12 +17,16 @@ from ..errors import BackendUnavailableError
 from ..pool.rows import Rows
 from ..pool.tensors import TensorRows
 from .core import load_core
-from .of_reference import ReferenceBackend
 from .protocol import Backend, DeviceBackend
 
 __all__ = ["BACKENDS", "choose_backend"]
 
-BACKENDS = ("auto", "cuda", "cpu", "reference")
+# The module of each backend, imported when it is first asked for: PyTorch and Triton are optional, and the C++ core
+# may not be built.
+_MODULES = {"cuda": ".cuda", "cpu": ".cpu", "reference": ".of_reference"}
+
+BACKENDS = ("auto", *_MODULES)
+"""What may be asked for."""
 
 
 def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
@@ -46,17 +51,18 @@ def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
         name = os.environ.get("CCMA_BACKEND", "auto")
         check_choice("CCMA_BACKEND", name, BACKENDS)
     if name == "reference":
-        return _reference()
+        return _load("reference")
     if name == "cuda" or (name == "auto" and any(_is_on_gpu(rows) for rows in read)):
         reason = _why_no_cuda()
         if reason is None:
-            return _cuda()
+            return _load("cuda")
         if name == "cuda":
             raise BackendUnavailableError(
                 f"backend 'cuda' cannot run: {reason}; expected an NVIDIA GPU, or backend='cpu' or 'reference'"
             )
     try:
-        return _cpu()
+        load_core()
+        return _load("cpu")
     except ImportError as error:
         if name == "auto":
             warnings.warn(
@@ -65,33 +71,23 @@ def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
                 RuntimeWarning,
                 stacklevel=3,
             )
-            return _reference()
+            return _load("reference")
         raise BackendUnavailableError(
             f"backend 'cpu' cannot run: the C++ extension ccma_fast._core was not built ({error}); "
             "expected an installation by `pip install .`, or backend='reference'"
         ) from error
 
 
-@cache
-def _cpu() -> Backend:
-    load_core()
-    from .cpu import backend
-
-    return backend
-
-
-@cache
-def _cuda() -> DeviceBackend:
-    from .cuda import backend
-
-    return backend
+def _load(name: str) -> Backend:
+    # A module has the methods of the protocol as functions.
+    return cast(Backend, import_module(_MODULES[name], __package__))
 
 
 @cache
 def _why_no_cuda() -> str | None:
     """What keeps the CUDA backend from running here, or None."""
     try:
-        from .cuda import backend
+        backend = cast(DeviceBackend, _load("cuda"))
     except ImportError as error:
         return f"its kernels cannot be loaded ({error})"
     return backend.why_unavailable()
@@ -99,8 +95,3 @@ def _why_no_cuda() -> str | None:
 
 def _is_on_gpu(rows: Rows | None) -> bool:
     return isinstance(rows, TensorRows) and rows.tensor.is_cuda
-
-
-@cache
-def _reference() -> Backend:
-    return cast(Backend, ReferenceBackend())

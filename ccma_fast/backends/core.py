@@ -1,4 +1,4 @@
-"""The C++ core as it is loaded: its threads and its instruction set."""
+"""Loading the C++ core: its threads and its instruction set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def set_num_threads(n: int) -> None:
 
 
 def thread_count() -> int:
-    """Threads for what runs beside the core: as many as it uses, one where it was not built."""
+    """Threads for what runs beside the core: as many as it uses, or one where it was not built."""
     try:
         return get_num_threads()
     except BackendUnavailableError:
@@ -42,6 +42,15 @@ def thread_count() -> int:
 
 @cache
 def load_core() -> Any:
+    """The C++ core; the first call sets its threads and its instruction set, from the environment where that says.
+
+    Raises
+    ------
+    ImportError
+        The core was not built.
+    ValueError
+        ``CCMA_NUM_THREADS`` or ``CCMA_SIMD`` is none of what is allowed.
+    """
     from .. import _core
 
     threads = os.environ.get("CCMA_NUM_THREADS")

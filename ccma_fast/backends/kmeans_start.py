@@ -1,4 +1,4 @@
-"""How a weighted k-means starts: k-means||, k-means++ or rows at random, for every backend that computes distances.
+"""Initialisation of a weighted k-means: k-means||, k-means++ or rows at random, for backends that compute distances.
 
 What is computed is defined by :func:`ccma_fast.reference.kmeans_init`. The random numbers are drawn and compared on the
 host in float64, so that backends whose distances agree choose the same rows.
@@ -31,23 +31,23 @@ _DRAWS = 1 << 16
 
 
 class ClusteredRows(Protocol):
-    """The rows of a clustering, as it sees them."""
+    """The rows of a clustering, as the initialisation sees them: D-dimensional, shape (N, D)."""
 
     n_rows: int
 
     def take(self, indices: Int64) -> Float32:
-        """Some rows."""
+        """Some rows, shape (m, D)."""
         ...
 
     def nearest(self, centroids: Float32, *, within: Float32 | None = None) -> tuple[Int32, Float32]:
-        """The nearest centroid of each row (ties: the lower index) and the squared distance to it.
+        """The nearest centroid of each row (ties: the lower index) and the squared distance to it, shape (N,).
 
         With `within` the label is −1, and the squared distance `within`, where no centroid is nearer than that.
         """
         ...
 
     def among(self, indices: Int64) -> ClusteredRows:
-        """Some rows, as rows of their own."""
+        """Some rows, as the rows of another clustering."""
         ...
 
     def top_m(self, scores: Float32, m: int) -> Int64:
@@ -56,14 +56,16 @@ class ClusteredRows(Protocol):
 
 
 class Start(NamedTuple):
-    """Rows that start a clustering, and one of them that is near to each row, by its position."""
+    """The initial centroids of a clustering."""
 
     rows: Int64
+    """Rows that are the centroids, shape (K,)."""
     hints: Int32 | None
+    """A centroid that is near to each row, shape (N,), where the initialisation found one."""
 
 
 def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator) -> Start:
-    """Rows that start the clustering, see :func:`ccma_fast.reference.kmeans_init`."""
+    """The initial centroids, see :func:`ccma_fast.reference.kmeans_init`."""
     if init == "random":
         return Start(weighted_sample(weights.astype(np.float64), n_clusters, rng), None)
     if init == "k-means++":
@@ -99,7 +101,7 @@ def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: s
 
 
 def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Generator) -> Int64:
-    """Rows drawn each by itself, `wanted` on average but for those that come twice."""
+    """Rows drawn independently with probabilities min(1, wanted · potential / total)."""
     found = []
     for start in range(0, potential.size, _DRAWS):
         part = potential[start : start + _DRAWS]
@@ -108,7 +110,7 @@ def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Gener
 
 
 def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Start:
-    """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`: rows are read once for every batch of draws."""
+    """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`; every batch of draws reads the rows once."""
     chosen = [draw(weights, rng.random())]
     labels, squared = rows.nearest(rows.take(np.asarray(chosen)))
     while len(chosen) < n_clusters:
@@ -125,7 +127,7 @@ def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rn
 
 
 def _accepted(rows: ClusteredRows, potential: Float64, weights: Float64, uniforms: Float64) -> list[int]:
-    """The rows that a batch of draws chooses."""
+    """The rows that a batch of draws chooses by rejection sampling, in the order of the draws."""
     cumulative = np.cumsum(potential)
     last = int(np.flatnonzero(potential)[-1])
     drawn = np.minimum(np.searchsorted(cumulative, uniforms[:, 0] * cumulative[-1], side="right"), last)

@@ -1,47 +1,88 @@
-"""The float64 reference as a backend."""
+"""The float64 reference as a backend, which knows no chunks and computes on whole matrices.
+
+The names are those of :class:`ccma_fast.backends.protocol.Backend`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import reference
 from ..pool.arrays import kept
-from ..pool.checked import check_rows
+from ..pool.checked import check_rows as check_rows_by_lengths
 from ..pool.rows import BFLOAT16_BITS, Rows, to_float32
+from ..reference import linear as _linear
+from ..reference import prediction_sets as _prediction_sets
+from ..reference import raised_threshold as _raised_threshold
+from ..reference import row_lengths as _row_lengths
+from ..reference import row_thresholds as _row_thresholds
+from ..reference import score as _score
+from ..reference import target_size_threshold as _target_size_threshold
+from ..reference import top_m as _top_m
+from ..reference import weighted_kmeans as _weighted_kmeans
 
-__all__ = ["ReferenceBackend"]
+__all__ = [
+    "NAME",
+    "ON_HOST",
+    "arithmetic",
+    "check_rows",
+    "describe",
+    "kept",
+    "linear",
+    "prediction_sets",
+    "raised_threshold",
+    "row_lengths",
+    "row_thresholds",
+    "score",
+    "score_at_sizes",
+    "target_size_threshold",
+    "top_m",
+    "weighted_kmeans",
+]
+
+NAME = "reference"
+ON_HOST = True
 
 
-class ReferenceBackend:
-    """The reference, which knows no chunks, behind the face of a backend."""
+def describe() -> str:
+    """The backend with its arithmetic."""
+    return "reference (NumPy float64)"
 
-    NAME = "reference"
-    ON_HOST = True
 
-    def describe(self) -> str:
-        return "reference (NumPy float64)"
+arithmetic = describe
 
-    arithmetic = describe
 
-    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
-        check_rows(rows, reference.row_lengths, directions=directions, chunk_size=chunk_size)
+def score_at_sizes(*_: Any, **__: Any) -> None:
+    """Always None: thresholds come first here, and the scores after them."""
 
-    kept = staticmethod(kept)
 
-    def score_at_sizes(self, *_: Any, **__: Any) -> None:
-        """Thresholds come first here, and the scores after them."""
+def _on_whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as backends have it: rows as their storage holds them, and what chunks need is not looked at."""
 
-    def __getattr__(self, operation: str) -> Any:
-        function = getattr(reference, operation)
+    def on_whole(*args: Any, chunk_size: int | None = None, kept_bytes: int = 0, **kwargs: Any) -> Any:
+        return function(*map(_decoded, args), **kwargs)
 
-        def without_chunks(*args: Any, chunk_size: int | None = None, kept_bytes: int = 0, **kwargs: Any) -> Any:
-            return function(*map(_decoded, args), **kwargs)
-
-        return without_chunks
+    return on_whole
 
 
 def _decoded(argument: Any) -> Any:
     is_bfloat16 = isinstance(argument, np.ndarray) and argument.dtype == BFLOAT16_BITS
     return to_float32(argument) if is_bfloat16 else argument
+
+
+linear = _on_whole(_linear)
+prediction_sets = _on_whole(_prediction_sets)
+raised_threshold = _on_whole(_raised_threshold)
+row_lengths = _on_whole(_row_lengths)
+row_thresholds = _on_whole(_row_thresholds)
+score = _on_whole(_score)
+target_size_threshold = _on_whole(_target_size_threshold)
+top_m = _on_whole(_top_m)
+weighted_kmeans = _on_whole(_weighted_kmeans)
+
+
+def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
+    """Every row is finite and, where `directions` are needed, long enough to have one."""
+    check_rows_by_lengths(rows, _row_lengths, directions=directions, chunk_size=chunk_size)

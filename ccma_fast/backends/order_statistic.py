@@ -1,4 +1,4 @@
-"""The search for an order statistic of scores that are counted and never stored: what backends share of it."""
+"""The search for an order statistic of scores that are counted and never stored, by passes that a backend brings."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LEAST_ROWS = 1 << 10
 
 
 class KeptScores(Protocol):
-    """Scores that a pass kept."""
+    """Scores that a pass kept, or a sample of them."""
 
     size: int
 
     def at(self, *places: int) -> list[float]:
-        """The scores at these places, from 0, of the sorted ones."""
+        """The order statistics at these positions, from 0."""
         ...
 
 

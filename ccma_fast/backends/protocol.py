@@ -1,4 +1,8 @@
-"""What a backend computes; the functions of :mod:`ccma_fast.reference` say exactly what."""
+"""What a backend computes. A backend is a module that has the members of :class:`Backend` as functions.
+
+What is computed is defined by the functions of the same names in :mod:`ccma_fast.reference`. M is a number of rows of
+logits, C one of classes, N one of rows of embeddings and D their dimension.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,24 @@ __all__ = [
 
 
 PutScores = Callable[[slice | npt.NDArray[np.int64], RowScores], None]
-"""Takes the scores of some rows. What comes later for a row holds; all that comes before it is zero."""
+"""Takes the scores of some rows. What is put last for a row holds; all that was put before is zero."""
 
 
 class Backend(Protocol):
-    """What a backend computes; the functions of :mod:`ccma_fast.reference` say exactly what."""
+    """What every backend computes.
+
+    Rows are read chunk by chunk; `chunk_size` is the number of rows in one, by default what suits their storage. No
+    result depends on it. Every pass raises ``ValueError`` for the first row that holds NaN or infinity.
+    """
 
     NAME: str
+    """What the backend is asked for by."""
     ON_HOST: bool
     """Whether chunks of rows are read by the host, which can look at them before anything is computed."""
 
-    def describe(self) -> str: ...
+    def describe(self) -> str:
+        """The backend and what it runs on, for reports."""
+        ...
 
     def arithmetic(self) -> str:
         """What last bits depend on: :meth:`describe` without the threads."""
@@ -50,7 +61,16 @@ class Backend(Protocol):
         q_teacher: float | npt.NDArray[np.float64] = ...,
         *,
         chunk_size: int | None = None,
-    ) -> RowScores: ...
+    ) -> RowScores:
+        """δ, set sizes and what else one pass says of each row, see :func:`ccma_fast.reference.score`.
+
+        Parameters
+        ----------
+        student_logits, teacher_logits : Rows, shape (M, C)
+        q_student, q_teacher : float or ndarray, shape (M,), float64
+            Thresholds on −ln p, of all rows or of each; +∞ by default.
+        """
+        ...
 
     def score_at_sizes(
         self,
@@ -61,15 +81,25 @@ class Backend(Protocol):
         put: PutScores,
         *,
         chunk_size: int | None = None,
-    ) -> tuple[float, float] | None: ...
+    ) -> tuple[float, float] | None:
+        """Both target-size thresholds, and to `put` the scores of all rows under them, in one pass.
+
+        None where the backend cannot or where it did not pay: then what was put does not count, and thresholds must be
+        computed first and scores after them. Without a teacher its threshold is +∞.
+        """
+        ...
 
     def target_size_threshold(
         self, logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
-    ) -> float: ...
+    ) -> float:
+        """The ⌈size · M⌉-th smallest of all M · C scores, see :func:`ccma_fast.reference.target_size_threshold`."""
+        ...
 
     def raised_threshold(
         self, logits: Rows, q: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
-    ) -> float: ...
+    ) -> float:
+        """The least threshold from q up that leaves no set empty, see :func:`ccma_fast.reference.raised_threshold`."""
+        ...
 
     def row_thresholds(
         self,
@@ -78,17 +108,27 @@ class Backend(Protocol):
         cumulative: Cumulative,
         *,
         chunk_size: int | None = None,
-    ) -> npt.NDArray[np.float64]: ...
+    ) -> npt.NDArray[np.float64]:
+        """Thresholds on −ln p, shape (M,), that give the sets of a cumulative score at `q`, of all rows or of each."""
+        ...
 
     def prediction_sets(
         self, logits: Rows, q: float | npt.NDArray[np.float64], *, chunk_size: int | None = None
-    ) -> npt.NDArray[np.bool_]: ...
+    ) -> npt.NDArray[np.bool_]:
+        """Γ of every row, shape (M, C), at thresholds on −ln p, of all rows or of each."""
+        ...
 
-    def row_lengths(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
+    def row_lengths(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Euclidean length of each row of a chunk, shape (n,); not finite exactly where the row is not."""
+        ...
 
-    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None: ...
+    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
+        """Raises where a row is not finite or, where `directions` are needed, too short to have one."""
+        ...
 
-    def kept(self, rows: Rows, limit: int, chunk_size: int | None = None) -> Rows: ...
+    def kept(self, rows: Rows, limit: int, chunk_size: int | None = None) -> Rows:
+        """Rows that are read several times: kept where they fit into `limit` bytes, else read or computed anew."""
+        ...
 
     def linear(
         self,
@@ -97,9 +137,25 @@ class Backend(Protocol):
         bias: npt.NDArray[np.float32] | None = None,
         *,
         scale: npt.NDArray[np.float32] | None = None,
-    ) -> npt.NDArray[np.float32]: ...
+    ) -> npt.NDArray[np.float32]:
+        """(scale · x) Wᵀ + b, shape (n, C).
 
-    def top_m(self, scores: npt.NDArray[np.float32], m: int) -> npt.NDArray[np.int64]: ...
+        Each product depends on its row and column alone: no bit of it depends on the chunk.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, D)
+            A chunk of rows, in the dtype of their storage.
+        weight : ndarray, shape (C, D), float32
+        bias : ndarray, shape (C,), float32, optional
+        scale : ndarray, shape (n,), float32, optional
+            A factor for each row.
+        """
+        ...
+
+    def top_m(self, scores: npt.NDArray[np.float32], m: int) -> npt.NDArray[np.int64]:
+        """Positions of the m largest scores, largest first; ties go to the lower index."""
+        ...
 
     def weighted_kmeans(
         self,
@@ -114,21 +170,37 @@ class Backend(Protocol):
         unit: bool = False,
         chunk_size: int | None = None,
         kept_bytes: int = ...,
-    ) -> KMeans: ...
+    ) -> KMeans:
+        """Weighted k-means, see :func:`ccma_fast.reference.weighted_kmeans`.
+
+        Parameters
+        ----------
+        x : Rows, shape (N, D)
+        weights : ndarray, shape (N,), float32, optional
+            Unit weights where missing.
+        init : {"k-means||", "k-means++", "random"} or ndarray, shape (n_clusters, D), float32
+        unit : bool
+            Whether rows are divided by their lengths.
+        kept_bytes : int
+            What the host may keep of the rows between passes. No result depends on it.
+        """
+        ...
 
 
 class DeviceTraining(Protocol):
     """What the student's training needs where it does not run on the host; the host waits for none of it."""
 
     def full_precision(self) -> AbstractContextManager[None]:
-        """Products of float32 keep its digits, whatever the caller lets PyTorch do."""
+        """A context in which products of float32 do without TF32, whatever the caller lets PyTorch do."""
         ...
 
     def rows(self, rows: Rows) -> Any:
         """All rows, a tensor of shape (n, D), float32."""
         ...
 
-    def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> Any: ...
+    def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> Any:
+        """An array on the device."""
+        ...
 
     def dropout(self, values: Any, keep: int, streams: Sequence[np.random.Generator]) -> Any:
         """A copy of `values` (n, D) with zeros where 16 random bits are not below `keep`.
@@ -228,6 +300,10 @@ class UnitRows(Protocol):
 class DeviceBackend(Backend, Protocol):
     """A backend that is not on the host: what else it can do. Its `top_m` takes tensors as well."""
 
+    def why_unavailable(self) -> str | None:
+        """What keeps the backend from running on this machine, or None."""
+        ...
+
     def score_here(
         self,
         student_logits: Rows,
@@ -244,9 +320,13 @@ class DeviceBackend(Backend, Protocol):
         """Rows by their classes, those of a class ascending, as a tensor, and how many each class has."""
         ...
 
-    def unit_rows(self, rows: Rows) -> UnitRows: ...
+    def unit_rows(self, rows: Rows) -> UnitRows:
+        """Rows divided by their lengths, for greedy coverage on the device."""
+        ...
 
-    def training(self) -> DeviceTraining: ...
+    def training(self) -> DeviceTraining:
+        """What one training of a student needs; not shared between trainings."""
+        ...
 
 
 def on_device(backend: Backend) -> DeviceBackend | None:

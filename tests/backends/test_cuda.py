@@ -11,10 +11,9 @@ from ccma_fast.kernels import conformal_sets
 
 import ccma_fast as cf
 from ccma_fast import reference
-from ccma_fast.backends import choose
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cuda import backend as backend_module
-from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.backends.cuda import thresholds as cuda_thresholds
+from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative
@@ -36,7 +35,7 @@ def logits_of(n_rows: int, n_classes: int, dtype: str = "float32", scale: float 
 
 
 def on_device(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(rows_module.device())
+    return tensor.to(device())
 
 
 def away_from_scores(logits: np.ndarray, size: float) -> float:
@@ -142,7 +141,7 @@ def assert_is_order_statistic(tensor: torch.Tensor, size: float) -> None:
     rows = open_rows(tensor, "z")
     q = CUDA.target_size_threshold(rows, size)
     rank = reference.target_size_rank(size, *tensor.shape)
-    bad = torch.full((1,), 2**63 - 1, device=rows_module.device())
+    bad = torch.full((1,), 2**63 - 1, device=device())
     least = conformal_sets.log_normalizers(on_device(tensor), bad).cpu().numpy()
 
     def count_at_most(threshold: float) -> int:
@@ -179,7 +178,7 @@ def test_target_size_threshold_is_exact(n_rows, n_classes, dtype):
 def test_hard_matrices(monkeypatch, kind, collect, size):
     """Ends at the right number, also where one pass can keep a handful of scores only."""
     if collect is not None:
-        monkeypatch.setattr(backend_module, "_COLLECT", collect)
+        monkeypatch.setattr(cuda_thresholds, "_COLLECT", collect)
     rng = np.random.default_rng(7)
     z = {
         "equal": np.zeros((40, 10)),
@@ -329,32 +328,3 @@ def test_the_same_picks_as_the_core_where_one_class_is_labelled(blobs, acquisiti
     assert found.report.mode == "cold start"
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.represents, expected.represents)
-
-
-def test_rows_on_a_gpu_choose_the_backend(monkeypatch):
-    """What "auto" takes: CUDA where the rows lie there and it can run, else the core."""
-    rows = open_rows(torch.zeros(3, 2), "x")
-    assert choose_backend("auto", rows).NAME == "cpu"
-    monkeypatch.setattr(choose, "_is_on_gpu", lambda given: given is rows)
-    assert choose_backend("auto", rows, None).NAME == "cuda"
-    assert choose_backend("reference", rows).NAME == "reference"
-    monkeypatch.setattr(choose, "_why_no_cuda", lambda: "PyTorch sees no CUDA device")
-    assert choose_backend("auto", rows).NAME == "cpu"
-    with pytest.raises(cf.BackendUnavailableError, match=r"^backend 'cuda' cannot run: PyTorch sees no CUDA device; "):
-        choose_backend("cuda", rows)
-
-
-def test_an_old_triton_is_refused(monkeypatch):
-    assert backend_module.why_unavailable() is None
-    monkeypatch.setattr(backend_module, "_LEAST_TRITON", (99, 0))
-    assert "need Triton 99.0 or newer, got " in backend_module.why_unavailable()
-
-
-def test_without_a_gpu_it_cannot_run(run_forked):
-    run_forked(
-        "import os\n"
-        "os.environ |= {'TRITON_INTERPRET': '0', 'CUDA_VISIBLE_DEVICES': ''}\n"
-        "import pytest, ccma_fast as cf\n"
-        "with pytest.raises(cf.BackendUnavailableError, match='PyTorch sees no CUDA device'):\n"
-        "    cf.score([[1.0, 2.0]], backend='cuda')"
-    )

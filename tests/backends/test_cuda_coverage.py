@@ -8,8 +8,8 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cuda import coverage as coverage_module
-from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.backends.cuda import coverage as cuda_coverage
+from ccma_fast.backends.cuda.device import device
 from ccma_fast.backends.protocol import Backend, Kernel
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import coverage, greedy
@@ -31,8 +31,8 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         (greedy, "_FIRST_BATCH", 5),
         (greedy, "_LARGEST_BATCH", 9),
         (coverage, "_BATCH", 9),
-        (coverage_module, "_COLUMNS", 70),
-        (coverage_module, "_ROW_BYTES", 256 * 4 * 7),
+        (cuda_coverage, "_COLUMNS", 70),
+        (cuda_coverage, "_ROW_BYTES", 256 * 4 * 7),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -57,7 +57,7 @@ def test_the_picks_of_the_cpu(n_rows, n_covered, kind):
     x, covered = (rng.standard_normal((m, 7)).astype(np.float32) for m in (n_rows, n_covered))
     candidates = np.arange(n_rows) if n_rows == 40 else np.sort(rng.choice(n_rows, 25, replace=False))
     expected = picks_of(CPU, x, covered, candidates, 6, kind)
-    for source in (x, torch.from_numpy(x).to(rows_module.device())):
+    for source in (x, torch.from_numpy(x).to(device())):
         found = picks_of(CUDA, source, covered, candidates, 6, kind)
         assert np.count_nonzero(found != expected) == 0
 
@@ -88,13 +88,13 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(monkeypatch, has_gpu):
     weights = rng.random(520, dtype=np.float32)
 
     def gains(rows: list[int]) -> torch.Tensor:
-        unit = coverage_module.unit_rows(open_rows(x, "x"))
-        covered = coverage_module.unit_rows(open_rows(x[:3], "x"))
+        unit = cuda_coverage.unit_rows(open_rows(x, "x"))
+        covered = cuda_coverage.unit_rows(open_rows(x[:3], "x"))
         state = unit.coverage(covered, -1.0, np.arange(1), Kernel.gaussian(1.0), weights)
-        return state.gains(torch.tensor(rows, device=rows_module.device()))
+        return state.gains(torch.tensor(rows, device=device()))
 
     together = gains(list(range(40)))
-    monkeypatch.setattr(coverage_module, "_ROW_BYTES", 256 * 4 * 9)
+    monkeypatch.setattr(cuda_coverage, "_ROW_BYTES", 256 * 4 * 9)
     assert torch.equal(gains([7, 30]), together[[7, 30]])
     assert torch.equal(gains([30]), together[[30]])
 

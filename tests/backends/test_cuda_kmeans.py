@@ -10,8 +10,8 @@ from ccma_fast.kernels import _configs, kmeans_assign, kmeans_update
 import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cuda import kmeans
-from ccma_fast.backends.cuda import rows as rows_module
+from ccma_fast.backends.cuda import kmeans_rows, reader
+from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def on_device(array: np.ndarray, dtype: str = "float32") -> torch.Tensor:
-    return torch.from_numpy(np.asarray(array, np.float32)).to(DTYPES[dtype]).to(rows_module.device())
+    return torch.from_numpy(np.asarray(array, np.float32)).to(DTYPES[dtype]).to(device())
 
 
 def assign(x: torch.Tensor, centroids: np.ndarray, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -160,12 +160,12 @@ def test_sums_of_clusters(k, length, monkeypatch):
     expected = np.stack([(w[labels == c, None] * y[labels == c]).sum(axis=0) for c in range(k)])
     found = []
     for ends in ([90], [1, 50, 51, 51, 90]):
-        state = kmeans_update.Sums.empty(k, 37, rows_module.device())
+        state = kmeans_update.Sums.empty(k, 37, device())
         for start, stop in zip([0, *ends], ends, strict=False):
             part = slice(start, stop)
             kmeans_update.accumulate(
                 on_device(x[part]), on_device(scale[part]), on_device(w[part]),
-                torch.from_numpy(labels[part]).to(rows_module.device()), state,
+                torch.from_numpy(labels[part]).to(device()), state,
             )  # fmt: skip
         sums, mass = state.totals()
         np.testing.assert_allclose(sums.cpu().numpy(), expected, rtol=1e-12, atol=1e-14)
@@ -211,9 +211,9 @@ def test_chunks_storage_and_place_do_not_matter(monkeypatch):
         )
 
     expected = run(x)
-    found = [run(x.float().numpy()), run(x.to(rows_module.device()), 17)]
-    monkeypatch.setattr(rows_module, "_KEPT_BYTES", 0)
-    monkeypatch.setattr(rows_module, "_KEPT_SHARE", 0.0)
+    found = [run(x.float().numpy()), run(x.to(device()), 17)]
+    monkeypatch.setattr(reader, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(reader, "_KEPT_SHARE", 0.0)
     found += [run(x, 25)]
     for other in found:
         np.testing.assert_array_equal(other.labels, expected.labels)
@@ -235,16 +235,16 @@ def test_empty_clusters_go_to_the_rows_that_cost_most():
     assert np.unique(same.labels).tolist() == [0]
 
 
-@pytest.mark.parametrize(("tol", "are_here"), [(0.0, True), (0.05, False), (1.0, True)])
-def test_the_iteration_that_stops_is_kept(tol, are_here, monkeypatch):
+@pytest.mark.parametrize(("tol", "are_on_device"), [(0.0, True), (0.05, False), (1.0, True)])
+def test_the_iteration_that_stops_is_kept(tol, are_on_device, monkeypatch):
     """Clusters that are empty at first, and an end that the host hears of when the next means are under way."""
     x = np.random.default_rng(4).standard_normal((30, 3)).astype(np.float32)
-    if not are_here:
-        monkeypatch.setattr(rows_module, "_KEPT_BYTES", 0)
-        monkeypatch.setattr(rows_module, "_KEPT_SHARE", 0.0)
+    if not are_on_device:
+        monkeypatch.setattr(reader, "_KEPT_BYTES", 0)
+        monkeypatch.setattr(reader, "_KEPT_SHARE", 0.0)
     formed = []
-    means = kmeans._ClusteredRows.means
-    monkeypatch.setattr(kmeans._ClusteredRows, "means", lambda *args: formed.append(0) or means(*args))
+    means = kmeans_rows.ClusteredRows.means
+    monkeypatch.setattr(kmeans_rows.ClusteredRows, "means", lambda *args: formed.append(0) or means(*args))
     expected, found = (
         cf.weighted_kmeans(x, 6, init=x[[0, 0, 0, 7, 0, 5]], max_iter=12, tol=tol, backend=backend)
         for backend in ("cpu", "cuda")
@@ -254,7 +254,7 @@ def test_the_iteration_that_stops_is_kept(tol, are_here, monkeypatch):
     assert found.n_iter == expected.n_iter == (1 if tol == 1.0 else expected.n_iter)
     assert found.inertia == pytest.approx(expected.inertia, rel=1e-6)
     # Once in vain where clusters were empty, once at the end; never where rows are read from elsewhere.
-    assert len(formed) == found.n_iter + (2 if are_here else 0)
+    assert len(formed) == found.n_iter + (2 if are_on_device else 0)
 
 
 def test_as_many_clusters_as_rows():

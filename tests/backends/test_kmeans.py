@@ -1,4 +1,4 @@
-"""Weighted k-means: assignment, update and initialisation of the C++ core, and what holds for both backends."""
+"""Weighted k-means: assignment, update and initialisation of the C++ core, and what holds for every backend."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import ccma_fast as cf
 from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cpu import kmeans
-from ccma_fast.config import KMEANS_METHODS
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import clustering
 
 pytestmark = pytest.mark.processor
 
@@ -108,121 +103,6 @@ def test_of_equally_near_centroids_the_lowest_is_taken(simd, n_columns):
     # The same by the public call: a row half-way between two centroids.
     middle = cf.weighted_kmeans([[0.0], [-1.0], [1.0]], 2, init=[[1.0], [-1.0]], max_iter=1, tol=0.0, backend="cpu")
     assert middle.centroids.tolist() == [[0.5], [-1.0]]
-
-
-def orthonormal(rng: np.random.Generator, width: int, n_columns: int) -> np.ndarray:
-    return np.ascontiguousarray(np.linalg.qr(rng.standard_normal((n_columns, width)))[0].T, dtype=np.float32)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
-@pytest.mark.parametrize("n_columns", [64, 384])
-def test_rows_that_are_settled_meet_only_the_centroids_that_moved(simd, n_columns, share):
-    """The bits of a full search, whichever centroids moved, where to, and whatever stands equally near."""
-    rng = np.random.default_rng(n_columns)
-    n, k = 300, 150
-    x = (rng.standard_normal((n, n_columns)) * np.arange(1, n_columns + 1) ** -0.5).astype(np.float32)
-    x[n // 2 :] = x[rng.integers(n // 2, size=n - n // 2)]
-    before = np.concatenate([x[rng.integers(n, size=k - 20)], x[:20]])  # many stand on rows, some twice
-    origin = x.mean(axis=0)
-    labels, squared = _core.Search(before, origin).nearest(x)
-
-    moved = rng.random(k) < share
-    after = before.copy()
-    towards = x[rng.integers(n, size=k)]
-    after[moved] += rng.choice([0.1, 1.0], (k, 1)).astype(np.float32)[moved] * (towards - before)[moved]
-    expected = _core.Search(after, origin).nearest(x)
-    sketch = _core.Sketch(orthonormal(rng, 32, n_columns), origin)
-    for along, width, of_rows in ((None, 0, None), (sketch, 32, sketch.project(x))):
-        search = _core.Search(after, origin, along, width, moved)
-        found = search.nearest(x, sketched=of_rows, hints=labels, before=squared)
-        np.testing.assert_array_equal(found[0], expected[0])
-        np.testing.assert_array_equal(found[1], expected[1])
-
-
-@pytest.mark.parametrize("n_columns", [64, 100, 384])
-@pytest.mark.parametrize("kind", ["isotropic", "low rank", "decaying", "tiny", "huge", "far", "few distinct"])
-def test_search_along_directions_is_exact(simd_levels, kind, n_columns):
-    """Whatever the directions, hints or limits: the nearest centroid in float64, and the bits of a full search."""
-    rng = np.random.default_rng(n_columns)
-    n, k = 150, 220
-    x = rng.standard_normal((n, n_columns))
-    if kind == "low rank":
-        x = rng.standard_normal((n, 3)) @ rng.standard_normal((3, n_columns))
-    elif kind == "few distinct":
-        x = x[rng.integers(5, size=n)]
-    else:
-        x = x * {"decaying": np.arange(1, n_columns + 1) ** -0.7, "tiny": 1e-12, "huge": 1e12}.get(kind, 1.0)
-        x = x + (100.0 if kind == "far" else 0.0)
-    x = x.astype(np.float32)
-    noise = 0.0 if kind == "few distinct" else 0.1 * x.std()
-    centroids = (x[rng.integers(n, size=k)] + noise * rng.standard_normal((k, n_columns))).astype(np.float32)
-    origin = x.mean(axis=0)
-    squared = ((x.astype(np.float64)[:, None] - centroids) ** 2).sum(axis=2)
-    least = squared.min(axis=1)
-    tolerance = 1e-5 * squared.max() if kind == "far" else 1e-6 * least
-    hints = rng.integers(k, size=n).astype(np.int32)
-    limits = (least * rng.choice([0.5, 2.0], n)).astype(np.float32)
-
-    directions = orthonormal(rng, 64, n_columns)
-    along = (x - origin).astype(np.float64) @ directions.T
-    left = np.linalg.norm((x - origin) - along @ directions, axis=1)
-    rounding = 1e-5 * np.linalg.norm(along, axis=1)
-    for _ in simd_levels:
-        labels, found = _core.Search(centroids, origin).nearest(x)
-        assert (squared[np.arange(n), labels] - least <= tolerance).all()
-        np.testing.assert_allclose(found, least, rtol=2e-6, atol=tolerance.max())
-        sketch = _core.Sketch(directions, origin)
-        sketched = sketch.project(x)
-        scale, off, error = sketched[1].astype(np.float64).T
-        assert (left <= off * (1 + 1e-6)).all()
-        assert (np.linalg.norm(along - scale[:, None] * sketched[0], axis=1) <= error + rounding).all()
-        for search, of_rows in [
-            (_core.Search(centroids, origin), None),
-            (_core.Search(centroids, origin, sketch, 32), sketched),
-            (_core.Search(centroids, origin, sketch, 64), sketched),
-        ]:
-            for known in ({}, {"hints": hints}):
-                again, distances = search.nearest(x, sketched=of_rows, **known)
-                np.testing.assert_array_equal(again, labels)
-                np.testing.assert_array_equal(distances, found)
-            near, distances = search.nearest(x, sketched=of_rows, within=limits)
-            np.testing.assert_array_equal(near, np.where(found < limits, labels, -1))
-            np.testing.assert_array_equal(distances, np.minimum(found, limits))
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_directions_change_nothing(simd, blobs, kept, monkeypatch):
-    """The whole algorithm, with directions and without, kept or projected anew in every pass."""
-    x, _ = blobs(700, 120, 25, seed=3, distance=0.7)
-    weights = np.random.default_rng(0).exponential(size=700)
-
-    def run(init):
-        return cf.weighted_kmeans(x, 60, weights=weights, init=init, tol=0.0, random_state=1, backend="cpu")
-
-    plain = {init: run(init) for init in ("k-means||", "k-means++", "random")}
-    monkeypatch.setattr(kmeans, "_LEAST_PRODUCTS", 0.0)
-    monkeypatch.setattr(kmeans, "_LEAST_CENTROIDS", 0)
-    if not kept:
-        monkeypatch.setattr(kmeans, "_KEPT_BYTES", 0)
-    searched = []
-    monkeypatch.setattr(kmeans._Directions, "width", lambda *_, hinted: searched.append(hinted) or 32)
-    for init, expected in plain.items():
-        found = run(init)
-        np.testing.assert_array_equal(found.labels, expected.labels)
-        np.testing.assert_array_equal(found.centroids, expected.centroids)
-        np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
-    assert set(searched) == {True, False}
-
-
-def test_directions_are_looked_along_when_that_is_cheaper(monkeypatch):
-    """Rows of few dimensions among many: few directions. Rows of all dimensions alike: none."""
-    monkeypatch.setattr(kmeans, "_LEAST_PRODUCTS", 0.0)
-    rng = np.random.default_rng(0)
-    for rank, expected in ((8, 32), (384, 0)):
-        x = (rng.standard_normal((1000, rank)) @ orthonormal(rng, rank, 384)).astype(np.float32)
-        rows = kmeans._ClusteredRows(open_rows(x, "x"), unit=False, chunk_size=None)
-        rows.find_directions(1e6)
-        assert rows._directions.width(x[:500], hinted=False) == expected
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -462,106 +342,3 @@ def test_same_bits_for_any_threads_chunks_and_layout(simd, init, rng, tmp_path):
         np.testing.assert_array_equal(found.labels, expected.labels)
         np.testing.assert_array_equal(found.squared_distances, expected.squared_distances)
         assert (found.inertia, found.n_iter) == (expected.inertia, expected.n_iter)
-
-
-def test_representatives_by_hand():
-    labels = [0, 0, 0, 1, 1, 2]
-    squared = [0.3, 0.1, 0.1, 0.5, 0.4, 0.0]
-    weights = np.array([1, 1, 1, 3, 3, 1.0])
-    # Heaviest cluster first; of rows 1 and 2, equally near, the lower; second picks only after all first ones.
-    picks, represents = reference.representatives(labels, squared, 4, weights, 3)
-    assert picks.tolist() == [4, 1, 5, 3]
-    assert represents.tolist() == [1, 3, 1, 1]
-    picks, represents = reference.representatives(labels, squared, 3, weights, 3, preference=[0, 0, 9, 1, 0, 0])
-    assert picks.tolist() == [3, 2, 5]
-    assert represents.tolist() == [2, 3, 1]
-    picks, represents = reference.representatives(labels, squared, 6, weights, 4)
-    assert sorted(picks) == list(range(6))
-    assert represents.tolist() == [1] * 6
-    # What rounding leaves between equals is no preference.
-    assert reference.representatives([0, 0], [0.1 + 1e-7, 0.1], 1, [1, 1], 1)[0].tolist() == [0]
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("method", ["sample", "two-level"])
-def test_methods_for_many_clusters(simd, blobs, method, weighted, monkeypatch):
-    """What is returned describes the rows as it says, at a small loss of inertia, whatever the chunks."""
-    monkeypatch.setattr(clustering, "_ROWS_OF_SAMPLE", 8)
-    x, _ = blobs(1500, 40, 24, seed=5, distance=1.0)
-    x = x.astype(np.float32)
-    weights = np.random.default_rng(0).exponential(size=1500).astype(np.float32) if weighted else None
-    full = cf.weighted_kmeans(x, 90, weights=weights, random_state=1, backend="cpu")
-    found = cf.weighted_kmeans(x, 90, weights=weights, method=method, random_state=1, backend="cpu")
-    assert found.centroids.shape == full.centroids.shape
-    squared = ((x.astype(np.float64)[:, None] - found.centroids) ** 2).sum(axis=2)
-    of_label = squared[np.arange(1500), found.labels]
-    np.testing.assert_allclose(found.squared_distances, of_label, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.inertia, np.average(of_label, weights=weights) * _total(weights), rtol=1e-5)
-    if method == "sample":
-        assert (of_label <= squared.min(axis=1) * (1 + 1e-6)).all()
-    assert full.inertia < found.inertia * 1.02
-    assert found.inertia < full.inertia * (1.25 if method == "sample" else 1.15)
-    for chunk_size in (7, 1500):
-        again = clustering.cluster(
-            choose_backend("cpu"),
-            open_rows(x, "X"),
-            90,
-            method=method,
-            weights=weights,
-            random_state=np.random.default_rng(1),
-            chunk_size=chunk_size,
-        )
-        np.testing.assert_array_equal(again.labels, found.labels)
-        np.testing.assert_array_equal(again.centroids, found.centroids)
-
-
-def _total(weights):
-    return 1500.0 if weights is None else float(weights.sum(dtype=np.float64))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_levels_of_few_rows(backend):
-    """As many clusters as rows, equal rows, and rows without weight."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((30, 3)).astype(np.float32)
-    found = cf.weighted_kmeans(x, 30, method="two-level", random_state=0, backend=backend)
-    assert found.inertia < 1e-9
-    assert len(np.unique(found.labels)) == 30
-    same = cf.weighted_kmeans(np.ones((30, 3)), 9, method="two-level", random_state=0, backend=backend)
-    assert same.centroids.shape == (9, 3)
-    assert same.inertia == 0.0
-    weights = np.r_[np.ones(3), np.zeros(27)]
-    found = cf.weighted_kmeans(x, 20, weights=weights, method="two-level", random_state=0, backend=backend)
-    assert found.inertia < 1e-9
-    with pytest.raises(ValueError, match="centroids to start from need method='full', got 'sample'"):
-        cf.weighted_kmeans(x, 2, init=x[:2], method="sample")
-    with pytest.raises(ValueError, match="method must be one of 'full', 'sample', 'two-level', got 'half'"):
-        cf.weighted_kmeans(x, 2, method="half")
-
-
-@given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 50)), min_size=1, max_size=30), st.data())
-def test_shares(groups, data):
-    """All is given out, everyone with rows gets some, nobody more than their rows."""
-    mass, n_rows = (np.asarray(column) for column in zip(*groups, strict=True))
-    mass = np.where(n_rows > 0, mass, 0.0).astype(np.float64)
-    if not n_rows.any():
-        return
-    total = data.draw(st.integers(int((n_rows > 0).sum()), int(n_rows.sum())))
-    share = clustering.shares(mass, n_rows, total)
-    assert share.sum() == total
-    assert (share >= np.minimum(n_rows, 1)).all()
-    assert (share <= n_rows).all()
-
-
-def test_a_subpool_by_each_method():
-    """The clustered subpool has its size by every method, and the picks come from it."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((3000, 16)).astype(np.float32)
-    logits = rng.standard_normal((3000, 4)).astype(np.float32)
-    for method in KMEANS_METHODS:
-        config = cf.CCMAConfig(
-            acquisition="delta", calibration="target_size", student_set_size=2, subpool_size=200, subpool_method=method
-        )
-        picks = cf.select(x, 10, student_logits=logits, config=config)
-        assert picks.report.n_scored == picks.report.n_subpool_clusters == 200
-        assert len(np.unique(picks.indices)) == 10

@@ -1,4 +1,4 @@
-"""Thresholds: the exact order statistic, also where the search for it is made hard, and split conformal coverage."""
+"""Thresholds for a target size: the exact order statistic, also where its search is made hard, and scores with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import ccma_fast as cf
 from ccma_fast import _core, reference
 from ccma_fast.backends import order_statistic
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cpu import backend as backend_module
+from ccma_fast.backends.cpu import scores as cpu_scores
+from ccma_fast.backends.cpu import thresholds as cpu_thresholds
 from ccma_fast.pool.open import open_rows
 
 CPU = choose_backend("cpu")
@@ -169,7 +170,7 @@ HARD = [
 def test_hard_matrices(simd, monkeypatch, make, collect):
     """The search ends, and ends at the right number, also where one pass can keep only a handful of scores."""
     if collect is not None:
-        monkeypatch.setattr(backend_module, "_COLLECT", collect)
+        monkeypatch.setattr(cpu_thresholds, "_COLLECT", collect)
     tensor = stored(make(np.random.default_rng(7)), "float32")
     for size in (0.01, 0.5, 1, 3, 5.5, 9.99, 10):
         assert_is_order_statistic(tensor, size)
@@ -188,7 +189,7 @@ def test_a_small_budget_of_scores_takes_several_passes(monkeypatch, rng):
     monkeypatch.setattr(_core, "scores_between", counted)
     easy = cf.target_size_threshold(z, 3.0, backend="cpu")
     assert len(passes) == 3  # a few rows, more of them, and all rows once
-    monkeypatch.setattr(backend_module, "_COLLECT", 8)
+    monkeypatch.setattr(cpu_thresholds, "_COLLECT", 8)
     passes.clear()
     assert cf.target_size_threshold(z, 3.0, backend="cpu") == easy
     assert len(passes) > 4
@@ -197,7 +198,7 @@ def test_a_small_budget_of_scores_takes_several_passes(monkeypatch, rng):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_random_budget_of_scores(monkeypatch, seed):
     rng = np.random.default_rng(seed)
-    monkeypatch.setattr(backend_module, "_COLLECT", int(rng.integers(1, 3000)))
+    monkeypatch.setattr(cpu_thresholds, "_COLLECT", int(rng.integers(1, 3000)))
     z = rng.standard_normal((int(rng.integers(1, 3000)), int(rng.integers(2, 40)))) * 10 ** rng.uniform(-2, 2)
     tensor = stored(np.round(z, int(rng.integers(0, 4))), str(rng.choice(list(DTYPES))))
     for size in rng.uniform(0.0, 1.1 * z.shape[1], size=3):
@@ -245,52 +246,7 @@ def test_raise_leaves_no_set_empty(backend, rng):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Coverage
-
-
-@pytest.mark.parametrize(
-    ("n", "alpha", "rank"),
-    [
-        (9, 0.1, 9),
-        (10, 0.1, 10),
-        (19, 0.1, 18),
-        (99, 0.05, 95),
-        (1, 0.5, 1),
-        (3, 0.25, 3),
-        (100, 0.9, 11),
-        (4, 0.999, 1),
-    ],
-)
-def test_coverage_threshold_is_the_published_order_statistic(n, alpha, rank, rng):
-    scores = rng.permutation(np.arange(1.0, n + 1))
-    assert cf.coverage_threshold(scores, alpha) == rank
-    assert cf.coverage_threshold(list(scores.astype(np.float32)), alpha) == rank
-
-
-@pytest.mark.parametrize(("n", "alpha"), [(0, 0.1), (1, 0.1), (8, 0.1), (98, 0.01), (0, 0.999)])
-def test_too_few_calibration_rows_admit_every_class(n, alpha):
-    assert cf.coverage_threshold(np.zeros(n), alpha) == math.inf
-
-
-def test_infinite_calibration_scores_are_scores():
-    assert cf.coverage_threshold([1.0, math.inf, 2.0], 0.5) == 2.0
-    assert cf.coverage_threshold([1.0, math.inf, math.inf], 0.25) == math.inf
-
-
-@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
-@pytest.mark.parametrize("n", [20, 200])
-def test_sets_cover_the_true_class_as_often_as_promised(n, alpha):
-    """Split conformal: coverage lies in [1 − α, 1 − α + 1 / (n + 1)] over calibration and test rows together."""
-    rng = np.random.default_rng(int(1000 * alpha) + n)
-    covered = []
-    for _ in range(200):
-        z = 1.5 * rng.standard_normal((n + 200, 6))
-        # True classes drawn from probabilities that the model has only half right.
-        y = (0.5 * z + rng.gumbel(size=z.shape)).argmax(axis=1)
-        a = reference.nonconformity(z)[np.arange(len(z)), y]
-        covered.append((a[n:] <= cf.coverage_threshold(a[:n], alpha)).mean())
-    error = 4 * np.std(covered) / len(covered) ** 0.5
-    assert 1 - alpha - error <= np.mean(covered) <= 1 - alpha + 1 / (n + 1) + error
+# Thresholds and scores in one pass
 
 
 @pytest.mark.parametrize("nonempty", ["top1", "raise"])
@@ -321,13 +277,13 @@ def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monke
         z[rng.integers(3000, size=300)] *= 0.2
     student, teacher = (open_rows(z, "z") for z in logits)
     given = teacher if with_teacher else None
-    q_student = backend_module.target_size_threshold(student, 12.0)
-    q_teacher = backend_module.target_size_threshold(teacher, 2.5) if with_teacher else np.inf
-    expected = backend_module.score(student, given, q_student, q_teacher)
+    q_student = CPU.target_size_threshold(student, 12.0)
+    q_teacher = CPU.target_size_threshold(teacher, 2.5) if with_teacher else np.inf
+    expected = CPU.score(student, given, q_student, q_teacher)
     assert expected.student_size.max() > 32, "sets that fill more than a lane's pairs"
     monkeypatch.setattr(order_statistic, "_LEAST_ROWS", 0)
     monkeypatch.setattr(order_statistic, "_SIZE_SAMPLED_SHARE", 15)
-    monkeypatch.setattr(backend_module, "_SIZE_DEVIATIONS", deviations)
+    monkeypatch.setattr(cpu_scores, "_SIZE_DEVIATIONS", deviations)
     for chunk_size in (None, 700):
         scores, times = reference.RowScores.empty(3000), np.zeros(3000, int)
 
@@ -336,7 +292,7 @@ def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monke
             for ours, of_part in zip(scores, part, strict=True):
                 ours[rows] = of_part
 
-        found = backend_module.score_at_sizes(student, given, 12.0, 2.5, put, chunk_size=chunk_size)
+        found = CPU.score_at_sizes(student, given, 12.0, 2.5, put, chunk_size=chunk_size)
         if deviations == 0.0:
             assert found is None
             continue
@@ -344,11 +300,9 @@ def test_thresholds_and_scores_in_one_pass(simd, with_teacher, deviations, monke
         assert set(times) == {1, 2} if deviations == 2.6 else {2}
         for ours, theirs in zip(scores, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    monkeypatch.setattr(backend_module, "_OPEN_BYTES", 0)
-    monkeypatch.setattr(backend_module, "_OPEN_BYTES_OF_ROW", 1)
-    assert backend_module.score_at_sizes(student, given, 12.0, 2.5, put) is None, (
-        "open rows that memory has no room for"
-    )
+    monkeypatch.setattr(cpu_scores, "_OPEN_BYTES", 0)
+    monkeypatch.setattr(cpu_scores, "_OPEN_BYTES_OF_ROW", 1)
+    assert CPU.score_at_sizes(student, given, 12.0, 2.5, put) is None, "open rows that memory has no room for"
     truth = [reference.target_size_threshold(z, size) for z, size in ((student, 12.0), (given, 2.5)) if z is not None]
     twin = reference.score(student, given, *truth)
     np.testing.assert_allclose(expected.delta, twin.delta, rtol=2e-6, atol=2e-6)

@@ -14,6 +14,7 @@ from hypothesis import given
 import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.cpu import thresholds as cpu_thresholds
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative
 from ccma_fast.steps.covariate_shift import warn_not_exchangeable
@@ -220,14 +221,12 @@ def test_the_target_size_is_reached(z, size, rule, backend):
 @pytest.mark.parametrize("scale", [0.0, 0.01, 3.0, 60.0])
 def test_target_size_threshold_where_one_pass_keeps_little(simd, monkeypatch, rng, rule, scale):
     """The search is the one of LAC; here it has to take many passes, also through scores that are all near one."""
-    from ccma_fast.backends.cpu import backend as backend_module
-
     z = (scale * rng.standard_normal((300, 40))).astype(np.float32)
     z[::3] = np.round(z[::3])
     cumulative = rules(300)[rule]
     expected = [reference.target_size_threshold(z, size, cumulative) for size in (0.2, 1.5, 20.0, 39.9)]
     for collect in (1 << 22, 50, 1):
-        monkeypatch.setattr(backend_module, "_COLLECT", collect)
+        monkeypatch.setattr(cpu_thresholds, "_COLLECT", collect)
         for size, q in zip((0.2, 1.5, 20.0, 39.9), expected, strict=True):
             assert abs(cf.target_size_threshold(z, size, backend="cpu", **keywords(rule, 300)) - q) <= NEAR
 

@@ -1,1 +1,34 @@
-"""The C++ core as a backend."""
+"""The C++ core as a backend: its passes, streamed over chunks of rows.
+
+The names are those of :class:`ccma_fast.backends.protocol.Backend`, the contracts those of :mod:`ccma_fast.reference`.
+Every pass reads rows chunk by chunk, so that memory beyond the input is some bytes per row and one chunk; no result
+depends on where the chunks end.
+"""
+
+from .device import NAME, ON_HOST, arithmetic, describe
+from .kmeans import weighted_kmeans
+from .products import linear
+from .rows import check_rows, kept, row_lengths
+from .scores import score, score_at_sizes
+from .sets import prediction_sets
+from .sorting import top_m
+from .thresholds import raised_threshold, row_thresholds, target_size_threshold
+
+__all__ = [
+    "NAME",
+    "ON_HOST",
+    "arithmetic",
+    "check_rows",
+    "describe",
+    "kept",
+    "linear",
+    "prediction_sets",
+    "raised_threshold",
+    "row_lengths",
+    "row_thresholds",
+    "score",
+    "score_at_sizes",
+    "target_size_threshold",
+    "top_m",
+    "weighted_kmeans",
+]

@@ -1,1 +1,46 @@
-"""The Triton kernels as a backend."""
+"""The Triton kernels as a backend, fed with chunks of rows.
+
+The names are those of :class:`ccma_fast.backends.protocol.DeviceBackend`, the contracts those of
+:mod:`ccma_fast.reference`. Tensors on the device are used where they lie; all else is read chunk by chunk and copied
+through pinned memory while the device works on the chunk before. Logits that come from features are computed on the
+device, chunk by chunk, and go from its cache into the kernel that uses them. No result depends on where the chunks end.
+The host waits for the device at the end of a pass, never within.
+
+Under Triton's interpreter (``TRITON_INTERPRET=1``) the same code runs on the host, slowly: that is how it is tested
+where no GPU is.
+"""
+
+from .coverage import unit_rows
+from .device import NAME, ON_HOST, arithmetic, describe, why_unavailable
+from .kmeans import weighted_kmeans
+from .products import linear
+from .rows import check_rows, kept, row_lengths
+from .scores import score, score_at_sizes, score_here
+from .sets import prediction_sets
+from .sorting import grouped, top_m
+from .thresholds import raised_threshold, row_thresholds, target_size_threshold
+from .training import training
+
+__all__ = [
+    "NAME",
+    "ON_HOST",
+    "arithmetic",
+    "check_rows",
+    "describe",
+    "grouped",
+    "kept",
+    "linear",
+    "prediction_sets",
+    "raised_threshold",
+    "row_lengths",
+    "row_thresholds",
+    "score",
+    "score_at_sizes",
+    "score_here",
+    "target_size_threshold",
+    "top_m",
+    "training",
+    "unit_rows",
+    "weighted_kmeans",
+    "why_unavailable",
+]

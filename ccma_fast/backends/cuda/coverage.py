@@ -1,4 +1,4 @@
-"""Greedy coverage on the device; what is computed is told in :mod:`ccma_fast.steps.coverage`."""
+"""Greedy coverage on the device, see :class:`ccma_fast.backends.protocol.UnitRows`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ...kernels import coverage
 from ...kernels import linear as products
 from ...pool.rows import Rows
 from ..protocol import Kernel
-from .rows import Reader, check_rows_of_lengths
+from .reader import Reader
+from .rows import check_row_lengths
 
 __all__ = ["Coverage", "UnitRows", "unit_rows"]
 
@@ -26,7 +27,7 @@ _ROW_BYTES, _SIMILARITY_BYTES, _COLUMNS = 64 << 20, 16 << 20, 1024
 class UnitRows:
     """Rows divided by their lengths, see :class:`ccma_fast.backends.protocol.UnitRows`.
 
-    Those that lie elsewhere are copied to the device whenever they are read.
+    Rows that are not on the device are copied there whenever they are read.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -36,7 +37,7 @@ class UnitRows:
         lengths = torch.empty(rows.n_rows, dtype=torch.float64, device=self.reader.device)
         for start, (chunk,) in self.reader.chunks(rows):
             lengths[start : start + len(chunk)] = products.row_lengths(chunk)
-        check_rows_of_lengths(rows, lengths, directions=True)
+        check_row_lengths(rows, lengths, directions=True)
         self._scale = (1.0 / lengths).float()
         self._whole = self.reader.whole(rows)
 
@@ -146,5 +147,5 @@ class Coverage:
 
 
 def unit_rows(rows: Rows) -> UnitRows:
-    """Rows for :func:`ccma_fast.steps.greedy.greedy_coverage`."""
+    """Rows divided by their lengths; each must be finite and have one."""
     return UnitRows(rows)

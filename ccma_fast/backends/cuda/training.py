@@ -1,4 +1,4 @@
-"""What the student's training needs of the CUDA backend; its steps are those of :mod:`ccma_fast.steps.training`."""
+"""What the training of a student needs on the device, see :class:`ccma_fast.backends.protocol.DeviceTraining`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch
 
 from ...kernels import dropout
 from ...pool.rows import Rows
-from .rows import Reader, Uploads, device
+from .device import device
+from .reader import Reader
+from .transfers import Uploads
 
 __all__ = ["Training", "training"]
 
@@ -20,7 +22,7 @@ _WORD = (1 << 64) - 1
 
 
 class Training:
-    """Arrays on the device, and dropout there."""
+    """Arrays on the device and dropout there, see :class:`ccma_fast.backends.protocol.DeviceTraining`."""
 
     def __init__(self) -> None:
         self.device = device()
@@ -29,16 +31,16 @@ class Training:
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Products of float32 keep its digits, whatever the caller lets PyTorch do."""
+        """Products of float32 without TF32, whatever the caller lets PyTorch do."""
         matmul: Any = torch.backends.cuda.matmul
         # Asking by the older name raises where the newer one was set; setting by the older one sets both.
-        is_loose = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
-        if is_loose:
+        is_tf32 = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
+        if is_tf32:
             matmul.allow_tf32 = False
         try:
             yield
         finally:
-            if is_loose:
+            if is_tf32:
                 matmul.allow_tf32 = True
 
     def rows(self, rows: Rows) -> torch.Tensor:

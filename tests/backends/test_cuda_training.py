@@ -8,8 +8,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cuda import rows
-from ccma_fast.backends.cuda import training as training_module
+from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import training as head_training
 from ccma_fast.steps.linear_head import LinearHead
@@ -33,9 +32,9 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
     keep = 20_000
     of_device, of_host = ([np.random.default_rng(seed) for seed in range(n_pieces)] for _ in range(2))
     values = torch.from_numpy(1.0 + np.random.default_rng(0).random((n, d), dtype=np.float32))
-    training = training_module.training()
+    training = CUDA.training()
     for _ in range(2):
-        found = training.dropout(values.to(rows.device()), keep, of_device).cpu()
+        found = training.dropout(values.to(device()), keep, of_device).cpu()
         masks = [
             head_training.random_bits(rng, tuple(piece.shape)) < keep
             for rng, piece in zip(of_host, values.tensor_split(n_pieces), strict=True)

@@ -1,0 +1,41 @@
+"""What the CUDA backend runs on: a GPU, or the host under Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import triton
+
+__all__ = ["INTERPRETED", "NAME", "ON_HOST", "arithmetic", "describe", "device", "why_unavailable"]
+
+NAME = "cuda"
+ON_HOST = False
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+# The oldest Triton that the kernels have been tried with.
+_LEAST_TRITON = (3, 6)
+
+
+def why_unavailable() -> str | None:
+    """What keeps the backend from running here, or None."""
+    if not INTERPRETED and not torch.cuda.is_available():
+        return "PyTorch sees no CUDA device"
+    version = tuple(map(int, triton.__version__.split(".")[:2]))
+    if version < _LEAST_TRITON:
+        return f"its kernels need Triton {'.'.join(map(str, _LEAST_TRITON))} or newer, got {triton.__version__}"
+    return None
+
+
+def device() -> torch.device:
+    """Where kernels run."""
+    return torch.device("cpu") if INTERPRETED else torch.device("cuda", torch.cuda.current_device())
+
+
+def describe() -> str:
+    """The backend with its device."""
+    return f"cuda ({'the interpreter' if INTERPRETED else torch.cuda.get_device_name()})"
+
+
+arithmetic = describe

@@ -1,0 +1,169 @@
+"""Rows on the device: used where they lie, or copied there chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...kernels import linear as products
+from ...pool.derived import DerivedRows, LinearRows, RowSubset
+from ...pool.rows import Rows
+from ...pool.tensors import TensorRows
+from ...system.file_integrity import reading
+from .device import device
+from .transfers import TENSOR_TYPES, Uploads
+
+__all__ = ["NOTHING_BAD", "Reader"]
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+NOTHING_BAD = 2**63 - 1
+"""What kernels report where all rows are finite; else the least 2 · row, plus 1 for a row of the second matrix."""
+
+_STORAGE = tuple(TENSOR_TYPES.values())
+
+# Bytes of a chunk that is copied to the device or gathered there, and of the logits that one product leaves in cache.
+_CHUNK_BYTES = 64 << 20
+_LOGIT_BYTES = 32 << 20
+
+# Chunks hold a multiple of so many rows: what is kept of each row then begins at 16 bytes' boundary in every chunk.
+_ROW_STEP = 64
+
+# What rows that are read again may take: a share of the device's free memory, or so many bytes under the interpreter.
+_KEPT_SHARE = 0.5
+_KEPT_BYTES = 1 << 30
+
+
+class _KeptTensorRows(TensorRows):
+    """Rows of another matrix, read once and kept on the device."""
+
+    def __init__(self, source: Rows, values: torch.Tensor) -> None:
+        super().__init__(values, source.name)
+        self._source = source
+
+    def row_number(self, row: int) -> int:
+        return self._source.row_number(row)
+
+
+class Reader:
+    """Reads chunks of matrices as tensors on the device."""
+
+    def __init__(self) -> None:
+        self.device = device()
+        self._upload = Uploads(self.device)
+        self._weights: WeakKeyDictionary[LinearRows, dict[torch.dtype, products.Weight]] = WeakKeyDictionary()
+
+    def chunks(self, *matrices: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """Chunks of the same rows of several matrices on the device, with the index of their first row."""
+        step = chunk_size or max(_ROW_STEP, min(map(self._rows_at_once, matrices)) // _ROW_STEP * _ROW_STEP)
+        n_rows = matrices[0].n_rows
+        for start in range(0, n_rows, step):
+            stop = min(start + step, n_rows)
+            with reading():
+                for rows in matrices:
+                    rows.expect(stop, min(stop + step, n_rows))
+                yield start, [self.slice(rows, start, stop) for rows in matrices]
+                for rows in matrices:
+                    rows.release(start, stop)
+
+    def _rows_at_once(self, rows: Rows) -> int:
+        if isinstance(rows, LinearRows):
+            return min(_LOGIT_BYTES // (4 * rows.n_columns), self._rows_at_once(rows.source))
+        if self.is_on_device(rows):
+            return rows.n_rows + _ROW_STEP
+        return _CHUNK_BYTES // (4 * rows.n_columns)
+
+    def whole(self, rows: Rows) -> torch.Tensor | None:
+        """All rows where they are on the device, else None."""
+        return self.slice(rows, 0, rows.n_rows) if self.is_on_device(rows) else None
+
+    def is_on_device(self, rows: Rows) -> bool:
+        """Whether all rows are on the device and can be used in place."""
+        if isinstance(rows, RowSubset):
+            return rows.run(0, rows.n_rows) is not None and self.is_on_device(rows.rows)
+        return isinstance(rows, TensorRows) and rows.tensor.device == self.device
+
+    def slice(self, rows: Rows, start: int, stop: int) -> torch.Tensor:
+        """Rows start to stop − 1, in a storage dtype and with contiguous columns."""
+        if isinstance(rows, LinearRows):
+            return self._product(rows, self.slice(rows.source, start, stop))
+        if isinstance(rows, RowSubset):
+            run = rows.run(start, stop)
+            return self.take(rows.rows, rows.indices[start:stop]) if run is None else self.slice(rows.rows, *run)
+        if isinstance(rows, TensorRows) and rows.tensor.device == self.device:
+            return self._read(rows, rows.tensor[start:stop])
+        return self._upload(rows.slice(start, stop))
+
+    def take(self, rows: Rows, indices: Int64) -> torch.Tensor:
+        """The rows at `indices`, in that order; as :meth:`slice`."""
+        if isinstance(rows, LinearRows):
+            return self._product(rows, self.take(rows.source, indices))
+        if isinstance(rows, RowSubset):
+            return self.take(rows.rows, rows.indices[indices])
+        if isinstance(rows, TensorRows) and rows.tensor.device == self.device:
+            return self._read(rows, rows.tensor.index_select(0, self.tensor(indices)))
+        return self._upload(rows.take(indices))
+
+    @staticmethod
+    def _read(rows: TensorRows, part: torch.Tensor) -> torch.Tensor:
+        rows.bytes_read += part.nbytes
+        stored = part if part.dtype in _STORAGE else part.float()
+        return stored if stored.stride(1) == 1 else stored.contiguous()
+
+    def _product(self, rows: LinearRows, x: torch.Tensor) -> torch.Tensor:
+        of_types = self._weights.setdefault(rows, {})
+        if x.dtype not in of_types:
+            bias = None if rows.bias is None else self.tensor(rows.bias)
+            of_types[x.dtype] = products.prepare_weight(self.tensor(rows.weight), bias, x.dtype)
+        scale = (1.0 / products.row_lengths(x)).float() if rows.unit else None
+        logits: torch.Tensor = products.linear(x, of_types[x.dtype], scale)
+        return logits
+
+    def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        """A small array on the device."""
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    def thresholds(self, q: float | Float64) -> torch.Tensor:
+        """Thresholds as kernels take them, shape (1,) or (M,), float64."""
+        return self.tensor(np.atleast_1d(np.asarray(q, dtype=np.float64)))
+
+    def nothing_bad(self) -> torch.Tensor:
+        """Where kernels report a row that is not finite, shape (1,), int64; ``rows.check_finite`` reads it."""
+        return torch.full((1,), NOTHING_BAD, dtype=torch.int64, device=self.device)
+
+    def float32(self, rows: Rows) -> torch.Tensor:
+        """All rows at once, shape (N, D), float32."""
+        values = torch.empty((rows.n_rows, rows.n_columns), dtype=torch.float32, device=self.device)
+        for start, (chunk,) in self.chunks(rows):
+            values[start : start + len(chunk)] = chunk
+        return values
+
+    def kept(self, rows: Rows) -> Rows:
+        """Rows that are read several times: copied to the device where they fit, else as they are."""
+        if self.is_on_device(rows) or rows.n_rows == 0:
+            return rows
+        free = _KEPT_BYTES if self.device.type == "cpu" else _KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        if rows.n_rows * rows.n_columns * _item_size(rows) > free:
+            return rows
+        values: torch.Tensor | None = None
+        for start, (chunk,) in self.chunks(rows):
+            if values is None:
+                values = torch.empty((rows.n_rows, rows.n_columns), dtype=chunk.dtype, device=self.device)
+            values[start : start + len(chunk)] = chunk
+        assert values is not None, "there are rows"
+        return _KeptTensorRows(rows, values)
+
+
+def _item_size(rows: Rows) -> int:
+    """Bytes of a value in a chunk."""
+    if isinstance(rows, RowSubset):
+        return _item_size(rows.rows)
+    if isinstance(rows, (DerivedRows, TensorRows)):
+        return 2 if isinstance(rows, TensorRows) and rows.tensor.dtype in _STORAGE[1:] else 4
+    return rows.slice(0, 0).itemsize

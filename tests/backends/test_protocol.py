@@ -1,0 +1,41 @@
+"""What the backends hand on: the names of the protocol, called in the same way."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.protocol import Backend, DeviceBackend
+
+PROTOCOLS = {"reference": Backend, "cpu": Backend, "cuda": DeviceBackend}
+
+
+def names_of(protocol: type) -> set[str]:
+    """The public members of a protocol."""
+    own = {name for of in protocol.__mro__ for name in (*vars(of), *vars(of).get("__annotations__", ()))}
+    return {name for name in own if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("backend", PROTOCOLS)
+def test_a_backend_hands_on_the_names_of_the_protocol(backend):
+    chosen = choose_backend(backend)
+    assert set(chosen.__all__) == names_of(PROTOCOLS[backend])
+    assert all(hasattr(chosen, name) for name in chosen.__all__)
+    assert backend == chosen.NAME
+    assert chosen.ON_HOST is (backend != "cuda")
+
+
+@pytest.mark.parametrize("backend", PROTOCOLS)
+def test_a_backend_is_called_as_the_protocol_says(backend):
+    chosen, protocol = choose_backend(backend), PROTOCOLS[backend]
+    for name in sorted(names_of(protocol) - {"NAME", "ON_HOST"}):
+        expected = list(inspect.signature(getattr(protocol, name)).parameters.values())[1:]
+        found = inspect.signature(getattr(chosen, name)).parameters.values()
+        if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in found):
+            continue  # takes whatever it is given
+        assert [(of.name, of.kind) for of in found] == [(of.name, of.kind) for of in expected], name
+        for of_backend, of_protocol in zip(found, expected, strict=True):
+            has_default = of_backend.default is not inspect.Parameter.empty
+            assert has_default == (of_protocol.default is not inspect.Parameter.empty), (name, of_backend.name)
