@@ -17,6 +17,25 @@ __all__ = ["contenders_of"]
 
 
 def contenders_of(strategies: Any, start: str, base: CCMAConfig, *, has_student: bool) -> tuple[Contender, ...]:
+    """The contenders that `strategies` of :func:`ccma_fast.simulate` stands for, in their order.
+
+    Parameters
+    ----------
+    strategies : str, callable, sequence or mapping
+    start : str
+        Name of the strategy for the first labels, where an entry has no other.
+    base : CCMAConfig
+        What the options of an entry change.
+    has_student : bool
+        A student was given, so that the constants of the default student are no options.
+
+    Raises
+    ------
+    ValueError
+        No entry, a label twice, a label that cannot be printed, or an unknown strategy or option.
+    TypeError
+        An entry that is neither a name nor callable.
+    """
     if isinstance(strategies, str) or callable(strategies):
         strategies = (strategies,)
     if isinstance(strategies, Mapping):
@@ -66,7 +85,7 @@ def _parsed(label: str, text: str, start: str, base: CCMAConfig, *, has_student:
     return Contender(label, strategy, start, replace(base, **changes), find(start))
 
 
-# How the types of a configuration's numbers are written, and what error messages call them.
+# How numbers of a configuration are parsed, and what error messages call their types.
 _NUMBERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (integer_in, "an integer"),
     float: (number_in, "a number"),

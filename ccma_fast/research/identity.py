@@ -1,7 +1,7 @@
-"""What results depend on in a piece of Python: its code, and the values that it carries, as texts to be compared.
+"""What the results of a callable or object depend on: its code and the values that it carries, as texts to compare.
 
-Functions count by what was compiled of them and not by their file, which may have changed since it was imported, and of
-which a script's other lines are no part. So comments change nothing, and another version of Python is another code.
+A function is identified by its bytecode and not by its file, which may have changed since it was imported and holds
+other code too. So comments change nothing, and the bytecode of another version of Python differs.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _Layout = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(abc
 def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
     """Every part of callables and objects on which their results depend.
 
-    Of a function that is its code, its defaults, its closure, and the functions, classes and values that it takes from
-    its module and from other modules of the user's, and so on from there; of a class its methods and attributes; of an
+    The parts of a function are its code, its defaults, its closure, and the functions, classes and values that it uses
+    from its module and from other modules of the user's, recursively; of a class its methods and attributes; of an
     object its class and what pickle would store; of a student by scikit-learn's convention (`get_params` and
-    `set_params`) its parameters, for `fit` forgets all else. Of installed packages it is the version; this package,
-    NumPy, PyTorch and Python have theirs in the record of the run. What is found by a text only (``getattr``,
+    `set_params`) its parameters, for `fit` resets all else. The part of an installed package is its version; the record
+    of the run has the versions of this package, NumPy, PyTorch and Python. What is looked up by a string (``getattr``,
     ``exec``) is not seen.
 
     Parameters
     ----------
     *things : callable or object
     seeded : bool, default False
-        It is a student, which the run fits: leave out what an earlier fit has left, and the parameter ``random_state``,
-        which the run sets.
+        The object is a student, which the run fits: leave out the state of an earlier fit, and the parameter
+        ``random_state``, which the run sets.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def identity(*things: Any, seeded: bool = False) -> dict[str, str]:
     try:
         for thing in things:
             found.add(thing, seeded=seeded)
-    except Exception as error:  # code can be stranger than what is foreseen here
+    except Exception as error:  # code can do what is not foreseen here
         found.parts[", ".join(map(qualified_name, things))] = f"{UNKNOWN}{type(error).__name__}: {error}"
     return dict(sorted(found.parts.items()))
 
@@ -82,12 +82,12 @@ class _Dependencies:
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
-        self._names: dict[int, tuple[str, Any]] = {}  # with the thing itself, whose id nothing else gets meanwhile
+        self._names: dict[int, tuple[str, Any]] = {}  # with the object itself, so that its id is not reused
         self._inside: list[int] = []
-        self._seen: set[str] = set()  # names under which a value was taken
+        self._seen: set[str] = set()  # names of values that were added
 
     def add(self, thing: Any, *, seeded: bool = False) -> None:
-        """A thing by itself, with a part for each of its values."""
+        """Add a callable or object, with a part for each of its values."""
         if isinstance(thing, functools.partial):
             self.add(thing.func)
             self._put("bound arguments", (thing.args, thing.keywords))
@@ -102,7 +102,7 @@ class _Dependencies:
             name = self._code(type(thing))
             try:
                 state = _state(thing, seeded)
-            except Exception as error:  # an object's own methods raise what they like
+            except Exception as error:  # an object's own methods may raise anything
                 self.parts[f"{name}()"] = f"{UNKNOWN}{error}"
                 return
             for key, value in state.items():
@@ -144,7 +144,7 @@ class _Dependencies:
         if id(thing) in self._names:
             return self._names[id(thing)][0], False
         name = _free(qualified_name(thing), self.parts)
-        self.parts[name] = ""  # until it is known
+        self.parts[name] = ""  # reserved until it is known
         self._names[id(thing)] = name, thing
         return name, True
 
@@ -186,7 +186,7 @@ class _Dependencies:
             self._taken(name, module, used)
 
     def _taken(self, name: str, value: Any, used: frozenset[str]) -> None:
-        """What a function takes from elsewhere; of a module the names that the function mentions."""
+        """What a function uses from elsewhere; of a module the names that the function mentions."""
         if not isinstance(value, types.ModuleType):
             if isinstance(value, (*_Code, *_Builtin)):
                 self._means(name, self._code(value))
@@ -201,7 +201,7 @@ class _Dependencies:
                     self._taken(f"{value.__name__}.{attribute}", inner, used - {attribute})
 
     def _means(self, name: str, meant: str) -> None:
-        """What is called by another name than its own, as after ``from scipy.special import entr as weigh``."""
+        """Note what is used under another name than its own, as after ``from scipy.special import entr as weigh``."""
         if name != meant:
             self.parts[f"{name}, called"] = meant
 
@@ -223,7 +223,7 @@ class _Dependencies:
         return name
 
     def _value(self, value: Any) -> Any:
-        """A value as plain lists and texts that tell it from every other."""
+        """A value as nested lists that differ for different values."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, (*_Code, *_Builtin)):
@@ -248,8 +248,8 @@ class _Dependencies:
             return ["dict", *([self._value(key), self._value(item)] for key, item in value.items())]
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
             array = as_array("a value", value)
-            known = np.ndarray if isinstance(value, np.memmap) else kind  # other processes have it in memory
-            if array.dtype.names:  # what lies between fields is anything
+            known = np.ndarray if isinstance(value, np.memmap) else kind  # other processes may have it in memory
+            if array.dtype.names:  # padding between fields is undefined
                 fields = [[field, self._value(np.ascontiguousarray(array[field]))] for field in array.dtype.names]
                 return ["array", self._code(known), *fields]
             return ["array", self._code(known), array.dtype.str, list(array.shape), digest_of_array(array)]
@@ -285,7 +285,7 @@ def _has_parameters(thing: Any) -> bool:
 
 
 def _reduced(thing: Any) -> Any:
-    """How pickle would make a thing again."""
+    """How pickle would make an object again."""
     special = copyreg.dispatch_table.get(type(thing))
     return thing.__reduce_ex__(4) if special is None else special(thing)
 

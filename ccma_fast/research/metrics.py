@@ -11,7 +11,7 @@ from ..checks import check_same_rows
 from ..pool.array_like import as_array, uncoerced
 from ..pool.class_limits import MOST_CLASSES
 
-__all__ = ["accuracy", "macro_auroc", "macro_f1"]
+__all__ = ["accuracy", "class_areas", "macro_auroc", "macro_f1"]
 
 Int64 = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""The pool in the plane, for the map of a report."""
+"""The pool in two dimensions, for the map of a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["pool_map"]
 
 Int64 = npt.NDArray[np.int64]
 
-# Rows of the map.
+# Random rows of the map.
 _MAP_ROWS = 5_000
 
 

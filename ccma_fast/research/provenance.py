@@ -1,4 +1,4 @@
-"""The provenance of a run: a record of all that decides its results, which another run is compared with."""
+"""The provenance of a run: a record of all that decides its results, to compare other runs with."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _of_config(config: CCMAConfig) -> dict[str, Any]:
 
 
 def _of_derived(thing: Any, known: type) -> dict[str, str]:
-    """Code and values of an object whose class is derived from one of the package's."""
+    """Code and values of an object that is not of the package's own class."""
     return {} if type(thing) is known else identity(thing)
 
 

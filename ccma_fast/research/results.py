@@ -145,12 +145,12 @@ class Results:
         return pandas.DataFrame({name: _plain(column) for name, column in self.columns.items()})
 
 
-def results_of(record: dict[str, Any], runs: Mapping[tuple[str, int], Sequence[RoundRecord]]) -> Results:
+def results_of(record: dict[str, Any], trials: Mapping[tuple[str, int], Sequence[RoundRecord]]) -> Results:
     """The tables of the finished rounds of every (label, seed), in their order."""
     measured: list[tuple[Any, ...]] = []
     picked: list[tuple[Any, ...]] = []
     timed: list[tuple[Any, ...]] = []
-    for (label, seed), records in runs.items():
+    for (label, seed), records in trials.items():
         n_labels = 0
         for r, done in enumerate(records):
             n_labels += len(done.picks)

@@ -1,4 +1,4 @@
-"""Whether a run may be resumed: by which differences its record may differ from that of what is asked for."""
+"""Whether a run may be resumed: what may differ between its record and that of the call which resumes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ __all__ = ["differences", "resumed", "unknown_parts"]
 
 # What a run may be extended by; all else must be the same where it is resumed.
 _LISTS = ("strategies", "seeds")
-
 _GROWING = (*_LISTS, "rounds")
 
 # Characters of a value in a message.
@@ -42,7 +41,7 @@ def resumed(folder: str, found: dict[str, Any], wanted: dict[str, Any]) -> dict[
     Raises
     ------
     ValueError
-        It is another run, one that has more, or one of which that is not known; the text says what differs.
+        The run in the folder is another one, has more, or cannot be compared; the text says what differs.
     """
     if found["format"] < FORMAT:
         raise ValueError(
@@ -85,7 +84,7 @@ def resumed(folder: str, found: dict[str, Any], wanted: dict[str, Any]) -> dict[
 
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(name, value found, value wanted) of all in which a run is not the beginning of another."""
+    """(name, value found, value wanted) of all that forbids to resume one run by another."""
     before, after = found["arguments"], wanted["arguments"]
     for name in _GROWING:
         lost = set(before[name]) - set(after[name]) if name in _LISTS else before[name] > after[name]

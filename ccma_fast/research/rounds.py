@@ -1,4 +1,4 @@
-"""The finished rounds of one strategy and seed: what each measured, and the file that holds them.
+"""The finished rounds of a trial: what each measured, and the file that holds them.
 
 The file has a line of JSON for each round, with a checksum of its own: damage costs the rounds from there on alone.
 """
@@ -42,7 +42,7 @@ METRICS = (*TEST_METRICS, *SET_METRICS)
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One finished round of one strategy and seed.
+    """One finished round of a trial.
 
     Attributes
     ----------

@@ -4,9 +4,9 @@ It holds
 
 =======================  ==========================================================================================
 ``run.json``             what is run: arguments, configuration and code of every contender, versions, data fingerprint
-``rounds/<name>.jsonl``  the finished rounds of one contender and seed, a line each with its own checksum
+``rounds/<name>.jsonl``  the finished rounds of one trial, a line each with its own checksum
 ``results.csv``          the table, ``picks.csv`` and ``timings.csv`` beside it; written when everything is there
-``map.npz``              rows of the pool in the plane
+``map.npz``              rows of the pool in two dimensions
 ``results.json``         ``run.json`` and the table in one; written last
 ``.lock``                held by the process that works in the folder
 =======================  ==========================================================================================
@@ -56,7 +56,7 @@ class RunFolder:
         self.path = Path(path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Nobody else works in the folder meanwhile, see :func:`ccma_fast.system.output_files.locked`.
+        """Hold the lock of the folder, see :func:`ccma_fast.system.output_files.locked`.
 
         Raises
         ------
@@ -73,10 +73,10 @@ class RunFolder:
         return locked(self.path)
 
     def begin(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Take a new folder, or take up the run that is in it.
+        """Begin a run in a new folder, or resume the one that is in it.
 
-        What a killed process left half-written is removed. What must agree with the run in the folder, and what may be
-        more, says :func:`ccma_fast.research.resume.resumed`.
+        Files that a killed process left half-written are removed. What must be the same to resume a run is decided by
+        :func:`ccma_fast.research.resume.resumed`.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class RunFolder:
         Warns
         -----
         RuntimeWarning
-            Versions differ; or the run is a new one of which could not be said later whether another is the same.
+            Versions differ; or the run is a new one that cannot be resumed later, for a part of it cannot be compared.
         """
         file = self.path / "run.json"
         if file.exists():
@@ -117,7 +117,7 @@ class RunFolder:
         return record
 
     def read_rounds(self, label: str, seed: int) -> list[RoundRecord]:
-        """The finished rounds of a contender and seed, up to the first damaged line."""
+        """The finished rounds of a trial, up to the first damaged line."""
         file = self._rounds_file(label, seed)
         records, whole = read_rounds(file, label, seed)
         if not whole:
@@ -129,17 +129,17 @@ class RunFolder:
         return records
 
     def write_rounds(self, label: str, seed: int, records: Sequence[RoundRecord]) -> None:
-        """Replace the finished rounds of a contender and seed."""
+        """Replace the finished rounds of a trial."""
         content = rounds_as_bytes(label, seed, records)
         write_whole(self._rounds_file(label, seed), lambda handle: handle.write(content))
 
     def is_complete(self, record: dict[str, Any]) -> bool:
-        """Every file of a finished run is there, and the last that is written is of this record."""
+        """Whether every file of a finished run is there, and the one that is written last has this record."""
         if not all((self.path / name).is_file() for name in _FINAL):
             return False
         try:
             whole = read_record(self.path / _FINAL[-1])
-        except FileReadError:  # damaged; all that is in it is there to write it again
+        except FileReadError:  # damaged; it is written again from the rounds
             return False
         del whole["results"]
         return bool(whole == json.loads(as_json(record)))
@@ -176,12 +176,12 @@ def read_results(path: str | Path) -> Results:
     folder = RunFolder(path)
     record = read_record(folder.path / "run.json")
     arguments = record["arguments"]
-    runs = {
+    trials = {
         (label, seed): folder.read_rounds(label, seed)
         for label in arguments["strategies"]
         for seed in arguments["seeds"]
     }
-    return results_of(record, runs)
+    return results_of(record, trials)
 
 
 def read_map(path: str | Path) -> Columns | None:
@@ -199,7 +199,7 @@ def read_map(path: str | Path) -> Columns | None:
         return None
     try:
         with open_regular(file) as handle:
-            arrays, size = Arrays(handle), file.stat().st_size  # nothing in it is packed
+            arrays, size = Arrays(handle), file.stat().st_size  # np.savez compresses nothing
             return {name: arrays.read(name, size) for name in _MAP}
-    except Exception as error:  # a damaged archive raises whatever its parser meets
+    except Exception as error:  # zipfile and NumPy raise many types where an archive is damaged
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from error

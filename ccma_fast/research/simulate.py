@@ -105,13 +105,13 @@ def simulate(
     config : CCMAConfig, optional
         What the options of a strategy change.
     out : path, optional
-        Folder of the run (see :mod:`ccma_fast.research.run_folder`). A run that was killed goes on there in the round
-        in which it was; a finished one is returned without computing anything; and with more strategies, seeds or
-        rounds than before it is what such a run from nothing would be. All else that decides results must be as it
+        Folder of the run (see :mod:`ccma_fast.research.run_folder`). A run that was killed is resumed there in the
+        round in which it stopped; a finished one is returned without computing anything; and one with more strategies,
+        seeds or rounds than before becomes what it would be from scratch. All else that decides results must be as it
         was: data, arguments, the instruction set or device, this package, and the code of one's own strategies and
         student with the functions and values that they use (see :func:`ccma_fast.research.identity.identity`).
     jobs : int, default 1
-        Processes among which the runs of single strategies and seeds are divided. Each has its share of the threads
+        Processes among which the pairs of strategy and seed are divided. Each has its share of the threads
         of the C++ core. Files are opened by each of them, arrays are copied to each once.
     progress : bool, default True
         Show a bar for the whole grid on stderr.
@@ -137,7 +137,7 @@ def simulate(
         Shapes that do not fit each other, rows that are not finite, rows without a label, unknown strategies or
         options, more labels wanted than the pool has, no start with two classes, a strategy that returns something
         else than unlabelled rows, or an `out` that holds another run, one that has more strategies, seeds or rounds,
-        or one of which nobody can say whether it is this one, or a `memory_limit` of less than 512 MB for each job.
+        or one that cannot be compared with this call, or a `memory_limit` of less than 512 MB for each job.
     TypeError
         Inputs of the wrong type, or a strategy that cannot be sent to another process where there are several jobs.
     OSError
@@ -152,8 +152,8 @@ def simulate(
     TeacherWarning
         The labels speak against the teacher, see :func:`ccma_fast.select`.
     RuntimeWarning
-        A run goes on with other versions of Python, NumPy or PyTorch, or cannot be gone on with because nobody could
-        say whether its strategies are the same (one holds a lock, an open file, or another thing without a value).
+        A run is resumed with other versions of Python, NumPy or PyTorch; or cannot be resumed later, because a strategy
+        of it cannot be compared (it holds a lock, an open file, or another object without a value).
 
     Notes
     -----
@@ -261,13 +261,13 @@ def _run_elsewhere(payload: bytes, n_jobs: int, left: Sequence[tuple[str, int]],
 
 
 def _checked_trials(study: Study, code: dict[str, Any]) -> RunTrial:
-    """In a worker process: what runs the trials of a study."""
+    """Called in each worker process: the function that runs the trials of a study."""
     check_code(study, code)
     return partial(run_trial, study)
 
 
 def _pickled(study: Study) -> bytes:
-    """What worker processes are sent, once for all of them."""
+    """What is sent to every worker process."""
     from .workers import dumped
 
     try:

@@ -33,14 +33,14 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contender:
-    """A strategy, who chooses its first labels, and its constants."""
+    """A strategy with its constants, and the strategy that chooses its first labels."""
 
     label: str
     strategy: Strategy
     start: str
     config: CCMAConfig
     first: Strategy
-    """The strategy named `start`: another process may not have registered it."""
+    """The strategy that is named `start`, which another process may not have registered."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Study:
     budget: int = 0
     n_start: int = 0
     memory_limit: int = LEAST_LIMIT
-    """Of each process."""
+    """Bytes, of each process."""
 
     @property
     def kept_bytes(self) -> int:
@@ -76,11 +76,11 @@ class Study:
 
     @cached_property
     def teacher_logits(self) -> Rows | None:
-        """z^T of the pool; kept, for they are the same in every round."""
+        """z^T of the pool, the same in every round; kept in memory where they fit."""
         return None if self.teacher is None else kept(self.teacher.logits(self.backend), self.kept_bytes)
 
     def check(self) -> None:
-        """The numbers fit the pool, and every row is finite."""
+        """Check that the pool has enough rows, and that every row is finite."""
         wanted = self.n_start + self.rounds * self.budget
         if wanted > self.labels.size:
             raise ValueError(
@@ -111,7 +111,7 @@ def open_study(
     backend_name: str,
     force: bool,
 ) -> Study:
-    """The data of a simulation, as the arguments of :func:`ccma_fast.simulate` give them, opened and compared."""
+    """The data that are the arguments of :func:`ccma_fast.simulate`, opened and checked against each other."""
     (features, labels), (test_features, test_labels) = pool_and_labels, test_and_labels
     check_flag("force", force)
     pool, test = open_rows(features, "features"), open_rows(test_features, "test_features")

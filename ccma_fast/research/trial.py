@@ -35,9 +35,9 @@ _START, _STUDENT, _STRATEGY, _FOLDS = range(4)
 
 
 def run_trial(study: Study, label: str, seed: int, done: Sequence[RoundRecord]) -> Iterator[RoundRecord]:
-    """The rounds of one trial that are not done yet.
+    """The rounds of a trial that are not among the finished ones.
 
-    A round begins with the choice of its rows, so that all of it follows from the picks of the rounds before.
+    A round begins with the choice of its rows, so that it depends on the picks of the rounds before alone.
     """
     contender = next(contender for contender in study.contenders if contender.label == label)
     known = np.full(study.labels.size, -1, dtype=np.int64)
@@ -63,7 +63,7 @@ def run_trial(study: Study, label: str, seed: int, done: Sequence[RoundRecord]) 
 
 
 def _start(study: Study, contender: Contender, seed: int) -> Int64:
-    """The first labels: of two classes at least."""
+    """The rows of the first labels, which are of two classes at least."""
     unknown = np.full(study.labels.size, -1, dtype=np.int64)
     for attempt in range(_MOST_STARTS):
         state = _round(study, unknown, study.n_start, None, study.base, _stream(seed, _START, attempt))
@@ -77,6 +77,7 @@ def _start(study: Study, contender: Contender, seed: int) -> Int64:
 
 
 def _query(study: Study, contender: Contender, seed: int, r: int, known: Int64, fitted: Any) -> Int64:
+    """The rows that the strategy chooses in a round."""
     state = _round(study, known, study.budget, fitted, contender.config, _stream(seed, _STRATEGY, r))
     return pick(contender.strategy, state)
 
@@ -92,6 +93,7 @@ def _round(
 
 
 def _student(study: Study, contender: Contender, stream: np.random.SeedSequence) -> Any:
+    """An unfitted student with the random state of a round."""
     if study.student is None:
         return LinearHead.from_config(contender.config, study.n_classes, stream)
     get_params = getattr(study.student, "get_params", None)
@@ -103,6 +105,7 @@ def _student(study: Study, contender: Contender, stream: np.random.SeedSequence)
 
 
 def _fitted(study: Study, contender: Contender, seed: int, r: int, known: Int64) -> Any:
+    """The student of a round, fitted on the labelled rows."""
     labelled = np.flatnonzero(known >= 0)
     student = _student(study, contender, _stream(seed, _STUDENT, r))
     return fit_student(student, RowSubset(study.pool, labelled), known[labelled], study.n_classes, study.backend)
@@ -146,11 +149,11 @@ def _diagnosed(study: Study, contender: Contender, seed: int, r: int, known: Int
 
 
 def _of_the_same_type(error: Exception, text: str) -> Exception:
-    """An exception with another text, of the first of an exception's types that is made of a text."""
+    """An exception with another text, of the most derived of an exception's types that takes a text alone."""
     for kind in type(error).__mro__:
-        if kind is StopIteration:  # no generator may raise it
+        if kind is StopIteration:  # a generator that raises it gets a RuntimeError
             continue
-        with suppress(Exception):  # whatever a constructor does with a text
+        with suppress(Exception):  # a constructor may raise anything
             made = kind(text)
             if isinstance(made, Exception) and text in map(str, made.args):
                 return made

@@ -42,7 +42,7 @@ Trials = Mapping[tuple[str, int], Sequence[RoundRecord]]
 def run_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int]], trials: Trials) -> FinishedRounds:
     """Run trials in worker processes, each one at a time. Closing the generator ends them.
 
-    Workers write no file: one that outlived this process for a moment could not spoil what its successor does.
+    Workers write no file, so that one which outlives this process for a moment cannot disturb a later run.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def run_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int
         running.pop(connection, None)
         if waiting:
             running[connection] = waiting.popleft()
-            with suppress(OSError):  # the worker has died, which reading from it will tell
+            with suppress(OSError):  # the worker has died, as reading from it will show
                 connection.send((*running[connection], list(trials[running[connection]])))
 
     try:
@@ -80,7 +80,7 @@ def run_by_workers(payload: bytes, n_workers: int, left: Sequence[tuple[str, int
             give_work(connection)
         failure: Exception | None = None
         while running:
-            # After a failure what is finished is still taken, but nobody is waited for.
+            # After a failure the rounds that are finished are taken, but none is waited for.
             ready_now = wait_for(list(running), 0 if failure else None)
             if not ready_now:
                 break
@@ -153,10 +153,10 @@ def _die_with_parent() -> None:
 
 
 def _sent(error: BaseException) -> tuple[bytes, str]:
-    """An exception and, for where it cannot be made again, its text."""
+    """A pickled exception, and its text for where it cannot be unpickled."""
     try:
         payload = pickle.dumps(error)
-    except Exception:  # whatever its state raises
+    except Exception:  # whatever pickling its state raises
         payload = b""
     return payload, f"{type(error).__name__}: {error}"
 
@@ -164,7 +164,7 @@ def _sent(error: BaseException) -> tuple[bytes, str]:
 def _received(payload: bytes, text: str) -> Exception:
     try:
         error = _Unpickler(io.BytesIO(payload)).load()
-    except Exception:  # no payload, or a constructor that takes something else than what pickle kept
+    except Exception:  # no payload, or a constructor with other arguments than pickle kept
         return RuntimeError(text)
     assert isinstance(error, Exception), "workers catch nothing else"
     return error

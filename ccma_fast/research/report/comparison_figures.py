@@ -18,6 +18,7 @@ __all__ = ["differences_figure", "kappa_figure", "kappa_groups", "labels_figure"
 
 
 def differences_figure(run: Run, baseline: str) -> Picture:
+    """The paired difference of every strategy to the baseline, with its interval."""
     others = [strategy for strategy in run.compared if strategy != baseline]
     figure, axes = single_axes(8.5, 0.3 * len(others) + 1.6)
     places = np.arange(len(others))[::-1]
@@ -49,6 +50,7 @@ def differences_figure(run: Run, baseline: str) -> Picture:
 
 
 def labels_figure(run: Run, baseline: str, targets: Sequence[float]) -> Picture:
+    """Bars of the labels to reach each accuracy."""
     curves = [run.compared_curve(strategy) for strategy in run.compared]
     figure = new_figure(max(3.3 * len(targets), 4.0) + 1.8, 0.3 * len(curves) + 1.5)
     grid = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
@@ -106,6 +108,7 @@ def kappa_groups(run: Run) -> list[list[str]]:
 
 
 def kappa_figure(run: Run, groups: list[list[str]]) -> Picture:
+    """Area and final accuracy against κ, a line for each group of :func:`kappa_groups`."""
     figure = new_figure(8.5, 4.0)
     grid = figure.subplots(1, 2)
     for axes, (title, last) in zip(
@@ -141,6 +144,7 @@ def kappa_figure(run: Run, groups: list[list[str]]) -> Picture:
 
 
 def seconds_figure(run: Run, baseline: str) -> Picture:
+    """Stacked bars of the seconds of each stage, the fastest strategy first."""
     seconds = {strategy: seconds_per_round(run, strategy) for strategy in run.started}
     order = sorted(seconds, key=lambda strategy: sum(seconds[strategy].values()))
     stages = list(dict.fromkeys(stage for strategy in run.started for stage in seconds[strategy]))

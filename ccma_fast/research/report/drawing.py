@@ -30,7 +30,7 @@ _LONGEST_NAME = 28
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure and what is said of it.
+    """A figure with its title and caption.
 
     Attributes
     ----------
@@ -52,12 +52,14 @@ class Picture:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """An empty figure; inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one plot; inches."""
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     plain_axes(axes)
@@ -65,11 +67,13 @@ def single_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def plain_axes(axes: Axes) -> None:
+    """Leave out the frame at the top and on the right, and draw the grid below the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
 
 
 def whole_ticks(axes: Axes) -> None:
+    """Put ticks at whole numbers alone."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))

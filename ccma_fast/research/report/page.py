@@ -55,7 +55,7 @@ def page(
     Parameters
     ----------
     record : mapping
-        What was run, on what and with what; each key gets a fold of its own at the end.
+        What was run, on what and with what; each key gets a collapsed section at the end.
     tables : sequence of Table
         One whose name is a picture's stands below that picture, any other after all of them.
     pictures : sequence of (Picture, bytes)
@@ -128,16 +128,16 @@ def _row(cells: Sequence[str], *, marked: bool) -> str:
 
 
 def _record(record: Mapping[str, Any]) -> str:
-    """Everything that is known of the run, one fold for each part of its record."""
-    folds = []
+    """Everything that is known of the run, a collapsed section for each part of its record."""
+    sections = []
     for part, value in record.items():
         rows = "".join(
             f'<tr><th scope="row">{escape(name or part)}</th><td>{escape(text)}</td></tr>\n'
             for name, text in _flat("", value)
         )
         body = f'<div class="wide"><table class="facts">\n<tbody>\n{rows}</tbody>\n</table></div>'
-        folds.append(f"<details>\n<summary>{escape(part)}</summary>\n{body}\n</details>")
-    return "\n".join(folds)
+        sections.append(f"<details>\n<summary>{escape(part)}</summary>\n{body}\n</details>")
+    return "\n".join(sections)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
