@@ -33,8 +33,7 @@ from .steps.intervals import coverage_interval
 from .steps.linear_head import LinearHead
 from .steps.teacher import Teacher
 from .steps.zero_shot import ZeroShot
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "ActiveLearner",

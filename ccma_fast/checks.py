@@ -10,11 +10,12 @@ import math
 import numbers
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 __all__ = [
+    "LEAST_LENGTH",
     "check_choice",
     "check_flag",
     "check_fraction",
@@ -25,8 +26,13 @@ __all__ = [
     "check_threshold",
     "integer_in",
     "number_in",
+    "raise_not_finite",
+    "raise_zero_length",
     "random_generator",
 ]
+
+# Below float32's smallest normal number a direction cannot be held in float32.
+LEAST_LENGTH = float(np.finfo(np.float32).tiny)
 
 # Counts and positions are kept in int64.
 _MOST = int(np.iinfo(np.int64).max)
@@ -153,3 +159,15 @@ def random_generator(random_state: Any) -> np.random.Generator:
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return np.random.default_rng(random_state)
     return np.random.default_rng(check_integer("random_state", random_state, minimum=0, maximum=math.inf))
+
+
+def raise_not_finite(name: str, row: int) -> NoReturn:
+    """Raise what every backend raises for NaN or infinity in an input."""
+    raise ValueError(f"{name} must be finite, got NaN or infinity at row {row}")
+
+
+def raise_zero_length(name: str, row: int) -> NoReturn:
+    """Raise what every backend raises for a vector without a direction."""
+    raise ValueError(
+        f"{name} must have a direction (coverage uses L2-normalised rows), got a zero-length vector at row {row}"
+    )

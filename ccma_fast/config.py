@@ -25,6 +25,7 @@ PAPER_DATASETS: dict[str, dict[str, Any]] = {
 }
 
 
+# long: it tells what every constant of the method means
 @dataclass(frozen=True, kw_only=True)
 class CCMAConfig:
     """The constants of one Conformal Cross-Modal Acquisition query.

@@ -10,7 +10,6 @@ __all__ = [
     "PoolMismatchError",
     "StrategyReplacedWarning",
     "TeacherWarning",
-    "newer_error",
 ]
 
 
@@ -27,29 +26,6 @@ class ExchangeabilityWarning(UserWarning):
 
 class FileReadError(ValueError, OSError):
     """A file is missing, unreadable or not of the format that its name promises."""
-
-
-def newer_error(file: str, what: str, *, version: object = None, name: str = "") -> FileReadError:
-    """The error for a file that holds what only a later version of this package knows.
-
-    Parameters
-    ----------
-    file : str
-    what : str
-        What this version does not know, such as "format 3".
-    version : str, optional
-        That of the package that wrote it, where the file says so.
-    name : str, optional
-        What error messages call the argument that it is.
-    """
-    from . import __version__
-
-    by = f" ({version})" if isinstance(version, str) and version else ""
-    argument = f"{name}: " if name else ""
-    return FileReadError(
-        f"{argument}cannot read {file!r}: written by a newer version of ccma_fast{by}, got {what}, which this "
-        f"version ({__version__}) does not know"
-    )
 
 
 class LabelWarning(UserWarning):

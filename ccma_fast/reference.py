@@ -18,10 +18,9 @@ from typing import NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from .checks import random_generator
+from .checks import LEAST_LENGTH, raise_not_finite, raise_zero_length, random_generator
 from .config import CCMAConfig
 from .pool.array_like import check_weights
-from .pool.checked import LEAST_LENGTH, raise_not_finite, raise_zero_length
 from .pool.rows import Rows
 
 __all__ = [
@@ -727,6 +726,7 @@ class _Picks(NamedTuple):
     represents: Int64
 
 
+# long: the method in one piece, step after step
 def query(
     features: Array,
     budget: int,

@@ -40,6 +40,7 @@ __all__ = ["ActiveLearner"]
 Int64 = npt.NDArray[np.int64]
 
 
+# long: half of it tells what a caller needs to know of each method
 class ActiveLearner:
     """Pool-based active learning: a pool, its labels so far, and a query in every round.
 

@@ -19,11 +19,12 @@ import numpy.typing as npt
 
 from ..checks import check_integer
 from ..config import CCMAConfig
-from ..errors import FileReadError, newer_error
+from ..errors import FileReadError
 from ..pool.class_limits import MOST_CLASSES, check_class_count
 from ..pool.class_names import read_class_names
 from ..system.bounded_read import Arrays, read_whole
 from ..system.output_files import write_whole
+from ..version import __version__, newer_error
 from .identity import DIGEST_BYTES, Digests, Identity, known_rows
 
 __all__ = ["SavedLoop", "check_may_replace", "read_loop", "write_loop"]
@@ -113,8 +114,6 @@ def check_may_replace(path: str | os.PathLike[str], own_files: Collection[str], 
 
 def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> str:
     """Write a file for :func:`read_loop`, whole or not at all, and return its SHA-256."""
-    from .. import __version__
-
     assert loop.identity is not None, "a loop has a pool"
     settings = {
         "format": f"{_NAME} {_FORMAT}",

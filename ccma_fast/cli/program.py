@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from .. import __version__
 from ..system.streams import discard_stdout, open_closed_streams, tell
+from ..version import __version__
 from .command import Command
 
 __all__ = ["COMMANDS", "main"]

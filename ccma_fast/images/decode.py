@@ -15,6 +15,8 @@ from .zero_filled import zeros_for_pixels
 if TYPE_CHECKING:
     from PIL import Image
 
+from ..version import __version__
+
 __all__ = [
     "DECODING",
     "HEAD_BYTES",
@@ -153,8 +155,6 @@ def decoded(make: Callable[[], Image.Image]) -> Image.Image:
 def decoder() -> str:
     """A digest of what decides which images can be decoded: versions, formats and Pillow's limits."""
     import PIL
-
-    from .. import __version__
 
     here = PillowSettings.here()
     limits = (here.most_pixels, here.most_text, here.most_texts)

@@ -78,6 +78,7 @@ class Extraction:
     left_out: dict[str, int]
 
 
+# long: what a caller needs to know of a pool; the code is short
 def extract(
     images: Any,
     out: str | os.PathLike[str],

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import LEAST_LENGTH, raise_not_finite, raise_zero_length
 from .rows import Rows
 
-__all__ = ["LEAST_LENGTH", "check_lengths", "check_rows", "raise_not_finite", "raise_zero_length"]
-
-
-# Below float32's smallest normal number a direction cannot be held in float32.
-LEAST_LENGTH = float(np.finfo(np.float32).tiny)
+__all__ = ["check_lengths", "check_rows"]
 
 
 def check_rows(
@@ -38,15 +35,3 @@ def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, d
     short = np.flatnonzero(lengths < LEAST_LENGTH)
     if directions and short.size:
         raise_zero_length(rows.name, rows.row_number(start + int(short[0])))
-
-
-def raise_not_finite(name: str, row: int) -> NoReturn:
-    """Raise what every backend raises for NaN or infinity in an input."""
-    raise ValueError(f"{name} must be finite, got NaN or infinity at row {row}")
-
-
-def raise_zero_length(name: str, row: int) -> NoReturn:
-    """Raise what every backend raises for a vector without a direction."""
-    raise ValueError(
-        f"{name} must have a direction (coverage uses L2-normalised rows), got a zero-length vector at row {row}"
-    )

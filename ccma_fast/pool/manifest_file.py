@@ -11,11 +11,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import FileReadError, newer_error
+from ..errors import FileReadError
 from ..system.bounded_read import read_whole
 from ..system.extras import optional
 from ..system.file_integrity import open_regular
 from ..system.output_files import write_whole
+from ..version import newer_error
 from .manifest import Manifest, Shard, Skipped
 
 __all__ = [

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..pool.derived import AllBut
 from ..pool.rows import Rows
-from ..steps.linear_head import LinearHead
-from ..steps.teacher import Teacher
+from ..steps.student import ChunkedStudent
+from ..steps.teacher_rows import TeacherRows
 from .settings import Settings
 
 __all__ = ["Inputs"]
@@ -30,7 +30,7 @@ class Inputs:
     """Where coverage runs: the teacher's embeddings v, or x where it has none."""
     sources: tuple[Rows, ...]
     """Everything that is read, in the order in which it is validated."""
-    teacher: Teacher | None
+    teacher: TeacherRows | None
     student: Any
     """To be fitted on the labelled rows; None for a head with the configured training."""
     is_fitted: bool
@@ -60,8 +60,8 @@ class Inputs:
 
     @property
     def student_is_head(self) -> bool:
-        """Whether the student is a :class:`LinearHead`, and not of somebody else's class."""
-        return self.student is None or isinstance(self.student, LinearHead)
+        """Whether the student reads rows itself, as :class:`ccma_fast.LinearHead` does, and is not of another class."""
+        return self.student is None or isinstance(self.student, ChunkedStudent)
 
     @property
     def n_left(self) -> int:

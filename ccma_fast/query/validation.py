@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import LEAST_LENGTH
 from ..pool.arrays import KeptRows
-from ..pool.checked import LEAST_LENGTH
 from ..pool.derived import RowSubset
 from ..pool.rows import Chunk, Rows
 from .inputs import Inputs

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileReadError, newer_error
+from ..errors import FileReadError
 from ..system.bounded_read import read_whole
+from ..version import newer_error
 
 __all__ = ["FORMAT", "UNKNOWN", "as_json", "read_record"]
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["simulate"]
 
 
+# long: what a caller needs to know of a run; the code is short
 def simulate(
     features: Any,
     labels: Any,

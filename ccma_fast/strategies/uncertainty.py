@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..pool.checked import raise_not_finite
+from ..checks import raise_not_finite
 from .registry import Round, register
 
 __all__ = ["uncertainty"]

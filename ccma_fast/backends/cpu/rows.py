@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import _core
+from ...checks import raise_not_finite
 from ...pool.arrays import kept
 from ...pool.checked import check_rows as check_rows_by_lengths
-from ...pool.checked import raise_not_finite
 from ...pool.rows import Chunk, Rows
 
 __all__ = ["check_finite", "check_rows", "kept", "row_lengths"]

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...checks import LEAST_LENGTH, raise_not_finite
 from ...kernels import linear as products
-from ...pool.checked import LEAST_LENGTH, check_lengths, raise_not_finite
+from ...pool.checked import check_lengths
 from ...pool.rows import Chunk, Rows
 from .device import device
 from .reader import NOTHING_BAD, Reader
