@@ -85,4 +85,4 @@ weighted_kmeans = _on_whole(_weighted_kmeans)
 
 def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
     """Every row is finite and, where `directions` are needed, long enough to have one."""
-    check_rows_by_lengths(rows, _row_lengths, directions=directions, chunk_size=chunk_size)
+    check_rows_by_lengths(rows, row_lengths, directions=directions, chunk_size=chunk_size)

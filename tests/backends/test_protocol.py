@@ -1,13 +1,15 @@
-"""What the backends hand on: the names of the protocol, called in the same way."""
+"""What every backend promises: the names of the protocol, called in the same way, and the same checks of rows."""
 
 from __future__ import annotations
 
 import inspect
 
 import pytest
+import torch
 
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.protocol import Backend, DeviceBackend
+from ccma_fast.pool.open import open_rows
 
 PROTOCOLS = {"reference": Backend, "cpu": Backend, "cuda": DeviceBackend}
 
@@ -39,3 +41,16 @@ def test_a_backend_is_called_as_the_protocol_says(backend):
         for of_backend, of_protocol in zip(found, expected, strict=True):
             has_default = of_backend.default is not inspect.Parameter.empty
             assert has_default == (of_protocol.default is not inspect.Parameter.empty), (name, of_backend.name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("backend", PROTOCOLS)
+def test_rows_that_are_not_finite_or_have_no_direction_are_refused(backend, dtype):
+    chosen, x = choose_backend(backend), torch.ones((4, 3), dtype=dtype)
+    chosen.check_rows(open_rows(x, "x"), directions=True)
+    x[1] = -0.0
+    with pytest.raises(ValueError, match=r"zero-length vector at row 1$"):
+        chosen.check_rows(open_rows(x, "x"), directions=True)
+    x[2, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"x must be finite, got NaN or infinity at row 2$"):
+        chosen.check_rows(open_rows(x, "x"))
