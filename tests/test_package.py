@@ -21,7 +21,7 @@ import ccma_fast as cf
 
 ROOT = pathlib.Path(cf.__file__).parent
 # Programs of their own, which have their own tests, and the kernels, which need Triton.
-PROGRAMS = {"ccma_fast.__main__", "ccma_fast.research.demo"}
+PROGRAMS = {"ccma_fast.__main__"}
 MODULES = sorted(
     {
         ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")

@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 import ccma_fast as cf
-from ccma_fast.cli import main
-from ccma_fast.research import demo
+from ccma_fast.cli import demo, main
 from ccma_fast.research.curves import LearningCurve, accuracy_table, curves_csv, targets_table
 from ccma_fast.research.digits import (
     FONTS,
