@@ -24,7 +24,8 @@ import ccma_fast as cf
 from ccma_fast.system import mapped_pages
 folder, stored, limit, asked = sys.argv[1], sys.argv[2], sys.argv[3] or None, json.loads(sys.argv[4])
 if limit:
-    mapped_pages._MOST_PAGES = 8  # scattered rows keep up to 128 MiB of any file: a constant, and more than these pools have
+    # Scattered rows keep up to 128 MiB of any file: a constant, and more than these pools have.
+    mapped_pages._MOST_PAGES = 8
 def opened(name):
     if stored == "memory":
         return np.load(f"{folder}/{name}.npy")
