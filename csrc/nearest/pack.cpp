@@ -52,58 +52,66 @@ Search::Search(const float* centroids, std::int64_t k, std::int64_t d, const flo
     rests_.assign(static_cast<std::size_t>(k_ * rest_), 0);
     whole_.assign(static_cast<std::size_t>(sketch && d_ <= most_byte_products ? k_ * padded(d_) : 0), 0);
     of_whole_.assign(static_cast<std::size_t>(whole_.empty() ? 0 : k_), {});
-    std::vector<float> errors(static_cast<std::size_t>(k_), 0.0f);
+    pack(centroids);
+}
 
+void Search::pack(const float* centroids) {
+    std::vector<float> errors(static_cast<std::size_t>(k_), 0.0f);
     const std::int64_t stride = row_stride(d_), block = tiles_of_block * kernels_.tile_rows;
-    const auto pack = [&](std::int64_t begin, std::int64_t end) {
-        const std::int64_t seen_width = sketch ? sketch->width() : padded(d_);
-        const Scratch<float> rows(block * stride), along(block * (sketch ? sketch->width() : 0));
-        const Scratch<std::int8_t> bytes(seen_width);
+    const std::int64_t sketch_width = sketch_ ? sketch_->width() : 0;
+    const auto pack_block = [&](std::int64_t begin, std::int64_t end) {
+        const Scratch<float> rows(block * stride), along(block * sketch_width);
+        const Scratch<std::int8_t> bytes(sketch_ ? sketch_width : padded(d_));
         std::fill_n(rows.get(), block * stride, 0.0f);
-        for (std::int64_t row = begin; row < end; ++row) {
-            kernels_.load_row(centroids + label_of_[at(row)] * d_, Dtype::f32, d_, 1.0f, origin_.data(),
-                              rows.get() + (row - begin) * stride);
+        for (std::int64_t column = begin; column < end; ++column) {
+            kernels_.load_row(centroids + label_of_[at(column)] * d_, Dtype::f32, d_, 1.0f, origin_.data(),
+                              rows.get() + (column - begin) * stride);
         }
-        if (sketch) sketch->along(rows.get(), stride, end - begin, along.get());
-        for (std::int64_t row = begin; row < end; ++row) {
-            const float* centred = rows.get() + (row - begin) * stride;
-            const float* seen = sketch ? along.get() + (row - begin) * sketch->width() : centred;
-            const double squares = kernels_.sum_squares(centred, Dtype::f32, d_);
-            std::copy_n(centred, d_, centred_.data() + row * padded(d_));
-            offsets_[static_cast<std::size_t>(row)] = static_cast<float>(-0.5 * squares);
-            if (sketch) {
-                const auto off = [&](std::int64_t width) {
-                    return sketch->off(squares, kernels_.sum_squares(seen, Dtype::f32, width));
-                };
-                off_[static_cast<std::size_t>(row)] = off(width_);
-                full_off_[static_cast<std::size_t>(row)] = off(width_ + rest_);
-            }
-            if (!whole_.empty()) {
-                of_whole_[static_cast<std::size_t>(row)] = whole_of(centred, squares, whole_.data() + row * padded(d_));
-            }
-            const std::int64_t panel = row / panel_cols_ * panel_cols_ * width_, column = row % panel_cols_;
-            if (sketch || by_bytes_) {
-                scales_[static_cast<std::size_t>(row)] =
-                    quantize(kernels_, seen, seen_width, bytes.get(), &errors[static_cast<std::size_t>(row)]);
-                std::copy_n(bytes.get() + width_, rest_, rests_.data() + row * rest_);
-            }
-            for (std::int64_t j = 0; j < width_; ++j) {
-                if (by_bytes_) {
-                    byte_panels_[static_cast<std::size_t>(panel + (j / 4 * panel_cols_ + column) * 4 + j % 4)] =
-                        static_cast<std::uint8_t>(bytes.get()[j] + byte_shift);
-                } else {
-                    panels_[static_cast<std::size_t>(panel + j * panel_cols_ + column)] =
-                        j < seen_width ? seen[j] : 0.0f;
-                }
-            }
+        if (sketch_) sketch_->along(rows.get(), stride, end - begin, along.get());
+        for (std::int64_t column = begin; column < end; ++column) {
+            const float* centred = rows.get() + (column - begin) * stride;
+            const float* seen = sketch_ ? along.get() + (column - begin) * sketch_width : centred;
+            errors[at(column)] = pack_column(column, centred, seen, bytes.get());
         }
     };
-    parallel_ranges(k_, block, pack, {});
-    for (std::int64_t row = 0; row < k_; ++row) {
-        longest_ = std::max(longest_, std::sqrt(-2.0 * static_cast<double>(offsets_[at(row)])));
-        largest_error_ = std::max(largest_error_, static_cast<double>(errors[at(row)]));
+    parallel_ranges(k_, block, pack_block, {});
+    for (std::int64_t column = 0; column < k_; ++column) {
+        longest_ = std::max(longest_, std::sqrt(-2.0 * static_cast<double>(offsets_[at(column)])));
+        largest_error_ = std::max(largest_error_, static_cast<double>(errors[at(column)]));
     }
     longest_ *= 1.0 + 4.0 * float_rounding;
+}
+
+float Search::pack_column(std::int64_t column, const float* centred, const float* seen, std::int8_t* bytes) {
+    const std::int64_t seen_width = sketch_ ? sketch_->width() : padded(d_);
+    const double squares = kernels_.sum_squares(centred, Dtype::f32, d_);
+    std::copy_n(centred, d_, centred_.data() + column * padded(d_));
+    offsets_[at(column)] = static_cast<float>(-0.5 * squares);
+    if (sketch_) {
+        const auto off = [&](std::int64_t width) {
+            return sketch_->off(squares, kernels_.sum_squares(seen, Dtype::f32, width));
+        };
+        off_[at(column)] = off(width_);
+        full_off_[at(column)] = off(width_ + rest_);
+    }
+    if (!whole_.empty()) {
+        of_whole_[at(column)] = whole_of(centred, squares, whole_.data() + column * padded(d_));
+    }
+    float error = 0.0f;
+    if (sketch_ || by_bytes_) {
+        scales_[at(column)] = quantize(kernels_, seen, seen_width, bytes, &error);
+        std::copy_n(bytes + width_, rest_, rests_.data() + column * rest_);
+    }
+    const std::int64_t panel = column / panel_cols_ * panel_cols_ * width_, of_panel = column % panel_cols_;
+    for (std::int64_t j = 0; j < width_; ++j) {
+        if (by_bytes_) {
+            byte_panels_[at(panel + (j / 4 * panel_cols_ + of_panel) * 4 + j % 4)] =
+                static_cast<std::uint8_t>(bytes[j] + byte_shift);
+        } else {
+            panels_[at(panel + j * panel_cols_ + of_panel)] = j < seen_width ? seen[j] : 0.0f;
+        }
+    }
+    return error;
 }
 
 Search::Whole Search::whole_of(const float* centred, double squares, std::int8_t* bytes) const {

@@ -31,10 +31,53 @@ void Search::try_centroid(const Block& block, std::int64_t row, std::int64_t col
     }
 }
 
+void Search::meet(const Block& block, std::int64_t row, std::int64_t first, std::int64_t count,
+                  const Sketched& sketched, const Hints& hints, Candidates& candidates, Incumbent& incumbent) const {
+    const KMeansKernels& k = kernels_;
+    const float* scores = block.scores.get() + row * block.columns;
+    const float off = block.off.get()[row];
+    if (!(block.squares.get()[row] + longest_ * longest_ < too_large)) {
+        for (std::int64_t j = 0; j < count; ++j) try_centroid(block, row, first + j, incumbent);
+        return;
+    }
+    std::int64_t tried = hints.labels ? column_of_[at(hints.labels[block.row(row)])] - first : -1;
+    if (!hints.labels) {  // a good one first, so that few are listed
+        tried = k.largest(scores, count);
+        if (scores[tried] + off * off_[at(first + tried)] >= incumbent.least) {
+            try_centroid(block, row, first + tried, incumbent);
+        }
+    }
+    std::int32_t* index = candidates.index.get();
+    float* bound = candidates.bound.get();
+    candidates.count = k.reaching(scores, off_.data() + first, count, off, incumbent.least, index, bound);
+    if (sketch_) {
+        for (std::int64_t i = 0; i < candidates.count; ++i) candidates.score.get()[i] = scores[index[i]];
+        candidates.keep(incumbent.least, tried);
+        if (rest_ > 0) {
+            look_further(sketched, block.row(row), first, candidates);
+            candidates.keep(incumbent.least, tried);
+        }
+        if (!whole_.empty()) look_closely(block, row, first, candidates);
+    }
+    // Best bound first; the next one's centroid is on its way while one is tried.
+    std::int64_t& n = candidates.count;
+    std::int64_t best = n > 0 ? k.largest(bound, n) : 0;
+    while (n > 0 && bound[best] >= incumbent.least) {
+        const std::int32_t next = index[best];
+        --n;
+        index[best] = index[n];
+        bound[best] = bound[n];
+        if (n > 0) {
+            best = k.largest(bound, n);
+            if (bound[best] >= incumbent.least) prefetch(first + index[best]);
+        }
+        if (next != tried) try_centroid(block, row, first + next, incumbent);
+    }
+}
+
 void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketched, const Hints& hints,
                      const float* within, std::int32_t* labels, float* squared, const Poll& poll) const {
-    const KMeansKernels& k = kernels_;
-    const std::int64_t rows = tiles_of_block * k.tile_rows;
+    const std::int64_t rows = tiles_of_block * kernels_.tile_rows;
     const std::int64_t chunk =
         std::clamp<std::int64_t>(score_bytes / (4 * rows * panel_cols_), 1, n_panels_) * panel_cols_;
     const std::int64_t shared = std::min(k_, (n_moved_ + panel_cols_ - 1) / panel_cols_ * panel_cols_);
@@ -60,46 +103,7 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
             const std::int64_t n_rows = all ? end - begin : block.open;
             bounds(block, n_rows, first / panel_cols_, (count + panel_cols_ - 1) / panel_cols_);
             for (std::int64_t row = 0; row < n_rows; ++row) {
-                Incumbent& incumbent = incumbents[at(row)];
-                const float* scores = block.scores.get() + row * chunk;
-                const float off = block.off.get()[row];
-                if (!(block.squares.get()[row] + longest_ * longest_ < too_large)) {
-                    for (std::int64_t j = 0; j < count; ++j) try_centroid(block, row, first + j, incumbent);
-                    continue;
-                }
-                std::int64_t tried = hints.labels ? column_of_[at(hints.labels[block.row(row)])] - first : -1;
-                if (!hints.labels) {  // a good one first, so that few are listed
-                    tried = k.largest(scores, count);
-                    if (scores[tried] + off * off_[static_cast<std::size_t>(first + tried)] >= incumbent.least) {
-                        try_centroid(block, row, first + tried, incumbent);
-                    }
-                }
-                std::int32_t* index = candidates.index.get();
-                float* bound = candidates.bound.get();
-                candidates.count = k.reaching(scores, off_.data() + first, count, off, incumbent.least, index, bound);
-                if (sketch_) {
-                    for (std::int64_t i = 0; i < candidates.count; ++i) candidates.score.get()[i] = scores[index[i]];
-                    candidates.keep(incumbent.least, tried);
-                    if (rest_ > 0) {
-                        look_further(sketched, block.row(row), first, candidates);
-                        candidates.keep(incumbent.least, tried);
-                    }
-                    if (!whole_.empty()) look_closely(block, row, first, candidates);
-                }
-                // Best bound first; the next one's centroid is on its way while one is tried.
-                std::int64_t& n = candidates.count;
-                std::int64_t best = n > 0 ? k.largest(bound, n) : 0;
-                while (n > 0 && bound[best] >= incumbent.least) {
-                    const std::int32_t next = index[best];
-                    --n;
-                    index[best] = index[n];
-                    bound[best] = bound[n];
-                    if (n > 0) {
-                        best = k.largest(bound, n);
-                        if (bound[best] >= incumbent.least) prefetch(first + index[best]);
-                    }
-                    if (next != tried) try_centroid(block, row, first + next, incumbent);
-                }
+                meet(block, row, first, count, sketched, hints, candidates, incumbents[at(row)]);
             }
         }
         for (std::int64_t row = 0; row < end - begin; ++row) {
@@ -110,7 +114,9 @@ void Search::nearest(const Matrix& x, const float* scale, const Sketched& sketch
     // Several blocks in the same memory: clearing new pages for each would take a tenth of the time.
     const auto search = [&](std::int64_t begin, std::int64_t end) {
         Block block(rows, d_, width_, chunk, by_bytes_);
-        for (std::int64_t at = begin; at < end; at += rows) search_block(block, at, std::min(end, at + rows));
+        for (std::int64_t first = begin; first < end; first += rows) {
+            search_block(block, first, std::min(end, first + rows));
+        }
     };
     parallel_ranges(x.rows, blocks_of_task * rows, search, poll);
 }

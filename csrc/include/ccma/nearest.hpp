@@ -106,11 +106,18 @@ class Search {
         float length;  // upper bound on the distance to the origin
     };
 
+    void pack(const float* centroids);
+    // `seen` is the centred centroid along the sketch's directions, or itself; its error as bytes, which `bytes` has
+    // room for, is returned.
+    float pack_column(std::int64_t column, const float* centred, const float* seen, std::int8_t* bytes);
     Whole whole_of(const float* centred, double squares, std::int8_t* bytes) const;
     void load(Block& block, const Matrix& x, const float* scale, const Sketched& sketched, const Hints& hints) const;
     void bounds(Block& block, std::int64_t rows, std::int64_t first_panel, std::int64_t panels) const;
     void look_further(const Sketched& sketched, std::int64_t row, std::int64_t first, Candidates& candidates) const;
     void look_closely(const Block& block, std::int64_t row, std::int64_t first, Candidates& candidates) const;
+    // Of `count` centroids from column `first` on, whose scores the block has, lets all that may be nearer try.
+    void meet(const Block& block, std::int64_t row, std::int64_t first, std::int64_t count, const Sketched& sketched,
+              const Hints& hints, Candidates& candidates, Incumbent& incumbent) const;
     double least(const Block& block, std::int64_t row, const Incumbent& incumbent) const;
     void prefetch(std::int64_t column) const;
     float distance(const float* exact, std::int64_t column) const;

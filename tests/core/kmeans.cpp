@@ -1,0 +1,123 @@
+// The nearest centroids and what k-means sums up, with and without a sketch.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ccma/kmeans.hpp"
+#include "ccma/nearest.hpp"
+#include "ccma/simd.hpp"
+#include "checks.hpp"
+
+namespace ccma::tests {
+namespace {
+
+// The upper halves of float32: bfloat16 by truncation.
+std::vector<std::uint16_t> bfloat_bits(const std::vector<float>& values) {
+    std::vector<std::uint16_t> bits(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        std::uint32_t whole;
+        std::memcpy(&whole, &values[i], sizeof whole);
+        bits[i] = static_cast<std::uint16_t>(whole >> 16);
+    }
+    return bits;
+}
+
+}  // namespace
+
+void test_kmeans(SimdLevel level) {
+    for (const std::int64_t d : {1, 2, 15, 16, 17, 33, 255, 256, 257, 600}) {
+        for (const std::int64_t m : {1, 5, 14, 15, 113}) {
+            for (const std::int64_t k : {1, 2, 16, 31, 33}) {
+                const std::string where = std::string(name(level)) + " D=" + std::to_string(d) +
+                                          " M=" + std::to_string(m) + " K=" + std::to_string(k);
+                const std::vector<float> x = random_values(m * d, 1.0, 4), centres = random_values(k * d, 1.0, 5);
+                const std::vector<std::uint16_t> bits = bfloat_bits(x);
+                const std::vector<float> scale = random_values(m, 1.0, 6), weights(static_cast<std::size_t>(m), 0.5f);
+                for (const bool narrow : {false, true}) {
+                    const Matrix rows =
+                        narrow ? Matrix{bits.data(), Dtype::bf16, m, d} : Matrix{x.data(), Dtype::f32, m, d};
+                    std::vector<std::int32_t> labels(static_cast<std::size_t>(m));
+                    std::vector<float> squared(labels.size()), product(static_cast<std::size_t>(m * k));
+                    set_simd_level(level);
+                    const std::vector<float> origin(static_cast<std::size_t>(d), 0.25f);
+                    const Search search(centres.data(), k, d, origin.data(), nullptr, 0);
+                    search.nearest(rows, scale.data(), {}, {}, nullptr, labels.data(), squared.data(), {});
+                    Panels(centres.data(), k, d).multiply(rows, scale.data(), nullptr, product.data(), {});
+                    for (std::int64_t i = 0; i < m; ++i) {
+                        double best = HUGE_VAL, chosen = 0.0;
+                        for (std::int64_t j = 0; j < k; ++j) {
+                            double distance = 0.0, dot = 0.0;
+                            for (std::int64_t at = 0; at < d; ++at) {
+                                float value = x[static_cast<std::size_t>(i * d + at)];
+                                if (narrow) {
+                                    const std::uint32_t whole =
+                                        static_cast<std::uint32_t>(bits[static_cast<std::size_t>(i * d + at)]) << 16;
+                                    std::memcpy(&value, &whole, sizeof value);
+                                }
+                                value *= scale[static_cast<std::size_t>(i)];
+                                const double centre = centres[static_cast<std::size_t>(j * d + at)];
+                                distance += (value - centre) * (value - centre);
+                                dot += value * centre;
+                            }
+                            best = std::min(best, distance);
+                            if (j == labels[static_cast<std::size_t>(i)]) chosen = distance;
+                            check(close(product[static_cast<std::size_t>(i * k + j)], dot, 3e-5), where + " product");
+                        }
+                        check(chosen <= best + 1e-5 * (1.0 + best), where + " nearest");
+                        check(close(squared[static_cast<std::size_t>(i)], chosen, 1e-5), where + " distance");
+                    }
+                    std::vector<double> sums(static_cast<std::size_t>(k * d)), mass(static_cast<std::size_t>(k)),
+                        lengths(labels.size());
+                    accumulate(rows, nullptr, labels.data(), weights.data(), k, sums.data(), mass.data(), {});
+                    double total = 0.0;
+                    for (const double value : mass) total += value;
+                    check(close(total, 0.5 * static_cast<double>(m), 1e-12), where + " mass");
+                    row_lengths(rows, lengths.data(), {});
+                    check(std::isfinite(lengths[0]), where + " length");
+                }
+            }
+        }
+    }
+}
+
+// Along directions, with hints and within a distance: the same bits as without.
+void test_sketch(SimdLevel level) {
+    set_simd_level(level);
+    const std::int64_t d = 100, m = 131, k = 77, width = 64;
+    const std::vector<float> x = random_values(m * d, 1.0, 8), centres = random_values(k * d, 1.0, 9);
+    const std::vector<float> origin = random_values(d, 0.1, 10);
+    std::vector<float> directions(static_cast<std::size_t>(width * d), 0.0f);
+    for (std::int64_t i = 0; i < width; ++i) directions[static_cast<std::size_t>(i * d + i)] = 1.0f;
+    const Matrix rows{x.data(), Dtype::f32, m, d};
+    const std::size_t n = static_cast<std::size_t>(m);
+    const Sketch sketch(directions.data(), width, d, origin.data());
+    std::vector<std::int8_t> bytes(static_cast<std::size_t>(m * width));
+    std::vector<SketchedRow> of_rows(n);
+    std::vector<float> expected(n), squared(n);
+    std::vector<std::int32_t> nearest(n), labels(n);
+    const Sketched sketched{bytes.data(), of_rows.data()};
+    sketch.project(rows, nullptr, sketched, {});
+    Search(centres.data(), k, d, origin.data(), nullptr, 0)
+        .nearest(rows, nullptr, {}, {}, nullptr, nearest.data(), expected.data(), {});
+    for (const std::int64_t first : {32, 64}) {
+        const Search search(centres.data(), k, d, origin.data(), &sketch, first);
+        search.nearest(rows, nullptr, sketched, {}, nullptr, labels.data(), squared.data(), {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " along directions");
+        search.nearest(rows, nullptr, sketched, {std::vector<std::int32_t>(n, 5).data(), nullptr}, nullptr,
+                       labels.data(), squared.data(), {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " with hints");
+        const auto still = std::make_unique<bool[]>(static_cast<std::size_t>(k));  // none moved
+        Search(centres.data(), k, d, origin.data(), &sketch, first, still.get())
+            .nearest(rows, nullptr, sketched, {nearest.data(), expected.data()}, nullptr, labels.data(), squared.data(),
+                     {});
+        check(labels == nearest && squared == expected, std::string(name(level)) + " of settled rows");
+        search.nearest(rows, nullptr, sketched, {}, expected.data(), labels.data(), squared.data(), {});
+        check(labels == std::vector<std::int32_t>(n, -1) && squared == expected, std::string(name(level)) + " within");
+    }
+}
+
+}  // namespace ccma::tests
