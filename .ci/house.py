@@ -36,7 +36,7 @@ LEVELS = (
     ("backends", "images"),
     ("reference",),
     ("pool",),
-    ("config", "system"),
+    ("config", "system", "version"),
     ("checks", "errors"),
 )
 
