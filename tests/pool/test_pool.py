@@ -10,9 +10,9 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.pool import arrays
-from ccma_fast.pool import derived as derived_module
-from ccma_fast.pool import rows as rows_module
+from ccma_fast.pool.derived import DerivedRows, RowSubset
 from ccma_fast.pool.open import open_rows
+from ccma_fast.pool.rows import to_float32
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -39,21 +39,19 @@ def test_chunks_and_subsets(make):
         chunks = list(rows.chunks(chunk_size))
         assert [start for start, _ in chunks] == list(range(0, 20, chunk_size or 20))
         assert all(chunk.flags.c_contiguous for _, chunk in chunks)
-        np.testing.assert_array_equal(np.concatenate([rows_module.to_float32(chunk) for _, chunk in chunks]), X)
+        np.testing.assert_array_equal(np.concatenate([to_float32(chunk) for _, chunk in chunks]), X)
     np.testing.assert_array_equal(rows.float32(), X)
     np.testing.assert_array_equal(np.asarray(rows), X)
     indices = np.array([7, 3, 3, 19, 0])
-    subset = derived_module.RowSubset(rows, indices)
-    np.testing.assert_array_equal(rows_module.to_float32(rows.take(indices)), X[indices])
+    subset = RowSubset(rows, indices)
+    np.testing.assert_array_equal(to_float32(rows.take(indices)), X[indices])
     np.testing.assert_array_equal(subset.float32(), X[indices])
-    np.testing.assert_array_equal(rows_module.to_float32(subset.take(np.array([4, 1]))), X[[0, 3]])
-    run = derived_module.RowSubset(rows, np.arange(5, 9))
+    np.testing.assert_array_equal(to_float32(subset.take(np.array([4, 1]))), X[[0, 3]])
+    run = RowSubset(rows, np.arange(5, 9))
     np.testing.assert_array_equal(run.float32(), X[5:9])
     # Row numbers are those of the whole, through any number of views.
-    nested = arrays.KeptRows(derived_module.RowSubset(subset, np.array([3, 1])))
-    derived = derived_module.DerivedRows(
-        nested, "y", 1, lambda chunk: rows_module.to_float32(chunk).sum(axis=1, keepdims=True)
-    )
+    nested = arrays.KeptRows(RowSubset(subset, np.array([3, 1])))
+    derived = DerivedRows(nested, "y", 1, lambda chunk: to_float32(chunk).sum(axis=1, keepdims=True))
     assert [derived.row_number(i) for i in range(2)] == [19, 3]
     np.testing.assert_array_equal(derived.float32(), X[[19, 3]].sum(axis=1, keepdims=True))
     assert derived.name == "y"
@@ -66,7 +64,7 @@ def test_nothing_is_copied_that_can_be_read_in_place():
     assert np.shares_memory(open_rows(tensor, "x").slice(3, 9), tensor.numpy())
     half = tensor.bfloat16()
     assert np.shares_memory(open_rows(half, "x").slice(3, 9), half.view(torch.int16).numpy())
-    assert np.shares_memory(derived_module.RowSubset(open_rows(X, "x"), np.arange(4, 8)).slice(0, 4), X)
+    assert np.shares_memory(RowSubset(open_rows(X, "x"), np.arange(4, 8)).slice(0, 4), X)
 
 
 def test_files_are_mapped_and_bytes_counted(tmp_path):
@@ -127,7 +125,7 @@ def test_memory_mapped_empty_file(tmp_path):
 
 def test_all_but_some_numbers():
     for missing in ([], [0], [9], [2, 3, 7], range(10)):
-        numbers = derived_module.AllBut(10, np.array(missing, np.int64))
+        numbers = AllBut(10, np.array(missing, np.int64))
         expected = np.setdiff1d(np.arange(10), missing)
         assert numbers.size == expected.size
         np.testing.assert_array_equal(numbers[:], expected)
@@ -152,9 +150,7 @@ def saved(x, path):
 
 
 def test_all_but_labelled_rows_are_read_in_runs(tmp_path):
-    subset = derived_module.RowSubset(
-        open_rows(saved(X, tmp_path), "x"), derived_module.AllBut(20, np.array([0, 7, 8, 19]))
-    )
+    subset = RowSubset(open_rows(saved(X, tmp_path), "x"), AllBut(20, np.array([0, 7, 8, 19])))
     expected = np.delete(X, [0, 7, 8, 19], axis=0)
     for chunk_size in (1, 3, 16, None):
         np.testing.assert_array_equal(np.concatenate([chunk for _, chunk in subset.chunks(chunk_size)]), expected)
@@ -172,7 +168,7 @@ def test_bfloat16_files(tmp_path):
 
 def test_values_are_kept_in_their_storage_type():
     for array in (X, X.astype(np.float16)):
-        kept = arrays.kept(derived_module.RowSubset(open_rows(array, "x"), np.array([3, 11])), 24)
+        kept = arrays.kept(RowSubset(open_rows(array, "x"), np.array([3, 11])), 24)
         assert isinstance(kept, arrays.KeptRows)
         assert kept.slice(0, 2).dtype == array.dtype
         np.testing.assert_array_equal(kept.float32(), X[[3, 11]])
@@ -248,7 +244,7 @@ TAKEN = {
 def test_values_are_those_of_the_source(kind):
     rows = open_rows(TAKEN[kind](), "x")
     np.testing.assert_array_equal(rows.float32(), EXPECTED)
-    np.testing.assert_array_equal(rows_module.to_float32(rows.take(np.array([2, 0]))), EXPECTED[[2, 0]])
+    np.testing.assert_array_equal(to_float32(rows.take(np.array([2, 0]))), EXPECTED[[2, 0]])
 
 
 @pytest.mark.parametrize("kind", ["big endian", "big endian halves", "unsigned integers of two bytes", "Fortran order"])
