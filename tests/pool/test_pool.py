@@ -10,7 +10,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.pool import arrays
-from ccma_fast.pool.derived import DerivedRows, RowSubset
+from ccma_fast.pool.derived import AllBut, DerivedRows, RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.pool.rows import to_float32
 
