@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,9 @@ from pathlib import Path
 import grimp
 
 PACKAGE = Path("ccma_fast")
+KERNELS = Path("kernels")
+KERNELS_IMPORT = {"torch", "triton"}
+USERS_OF_THE_CORE = ("backends/core.py", "backends/cpu/", "system/")
 DOCUMENT = Path("ARCHITECTURE.md")
 BEGIN, END = "<!-- drawn by .ci/house.py -->\n", "<!-- end -->\n"
 
@@ -24,7 +28,7 @@ LONGEST_MODULE = 500
 # The mathematics in one piece, to be read from top to bottom.
 LONG_MODULES = {PACKAGE / "reference.py"}
 # A longer class or function says why, in a comment on its first line or above it.
-EXCUSE = "# long: "
+EXCUSE = re.compile(r"# long: \w")
 
 # The wings, the highest first. What stands on one level knows nothing of each other.
 LEVELS = (
@@ -55,28 +59,66 @@ def too_long() -> Iterator[str]:
             assert isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
             n_lines = (node.end_lineno or 0) - node.lineno + 1
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if n_lines > most and not any(EXCUSE in line for line in lines[max(0, first - 2) : node.lineno]):
-                yield f"{file}:{node.lineno} {node.name} has {n_lines} lines, expected {most}, or {EXCUSE!r} and why"
+            if n_lines > most and not any(map(EXCUSE.search, lines[max(0, first - 2) : node.lineno])):
+                yield f"{file}:{node.lineno} {node.name} has {n_lines} lines, expected {most}, or `# long:` and why"
 
 
 def longest_chain(graph: grimp.ImportGraph) -> tuple[str, ...]:
     """The longest chain of modules of which each imports the next; the package's own ``__init__`` is not counted."""
 
+    above: list[str] = []
+
     @cache
     def chain(module: str) -> tuple[str, ...]:
+        if module in above:
+            sys.exit(f"a circle of imports: {' -> '.join([*above[above.index(module) :], module])}")
+        above.append(module)
         imported = graph.find_modules_directly_imported_by(module) - {str(PACKAGE)}
-        return (module, *max(map(chain, sorted(imported)), key=len, default=()))
+        longest: tuple[str, ...] = max(map(chain, sorted(imported)), key=len, default=())
+        above.pop()
+        return (module, *longest)
 
     return max(map(chain, sorted(graph.modules - {str(PACKAGE)})), key=len)
 
 
-def of_the_root(graph: grimp.ImportGraph) -> Iterator[str]:
-    """Imports of the package's own ``__init__``, other than of the compiled core, which is no module of Python."""
-    for module in sorted(graph.find_modules_that_directly_import(str(PACKAGE)) - {f"{PACKAGE}.__main__"}):
-        for found in graph.get_import_details(importer=module, imported=str(PACKAGE)):
-            if not found["line_contents"].endswith("import _core"):
-                place = f"{module}:{found['line_number']}"
-                yield f"{place} imports what the package hands on: {found['line_contents']}"
+def of_the_root() -> Iterator[str]:
+    """Imports of what the package's own ``__init__`` hands on, and of the compiled core other than by its users."""
+    parts = {path.stem for path in PACKAGE.iterdir()} | {"_core", "kernels"}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            found = set(_from_the_root(node, name.count("/") + 1))
+            place = f"{file}:{getattr(node, 'lineno', 0)}"
+            if "_core" in found and not name.startswith(USERS_OF_THE_CORE):
+                yield f"{place} imports the compiled core, which is for {', '.join(USERS_OF_THE_CORE)}"
+            if found - parts and name not in ("__init__.py", "__main__.py"):
+                yield f"{place} imports {min(found - parts)} from the package's own __init__"
+
+
+def _from_the_root(node: ast.AST, level: int) -> Iterator[str]:
+    """What an import names directly below the package, of which the file lies so many levels below."""
+    if isinstance(node, ast.ImportFrom) and node.level == level:
+        yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == str(PACKAGE):
+        yield str(node.module)  # the package does not go by its absolute name
+    elif isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name.split(".")[0] == str(PACKAGE))
+
+
+def of_the_kernels() -> Iterator[str]:
+    """Imports of the kernels beside Python's own modules, those of ``KERNELS_IMPORT``, and each other."""
+    for file in sorted(KERNELS.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level != 1:
+                found = ["." * node.level + (node.module or "")]
+            else:
+                continue
+            for name in found:
+                if name.split(".")[0] not in sys.stdlib_module_names | KERNELS_IMPORT:
+                    expected = " or ".join(sorted(KERNELS_IMPORT))
+                    yield f"{file}:{node.lineno} imports {name}, expected {expected} or another kernel"
 
 
 def picture(graph: grimp.ImportGraph) -> str:
@@ -111,7 +153,7 @@ def main() -> int:
     if draw:
         DOCUMENT.write_text(before + begin + picture(graph) + end + behind, "utf-8")
         return 0
-    broken = [*too_long(), *of_the_root(graph)]
+    broken = [*too_long(), *of_the_root(), *of_the_kernels()]
     chain = longest_chain(graph)
     if len(chain) > LONGEST_CHAIN:
         broken.append(f"a chain of {len(chain)} imports, expected {LONGEST_CHAIN} at most: {' -> '.join(chain)}")

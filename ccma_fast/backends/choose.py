@@ -1,4 +1,4 @@
-"""The only chooser of a backend, and the only importer of the compiled ones.
+"""The only chooser of a backend.
 
 The order is: the argument, then the environment variable ``CCMA_BACKEND``, then what can run. A backend that was asked
 for by name and cannot run raises; only "auto" falls back.
@@ -50,32 +50,31 @@ def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
     if name == "auto":
         name = os.environ.get("CCMA_BACKEND", "auto")
         check_choice("CCMA_BACKEND", name, BACKENDS)
-    if name == "reference":
-        return _load("reference")
-    if name == "cuda" or (name == "auto" and any(_is_on_gpu(rows) for rows in read)):
-        reason = _why_no_cuda()
-        if reason is None:
-            return _load("cuda")
-        if name == "cuda":
-            raise BackendUnavailableError(
-                f"backend 'cuda' cannot run: {reason}; expected an NVIDIA GPU, or backend='cpu' or 'reference'"
-            )
-    try:
-        load_core()
-        return _load("cpu")
-    except ImportError as error:
-        if name == "auto":
+    if name == "auto" and any(_is_on_gpu(rows) for rows in read) and _why_no_cuda() is None:
+        name = "cuda"
+    if name == "cuda" and (reason := _why_no_cuda()) is not None:
+        raise BackendUnavailableError(
+            f"backend 'cuda' cannot run: {reason}; expected an NVIDIA GPU, or backend='cpu' or 'reference'"
+        )
+    if name in ("auto", "cpu"):
+        try:
+            load_core()
+        except ImportError as error:
+            if name == "cpu":
+                raise BackendUnavailableError(
+                    f"backend 'cpu' cannot run: the C++ extension ccma_fast._core was not built ({error}); "
+                    "expected an installation by `pip install .`, or backend='reference'"
+                ) from error
             warnings.warn(
                 f"the C++ extension ccma_fast._core was not found ({error}); running the NumPy reference, which is far "
                 "slower. Was Python started in the source tree of an installed package?",
                 RuntimeWarning,
                 stacklevel=3,
             )
-            return _load("reference")
-        raise BackendUnavailableError(
-            f"backend 'cpu' cannot run: the C++ extension ccma_fast._core was not built ({error}); "
-            "expected an installation by `pip install .`, or backend='reference'"
-        ) from error
+            name = "reference"
+        else:
+            name = "cpu"
+    return _load(name)
 
 
 def _load(name: str) -> Backend:
