@@ -18,6 +18,7 @@ __all__ = [
     "check_weights",
     "is_exact",
     "is_missing",
+    "is_tensor",
     "largest_exact",
     "read_only",
     "real_array",
@@ -33,12 +34,19 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
     :func:`ccma_fast.pool.labels.read_labels`.
     """
     check_unmasked(name, values)
-    torch = sys.modules.get("torch")  # who holds a tensor has imported it
-    if torch is not None and isinstance(values, torch.Tensor):
+    if is_tensor(values):
         check_tensor(name, values)
         values = values.detach().cpu()
     with reading():
         return loaded(np.asarray(values), name)
+
+
+def is_tensor(values: Any) -> bool:
+    """Whether `values` are a torch tensor, without importing PyTorch: who holds one has done so.
+
+    Another thread may be about to, and the module has no tensors yet.
+    """
+    return isinstance(values, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

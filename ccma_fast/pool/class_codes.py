@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from .array_like import check_tensor, is_exact, is_missing, largest_exact, uncoerced
+from .array_like import check_tensor, is_exact, is_missing, is_tensor, largest_exact, uncoerced
 from .class_limits import MOST_CLASSES
 from .class_names import positions_of, same_name
 
@@ -233,12 +233,12 @@ class _Meaning:
 
 def plain_labels(values: Any, name: str) -> Any:
     """Labels in a form that NumPy does not misread: None for what is masked in a list or null in a pyarrow array."""
-    torch, pyarrow = sys.modules.get("torch"), sys.modules.get("pyarrow")  # who holds their objects has imported them
-    if torch is not None and isinstance(values, torch.Tensor):
+    if is_tensor(values):
         check_tensor(name, values)
-        if values.dtype == torch.bfloat16:
+        if str(values.dtype) == "torch.bfloat16":
             raise TypeError(f"{name} must be integers (-1 = not labelled) or class names, got dtype {values.dtype}")
         return values.detach().cpu()
+    pyarrow = sys.modules.get("pyarrow")  # who holds its objects has imported it
     if pyarrow is not None and isinstance(values, (pyarrow.Array, pyarrow.ChunkedArray)):
         # A null in chunks of a dictionary would become its last entry.
         is_plain = values.null_count == 0 and not isinstance(values.type, pyarrow.DictionaryType)

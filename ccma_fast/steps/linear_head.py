@@ -146,7 +146,8 @@ class LinearHead(ChunkedStudent):
         labels = _training_labels(y, rows.n_rows, self.n_classes)
         n_classes = inferred_count(labels, rows.n_rows, "y") if self.n_classes is None else int(self.n_classes)
         check_trainable(n_classes, rows.n_columns)
-        self._learnt(train_head(rows, labels, backend, **{**self.get_params(), "n_classes": n_classes}))
+        given = {name: getattr(self, name) for name in (*CONSTANTS, "random_state")}  # a subclass may have more
+        self._learnt(train_head(rows, labels, backend, n_classes=n_classes, **given))
         return self
 
     def decision_function(self, X: Any) -> Float32:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,3 +271,21 @@ WITH_NAN = np.where(np.arange(6)[:, None] == 3, np.nan, X)
 def test_errors(call, error, text):
     with pytest.raises(error, match=f"^{text}$"):
         call()
+
+
+class HeadWithNote(cf.LinearHead):
+    """As scikit-learn's users add a parameter of their own."""
+
+    def __init__(self, note: str = "", **constants: Any) -> None:
+        super().__init__(**constants)
+        self.note = note
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {**super().get_params(deep), "note": self.note}
+
+
+def test_a_subclass_may_have_more_parameters(blobs):
+    x, y = blobs(60, 8, 3)
+    plain, derived = cf.LinearHead(max_epochs=5).fit(x, y), HeadWithNote("mine", max_epochs=5).fit(x, y)
+    np.testing.assert_array_equal(derived.coef_, plain.coef_)
+    assert type(cf.LinearHead) is type  # so that it mixes with classes that have a metaclass
