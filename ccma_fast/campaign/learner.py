@@ -16,7 +16,7 @@ from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.array_like import read_only
 from ..pool.checked import check_rows
-from ..pool.labels import Classes, read_labels
+from ..pool.labels import ReadLabels, read_labels
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
@@ -236,7 +236,7 @@ class ActiveLearner:
         labels, chosen = relocated(loop, rows, path, missing)
         learner = cls(
             rows,
-            labels=Classes(labels),
+            labels=ReadLabels(labels),
             teacher=teacher,
             student=student,
             n_classes=loop.n_classes,
@@ -290,7 +290,7 @@ class ActiveLearner:
         picks = select(
             pool.features,
             budget,
-            labels=Classes(pool.labels),
+            labels=ReadLabels(pool.labels),
             teacher=pool.teacher,
             student=self._student if (pool.labels >= 0).any() else None,
             config=self._config,

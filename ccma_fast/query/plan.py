@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Plan", "StagePlan", "StageTotals"]
+from .stage_totals import StageTotals
+
+__all__ = ["Plan", "StagePlan"]
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,6 @@ class StagePlan:
     """Bytes by which resident memory, mapped files included, exceeds that before the query."""
     seconds: float | None = None
     """None where no rates were measured."""
-
-
-class StageTotals:
-    """What follows from the stages of a query, as planned or as they were."""
-
-    stages: Mapping[str, Any]
-
-    @property
-    def bytes_read(self) -> int:
-        """Of all stages."""
-        return sum(stage.bytes_read for stage in self.stages.values())
-
-    @property
-    def peak_memory(self) -> int:
-        """The most of any stage, in bytes."""
-        return max((stage.peak_memory for stage in self.stages.values()), default=0)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from ..backends.protocol import Backend
 from ..pool.arrays import ArrayRows
 from ..system.file_integrity import reading
-from .problem import Problem
+from .cost_inputs import CostInputs
 
 __all__ = ["Rates", "machine_rates"]
 
@@ -30,10 +30,10 @@ class Rates(NamedTuple):
     """Pairs of logits of student and teacher."""
 
 
-def machine_rates(problem: Problem, backend: Backend) -> Rates:
+def machine_rates(given: CostInputs, backend: Backend) -> Rates:
     """The rates of this machine, measured on a little of the pool and on made-up logits; takes under a second."""
-    pool, rng = problem.pool, np.random.default_rng(0)
-    n_classes = min(max(2, problem.n_classes), 2048)
+    pool, rng = given.pool, np.random.default_rng(0)
+    n_classes = min(max(2, given.n_classes), 2048)
     n_rows = min(pool.n_rows, max(1, _RATE_BYTES // pool.row_bytes))
     starts = [(pool.n_rows - n_rows) * i // 2 for i in range(3)]  # some of it may be cached, some not
     start = time.perf_counter()

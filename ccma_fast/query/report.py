@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.rows import RowId
-from .plan import Plan, StageTotals
+from .plan import Plan
+from .stage_totals import StageTotals
 
 __all__ = ["Report", "Selection", "Stage"]
 

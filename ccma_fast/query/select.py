@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
-from ..pool.labels import Classes
+from ..pool.labels import ReadLabels
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..system.memory import Memory
@@ -21,7 +21,7 @@ from .acquisitions.acquisition import Acquisition
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
-from .cost_model import forecast, problem_of
+from .cost_model import cost_inputs_of, forecast
 from .disagreement import scored_rows
 from .inputs import Inputs
 from .logits import kept_logits
@@ -30,10 +30,10 @@ from .plan import Plan
 from .posteriors import posteriors, student_of, teacher_logits
 from .rates import machine_rates
 from .report import Report, Selection
+from .report_warnings import suspicions_from_labels, suspicions_from_logits
 from .settings import RowNumbers
-from .stages import StageClock
+from .stage_clock import StageClock
 from .subpool import diverse_subpool
-from .suspicions import suspicions_from_labels, suspicions_from_logits
 from .thresholds import NO_CUTS, thresholds
 from .validation import Validation, planned_validation
 
@@ -253,8 +253,8 @@ def plan(
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[arguments.config.acquisition]
-    problem = problem_of(inputs, _validation(inputs, acquisition).lazy)
-    return forecast(problem, acquisition, machine_rates(problem, arguments.backend))
+    given = cost_inputs_of(inputs, _validation(inputs, acquisition).lazy)
+    return forecast(given, acquisition, machine_rates(given, arguments.backend))
 
 
 def query(
@@ -277,7 +277,7 @@ def query(
     arguments = Arguments(
         pool=features,
         budget=budget,
-        labels=Classes(labels),
+        labels=ReadLabels(labels),
         class_names=None,
         teacher=teacher,
         student=fitted,
@@ -305,7 +305,7 @@ def _selection(arguments: Arguments) -> Selection:
             inputs = inputs_of(arguments)
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
-            plan = forecast(problem_of(inputs, validation.lazy), acquisition)
+            plan = forecast(cost_inputs_of(inputs, validation.lazy), acquisition)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
             report = _first_report(inputs, plan)
         rows: RowNumbers = inputs.unlabelled

@@ -104,7 +104,7 @@ class TeacherRows:
             unproven=unproven,
         )
 
-    def reading(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
+    def reading_from(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
         """This teacher with its rows read from `source`, which holds the same ones."""
         teacher = copy.copy(self)
         teacher.source = source

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..costs import StageCost
+from ..cost_inputs import CostInputs
 from ..inputs import Inputs
 from ..picks import Picks
-from ..problem import Problem
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
+from ..stage_costs import StageCost
 
 __all__ = ["Acquisition"]
 
@@ -38,6 +38,6 @@ class Acquisition(Protocol):
         """Steps 5 and 6: ``inputs.budget`` of the scored rows. The columns of the scores may be overwritten."""
         ...
 
-    def coverage_cost(self, problem: Problem) -> StageCost:
+    def coverage_cost(self, given: CostInputs) -> StageCost:
         """What :meth:`picks` takes, for the cost model."""
         ...

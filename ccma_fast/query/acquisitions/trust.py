@@ -13,12 +13,21 @@ from ...pool.rows import Rows
 from ...steps.coverage import unit_rows
 from ...steps.cuts import trust
 from ...steps.greedy import greedy_coverage
-from ..costs import COMPARED_ROWS, SIMILARITY_BYTES, SORTED_ROW, StageCost, Work, chunk_rows, kept_bytes, picked_bytes
+from ..cost_inputs import CostInputs
 from ..inputs import Inputs
 from ..picks import NO_PICKS, Picks, Tally, picks_by_class
-from ..problem import Problem
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
+from ..stage_costs import (
+    COMPARED_ROWS,
+    SIMILARITY_BYTES,
+    SORTED_ROW,
+    StageCost,
+    Work,
+    chunk_rows,
+    kept_bytes,
+    picked_bytes,
+)
 
 __all__ = ["Trust"]
 
@@ -67,20 +76,20 @@ class Trust:
         by_student = _picks_of_student(inputs, scored, uncertainty, led.positions, inputs.budget - n_led)
         return Picks.joined([led, by_student])._replace(trust=share)
 
-    def coverage_cost(self, problem: Problem) -> StageCost:
+    def coverage_cost(self, given: CostInputs) -> StageCost:
         """The student's candidates and the labelled rows, and the teacher's candidates of half of the picks."""
-        config, pool = problem.config, problem.pool
-        m, b = problem.n_scored, problem.budget
+        config, pool = given.config, given.pool
+        m, b = given.n_scored, given.budget
         n = _candidates_of_student(config, b, m)
-        read: dict[Rows, float] = {pool: n + problem.n_labelled}
-        filled = picked_bytes(pool, min(n, chunk_rows(problem, pool)))
+        read: dict[Rows, float] = {pool: n + given.n_labelled}
+        filled = picked_bytes(pool, min(n, chunk_rows(given, pool)))
         greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns
-        memory = kept_bytes(problem, pool, n) + max(filled, greedy)
+        memory = kept_bytes(given, pool, n) + max(filled, greedy)
         clusterings = 0.0
-        if self.forms_sets(problem.teacher is not None, problem.n_labelled):
+        if self.forms_sets(given.teacher is not None, given.n_labelled):
             memory = max(memory, m * SORTED_ROW)
-            read[problem.space] = read.get(problem.space, 0) + min(m, config.kappa * b // 2)
-            clusterings = min(problem.n_classes, b) / 2
+            read[given.space] = read.get(given.space, 0) + min(m, config.kappa * b // 2)
+            clusterings = min(given.n_classes, b) / 2
         return StageCost(read, memory, Work(products=2.0 * n * n * pool.n_columns, clusterings=clusterings))
 
 

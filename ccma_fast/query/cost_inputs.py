@@ -8,11 +8,11 @@ from ..config import CCMAConfig
 from ..pool.rows import Rows
 from ..system.memory import Memory
 
-__all__ = ["Problem"]
+__all__ = ["CostInputs"]
 
 
 @dataclass(frozen=True)
-class Problem:
+class CostInputs:
     """The sources and sizes that decide about the cost of a query."""
 
     config: CCMAConfig

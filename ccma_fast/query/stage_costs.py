@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.rows import Rows
 from ..system.mapped_pages import SCATTERED_BYTES
-from .problem import Problem
+from .cost_inputs import CostInputs
 from .rates import Rates
 
 __all__ = [
@@ -88,13 +88,13 @@ class StageCost(NamedTuple):
     """Bytes that stay resident when the stage ends; negative where it frees more."""
 
 
-def chunk_rows(problem: Problem, rows: Rows) -> int:
-    return min(rows.n_rows, rows.chunk_rows(problem.chunk_size))
+def chunk_rows(given: CostInputs, rows: Rows) -> int:
+    return min(rows.n_rows, rows.chunk_rows(given.chunk_size))
 
 
-def kept_bytes(problem: Problem, rows: Rows, n: int) -> int:
+def kept_bytes(given: CostInputs, rows: Rows, n: int) -> int:
     """Bytes of n rows that are kept, 0 where they do not fit."""
-    return n * rows.row_bytes if 4 * n * rows.n_columns <= problem.memory.rows else 0
+    return n * rows.row_bytes if 4 * n * rows.n_columns <= given.memory.rows else 0
 
 
 def picked_bytes(rows: Rows, n: int) -> int:
@@ -102,68 +102,68 @@ def picked_bytes(rows: Rows, n: int) -> int:
     return n * rows.row_bytes + rows.is_mapped * min(SCATTERED_BYTES, rows.n_rows * rows.row_bytes)
 
 
-def _read_bytes(problem: Problem, rows: Rows, n: int) -> int:
+def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
     """A chunk of n of the scored rows of a source."""
-    if problem.n_scored < problem.n_left or problem.n_left < problem.n_unlabelled:
+    if given.n_scored < given.n_left or given.n_left < given.n_unlabelled:
         return picked_bytes(rows, n)
-    is_picked = problem.leaves_rows_out
+    is_picked = given.leaves_rows_out
     return rows.resident_bytes(n, picked=is_picked) + n * COUNTED_ROW * is_picked
 
 
-def logits_bytes(problem: Problem) -> int:
+def logits_bytes(given: CostInputs) -> int:
     """Logits of the scored rows that are computed, not read."""
-    return 4 * problem.n_scored * problem.n_classes * len(problem.computed)
+    return 4 * given.n_scored * given.n_classes * len(given.computed)
 
 
-def logit_rows(problem: Problem, rows: Rows | None) -> int:
+def logit_rows(given: CostInputs, rows: Rows | None) -> int:
     """Rows of a chunk of logits that are computed from `rows`, or lie somewhere."""
-    n = problem.chunk_size
+    n = given.chunk_size
     if n is None:
-        n = max(1, (32 << 20) // (4 * problem.n_classes))
+        n = max(1, (32 << 20) // (4 * given.n_classes))
         n = n if rows is None else min(n, rows.chunk_rows())
-    return min(n, problem.n_scored)
+    return min(n, given.n_scored)
 
 
-def computed_chunk(problem: Problem, rows: Rows) -> int:
+def computed_chunk(given: CostInputs, rows: Rows) -> int:
     """What computing a chunk of logits takes."""
-    n = logit_rows(problem, rows)
-    return _read_bytes(problem, rows, n) + n * (4 * problem.n_classes + 16)
+    n = logit_rows(given, rows)
+    return _read_bytes(given, rows, n) + n * (4 * given.n_classes + 16)
 
 
-def scored_chunk(problem: Problem, *, is_kept: bool) -> int:
+def scored_chunk(given: CostInputs, *, is_kept: bool) -> int:
     """A chunk of all logits in step, and its scores; `is_kept` tells whether computed logits are kept."""
-    again = () if is_kept else problem.computed
-    sources = problem.posteriors
-    n = logit_rows(problem, sources[0] if sources[0] in again else None)
-    read = sum(_read_bytes(problem, rows, n) for rows in sources if rows in again or rows not in problem.computed)
-    return read + n * (4 * problem.n_classes * len(again) + _SCORED_ROW)
+    again = () if is_kept else given.computed
+    sources = given.posteriors
+    n = logit_rows(given, sources[0] if sources[0] in again else None)
+    read = sum(_read_bytes(given, rows, n) for rows in sources if rows in again or rows not in given.computed)
+    return read + n * (4 * given.n_classes * len(again) + _SCORED_ROW)
 
 
-def posterior_work(problem: Problem, n: float) -> Work:
+def posterior_work(given: CostInputs, n: float) -> Work:
     """Of computing and scoring the logits of n rows."""
-    columns = sum(rows.n_columns for rows in problem.posteriors if rows in problem.computed)
-    return Work(products=n * columns * problem.n_classes, scored=n * problem.n_classes)
+    columns = sum(rows.n_columns for rows in given.posteriors if rows in given.computed)
+    return Work(products=n * columns * given.n_classes, scored=n * given.n_classes)
 
 
-def training_bytes(problem: Problem) -> int:
+def training_bytes(given: CostInputs) -> int:
     """What training a head holds: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
-    if not problem.trains:
+    if not given.trains:
         return 0
-    n, d, c = problem.n_labelled, problem.pool.n_columns, problem.n_classes
-    batch = min(n, problem.config.batch_size)
+    n, d, c = given.n_labelled, given.pool.n_columns, given.n_classes
+    batch = min(n, given.config.batch_size)
     return 8 * n * d + 32 * batch * d + 16 * batch * c + WEIGHT_BYTES * c * d
 
 
-def training_work(problem: Problem, share: float) -> Work:
+def training_work(given: CostInputs, share: float) -> Work:
     """Of training heads on so many times the labelled rows; on one thread, at half the rate of a product."""
-    if not problem.trains:
+    if not given.trains:
         return Work()
-    epochs = min(problem.config.max_epochs, _EPOCHS)
-    return Work(products=4.0 * share * epochs * problem.n_labelled * problem.pool.n_columns * problem.n_classes)
+    epochs = min(given.config.max_epochs, _EPOCHS)
+    return Work(products=4.0 * share * epochs * given.n_labelled * given.pool.n_columns * given.n_classes)
 
 
 def clustering_cost(
-    problem: Problem,
+    given: CostInputs,
     rows: Rows,
     n: int,
     n_clusters: int,
@@ -183,11 +183,11 @@ def clustering_cost(
         width > 0 and n_clusters * (max_iter + 1) >= _LEAST_CENTROIDS and products * (max_iter + 1) >= _LEAST_PRODUCTS
     )
     sketch = n * (width + 12)
-    if not along or sketch > problem.memory.sketch:
+    if not along or sketch > given.memory.sketch:
         sketch = 0
     centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
-    is_picked = problem.leaves_rows_out or n < problem.pool.n_rows
-    n_chunk = min(n, chunk_rows(problem, rows))
+    is_picked = given.leaves_rows_out or n < given.pool.n_rows
+    n_chunk = min(n, chunk_rows(given, rows))
     chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
     # Or the rows of two clusters, one of which was empty: they stand all over.
     chunk = 0 if is_kept else max(chunk, picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
