@@ -1,4 +1,4 @@
-"""What a query will take, before it runs: the cost model of every stage.
+"""The cost model of a query: expected reads, memory and seconds of every stage, before it runs.
 
 Bytes and memory follow from shapes and the configuration alone. Seconds need the machine's rates, which
 :func:`ccma_fast.query.rates.machine_rates` measures in under a second.
@@ -6,7 +6,7 @@ Bytes and memory follow from shapes and the configuration alone. Seconds need th
 What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · B or fewer candidates):
 
 - check: the labelled rows of every source that the posteriors are computed from, and all rows of every other source.
-  Where a student of somebody else's is fitted, or not every unlabelled row is scored, all rows of every source.
+  Where a user's own estimator is fitted, or not every unlabelled row is scored, all rows of every source.
 - subpool: its clustering reads U rows once for their lengths, once for the directions it compares along, twice for the
   assignment to its start and two times in each iteration (update and assignment).
 - posteriors: the M rows once, where their logits fit into a quarter of the limit and are kept.
@@ -14,7 +14,7 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   many times as its logits are needed, where they do not fit either), the M rows once for thresholds and scores together
   and once again those few whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows.
 - disagreement: the M rows once, unless thresholds or posteriors have read them; with labels the rows of the teacher and
-  of ready-made logits that suspicions are looked for in, 16,384 at most.
+  of ready-made logits that the sanity checks look at, 16,384 at most.
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
   of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
@@ -64,23 +64,22 @@ __all__ = ["cost_inputs_of", "forecast"]
 # Resident memory that libraries, threads and the allocator take once something runs, and PyTorch once it trains.
 _OVERHEAD, _TRAINER = 4 << 20, 12 << 20
 
-# What telling from the logits of labelled rows takes for each: in float32, and in float64 beside its exponential and
-# copies.
+# Bytes per labelled row's logit in the sanity checks: in float32, and in float64 beside its exponential and copies.
 _SUSPECTED_LOGIT = 40
 
 # Scores inside the bracket of a threshold.
 _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
 
-# Share of what training held that lies scattered, so that it cannot be given back.
+# Share of the training's memory that stays resident afterwards, by fragmentation.
 _RETAINED = 0.25
 
-# Of rows whose sets the ends of the brackets do not settle: the share, times the root of the sample's rows, about what
-# it was on made-up pools, and bytes kept of each.
+# Rows whose sets differ between the two ends of the brackets: their share times the square root of the sample size, as
+# measured on synthetic pools, and the bytes kept of each.
 _OPEN_SHARE, _OPEN_ROW = 13.0, 200
 
 
 def cost_inputs_of(inputs: Inputs, lazy: frozenset[Rows]) -> CostInputs:
-    """What decides about the cost of a query, the sources being known that are validated as they are read."""
+    """The inputs of the cost model, given the lazily validated sources."""
     settings, teacher, ready_made = inputs.settings, inputs.teacher, inputs.student_logits
     computed = [] if inputs.cold or ready_made is not None else [inputs.pool]
     if teacher is not None and isinstance(teacher.logits(settings.backend), DerivedRows):
@@ -108,7 +107,7 @@ def cost_inputs_of(inputs: Inputs, lazy: frozenset[Rows]) -> CostInputs:
 
 
 def forecast(given: CostInputs, acquisition: Acquisition, rates: Rates | None = None) -> Plan:
-    """The plan of a query; with seconds where the machine's rates are known."""
+    """The plan of a query, with seconds where the machine's rates are given."""
     stages, held = {}, _OVERHEAD
     for name, cost in _stage_costs(given, acquisition):
         stage = _stage_plan(given, cost, held)
@@ -136,7 +135,7 @@ def _stage_costs(given: CostInputs, acquisition: Acquisition) -> Iterator[tuple[
 
 
 def _stage_plan(given: CostInputs, cost: StageCost, held: int) -> StagePlan:
-    """A stage's cost, so much being resident when it begins."""
+    """The plan of a stage, given the bytes resident when it begins."""
     n_bytes = int(sum(n * rows.row_bytes for rows, n in cost.read.items()))
     n_all = given.n_unlabelled
     passes = {rows.name: int(n // n_all) for rows, n in cost.read.items() if n_all and n >= n_all}
@@ -160,7 +159,7 @@ def _check_cost(given: CostInputs) -> StageCost:
 
 
 def _teacher_first_cost(given: CostInputs) -> StageCost:
-    """The coverage stage at cold start, where a teacher chooses."""
+    """The coverage stage at cold start with a teacher."""
     assert given.teacher is not None, "a teacher chooses first"
     n = given.n_unlabelled
     share = given.config.confident_share * min(1.0, given.budget / given.n_classes)
@@ -168,7 +167,7 @@ def _teacher_first_cost(given: CostInputs) -> StageCost:
     candidates = kept_bytes(given, given.space, n_candidates) + picked_bytes(given.space, 0)
     chunk = scored_chunk(given, is_kept=False)
     n_chunk = logit_rows(given, given.teacher)
-    # The allocator still has what a chunk's copy took.
+    # The allocator retains the memory of a chunk's copy.
     copied = given.teacher.resident_bytes(n_chunk, picked=given.leaves_rows_out)
     copied -= n_chunk * given.teacher.row_bytes * given.teacher.is_mapped
     memory = 8 * n + max(n * SORTED_ROW + candidates + copied, chunk)
@@ -178,7 +177,7 @@ def _teacher_first_cost(given: CostInputs) -> StageCost:
 
 
 def _cover_cost(given: CostInputs) -> StageCost:
-    """The coverage stage at cold start, where the picks cover the unlabelled rows."""
+    """The coverage stage at cold start without a teacher."""
     n = given.n_unlabelled
     if n <= given.budget:
         return StageCost({}, 16 * n)
@@ -186,7 +185,7 @@ def _cover_cost(given: CostInputs) -> StageCost:
     passes, memory, work = clustering_cost(
         given, given.space, n, n_clusters, given.config.kmeans_max_iter, with_start=True
     )
-    if given.n_labelled:  # distances from what is labelled: lengths once, and products with so many rows at a time
+    if given.n_labelled:  # distances to the labelled rows: lengths once, and products in blocks of them
         passes += 1 + -(-given.n_labelled // COMPARED_ROWS)
         chunk = min(n, given.space.chunk_rows())
         compared = min(given.n_labelled, COMPARED_ROWS)
@@ -204,7 +203,7 @@ def _subpool_cost(given: CostInputs) -> StageCost:
     if given.n_scored == given.n_left:
         return StageCost({}, 0)
     n_clusters = given.config.cluster_count(given.n_left, given.n_scored)
-    is_share = given.n_left < given.n_unlabelled  # a random one, which is read once where it fits
+    is_share = given.n_left < given.n_unlabelled  # a random sample, which is read once where it fits
     kept = kept_bytes(given, given.space, given.n_left) if is_share else 0
     passes, memory, work = clustering_cost(
         given, given.space, given.n_left, n_clusters, given.config.subpool_max_iter, with_start=False, is_kept=kept > 0
@@ -216,7 +215,7 @@ def _subpool_cost(given: CostInputs) -> StageCost:
 
 
 def _keeps_logits(given: CostInputs) -> bool:
-    """Whether logits that are computed are kept, so that no later stage reads their sources for them."""
+    """Whether computed logits are cached, so that no later stage reads their sources again."""
     return bool(given.computed) and logits_bytes(given) <= given.memory.logits
 
 
@@ -236,7 +235,7 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
 
 
 def _one_pass_sample(given: CostInputs, acquisition: Acquisition) -> int:
-    """Rows of the sample from which thresholds and scores follow in one pass; 0 where they take more."""
+    """Rows of the sample that lets one pass give thresholds and scores; 0 where it takes several."""
     if not acquisition.forms_sets(given.teacher is not None, given.n_labelled) or not given.config.has_sizes_only:
         return 0
     return size_sample(given.n_scored, given.n_classes)
@@ -273,7 +272,7 @@ def _calibration_cost(given: CostInputs) -> StageCost:
 
 
 def _bracketed_bytes(given: CostInputs) -> int:
-    """Scores inside the brackets of thresholds, as doubles, joined and partitioned."""
+    """Bytes of the scores inside the brackets, as float64, concatenated and partitioned."""
     return int(min(_BRACKETED_BYTES, _BRACKETED_SHARE * 3 * 8 * given.n_scored * given.n_classes))
 
 

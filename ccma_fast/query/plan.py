@@ -1,4 +1,4 @@
-"""What a query is expected to take, stage by stage."""
+"""Expected reads, memory and time of a query, stage by stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Plan", "StagePlan"]
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage is expected to take."""
+    """Expected cost of one stage."""
 
     passes: dict[str, int]
     """How often all unlabelled rows of a source are read, by its name; at most, for a clustering."""
@@ -26,7 +26,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan(StageTotals):
-    """What a query is expected to take, see :mod:`ccma_fast.query.cost_model`."""
+    """Expected cost of a query, see :mod:`ccma_fast.query.cost_model`."""
 
     memory_limit: int
     """Bytes."""
@@ -34,7 +34,7 @@ class Plan(StageTotals):
 
     @property
     def seconds(self) -> float | None:
-        """Of all stages; None where no rates were measured."""
+        """Sum over all stages; None where no rates were measured."""
         known = [stage.seconds for stage in self.stages.values() if stage.seconds is not None]
         return sum(known) if known else None
 

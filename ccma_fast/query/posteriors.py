@@ -15,7 +15,7 @@ __all__ = ["posteriors", "student_of", "teacher_logits"]
 
 
 def student_of(inputs: Inputs) -> Any:
-    """What is fitted on the labelled rows; None where there are ready-made logits."""
+    """The estimator to fit on the labelled rows; None where there are ready-made logits."""
     if inputs.student_logits is not None or inputs.student is not None:
         return inputs.student
     return LinearHead.from_config(inputs.settings.config, inputs.n_classes, inputs.settings.streams.student)

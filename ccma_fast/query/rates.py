@@ -1,4 +1,4 @@
-"""What this machine does in a second, measured before a query: for its plan."""
+"""Throughput of this machine, measured before a query for its plan."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _RATE_ROWS, _RATE_BYTES = 2048, 16 << 20
 
 
 class Rates(NamedTuple):
-    """What this machine does in a second."""
+    """Throughput of this machine, per second."""
 
     products: float
     """float32 multiply-adds of rows with class weights."""
     read: float
-    """Bytes of the pool, read and checked."""
+    """Bytes of the pool, read and validated."""
     scored: float
     """Pairs of logits of student and teacher."""
 
 
 def machine_rates(given: CostInputs, backend: Backend) -> Rates:
-    """The rates of this machine, measured on a little of the pool and on made-up logits; takes under a second."""
+    """The rates of this machine, measured on a small part of the pool and on random logits; takes under a second."""
     pool, rng = given.pool, np.random.default_rng(0)
     n_classes = min(max(2, given.n_classes), 2048)
     n_rows = min(pool.n_rows, max(1, _RATE_BYTES // pool.row_bytes))
@@ -51,7 +51,7 @@ def machine_rates(given: CostInputs, backend: Backend) -> Rates:
 
 
 def _least_seconds(call: Callable[[], Any]) -> float:
-    """Of a few calls: whatever disturbs one makes it longer."""
+    """The shortest of a few calls: disturbances only lengthen one."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

@@ -68,8 +68,8 @@ def select(
     largest δ = max p^T · (m + J / ln 2) (the teacher is sure, while the student is not, m = 1 − (p^S_1 − p^S_2), or
     says otherwise, J inside the union of both sets), k-means weighted by δ finds the most central. The student leads
     the other picks: of the rows of largest δ = m those that, one after the other, reduce Σ δ · min ‖x − x_j‖² the most,
-    where j runs over all that is labelled or picked. So a teacher whose sets are no smaller than the student's has no
-    say, and the query is uncertainty coverage in the student's space.
+    where j runs over the labelled and the selected rows. So with a teacher whose sets are no smaller than the student's
+    t is 0, and the query is uncertainty coverage in the student's space.
 
     Until there are labels of two classes, or student logits, no student can be fitted, and a teacher chooses alone:
     of its classes, those with the fewest labels first, the most central rows of the quarter that it is surest of.
@@ -95,8 +95,8 @@ def select(
         What classes are called, in their order, see :func:`ccma_fast.pool.class_names.read_class_names`; by default
         the teacher's, where it knows them.
     teacher : Teacher, optional
-        Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
-        teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
+        Zero-shot posteriors, and the embedding space of the coverage step (the student's, where it has no features).
+        Without a teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
     student : object with `fit` and `predict_proba`, optional
         Fitted on the labelled rows (a copy is), once they are of two classes; a :class:`LinearHead` by default.
     student_logits : array_like, shape (N, C), optional
@@ -271,8 +271,7 @@ def query(
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows.
 
-    Nobody looks at the images, so that it does not matter which have vanished. The picks are the same bits under every
-    limit.
+    Images are not accessed, so that vanished ones do not matter. The picks are bit for bit the same under every limit.
     """
     arguments = Arguments(
         pool=features,
@@ -298,7 +297,7 @@ def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
 
 
 def _selection(arguments: Arguments) -> Selection:
-    """One query: what it picks and reports."""
+    """One query: its picks and its report."""
     acquisition = ACQUISITIONS[arguments.config.acquisition]
     with StageClock(arguments.pool) as clock:
         with clock.stage("check"):
@@ -339,7 +338,7 @@ def _scored_picks(
         student = student_of(inputs)
         pool_logits = posteriors(inputs, student, x_labelled, validation)
         logits = kept_logits(pool_logits, scored, settings)
-    # 3. Conformal sets, with the scores where the same pass gives both
+    # 3. Conformal sets, with the scores where one pass gives both
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
     columns = acquisition.columns(has_teacher, inputs.n_classes)
     with clock.stage("thresholds"):
@@ -377,7 +376,7 @@ def _scored_picks(
 
 
 def _first_report(inputs: Inputs, plan: Plan) -> Report:
-    """What a query reports before it has a score."""
+    """The report of a query before any row is scored."""
     return Report(
         backend=inputs.settings.backend.describe(),
         mode="cold start" if inputs.cold else "query",

@@ -1,4 +1,4 @@
-"""What the cost model of a query is made of: bytes of chunks and of what is kept, work of clusterings and models."""
+"""The terms of the cost model: bytes of chunks and caches, work of clusterings and models."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ SORTED_ROW = 16
 # left out, the numbers of those that are not.
 _SCORED_ROW, COUNTED_ROW = 88, 24
 
-# Similarities that greedy coverage looks at together, of which the last are there while the next are computed; and rows
-# that others are compared with in one pass.
+# Similarities that greedy coverage computes in one block (two blocks are alive at a time), and rows that are compared
+# with all others in one pass.
 SIMILARITIES = 1 << 22
 
 SIMILARITY_BYTES = 2 * 4 * SIMILARITIES
@@ -58,12 +58,12 @@ _WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
 # What is guessed: epochs of a head's training, Lloyd iterations, and the share of the products that directions leave.
 _EPOCHS, _ITERATIONS, _SHARE_ALONG = 60, 10, 0.2
 
-# A clustering of one class's candidates, which is as good as all calls and no arithmetic.
+# A clustering of one class's candidates: overhead of calls, with hardly any arithmetic.
 _CLUSTERING_SECONDS = 4e-3
 
 
 class Work(NamedTuple):
-    """What takes time: multiply-adds, bytes that are read, pairs of logits that are scored, and small clusterings."""
+    """Work that takes time: multiply-adds, bytes read, pairs of logits scored, and small clusterings."""
 
     products: float = 0.0
     read: float = 0.0
@@ -76,14 +76,14 @@ class Work(NamedTuple):
 
 
 class StageCost(NamedTuple):
-    """What a stage takes."""
+    """Reads, memory and work of a stage."""
 
     read: dict[Rows, float]
-    """Rows that are read of each source."""
+    """Number of rows read of each source."""
     memory: float
-    """Bytes beside what is resident when the stage begins."""
+    """Bytes in addition to what is resident when the stage begins."""
     work: Work = Work()
-    """But for what is read."""
+    """Without the reads."""
     keeps: int = 0
     """Bytes that stay resident when the stage ends; negative where it frees more."""
 
@@ -93,17 +93,17 @@ def chunk_rows(given: CostInputs, rows: Rows) -> int:
 
 
 def kept_bytes(given: CostInputs, rows: Rows, n: int) -> int:
-    """Bytes of n rows that are kept, 0 where they do not fit."""
+    """Bytes of a cache of n rows, 0 where they do not fit."""
     return n * rows.row_bytes if 4 * n * rows.n_columns <= given.memory.rows else 0
 
 
 def picked_bytes(rows: Rows, n: int) -> int:
-    """A copy of n rows from all over a source, and its pages that are touched for it."""
+    """Bytes of a gather (random access) of n rows: their copy, and the pages of the source that it touches."""
     return n * rows.row_bytes + rows.is_mapped * min(SCATTERED_BYTES, rows.n_rows * rows.row_bytes)
 
 
 def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
-    """A chunk of n of the scored rows of a source."""
+    """Bytes of a chunk of n of the scored rows of a source."""
     if given.n_scored < given.n_left or given.n_left < given.n_unlabelled:
         return picked_bytes(rows, n)
     is_picked = given.leaves_rows_out
@@ -111,12 +111,12 @@ def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
 
 
 def logits_bytes(given: CostInputs) -> int:
-    """Logits of the scored rows that are computed, not read."""
+    """Bytes of the scored rows' logits, of those sources whose logits are computed, not read."""
     return 4 * given.n_scored * given.n_classes * len(given.computed)
 
 
 def logit_rows(given: CostInputs, rows: Rows | None) -> int:
-    """Rows of a chunk of logits that are computed from `rows`, or lie somewhere."""
+    """Rows per chunk of logits computed from `rows`; `rows` is None for stored logits."""
     n = given.chunk_size
     if n is None:
         n = max(1, (32 << 20) // (4 * given.n_classes))
@@ -125,13 +125,13 @@ def logit_rows(given: CostInputs, rows: Rows | None) -> int:
 
 
 def computed_chunk(given: CostInputs, rows: Rows) -> int:
-    """What computing a chunk of logits takes."""
+    """Bytes that computing a chunk of logits takes."""
     n = logit_rows(given, rows)
     return _read_bytes(given, rows, n) + n * (4 * given.n_classes + 16)
 
 
 def scored_chunk(given: CostInputs, *, is_kept: bool) -> int:
-    """A chunk of all logits in step, and its scores; `is_kept` tells whether computed logits are kept."""
+    """Bytes of row-aligned chunks of all logits and their scores; `is_kept`: whether computed logits are cached."""
     again = () if is_kept else given.computed
     sources = given.posteriors
     n = logit_rows(given, sources[0] if sources[0] in again else None)
@@ -140,13 +140,13 @@ def scored_chunk(given: CostInputs, *, is_kept: bool) -> int:
 
 
 def posterior_work(given: CostInputs, n: float) -> Work:
-    """Of computing and scoring the logits of n rows."""
+    """Work of computing and scoring the logits of n rows."""
     columns = sum(rows.n_columns for rows in given.posteriors if rows in given.computed)
     return Work(products=n * columns * given.n_classes, scored=n * given.n_classes)
 
 
 def training_bytes(given: CostInputs) -> int:
-    """What training a head holds: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
+    """Bytes of training a head: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
     if not given.trains:
         return 0
     n, d, c = given.n_labelled, given.pool.n_columns, given.n_classes
@@ -155,7 +155,7 @@ def training_bytes(given: CostInputs) -> int:
 
 
 def training_work(given: CostInputs, share: float) -> Work:
-    """Of training heads on so many times the labelled rows; on one thread, at half the rate of a product."""
+    """Work of training heads on `share` times the labelled rows; on one thread, at half the rate of a product."""
     if not given.trains:
         return Work()
     epochs = min(given.config.max_epochs, _EPOCHS)
@@ -172,9 +172,9 @@ def clustering_cost(
     with_start: bool,
     is_kept: bool = False,
 ) -> tuple[int, int, Work]:
-    """Passes at most, bytes and work of a k-means; `with_start` by k-means||, else from random rows.
+    """Upper bound of the passes, bytes and work of a k-means; `with_start` by k-means||, else from random rows.
 
-    Where the rows are kept, that they are is not counted here.
+    Where `is_kept`, the bytes exclude the memory of the cached rows themselves.
     """
     d = rows.n_columns
     width = min(_WIDTH, d // 3 // 32 * 32)
@@ -189,11 +189,11 @@ def clustering_cost(
     is_picked = given.leaves_rows_out or n < given.pool.n_rows
     n_chunk = min(n, chunk_rows(given, rows))
     chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
-    # Or the rows of two clusters, one of which was empty: they stand all over.
+    # Or a gather of the rows of two clusters, one of which became empty.
     chunk = 0 if is_kept else max(chunk, picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
     n_sample = min(n, 2048)
     sample = 4 * n_sample * d
-    # Before there are centroids: of the sample, and of the directions that are found in it.
+    # Before there are centroids: the sample, and the search for directions in it.
     first = max(picked_bytes(rows, n_sample) * (not is_kept) + sample, 4 * sample * along)
     memory = _CLUSTERED_ROW * n + sample + max(first, sketch + centroids + chunk)
     passes = 2 + bool(sketch) + max_iter + (4 if with_start else 0)

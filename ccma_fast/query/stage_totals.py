@@ -9,16 +9,16 @@ __all__ = ["StageTotals"]
 
 
 class StageTotals:
-    """What follows from the stages of a query, as planned or as they were."""
+    """Totals over the stages of a query, planned or measured."""
 
     stages: Mapping[str, Any]
 
     @property
     def bytes_read(self) -> int:
-        """Of all stages."""
+        """Sum over all stages."""
         return sum(stage.bytes_read for stage in self.stages.values())
 
     @property
     def peak_memory(self) -> int:
-        """The most of any stage, in bytes."""
+        """Maximum over the stages, in bytes."""
         return max((stage.peak_memory for stage in self.stages.values()), default=0)

@@ -30,11 +30,11 @@ class Published:
         return {"delta": np.float32}
 
     def score_bytes(self, has_teacher: bool) -> int:
-        """Of δ."""
+        """Bytes of δ, a float32."""
         return 4
 
     def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
-        """Steps 5 and 6: of the rows of largest δ those that cover them, weighted by δ."""
+        """Steps 5 and 6: the κ · B rows of largest δ, and k-means coverage of those, weighted by δ."""
         settings, delta = inputs.settings, scores["delta"]
         candidates = np.sort(settings.backend.top_m(delta, settings.config.kappa * inputs.budget))
         of_candidates = on_host(delta[candidates])
