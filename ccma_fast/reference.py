@@ -76,8 +76,8 @@ TIE = 1e-6
 
 
 # Scores that are equal in the equations differ by rounding: compiled backends sum a row's exponentials in float32, and
-# any sum depends on its order. Whoever cuts sets at a threshold on scores cuts above what may tie with it, so little
-# more in nats and as a share: the float32 sums of a calibration row and of a test row, and logarithms taken elsewhere.
+# any sum depends on its order. A set includes all scores that may tie with its threshold, up to this much larger in
+# nats and relatively: the float32 sums of a calibration row and of a test row, and logarithms taken elsewhere.
 SCORE_TIE = 2.0**-19
 
 # The same for the scores that add up probabilities: these are double everywhere. It must be less than any probability
@@ -667,11 +667,11 @@ def representatives(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Who is picked, with acquisition="trust" (steps 5 and 6)
+# Selection with acquisition="trust" (steps 5 and 6)
 
 
 def class_quotas(available: Array, labelled: Array, budget: int) -> Int64:
-    """How many of `budget` picks each class gets, shape (C,): one after the other goes where the fewest labels are.
+    """Class-balanced quotas of `budget` picks, shape (C,): each pick goes to the class with the fewest labels.
 
     Labels are those there already and those of the picks before; ties go to the class with more `available` rows, then
     to the lower index. No class gets more picks than it has rows.

@@ -170,8 +170,8 @@ def _filled(values: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
 def order_statistic(values: torch.Tensor, sizes: torch.Tensor, rank: int, low: float, high: float) -> float:
     """The rank-th smallest, from 1, of the first `sizes` numbers of each row of `values`.
 
-    All lie in [low, high], and none is negative. Digit by digit: one reading of the numbers for each; the host waits
-    for the last alone.
+    All lie in [low, high], and none is negative. Digit by digit: one reading of the numbers for each; the host
+    synchronises once, after the last.
     """
     first, last = _bits(max(low, 0.0)), _bits(high)
     n_digits = triton.cdiv(max(1, (last - first).bit_length()), DIGIT_BITS)

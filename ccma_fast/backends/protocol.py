@@ -1,6 +1,6 @@
-"""What a backend computes. A backend is a module that has the members of :class:`Backend` as functions.
+"""The interface of compute backends. A backend is a module that has the members of :class:`Backend` as functions.
 
-What is computed is defined by the functions of the same names in :mod:`ccma_fast.reference`. M is a number of rows of
+Their results are defined by the functions of the same names in :mod:`ccma_fast.reference`. M is a number of rows of
 logits, C one of classes, N one of rows of embeddings and D their dimension.
 """
 
@@ -34,23 +34,23 @@ PutScores = Callable[[slice | npt.NDArray[np.int64], RowScores], None]
 
 
 class Backend(Protocol):
-    """What every backend computes.
+    """The interface of every backend.
 
     Rows are read chunk by chunk; `chunk_size` is the number of rows in one, by default what suits their storage. No
     result depends on it. Every pass raises ``ValueError`` for the first row that holds NaN or infinity.
     """
 
     NAME: str
-    """What the backend is asked for by."""
+    """Value of the argument `backend` that selects it."""
     ON_HOST: bool
-    """Whether chunks of rows are read by the host, which can look at them before anything is computed."""
+    """Whether chunks of rows are read on the host, where they can be validated before anything is computed."""
 
     def describe(self) -> str:
         """The backend and what it runs on, for reports."""
         ...
 
     def arithmetic(self) -> str:
-        """What last bits depend on: :meth:`describe` without the threads."""
+        """The arithmetic that rounding depends on: :meth:`describe` without the threads."""
         ...
 
     def score(

@@ -151,8 +151,8 @@ class ActiveLearner:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save the loop so far: labels and the images they are of, rounds, choices, classes, seed and configuration.
 
-        A file that this loop was loaded from or saved to is replaced, whole or not at all, unless somebody else has
-        saved another there since. Several threads and processes may save to one path: each waits for the others, by
+        A file that this loop was loaded from or saved to is replaced atomically, unless another one has been
+        saved there since. Several threads and processes may save to one path: each waits for the others, by
         a hidden empty file ``.NAME.ccma-lock`` beside it.
 
         Parameters
@@ -165,7 +165,7 @@ class ActiveLearner:
         Raises
         ------
         FileExistsError
-            Another loop is there, one that somebody else has gone on with, or another file; or `path` is a symbolic
+            Another loop is there, a later state of this one, or another file; or `path` is a symbolic
             link.
         ValueError
             `path` is the pool, the teacher, or the labels that the loop was given.

@@ -191,7 +191,7 @@ def _write_picks(picks: Selection, arguments: argparse.Namespace) -> None:
         return
     content = as_bytes(picks, arguments.out.suffix.lower())
     try:
-        _check_output(arguments)  # again, for somebody may have written to the file meanwhile
+        _check_output(arguments)  # again: the file may have been written to meanwhile
     except (OSError, ValueError):
         sys.stdout.write(as_csv(picks))  # rather than lost
         raise

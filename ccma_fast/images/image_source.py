@@ -1,4 +1,4 @@
-"""What a source of images is: images in a fixed order, each with an id, and the bytes of the file that it is in."""
+"""The interface of a source of images: a fixed order, an id for each, and the bytes of the file that it is in."""
 
 from __future__ import annotations
 

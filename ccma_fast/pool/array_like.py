@@ -33,7 +33,7 @@ def as_array(name: str, values: Any) -> npt.NDArray[Any]:
     :func:`ccma_fast.pool.labels.read_labels`.
     """
     check_unmasked(name, values)
-    torch = sys.modules.get("torch")  # who holds a tensor has imported it
+    torch = sys.modules.get("torch")  # a tensor implies that it is imported
     if torch is not None and isinstance(values, torch.Tensor):
         check_tensor(name, values)
         values = values.detach().cpu()

@@ -233,7 +233,7 @@ class _Meaning:
 
 def plain_labels(values: Any, name: str) -> Any:
     """Labels in a form that NumPy does not misread: None for what is masked in a list or null in a pyarrow array."""
-    torch, pyarrow = sys.modules.get("torch"), sys.modules.get("pyarrow")  # who holds their objects has imported them
+    torch, pyarrow = sys.modules.get("torch"), sys.modules.get("pyarrow")  # their objects imply that they are imported
     if torch is not None and isinstance(values, torch.Tensor):
         check_tensor(name, values)
         if values.dtype == torch.bfloat16:

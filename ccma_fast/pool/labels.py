@@ -135,7 +135,7 @@ class _Reader(NamedTuple):
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},): {error}") from None
         if len(shape) != 1:
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
-        pandas = sys.modules.get("pandas")  # who holds a Series has imported it
+        pandas = sys.modules.get("pandas")  # a Series implies that it is imported
         if pandas is not None and isinstance(values, pandas.Series):
             if self.rows.row_ids() is not None and all(isinstance(key, str) for key in values.index):
                 return self.of_table(LabelTable(values.tolist(), list(values.index), None, "", typed=True))

@@ -70,7 +70,7 @@ def evaluate_sets(
     student, teacher : pair of Rows, shape (n, C) and (m, C)
         Logits of the labelled and of the unlabelled rows.
     labels : pair of ndarray, shape (n,) and (m,), int64
-        Classes of both, of which the strategy knows the former.
+        Labels of those rows; the strategy is given only the former.
     config : CCMAConfig
     backend : Backend
     student_scores : ndarray, shape (n,), float64, optional

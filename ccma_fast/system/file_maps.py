@@ -1,4 +1,4 @@
-"""Which files are mapped where in this process's memory, by whoever mapped them, as Linux tells it."""
+"""The file mappings of this process's memory, whichever library made them, as Linux lists them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FileMap(NamedTuple):
     is_written: bool
     """Shared and writable: its owner may write through it. What is written to a private map is in no file."""
     offset: int
-    """Of the first byte in the file."""
+    """Offset of the first byte in the file."""
     place: str
 
     def is_cut_off(self, end: int) -> bool:
