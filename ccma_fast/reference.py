@@ -105,7 +105,7 @@ class Cumulative(NamedTuple):
 
 
 class RowScores(NamedTuple):
-    """What one pass over the posteriors says of each of M rows; every field has shape (M,)."""
+    """Scores of M rows from one pass over the posteriors; every field has shape (M,)."""
 
     delta: Float32
     """δ in nats."""
@@ -221,7 +221,7 @@ def up_to_ties(q: float, tie: float = SCORE_TIE) -> float: ...
 @overload
 def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64: ...
 def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64:
-    """Where sets are cut for a threshold q on scores, so that they hold what ties with it: q + tie · max(1, |q|)."""
+    """The effective threshold of sets for a threshold q on scores, so that ties are included: q + tie · max(1, |q|)."""
     size = np.where(np.isinf(q), 0.0, np.maximum(1.0, np.abs(q)))
     cut: Float64 = q + tie * size
     return cut if cut.ndim else float(cut)

@@ -112,9 +112,9 @@ class ScoresBetween(NamedTuple):
     """The scores in (low, high]."""
 
     below: torch.Tensor
-    """How many scores are at most low, int64."""
+    """Number of scores ≤ low, int64."""
     inside: torch.Tensor
-    """How many lie inside, int64."""
+    """Number of scores in (low, high], int64."""
     values: torch.Tensor
     """Those, float64, shape (programs, capacity): the first of each row, as many as its size says."""
     sizes: torch.Tensor

@@ -379,7 +379,7 @@ class ActiveLearner:
         return probabilities(student_logits(fitted, rows, n_classes, backend))
 
     def _snapshot(self) -> SavedLoop:
-        """What is saved, with copies of what other threads may change."""
+        """The state to save, with copies of what other threads may change."""
         pool = self._pool
         labels, chosen = pool.labels.copy(), np.array(sorted(pool.chosen), dtype=np.int64)
         return SavedLoop(

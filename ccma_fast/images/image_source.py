@@ -169,7 +169,7 @@ class Images(ABC):
 
     @abstractmethod
     def _place(self, i: int) -> Place | None:
-        """Where the i-th image is stored, None where it is in no file."""
+        """Location of the i-th image; None where it is in no file."""
 
     def _seen(self, file: BinaryIO) -> Image.Image:
         """The image in an open file."""

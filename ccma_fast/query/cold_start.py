@@ -27,7 +27,7 @@ def first_picks(inputs: Inputs, z_teacher: Rows | None) -> Picks:
 
 
 def _picks_of_teacher(inputs: Inputs, z_teacher: Rows) -> Picks:
-    """Class-balanced quotas; per class k-means on the rows of the teacher's largest margins, one pick per cluster."""
+    """Class-balanced quotas; per class k-means on the rows of the teacher's largest margins."""
     settings, unlabelled = inputs.settings, inputs.unlabelled
     share = settings.config.confident_share
     z = Logits(RowSubset(z_teacher, unlabelled))

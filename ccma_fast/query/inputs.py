@@ -76,5 +76,5 @@ class Inputs:
         return self.settings.config.subpool_rows(self.n_left, self.budget)
 
     def labels_by_class(self) -> Int64:
-        """How many labelled rows each class has."""
+        """Number of labelled rows of each class, shape (C,)."""
         return np.bincount(self.classes, minlength=self.n_classes)

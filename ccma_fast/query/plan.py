@@ -15,9 +15,9 @@ class StagePlan:
     """Expected cost of one stage."""
 
     passes: dict[str, int]
-    """How often all unlabelled rows of a source are read, by its name; at most, for a clustering."""
+    """Passes over all unlabelled rows of each source, by its name; an upper bound for a clustering."""
     bytes_read: int
-    """Bytes taken from features, logits and teacher; at most, for a clustering."""
+    """Bytes read from features, logits and teacher; an upper bound for a clustering."""
     peak_memory: int
     """Bytes by which resident memory, mapped files included, exceeds that before the query."""
     seconds: float | None = None
@@ -40,7 +40,7 @@ class Plan(StageTotals):
 
     @property
     def passes(self) -> dict[str, int]:
-        """How often all unlabelled rows of each source are read."""
+        """Passes over all unlabelled rows of each source, summed over the stages."""
         names = dict.fromkeys(name for stage in self.stages.values() for name in stage.passes)
         return {name: sum(stage.passes.get(name, 0) for stage in self.stages.values()) for name in names}
 

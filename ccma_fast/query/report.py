@@ -22,7 +22,7 @@ class Stage:
     seconds: float
     """Wall time."""
     bytes_read: int
-    """Bytes taken from features, logits and teacher, wherever they lie."""
+    """Bytes read from features, logits and teacher, in files or in memory."""
     peak_memory: int
     """Most bytes by which the process's resident memory, mapped files included, exceeded that at the query's start."""
 

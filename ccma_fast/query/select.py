@@ -61,7 +61,7 @@ def select(
     """Choose the rows of a pool whose labels teach a classifier the most.
 
     One query of Conformal Cross-Modal Acquisition (Nguyen et al., arXiv 2603.23159), by default with the package's own
-    rule for who chooses, ``CCMAConfig(acquisition="trust")``. The labelled rows calibrate the conformal sets of student
+    rule of selection, ``CCMAConfig(acquisition="trust")``. The labelled rows calibrate the conformal sets of student
     (out of fold) and teacher to the same coverage; the teacher is trusted with the share t of the student's ambiguity
     that it resolves, t = max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)) of the mean set sizes, and leads that share of the
     picks. Its picks go to its own classes, those with the fewest labels first; in each, of the κ rows for each pick of
@@ -207,11 +207,11 @@ def plan(
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
 ) -> Plan:
-    """What :func:`select` would take with the same arguments: passes, bytes, memory and seconds of each stage.
+    """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell; under a second goes into
-    measuring this machine's rates, on a little of the pool. How costs follow from shapes is told in
-    :mod:`ccma_fast.query.cost_model`. Bytes and memory also stand in every report, beside what was measured.
+    measuring this machine's rates, on a small part of the pool. How costs follow from shapes is described
+    in :mod:`ccma_fast.query.cost_model`. Bytes and memory also stand in every report, beside what was measured.
 
     Parameters
     ----------

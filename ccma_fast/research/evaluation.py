@@ -1,4 +1,4 @@
-"""What is measured after each round of a trial: the student on the test rows, and the prediction sets of the pool."""
+"""Metrics after each round of a trial: the student on the test rows, and the prediction sets of the pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a teacher is on labelled rows: accuracy, calibration, classes that are near duplicates."""
+"""Evaluation of a teacher on labelled rows: accuracy, calibration, near-duplicate classes."""
 
 from __future__ import annotations
 

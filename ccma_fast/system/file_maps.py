@@ -15,10 +15,10 @@ __all__ = ["DELETED", "ZEROS", "FileMap", "file_maps"]
 _MAPS = "/proc/self/maps"
 
 ZEROS = "/dev/zero"
-"""What the C++ core maps in place of a file that was truncated."""
+"""The file that the C++ core maps in place of a truncated one."""
 
 DELETED = " (deleted)"
-"""What the name of a file without a name ends with."""
+"""Suffix of the name of a deleted file."""
 
 # linux/fs.h: asks for the file that is mapped at an address or next, and for its first address.
 _QUERY_MAPS, _NEXT_FILE = 0xC0686611, 0x30

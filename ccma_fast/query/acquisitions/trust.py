@@ -93,7 +93,7 @@ class Trust:
 
 
 def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncertainty: Any, n_picks: int) -> Picks:
-    """Class-balanced quotas; per class weighted k-means on the κ · quota rows of largest δ, one pick per cluster."""
+    """Class-balanced quotas; per class weighted k-means on the κ · quota rows of largest δ."""
     kappa = inputs.settings.config.kappa
     disagreement = scores["divergence"]
     disagreement /= float(_LN_2)
