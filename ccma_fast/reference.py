@@ -76,8 +76,8 @@ TIE = 1e-6
 
 
 # Scores that are equal in the equations differ by rounding: compiled backends sum a row's exponentials in float32, and
-# any sum depends on its order. Whoever cuts sets at a threshold on scores cuts above what may tie with it, so little
-# more in nats and as a share: the float32 sums of a calibration row and of a test row, and logarithms taken elsewhere.
+# any sum depends on its order. A set includes all scores that may tie with its threshold, up to this much larger in
+# nats and relatively: the float32 sums of a calibration row and of a test row, and logarithms taken elsewhere.
 SCORE_TIE = 2.0**-19
 
 # The same for the scores that add up probabilities: these are double everywhere. It must be less than any probability
@@ -105,7 +105,7 @@ class Cumulative(NamedTuple):
 
 
 class RowScores(NamedTuple):
-    """What one pass over the posteriors says of each of M rows; every field has shape (M,)."""
+    """Scores of M rows from one pass over the posteriors; every field has shape (M,)."""
 
     delta: Float32
     """δ in nats."""
@@ -221,7 +221,7 @@ def up_to_ties(q: float, tie: float = SCORE_TIE) -> float: ...
 @overload
 def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64: ...
 def up_to_ties(q: float | Float64, tie: float = SCORE_TIE) -> float | Float64:
-    """Where sets are cut for a threshold q on scores, so that they hold what ties with it: q + tie · max(1, |q|)."""
+    """The effective threshold of sets for a threshold q on scores, so that ties are included: q + tie · max(1, |q|)."""
     size = np.where(np.isinf(q), 0.0, np.maximum(1.0, np.abs(q)))
     cut: Float64 = q + tie * size
     return cut if cut.ndim else float(cut)
@@ -667,11 +667,11 @@ def representatives(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Who is picked, with acquisition="trust" (steps 5 and 6)
+# Selection with acquisition="trust" (steps 5 and 6)
 
 
 def class_quotas(available: Array, labelled: Array, budget: int) -> Int64:
-    """How many of `budget` picks each class gets, shape (C,): one after the other goes where the fewest labels are.
+    """Class-balanced quotas of `budget` picks, shape (C,): each pick goes to the class with the fewest labels.
 
     Labels are those there already and those of the picks before; ties go to the class with more `available` rows, then
     to the lower index. No class gets more picks than it has rows.

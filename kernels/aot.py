@@ -79,7 +79,7 @@ class Variant(NamedTuple):
 
     kernel: Any
     types: dict[str, str]
-    """Of the arguments that several types are passed as."""
+    """Types of the arguments that are passed in several types."""
     constants: dict[str, Any]
     warps: int
     stages: int = 3

@@ -291,7 +291,7 @@ def _conformal_score_long_kernel(
 
 
 class Scores(NamedTuple):
-    """What is said of each of M rows, tensors of shape (M,), in the order of ``ccma_fast.reference.RowScores``."""
+    """Scores of M rows, tensors of shape (M,), in the order of ``ccma_fast.reference.RowScores``."""
 
     delta: torch.Tensor
     divergence: torch.Tensor

@@ -1,4 +1,4 @@
-"""What each of some rows would add to a coverage (step 6, the picks that the student leads)."""
+"""Marginal gains of candidates in greedy coverage (step 6, the student's picks)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def segment_gains(
     parameter: float,
     sums: torch.Tensor,
 ) -> None:
-    """The sums over each segment of some rows; the host waits for nothing.
+    """The sums over each segment of some rows; without host synchronisation.
 
     Parameters
     ----------

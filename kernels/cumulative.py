@@ -69,7 +69,7 @@ def cumulative_scores(
 
 
 def scores_between(scores: torch.Tensor, low: torch.Tensor, high: torch.Tensor, capacity: int) -> ScoresBetween:
-    """Counts and keeps scores as :func:`ccma_fast.kernels.threshold.scores_between` does; waits for the device."""
+    """Counts and keeps scores as :func:`ccma_fast.kernels.threshold.scores_between` does; synchronises."""
     below = scores <= low
     values = scores[~below & (scores <= high)]
     inside = torch.tensor(values.numel(), device=scores.device)

@@ -1,4 +1,4 @@
-"""Dropout by the random bits that the host would draw (the student's training)."""
+"""Dropout with the same random bits as on the host (the student's training)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Jumps(NamedTuple):
 
 @triton.jit
 def _product(a_high, a_low, b_high, b_low):
-    """Modulo 2^128."""
+    """The product modulo 2^128, as high and low words."""
     return tl.umulhi(a_low, b_low) + a_high * b_low + a_low * b_high, a_low * b_low
 
 
@@ -45,7 +45,7 @@ def _word(base, at):
 
 @triton.jit
 def _jumped(high, low, c_high, c_low, table, at):
-    """A state so many steps later as the table has at this place."""
+    """The state, advanced by the number of steps of entry `at` of the table."""
     a = table + 4 * at
     high, low = _product(_word(a, 0), _word(a, 1), high, low)
     more_high, more_low = _product(_word(a, 2), _word(a, 3), c_high, c_low)
@@ -61,7 +61,7 @@ def _dropout_kernel(
     KEEP: tl.constexpr, B: tl.constexpr,  # of 2^16; draws of a program
 ):  # fmt: skip
     piece = tl.program_id(1)
-    # The rows as torch.tensor_split shares them out.
+    # Rows are split as by torch.tensor_split.
     more = n_rows % n_pieces
     first = piece * (n_rows // n_pieces) + tl.minimum(piece, more)
     size = (n_rows // n_pieces + tl.where(piece < more, 1, 0)).to(tl.int64) * n_columns
@@ -113,7 +113,7 @@ def _signed(word: int) -> int:
 
 
 def dropout(x: torch.Tensor, streams: torch.Tensor, keep: int, tables: Jumps) -> torch.Tensor:
-    """The values whose random 16 bits are below `keep`, and zeros elsewhere; the host waits for nothing.
+    """The values whose random 16 bits are below `keep`, and zeros elsewhere; without host synchronisation.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ def _reduce_kernel(
     ALIGN: tl.constexpr, WITH_SCALE: tl.constexpr,  # unit of the stride
     M: tl.constexpr, N: tl.constexpr,  # the tile: M rows, N centroids
 ):  # fmt: skip
-    """What `_assign_kernel` makes of the products of all rows, from products that lie in memory."""
+    """As `_assign_kernel`, from precomputed products in memory."""
     rows = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
     in_rows = rows < n_rows
     if WITH_SCALE:
@@ -279,7 +279,7 @@ def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor, dtype: torc
 def nearest(
     x: torch.Tensor, scale: torch.Tensor | None, lengths: torch.Tensor, centroids: Centroids
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest centroid of each row, shape (M,), int32, and d² to it, float32; the host waits for nothing.
+    """The nearest centroid of each row, shape (M,), int32, and d² to it, float32; without host synchronisation.
 
     Parameters
     ----------

@@ -28,11 +28,11 @@ class Sums:
     """Sums of clusters so far, on the device."""
 
     closed: torch.Tensor
-    """Of the whole segments, shape (K, D), float64."""
+    """Sums over complete segments, shape (K, D), float64."""
     closed_mass: torch.Tensor
     """(K,), float64."""
     opened: torch.Tensor
-    """Of the segment that is not whole, shape (K, D), float64."""
+    """Sums over the incomplete segment, shape (K, D), float64."""
     opened_mass: torch.Tensor
     """(K,), float64."""
     counts: torch.Tensor
@@ -42,7 +42,7 @@ class Sums:
 
     @classmethod
     def empty(cls, n_clusters: int, n_columns: int, device: torch.device) -> Sums:
-        """Of no rows."""
+        """Sums over no rows."""
         shape, zeros = (n_clusters, n_columns), torch.zeros
         return cls(
             *(zeros(size, dtype=torch.float64, device=device) for size in (shape, n_clusters, shape, n_clusters)),
@@ -131,7 +131,7 @@ def _fold_kernel(
 def accumulate(
     x: torch.Tensor, scale: torch.Tensor | None, weights: torch.Tensor, labels: torch.Tensor, sums: Sums
 ) -> None:
-    """Adds the rows of a chunk to the sums of their clusters; the host waits for nothing.
+    """Adds the rows of a chunk to the sums of their clusters; without host synchronisation.
 
     Parameters
     ----------

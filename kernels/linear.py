@@ -110,7 +110,7 @@ def part_count(dtype: torch.dtype) -> int:
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How factors of this type are multiplied."""
+    """Arithmetic of products of this dtype."""
     return "tf32x3" if dtype == torch.float32 else "ieee"
 
 

@@ -112,9 +112,9 @@ class ScoresBetween(NamedTuple):
     """The scores in (low, high]."""
 
     below: torch.Tensor
-    """How many scores are at most low, int64."""
+    """Number of scores ≤ low, int64."""
     inside: torch.Tensor
-    """How many lie inside, int64."""
+    """Number of scores in (low, high], int64."""
     values: torch.Tensor
     """Those, float64, shape (programs, capacity): the first of each row, as many as its size says."""
     sizes: torch.Tensor
@@ -170,8 +170,8 @@ def _filled(values: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
 def order_statistic(values: torch.Tensor, sizes: torch.Tensor, rank: int, low: float, high: float) -> float:
     """The rank-th smallest, from 1, of the first `sizes` numbers of each row of `values`.
 
-    All lie in [low, high], and none is negative. Digit by digit: one reading of the numbers for each; the host waits
-    for the last alone.
+    All lie in [low, high], and none is negative. Digit by digit: one reading of the numbers for each; the host
+    synchronises once, after the last.
     """
     first, last = _bits(max(low, 0.0)), _bits(high)
     n_digits = triton.cdiv(max(1, (last - first).bit_length()), DIGIT_BITS)

@@ -1,4 +1,4 @@
-"""Who computes: the C++ core (``cpu``), Triton kernels (``cuda``), or the NumPy reference (``of_reference``).
+"""Compute backends: the C++ core (``cpu``), Triton kernels (``cuda``), or the NumPy reference (``of_reference``).
 
-``protocol`` says what a backend computes, and ``choose`` picks one for a call.
+``protocol`` defines their interface, and ``choose`` picks one for a call.
 """

@@ -1,4 +1,4 @@
-"""The float64 reference as a backend, which knows no chunks and computes on whole matrices.
+"""The float64 reference as a backend, without chunks: it computes on whole matrices.
 
 The names are those of :class:`ccma_fast.backends.protocol.Backend`.
 """

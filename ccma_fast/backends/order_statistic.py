@@ -1,4 +1,4 @@
-"""The search for an order statistic of scores that are counted and never stored, by passes that a backend brings."""
+"""An order statistic of scores that are counted and never stored, by passes that a backend implements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..reference import Cumulative
 
 __all__ = ["KeptScores", "ScoresBetween", "likely_bracket", "order_statistic", "size_sample"]
 
-# Rows that say roughly where the threshold is, and those that then bracket it: at most so many, and one in so many.
+# Rows of the first, rough bracket; then rows of the sample that narrows it: at most this many, and one in so many.
 _FEW_ROWS = 16
 _SAMPLE = 4096
 _SAMPLED_SHARE = 32
@@ -39,14 +39,14 @@ class KeptScores(Protocol):
 
 
 class ScoresBetween(NamedTuple):
-    """What one pass says of the scores in (low, high]."""
+    """Counts of one pass over the scores, and those in (low, high]."""
 
     below: int
-    """How many scores are at most low."""
+    """Number of scores ≤ low."""
     inside: int
-    """How many lie inside."""
+    """Number of scores in (low, high]."""
     kept: KeptScores
-    """Those, or a sample where there are very many."""
+    """The scores in (low, high], or a sample where there are very many."""
 
 
 Pass = Callable[[Rows, Cumulative | None, float, float], ScoresBetween]
@@ -58,7 +58,7 @@ def order_statistic(rank: int, logits: Rows, cumulative: Cumulative | None, scor
 
     One pass over all logits counts the scores below a likely bracket and keeps those inside, among which the threshold
     is then selected. Where the bracket missed, or held more than could be kept, it is drawn anew from what is known:
-    every further pass has fewer scores in question.
+    every further pass has fewer scores inside the bracket.
     """
     low, high = _sampled_bracket(rank, logits, cumulative, scores_between)
     floor, ceiling = -1.0, np.inf  # the threshold lies in (floor, ceiling]
@@ -71,12 +71,12 @@ def order_statistic(rank: int, logits: Rows, cumulative: Cumulative | None, scor
         elif inside == kept.size:
             return kept.at(rank - below - 1)[0]
         elif np.nextafter(low, np.inf) >= high:
-            return float(high)  # one number, many times
+            return float(high)  # a single value, repeated
         else:
             floor, ceiling = low, high
             low, high = _bracket(kept, (rank - below) / inside, kept.size**0.5)
             low, high = max(low, floor), min(high, ceiling)
-            if (low, high) == (floor, ceiling):  # few numbers, each very many times
+            if (low, high) == (floor, ceiling):  # few distinct values, each repeated very often
                 high = low + (high - low) / 2
 
 
@@ -114,7 +114,7 @@ def _sampled_bracket(
         place = per_row * n_sample - below
         if not 0 <= place < kept.size:
             break
-        # Scores of one row go up and down together, which is why the margin counts rows, not scores.
+        # Scores are correlated within a row, so that the margin counts rows, not scores.
         low, high = _bracket(kept, place / kept.size, 4.0 * max(1.0, per_row) * n_sample**0.5)
     return low, high
 

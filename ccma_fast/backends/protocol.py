@@ -1,6 +1,6 @@
-"""What a backend computes. A backend is a module that has the members of :class:`Backend` as functions.
+"""The interface of compute backends. A backend is a module that has the members of :class:`Backend` as functions.
 
-What is computed is defined by the functions of the same names in :mod:`ccma_fast.reference`. M is a number of rows of
+Their results are defined by the functions of the same names in :mod:`ccma_fast.reference`. M is a number of rows of
 logits, C one of classes, N one of rows of embeddings and D their dimension.
 """
 
@@ -34,23 +34,23 @@ PutScores = Callable[[slice | npt.NDArray[np.int64], RowScores], None]
 
 
 class Backend(Protocol):
-    """What every backend computes.
+    """The interface of every backend.
 
     Rows are read chunk by chunk; `chunk_size` is the number of rows in one, by default what suits their storage. No
     result depends on it. Every pass raises ``ValueError`` for the first row that holds NaN or infinity.
     """
 
     NAME: str
-    """What the backend is asked for by."""
+    """Value of the argument `backend` that selects it."""
     ON_HOST: bool
-    """Whether chunks of rows are read by the host, which can look at them before anything is computed."""
+    """Whether chunks of rows are read on the host, where they can be validated before anything is computed."""
 
     def describe(self) -> str:
         """The backend and what it runs on, for reports."""
         ...
 
     def arithmetic(self) -> str:
-        """What last bits depend on: :meth:`describe` without the threads."""
+        """The arithmetic that rounding depends on: :meth:`describe` without the threads."""
         ...
 
     def score(
@@ -188,10 +188,10 @@ class Backend(Protocol):
 
 
 class DeviceTraining(Protocol):
-    """What the student's training needs where it does not run on the host; the host waits for none of it."""
+    """The student's training on a device; nothing here synchronises the host with the device."""
 
     def full_precision(self) -> AbstractContextManager[None]:
-        """A context in which products of float32 do without TF32, whatever the caller lets PyTorch do."""
+        """A context in which float32 products do not use TF32, whatever PyTorch's settings are."""
         ...
 
     def rows(self, rows: Rows) -> Any:
@@ -203,7 +203,9 @@ class DeviceTraining(Protocol):
         ...
 
     def dropout(self, values: Any, keep: int, streams: Sequence[np.random.Generator]) -> Any:
-        """A copy of `values` (n, D) with zeros where 16 random bits are not below `keep`.
+        """A copy of `values` (n, D) with dropout of keep probability `keep` / 2¹⁶, unscaled.
+
+        An element is zeroed where its 16 random bits are not below `keep`.
 
         The bits are those that the generators, one for each piece of ``torch.tensor_split``, would draw, four values of
         a piece from each 64 bits, the lowest first; the generators are advanced.
@@ -212,7 +214,7 @@ class DeviceTraining(Protocol):
 
 
 class Kernel(NamedTuple):
-    """From similarities s of unit rows to values that do not fall as s grows."""
+    """A non-decreasing function of the similarities s of unit rows."""
 
     kind: str = "similarity"
     """"similarity" for s, "gaussian" for exp(p · s − p), or "ball" for 1 where s > p and else 0."""
@@ -233,26 +235,26 @@ class Kernel(NamedTuple):
 
 
 class Coverage(Protocol):
-    """Candidates of a greedy coverage, their bounds, and what is covered so far."""
+    """State of a greedy coverage: candidates, upper bounds of their gains, and the coverage so far."""
 
     def sort(self) -> None:
-        """Take the candidates in the order of their bounds from now on, largest first (ties: the lower candidate)."""
+        """Sort the candidates by their bounds, largest first (ties: the lower candidate)."""
         ...
 
     def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
-        """What each of the candidates from place `start` of the order adds now, which becomes its bound.
+        """Evaluate the gains of `size` candidates from position `start` of the order; they become their bounds.
 
         Returns
         -------
         gain, candidate : float, int
-            The most that one of them adds, and which (ties: the lower).
+            The largest gain, and its candidate (ties: the lower).
         bound, following : float, int
-            Of the first candidate behind them; −∞ behind the last one.
+            Bound and number of the first candidate behind them; −∞ behind the last one.
         """
         ...
 
     def choose(self, candidate: int) -> None:
-        """Cover with a candidate, which is none from now on."""
+        """Select a candidate and remove it from the candidates."""
         ...
 
 
@@ -281,9 +283,9 @@ class UnitRows(Protocol):
         Parameters
         ----------
         covered : UnitRows
-            What covers already; of the same kind.
+            Rows that cover already, of the same kind.
         least : float
-            The least similarity to it that is accounted for.
+            Lower bound of the similarity to them.
         candidates : ndarray, shape (n,), int64
             Rows, ascending.
         kernel : Kernel
@@ -293,15 +295,15 @@ class UnitRows(Protocol):
         ...
 
     def most_similar(self, picks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Which of the rows `picks`, of several the first, each row is most similar to, shape (N,)."""
+        """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
         ...
 
 
 class DeviceBackend(Backend, Protocol):
-    """A backend that is not on the host: what else it can do. Its `top_m` takes tensors as well."""
+    """A backend on a device, with additional methods. Its `top_m` takes tensors as well."""
 
     def why_unavailable(self) -> str | None:
-        """What keeps the backend from running on this machine, or None."""
+        """The reason why the backend cannot run on this machine, or None."""
         ...
 
     def score_here(
@@ -325,7 +327,7 @@ class DeviceBackend(Backend, Protocol):
         ...
 
     def training(self) -> DeviceTraining:
-        """What one training of a student needs; not shared between trainings."""
+        """State of one training of a student; not shared between trainings."""
         ...
 
 
@@ -335,6 +337,6 @@ def on_device(backend: Backend) -> DeviceBackend | None:
 
 
 def on_host(values: Any) -> npt.NDArray[Any]:
-    """What a backend returns, an array or a tensor on its device, as an array."""
+    """The result of a backend, an array or a tensor on its device, as an array."""
     array: npt.NDArray[Any] = values if isinstance(values, np.ndarray) else values.cpu().numpy()
     return array

@@ -16,7 +16,7 @@ from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.array_like import read_only
 from ..pool.checked import check_rows
-from ..pool.labels import Classes, read_labels
+from ..pool.labels import ReadLabels, read_labels
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
@@ -151,8 +151,8 @@ class ActiveLearner:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save the loop so far: labels and the images they are of, rounds, choices, classes, seed and configuration.
 
-        A file that this loop was loaded from or saved to is replaced, whole or not at all, unless somebody else has
-        saved another there since. Several threads and processes may save to one path: each waits for the others, by
+        A file that this loop was loaded from or saved to is replaced atomically, unless another one has been
+        saved there since. Several threads and processes may save to one path: each waits for the others, by
         a hidden empty file ``.NAME.ccma-lock`` beside it.
 
         Parameters
@@ -165,7 +165,7 @@ class ActiveLearner:
         Raises
         ------
         FileExistsError
-            Another loop is there, one that somebody else has gone on with, or another file; or `path` is a symbolic
+            Another loop is there, a later state of this one, or another file; or `path` is a symbolic
             link.
         ValueError
             `path` is the pool, the teacher, or the labels that the loop was given.
@@ -236,7 +236,7 @@ class ActiveLearner:
         labels, chosen = relocated(loop, rows, path, missing)
         learner = cls(
             rows,
-            labels=Classes(labels),
+            labels=ReadLabels(labels),
             teacher=teacher,
             student=student,
             n_classes=loop.n_classes,
@@ -290,7 +290,7 @@ class ActiveLearner:
         picks = select(
             pool.features,
             budget,
-            labels=Classes(pool.labels),
+            labels=ReadLabels(pool.labels),
             teacher=pool.teacher,
             student=self._student if (pool.labels >= 0).any() else None,
             config=self._config,
@@ -379,7 +379,7 @@ class ActiveLearner:
         return probabilities(student_logits(fitted, rows, n_classes, backend))
 
     def _snapshot(self) -> SavedLoop:
-        """What is saved, with copies of what other threads may change."""
+        """The state to save, with copies of what other threads may change."""
         pool = self._pool
         labels, chosen = pool.labels.copy(), np.array(sorted(pool.chosen), dtype=np.int64)
         return SavedLoop(

@@ -70,7 +70,7 @@ def relocated(loop: SavedLoop, rows: Rows, path: str | os.PathLike[str], missing
 
 
 def _rows_now(loop: SavedLoop, identity: Identity, rows: Rows, file: str, missing: str) -> Int64:
-    """Where the rows that were labelled or chosen are now; −1 for those that were dropped."""
+    """Current positions of the labelled or chosen rows; −1 for dropped ones."""
     known = loop.known
     rows_of_id = None if identity.ids is None else rows_with_ids(rows, set(identity.ids))
     if identity.ids is None or rows_of_id is None:
@@ -115,7 +115,7 @@ def _found_by_ids(
     name: str,
     file: str,
 ) -> tuple[Int64, Int64, Int64]:
-    """Where ids say that rows are now.
+    """Current positions of rows by their ids.
 
     Returns
     -------

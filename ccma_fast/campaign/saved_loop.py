@@ -43,7 +43,7 @@ _MOST_SETTINGS, _MOST_RATIO = 64 << 20, 500
 
 @dataclass(frozen=True, eq=False)
 class SavedLoop:
-    """What a file holds of a loop.
+    """The state of a loop in a file.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ def read_loop(path: str | os.PathLike[str], n_rows: int) -> tuple[SavedLoop, str
     ----------
     path : path
     n_rows : int
-        Of the pool that there is now, which bounds what is read.
+        Number of rows of the current pool, which bounds what is read.
 
     Raises
     ------

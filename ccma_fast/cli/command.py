@@ -1,4 +1,4 @@
-"""What every command is made of."""
+"""The interface of a command."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ TARGETS = (0.80, 0.85, 0.90)
 """Accuracies for which the labels needed are told."""
 
 STRATEGIES = {"ccma": "ccma:start=ccma", "ccma:paper": "ccma:paper", "margins": "margins", "random": "random"}
-"""What is compared, as :func:`ccma_fast.simulate` takes it: the first chooses its first labels itself."""
+"""The strategies to compare, as :func:`ccma_fast.simulate` takes them: the first selects its first labels itself."""
 
 # Of the student's constants, which all contenders share, the published run changes one for data sets of ten classes.
 CONFIG = CCMAConfig()
@@ -228,7 +228,7 @@ def _check_n_labels(n_images: int, rounds: int, budget: int) -> None:
 
 
 def _introduction(digits: Digits, accuracies: tuple[float, float], counts: tuple[int, int, int], backend: str) -> str:
-    """What is compared: with the teacher's accuracies on pool and test, and the numbers of seeds, rounds and labels."""
+    """The set-up: the teacher's accuracies on pool and test, and the numbers of seeds, rounds and labels."""
     (on_pool, on_test), (n_seeds, rounds, budget) = accuracies, counts
     return (
         f"Pool: {len(digits.images)} handwritten digits (8 x 8 pixels, {N_CLASSES} classes); "
@@ -248,7 +248,7 @@ def _introduction(digits: Digits, accuracies: tuple[float, float], counts: tuple
 
 
 def _verdict(curves: Sequence[LearningCurve]) -> str:
-    """Who is ahead over all rounds and who in the end, whoever it is."""
+    """The best strategy over all rounds, and the best at the end."""
     over_all = max(curves, key=lambda curve: float(curve.area.mean()))
     in_the_end = max(curves, key=lambda curve: float(curve.mean[-1]))
     area = mean_percent(over_all.area)

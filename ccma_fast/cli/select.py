@@ -191,7 +191,7 @@ def _write_picks(picks: Selection, arguments: argparse.Namespace) -> None:
         return
     content = as_bytes(picks, arguments.out.suffix.lower())
     try:
-        _check_output(arguments)  # again, for somebody may have written to the file meanwhile
+        _check_output(arguments)  # again: the file may have been written to meanwhile
     except (OSError, ValueError):
         sys.stdout.write(as_csv(picks))  # rather than lost
         raise
@@ -233,14 +233,14 @@ def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 def _diagnosis(teacher: Teacher, labels: list[Path], features: Rows, reported: list[str]) -> str:
     """How good the teacher is on the labelled rows, without the warnings that the report has (`reported`)."""
-    from ..pool.labels import Classes, read_labels
+    from ..pool.labels import ReadLabels, read_labels
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LabelWarning)  # the query has warned
         warnings.simplefilter("ignore", TeacherWarning)  # in what is returned
         # The features may know ids where the teacher's rows do not.
         known = read_labels(labels, features, n_classes=teacher.n_classes, class_names=teacher.class_names)
-        found = teacher.diagnose(Classes(known))
+        found = teacher.diagnose(ReadLabels(known))
     found = replace(found, warnings=[text for text in found.warnings if text not in reported])
     return f"the teacher on the labelled rows:\n{found}"
 

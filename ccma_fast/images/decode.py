@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 DECODING = ["first frame", "upright by EXIF orientation", "16-bit grey / 257", "transparency over white", "RGB"]
-"""What is done to an image before an encoder's own preprocessing, as manifests have it."""
+"""The operations on an image before an encoder's own preprocessing, as manifests record them."""
 
 PICTURES = frozenset(
     ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")

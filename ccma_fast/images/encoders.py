@@ -35,7 +35,7 @@ DEFAULT_STUDENT = "vit_small_patch14_dinov2.lvd142m"
 DEFAULT_TEMPLATE = "a photo of a {}"
 PRECISIONS = ("fp32", "fp16", "bf16")
 RANDOM = "random"
-"""In place of a tag: random weights of a fixed seed."""
+"""Value in place of a tag: random weights of a fixed seed."""
 
 _HUB = "torch.hub:"
 _SCHEMAS = ("hf-hub:", "local-dir:")
@@ -296,7 +296,7 @@ def check_prompts(model: str, class_names: Sequence[str], templates: Sequence[st
     ------
     ValueError
         A prompt with more tokens than the model reads, the rest of which would be cut off; or two classes of the same
-        tokens, such as "Cat" and "cat" where the tokenizer knows no capitals.
+        tokens, such as "Cat" and "cat" where the tokenizer ignores case.
     ImportError
         open_clip is not installed, or transformers, which some tokenizers need.
     """

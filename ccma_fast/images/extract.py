@@ -41,7 +41,7 @@ __all__ = ["Extraction", "extract"]
 
 @dataclass(frozen=True)
 class Extraction:
-    """What :func:`extract` left on disk.
+    """The result of :func:`extract` on disk.
 
     Attributes
     ----------

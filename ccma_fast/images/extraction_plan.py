@@ -1,4 +1,4 @@
-"""What an extraction still has to do: which images become rows of which shards, in which order and batches."""
+"""The remaining work of an extraction: which images become rows of which shards, in which order and batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source of images is: images in a fixed order, each with an id, and the bytes of the file that it is in."""
+"""The interface of a source of images: a fixed order, an id for each, and the bytes of the file that it is in."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Images(ABC):
 
     @abstractmethod
     def _place(self, i: int) -> Place | None:
-        """Where the i-th image is stored, None where it is in no file."""
+        """Location of the i-th image; None where it is in no file."""
 
     def _seen(self, file: BinaryIO) -> Image.Image:
         """The image in an open file."""

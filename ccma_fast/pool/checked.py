@@ -1,4 +1,4 @@
-"""Rows must be finite and, where a direction is needed, not zero."""
+"""Validation of rows: finite and, where needed, of a norm large enough to normalise."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def check_rows(
     directions: bool = False,
     chunk_size: int | None = None,
 ) -> None:
-    """Validate that every row is finite and, where `directions` are needed, long enough to have one."""
+    """Validate that every row is finite and, with `directions`, of a norm large enough to normalise."""
     for start, chunk in rows.chunks(chunk_size):
         check_lengths(rows, start, row_lengths(chunk), directions=directions)
         del chunk  # before the next is read
 
 
 def check_lengths(rows: Rows, start: int, lengths: npt.NDArray[np.float64], *, directions: bool) -> None:
-    """What :func:`check_rows` checks, given the lengths of the rows from `start` on."""
+    """:func:`check_rows`, given the norms of the rows from `start` on."""
     bad = np.flatnonzero(~np.isfinite(lengths))
     if bad.size:
         raise_not_finite(rows.name, rows.row_number(start + int(bad[0])))

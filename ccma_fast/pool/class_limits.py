@@ -34,8 +34,8 @@ def check_class_count(name: str, value: Any) -> int:
 def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
     """C inferred from labels: the largest + 1.
 
-    At most the number of rows of the pool, or 10,000 in a smaller one. Who has more classes than images knows how many,
-    and a single larger number is a mistake that every row would pay for.
+    At most the number of rows of the pool, or 10,000 in a smaller one. With more classes than images C has to be
+    passed: a single larger label is likely a mistake, and would cost memory in every row.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
     if isinstance(source, (str, os.PathLike)):
         place = f" of {os.fspath(source)!r}"
         source = _content(Path(source), name)
-    pandas = sys.modules.get("pandas")  # who holds a Series has imported it
+    pandas = sys.modules.get("pandas")  # a Series implies that it is imported
     if isinstance(source, Mapping) or (pandas is not None and isinstance(source, pandas.Series)):
         names = _of_mapping([*source.items()], name, place)
     elif isinstance(source, (set, frozenset)):

@@ -58,7 +58,7 @@ class RowSubset(Rows):
         return self.rows.take(self.indices[start:stop]) if run is None else self.rows.read(*run)
 
     def run(self, start: int, stop: int) -> tuple[int, int] | None:
-        """Where rows start to stop − 1 are consecutive in the matrix, and so read in place; None where they are not."""
+        """Bounds in the matrix of rows start to stop − 1 where they are contiguous, to be read in place; else None."""
         indices = self.indices[start:stop]
         if indices.size and (np.diff(indices) == 1).all():
             return int(indices[0]), int(indices[-1]) + 1

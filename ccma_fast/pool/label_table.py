@@ -41,7 +41,7 @@ class LabelTable(NamedTuple):
     ids: Sequence[Any] | None
     row_numbers: Sequence[Any] | None
     place: str
-    """What error messages add to the number of a row."""
+    """Suffix of a row number in error messages."""
     typed: bool
 
 

@@ -28,7 +28,7 @@ from .readers.npy import load_npy
 from .rows import Rows
 from .tables import read_columns
 
-__all__ = ["Classes", "read_labels"]
+__all__ = ["ReadLabels", "read_labels"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -36,7 +36,7 @@ _LABEL = "label"
 
 
 @dataclass(frozen=True, eq=False)
-class Classes:
+class ReadLabels:
     """Labels that :func:`read_labels` has read: positions, whatever the classes are called.
 
     Attributes
@@ -60,7 +60,7 @@ def read_labels(
 
     Parameters
     ----------
-    source : array_like, path, sequence of pathlib.Path, Classes or None
+    source : array_like, path, sequence of pathlib.Path, ReadLabels or None
         Labels as :func:`ccma_fast.pool.class_codes.class_codes` takes them, one for each row; a pandas Series must
         have the row numbers as its index, or ids. Or a path, that of
 
@@ -106,7 +106,7 @@ def read_labels(
     """
     if source is None:
         return np.full(rows.n_rows, -1, dtype=np.int64)
-    if isinstance(source, Classes):
+    if isinstance(source, ReadLabels):
         return _Reader(rows, n_classes, None, name).of_values(source.codes)
     reader = _Reader(rows, n_classes, class_names, name)
     if isinstance(source, (str, os.PathLike)):
@@ -135,7 +135,7 @@ class _Reader(NamedTuple):
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},): {error}") from None
         if len(shape) != 1:
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
-        pandas = sys.modules.get("pandas")  # who holds a Series has imported it
+        pandas = sys.modules.get("pandas")  # a Series implies that it is imported
         if pandas is not None and isinstance(values, pandas.Series):
             if self.rows.row_ids() is not None and all(isinstance(key, str) for key in values.index):
                 return self.of_table(LabelTable(values.tolist(), list(values.index), None, "", typed=True))

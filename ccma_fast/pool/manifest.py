@@ -75,7 +75,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of embeddings holds.
+    """The content of a folder of embeddings.
 
     Attributes
     ----------

@@ -64,7 +64,7 @@ def open_rows(source: Any, name: str) -> Rows:
     if isinstance(source, (str, os.PathLike)):
         return _open_path(source, name)
     for (library, kind), reader in _OBJECTS.items():
-        loaded = sys.modules.get(library)  # who holds such an object has imported it
+        loaded = sys.modules.get(library)  # such an object implies that it is imported
         if loaded is not None and isinstance(source, getattr(loaded, kind, ())):
             return _read_by(reader, source, name)
     return rows_of_array_like(source, name)
@@ -89,7 +89,7 @@ def open_file(file: str | os.PathLike[str], key: str | None, name: str) -> Rows:
 
 
 def _read_by(reader: str, *arguments: Any) -> Rows:
-    """What a reader of the tables above makes of its arguments."""
+    """Rows opened by a reader of the tables above."""
     module, _, function = reader.partition(":")
     rows: Rows = getattr(import_module(f".{module}", __package__), function)(*arguments)
     return rows

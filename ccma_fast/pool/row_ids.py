@@ -80,7 +80,7 @@ def check_beside(name: str, values: Any, indices: Any) -> None:
         The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index;
         or it is 0, 1, 2, … where `indices` are these rows in another order.
     """
-    pandas = sys.modules.get("pandas")  # who holds a Series has imported it
+    pandas = sys.modules.get("pandas")  # a Series implies that it is imported
     if pandas is None or not isinstance(values, pandas.Series):
         return
     keys, places = values.index.tolist(), np.asarray(indices).tolist()

@@ -1,4 +1,4 @@
-"""What a matrix of rows is: it is read in chunks, in any storage.
+"""The interface of a matrix of rows, read in chunks from any storage.
 
 Features and logits alike are :class:`Rows`. A chunk is a C-contiguous array of one of three storage types, which every
 backend takes as it is: float32, float16, or the bits of bfloat16 in a uint16 array (NumPy has no bfloat16). Other real

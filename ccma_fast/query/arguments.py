@@ -166,7 +166,7 @@ def _opened_logits(source: Any, pool: Rows) -> Rows:
 
 
 def _class_count(teacher: Teacher | None, given: Rows | None, names: list[str] | None) -> int | None:
-    """C, as far as anything but the labels tells it."""
+    """C as given by anything but the labels, else None."""
     if teacher is not None:
         if given is not None and given.n_columns != teacher.n_classes:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The picks that no student has a say in: the first labels."""
+"""Cold-start selection, without a fitted student."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["first_picks"]
 
 
 def first_picks(inputs: Inputs, z_teacher: Rows | None) -> Picks:
-    """Picks among the unlabelled rows: a teacher's, whose logits of all rows are given, or a cover of them.
+    """Picks among the unlabelled rows: by the teacher where its logits are given, else by coverage of the pool.
 
     Their scores are NaN.
     """
@@ -27,7 +27,7 @@ def first_picks(inputs: Inputs, z_teacher: Rows | None) -> Picks:
 
 
 def _picks_of_teacher(inputs: Inputs, z_teacher: Rows) -> Picks:
-    """Of its classes, those with the fewest labels first, the most central of the rows that it is surest of."""
+    """Class-balanced quotas; per class k-means on the rows of the teacher's largest margins."""
     settings, unlabelled = inputs.settings, inputs.unlabelled
     share = settings.config.confident_share
     z = Logits(RowSubset(z_teacher, unlabelled))
@@ -46,7 +46,7 @@ def _picks_of_teacher(inputs: Inputs, z_teacher: Rows) -> Picks:
 
 
 def _covering_picks(inputs: Inputs) -> Picks:
-    """One row of each cluster; where some rows are labelled, each other weighs as much as it is far from them."""
+    """One row per k-means cluster, each row weighted by its squared distance to the nearest labelled row, if any."""
     rows = RowSubset(inputs.space, inputs.unlabelled)
     weights: npt.NDArray[np.float32] | None = None
     if inputs.labelled.size:

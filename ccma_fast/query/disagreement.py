@@ -1,4 +1,4 @@
-"""Step 4: the scores of rows, the thresholds of their sets being known."""
+"""Step 4: the scores of rows, given the thresholds of their sets."""
 
 from __future__ import annotations
 

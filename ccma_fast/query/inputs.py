@@ -27,36 +27,36 @@ class Inputs:
     pool: Rows
     """The student's embeddings x."""
     space: Rows
-    """Where coverage runs: the teacher's embeddings v, or x where it has none."""
+    """Embedding space of the coverage step: the teacher's embeddings v, or x where it has none."""
     sources: tuple[Rows, ...]
     """Everything that is read, in the order in which it is validated."""
     teacher: TeacherRows | None
     student: Any
-    """To be fitted on the labelled rows; None for a head with the configured training."""
+    """The estimator to fit on the labelled rows; None for a linear head with the configured training."""
     is_fitted: bool
     """Whether the student is fitted on the labelled rows already."""
     student_logits: Rows | None
     """Ready-made logits of the student."""
     n_classes: int
-    """0 at cold start without a teacher and names of classes."""
+    """0 at cold start without a teacher and class names."""
     class_names: list[str] | None
-    """What the classes are called, in their order."""
+    """Names of the classes, in their order."""
     labelled: Int64
     """Rows that have a label, ascending."""
     classes: Int64
-    """Their labels."""
+    """Labels of the labelled rows."""
     has_labels: bool
-    """Whether labels were given, be they none."""
+    """Whether labels were given, even if no row has one."""
     unlabelled: AllBut
-    """Rows that can be picked: without a label, and their images have not vanished."""
+    """Rows that can be selected: without a label, and their images have not vanished."""
     n_vanished: int
-    """Rows without a label that cannot."""
+    """Unlabelled rows whose images have vanished."""
     cold: bool
     """Whether no student can be fitted: labels of fewer than two classes, and no logits."""
     budget: int
-    """Rows to pick, at most as many as can be."""
+    """Rows to select, capped at the number of unlabelled rows."""
     forced: list[str]
-    """What manifests say against the teacher, taken all the same."""
+    """Manifest mismatches of the teacher that were overridden by `force`."""
 
     @property
     def student_is_head(self) -> bool:
@@ -65,16 +65,16 @@ class Inputs:
 
     @property
     def n_left(self) -> int:
-        """Unlabelled rows that may be scored: all, or a random share."""
+        """Number of unlabelled rows that may be scored: all, or a random sample."""
         limit = self.settings.config.pool_limit
         n_unlabelled = self.unlabelled.size
         return n_unlabelled if limit is None else min(n_unlabelled, max(limit, self.budget))
 
     @property
     def n_scored(self) -> int:
-        """Rows of the subpool, or all that may be scored."""
+        """Number of rows of the subpool, or of all that may be scored."""
         return self.settings.config.subpool_rows(self.n_left, self.budget)
 
     def labels_by_class(self) -> Int64:
-        """How many labelled rows each class has."""
+        """Number of labelled rows of each class, shape (C,)."""
         return np.bincount(self.classes, minlength=self.n_classes)

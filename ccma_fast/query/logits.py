@@ -19,21 +19,21 @@ class Logits(NamedTuple):
     teacher: Rows | None = None
 
     def of(self, rows: RowNumbers) -> Logits:
-        """Those of some of the rows, read or computed when they are asked for."""
+        """The logits of some of the rows, read or computed on access."""
         return self.each(lambda z: RowSubset(z, rows))
 
     def each(self, function: Callable[[Rows], Rows]) -> Logits:
-        """What a function makes of the student's and, where there is one, the teacher's."""
+        """A function applied to the student's and, where there is one, the teacher's."""
         return Logits(function(self.student), None if self.teacher is None else function(self.teacher))
 
     @property
     def matrices(self) -> list[Rows]:
-        """The student's and, where there is one, the teacher's."""
+        """The student's matrix and, where there is one, the teacher's."""
         return [self.student] if self.teacher is None else [self.student, self.teacher]
 
 
 def kept_logits(z: Logits, scored: RowNumbers, settings: Settings) -> Logits:
-    """Logits of the scored rows: those that are computed once and for all, where all of them fit."""
+    """Logits of the scored rows; computed ones are cached, where all of them fit."""
     limit = settings.memory.logits
     if sum(4 * scored.size * rows.n_columns for rows in z.matrices if isinstance(rows, DerivedRows)) > limit:
         return z.of(scored)

@@ -1,4 +1,4 @@
-"""Steps 5 and 6, as far as acquisitions share them: candidates, and the picks that cover them."""
+"""The shared parts of steps 5 and 6: candidates, and the picks that cover them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 class Tally(NamedTuple):
-    """What the picks were chosen from and how, as the report counts it."""
+    """Counts of the candidates and clusterings behind the picks, for the report."""
 
     n_candidates: int = 0
     n_clusters: int = 0
@@ -30,7 +30,7 @@ class Tally(NamedTuple):
     inertia: float = 0.0
 
     def plus(self, other: Tally) -> Tally:
-        """Of two coverages, one after the other."""
+        """Sum of two tallies, with the larger number of iterations."""
         return Tally(
             self.n_candidates + other.n_candidates,
             self.n_clusters + other.n_clusters,
@@ -40,15 +40,15 @@ class Tally(NamedTuple):
 
 
 class Picks(NamedTuple):
-    """Chosen rows, by their positions among the scored ones, in the order of choice."""
+    """Selected rows, by their positions among the scored rows, in the order of selection."""
 
     positions: Int64
     scores: Float32
     represents: Int64
-    """How many candidates stand behind each."""
+    """Cluster size of each pick, or the number of candidates nearest to it."""
     tally: Tally = Tally()
     trust: float = math.nan
-    """The share of the picks that the teacher led, where the acquisition has such a share."""
+    """Fraction t of the picks made by the teacher's criterion; NaN where the acquisition has no such fraction."""
 
     def in_order(self, order: Int64) -> Picks:
         return self._replace(
@@ -57,7 +57,7 @@ class Picks(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Picks]) -> Picks:
-        """One part's picks behind the other's."""
+        """The parts, concatenated; without `trust`."""
         positions, scores, represents, tallies, _ = zip(*parts, strict=True)
         whole = Tally()
         for tally in tallies:
@@ -69,7 +69,7 @@ NO_PICKS = Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.
 
 
 def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int) -> tuple[Int64, Int64, Tally]:
-    """Step 6: positions in `rows` of the picks, and how many rows stand behind each."""
+    """Step 6: positions in `rows` of the picks, their cluster sizes, and the tally."""
     config, n = settings.config, rows.n_rows
     if n <= n_picks:
         order = np.arange(n) if weights is None else settings.backend.top_m(weights, n)
@@ -108,13 +108,13 @@ def picks_among(
     ----------
     settings : Settings
     space : Rows, shape (N, D)
-        Where coverage runs.
+        Embedding space of the coverage step.
     scored : AllBut or ndarray, shape (M,)
         The scored rows.
     candidates : ndarray, shape (m,), int64
         Positions among the scored rows, ascending.
     scores : ndarray, shape (m,), float32
-        Of the candidates.
+        Scores of the candidates.
     n_picks : int
     weighted : bool
         Whether the scores are the weights of the coverage.
@@ -136,19 +136,19 @@ def picks_by_class(
     n_candidates: Callable[[int, int], int],
     weighted: bool,
 ) -> Picks:
-    """Of the teacher's classes, those with the fewest labels first: their best rows, spread by k-means.
+    """Class-balanced quotas, filled in each of the teacher's classes by k-means on its best rows.
 
     Parameters
     ----------
     settings, space, scored, weighted
         As in :func:`picks_among`.
     scores, classes : ndarray or tensor, shape (M,)
-        Of the scored rows: the best have the largest score; the teacher's most probable class.
+        Score of each scored row, the larger the better, and the teacher's most probable class.
     already : ndarray, shape (C,), int64
-        Labels of each class.
+        Number of labelled rows of each class; the quotas go first to classes with the fewest.
     n_picks : int
     n_candidates : callable
-        How many candidates a class has, from its picks and its rows.
+        Number of candidates of a class, from its quota and its number of rows.
 
     Returns
     -------

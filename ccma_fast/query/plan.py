@@ -1,47 +1,32 @@
-"""What a query is expected to take, stage by stage."""
+"""Expected reads, memory and time of a query, stage by stage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Plan", "StagePlan", "StageTotals"]
+from .stage_totals import StageTotals
+
+__all__ = ["Plan", "StagePlan"]
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage is expected to take."""
+    """Expected cost of one stage."""
 
     passes: dict[str, int]
-    """How often all unlabelled rows of a source are read, by its name; at most, for a clustering."""
+    """Passes over all unlabelled rows of each source, by its name; an upper bound for a clustering."""
     bytes_read: int
-    """Bytes taken from features, logits and teacher; at most, for a clustering."""
+    """Bytes read from features, logits and teacher; an upper bound for a clustering."""
     peak_memory: int
     """Bytes by which resident memory, mapped files included, exceeds that before the query."""
     seconds: float | None = None
     """None where no rates were measured."""
 
 
-class StageTotals:
-    """What follows from the stages of a query, as planned or as they were."""
-
-    stages: Mapping[str, Any]
-
-    @property
-    def bytes_read(self) -> int:
-        """Of all stages."""
-        return sum(stage.bytes_read for stage in self.stages.values())
-
-    @property
-    def peak_memory(self) -> int:
-        """The most of any stage, in bytes."""
-        return max((stage.peak_memory for stage in self.stages.values()), default=0)
-
-
 @dataclass(frozen=True)
 class Plan(StageTotals):
-    """What a query is expected to take, see :mod:`ccma_fast.query.cost_model`."""
+    """Expected cost of a query, see :mod:`ccma_fast.query.cost_model`."""
 
     memory_limit: int
     """Bytes."""
@@ -49,13 +34,13 @@ class Plan(StageTotals):
 
     @property
     def seconds(self) -> float | None:
-        """Of all stages; None where no rates were measured."""
+        """Sum over all stages; None where no rates were measured."""
         known = [stage.seconds for stage in self.stages.values() if stage.seconds is not None]
         return sum(known) if known else None
 
     @property
     def passes(self) -> dict[str, int]:
-        """How often all unlabelled rows of each source are read."""
+        """Passes over all unlabelled rows of each source, summed over the stages."""
         names = dict.fromkeys(name for stage in self.stages.values() for name in stage.passes)
         return {name: sum(stage.passes.get(name, 0) for stage in self.stages.values()) for name in names}
 

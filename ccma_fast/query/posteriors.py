@@ -15,7 +15,7 @@ __all__ = ["posteriors", "student_of", "teacher_logits"]
 
 
 def student_of(inputs: Inputs) -> Any:
-    """What is fitted on the labelled rows; None where there are ready-made logits."""
+    """The estimator to fit on the labelled rows; None where there are ready-made logits."""
     if inputs.student_logits is not None or inputs.student is not None:
         return inputs.student
     return LinearHead.from_config(inputs.settings.config, inputs.n_classes, inputs.settings.streams.student)
@@ -39,4 +39,4 @@ def teacher_logits(inputs: Inputs, validation: Validation) -> Rows | None:
     teacher = inputs.teacher
     if teacher is None:
         return None
-    return teacher.reading(validation.validated(teacher.source)).logits(inputs.settings.backend)
+    return teacher.reading_from(validation.validated(teacher.source)).logits(inputs.settings.backend)

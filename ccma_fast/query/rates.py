@@ -1,4 +1,4 @@
-"""What this machine does in a second, measured before a query: for its plan."""
+"""Throughput of this machine, measured before a query for its plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..backends.protocol import Backend
 from ..pool.arrays import ArrayRows
 from ..system.file_integrity import reading
-from .problem import Problem
+from .cost_inputs import CostInputs
 
 __all__ = ["Rates", "machine_rates"]
 
@@ -20,20 +20,20 @@ _RATE_ROWS, _RATE_BYTES = 2048, 16 << 20
 
 
 class Rates(NamedTuple):
-    """What this machine does in a second."""
+    """Throughput of this machine, per second."""
 
     products: float
     """float32 multiply-adds of rows with class weights."""
     read: float
-    """Bytes of the pool, read and checked."""
+    """Bytes of the pool, read and validated."""
     scored: float
     """Pairs of logits of student and teacher."""
 
 
-def machine_rates(problem: Problem, backend: Backend) -> Rates:
-    """The rates of this machine, measured on a little of the pool and on made-up logits; takes under a second."""
-    pool, rng = problem.pool, np.random.default_rng(0)
-    n_classes = min(max(2, problem.n_classes), 2048)
+def machine_rates(given: CostInputs, backend: Backend) -> Rates:
+    """The rates of this machine, measured on a small part of the pool and on random logits; takes under a second."""
+    pool, rng = given.pool, np.random.default_rng(0)
+    n_classes = min(max(2, given.n_classes), 2048)
     n_rows = min(pool.n_rows, max(1, _RATE_BYTES // pool.row_bytes))
     starts = [(pool.n_rows - n_rows) * i // 2 for i in range(3)]  # some of it may be cached, some not
     start = time.perf_counter()
@@ -51,7 +51,7 @@ def machine_rates(problem: Problem, backend: Backend) -> Rates:
 
 
 def _least_seconds(call: Callable[[], Any]) -> float:
-    """Of a few calls: whatever disturbs one makes it longer."""
+    """The shortest of a few calls: disturbances only lengthen one."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

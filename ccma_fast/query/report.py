@@ -1,4 +1,4 @@
-"""What a query tells and returns."""
+"""The result of a query: the selected rows and a report."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.rows import RowId
-from .plan import Plan, StageTotals
+from .plan import Plan
+from .stage_totals import StageTotals
 
 __all__ = ["Report", "Selection", "Stage"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage of a query took."""
+    """Measured cost of one stage of a query."""
 
     seconds: float
     """Wall time."""
     bytes_read: int
-    """Bytes taken from features, logits and teacher, wherever they lie."""
+    """Bytes read from features, logits and teacher, in files or in memory."""
     peak_memory: int
     """Most bytes by which the process's resident memory, mapped files included, exceeded that at the query's start."""
 
 
 @dataclass
 class Report(StageTotals):
-    """What a query did, in the order in which it did it.
+    """What a query did, in order.
 
     Counts are rows. Thresholds are in units of the nonconformity score, for "lac" −ln p in nats: the median over the
     scored rows where calibration is weighted, NaN where there is none. Set sizes and the overlap are mean numbers of
@@ -43,9 +44,9 @@ class Report(StageTotals):
     n_rows: int = 0
     n_labelled: int = 0
     n_unlabelled: int = 0
-    """Those that can be chosen."""
+    """Unlabelled rows that can be selected."""
     n_vanished: int = 0
-    """Those without a label that cannot, for :func:`ccma_fast.extract` found their images gone."""
+    """Unlabelled rows that cannot be selected, since :func:`ccma_fast.extract` found their images gone."""
     n_classes: int = 0
     """0 at cold start without a teacher and names of classes."""
     n_subpool_clusters: int = 0
@@ -61,8 +62,8 @@ class Report(StageTotals):
     top1_disagreement: float = float("nan")
     """Share of the scored rows whose most probable classes differ, in [0, 1]."""
     trust: float = float("nan")
-    """t, the share of the picks that the teacher led but for rounding, see :func:`select`; NaN at cold start and with
-    ``acquisition="delta"``.
+    """t, the fraction of the picks made by the teacher's criterion (before rounding), see :func:`select`; NaN at cold
+    start and with ``acquisition="delta"``.
     """
     likeliest_temperature: float = float("nan")
     """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, 1e-6
@@ -70,19 +71,19 @@ class Report(StageTotals):
     share is used, see :attr:`warnings`.
     """
     warnings: list[str] = field(default_factory=list)
-    """What the labelled rows say against the teacher or `student_logits`, a sentence each, see :func:`select`."""
+    """Failed sanity checks of the teacher or `student_logits`, a sentence each, see :func:`select`."""
     n_candidates: int = 0
     n_clusters: int = 0
-    """Clusters of the coverage step's k-means, all classes together."""
+    """Clusters of the coverage step's k-means, summed over the classes."""
     kmeans_iterations: int = 0
-    """The most of any of its clusterings."""
+    """Maximum over its clusterings."""
     inertia: float = 0.0
     """Its objective Σ δ ‖v − μ‖² on unit rows."""
     forced: list[str] = field(default_factory=list)
-    """What the manifests of the pool's parts say against each other, taken all the same."""
+    """Manifest mismatches between the parts of the pool that were overridden by `force`."""
     stages: dict[str, Stage] = field(default_factory=dict)
     plan: Plan | None = None
-    """What was expected, without seconds, for which nothing was measured: see :func:`ccma_fast.plan`."""
+    """The expected cost; without seconds, since no rates were measured, see :func:`ccma_fast.plan`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python values, for JSON."""
@@ -118,7 +119,7 @@ class Selection:
     scores : ndarray, shape (B,), float32
         δ of each pick, see :func:`select`; NaN at cold start.
     represents : ndarray, shape (B,), int64
-        How many candidate rows stand behind each pick, itself included: its cluster, or those nearest to it.
+        Number of candidates that each pick represents, itself included: its cluster's size, or those nearest to it.
     report : Report
     ids : list of str or None
         The ids of the picked images, where the pool has them: in the metadata of a folder that

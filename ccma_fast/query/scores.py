@@ -13,13 +13,13 @@ from ..reference import RowScores
 __all__ = ["Columns", "Scores"]
 
 Columns = Mapping[str, npt.DTypeLike]
-"""Fields of :class:`ccma_fast.reference.RowScores`, and as what they are kept of each row."""
+"""Fields of :class:`ccma_fast.reference.RowScores` to keep per row, with their dtypes."""
 
 
 class Scores:
     """Columns of the scores of M rows, and the means of the rest.
 
-    Arrays, or tensors where the backend has a device: what is done with them is what both can do, but for
+    Arrays, or tensors where the backend has a device: code uses only operations that both support, and
     :func:`ccma_fast.backends.protocol.on_host`.
 
     Parameters
@@ -27,7 +27,7 @@ class Scores:
     n_rows : int
         M.
     columns : mapping of str to dtype
-        What is kept of each row.
+        The scores to keep per row.
     """
 
     def __init__(self, n_rows: int, columns: Columns) -> None:
@@ -54,5 +54,5 @@ class Scores:
         return self._columns[column]
 
     def mean(self, name: str) -> float:
-        """Of a size, an overlap or a share, over all rows."""
+        """Mean of a set size, an overlap or an indicator over all rows."""
         return self._totals[name] / self.n_rows

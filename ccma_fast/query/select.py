@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
-from ..pool.labels import Classes
+from ..pool.labels import ReadLabels
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..system.memory import Memory
@@ -21,7 +21,7 @@ from .acquisitions.acquisition import Acquisition
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
-from .cost_model import forecast, problem_of
+from .cost_model import cost_inputs_of, forecast
 from .disagreement import scored_rows
 from .inputs import Inputs
 from .logits import kept_logits
@@ -30,10 +30,10 @@ from .plan import Plan
 from .posteriors import posteriors, student_of, teacher_logits
 from .rates import machine_rates
 from .report import Report, Selection
+from .report_warnings import suspicions_from_labels, suspicions_from_logits
 from .settings import RowNumbers
-from .stages import StageClock
+from .stage_clock import StageClock
 from .subpool import diverse_subpool
-from .suspicions import suspicions_from_labels, suspicions_from_logits
 from .thresholds import NO_CUTS, thresholds
 from .validation import Validation, planned_validation
 
@@ -61,15 +61,15 @@ def select(
     """Choose the rows of a pool whose labels teach a classifier the most.
 
     One query of Conformal Cross-Modal Acquisition (Nguyen et al., arXiv 2603.23159), by default with the package's own
-    rule for who chooses, ``CCMAConfig(acquisition="trust")``. The labelled rows calibrate the conformal sets of student
+    rule of selection, ``CCMAConfig(acquisition="trust")``. The labelled rows calibrate the conformal sets of student
     (out of fold) and teacher to the same coverage; the teacher is trusted with the share t of the student's ambiguity
     that it resolves, t = max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)) of the mean set sizes, and leads that share of the
     picks. Its picks go to its own classes, those with the fewest labels first; in each, of the κ rows for each pick of
     largest δ = max p^T · (m + J / ln 2) (the teacher is sure, while the student is not, m = 1 − (p^S_1 − p^S_2), or
     says otherwise, J inside the union of both sets), k-means weighted by δ finds the most central. The student leads
     the other picks: of the rows of largest δ = m those that, one after the other, reduce Σ δ · min ‖x − x_j‖² the most,
-    where j runs over all that is labelled or picked. So a teacher whose sets are no smaller than the student's has no
-    say, and the query is uncertainty coverage in the student's space.
+    where j runs over the labelled and the selected rows. So with a teacher whose sets are no smaller than the student's
+    t is 0, and the query is uncertainty coverage in the student's space.
 
     Until there are labels of two classes, or student logits, no student can be fitted, and a teacher chooses alone:
     of its classes, those with the fewest labels first, the most central rows of the quarter that it is surest of.
@@ -95,8 +95,8 @@ def select(
         What classes are called, in their order, see :func:`ccma_fast.pool.class_names.read_class_names`; by default
         the teacher's, where it knows them.
     teacher : Teacher, optional
-        Zero-shot posteriors, and the space in which coverage runs (the student's, where it has no features). Without a
-        teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
+        Zero-shot posteriors, and the embedding space of the coverage step (the student's, where it has no features).
+        Without a teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
     student : object with `fit` and `predict_proba`, optional
         Fitted on the labelled rows (a copy is), once they are of two classes; a :class:`LinearHead` by default.
     student_logits : array_like, shape (N, C), optional
@@ -207,11 +207,11 @@ def plan(
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
 ) -> Plan:
-    """What :func:`select` would take with the same arguments: passes, bytes, memory and seconds of each stage.
+    """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell; under a second goes into
-    measuring this machine's rates, on a little of the pool. How costs follow from shapes is told in
-    :mod:`ccma_fast.query.cost_model`. Bytes and memory also stand in every report, beside what was measured.
+    measuring this machine's rates, on a small part of the pool. How costs follow from shapes is described
+    in :mod:`ccma_fast.query.cost_model`. Bytes and memory also stand in every report, beside what was measured.
 
     Parameters
     ----------
@@ -253,8 +253,8 @@ def plan(
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[arguments.config.acquisition]
-    problem = problem_of(inputs, _validation(inputs, acquisition).lazy)
-    return forecast(problem, acquisition, machine_rates(problem, arguments.backend))
+    given = cost_inputs_of(inputs, _validation(inputs, acquisition).lazy)
+    return forecast(given, acquisition, machine_rates(given, arguments.backend))
 
 
 def query(
@@ -271,13 +271,12 @@ def query(
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows.
 
-    Nobody looks at the images, so that it does not matter which have vanished. The picks are the same bits under every
-    limit.
+    Images are not accessed, so that vanished ones do not matter. The picks are bit for bit the same under every limit.
     """
     arguments = Arguments(
         pool=features,
         budget=budget,
-        labels=Classes(labels),
+        labels=ReadLabels(labels),
         class_names=None,
         teacher=teacher,
         student=fitted,
@@ -298,14 +297,14 @@ def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
 
 
 def _selection(arguments: Arguments) -> Selection:
-    """One query: what it picks and reports."""
+    """One query: its picks and its report."""
     acquisition = ACQUISITIONS[arguments.config.acquisition]
     with StageClock(arguments.pool) as clock:
         with clock.stage("check"):
             inputs = inputs_of(arguments)
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
-            plan = forecast(problem_of(inputs, validation.lazy), acquisition)
+            plan = forecast(cost_inputs_of(inputs, validation.lazy), acquisition)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
             report = _first_report(inputs, plan)
         rows: RowNumbers = inputs.unlabelled
@@ -339,7 +338,7 @@ def _scored_picks(
         student = student_of(inputs)
         pool_logits = posteriors(inputs, student, x_labelled, validation)
         logits = kept_logits(pool_logits, scored, settings)
-    # 3. Conformal sets, with the scores where the same pass gives both
+    # 3. Conformal sets, with the scores where one pass gives both
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
     columns = acquisition.columns(has_teacher, inputs.n_classes)
     with clock.stage("thresholds"):
@@ -377,7 +376,7 @@ def _scored_picks(
 
 
 def _first_report(inputs: Inputs, plan: Plan) -> Report:
-    """What a query reports before it has a score."""
+    """The report of a query before any row is scored."""
     return Report(
         backend=inputs.settings.backend.describe(),
         mode="cold start" if inputs.cold else "query",

@@ -1,4 +1,4 @@
-"""How a query is computed, whatever its inputs: constants, backend, memory limit, chunks and random streams."""
+"""Settings of a query that are independent of its inputs: constants, backend, memory, chunks, random streams."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def random_streams(random_state: int) -> Streams:
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """How a query is computed."""
+    """Settings of a query that are independent of its inputs."""
 
     config: CCMAConfig
     backend: Backend

@@ -19,13 +19,13 @@ class Subpool(NamedTuple):
     """The rows to score."""
 
     rows: RowNumbers
-    """Ascending."""
+    """Row numbers, ascending."""
     n_clusters: int = 0
-    """Of which they are the representatives; 0 where every row is scored."""
+    """Number of clusters that the rows represent; 0 where every row is scored."""
 
 
 def diverse_subpool(inputs: Inputs) -> Subpool:
-    """All unlabelled rows or a random share, and of these all or those nearest to the centroids of a k-means."""
+    """All unlabelled rows or a random sample; of these all, or the rows nearest to k-means centroids."""
     settings, unlabelled = inputs.settings, inputs.unlabelled
     config, rng = settings.config, settings.streams.subpool
     left: RowNumbers = unlabelled

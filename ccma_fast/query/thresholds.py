@@ -26,17 +26,17 @@ NO_CUTS = Cuts(math.inf, math.inf, math.nan, math.nan)
 def thresholds(
     inputs: Inputs, columns: Columns, pool_logits: Logits, logits: Logits, student: Any, x_labelled: Rows
 ) -> tuple[Cuts, Scores | None]:
-    """Thresholds as the configuration wants them, and the scores of all rows where the same pass gives both.
+    """Thresholds as configured, and the scores of all rows where the same pass gives both.
 
     Parameters
     ----------
     inputs : Inputs
     columns : mapping of str to dtype
-        Of the scores.
+        Columns of the scores.
     pool_logits, logits : Logits
-        Of all rows of the pool, and of those that are scored.
+        Logits of all rows of the pool, and of the scored rows.
     student : object or None
-        What is fitted again out of fold; None where the student's logits are ready-made.
+        The estimator to refit out of fold; None where the student's logits are ready-made.
     x_labelled : Rows
         The student's embeddings of the labelled rows.
     """
@@ -62,7 +62,7 @@ def thresholds(
 
 
 def _cuts_and_scores(settings: Settings, logits: Logits, columns: Columns) -> tuple[Cuts, Scores] | None:
-    """Thresholds that depend on nothing but mean set sizes, and the scores, both from one pass.
+    """Thresholds for target set sizes, and the scores, both from one pass.
 
     None where the backend needs a pass for each.
     """
@@ -81,7 +81,7 @@ def _cuts_and_scores(settings: Settings, logits: Logits, columns: Columns) -> tu
 
 
 def _calibration_scores(inputs: Inputs, logits: Rows, student: Any, x_labelled: Rows) -> npt.NDArray[np.float64] | None:
-    """The student's scores of the labelled rows, on which it was not fitted; None where set sizes are wanted."""
+    """The student's out-of-fold scores of the labelled rows; None where the calibration is by target size."""
     settings = inputs.settings
     if settings.config.calibration != "coverage":
         return None

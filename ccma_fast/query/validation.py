@@ -29,9 +29,9 @@ def planned_validation(inputs: Inputs, *, covers_pool: bool, teacher_first: bool
     ----------
     inputs : Inputs
     covers_pool : bool
-        Whether coverage may run among the student's embeddings as well.
+        Whether the coverage step may also run in the student's embedding space.
     teacher_first : bool
-        Whether a teacher, where there is one, chooses at cold start.
+        Whether the cold start selects by the teacher, where there is one.
     """
     directions = {inputs.space, inputs.pool} if covers_pool and not inputs.cold else {inputs.space}
     lazy = _lazy_sources(inputs, teacher_first) if inputs.budget and inputs.settings.backend.ON_HOST else []
@@ -47,7 +47,7 @@ def _lazy_sources(inputs: Inputs, teacher_first: bool) -> list[Rows]:
         return []
     if inputs.student_logits is not None:
         return [inputs.student_logits, *of_teacher]
-    # A student of somebody else's sees nothing of a pool with a row that is not finite.
+    # A user's own estimator is never given a pool with a row that is not finite.
     return [inputs.pool, *of_teacher] if inputs.student_is_head else of_teacher
 
 
@@ -57,11 +57,11 @@ class Validation:
 
     settings: Settings
     sources: tuple[Rows, ...]
-    """All, in the order in which they are validated."""
+    """All sources, in the order in which they are validated."""
     directions: frozenset[Rows]
-    """Those whose rows must not be of length zero."""
+    """Sources whose rows must be non-zero."""
     lazy: frozenset[Rows]
-    """Those whose rows are validated as they are read."""
+    """Sources whose rows are validated as they are read."""
 
     def validate_up_front(self, pool: Rows, labelled: npt.NDArray[np.int64]) -> Rows:
         """Validate what is not validated lazily, and the labelled rows of every source.
@@ -102,7 +102,7 @@ class Validation:
 
 
 class LazilyValidatedRows(Rows):
-    """Another matrix whose chunks are shown to `validate` whenever they are read, before anyone else sees them."""
+    """A view of another matrix that passes every chunk to `validate` before returning it."""
 
     def __init__(self, source: Rows, validate: Callable[[Chunk], None]) -> None:
         self.name = source.name

@@ -1,4 +1,4 @@
-"""What a simulation compares, as the user names it: strategies with their options."""
+"""The strategies that a simulation compares, with their options, as the user names them."""
 
 from __future__ import annotations
 

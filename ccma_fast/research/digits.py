@@ -1,4 +1,4 @@
-"""Handwritten digits as a pool, with a teacher that knows how the names of the classes look in print.
+"""Handwritten digits as a pool, with a teacher of printed class names.
 
 The digits are those that scikit-learn ships. As a vision-language model compares an image with the names of the
 classes, the teacher compares an image with the glyphs "0" to "9" of the fonts that matplotlib ships. It sees no label.
@@ -67,7 +67,7 @@ class Digits:
     images : ndarray, shape (N, 64), float32
         The pool.
     labels : ndarray, shape (N,), int64
-        Its classes, which only the person who labels knows.
+        True classes of the pool, for the oracle that answers queries.
     rows : ndarray, shape (N,), int64
         Its row numbers in scikit-learn's ``load_digits``, ascending.
     test_images, test_labels : ndarray

@@ -1,4 +1,4 @@
-"""What is measured after each round of a trial: the student on the test rows, and the prediction sets of the pool."""
+"""Metrics after each round of a trial: the student on the test rows, and the prediction sets of the pool."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def evaluate_sets(
     student, teacher : pair of Rows, shape (n, C) and (m, C)
         Logits of the labelled and of the unlabelled rows.
     labels : pair of ndarray, shape (n,) and (m,), int64
-        Classes of both, of which the strategy knows the former.
+        Labels of those rows; the strategy is given only the former.
     config : CCMAConfig
     backend : Backend
     student_scores : ndarray, shape (n,), float64, optional

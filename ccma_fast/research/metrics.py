@@ -1,4 +1,4 @@
-"""How well a classifier does on test rows: accuracy, macro AUROC, macro F1."""
+"""Metrics of a classifier on test rows: accuracy, macro AUROC, macro F1."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from ..version import newer_error
 __all__ = ["FORMAT", "UNKNOWN", "as_json", "read_record"]
 
 FORMAT = 2
-"""Of ``run.json`` and all beside it. Records of format 1 lack the code of strategies and students."""
+"""Version of ``run.json`` and the files beside it. Records of format 1 lack the code of strategies and students."""
 
 UNKNOWN = "unknown: "
-"""What the text of a part begins with that cannot be compared; the rest says why."""
+"""Prefix of the text of a part that cannot be compared; the rest says why."""
 
 _OLDEST_KEYS = {"arguments", "contenders", "student", "data", "versions"}
 
@@ -67,7 +67,7 @@ def _check_format(content: dict[str, Any], file: Path) -> None:
 def _text(value: Any, depth: int) -> str:
     """JSON with a line for each entry of a mapping, but one line for a list: columns have thousands of entries.
 
-    NaN becomes null and the infinities the texts "inf" and "-inf", for JSON knows none of them.
+    NaN becomes null and the infinities the texts "inf" and "-inf", which JSON does not have.
     """
     if isinstance(value, Mapping) and value:
         indent = "  " * depth

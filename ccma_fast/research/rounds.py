@@ -18,7 +18,7 @@ from ..system.bounded_read import read_whole
 __all__ = ["METRICS", "SET_METRICS", "TEST_METRICS", "RoundRecord", "read_rounds", "rounds_as_bytes"]
 
 TEST_METRICS = ("accuracy", "macro_auroc", "macro_f1")
-"""What is measured on the test rows."""
+"""Metrics on the test rows."""
 
 SET_METRICS = (
     "student_set_size",
@@ -34,10 +34,10 @@ SET_METRICS = (
     "q_student",
     "q_teacher",
 )
-"""What is measured on the prediction sets of the unlabelled rows."""
+"""Metrics of the prediction sets of the unlabelled rows."""
 
 METRICS = (*TEST_METRICS, *SET_METRICS)
-"""What a round measures, in the order of the table's columns."""
+"""Metrics of a round, in the order of the table's columns."""
 
 
 @dataclass(frozen=True)

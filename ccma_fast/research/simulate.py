@@ -268,7 +268,7 @@ def _checked_trials(study: Study, code: dict[str, Any]) -> RunTrial:
 
 
 def _pickled(study: Study) -> bytes:
-    """What is sent to every worker process."""
+    """The data sent to every worker process."""
     from .workers import dumped
 
     try:

@@ -1,4 +1,4 @@
-"""What a simulation compares, and the data on which it does so."""
+"""The strategies and the data of a simulation."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Study:
             check_rows(rows, self.backend.row_lengths, directions=has_directions)
 
     def suspicions(self) -> list[str]:
-        """What the pool's labels say against the teacher."""
+        """Sanity checks of the teacher by the pool's labels."""
         if self.teacher is None:
             return []
         return self.teacher.suspicions(self.teacher.logits(self.backend), self.labels, self.class_names).texts

@@ -1,6 +1,6 @@
 """Processes among which the trials of :func:`ccma_fast.simulate` are divided: one strategy and seed each.
 
-A worker knows nothing of what it computes: it is sent a function that gives the one which runs a trial.
+Workers are generic: each is sent a factory of the function that runs a trial.
 """
 
 from __future__ import annotations

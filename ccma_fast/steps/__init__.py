@@ -1,1 +1,1 @@
-"""The steps of the method, each a module that knows nothing of a query."""
+"""The steps of the method, each a module that does not depend on a query."""

@@ -1,4 +1,4 @@
-"""Coverage of a pool by some of its rows, by cosine similarity: the host's part, which a device has in its backend."""
+"""Facility-location coverage of a pool by cosine similarity, on the host; for devices it is in their backends."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SQUARE = 1024
 # Candidates of one product.
 _BATCH = 1024
 
-# Share of pairs that count from which the kernel of all of them is computed at once.
+# Share of pairs with a gain from which on the kernel is computed densely, for all pairs.
 _DENSE = 0.25
 
-# A sum in another order than the evaluation's differs by less than this share.
+# Relative error bound of a sum in another order than that of `gains`.
 _ROUNDING = 1e-6
 
 
@@ -54,7 +54,7 @@ class HostUnitRows:
     ----------
     rows : Rows, shape (N, D)
     backend : Backend
-        What computes lengths and products.
+        Computes lengths and products.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class HostUnitRows:
         return _Candidates(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
 
     def most_similar(self, picks: Int64) -> Int64:
-        """Which of the rows `picks`, of several the first, each row is most similar to, shape (N,)."""
+        """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
         return np.concatenate([part.argmax(axis=1) for _, part in self.similarities(self.take(picks))])
 
 
@@ -121,7 +121,7 @@ class _Candidates:
     def __init__(self, coverage: _Coverage, candidates: Int64, n_rows: int) -> None:
         self._coverage, self._rows = coverage, candidates
         gains = coverage.bounds()[candidates] if candidates.size == n_rows else coverage.gains(candidates)
-        # Behind the last candidate stands what no candidate is worse than.
+        # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(gains, -np.inf)
         self._order = np.empty(0, np.int64)
 
@@ -141,19 +141,19 @@ class _Candidates:
 
 
 class _Coverage:
-    """Σ_i w_i · k(s_i) with s_i the similarity of row i to the nearest row that covers, and what others would add."""
+    """Σ_i w_i · k(s_i), s_i the similarity of row i to the nearest already-selected row, and the gains of others."""
 
     def __init__(self, pool: HostUnitRows, near: Float32, kernel: Kernel, weights: Float32 | None) -> None:
         self._pool, self._near, self._kernel = pool, near, kernel
         self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
-        self._added: list[int] = []  # rows that cover, but are not yet in `near`
+        self._added: list[int] = []  # selected rows that are not yet in `near`
 
     def add(self, row: int) -> None:
-        """Cover with one row more."""
+        """Select one more row."""
         self._added.append(row)
 
     def gains(self, rows: Int64) -> Float64:
-        """What each of `rows` alone would add, shape (M,); each sum has the same order whatever else is in `rows`."""
+        """Marginal gain of each of `rows`, shape (M,); each is summed in the same order whatever else is in `rows`."""
         gains = np.zeros(rows.size)
         for start in range(0, rows.size, _BATCH):
             # The rows added last are columns of the same product: no pass over the pool of their own.
@@ -167,7 +167,7 @@ class _Coverage:
         return gains
 
     def bounds(self) -> Float64:
-        """Upper bounds, tight but for rounding, of what each row of the pool would add at first, shape (N,).
+        """Upper bounds, tight up to rounding, of the initial gain of each row of the pool, shape (N,).
 
         Each pair of rows is multiplied once, for the gains of both.
         """
@@ -198,7 +198,7 @@ class _Coverage:
                 gained *= weights[piece]
                 gains += gained.sum(axis=0, dtype=np.float64)
             else:
-                # Few rows are nearer to a candidate than to what covers them: the kernel of those alone is computed.
+                # Few rows are nearer to a candidate than to a selected row: compute the kernel of those alone.
                 i, j = _positions(nearer)
                 gained = self._kernel(part[i, j])
                 gained -= covered[piece][i, 0]

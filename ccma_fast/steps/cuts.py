@@ -1,4 +1,4 @@
-"""Step 3 of a query: the thresholds of both models' conformal sets, and how far the teacher is trusted."""
+"""Step 3 of a query: the thresholds of both models' conformal sets, and the trust in the teacher."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Cuts(NamedTuple):
     """The thresholds of both models' sets."""
 
     student: float | Float64
-    """On −ln p, as backends cut: one of all rows, or one of each, shape (M,)."""
+    """Threshold of −ln p: one for all rows, or one per row, shape (M,)."""
     teacher: float | Float64
-    """+∞ without a teacher."""
+    """Threshold of the teacher's −ln p; +∞ without a teacher."""
     q_student: float
-    """In units of the nonconformity score; the median where rows have thresholds of their own."""
+    """Threshold in units of the nonconformity score; the median of thresholds per row."""
     q_teacher: float
-    """NaN without a teacher."""
+    """The same of the teacher; NaN without one."""
 
     def of_rows(self, rows: slice) -> tuple[float | Float64, float | Float64]:
         """The thresholds of student and teacher for a slice of the rows."""
@@ -59,15 +59,14 @@ def calibrated_cuts(
     config : CCMAConfig
     backend : Backend
     student_scores : ndarray, shape (n,), or None
-        The student's calibration scores, for only the caller knows what it was fitted on; None to calibrate to set
-        sizes.
+        The student's scores of a calibration set that it was not fitted on; None to calibrate to set sizes.
     """
     teacher_scores = weights = None
     if student_scores is not None:
         if teacher is not None:
             teacher_scores = labelled_scores(teacher[0], labels, config)
         if config.reweight:
-            # Post-stratified by the most probable class.
+            # Post-stratification by the most probable class.
             by = student if teacher is None else teacher
             cells = [backend.score(rows, chunk_size=chunk_size).student_top1 for rows in by]
             weights = stratified_weights(*cells)

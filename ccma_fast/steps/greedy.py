@@ -27,7 +27,9 @@ def greedy_coverage(
     weights: Float32 | None = None,
     least: float = -np.inf,
 ) -> Int64:
-    """Greedily the candidates that raise Σ_i w_i · max_j k(s_ij), j over what covers already and the chosen, the most.
+    """Greedy submodular facility location: maximise Σ_i w_i · max_j k(s_ij) over picks among the candidates.
+
+    j runs over the rows that cover already and those selected.
 
     Parameters
     ----------
@@ -42,22 +44,22 @@ def greedy_coverage(
     kernel : Kernel
         k, of similarities s.
     rng : Generator
-        Draws the rest where no candidate adds anything.
+        Draws the remaining picks where no candidate has a positive gain.
     weights : ndarray, shape (N,), float32, optional
         w, not negative; unit weights where missing.
     least : float, default −∞
-        The similarity to what covers that every row has at least.
+        Lower bound of every row's similarity to the rows that cover.
 
     Returns
     -------
     ndarray, shape (n_picks,), int64
-        Rows of `pool` in the order of choice; ties go to the lower index.
+        Rows of `pool` in the order of selection; ties go to the lower index.
 
     Notes
     -----
-    Lazy and exact: what a row adds only falls as others are chosen, so that what it added before bounds it from above,
-    and of all candidates only those are evaluated again whose bound reaches the best found so far (Minoux 1978). Time
-    goes as n · N; memory is some bytes per row of the pool and some blocks of similarities.
+    Lazy greedy, exact (Minoux 1978): by submodularity an earlier marginal gain is an upper bound, and only candidates
+    whose bound reaches the best gain so far are evaluated again. Time is O(n · N); memory is some bytes per row of the
+    pool and some blocks of similarities.
     """
     coverage = pool.coverage(covered, least, candidates, kernel, weights)
     chosen: list[int] = []
@@ -73,7 +75,7 @@ def greedy_coverage(
 
 
 def _best(coverage: Coverage) -> int:
-    """The candidate that adds the most, of several the first, or −1 where none adds anything."""
+    """The candidate of largest gain (ties: the first), or −1 where no gain is positive."""
     coverage.sort()
     best, best_gain = -1, 0.0
     start, size = 0, _FIRST_BATCH

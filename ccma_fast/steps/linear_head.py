@@ -203,7 +203,7 @@ class LinearHead(ChunkedStudent):
         return backend.linear(centred, self.coef_, self.intercept_ + self.coef_ @ self.mean_)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was learnt, as plain arrays and numbers.
+        """The fitted state, as plain arrays and numbers.
 
         It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
         """

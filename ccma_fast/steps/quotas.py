@@ -1,4 +1,4 @@
-"""Step 6: how many picks each class gets."""
+"""Step 6: class-balanced quotas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def class_quotas(available: npt.ArrayLike, labelled: npt.ArrayLike, budget: int) -> Int64:
-    """How many picks each class gets so that the labels become as balanced as they can: water-filling.
+    """Number of picks per class that makes the labels as balanced as possible: water-filling.
 
     One pick after the other goes to the class with the fewest labels, chosen ones included, that has rows left; ties go
     to the class with more rows, then to the lower index.
@@ -21,7 +21,7 @@ def class_quotas(available: npt.ArrayLike, labelled: npt.ArrayLike, budget: int)
     Parameters
     ----------
     available, labelled : array_like, shape (C,), int
-        Rows that can be picked and labels that are there already, of each class.
+        Number of selectable rows and of labelled rows of each class.
     budget : int
         At most the number of available rows.
 

@@ -19,7 +19,7 @@ _PART = 1 << 18
 def representatives(
     found: KMeans, n_picks: int, weights: Float32 | None = None, preference: Float32 | None = None
 ) -> tuple[Int64, Int64]:
-    """What :func:`ccma_fast.reference.representatives` gives, in ten bytes a row.
+    """:func:`ccma_fast.reference.representatives`, in ten bytes a row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is asked of any student: its classes, its fit and its logits.
+"""The interface to any student: its classes, its fit and its logits.
 
 A student is any classifier with `fit` and `predict_proba`. A :class:`ChunkedStudent`, such as
 :class:`ccma_fast.LinearHead`, reads rows itself, a chunk at a time; any other gets arrays.

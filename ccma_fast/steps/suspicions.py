@@ -46,36 +46,36 @@ _EVIDENCE = 7.0
 # Share of a class's rows that must be predicted as one other class.
 _MOSTLY = 1 / 2
 
-# With so many classes that are mostly predicted right a model does not guess.
+# A model with this many classes that are mostly predicted right does not guess.
 _OWN_NAMES = 6
 
 # A teacher that is right on no more rows than this beyond guessing, as far as 95 % intervals tell, is of no use; so
 # many rows tell it, where most are not of one class.
 _BEYOND_CHANCE, _LEAST_GUESSES, _MOST_CHANCE = 0.1, 50, 0.5
 
-# Nats by which several classes, all that have labels, must be called as a rule says; more than guessing gives.
+# Nats of evidence that all labelled classes follow a rule, beyond what guessing gives.
 _EVERY_CLASS = 4.0
 
-# Rows in which probabilities are looked for where no row is labelled.
+# Rows that are checked for probabilities where no row is labelled.
 _PEEK = 256
 
-# How far from 1 probabilities may add up, in bfloat16 too.
+# Tolerance of the sums of probabilities, for bfloat16 too.
 _ROUNDING = 2.0**-8
 
 _MOST_NAMED = 5
 
 
 class Suspicions(NamedTuple):
-    """What labelled rows say of logits."""
+    """Results of the sanity checks of logits by labelled rows."""
 
     likeliest_temperature: float
-    """By :mod:`ccma_fast.steps.temperature`, in the units of the given one; NaN without one."""
+    """Maximum-likelihood temperature, in the units of the given one; NaN without one."""
     texts: list[str]
     """A sentence for each suspicion."""
 
 
 def sampled_rows(n_labelled: int, n_classes: int) -> int:
-    """How many of the labelled rows :func:`suspicions` looks at."""
+    """Number of labelled rows that :func:`suspicions` uses."""
     return min(n_labelled, _MOST_ROWS, max(_LEAST_ROWS, _MOST_LOGITS // n_classes))
 
 
@@ -90,19 +90,19 @@ def suspicions(
     whole_order: bool = True,
     unproven: bool = False,
 ) -> Suspicions:
-    """What labelled rows say against the logits of a model; of many rows, a random sample by a fixed seed.
+    """Sanity checks of a model's logits by the labelled rows; of many rows, a random sample with a fixed seed.
 
     Parameters
     ----------
     model : str
-        Whose logits they are, such as "the teacher".
+        Name of the model in the texts, such as "the teacher".
     logits : Rows, shape (n, C)
-        Of the labelled rows, at the model's temperature; n ≥ 1.
+        Logits of the labelled rows, at the model's temperature; n ≥ 1.
     labels : ndarray, shape (n,), int64
     class_names : sequence of str or None
         The names of the labels' classes, in their order.
     temperature : float, optional
-        What the logits were divided by. Without one their scale is not tested.
+        The temperature that the logits were divided by. Without one their scale is not tested.
     ready_made : bool, default True
         Whether the caller passed the logits, which may be probabilities then.
     whole_order : bool, default True
@@ -181,10 +181,10 @@ def _are_probabilities(z: Float64) -> bool:
 
 
 def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, likeliest: float) -> list[str]:
-    """Whether the likeliest temperature is far likelier than every one that is not far from the given one.
+    """Whether the maximum-likelihood temperature is far likelier than every one close to the given one.
 
-    Where a query chose hard rows, the likeliest is larger; it is infinite where the model knows nothing of them, and
-    says nothing where it knows little or the rows are of one class.
+    On hard rows, such as a query selects, the estimate is larger; it is infinite where the logits are uninformative,
+    and no evidence where they are hardly informative or all rows are of one class.
     """
     off = temperature / likeliest
     if 1.0 / _FAR <= off <= _FAR or math.isinf(likeliest) or (labels == labels[0]).all():
@@ -212,7 +212,7 @@ def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, l
 
 
 def _of_order(model: str, calls: Int64, labels: Int64, names: Sequence[str], whole_order: bool) -> list[str]:
-    """Whether the model calls classes by each other's names: all by one rule, some in a ring, or most by any name."""
+    """Whether the model predicts a permutation of the classes: all by one rule, some in a cycle, or most by any."""
     n, n_classes = labels.size, len(names)
     said, times = _names_of_classes(labels, calls, n_classes)
     n_rows = np.bincount(labels, minlength=n_classes)
@@ -244,16 +244,14 @@ def _of_order(model: str, calls: Int64, labels: Int64, names: Sequence[str], who
 
 
 def _calls(z: Float64) -> Int64:
-    """The most probable class of each row, −1 where several are."""
+    """Predicted class of each row, −1 for a tie."""
     top = z.max(axis=1, keepdims=True)
     calls: Int64 = np.where((z == top).sum(axis=1) == 1, z.argmax(axis=1), -1)
     return calls
 
 
 def _names_of_classes(labels: Int64, calls: Int64, n_classes: int) -> tuple[Int64, Int64]:
-    """By which class's name the rows of each class are called the most often, −1 where several are or none, and how
-    often.
-    """
+    """Modal prediction per true class (−1 for a tie or no prediction), and its count."""
     said, times = np.full(n_classes, -1), np.zeros(n_classes, np.int64)
     pairs, counts = np.unique(np.stack([labels, calls])[:, calls >= 0], axis=1, return_counts=True)
     for (c, called), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
@@ -265,12 +263,12 @@ def _names_of_classes(labels: Int64, calls: Int64, n_classes: int) -> tuple[Int6
 
 
 def _rule(labels: Int64, calls: Int64, said: Int64, names: Sequence[str]) -> tuple[str, int] | None:
-    """The rule by which classes are called each other's names, and how many rows that makes right.
+    """The rule that permutes the predicted classes, if any, and the number of rows that are right under it.
 
-    Rows of one class err together, so that there is evidence of two kinds. Of rows: those that are right by the rule
-    and not as the classes stand, beside those of which the opposite is true, which a fair coin bounds where the given
-    order is no worse. Of classes: m that are mostly called as the rule says, where a model that knows nothing calls
-    one so on average and m with a chance of 1 / m!; few classes must all be, or all of those that have labels.
+    Errors are correlated within a class, so that two kinds of evidence are required. Rows: a sign test of those that
+    are right under the rule only against those that are right in the given order only. Classes: m whose modal
+    prediction follows the rule, which under random predictions has an expectation of one and a probability of 1 / m!
+    for m; few classes must all follow it, or all that have labels.
     """
     has_labels = np.bincount(labels, minlength=said.size) > 0
     classes = np.arange(said.size)
@@ -292,7 +290,7 @@ def _rule(labels: Int64, calls: Int64, said: Int64, names: Sequence[str]) -> tup
 
 
 def _rules(labels: Int64, calls: Int64, names: Sequence[str]) -> Iterator[tuple[str, Int64]]:
-    """Orders that mistakes make, each as the class by whose name each class is called."""
+    """Permutations that typical mistakes cause, each as the predicted class of every true class."""
     n_classes = len(names)
     classes = np.arange(n_classes)
     shifts = np.bincount((calls - labels)[calls >= 0] % n_classes, minlength=n_classes)
@@ -311,7 +309,7 @@ def _rules(labels: Int64, calls: Int64, names: Sequence[str]) -> Iterator[tuple[
 def _rings(
     said: Int64, times: Int64, is_clear: npt.NDArray[np.bool_], n_rows: Int64, own_name: Int64, whole_order: bool
 ) -> Int64:
-    """Classes that are called by each other's names, two or more in a ring, by a model that is right about others."""
+    """Classes in cycles of two or more predicted as each other, by a model that is right about other classes."""
     classes = np.arange(said.size)
     inside = is_clear & (said != classes)
     while inside.any():
@@ -332,7 +330,7 @@ def _rings(
         while (following := int(said[ring[-1]])) != ring[0]:
             ring.append(following)
         inside[ring] = False
-        # No class is taken for evidence of another: each counts as if it had as few rows as the one with the fewest.
+        # One class is no evidence for another: each counts with the number of rows of the smallest of the cycle.
         evidence = _coin_evidence(len(ring) * int(times[ring].min()), int(own_name[ring].sum()))
         if evidence >= len(ring) * math.log(said.size) + _EVIDENCE:
             moved += ring
@@ -340,10 +338,10 @@ def _rings(
 
 
 def _scrambled(said: Int64, is_clear: npt.NDArray[np.bool_]) -> Int64:
-    """Classes called by others' names, where most are and each by one of its own.
+    """Classes predicted as other classes, where most are and by a nearly one-to-one mapping.
 
-    The names that a model which knows nothing gives to k of C classes are u different ones with a chance of at most
-    C! / (C − u)! / C^u, times the choices of u of k.
+    Under random predictions, the modal predictions of k of C classes are u distinct ones with a probability of at most
+    C! / (C − u)! / C^u, times the number of choices of u of k.
     """
     classes = np.flatnonzero(is_clear)
     n, k, u = said.size, classes.size, np.unique(said[classes]).size
@@ -354,7 +352,7 @@ def _scrambled(said: Int64, is_clear: npt.NDArray[np.bool_]) -> Int64:
 
 
 def _coin_evidence(more: int, less: int) -> float:
-    """Nats: −ln of a bound (Chernoff's) on the chance of so many heads, `more`, and tails, `less`, of a fair coin."""
+    """−ln of Chernoff's bound in a sign test with counts `more` and `less`, in nats; 0 where `more` is no larger."""
     n = more + less
     if more <= less:
         return 0.0

@@ -178,7 +178,7 @@ class Teacher(TeacherRows):
         return cls(images, classes, temperature, force=force)
 
     def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
-        """How good the teacher is on the rows whose labels are known.
+        """Evaluate the teacher on the labelled rows.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What is read of a teacher: the rows of its matrix, their logits, and what labels say against those."""
+"""The matrix behind a teacher: its rows, their logits, and the sanity checks of those by labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TeacherRows:
         τ, by which the logits are divided.
     class_names : list of str or None
     force : bool
-        Whether to take rows that by manifests, ids or shards are of other images than the pool's.
+        Whether to accept rows whose manifests, ids or shards do not match the pool's.
     forced : list of str
         Differences of manifests that were accepted so.
     """
@@ -89,7 +89,7 @@ class TeacherRows:
         whole_order: bool = True,
         unproven: bool = False,
     ) -> Suspicions:
-        """What labelled rows, of which these are the logits, say against the teacher.
+        """Sanity checks of the teacher by labelled rows, of which `logits` are the teacher's.
 
         See :func:`ccma_fast.steps.suspicions.suspicions`.
         """
@@ -104,8 +104,8 @@ class TeacherRows:
             unproven=unproven,
         )
 
-    def reading(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
-        """This teacher with its rows read from `source`, which holds the same ones."""
+    def reading_from(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
+        """A copy of this teacher that reads the same rows from `source`."""
         teacher = copy.copy(self)
         teacher.source = source
         return teacher
@@ -131,7 +131,7 @@ class TeacherRows:
         return self._forced + forced
 
     def grown(self: _AnyTeacher) -> _AnyTeacher:
-        """This teacher with all rows that its source has by now, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
+        """A copy of this teacher with all current rows of its source, see :meth:`ccma_fast.pool.rows.Rows.grown`."""
         source = self.source.grown()
         if source is self.source:
             return self

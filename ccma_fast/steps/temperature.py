@@ -1,4 +1,4 @@
-"""The temperature of logits that makes labels the likeliest."""
+"""Maximum-likelihood temperature of logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_loss"]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-# Between them lies every temperature that anyone has used, for cosines as for logits.
+# Bounds of every temperature in use, for cosines as for logits.
 LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
 _BISECTIONS = 24
 
@@ -20,12 +20,12 @@ _BISECTIONS = 24
 def likeliest_temperature(similarities: Float64, labels: Int64) -> float:
     """The τ that maximises Σ ln softmax(s / τ)_y, in the units of s.
 
-    The likelihood is concave in β = 1 / τ; its slope Σ (s_y − Σ_c p_c s_c) falls, and is halved in on.
+    The log-likelihood is concave in β = 1 / τ: bisection on its derivative Σ (s_y − Σ_c p_c s_c), which decreases.
 
     Returns
     -------
     float
-        Infinite where guessing evenly is likelier than anything that s says, and 1e-6 where no row is wrong.
+        Infinite where uniform guessing is likeliest, and 1e-6 where no row is wrong.
     """
     s = similarities - similarities.max(axis=1, keepdims=True)
     true = s[np.arange(labels.size), labels].sum()

@@ -1,4 +1,4 @@
-"""How good a teacher is on labelled rows: accuracy, calibration, classes that are near duplicates."""
+"""Evaluation of a teacher on labelled rows: accuracy, calibration, near-duplicate classes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ZeroShot:
         What seems wrong with the teacher, a sentence each: no better than chance; a temperature more than ten times
         too large or too small; probabilities where logits belong; classes in another order than the labels'. Of more
         than 16,384 labelled rows, or 2²¹ of their logits, the last three are tested on a random sample. Two
-        classes that seem exchanged are only told by being worse than chance: a query's choice of rows may look the
+        exchanged classes are only detected by an accuracy worse than chance: the rows that a query selects may look the
         same.
     """
 

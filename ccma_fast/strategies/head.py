@@ -1,4 +1,4 @@
-"""What strategies ask of a linear head: its dropout and its gradients."""
+"""Dropout passes and gradients of a linear head, for strategies."""
 
 from __future__ import annotations
 

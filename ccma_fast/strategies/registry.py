@@ -1,4 +1,4 @@
-"""What a strategy sees, and the registry of strategies by name."""
+"""The input of a strategy, and the registry of strategies by name."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What a strategy may look at when it chooses.
+    """The input of a strategy: one round of active learning.
 
     Attributes
     ----------
@@ -69,11 +69,12 @@ class Round:
     teacher : Teacher or None
     config : CCMAConfig
     rng : numpy.random.Generator
-        The only source of chance.
+        The only source of randomness.
     backend : Backend
-        What computes products, k-means, thresholds and scores.
+        Computes products, k-means, thresholds and scores.
     memory_limit : int
-        Bytes that the choice may add to resident memory, beside some for each row of the pool. No result depends on it.
+        Bytes that the selection may add to resident memory, beside some for each row of the pool. No result depends on
+        it.
     """
 
     features: Rows

@@ -1,1 +1,1 @@
-"""What the package asks of the operating system: files, memory, streams, processes."""
+"""The interface to the operating system: files, memory, streams, processes."""

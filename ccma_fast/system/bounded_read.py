@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
     member: zipfile.ZipInfo
     shape: tuple[int, ...]
     n_bytes: int
-    """Of its values."""
+    """Size of its values, uncompressed."""
 
 
 class Arrays:

@@ -1,4 +1,4 @@
-"""Which files are mapped where in this process's memory, by whoever mapped them, as Linux tells it."""
+"""The file mappings of this process's memory, whichever library made them, as Linux lists them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["DELETED", "ZEROS", "FileMap", "file_maps"]
 _MAPS = "/proc/self/maps"
 
 ZEROS = "/dev/zero"
-"""What the C++ core maps in place of a file that was truncated."""
+"""The file that the C++ core maps in place of a truncated one."""
 
 DELETED = " (deleted)"
-"""What the name of a file without a name ends with."""
+"""Suffix of the name of a deleted file."""
 
 # linux/fs.h: asks for the file that is mapped at an address or next, and for its first address.
 _QUERY_MAPS, _NEXT_FILE = 0xC0686611, 0x30
@@ -33,7 +33,7 @@ class FileMap(NamedTuple):
     is_written: bool
     """Shared and writable: its owner may write through it. What is written to a private map is in no file."""
     offset: int
-    """Of the first byte in the file."""
+    """Offset of the first byte in the file."""
     place: str
 
     def is_cut_off(self, end: int) -> bool:

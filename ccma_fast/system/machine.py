@@ -1,4 +1,4 @@
-"""What memory this process may use: the machine's, its control groups' and its resource limits'."""
+"""Memory available to this process: the machine's, its control groups' and its resource limits'."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MachineMemory(NamedTuple):
     whole: int
     """The machine's memory, or the least of what limits allow."""
     left: int
-    """What is free of it; the page cache counts as free, as the system can reclaim it."""
+    """Free memory of it; the page cache counts as free, since the system can reclaim it."""
 
 
 def machine_memory(root: Path = Path("/")) -> MachineMemory:

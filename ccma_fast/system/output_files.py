@@ -74,7 +74,7 @@ def check_no_input(path: str | os.PathLike[str], given: Iterable[tuple[str, Path
         return
     for name, source in given:
         if source.is_dir():
-            # What lies in the folder itself is for who knows which files of it are read; a link may lead anywhere.
+            # The folder's own files are left to the caller, who knows which are read; a link may lead anywhere.
             links = (Path(at) / file for at, _, files in os.walk(source) for file in files)
             if any(link.is_symlink() and link.exists() and os.path.samefile(link, out) for link in links):
                 raise ValueError(f"{what} {str(path)!r} is one of the files of {name}; expected another file")
@@ -182,7 +182,7 @@ class _LockedError(Exception):
 
 @contextmanager
 def _lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a file as a lock. It is never written to nor truncated: it may be somebody's."""
+    """Hold a file as a lock. It is never written to nor truncated: it may be another program's."""
     import fcntl
 
     while True:

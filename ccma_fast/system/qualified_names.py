@@ -1,4 +1,4 @@
-"""What functions and classes are called, module included."""
+"""Qualified names of functions and classes, module included."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ccma_fast.cli import main
 from ccma_fast.pool import tables
 from ccma_fast.pool.class_codes import class_codes
 from ccma_fast.pool.class_names import agreed_class_names, read_class_names
-from ccma_fast.pool.labels import Classes, read_labels
+from ccma_fast.pool.labels import ReadLabels, read_labels
 from ccma_fast.pool.manifest import Manifest, Shard, Skipped
 from ccma_fast.pool.manifest_file import chained, digest_of_file, read_manifest, write_manifest
 from ccma_fast.pool.open import open_rows
@@ -561,7 +561,7 @@ def test_names_that_are_numbers_of_other_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must say whether they are names or numbers"):
         class_codes(["0", "1"], class_names=NUMERIC, typed=False)  # as of a file whose other numbers are still to come
     np.testing.assert_array_equal(read_labels([-1] * 4, rows, class_names=NUMERIC), [-1] * 4)
-    np.testing.assert_array_equal(read_labels(Classes(np.array(numbers)), rows, class_names=NUMERIC), numbers)
+    np.testing.assert_array_equal(read_labels(ReadLabels(np.array(numbers)), rows, class_names=NUMERIC), numbers)
 
 
 @pytest.mark.parametrize("names", [["0", "1", "2", "3"], ["00", "01", "02", "03"]])
@@ -763,7 +763,7 @@ def test_class_names_tell_how_many_classes_there_are() -> None:
     with pytest.raises(ValueError, match="a class from 0 to 1, got 2 at row 2"):
         cf.select(X, 2, labels=LABELLED, class_names=["cat", "dog"])
     with pytest.raises(ValueError, match="a class from 0 to 1, got 2 at row 2"):
-        read_labels(Classes(LABELLED), open_rows(X, "features"), n_classes=2)
+        read_labels(ReadLabels(LABELLED), open_rows(X, "features"), n_classes=2)
 
 
 def test_a_loop_goes_on_where_names_are_numbers() -> None:

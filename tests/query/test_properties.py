@@ -8,6 +8,7 @@ from dataclasses import replace
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 
 import ccma_fast as cf
@@ -140,6 +141,7 @@ def test_select_covers(x, budget, seed):
     assert picks.represents.sum() <= len(x)
 
 
+@pytest.mark.filterwarnings("ignore::ccma_fast.TeacherWarning")  # arbitrary logits may look like probabilities
 @given(pools, st.data())
 @settings(max_examples=200)
 def test_select_queries(x, data):

@@ -11,7 +11,7 @@ import ccma_fast as cf
 from ccma_fast import strategies
 from ccma_fast.pool.open import open_rows
 from ccma_fast.strategies import bald
-from ccma_fast.strategies import head as head_module
+from ccma_fast.strategies.head import dropout_chunks
 
 pytestmark = pytest.mark.processor
 
@@ -107,14 +107,14 @@ def passes(state: strategies.Round, n_passes: int, seed: int) -> np.ndarray:
     """Logits of every pass and row, with the masks that a strategy draws from the same seed: (passes, U, C)."""
     rng = np.random.default_rng(seed)
     chunks = []
-    for _, x in head_module.dropout_chunks(state):
+    for _, x in dropout_chunks(state):
         chunks.append(np.stack([state.student.dropout_logits(x, rng, state.backend) for _ in range(n_passes)]))
     return np.concatenate(chunks, axis=1).astype(np.float64)
 
 
 @pytest.fixture
 def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_module, "_CHUNK_BYTES", 4 * 24 * 97)
+    monkeypatch.setattr("ccma_fast.strategies.head._CHUNK_BYTES", 4 * 24 * 97)
 
 
 @pytest.mark.usefixtures("several_chunks")
@@ -164,7 +164,7 @@ def test_dropquery(backend: str, make_round: MakeRound, pool: tuple) -> None:
     picks = choose("dropout", state)
 
     twin = make_round(*pool, 3, seed=5, backend=backend)
-    for _, chunk in head_module.dropout_chunks(twin):  # leaves the generator where the strategy's clustering finds it
+    for _, chunk in dropout_chunks(twin):  # leaves the generator where the strategy's clustering finds it
         for _ in range(3):
             head.dropout_logits(chunk, twin.rng, twin.backend)
     found = twin.backend.weighted_kmeans(

@@ -1,4 +1,4 @@
-"""What the CPU backend runs on: an instruction set and threads."""
+"""Instruction set and threads of the CPU backend."""
 
 from __future__ import annotations
 

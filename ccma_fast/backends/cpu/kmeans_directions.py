@@ -68,7 +68,7 @@ class Directions:
         self._costs = _Costs.of_machine()
 
     def width(self, centroids: Float32, *, hinted: bool) -> int:
-        """How many directions make a search among the centroids cheapest; 0 where that is all dimensions.
+        """Number of directions that minimises the cost of the centroid search; 0 where that is all dimensions.
 
         With hints some directions are found once: centroids that settle let ever fewer others survive.
         """

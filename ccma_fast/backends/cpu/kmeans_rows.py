@@ -29,7 +29,7 @@ _SAMPLE = 2048
 
 
 class Before(NamedTuple):
-    """What an assignment found, and which centroids have moved since."""
+    """The result of an assignment, and which centroids have moved since."""
 
     squared: Float32
     moved: Bool

@@ -34,7 +34,7 @@ def target_size_threshold(
 def scores_between(
     logits: Rows, cumulative: Cumulative | None, low: float, high: float, chunk_size: int | None
 ) -> ScoresBetween:
-    """How many scores are ≤ low, how many in (low, high], and those, or a sample where there are very many."""
+    """Number of scores ≤ low, number in (low, high], and those, or a sample where there are very many."""
     below = inside = 0
     kept = []
     for start, chunk in logits.chunks(chunk_size):

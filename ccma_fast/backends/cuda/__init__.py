@@ -4,7 +4,7 @@ The names are those of :class:`ccma_fast.backends.protocol.DeviceBackend`, the c
 :mod:`ccma_fast.reference`. Tensors on the device are used where they lie; all else is read chunk by chunk and copied
 through pinned memory while the device works on the chunk before. Logits that come from features are computed on the
 device, chunk by chunk, and go from its cache into the kernel that uses them. No result depends on where the chunks end.
-The host waits for the device at the end of a pass, never within.
+The host synchronises with the device at the end of a pass, never within.
 
 Under Triton's interpreter (``TRITON_INTERPRET=1``) the same code runs on the host, slowly: that is how it is tested
 where no GPU is.

@@ -50,7 +50,7 @@ class UnitRows:
         return taken.float() * self._scale[indices, None]
 
     def similarities(self, others: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Of all rows to `others`, shape (M, D): (rows, (m, M) float32) pieces that start at multiples of a segment."""
+        """Cosine similarities to `others`, shape (M, D): (rows, (m, M) float32) pieces that are aligned to segments."""
         widest = max(_SIMILARITY_BYTES // (4 * max(1, len(others))), 1)
         step = min(_ROW_BYTES // (4 * self._rows.n_columns), widest) // coverage.SEGMENT * coverage.SEGMENT
         prepared: dict[torch.dtype, products.Weight] = {}
@@ -91,7 +91,7 @@ class UnitRows:
 
 
 class Coverage:
-    """See :class:`ccma_fast.backends.protocol.Coverage`; the host waits once in each evaluation, for four numbers."""
+    """See :class:`ccma_fast.backends.protocol.Coverage`; each evaluation synchronises once, for four numbers."""
 
     def __init__(
         self,
@@ -103,14 +103,14 @@ class Coverage:
     ) -> None:
         self._pool, self._near, self._weights, self._kernel = pool, near, weights, kernel
         self._candidates = candidates
-        self._added = candidates[:0]  # rows that cover, but are not yet in `near`
+        self._added = candidates[:0]  # selected rows that are not yet in `near`
         gains = [self.gains(candidates[start : start + _COLUMNS]) for start in range(0, len(candidates), _COLUMNS)]
-        # Behind the last candidate stands what no candidate is worse than.
+        # A sentinel behind the last candidate, with a bound below all.
         self._bounds = torch.cat([*gains, near.new_full((1,), -torch.inf, dtype=torch.float64)])
         self._order = torch.empty(0, dtype=torch.int64)
 
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
-        """What each of `rows` alone would add, shape (M,), float64."""
+        """Marginal gain of each of `rows`, shape (M,), float64."""
         added, self._added = self._added, self._added[:0]
         n_segments = -(-self._pool.n_rows // coverage.SEGMENT)
         sums = torch.empty((n_segments, len(rows)), dtype=torch.float64, device=rows.device)
@@ -124,7 +124,7 @@ class Coverage:
         return gains
 
     def sort(self) -> None:
-        """Candidates in the order of their bounds from now on."""
+        """Sort the candidates by their bounds."""
         self._order = torch.sort(self._bounds, descending=True, stable=True).indices
 
     def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:

@@ -1,4 +1,4 @@
-"""What the CUDA backend runs on: a GPU, or the host under Triton's interpreter."""
+"""The device of the CUDA backend: a GPU, or the host under Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST_TRITON = (3, 6)
 
 
 def why_unavailable() -> str | None:
-    """What keeps the backend from running here, or None."""
+    """The reason why the backend cannot run here, or None."""
     if not INTERPRETED and not torch.cuda.is_available():
         return "PyTorch sees no CUDA device"
     version = tuple(map(int, triton.__version__.split(".")[:2]))
@@ -29,7 +29,7 @@ def why_unavailable() -> str | None:
 
 
 def device() -> torch.device:
-    """Where kernels run."""
+    """The device that kernels run on."""
     return torch.device("cpu") if INTERPRETED else torch.device("cuda", torch.cuda.current_device())
 
 

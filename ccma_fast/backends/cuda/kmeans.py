@@ -1,9 +1,9 @@
 """Weighted k-means of the CUDA backend: Lloyd's algorithm, see :func:`ccma_fast.reference.weighted_kmeans`.
 
-The initialisation is that of every backend; in it the host learns the squared distances of each round. In Lloyd's
-iterations labels, distances and sums stay on the device. Whether to go on, and how many clusters are empty, the host
-learns while the device forms the means of the next iteration: it never waits for a device that has nothing to do. Where
-rows are read from elsewhere it asks first.
+The initialisation is that of every backend; in it the squared distances of each round are copied to the host. In
+Lloyd's iterations labels, distances and sums stay on the device. Convergence and the number of empty clusters are
+copied to the host while the device forms the means of the next iteration, so that the device is never idle. Where rows
+are not on the device, the host synchronises before the next iteration.
 """
 
 from __future__ import annotations

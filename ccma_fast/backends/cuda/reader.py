@@ -24,7 +24,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 NOTHING_BAD = 2**63 - 1
-"""What kernels report where all rows are finite; else the least 2 · row, plus 1 for a row of the second matrix."""
+"""Kernels report this where all rows are finite; else the least 2 · row, plus 1 for a row of the second matrix."""
 
 _STORAGE = tuple(TENSOR_TYPES.values())
 
@@ -32,10 +32,10 @@ _STORAGE = tuple(TENSOR_TYPES.values())
 _CHUNK_BYTES = 64 << 20
 _LOGIT_BYTES = 32 << 20
 
-# Chunks hold a multiple of so many rows: what is kept of each row then begins at 16 bytes' boundary in every chunk.
+# Chunks hold a multiple of this many rows, so that per-row results are aligned to 16 bytes in every chunk.
 _ROW_STEP = 64
 
-# What rows that are read again may take: a share of the device's free memory, or so many bytes under the interpreter.
+# Limit of cached rows: a share of the device's free memory, or bytes under the interpreter.
 _KEPT_SHARE = 0.5
 _KEPT_BYTES = 1 << 30
 
@@ -134,7 +134,7 @@ class Reader:
         return self.tensor(np.atleast_1d(np.asarray(q, dtype=np.float64)))
 
     def nothing_bad(self) -> torch.Tensor:
-        """Where kernels report a row that is not finite, shape (1,), int64; ``rows.check_finite`` reads it."""
+        """Flag in which kernels report a row that is not finite, shape (1,), int64; ``rows.check_finite`` reads it."""
         return torch.full((1,), NOTHING_BAD, dtype=torch.int64, device=self.device)
 
     def float32(self, rows: Rows) -> torch.Tensor:

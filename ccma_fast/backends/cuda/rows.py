@@ -35,14 +35,14 @@ def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None =
 
 
 def check_row_lengths(rows: Rows, lengths: torch.Tensor, *, directions: bool) -> None:
-    """What :func:`ccma_fast.pool.checked.check_lengths` checks; the host sees one number where all is well."""
+    """:func:`ccma_fast.pool.checked.check_lengths` on the device; copies a single flag to the host if all rows pass."""
     least = LEAST_LENGTH if directions else 0.0
     if not bool((torch.isfinite(lengths) & (lengths >= least)).all()):
         check_lengths(rows, 0, lengths.cpu().numpy(), directions=directions)
 
 
 def check_finite(bad: torch.Tensor, *matrices: Rows | None) -> None:
-    """Raises for the first row that a kernel reported; waits for the device."""
+    """Raise for the first row that a kernel reported; synchronises with the device."""
     key = int(bad.item())
     if key != NOTHING_BAD:
         rows = matrices[key % 2]

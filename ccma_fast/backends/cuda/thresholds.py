@@ -39,7 +39,7 @@ def target_size_threshold(
 def scores_between(
     logits: Rows, cumulative: Cumulative | None, low: float, high: float, chunk_size: int | None
 ) -> ScoresBetween:
-    """How many scores are ≤ low, how many in (low, high], and those, or some where there are very many."""
+    """Number of scores ≤ low, number in (low, high], and those, or some where there are very many."""
     reader = Reader()
     bad = reader.nothing_bad()
     low_q, high_q = reader.thresholds(low), reader.thresholds(high)

@@ -1,4 +1,4 @@
-"""What the training of a student needs on the device, see :class:`ccma_fast.backends.protocol.DeviceTraining`."""
+"""The training of a student on the device, see :class:`ccma_fast.backends.protocol.DeviceTraining`."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Training:
         return Reader().float32(rows)
 
     def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> torch.Tensor:
-        """An array on the device; the host does not wait for what runs there."""
+        """An array on the device, copied without synchronisation."""
         return self._upload(array)
 
     def dropout(self, values: torch.Tensor, keep: int, streams: Sequence[np.random.Generator]) -> torch.Tensor:
-        """`values`, zero where 16 random bits are not below `keep`, see :class:`DeviceTraining`."""
+        """`values` with dropout of keep probability `keep` / 2¹⁶, see :class:`DeviceTraining`."""
         n_pieces, n_columns = len(streams), values.shape[1]
         n_draws = _draws(-(-len(values) // n_pieces), n_columns)
         if n_draws > self._n_draws:
@@ -69,7 +69,7 @@ class Training:
 
 
 def _draws(n_rows: int, n_columns: int) -> int:
-    """Draws of 64 bits for so many rows."""
+    """Number of 64-bit draws for `n_rows` rows."""
     return -(-n_rows * n_columns // 4)
 
 

@@ -60,7 +60,7 @@ class Uploads:
 
 
 class Later:
-    """Numbers on their way to the host, which waits for them alone and not for what is launched behind them."""
+    """An asynchronous copy to the host; :meth:`tolist` waits for it alone, not for kernels launched after it."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self._values, self._copied = values, None

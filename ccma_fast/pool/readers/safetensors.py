@@ -102,7 +102,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _end_of_tensors(entries: dict[str, Any]) -> int:
-    """Where the last tensor ends; the format has them contiguous."""
+    """End offset of the last tensor; in this format tensors are contiguous."""
     spans = []
     for tensor, entry in entries.items():
         if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():

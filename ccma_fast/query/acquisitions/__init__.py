@@ -1,1 +1,1 @@
-"""Who is picked, one file for each rule: steps 4 to 6 of a query, as far as acquisitions differ."""
+"""Which rows are selected, one file for each acquisition: what differs between them in steps 4 to 6 of a query."""

@@ -1,26 +1,26 @@
-"""What an acquisition is: everything in which queries with different ones differ."""
+"""The interface of an acquisition: all that differs between queries by their acquisition."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from ..costs import StageCost
+from ..cost_inputs import CostInputs
 from ..inputs import Inputs
 from ..picks import Picks
-from ..problem import Problem
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
+from ..stage_costs import StageCost
 
 __all__ = ["Acquisition"]
 
 
 class Acquisition(Protocol):
-    """A rule that chooses rows by the scores of student and teacher."""
+    """A rule that selects rows by the scores of student and teacher."""
 
     covers_pool: bool
-    """Whether coverage also runs among the student's embeddings, which then all need a direction."""
+    """Whether the coverage step also runs in the student's embedding space; all rows must then be non-zero."""
     teacher_first: bool
-    """Whether a teacher, where there is one, chooses at cold start."""
+    """Whether the cold start selects by the teacher, where there is one."""
 
     def forms_sets(self, has_teacher: bool, n_labelled: int) -> bool:
         """Whether the picks depend on conformal sets."""
@@ -31,13 +31,13 @@ class Acquisition(Protocol):
         ...
 
     def score_bytes(self, has_teacher: bool) -> int:
-        """Bytes that those take, for the cost model."""
+        """Bytes of those columns per row, for the cost model."""
         ...
 
     def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
         """Steps 5 and 6: ``inputs.budget`` of the scored rows. The columns of the scores may be overwritten."""
         ...
 
-    def coverage_cost(self, problem: Problem) -> StageCost:
-        """What :meth:`picks` takes, for the cost model."""
+    def coverage_cost(self, given: CostInputs) -> StageCost:
+        """Reads, memory and work of :meth:`picks`, for the cost model."""
         ...

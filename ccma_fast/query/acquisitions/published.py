@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...backends.protocol import on_host
-from ..costs import StageCost, chunk_rows, clustering_cost, kept_bytes, picked_bytes
+from ..cost_inputs import CostInputs
 from ..inputs import Inputs
 from ..picks import Picks, picks_among
-from ..problem import Problem
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
+from ..stage_costs import StageCost, chunk_rows, clustering_cost, kept_bytes, picked_bytes
 
 __all__ = ["Published"]
 
@@ -30,24 +30,24 @@ class Published:
         return {"delta": np.float32}
 
     def score_bytes(self, has_teacher: bool) -> int:
-        """Of δ."""
+        """Bytes of δ, a float32."""
         return 4
 
     def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
-        """Steps 5 and 6: of the rows of largest δ those that cover them, weighted by δ."""
+        """Steps 5 and 6: the κ · B rows of largest δ, and k-means coverage of those, weighted by δ."""
         settings, delta = inputs.settings, scores["delta"]
         candidates = np.sort(settings.backend.top_m(delta, settings.config.kappa * inputs.budget))
         of_candidates = on_host(delta[candidates])
         return picks_among(settings, inputs.space, scored, candidates, of_candidates, inputs.budget, weighted=True)
 
-    def coverage_cost(self, problem: Problem) -> StageCost:
+    def coverage_cost(self, given: CostInputs) -> StageCost:
         """The candidates are read once where they can be kept, else in each pass of the k-means."""
-        config, space = problem.config, problem.space
-        n = min(problem.n_scored, config.kappa * problem.budget)
-        n_clusters = config.cluster_count(n, problem.budget)
-        kept = kept_bytes(problem, space, n)
+        config, space = given.config, given.space
+        n = min(given.n_scored, config.kappa * given.budget)
+        n_clusters = config.cluster_count(n, given.budget)
+        kept = kept_bytes(given, space, n)
         passes, memory, work = clustering_cost(
-            problem, space, n, n_clusters, config.kmeans_max_iter, with_start=True, is_kept=kept > 0
+            given, space, n, n_clusters, config.kmeans_max_iter, with_start=True, is_kept=kept > 0
         )
-        filled = picked_bytes(space, min(n, chunk_rows(problem, space)))
+        filled = picked_bytes(space, min(n, chunk_rows(given, space)))
         return StageCost({space: n if kept else n * passes}, max(memory, filled) + kept, work)

@@ -1,4 +1,4 @@
-"""The acquisitions, by the names that a configuration knows; another one is a file here and a line below."""
+"""The acquisitions by their names in a configuration; another one is a file here and a line below."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _AXIS_LABELS = {"accuracy": "test accuracy (%)", "macro_auroc": "macro AUROC (%)
 
 @dataclass(frozen=True)
 class _Look:
-    """How a strategy is drawn, in every picture."""
+    """Style of a strategy, the same in every figure."""
 
     color: str
     dash: Any

@@ -13,7 +13,7 @@ from .tables import Table
 __all__ = ["GENERATOR", "page"]
 
 GENERATOR = "ccma_fast report"
-"""Who wrote it, near the beginning of every file of a report."""
+"""The generator mark, near the beginning of every file of a report."""
 
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --soft: #5c5c5c; --line: #d6d6d6; --mark: #eaf2fa; \

@@ -67,7 +67,7 @@ def write_report(
     ValueError
         `folder` holds no run, or one without a finished round; the run has no such baseline; a target out of range.
     FileExistsError
-        `out` holds a file of somebody's under the name of one of the report; found out before anything is written.
+        `out` holds another file under a name of the report's; checked before anything is written.
     OSError
         A file cannot be read, or `out` cannot be written into; found out before anything is drawn.
     ImportError
@@ -131,7 +131,7 @@ def _made_by(command: Sequence[str], matplotlib: str) -> dict[str, str]:
 
 
 def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files of a report, or none where one of them would replace somebody's."""
+    """Write the files of a report, or none where one of them would replace a file that is not a report's."""
     for name in contents:
         _check_own(directory / name)
     directory.mkdir(parents=True, exist_ok=True)

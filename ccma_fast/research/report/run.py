@@ -89,7 +89,7 @@ class Run:
 
     @cached_property
     def horizon(self) -> int:
-        """The last round of every comparison: the planned one; where nobody has it, the last that all started have."""
+        """The last round of every comparison: the planned one, or else the last that all started ones have."""
         lasts = [self.last_round(strategy) for strategy in self.started]
         return self.n_rounds if self.n_rounds in lasts else min(lasts)
 

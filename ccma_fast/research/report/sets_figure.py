@@ -19,7 +19,7 @@ __all__ = ["sets_figure"]
 
 
 def sets_figure(run: Run, baseline: str) -> Picture:
-    """What the prediction sets of one strategy are in each round: the baseline, or the first that is CCMA."""
+    """Prediction sets of one strategy in each round: the baseline, or the first that is CCMA."""
     ccma = [strategy for strategy in run.started if strategy.partition(":")[0] == "ccma"]
     strategy = baseline if baseline in ccma or not ccma else ccma[0]
     student, teacher = ("student", BLUE, "-"), ("teacher", VERMILION, (0, (5, 1.5)))

@@ -25,7 +25,7 @@ __all__ = [
 Float64 = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-"""Of every interval in a report."""
+"""Confidence level of every interval in a report."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a query says against logits that are not from a student fitted on the labelled rows."""
+"""Sanity checks of supplied logits (the teacher's, ready-made ones of the student), for `report.warnings`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["suspicions_from_labels", "suspicions_from_logits"]
 
 
 def suspicions_from_logits(inputs: Inputs) -> list[str]:
-    """What ready-made logits show without labels, a sentence each."""
+    """Warnings about ready-made logits that need no labels."""
     texts = []
     if inputs.student_logits is not None:
         texts += probability_suspicions("the student", inputs.student_logits)
@@ -22,13 +22,13 @@ def suspicions_from_logits(inputs: Inputs) -> list[str]:
 
 
 def suspicions_from_labels(inputs: Inputs, pool_logits: Logits, top1_disagreement: float) -> Suspicions:
-    """What the labelled rows, where there are some, say against the teacher and ready-made logits of the student.
+    """Warnings about the teacher and ready-made student logits, by the labelled rows; none without labels.
 
     Parameters
     ----------
     inputs : Inputs
     pool_logits : Logits
-        Of every row of the pool.
+        Logits of every row of the pool.
     top1_disagreement : float
         Share of the scored rows whose most probable classes differ.
     """
@@ -40,7 +40,8 @@ def suspicions_from_labels(inputs: Inputs, pool_logits: Logits, top1_disagreemen
     if inputs.student_logits is not None:
         texts += suspicions("the student", labelled.student, inputs.classes, inputs.class_names).texts
     if inputs.teacher is not None and labelled.teacher is not None:
-        # Whoever learnt from the labels contradicts a teacher of another order on most rows, not on chosen ones.
+        # Where the teacher's classes are permuted, a student fitted on the labels contradicts it on most of the pool,
+        # not only on the rows that were selected for disagreement.
         found = inputs.teacher.suspicions(
             labelled.teacher, inputs.classes, inputs.class_names, whole_order=top1_disagreement >= 0.5
         )

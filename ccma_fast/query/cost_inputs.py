@@ -1,4 +1,4 @@
-"""The sources and sizes that decide about the cost of a query."""
+"""The inputs of the cost model of a query."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from ..config import CCMAConfig
 from ..pool.rows import Rows
 from ..system.memory import Memory
 
-__all__ = ["Problem"]
+__all__ = ["CostInputs"]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """The sources and sizes that decide about the cost of a query."""
+class CostInputs:
+    """The inputs of the cost model, as :func:`ccma_fast.query.cost_model.cost_inputs_of` collects them."""
 
     config: CCMAConfig
     memory: Memory
     chunk_size: int | None
     pool: Rows
     student_logits: Rows | None
-    """Ready-made ones."""
+    """Ready-made logits of the student."""
     teacher: Rows | None
-    """What its logits are read or computed from."""
+    """The matrix that the teacher's logits are read or computed from."""
     space: Rows
+    """The embedding space of the coverage step."""
     computed: tuple[Rows, ...]
     """Sources whose logits are computed, not read."""
     lazy: frozenset[Rows]
     """Sources that are validated while they are scored."""
     n_labelled: int
     n_unlabelled: int
-    """But for those whose images have vanished."""
+    """Without the rows whose images have vanished."""
     has_labels: bool
-    """Whether labels were given, be they none."""
+    """Whether labels were given, even if no row has one."""
     n_left: int
     """Rows that may be scored."""
     n_scored: int
@@ -54,5 +55,5 @@ class Problem:
 
     @property
     def leaves_rows_out(self) -> bool:
-        """Whether chunks of the unlabelled rows leave others out, so that they are copied."""
+        """Whether chunks of the unlabelled rows are non-contiguous, so that they are copied."""
         return self.n_unlabelled < self.pool.n_rows

@@ -1,4 +1,4 @@
-"""What each stage of a query takes, measured."""
+"""Measured time, reads and peak memory of each stage of a query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StageClock:
 
     def __init__(self, pool: Rows) -> None:
         self.stages: dict[str, Stage] = {}
-        self._sources: list[tuple[Rows, int]] = []  # with the bytes that had been read before
+        self._sources: list[tuple[Rows, int]] = []  # with the bytes read before it was added
         self.add_sources(pool)
         self._peak = PeakMemory()
 

@@ -1,0 +1,201 @@
+"""The terms of the cost model: bytes of chunks and caches, work of clusterings and models."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..pool.class_limits import WEIGHT_BYTES
+from ..pool.rows import Rows
+from ..system.mapped_pages import SCATTERED_BYTES
+from .cost_inputs import CostInputs
+from .rates import Rates
+
+__all__ = [
+    "COMPARED_ROWS",
+    "COUNTED_ROW",
+    "SIMILARITIES",
+    "SIMILARITY_BYTES",
+    "SORTED_ROW",
+    "StageCost",
+    "Work",
+    "chunk_rows",
+    "clustering_cost",
+    "computed_chunk",
+    "kept_bytes",
+    "logit_rows",
+    "logits_bytes",
+    "picked_bytes",
+    "posterior_work",
+    "scored_chunk",
+    "training_bytes",
+    "training_work",
+]
+
+# Bytes that sorting one row's scores by class takes.
+SORTED_ROW = 16
+
+# Scores of a chunk's row as the core writes them and as they are put together, lengths and factors; and, where rows are
+# left out, the numbers of those that are not.
+_SCORED_ROW, COUNTED_ROW = 88, 24
+
+# Similarities that greedy coverage computes in one block (two blocks are alive at a time), and rows that are compared
+# with all others in one pass.
+SIMILARITIES = 1 << 22
+
+SIMILARITY_BYTES = 2 * 4 * SIMILARITIES
+
+COMPARED_ROWS = 1024
+
+# A clustering's labels, distances, weights, factors and potentials of one row, and bytes of a centroid's component: as
+# float32 before and after an update, its sum, and what a search packs; at k-means||'s start its candidates as well.
+_CLUSTERED_ROW = 32
+
+_CENTROID, _STARTING_CENTROID = 22, 38
+
+# Directions that a clustering compares along, where it has so many products to take.
+_WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
+
+# What is guessed: epochs of a head's training, Lloyd iterations, and the share of the products that directions leave.
+_EPOCHS, _ITERATIONS, _SHARE_ALONG = 60, 10, 0.2
+
+# A clustering of one class's candidates: overhead of calls, with hardly any arithmetic.
+_CLUSTERING_SECONDS = 4e-3
+
+
+class Work(NamedTuple):
+    """Work that takes time: multiply-adds, bytes read, pairs of logits scored, and small clusterings."""
+
+    products: float = 0.0
+    read: float = 0.0
+    scored: float = 0.0
+    clusterings: float = 0.0
+
+    def seconds(self, rates: Rates) -> float:
+        of_rates = self.products / rates.products + self.read / rates.read + self.scored / rates.scored
+        return of_rates + self.clusterings * _CLUSTERING_SECONDS
+
+
+class StageCost(NamedTuple):
+    """Reads, memory and work of a stage."""
+
+    read: dict[Rows, float]
+    """Number of rows read of each source."""
+    memory: float
+    """Bytes in addition to what is resident when the stage begins."""
+    work: Work = Work()
+    """Without the reads."""
+    keeps: int = 0
+    """Bytes that stay resident when the stage ends; negative where it frees more."""
+
+
+def chunk_rows(given: CostInputs, rows: Rows) -> int:
+    return min(rows.n_rows, rows.chunk_rows(given.chunk_size))
+
+
+def kept_bytes(given: CostInputs, rows: Rows, n: int) -> int:
+    """Bytes of a cache of n rows, 0 where they do not fit."""
+    return n * rows.row_bytes if 4 * n * rows.n_columns <= given.memory.rows else 0
+
+
+def picked_bytes(rows: Rows, n: int) -> int:
+    """Bytes of a gather (random access) of n rows: their copy, and the pages of the source that it touches."""
+    return n * rows.row_bytes + rows.is_mapped * min(SCATTERED_BYTES, rows.n_rows * rows.row_bytes)
+
+
+def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
+    """Bytes of a chunk of n of the scored rows of a source."""
+    if given.n_scored < given.n_left or given.n_left < given.n_unlabelled:
+        return picked_bytes(rows, n)
+    is_picked = given.leaves_rows_out
+    return rows.resident_bytes(n, picked=is_picked) + n * COUNTED_ROW * is_picked
+
+
+def logits_bytes(given: CostInputs) -> int:
+    """Bytes of the scored rows' logits, of those sources whose logits are computed, not read."""
+    return 4 * given.n_scored * given.n_classes * len(given.computed)
+
+
+def logit_rows(given: CostInputs, rows: Rows | None) -> int:
+    """Rows per chunk of logits computed from `rows`; `rows` is None for stored logits."""
+    n = given.chunk_size
+    if n is None:
+        n = max(1, (32 << 20) // (4 * given.n_classes))
+        n = n if rows is None else min(n, rows.chunk_rows())
+    return min(n, given.n_scored)
+
+
+def computed_chunk(given: CostInputs, rows: Rows) -> int:
+    """Bytes that computing a chunk of logits takes."""
+    n = logit_rows(given, rows)
+    return _read_bytes(given, rows, n) + n * (4 * given.n_classes + 16)
+
+
+def scored_chunk(given: CostInputs, *, is_kept: bool) -> int:
+    """Bytes of row-aligned chunks of all logits and their scores; `is_kept`: whether computed logits are cached."""
+    again = () if is_kept else given.computed
+    sources = given.posteriors
+    n = logit_rows(given, sources[0] if sources[0] in again else None)
+    read = sum(_read_bytes(given, rows, n) for rows in sources if rows in again or rows not in given.computed)
+    return read + n * (4 * given.n_classes * len(again) + _SCORED_ROW)
+
+
+def posterior_work(given: CostInputs, n: float) -> Work:
+    """Work of computing and scoring the logits of n rows."""
+    columns = sum(rows.n_columns for rows in given.posteriors if rows in given.computed)
+    return Work(products=n * columns * given.n_classes, scored=n * given.n_classes)
+
+
+def training_bytes(given: CostInputs) -> int:
+    """Bytes of training a head: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
+    if not given.trains:
+        return 0
+    n, d, c = given.n_labelled, given.pool.n_columns, given.n_classes
+    batch = min(n, given.config.batch_size)
+    return 8 * n * d + 32 * batch * d + 16 * batch * c + WEIGHT_BYTES * c * d
+
+
+def training_work(given: CostInputs, share: float) -> Work:
+    """Work of training heads on `share` times the labelled rows; on one thread, at half the rate of a product."""
+    if not given.trains:
+        return Work()
+    epochs = min(given.config.max_epochs, _EPOCHS)
+    return Work(products=4.0 * share * epochs * given.n_labelled * given.pool.n_columns * given.n_classes)
+
+
+def clustering_cost(
+    given: CostInputs,
+    rows: Rows,
+    n: int,
+    n_clusters: int,
+    max_iter: int,
+    *,
+    with_start: bool,
+    is_kept: bool = False,
+) -> tuple[int, int, Work]:
+    """Upper bound of the passes, bytes and work of a k-means; `with_start` by k-means||, else from random rows.
+
+    Where `is_kept`, the bytes exclude the memory of the cached rows themselves.
+    """
+    d = rows.n_columns
+    width = min(_WIDTH, d // 3 // 32 * 32)
+    products = float(n) * d * n_clusters
+    along = (
+        width > 0 and n_clusters * (max_iter + 1) >= _LEAST_CENTROIDS and products * (max_iter + 1) >= _LEAST_PRODUCTS
+    )
+    sketch = n * (width + 12)
+    if not along or sketch > given.memory.sketch:
+        sketch = 0
+    centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
+    is_picked = given.leaves_rows_out or n < given.pool.n_rows
+    n_chunk = min(n, chunk_rows(given, rows))
+    chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
+    # Or a gather of the rows of two clusters, one of which became empty.
+    chunk = 0 if is_kept else max(chunk, picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
+    n_sample = min(n, 2048)
+    sample = 4 * n_sample * d
+    # Before there are centroids: the sample, and the search for directions in it.
+    first = max(picked_bytes(rows, n_sample) * (not is_kept) + sample, 4 * sample * along)
+    memory = _CLUSTERED_ROW * n + sample + max(first, sketch + centroids + chunk)
+    passes = 2 + bool(sketch) + max_iter + (4 if with_start else 0)
+    share = _SHARE_ALONG if along else 1.0
+    return passes, memory, Work(products=products * (min(max_iter, _ITERATIONS) + 2) * share)
