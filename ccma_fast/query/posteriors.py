@@ -39,4 +39,4 @@ def teacher_logits(inputs: Inputs, validation: Validation) -> Rows | None:
     teacher = inputs.teacher
     if teacher is None:
         return None
-    return teacher.reading_from(validation.validated(teacher.source)).logits(inputs.settings.backend)
+    return teacher.reading(validation.validated(teacher.source)).logits(inputs.settings.backend)

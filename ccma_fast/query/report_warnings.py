@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..steps.suspicions import Suspicions, probability_suspicions, suspicions
+from ..steps.teacher_rows import teacher_suspicions
 from .inputs import Inputs
 from .logits import Logits
 
@@ -42,8 +43,12 @@ def suspicions_from_labels(inputs: Inputs, pool_logits: Logits, top1_disagreemen
     if inputs.teacher is not None and labelled.teacher is not None:
         # Where the teacher's classes are permuted, a student fitted on the labels contradicts it on most of the pool,
         # not only on the rows that were selected for disagreement.
-        found = inputs.teacher.suspicions(
-            labelled.teacher, inputs.classes, inputs.class_names, whole_order=top1_disagreement >= 0.5
+        found = teacher_suspicions(
+            inputs.teacher,
+            labelled.teacher,
+            inputs.classes,
+            inputs.class_names,
+            whole_order=top1_disagreement >= 0.5,
         )
         likeliest = found.likeliest_temperature
         texts += found.texts

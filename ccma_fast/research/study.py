@@ -23,6 +23,7 @@ from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..steps.student import check_head, class_count, has_two_classes
 from ..steps.teacher import Teacher
+from ..steps.teacher_rows import teacher_suspicions
 from ..strategies.registry import Strategy
 from ..system.memory import LEAST_LIMIT, Memory
 
@@ -96,7 +97,8 @@ class Study:
         """Sanity checks of the teacher by the pool's labels."""
         if self.teacher is None:
             return []
-        return self.teacher.suspicions(self.teacher.logits(self.backend), self.labels, self.class_names).texts
+        logits = self.teacher.logits(self.backend)
+        return teacher_suspicions(self.teacher, logits, self.labels, self.class_names).texts
 
 
 def open_study(

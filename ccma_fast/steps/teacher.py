@@ -27,7 +27,7 @@ from ..pool.labels import read_labels
 from ..pool.logits import open_logits
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from .teacher_rows import TeacherRows
+from .teacher_rows import TeacherRows, teacher_suspicions
 from .zero_shot import ZeroShot, measured
 
 __all__ = ["Teacher"]
@@ -209,8 +209,8 @@ class Teacher(TeacherRows):
         logits = RowSubset(self.logits(choose_backend(backend)), labelled)
         log_p = -reference.nonconformity(logits)
         read = ArrayRows(logits.float32(), logits.name)
-        found = self.suspicions(
-            read, y[labelled], self.class_names, whole_order=self.n_classes > 2, unproven=True
+        found = teacher_suspicions(
+            self, read, y[labelled], self.class_names, whole_order=self.n_classes > 2, unproven=True
         ).texts
         if found:
             warnings.warn("\n".join(found), TeacherWarning, stacklevel=2)

@@ -16,7 +16,7 @@ from ..pool.derived import DerivedRows, LinearRows
 from ..pool.rows import Rows, to_float32
 from .suspicions import Suspicions, suspicions
 
-__all__ = ["TeacherRows"]
+__all__ = ["TeacherRows", "teacher_suspicions"]
 
 _AnyTeacher = TypeVar("_AnyTeacher", bound="TeacherRows")
 
@@ -80,31 +80,7 @@ class TeacherRows:
         classes = _divided(self.class_directions, divisor)
         return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
 
-    def suspicions(
-        self,
-        logits: Rows,
-        labels: npt.NDArray[np.int64],
-        class_names: Sequence[str] | None,
-        *,
-        whole_order: bool = True,
-        unproven: bool = False,
-    ) -> Suspicions:
-        """Sanity checks of the teacher by labelled rows, of which `logits` are the teacher's.
-
-        See :func:`ccma_fast.steps.suspicions.suspicions`.
-        """
-        return suspicions(
-            "the teacher",
-            logits,
-            labels,
-            class_names,
-            temperature=self.temperature,
-            ready_made=self.class_directions is None,
-            whole_order=whole_order,
-            unproven=unproven,
-        )
-
-    def reading_from(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
+    def reading(self: _AnyTeacher, source: Rows) -> _AnyTeacher:
         """A copy of this teacher that reads the same rows from `source`."""
         teacher = copy.copy(self)
         teacher.source = source
@@ -144,3 +120,28 @@ class TeacherRows:
 def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
         return np.divide(logits, divisor, dtype=np.float32)
+
+
+def teacher_suspicions(
+    teacher: TeacherRows,
+    logits: Rows,
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str] | None,
+    *,
+    whole_order: bool = True,
+    unproven: bool = False,
+) -> Suspicions:
+    """Sanity checks of a teacher by labelled rows, of which `logits` are the teacher's.
+
+    See :func:`ccma_fast.steps.suspicions.suspicions`.
+    """
+    return suspicions(
+        "the teacher",
+        logits,
+        labels,
+        class_names,
+        temperature=teacher.temperature,
+        ready_made=teacher.class_directions is None,
+        whole_order=whole_order,
+        unproven=unproven,
+    )
