@@ -1,4 +1,4 @@
-"""Validation of rows: finite and, where needed, of a norm large enough to normalise."""
+"""Validation of rows: finite and, where needed, of a norm large enough to normalise; the first bad row is named."""
 
 from __future__ import annotations
 

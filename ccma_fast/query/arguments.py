@@ -1,4 +1,4 @@
-"""The arguments of a query: checked one by one when it is called, and against each other before a row is read."""
+"""The arguments of a query: checked one by one, then against each other; and which rows may be picked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Totals over the stages of a query, the same of a plan and of a report."""
+"""The bytes read and the peak memory of a query, over its stages: of a plan as of a report."""
 
 from __future__ import annotations
 

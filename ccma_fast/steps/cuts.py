@@ -16,7 +16,7 @@ from .covariate_shift import stratified_weights, weighted_coverage_threshold
 from .nonconformity import configured_rule, labelled_scores
 from .thresholds import raised, row_thresholds, size_threshold
 
-__all__ = ["Cuts", "calibrated_cuts", "trust"]
+__all__ = ["Cuts", "calibrated_cuts", "teacher_share"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -133,7 +133,7 @@ def _set_thresholds(
     return q, row_thresholds(logits, q, backend, chunk_size, rule)
 
 
-def trust(mean_student_size: float, mean_teacher_size: float) -> float:
+def teacher_share(mean_student_size: float, mean_teacher_size: float) -> float:
     """The share of the student's ambiguity that the teacher resolves: max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)).
 
     Both sizes are means over the same rows, of sets calibrated to the same coverage on the same labelled rows, on which

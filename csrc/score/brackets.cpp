@@ -8,7 +8,7 @@
 #include "ccma/kernels.hpp"
 #include "ccma/score.hpp"
 #include "score/cuts.hpp"
-#include "score/divergence.hpp"
+#include "score/score_writer.hpp"
 #include "score/posterior.hpp"
 #include "score/union.hpp"
 #include "score_row.hpp"

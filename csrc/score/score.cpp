@@ -3,7 +3,7 @@
 
 #include "ccma/kernels.hpp"
 #include "score/cuts.hpp"
-#include "score/divergence.hpp"
+#include "score/score_writer.hpp"
 #include "score/posterior.hpp"
 #include "score/union.hpp"
 #include "score_row.hpp"

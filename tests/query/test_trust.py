@@ -16,7 +16,7 @@ from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps.coverage import unit_rows
-from ccma_fast.steps.cuts import trust
+from ccma_fast.steps.cuts import teacher_share
 from ccma_fast.steps.greedy import greedy_coverage
 from ccma_fast.steps.quotas import class_quotas
 
@@ -74,7 +74,7 @@ def led_by_teacher(picks: cf.Selection) -> int:
     ],
 )
 def test_trust_of_mean_set_sizes(student, teacher, expected):
-    assert trust(student, teacher) == pytest.approx(expected, abs=1e-15)
+    assert teacher_share(student, teacher) == pytest.approx(expected, abs=1e-15)
 
 
 def test_trust_is_that_of_the_sets(pool):

@@ -11,7 +11,7 @@ from ...backends.protocol import Kernel, on_host
 from ...config import CCMAConfig
 from ...pool.rows import Rows
 from ...steps.coverage import unit_rows
-from ...steps.cuts import trust
+from ...steps.cuts import teacher_share
 from ...steps.greedy import greedy_coverage
 from ..cost_inputs import CostInputs
 from ..inputs import Inputs
@@ -63,7 +63,7 @@ class Trust:
         """Steps 5 and 6: round(t · B) picks by the teacher's criterion, then the rest by the student's."""
         share = 0.0
         if self.forms_sets(inputs.teacher is not None, inputs.labelled.size):
-            share = trust(scores.mean("student_size"), scores.mean("teacher_size"))
+            share = teacher_share(scores.mean("student_size"), scores.mean("teacher_size"))
         n_led = int(share * inputs.budget + 0.5)
         uncertainty = scores["margin"]
         uncertainty *= -1.0
