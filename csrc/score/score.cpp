@@ -3,8 +3,8 @@
 
 #include "ccma/kernels.hpp"
 #include "score/cuts.hpp"
-#include "score/score_writer.hpp"
 #include "score/posterior.hpp"
+#include "score/score_writer.hpp"
 #include "score/union.hpp"
 #include "score_row.hpp"
 
