@@ -22,7 +22,6 @@ from ..query.select import select
 from ..research.curves import LearningCurve, accuracy_table, curves_csv, mean_percent, percent, targets_table
 from ..research.digits import FONTS, N_CLASSES, Digits, class_prototypes, digits_teacher, load_digits, teacher_top1
 from ..research.plots import Panel, plot_learning_curves, plot_panels
-from ..research.simulate import simulate
 from ..steps.linear_head import LinearHead
 from ..steps.teacher import Teacher
 from ..system.output_files import check_can_write_into, write_whole
@@ -99,6 +98,8 @@ def learning_curves(
     list of LearningCurve
         One for each of :data:`STRATEGIES`, in that order, measured on the test set at 10, 10 + budget, … labels.
     """
+    from ..research.simulate import simulate  # which no other command is to wait for
+
     results = simulate(
         digits.images,
         digits.labels,

@@ -116,12 +116,13 @@ def test_the_comparison_is_that_of_simulate(
 ) -> None:
     """Only ccma:start=ccma may ask the teacher for its first labels; the head and its constants are everyone's."""
     kept: list[cf.Results] = []
+    simulate = cf.simulate
 
     def watched(*args: Any, **kwargs: Any) -> cf.Results:
-        kept.append(cf.simulate(*args, **kwargs))
+        kept.append(simulate(*args, **kwargs))
         return kept[-1]
 
-    monkeypatch.setattr(demo, "simulate", watched)
+    monkeypatch.setattr("ccma_fast.research.simulate.simulate", watched)
     curves = demo.learning_curves(digits, teacher, seeds=[1, 10], rounds=1, budget=4)
     assert [curve.name for curve in curves] == ["ccma", "ccma:paper", "margins", "random"]
     (results,) = kept
@@ -283,7 +284,7 @@ def test_ctrl_c_leaves_nothing(
         asked.update(kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "simulate", interrupted)
+    monkeypatch.setattr("ccma_fast.research.simulate.simulate", interrupted)
     arguments = ["--seeds", "2", "--rounds", "3", "--budget", "4", "--jobs", "2", "-q", "--out", str(tmp_path / "out")]
     assert main(["demo", *arguments]) == 130
     assert capsys.readouterr().err == "ccma-fast demo: interrupted\n"

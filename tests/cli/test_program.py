@@ -105,7 +105,8 @@ def test_every_command_has_a_line_in_the_help_and_a_help_of_its_own(
 
 
 def test_the_program_starts_light() -> None:
-    heavy = "torch", "triton", "matplotlib", "sklearn", "PIL", "tqdm"
+    ours = "ccma_fast.images.extract", "ccma_fast.research.simulate", "ccma_fast.campaign.learner"
+    heavy = "torch", "triton", "matplotlib", "sklearn", "PIL", "tqdm", *ours
     script = (
         "import sys; from ccma_fast.cli import main; main(['--help']);"
         f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
