@@ -61,6 +61,14 @@ def pytest_configure() -> None:
         return self.rewrite()(*args, **kwargs)
 
     interpreter.InterpretedFunction.__call__ = call
+    # That of Triton 3.6 makes a number of an array of one element as NumPy 2.5 no longer does.
+    of_tensors = interpreter._patch_lang_tensor
+
+    def with_index(tensor: type, scope: interpreter._LangPatchScope) -> None:
+        of_tensors(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = with_index
     # It makes a table of all types whenever it asks for one of them.
     of_number = functools.cache(interpreter._get_np_dtype)
     interpreter._get_np_dtype = lambda of: np.dtype(np.uint64) if of.scalar.is_ptr() else of_number(of.scalar)
