@@ -220,22 +220,20 @@ def _clustering(n: int, k: int, d: int, card: Ceilings) -> Iterator[dict[str, An
     x = random_embeddings(n, d, 0)
     centroids = random_embeddings(k, d, 1, torch.float32) * 0.7
     lengths = torch.full((n,), 1.01, device=x.device)
-    prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0), x.dtype)
+    prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0))
     some = slice(0, min(n, 4096))
     exact = torch.cdist(x[some].double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
     shape = {"N": n, "K": k, "D": d, "dtype": "bfloat16"}
     operations = 2 * n * k * d
     plain = seconds(torch_assign, x, centroids, rounds=3)
-    for product, by_library in (("fused", False), ("library", True)):
-        of_product = prepared._replace(by_library=by_library)
-        labels, _ = kmeans_assign.nearest(x, None, lengths, of_product)
-        took = seconds(kmeans_assign.nearest, x, None, lengths, of_product, rounds=5)
-        line = {
-            "what": "assign, exact", **shape, "first product": product, "chosen": by_library == prepared.by_library,
-            "ms": 1e3 * took, "TFLOP/s": operations / took / 1e12, "share of product": operations / took / card.product,
-            "wrong labels": int((labels[some] != exact).sum()), "PyTorch / ours": plain / took,
-        }  # fmt: skip
-        yield line | (rivals(x, centroids, took) if by_library == prepared.by_library else {})
+    labels, _, n_open = kmeans_assign.nearest(x, None, lengths, prepared)
+    took = seconds(kmeans_assign.nearest, x, None, lengths, prepared, rounds=5)
+    yield {
+        "what": "assign, exact", **shape, "ms": 1e3 * took, "TFLOP/s": operations / took / 1e12,
+        "share of product": operations / took / card.product, "open rows": n_open.tolist(),
+        "wrong labels": int((labels[some] != exact).sum()), "PyTorch / ours": plain / took,
+        **rivals(x, centroids, took),
+    }  # fmt: skip
     weights = torch.rand(n, device=x.device)
     for n_clusters, of in ((k, labels), (1, torch.zeros_like(labels))):
         took = seconds(_update, x, weights, of, n_clusters, rounds=5)
@@ -365,10 +363,9 @@ def sanitize() -> None:
         cf.weighted_kmeans(x, 40, random_state=0, max_iter=3, backend="cuda")
         cf.weighted_kmeans(torch.ones_like(x), 3, random_state=0, max_iter=1, backend="cuda")
         centroids = x[:40].float()
-        prepared = kmeans_assign.prepare_centroids(centroids, centroids.mean(dim=0), dtype)
+        prepared = kmeans_assign.prepare_centroids(centroids, centroids.mean(dim=0))
         lengths = 1.01 * x.float().norm(dim=1)
-        for by_library in (False, True):
-            kmeans_assign.nearest(x, None, lengths, prepared._replace(by_library=by_library))
+        kmeans_assign.nearest(x, None, lengths, prepared)
         rows, backend = open_rows(x, "x"), choose_backend("cuda")
         cf.LinearHead(max_epochs=2, batch_size=100).fit_rows(rows, np.arange(333) % 5, backend)
         for kernel in (Kernel(), Kernel.gaussian(1.0), Kernel("ball", 0.5)):

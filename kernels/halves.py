@@ -11,7 +11,7 @@ import triton.language as tl
 from ._configs import alignment, column_width, launch, row_tile
 from ._math import row_sum, tile_columns
 
-__all__ = ["HALF_BITS", "LOW_PART", "PAD", "Halves", "prepare_halves"]
+__all__ = ["HALF_BITS", "LENGTH_EXPONENT", "LOW_PART", "MOST_EXPONENT", "PAD", "Halves", "prepare_halves"]
 
 # x_id ≈ unit_i · (P1_id + low · P2_id), where unit_i is the power of two that brings the row's length into [2^13, 2^14)
 #
@@ -31,8 +31,8 @@ PAD = 64
 """Columns of the parts are a multiple of this many: those of one step of a product."""
 
 # The exponent of a row's length in its unit, and those of the largest unit and of its reciprocal: both are normal.
-_LENGTH_EXPONENT = tl.constexpr(13)
-_MOST_EXPONENT = tl.constexpr(126)
+LENGTH_EXPONENT = tl.constexpr(13)
+MOST_EXPONENT = tl.constexpr(126)
 
 # Shares that no rounding of `lost` exceeds. It is a float32 sum of squares, of at most 2^13 terms one after the other
 # in rows of up to 2^25 columns; squares that vanish in it, and what x · 2^k loses below the normal numbers, are in all
@@ -77,8 +77,8 @@ def _halves_kernel(
     tl.store(lengths + rows, length, mask=in_rows)
 
     # The exponent from the bits: of a length of 0 it is the least, of one that is not finite the largest.
-    exponent = ((length.to(tl.int64, bitcast=True) >> 52) & 0x7FF).to(tl.int32) - (1023 + _LENGTH_EXPONENT)
-    exponent = tl.minimum(tl.maximum(exponent, -_MOST_EXPONENT), _MOST_EXPONENT)
+    exponent = ((length.to(tl.int64, bitcast=True) >> 52) & 0x7FF).to(tl.int32) - (1023 + LENGTH_EXPONENT)
+    exponent = tl.minimum(tl.maximum(exponent, -MOST_EXPONENT), MOST_EXPONENT)
     exponent = tl.where(length == 0.0, 0, exponent)
     one = ((127 + exponent) << 23).to(tl.float32, bitcast=True)
     inverse = ((127 - exponent) << 23).to(tl.float32, bitcast=True)
