@@ -207,7 +207,7 @@ def row_tile(n_columns: int) -> RowTile:
     block = row_class(n_columns)
     row = _ROWS.get(block, _STRETCH)
     # A lone column a thread would make the compiler deal out the columns, not the rows, among the threads.
-    lanes = max(row.lanes, 2 // column_width(n_columns))
+    lanes = max(row.lanes, 4 // column_width(n_columns))
     width = min(lanes * column_width(n_columns), block, LONGEST_ROW)
     return RowTile(min(block, LONGEST_ROW) // width, max(1, 32 * row.warps // lanes), width, row.warps)
 

@@ -19,8 +19,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 LARGEST = tl.constexpr(3.4028234663852886e38)
 
-# Below this a term's exponential is near the smallest normal float32: it adds nothing, and stays out of the denormals.
-LEAST_EXPONENT = tl.constexpr(-87.0)
+LOWEST_BFLOAT16 = tl.constexpr(-3.3895313892515355e38)
 
 _NOTHING_BAD = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
@@ -63,9 +62,24 @@ def tile_columns(K: tl.constexpr, J: tl.constexpr):
 
 @triton.jit
 def load_tile(base, rows, stride, columns, mask):
-    """Values of rows (R,) as float32; the most negative number where masked, so that −inf is −inf of the data."""
-    offsets = rows[None, :, None] * stride + columns
-    return tl.where(mask, tl.load(base + offsets, mask=mask, other=0.0).to(tl.float32), -LARGEST)
+    """Values of rows (R,) as float32; where masked, a number that is finite and below all finite ones of the data."""
+    # All but the columns and the rows tie for where a thread's values lie; the hint decides for the rows. No thread has
+    # several rows for it, for a load takes neighbours along the columns alone.
+    offsets = tl.max_contiguous(rows[None, :, None] * stride + columns, [1, 2, columns.shape[2]])
+    return load_finite(base + offsets, mask)
+
+
+@triton.jit
+def load_finite(pointers, mask):
+    """Values as float32; where masked, a number that is finite and below all finite ones of the data."""
+    stored: tl.constexpr = pointers.dtype.scalar.element_ty
+    if stored == tl.bfloat16:
+        values = tl.load(pointers, mask=mask, other=LOWEST_BFLOAT16).to(tl.float32)
+    elif stored == tl.float32:
+        values = tl.load(pointers, mask=mask, other=-LARGEST)
+    else:  # the exponential of float16's lowest may count beside others
+        values = tl.where(mask, tl.load(pointers, mask=mask, other=0.0).to(tl.float32), -LARGEST)
+    return values
 
 
 @triton.jit
@@ -99,14 +113,8 @@ def of_rows(values):
 
 
 @triton.jit
-def exponents(z, maximum):
-    """z − maximum, cut off where the exponential vanishes; NaN stays."""
-    return tl.maximum(z - of_rows(maximum), LEAST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
 def exp_below(x):
-    """exp(x) of float32 x ≤ 0."""
+    """exp(x) of float32 x ≤ 0, 0 from about −87 on and of −inf."""
     return tl.exp2(x * LOG2_E)
 
 
@@ -201,8 +209,8 @@ def top1_and_sums(
         columns = start + tile_columns(K, J)
         z = load_tile(logits, rows, stride, columns, in_rows[None, :, None] & (columns < n_columns))
         new = tl.maximum(maximum, row_max(z))
-        factor = exp_below(tl.maximum(of_rows(maximum - new), LEAST_EXPONENT))
-        total = tl.fma(total, tl.broadcast_to(factor, z.shape), exp_below(exponents(z, new)))
+        factor = exp_below(of_rows(maximum - new))
+        total = tl.fma(total, tl.broadcast_to(factor, z.shape), exp_below(z - of_rows(new)))
         maximum = new
         at = tl.where(z > largest, columns, at)
         largest = tl.maximum(largest, z)

@@ -149,7 +149,7 @@ def _scores(n: int, dtype: torch.dtype, *, with_teacher: bool = True) -> Variant
     kind = f"*{_NAMES[dtype]}"
     of_one = _of_rows(conformal_score.kernel_for(n), n, dtype)
     align = of_one.constants.pop("ALIGN")
-    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, **of_one.constants}
+    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, "WORD": align, **of_one.constants}
     return of_one._replace(types={"student": kind, "teacher": kind}, constants=constants)
 
 

@@ -11,12 +11,11 @@ import triton.language as tl
 from ._configs import LONGEST_ROW, alignment, column_width, launch, row_tile
 from ._math import (
     LARGEST,
-    LEAST_EXPONENT,
     LN_2,
     cuts,
     exp_below,
-    exponents,
     fast_log2,
+    load_finite,
     load_tile,
     log_of_sum,
     of_rows,
@@ -46,6 +45,92 @@ _LEAST_MEAN = tl.constexpr(1e-37)
 
 
 @triton.jit
+def _sums(z, bad, rows, in_rows, model: tl.constexpr):
+    """The maximum of each row, Σ e and Σ e x; rows that are not finite go to `bad`."""
+    maximum = row_max(z)
+    x = z - of_rows(maximum)
+    e = exp_below(x)
+    total = row_sum(e)
+    weighted = row_sum(e * x)
+    # NaN where a logit is not finite, −inf by 0 · −inf; but also where a difference is beyond float32's range.
+    is_odd = (total != total) | (weighted != weighted)
+    if tl.max(is_odd.to(tl.int32), axis=0) != 0:
+        report_rows(bad, rows, in_rows, total, row_min(z), model)
+        weighted = row_sum(e * tl.maximum(x, -LARGEST))
+    return maximum, total, weighted
+
+
+@triton.jit
+def _members(z, cut, WORD: tl.constexpr):
+    """Bits of the values that reach the cut, shape (R, J / WORD): of J columns, WORD neighbours in each of K stretches.
+
+    A word is what one thread holds of a row: bit k · WORD + w.
+    """
+    K: tl.constexpr = z.shape[0]
+    R: tl.constexpr = z.shape[1]
+    J: tl.constexpr = z.shape[2]
+    bit = tl.arange(0, K)[:, None, None] * WORD + (tl.arange(0, J) % WORD)[None, None, :]
+    words = tl.sum(tl.where(z >= of_rows(cut), 1 << bit, 0), axis=0)
+    return tl.sum(tl.reshape(words, (R, J // WORD, WORD)), axis=2)
+
+
+@triton.jit
+def _set_of(z, maximum, cut, n_columns, WORD: tl.constexpr):
+    """The members of each row's set: those that reach the cut, or the first of the largest; how many they are.
+
+    And how many the largest are, where only the first of them is a member; else 0.
+    """
+    is_empty = cut == float("inf")
+    words = _members(z, tl.where(is_empty, maximum, cut), WORD)
+    J: tl.constexpr = z.shape[2]
+    column = _first_column(words, J, WORD)
+    n_largest = tl.where(is_empty, tl.sum(_n_bits(words), axis=1), 0)
+    first = tl.min(tl.where(column < 0, 0x7FFFFFFF, column), axis=1)
+    alone = tl.where(column == first[:, None], words & -words, 0)
+    words = tl.where(_of_words(is_empty.to(tl.int32), J, WORD) != 0, alone, words)
+    # Padding is counted with sets that hold everything, and nowhere else.
+    return words, tl.minimum(tl.sum(_n_bits(words), axis=1), n_columns), n_largest
+
+
+@triton.jit
+def _n_bits(words):
+    """How many bits are set, in the form that the compiler knows for its one instruction."""
+    pairs = words - ((words >> 1) & 0x55555555)
+    fours = (pairs & 0x33333333) + ((pairs >> 2) & 0x33333333)
+    return ((((fours + (fours >> 4)) & 0x0F0F0F0F) * 0x01010101) >> 24) & 0xFF
+
+
+@triton.jit
+def _first_column(words, J: tl.constexpr, WORD: tl.constexpr):
+    """The column of the lowest bit of each word; none's is negative."""
+    lowest = words & -words
+    # The exponent of a power of two is its bit; that of −2³¹ as well.
+    bit = ((lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) & 0xFF) - 127
+    word = tl.arange(0, J // WORD)[None, :]
+    return tl.where(words == 0, -1, (bit // WORD) * J + word * WORD + bit % WORD)
+
+
+@triton.jit
+def _of_words(values, J: tl.constexpr, WORD: tl.constexpr):
+    """Numbers of rows, shape (R,), beside each word; it says of each thread that it has the number already."""
+    R: tl.constexpr = values.shape[0]
+    copies = tl.broadcast_to(values[:, None], (R, J))
+    return tl.max(tl.reshape(copies, (R, J // WORD, WORD)), axis=2)
+
+
+@triton.jit
+def _load_members(base, rows, stride, column, mask):
+    """A value of each word's row; the most negative number where there is none."""
+    return load_finite(base + tl.max_contiguous(rows * stride + column, [1, 2]), mask)
+
+
+@triton.jit
+def _powers(z, maximum):
+    x = tl.maximum(z - maximum, -LARGEST)
+    return x, exp_below(x)
+
+
+@triton.jit
 def _top1(z, maximum, columns, BLOCK: tl.constexpr):
     """The first column that holds the maximum."""
     return row_min(tl.where(z == of_rows(maximum), columns, BLOCK))
@@ -53,10 +138,6 @@ def _top1(z, maximum, columns, BLOCK: tl.constexpr):
 
 @triton.jit
 def _outside(z, cut, top1, columns):
-    """0 for the values in their row's set, else −1: those that reach the cut, or the top class where none does.
-
-    Bits, for predicates that live long are packed and unpacked at a higher price than all else.
-    """
     only = tl.where(cut == float("inf"), top1, -1)
     beyond = tl.where(columns == of_rows(only), 0.0, z - of_rows(cut))
     return beyond.to(tl.int32, bitcast=True) >> 31
@@ -64,7 +145,6 @@ def _outside(z, cut, top1, columns):
 
 @triton.jit
 def _within(e, outside):
-    """e, 0 where `outside` is −1."""
     return (e.to(tl.int32, bitcast=True) & (outside ^ -1)).to(tl.float32, bitcast=True)
 
 
@@ -117,55 +197,81 @@ def _conformal_score_kernel(
     student_top1, teacher_top1, student_size, teacher_size, overlap,  # out: (M,) int32
     WITH_TEACHER: tl.constexpr,
     S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the strides and of C
+    WORD: tl.constexpr,
     K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
-    """Whole rows in registers: every logit is read once."""
+    """Whole rows in registers: every logit is read once, and those of the few classes in a set again from cache."""
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     columns = tile_columns(K, J)
     in_rows = rows < n_rows
-    mask = in_rows[None, :, None] & (columns < n_classes * WIDTH)
     n_columns = n_classes * WIDTH
+    mask = in_rows[None, :, None] & (columns < n_columns)
 
     z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
     if WITH_TEACHER:
         z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
 
-    max_s = row_max(z_s)
-    x_s = exponents(z_s, max_s)
-    e_s = exp_below(x_s)
-    total_s = row_sum(e_s)
-    weighted_s = row_sum(e_s * x_s)
-    report_rows(bad, first_row + rows, in_rows, total_s, row_min(z_s), 0)
-    top_s = _top1(z_s, max_s, columns, K * J)
-    second = row_max(tl.where(columns == of_rows(top_s), -LARGEST, z_s))
+    max_s, total_s, weighted_s = _sums(z_s, bad, first_row + rows, in_rows, 0)
+    next_s = row_max(tl.where(z_s < of_rows(max_s), z_s, -LARGEST))
     cut_s = cuts(max_s, log_of_sum(total_s), tl.load(q_student + rows * q_student_step, in_rows, 0.0))
-    out_s = _outside(z_s, cut_s, top_s, columns)
-    # Padding is counted with sets that hold everything, and nowhere else.
-    size_s = tl.minimum(K * J + row_sum(out_s), n_columns)
+    in_s, size_s, n_largest = _set_of(z_s, max_s, cut_s, n_columns, WORD)
+    words = in_s
+    if WITH_TEACHER:
+        max_t, total_t, _ = _sums(z_t, bad, first_row + rows, in_rows, 1)
+        cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
+        in_t, size_t, _ = _set_of(z_t, max_t, cut_t, n_columns, WORD)
+        both = tl.minimum(tl.sum(_n_bits(in_s & in_t), axis=1), n_columns)
+        words = in_s | in_t
+
+    n_members = tl.max(tl.max(_n_bits(words), axis=1), axis=0)
+    row = _of_words(rows, J, WORD)
+    largest_s = _of_words(max_s, J, WORD)
+    left = words
+    top_s = tl.full((R, J // WORD), K * J, tl.int32)
+    n_top = tl.zeros((R, J // WORD), tl.int32)
+    if WITH_TEACHER:
+        top_t = top_s
+        largest_t = _of_words(max_t, J, WORD)
+        zero = tl.zeros((R, J // WORD), tl.float32)
+        a_s, a_t, b_s, b_t = zero, zero, zero, zero
+    for _ in range(n_members):
+        column = _first_column(left, J, WORD)
+        left = left & (left - 1)
+        is_member = (row < n_rows) & (column >= 0) & (column < n_columns)
+        z = _load_members(student, row, student_stride * S_ALIGN, column, is_member)
+        is_top = is_member & (z == largest_s)
+        top_s = tl.where(is_top, tl.minimum(top_s, column), top_s)
+        n_top += is_top.to(tl.int32)
+        if WITH_TEACHER:
+            x, e = _powers(z, largest_s)
+            a_s += e
+            b_s += e * x
+            z = _load_members(teacher, row, teacher_stride * T_ALIGN, column, is_member)
+            top_t = tl.where(is_member & (z == largest_t), tl.minimum(top_t, column), top_t)
+            x, e = _powers(z, largest_t)
+            a_t += e
+            b_t += e * x
+    second = tl.where((tl.sum(n_top, axis=1) > 1) | (n_largest > 1), max_s, next_s)
     _store_student(
-        rows, in_rows, max_s, second, top_s, total_s, weighted_s, size_s,
+        rows, in_rows, max_s, second, tl.min(top_s, axis=1), total_s, weighted_s, size_s,
         delta, margin, student_top1, student_size, WITH_TEACHER,
     )  # fmt: skip
     if WITH_TEACHER:
-        max_t = row_max(z_t)
-        x_t = exponents(z_t, max_t)
-        e_t = exp_below(x_t)
-        total_t = row_sum(e_t)
-        report_rows(bad, first_row + rows, in_rows, total_t, row_min(z_t), 1)
-        top_t = _top1(z_t, max_t, columns, K * J)
-        cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
-        out_t = _outside(z_t, cut_t, top_t, columns)
-        size_t = tl.minimum(K * J + row_sum(out_t), n_columns)
-        both = tl.minimum(K * J + row_sum(out_s | out_t), n_columns)
-
-        u_s = _within(e_s, out_s & out_t)
-        u_t = _within(e_t, out_s & out_t)
-        a_s = row_sum(u_s)
-        a_t = row_sum(u_t)
-        h = u_s * 0.5 + (u_t * of_rows(0.5 * a_s / a_t) + _LEAST_MEAN)
+        in_a_s, in_a_t = tl.sum(a_s, axis=1), tl.sum(a_t, axis=1)
+        half_ratio = _of_words(0.5 * in_a_s / in_a_t, J, WORD)
+        left = words
+        h_log2_h = zero
+        for _ in range(n_members):
+            column = _first_column(left, J, WORD)
+            left = left & (left - 1)
+            is_member = (row < n_rows) & (column >= 0) & (column < n_columns)
+            _, from_s = _powers(_load_members(student, row, student_stride * S_ALIGN, column, is_member), largest_s)
+            _, from_t = _powers(_load_members(teacher, row, teacher_stride * T_ALIGN, column, is_member), largest_t)
+            h = from_s * 0.5 + (from_t * half_ratio + _LEAST_MEAN)
+            h_log2_h += h * fast_log2(h)
         _store_teacher(
-            rows, in_rows, total_s, weighted_s, a_s, row_sum(u_s * x_s), total_t, a_t, row_sum(u_t * x_t),
-            row_sum(h * fast_log2(h)), top_t, size_t, both,
+            rows, in_rows, total_s, weighted_s, in_a_s, tl.sum(b_s, axis=1), total_t, in_a_t, tl.sum(b_t, axis=1),
+            tl.sum(h_log2_h, axis=1), tl.min(top_t, axis=1), size_t, both,
             delta, divergence, confidence, teacher_top1, teacher_size, overlap,
         )  # fmt: skip
 
@@ -174,9 +280,9 @@ def _conformal_score_kernel(
 def _absorb(z, maximum, total, weighted):
     """Σ e and Σ e x, value by value of a tile, after one stretch of the row more, and the maximum that they go by."""
     new = tl.maximum(maximum, row_max(z))
-    shift = tl.maximum(of_rows(maximum - new), LEAST_EXPONENT)
+    shift = tl.maximum(of_rows(maximum - new), -LARGEST)
     factor = tl.broadcast_to(exp_below(shift), z.shape)
-    x = exponents(z, new)
+    x = tl.maximum(z - of_rows(new), -LARGEST)
     e = exp_below(x)
     return new, tl.fma(total, factor, e), (weighted + shift * total) * factor + e * x
 
@@ -191,6 +297,7 @@ def _conformal_score_long_kernel(
     student_top1, teacher_top1, student_size, teacher_size, overlap,  # out: (M,) int32
     WITH_TEACHER: tl.constexpr,
     S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the strides and of C
+    WORD: tl.constexpr,
     K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """One row in stretches of K · J classes: from memory for the sums, from cache for the sets and again for J."""
@@ -255,7 +362,7 @@ def _conformal_score_long_kernel(
             out_t = _outside(z_t, cut_t, top_t, columns)
             outside_t += out_t
             outside_both += out_s | out_t
-            x_s, x_t = exponents(z_s, max_s), exponents(z_t, max_t)
+            x_s, x_t = (z_s - of_rows(max_s)), (z_t - of_rows(max_t))
             u_s, u_t = _within(exp_below(x_s), out_s & out_t), _within(exp_below(x_t), out_s & out_t)
             in_s += u_s
             in_t += u_t
@@ -278,8 +385,8 @@ def _conformal_score_long_kernel(
             z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
             z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
             outside = _outside(z_s, cut_s, top_s, columns) & _outside(z_t, cut_t, top_t, columns)
-            u_s = _within(exp_below(exponents(z_s, max_s)), outside)
-            u_t = _within(exp_below(exponents(z_t, max_t)), outside)
+            u_s = _within(exp_below((z_s - of_rows(max_s))), outside)
+            u_t = _within(exp_below((z_t - of_rows(max_t))), outside)
             h = u_s * 0.5 + (u_t * half_ratio + _LEAST_MEAN)
             h_log2_h += h * fast_log2(h)
         _store_teacher(
@@ -370,5 +477,5 @@ def conformal_score(
         q_student, q_teacher, int(len(q_student) > 1), int(len(q_teacher) > 1),
         n_rows, n_classes // width, first_row, bad, *out,
         WITH_TEACHER=teacher is not None, S_ALIGN=align_s, T_ALIGN=align_t, WIDTH=width,
-        K=tile.K, R=tile.R, J=tile.J, **launch(tile.warps),
+        WORD=min(align_s, align_t), K=tile.K, R=tile.R, J=tile.J, **launch(tile.warps),
     )  # fmt: skip
