@@ -26,7 +26,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
+from . import (
+    conformal_score,
+    conformal_sets,
+    coverage,
+    dropout,
+    halves,
+    kmeans_assign,
+    kmeans_update,
+    linear,
+    threshold,
+)
 from ._configs import (
     CAREFUL_TILE,
     DIGIT_BITS,
@@ -61,7 +71,7 @@ _POINTERS = {
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights", "scores", "similarity", "near",
+        "squared", "weights", "scores", "similarity", "near", "lost",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
@@ -108,6 +118,9 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         yield _of_rows(conformal_sets._log_normalizers_kernel, n, dtype, {"out": "*fp64"})
         yield _of_rows(linear._row_lengths_kernel, n, dtype, {"out": "*fp64"}, name="x")
         yield _of_rows(kmeans_assign._squared_kernel, n, dtype, name="x", WITH_SCALE=True)
+    for n, dtype, n_parts in ((64, narrow, 1), (768, torch.float16, 1), (768, wide, 2), (2 * LONGEST_ROW, wide, 1)):
+        of_parts = {"PARTS": n_parts, "HIGH": 1.0 / halves.LOW_PART, "PAD": halves.PAD}
+        yield _of_rows(halves._halves_kernel, n, dtype, {"lengths": "*fp64", "parts": "*fp16"}, name="x", **of_parts)
     digits = {"DIGIT": DIGIT_BITS}
     yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
     yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
@@ -157,7 +170,7 @@ def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
     tile = LINEAR_TILE[dtype]
     kind = f"*{_NAMES[dtype]}"
     constants = {
-        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": linear.LOW_PART, "WITH_SCALE": True,
+        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": halves.LOW_PART, "WITH_SCALE": True,
         "PRECISION": linear.precision(dtype), "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group,
     }  # fmt: skip
     stages = stages_of(capability, linear.stage_bytes(dtype))
@@ -169,7 +182,7 @@ def _assignment(stored: torch.dtype, capability: tuple[int, int], *, is_fast: bo
     dtype = kmeans_assign.factor_type(stored, is_fast=is_fast)
     tile, n_parts = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype], 1 if is_fast else linear.part_count(dtype)
     constants = {
-        "ALIGN": 16 // stored.itemsize, "PARTS": n_parts, "LOW": linear.LOW_PART, "ROUND": dtype != stored,
+        "ALIGN": 16 // stored.itemsize, "PARTS": n_parts, "LOW": halves.LOW_PART, "ROUND": dtype != stored,
         "PRECISION": linear.precision(dtype), "WITH_SCALE": True, "LISTED": not is_fast,
         "M": tile.M, "N": tile.N, "D": tile.D,
     }  # fmt: skip

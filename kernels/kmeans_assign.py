@@ -25,7 +25,8 @@ from ._configs import (
     stages,
 )
 from ._math import dot, load_exact, row_sum, tile_columns
-from .linear import LOW_PART, Weight, precision, prepare_weight
+from .halves import LOW_PART
+from .linear import Weight, precision, prepare_weight
 
 __all__ = ["Centroids", "nearest", "prepare_centroids"]
 
