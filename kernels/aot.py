@@ -71,7 +71,7 @@ _POINTERS = {
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights", "scores", "similarity", "near", "lost",
+        "squared", "weights", "scores", "factor", "similarity", "near", "lost",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
@@ -136,8 +136,9 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
             yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
     yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
-    for dtype in LINEAR_TILE:
-        yield _product(dtype, capability)
+    for n_parts in LINEAR_TILE:
+        yield _product(n_parts, capability)
+    for dtype in CAREFUL_TILE:
         yield _assignment(dtype, capability, is_fast=True)
         yield _assignment(dtype, capability, is_fast=False)
         of_rows = {"ALIGN": 16 // dtype.itemsize, "WIDTH": 8, "WITH_SCALE": True}
@@ -166,24 +167,22 @@ def _scores(n: int, dtype: torch.dtype, *, with_teacher: bool = True) -> Variant
     return of_one._replace(types={"student": kind, "teacher": kind}, constants=constants)
 
 
-def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
-    tile = LINEAR_TILE[dtype]
-    kind = f"*{_NAMES[dtype]}"
+def _product(n_parts: int, capability: tuple[int, int]) -> Variant:
+    tile = LINEAR_TILE[n_parts]
     constants = {
-        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": halves.LOW_PART, "WITH_SCALE": True,
-        "PRECISION": linear.precision(dtype), "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group,
+        "PARTS": n_parts, "PAD": halves.PAD, "ALIGN": 4, "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group
     }  # fmt: skip
-    stages = stages_of(capability, linear.stage_bytes(dtype))
-    types = {"x": kind, "parts": kind, "out": "*fp32"}
+    stages = stages_of(capability, linear.stage_bytes(n_parts))
+    types = {"x": "*fp16", "parts": "*fp16", "out": "*fp32"}
     return Variant(linear._linear_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
 
 
 def _assignment(stored: torch.dtype, capability: tuple[int, int], *, is_fast: bool) -> Variant:
     dtype = kmeans_assign.factor_type(stored, is_fast=is_fast)
-    tile, n_parts = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype], 1 if is_fast else linear.part_count(dtype)
+    tile, n_parts = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype], 1 if is_fast else parts.part_count(dtype)
     constants = {
         "ALIGN": 16 // stored.itemsize, "PARTS": n_parts, "LOW": halves.LOW_PART, "ROUND": dtype != stored,
-        "PRECISION": linear.precision(dtype), "WITH_SCALE": True, "LISTED": not is_fast,
+        "PRECISION": parts.precision(dtype), "WITH_SCALE": True, "LISTED": not is_fast,
         "M": tile.M, "N": tile.N, "D": tile.D,
     }  # fmt: skip
     stages = stages_of(capability, kmeans_assign.assign_stage_bytes(tile, stored, dtype, n_parts))

@@ -26,7 +26,7 @@ from ._configs import (
 )
 from ._math import dot, load_exact, row_sum, tile_columns
 from .halves import LOW_PART
-from .linear import Weight, precision, prepare_weight
+from .parts import Weight, precision, prepare_weight
 
 __all__ = ["Centroids", "nearest", "prepare_centroids"]
 
