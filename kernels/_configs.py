@@ -18,7 +18,6 @@ __all__ = [
     "EXACT_TILE",
     "FAST_TILE",
     "GAINS_TILE",
-    "LINEAR_TILE",
     "LONGEST_ROW",
     "REDUCE_TILE",
     "SUMS_TILE",
@@ -31,6 +30,7 @@ __all__ = [
     "capability",
     "column_width",
     "launch",
+    "linear_tile",
     "programs",
     "row_class",
     "row_classes",
@@ -71,11 +71,11 @@ LONGEST_ROW = 4096
 # By the power of two that holds a row: few values a thread, or what is done once a row costs more than the row.
 _ROWS = {
     16: _Row(1, 1),
-    32: _Row(2, 4),
-    64: _Row(4, 4),
-    128: _Row(8, 4),
-    256: _Row(16, 4),
-    512: _Row(32, 4),
+    32: _Row(1, 1),
+    64: _Row(2, 1),
+    128: _Row(4, 1),
+    256: _Row(8, 1),
+    512: _Row(16, 1),
     1024: _Row(32, 1),
     2048: _Row(64, 2),
     4096: _Row(128, 4),
@@ -101,8 +101,10 @@ class ProductTile(NamedTuple):
 
 
 # The products of rows with a matrix, by the parts of the rows. Tall tiles, for a step loads a part more of the matrix
-# than of the rows: 64 KiB for 8.4 million operations, where 128 × 128 takes 96.
-LINEAR_TILE = {1: ProductTile(256, 128, 64, 8, 8), 2: ProductTile(256, 128, 32, 8, 8)}
+# than of the rows: 64 KiB for 8.4 million operations, where 128 × 128 takes 96. Where the matrix units take their
+# factors from registers, these do not hold such a tile.
+_LINEAR_TILE = {1: ProductTile(256, 128, 64, 8, 8), 2: ProductTile(256, 128, 32, 8, 8)}
+_FROM_MEMORY = (9,)
 
 # The products of an assignment, by the type of their factors, whose running best stays beside them in registers: that
 # of all rows, and that of the rows which it leaves open, whose factors have several parts.
@@ -205,7 +207,7 @@ def row_tile(n_columns: int) -> RowTile:
     block = row_class(n_columns)
     row = _ROWS.get(block, _STRETCH)
     # A lone column a thread would make the compiler deal out the columns, not the rows, among the threads.
-    lanes = max(row.lanes, 4 // column_width(n_columns))
+    lanes = max(row.lanes, 4 // column_width(n_columns), block // (32 * column_width(n_columns)))
     width = min(lanes * column_width(n_columns), block, LONGEST_ROW)
     return RowTile(min(block, LONGEST_ROW) // width, max(1, 32 * row.warps // lanes), width, row.warps)
 
@@ -223,6 +225,12 @@ def alignment(matrix: torch.Tensor) -> int:
         if fits and matrix.shape[1] % width == 0:
             return width
     return 1
+
+
+def linear_tile(n_parts: int, capability: tuple[int, int]) -> ProductTile:
+    """The tile of a product with rows of so many parts."""
+    tile = _LINEAR_TILE[n_parts]
+    return tile if capability[0] in _FROM_MEMORY else tile._replace(M=tile.M // 2)
 
 
 def by_library(dtype: torch.dtype, n_clusters: int, n_columns: int, capability: tuple[int, int]) -> bool:

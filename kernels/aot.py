@@ -45,13 +45,13 @@ from ._configs import (
     EXACT_TILE,
     FAST_TILE,
     GAINS_TILE,
-    LINEAR_TILE,
     LONGEST_ROW,
     REDUCE_TILE,
     SUMS_TILE,
     UPDATE_TILE,
     column_width,
     launch,
+    linear_tile,
     row_classes,
     row_tile,
     shared_bytes,
@@ -136,7 +136,7 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
             yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
     yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
-    for n_parts in LINEAR_TILE:
+    for n_parts in (1, 2):
         yield _product(n_parts, capability)
     for dtype in CAREFUL_TILE:
         yield _assignment(dtype, capability, is_fast=True)
@@ -163,16 +163,16 @@ def _scores(n: int, dtype: torch.dtype, *, with_teacher: bool = True) -> Variant
     kind = f"*{_NAMES[dtype]}"
     of_one = _of_rows(conformal_score.kernel_for(n), n, dtype)
     align = of_one.constants.pop("ALIGN")
-    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, "WORD": align, **of_one.constants}
+    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, "WORD": min(align, 32 // of_one.constants["K"]), **of_one.constants}
     return of_one._replace(types={"student": kind, "teacher": kind}, constants=constants)
 
 
 def _product(n_parts: int, capability: tuple[int, int]) -> Variant:
-    tile = LINEAR_TILE[n_parts]
+    tile = linear_tile(n_parts, capability)
     constants = {
         "PARTS": n_parts, "PAD": halves.PAD, "ALIGN": 4, "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group
     }  # fmt: skip
-    stages = stages_of(capability, linear.stage_bytes(n_parts))
+    stages = stages_of(capability, linear.stage_bytes(tile, n_parts))
     types = {"x": "*fp16", "parts": "*fp16", "out": "*fp32"}
     return Variant(linear._linear_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
 

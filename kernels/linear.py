@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._configs import LINEAR_TILE, alignment, column_width, launch, row_tile, stages
+from ._configs import ProductTile, alignment, capability, column_width, launch, linear_tile, row_tile, stages
 from ._math import dot, row_sum, tile_columns
 from .halves import LOW_PART, PAD, Halves
 
@@ -109,9 +109,8 @@ def row_parts(dtype: torch.dtype) -> int:
     return 2 if dtype == torch.float32 else 1
 
 
-def stage_bytes(n_parts: int) -> int:
+def stage_bytes(tile: ProductTile, n_parts: int) -> int:
     """Shared memory of what is loaded for one step of a product with rows of so many parts."""
-    tile = LINEAR_TILE[n_parts]
     return (n_parts * tile.M + (n_parts + 1) * tile.N) * tile.D * 2
 
 
@@ -128,8 +127,8 @@ def prepare_weight(weight: torch.Tensor, bias: torch.Tensor | None, n_parts: int
     _, exponent = torch.frexp(weight.abs().amax(dim=1))
     unit = torch.ldexp(torch.ones(n_classes, device=weight.device), exponent - _WEIGHT_EXPONENT)
     scaled = torch.ldexp(weight, (_WEIGHT_EXPONENT - exponent)[:, None])
-    tile = LINEAR_TILE[n_parts].N
-    shape = (n_parts + 1, triton.cdiv(n_classes, tile) * tile, triton.cdiv(n_columns, PAD) * PAD)
+    tile = linear_tile(n_parts, capability(weight.device))
+    shape = (n_parts + 1, triton.cdiv(n_classes, tile.N) * tile.N, triton.cdiv(n_columns, PAD) * PAD)
     parts = torch.zeros(shape, dtype=torch.float16, device=weight.device)
     inside = parts[:, :n_classes, :n_columns]
     inside[0].copy_(scaled)
@@ -151,7 +150,7 @@ def linear(x: Halves, weight: Weight, factor: torch.Tensor | None = None) -> tor
         scale · ``x.unit``, and by default, that unit: no scale.
     """
     n_parts, n_rows, depth = x.parts.shape
-    n_classes, tile = len(weight.unit), LINEAR_TILE[n_parts]
+    n_classes, tile = len(weight.unit), linear_tile(n_parts, capability(x.parts.device))
     stride = triton.cdiv(n_classes, _STORED)
     out = torch.empty((n_rows, stride * _STORED), dtype=torch.float32, device=x.parts.device)
     if n_rows:
@@ -159,7 +158,7 @@ def linear(x: Halves, weight: Weight, factor: torch.Tensor | None = None) -> tor
             x.parts, x.unit if factor is None else factor, weight.parts, weight.unit, weight.bias, out, stride,
             n_rows, n_classes, depth // PAD,
             PARTS=n_parts, PAD=PAD, ALIGN=_STORED, M=tile.M, N=tile.N, D=tile.D, GROUP=tile.group,
-            **launch(tile.warps), num_stages=stages(out.device, stage_bytes(n_parts)),
+            **launch(tile.warps), num_stages=stages(out.device, stage_bytes(tile, n_parts)),
         )  # fmt: skip
     return out[:, :n_classes]
 
