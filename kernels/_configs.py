@@ -18,7 +18,6 @@ __all__ = [
     "EXACT_TILE",
     "FAST_TILE",
     "GAINS_TILE",
-    "LINEAR_TILE",
     "LONGEST_ROW",
     "SUMS_TILE",
     "UPDATE_TILE",
@@ -32,6 +31,7 @@ __all__ = [
     "fast_tile",
     "halves_rows",
     "launch",
+    "linear_tile",
     "processors",
     "programs",
     "row_class",
@@ -72,11 +72,11 @@ LONGEST_ROW = 4096
 # By the power of two that holds a row: few values a thread, or what is done once a row costs more than the row.
 _ROWS = {
     16: _Row(1, 1),
-    32: _Row(2, 4),
-    64: _Row(4, 4),
-    128: _Row(8, 4),
-    256: _Row(16, 4),
-    512: _Row(32, 4),
+    32: _Row(1, 1),
+    64: _Row(2, 1),
+    128: _Row(4, 1),
+    256: _Row(8, 1),
+    512: _Row(16, 1),
     1024: _Row(32, 1),
     2048: _Row(64, 2),
     4096: _Row(128, 4),
@@ -101,11 +101,11 @@ class ProductTile(NamedTuple):
     warps: int
 
 
-LINEAR_TILE = {
-    torch.float32: ProductTile(128, 64, 32, 8, 8),
-    torch.float16: ProductTile(128, 64, 64, 8, 8),
-    torch.bfloat16: ProductTile(128, 64, 64, 8, 8),
-}
+# The products of rows with a matrix, by the parts of the rows. Tall tiles, for a step loads a part more of the matrix
+# than of the rows: 64 KiB for 8.4 million operations, where 128 × 128 takes 96. Where the matrix units take their
+# factors from registers, these do not hold such a tile.
+_LINEAR_TILE = {1: ProductTile(256, 128, 64, 8, 8), 2: ProductTile(256, 128, 32, 8, 8)}
+_FROM_MEMORY = (9,)
 
 # The products of an assignment, whose running best stays beside them in registers: that of all rows, and that of the
 # rows which it leaves open, in two parts. The first does 85 operations a byte it reads, as many as registers allow.
@@ -189,7 +189,7 @@ def row_tile(n_columns: int) -> RowTile:
     block = row_class(n_columns)
     row = _ROWS.get(block, _STRETCH)
     # A lone column a thread would make the compiler deal out the columns, not the rows, among the threads.
-    lanes = max(row.lanes, 2 // column_width(n_columns))
+    lanes = max(row.lanes, 4 // column_width(n_columns), block // (32 * column_width(n_columns)))
     width = min(lanes * column_width(n_columns), block, LONGEST_ROW)
     return RowTile(min(block, LONGEST_ROW) // width, max(1, 32 * row.warps // lanes), width, row.warps)
 
@@ -212,6 +212,12 @@ def alignment(matrix: torch.Tensor) -> int:
 def fast_tile(capability: tuple[int, int]) -> ProductTile:
     """The tile of the first product of an assignment; it divides `FAST_TILE`."""
     return FAST_TILE._replace(N=128) if capability[0] in _MMA_ALONE else FAST_TILE
+
+
+def linear_tile(n_parts: int, capability: tuple[int, int]) -> ProductTile:
+    """The tile of a product with rows of so many parts."""
+    tile = _LINEAR_TILE[n_parts]
+    return tile if capability[0] in _FROM_MEMORY else tile._replace(M=tile.M // 2)
 
 
 def careful_tile(capability: tuple[int, int]) -> ProductTile:

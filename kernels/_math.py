@@ -19,8 +19,10 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 LARGEST = tl.constexpr(3.4028234663852886e38)
 
-# Below this a term's exponential is near the smallest normal float32: it adds nothing, and stays out of the denormals.
-LEAST_EXPONENT = tl.constexpr(-87.0)
+# Below this an exponential is 0, and a product with it finite.
+LEAST_EXPONENT = tl.constexpr(-1e30)
+
+LOWEST_BFLOAT16 = tl.constexpr(-3.3895313892515355e38)
 
 _NOTHING_BAD = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
@@ -31,6 +33,11 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     def fast_log2(x):
         """log2 of positive normal numbers."""
         return tl.log2(x)
+
+    @triton.jit
+    def widened(x):
+        """bfloat16 as float32."""
+        return x.to(tl.float32)
 
     @triton.jit
     def dot(a, b, total, PRECISION: tl.constexpr):
@@ -51,6 +58,13 @@ else:
         """log2 of positive normal numbers, by the hardware's own approximation (absolute error 2⁻²² near 1)."""
         return tl.inline_asm_elementwise(
             "lg2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def widened(x):
+        """bfloat16 as float32, an instruction each, where the compiler takes two for every other."""
+        return tl.inline_asm_elementwise(
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2
         )
 
     @triton.jit
@@ -85,9 +99,32 @@ def tile_columns(K: tl.constexpr, J: tl.constexpr):
 
 @triton.jit
 def load_tile(base, rows, stride, columns, mask):
-    """Values of rows (R,) as float32; the most negative number where masked, so that −inf is −inf of the data."""
-    offsets = rows[None, :, None] * stride + columns
-    return tl.where(mask, tl.load(base + offsets, mask=mask, other=0.0).to(tl.float32), -LARGEST)
+    """Values of rows (R,) as float32; where masked, a number that is finite and below all finite ones of the data."""
+    # All but the columns and the rows tie for where a thread's values lie; the hint decides for the rows. No thread has
+    # several rows for it, for a load takes neighbours along the columns alone.
+    offsets = tl.max_contiguous(rows[None, :, None] * stride + columns, [1, 2, columns.shape[2]])
+    return load_finite(base + offsets, mask, WIDEN=columns.shape[2] > 1)
+
+
+@triton.jit
+def without_padding(total, maximum, base, n_columns):
+    """Σ exp(z − maximum) of a row: of its columns alone where the maximum is the lowest number, and all are equal."""
+    lowest: tl.constexpr = LOWEST_BFLOAT16 if base.dtype.element_ty == tl.bfloat16 else -LARGEST
+    return tl.where(maximum == lowest, n_columns.to(tl.float32), total)
+
+
+@triton.jit
+def load_finite(pointers, mask, WIDEN: tl.constexpr = False):
+    """Values as float32; where masked, a number that is finite and below all finite ones of the data."""
+    stored: tl.constexpr = pointers.dtype.scalar.element_ty
+    if stored == tl.bfloat16:
+        narrow = tl.load(pointers, mask=mask, other=LOWEST_BFLOAT16)
+        values = widened(narrow) if WIDEN else narrow.to(tl.float32)
+    elif stored == tl.float32:
+        values = tl.load(pointers, mask=mask, other=-LARGEST)
+    else:  # the exponential of float16's lowest may count beside others
+        values = tl.where(mask, tl.load(pointers, mask=mask, other=0.0).to(tl.float32), -LARGEST)
+    return values
 
 
 @triton.jit
@@ -121,14 +158,8 @@ def of_rows(values):
 
 
 @triton.jit
-def exponents(z, maximum):
-    """z − maximum, cut off where the exponential vanishes; NaN stays."""
-    return tl.maximum(z - of_rows(maximum), LEAST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
 def exp_below(x):
-    """exp(x) of float32 x ≤ 0."""
+    """exp(x) of float32 x ≤ 0, 0 from about −87 on and of −inf."""
     return tl.exp2(x * LOG2_E)
 
 
@@ -223,12 +254,12 @@ def top1_and_sums(
         columns = start + tile_columns(K, J)
         z = load_tile(logits, rows, stride, columns, in_rows[None, :, None] & (columns < n_columns))
         new = tl.maximum(maximum, row_max(z))
-        factor = exp_below(tl.maximum(of_rows(maximum - new), LEAST_EXPONENT))
-        total = tl.fma(total, tl.broadcast_to(factor, z.shape), exp_below(exponents(z, new)))
+        factor = exp_below(of_rows(maximum - new))
+        total = tl.fma(total, tl.broadcast_to(factor, z.shape), exp_below(z - of_rows(new)))
         maximum = new
         at = tl.where(z > largest, columns, at)
         largest = tl.maximum(largest, z)
         least = tl.minimum(least, z)
-    whole = row_sum(total)
+    whole = without_padding(row_sum(total), maximum, logits, n_columns)
     report_rows(bad, first_row + rows, in_rows, whole, row_min(least), 0)
     return maximum, row_min(tl.where(largest == of_rows(maximum), at, 0x7FFFFFFF)), whole

@@ -44,7 +44,6 @@ from ._configs import (
     DROPOUT_TILE,
     EXACT_TILE,
     GAINS_TILE,
-    LINEAR_TILE,
     LONGEST_ROW,
     SUMS_TILE,
     UPDATE_TILE,
@@ -52,6 +51,7 @@ from ._configs import (
     column_width,
     fast_tile,
     launch,
+    linear_tile,
     row_classes,
     row_tile,
     shared_bytes,
@@ -71,7 +71,7 @@ _POINTERS = {
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
-        "squared", "weights", "scores", "similarity", "near", "lost",
+        "squared", "weights", "scores", "factor", "similarity", "near", "lost",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
@@ -141,8 +141,9 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(kmeans_exact._least_kernel, {"least": "*fp64"}, least, EXACT_TILE.warps)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
     yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
-    for dtype in LINEAR_TILE:
-        yield _product(dtype, capability)
+    for n_parts in (1, 2):
+        yield _product(n_parts, capability)
+    for dtype in _NAMES:
         yield _assignment(dtype, capability)
         of_rows = {"ALIGN": 16 // dtype.itemsize, "WIDTH": 8}
         types = {"x": f"*{_NAMES[dtype]}"}
@@ -172,19 +173,23 @@ def _scores(n: int, dtype: torch.dtype, *, with_teacher: bool = True) -> Variant
     kind = f"*{_NAMES[dtype]}"
     of_one = _of_rows(conformal_score.kernel_for(n), n, dtype)
     align = of_one.constants.pop("ALIGN")
-    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, **of_one.constants}
+    constants = {
+        "WITH_TEACHER": with_teacher,
+        "S_ALIGN": align,
+        "T_ALIGN": align,
+        "WORD": min(align, 32 // of_one.constants["K"]),
+        **of_one.constants,
+    }
     return of_one._replace(types={"student": kind, "teacher": kind}, constants=constants)
 
 
-def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
-    tile = LINEAR_TILE[dtype]
-    kind = f"*{_NAMES[dtype]}"
+def _product(n_parts: int, capability: tuple[int, int]) -> Variant:
+    tile = linear_tile(n_parts, capability)
     constants = {
-        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": halves.LOW_PART, "WITH_SCALE": True,
-        "PRECISION": linear.precision(dtype), "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group,
+        "PARTS": n_parts, "PAD": halves.PAD, "ALIGN": 4, "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group
     }  # fmt: skip
-    stages = stages_of(capability, linear.stage_bytes(dtype))
-    types = {"x": kind, "parts": kind, "out": "*fp32"}
+    stages = stages_of(capability, linear.stage_bytes(tile, n_parts))
+    types = {"x": "*fp16", "parts": "*fp16", "out": "*fp32"}
     return Variant(linear._linear_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
 
 

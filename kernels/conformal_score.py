@@ -15,8 +15,6 @@ from ._math import (
     LN_2,
     cuts,
     exp_below,
-    exponents,
-    fast_log2,
     load_tile,
     log_of_sum,
     of_rows,
@@ -25,7 +23,9 @@ from ._math import (
     row_min,
     row_sum,
     tile_columns,
+    without_padding,
 )
+from ._words import add_members, add_mixture, collect, n_bits, of_words, set_of
 
 __all__ = ["Scores", "conformal_score"]
 
@@ -41,36 +41,27 @@ __all__ = ["Scores", "conformal_score"]
 
 _RUN_TIME = ["n_rows", "n_classes", "student_stride", "teacher_stride", "q_student_step", "q_teacher_step", "first_row"]
 
-# Added to every h, so that the logarithm of the classes outside Ω is finite; it weighs nothing.
-_LEAST_MEAN = tl.constexpr(1e-37)
+
+@triton.jit
+def _sums(z, base, n_columns, bad, rows, in_rows, model: tl.constexpr):
+    """The maximum of each row, Σ e and Σ e x; rows that are not finite go to `bad`."""
+    maximum = row_max(z)
+    x = z - of_rows(maximum)
+    e = exp_below(x)
+    total = without_padding(row_sum(e), maximum, base, n_columns)
+    weighted = row_sum(e * x)
+    # NaN where a logit is not finite, −inf by 0 · −inf; but also where a difference is beyond float32's range.
+    is_odd = (total != total) | (weighted != weighted)
+    if tl.max(is_odd.to(tl.int32), axis=0) != 0:
+        report_rows(bad, rows, in_rows, total, row_min(z), model)
+        weighted = row_sum(e * tl.maximum(x, LEAST_EXPONENT))
+    return maximum, total, weighted
 
 
 @triton.jit
 def _top1(z, maximum, columns, BLOCK: tl.constexpr):
     """The first column that holds the maximum."""
     return row_min(tl.where(z == of_rows(maximum), columns, BLOCK))
-
-
-@triton.jit
-def _outside(z, cut, top1, columns):
-    """0 for the values in their row's set, else −1: those that reach the cut, or the top class where none does.
-
-    Bits, for predicates that live long are packed and unpacked at a higher price than all else.
-    """
-    only = tl.where(cut == float("inf"), top1, -1)
-    beyond = tl.where(columns == of_rows(only), 0.0, z - of_rows(cut))
-    return beyond.to(tl.int32, bitcast=True) >> 31
-
-
-@triton.jit
-def _within(e, outside):
-    """e, 0 where `outside` is −1."""
-    return (e.to(tl.int32, bitcast=True) & (outside ^ -1)).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _entropy(total, weighted):
-    return log_of_sum(total) - weighted / total
 
 
 @triton.jit
@@ -84,7 +75,12 @@ def _store_student(
     tl.store(student_top1 + rows, top1, mask=mask)
     tl.store(student_size + rows, size, mask=mask)
     if not WITH_TEACHER:
-        tl.store(delta + rows, _entropy(total, weighted).to(tl.float32), mask=mask)
+        tl.store(delta + rows, _entropy(total, weighted), mask=mask)
+
+
+@triton.jit
+def _entropy(total, weighted):
+    return (log_of_sum(total) - weighted / total).to(tl.float32)
 
 
 @triton.jit
@@ -95,11 +91,11 @@ def _store_teacher(
     h_log2_h, top1, size, both,  # (R,): Σ_Ω h log2 h; of the teacher; |Γ_S ∩ Γ_T|
     delta, divergence, confidence, teacher_top1, teacher_size, overlap,  # out: (M,)
 ):  # fmt: skip
-    j = 0.5 * (b_s / a_s + b_t / a_t + tl.log(a_s / a_t)) - h_log2_h * LN_2 / a_s
+    j = (0.5 * b_s - LN_2 * h_log2_h) / a_s + 0.5 * (b_t / a_t + tl.log(a_s / a_t))
     j = tl.maximum(j, 0.0)
     gate = total_s / (total_s + total_t)
-    delta_of = gate * j + (1.0 - gate) * _entropy(total_s, weighted_s)
-    tl.store(delta + rows, delta_of.to(tl.float32), mask=mask)
+    entropy = _entropy(total_s, weighted_s)
+    tl.store(delta + rows, entropy + gate * (j - entropy), mask=mask)
     tl.store(divergence + rows, j, mask=mask)
     tl.store(confidence + rows, 1.0 / total_t, mask=mask)
     tl.store(teacher_top1 + rows, top1, mask=mask)
@@ -117,55 +113,57 @@ def _conformal_score_kernel(
     student_top1, teacher_top1, student_size, teacher_size, overlap,  # out: (M,) int32
     WITH_TEACHER: tl.constexpr,
     S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the strides and of C
+    WORD: tl.constexpr,  # neighbours in a word of a set, see `_words`
     K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
-    """Whole rows in registers: every logit is read once."""
+    """Whole rows in registers: every logit is read once, and those of the few classes in a set again from cache."""
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     columns = tile_columns(K, J)
     in_rows = rows < n_rows
-    mask = in_rows[None, :, None] & (columns < n_classes * WIDTH)
     n_columns = n_classes * WIDTH
+    mask = in_rows[None, :, None] & (columns < n_columns)
 
     z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
     if WITH_TEACHER:
         z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
 
-    max_s = row_max(z_s)
-    x_s = exponents(z_s, max_s)
-    e_s = exp_below(x_s)
-    total_s = row_sum(e_s)
-    weighted_s = row_sum(e_s * x_s)
-    report_rows(bad, first_row + rows, in_rows, total_s, row_min(z_s), 0)
-    top_s = _top1(z_s, max_s, columns, K * J)
-    second = row_max(tl.where(columns == of_rows(top_s), -LARGEST, z_s))
+    max_s, total_s, weighted_s = _sums(z_s, student, n_columns, bad, first_row + rows, in_rows, 0)
+    next_s = row_max(tl.where(z_s < of_rows(max_s), z_s, -LARGEST))
     cut_s = cuts(max_s, log_of_sum(total_s), tl.load(q_student + rows * q_student_step, in_rows, 0.0))
-    out_s = _outside(z_s, cut_s, top_s, columns)
-    # Padding is counted with sets that hold everything, and nowhere else.
-    size_s = tl.minimum(K * J + row_sum(out_s), n_columns)
+    in_s, size_s, n_largest = set_of(z_s, max_s, cut_s, n_columns, WORD)
+    words = in_s
+    if WITH_TEACHER:
+        max_t, total_t, _ = _sums(z_t, teacher, n_columns, bad, first_row + rows, in_rows, 1)
+        cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
+        in_t, size_t, _ = set_of(z_t, max_t, cut_t, n_columns, WORD)
+        both = tl.minimum(tl.sum(n_bits(in_s & in_t), axis=1), n_columns)
+        words = in_s | in_t
+
+    row, in_row = rows[:, None], in_rows[:, None]
+    largest_s = of_words(max_s, J, WORD)
+    largest_t = largest_s
+    if WITH_TEACHER:
+        largest_t = of_words(max_t, J, WORD)
+    zero = tl.zeros((R, J // WORD), tl.float32)
+    last = tl.full((R, J // WORD), K * J, tl.int32)
+    sums, tops = add_members(
+        words, 0, n_columns, row, in_row, student, teacher, student_stride * S_ALIGN, teacher_stride * T_ALIGN,
+        largest_s, largest_t, (zero, zero, zero, zero), (last, tl.zeros_like(last), last), WITH_TEACHER, J, WORD,
+    )  # fmt: skip
+    second = tl.where((tl.sum(tops[1], axis=1) > 1) | (n_largest > 1), max_s, next_s)
     _store_student(
-        rows, in_rows, max_s, second, top_s, total_s, weighted_s, size_s,
+        rows, in_rows, max_s, second, tl.min(tops[0], axis=1), total_s, weighted_s, size_s,
         delta, margin, student_top1, student_size, WITH_TEACHER,
     )  # fmt: skip
     if WITH_TEACHER:
-        max_t = row_max(z_t)
-        x_t = exponents(z_t, max_t)
-        e_t = exp_below(x_t)
-        total_t = row_sum(e_t)
-        report_rows(bad, first_row + rows, in_rows, total_t, row_min(z_t), 1)
-        top_t = _top1(z_t, max_t, columns, K * J)
-        cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
-        out_t = _outside(z_t, cut_t, top_t, columns)
-        size_t = tl.minimum(K * J + row_sum(out_t), n_columns)
-        both = tl.minimum(K * J + row_sum(out_s | out_t), n_columns)
-
-        u_s = _within(e_s, out_s & out_t)
-        u_t = _within(e_t, out_s & out_t)
-        a_s = row_sum(u_s)
-        a_t = row_sum(u_t)
-        h = u_s * 0.5 + (u_t * of_rows(0.5 * a_s / a_t) + _LEAST_MEAN)
+        a_s, a_t = tl.sum(sums[0], axis=1), tl.sum(sums[2], axis=1)
+        h_log2_h = add_mixture(
+            words, 0, n_columns, row, in_row, student, teacher, student_stride * S_ALIGN, teacher_stride * T_ALIGN,
+            largest_s, largest_t, (0.5 * a_s / a_t)[:, None], zero, J, WORD,
+        )  # fmt: skip
         _store_teacher(
-            rows, in_rows, total_s, weighted_s, a_s, row_sum(u_s * x_s), total_t, a_t, row_sum(u_t * x_t),
-            row_sum(h * fast_log2(h)), top_t, size_t, both,
+            rows, in_rows, total_s, weighted_s, a_s, tl.sum(sums[1], axis=1), total_t, a_t, tl.sum(sums[3], axis=1),
+            tl.sum(h_log2_h, axis=1), tl.min(tops[2], axis=1), size_t, both,
             delta, divergence, confidence, teacher_top1, teacher_size, overlap,
         )  # fmt: skip
 
@@ -176,7 +174,7 @@ def _absorb(z, maximum, total, weighted):
     new = tl.maximum(maximum, row_max(z))
     shift = tl.maximum(of_rows(maximum - new), LEAST_EXPONENT)
     factor = tl.broadcast_to(exp_below(shift), z.shape)
-    x = exponents(z, new)
+    x = tl.maximum(z - of_rows(new), LEAST_EXPONENT)
     e = exp_below(x)
     return new, tl.fma(total, factor, e), (weighted + shift * total) * factor + e * x
 
@@ -191,6 +189,7 @@ def _conformal_score_long_kernel(
     student_top1, teacher_top1, student_size, teacher_size, overlap,  # out: (M,) int32
     WITH_TEACHER: tl.constexpr,
     S_ALIGN: tl.constexpr, T_ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the strides and of C
+    WORD: tl.constexpr,  # neighbours in a word of a set, see `_words`
     K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
 ):  # fmt: skip
     """One row in stretches of K · J classes: from memory for the sums, from cache for the sets and again for J."""
@@ -226,7 +225,7 @@ def _conformal_score_long_kernel(
             largest_t = tl.maximum(largest_t, z)
             least_t = tl.minimum(least_t, z)
 
-    total_s = row_sum(sum_s)
+    total_s = without_padding(row_sum(sum_s), max_s, student, n_columns)
     weighted_s = row_sum(dot_s)
     report_rows(bad, first_row + rows, in_rows, total_s, row_min(least_s), 0)
     top_s = _top1(largest_s, max_s, at_s, n_read)
@@ -234,58 +233,67 @@ def _conformal_score_long_kernel(
     second = tl.maximum(row_max(others), row_max(next_s))
     cut_s = cuts(max_s, log_of_sum(total_s), tl.load(q_student + rows * q_student_step, in_rows, 0.0))
     if WITH_TEACHER:
-        total_t = row_sum(sum_t)
+        total_t = without_padding(row_sum(sum_t), max_t, teacher, n_columns)
         report_rows(bad, first_row + rows, in_rows, total_t, row_min(least_t), 1)
         top_t = _top1(largest_t, max_t, at_t, n_read)
         cut_t = cuts(max_t, log_of_sum(total_t), tl.load(q_teacher + rows * q_teacher_step, in_rows, 0.0))
 
-    none = tl.zeros((K, R, J), tl.int32)
-    outside_s = none
+    STRETCHES: tl.constexpr = 64 // (K * WORD)
+    row, in_row = rows[:, None], in_rows[:, None]
+    size_s = tl.zeros((R,), tl.int32)
     if WITH_TEACHER:
-        outside_t, outside_both = none, none
-        in_s, in_t, in_dot_s, in_dot_t = zero, zero, zero, zero
-    for start in range(0, n_columns, K * J):
-        columns = start + tile
-        mask = columns < n_columns
-        z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
-        out_s = _outside(z_s, cut_s, top_s, columns)
-        outside_s += out_s
+        size_t, both = size_s, size_s
+        largest_s, largest_t = of_words(max_s, J, WORD), of_words(max_t, J, WORD)
+        none = tl.zeros((R, J // WORD), tl.float32)
+        in_a_s, in_b_s, in_a_t, in_b_t = none, none, none, none
+        union = tl.zeros((R, J // WORD), tl.int64)
+        no_tops = tl.zeros((R, J // WORD), tl.int32)
+    for start in range(0, n_columns, K * J * STRETCHES):
+        in_s = collect(
+            student, rows, in_rows, student_stride * S_ALIGN, start, tile, n_columns, cut_s, top_s, WORD, STRETCHES
+        )
+        size_s += tl.sum(n_bits(in_s), axis=1)
         if WITH_TEACHER:
-            z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
-            out_t = _outside(z_t, cut_t, top_t, columns)
-            outside_t += out_t
-            outside_both += out_s | out_t
-            x_s, x_t = exponents(z_s, max_s), exponents(z_t, max_t)
-            u_s, u_t = _within(exp_below(x_s), out_s & out_t), _within(exp_below(x_t), out_s & out_t)
-            in_s += u_s
-            in_t += u_t
-            in_dot_s += u_s * x_s
-            in_dot_t += u_t * x_t
-    size_s = tl.minimum(n_read + row_sum(outside_s), n_columns)
+            in_t = collect(
+                teacher, rows, in_rows, teacher_stride * T_ALIGN, start, tile, n_columns, cut_t, top_t, WORD, STRETCHES
+            )
+            size_t += tl.sum(n_bits(in_t), axis=1)
+            both += tl.sum(n_bits(in_s & in_t), axis=1)
+            union = in_s | in_t
+            sums, _ = add_members(
+                union, start, n_columns, row, in_row,
+                student, teacher, student_stride * S_ALIGN, teacher_stride * T_ALIGN, largest_s, largest_t,
+                (in_a_s, in_b_s, in_a_t, in_b_t), (no_tops, no_tops, no_tops), True, J, WORD,
+            )  # fmt: skip
+            in_a_s, in_b_s, in_a_t, in_b_t = sums
     _store_student(
-        rows, in_rows, max_s, second, top_s, total_s, weighted_s, size_s,
+        rows, in_rows, max_s, second, top_s, total_s, weighted_s, tl.minimum(size_s, n_columns),
         delta, margin, student_top1, student_size, WITH_TEACHER,
     )  # fmt: skip
 
     if WITH_TEACHER:
-        a_s = row_sum(in_s)
-        a_t = row_sum(in_t)
-        half_ratio = of_rows(0.5 * a_s / a_t)
-        h_log2_h = zero
-        for start in range(0, n_columns, K * J):
-            columns = start + tile
-            mask = columns < n_columns
-            z_s = load_tile(student, rows, student_stride * S_ALIGN, columns, mask)
-            z_t = load_tile(teacher, rows, teacher_stride * T_ALIGN, columns, mask)
-            outside = _outside(z_s, cut_s, top_s, columns) & _outside(z_t, cut_t, top_t, columns)
-            u_s = _within(exp_below(exponents(z_s, max_s)), outside)
-            u_t = _within(exp_below(exponents(z_t, max_t)), outside)
-            h = u_s * 0.5 + (u_t * half_ratio + _LEAST_MEAN)
-            h_log2_h += h * fast_log2(h)
+        a_s = tl.sum(in_a_s, axis=1)
+        a_t = tl.sum(in_a_t, axis=1)
+        h_log2_h = none
+        for start in range(0, n_columns, K * J * STRETCHES):
+            here = union  # of the last words, which are all where rows are not very long
+            if start + K * J * STRETCHES < n_columns:
+                in_s = collect(
+                    student, rows, in_rows, student_stride * S_ALIGN,
+                    start, tile, n_columns, cut_s, top_s, WORD, STRETCHES,
+                )  # fmt: skip
+                here = in_s | collect(
+                    teacher, rows, in_rows, teacher_stride * T_ALIGN,
+                    start, tile, n_columns, cut_t, top_t, WORD, STRETCHES,
+                )  # fmt: skip
+            h_log2_h = add_mixture(
+                here, start, n_columns, row, in_row, student, teacher,
+                student_stride * S_ALIGN, teacher_stride * T_ALIGN, largest_s, largest_t, (0.5 * a_s / a_t)[:, None],
+                h_log2_h, J, WORD,
+            )  # fmt: skip
         _store_teacher(
-            rows, in_rows, total_s, weighted_s, a_s, row_sum(in_dot_s), total_t, a_t, row_sum(in_dot_t),
-            row_sum(h_log2_h), top_t, tl.minimum(n_read + row_sum(outside_t), n_columns),
-            tl.minimum(n_read + row_sum(outside_both), n_columns),
+            rows, in_rows, total_s, weighted_s, a_s, tl.sum(in_b_s, axis=1), total_t, a_t, tl.sum(in_b_t, axis=1),
+            tl.sum(h_log2_h, axis=1), top_t, tl.minimum(size_t, n_columns), tl.minimum(both, n_columns),
             delta, divergence, confidence, teacher_top1, teacher_size, overlap,
         )  # fmt: skip
 
@@ -370,5 +378,5 @@ def conformal_score(
         q_student, q_teacher, int(len(q_student) > 1), int(len(q_teacher) > 1),
         n_rows, n_classes // width, first_row, bad, *out,
         WITH_TEACHER=teacher is not None, S_ALIGN=align_s, T_ALIGN=align_t, WIDTH=width,
-        K=tile.K, R=tile.R, J=tile.J, **launch(tile.warps),
+        WORD=min(align_s, align_t, 32 // tile.K), K=tile.K, R=tile.R, J=tile.J, **launch(tile.warps),
     )  # fmt: skip

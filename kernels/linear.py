@@ -8,28 +8,37 @@ import torch
 import triton
 import triton.language as tl
 
-from ._configs import LINEAR_TILE, ProductTile, alignment, column_width, launch, row_tile, stages
+from ._configs import ProductTile, alignment, capability, column_width, launch, linear_tile, row_tile, stages
 from ._math import dot, row_sum, tile_columns
-from .halves import HALF_BITS, LOW_PART
+from .halves import LOW_PART, PAD, Halves
 
-__all__ = ["Weight", "linear", "part_count", "precision", "prepare_weight", "row_lengths", "stage_bytes"]
+__all__ = ["Weight", "linear", "prepare_weight", "row_lengths", "row_parts", "stage_bytes"]
 
-# out_ic = scale_i · unit_c · Σ_d x_id · (W1_cd + low · W2_cd + W3_cd) + b_c, and ‖x_i‖ = √ Σ_d x_id²
+# out_ic = factor_i · unit_c · Σ_d (X1_id · (W1_cd + W2_cd) + X2_id · W3_cd) + b_c, and ‖x_i‖ = √ Σ_d x_id²
 #
-# Rows of 16 bits go into the matrix units as they are. The float32 weights go there in parts of the same type that add
-# up to them, so that only the sums round, in float32: three of bfloat16 (3 · 8 bits), or two of float16 (2 · 11 bits),
-# the second times 2^11, of weights that a power of two for each class has brought into float16's range. float32 rows
-# are multiplied as three products of TF32 parts, whose error is near that of float32.
+# All factors are float16, whatever the rows are stored in: rows as `halves` prepares them, and weights that a power of
+# two for each class has brought to 2^14. W1 holds 11 bits of a weight and W2 the next 11, not scaled, so that all goes
+# into one sum: beside weights of 2^14 it stays among the normal numbers. X2, the second part of float32 rows, is 2^11
+# times too large, and W3 = 2⁻¹¹ W1. What is left out is in all at most
+#
+#   Σ_d |x w| (2⁻²² + 2⁻²² + 2⁻²²) + 2⁻³⁸ (‖x‖ Σ_d |w| + max |w| Σ_d |x|)
+#
+# (the second parts' ends and X2 · W2; elements that vanish beside the row's length or the largest weight of the class),
+# the first bracket without the rows' two thirds where they are stored in 16 bits. The sums are float32's, which round
+# by as much as a plain float32 product's: by one step for each 16 products and part.
 
-_RUN_TIME = ["n_rows", "n_classes", "n_columns", "stride", "depth"]
-_HALF_EXPONENT = 14
+_RUN_TIME = ["n_rows", "n_classes", "stride", "depth"]
+_WEIGHT_EXPONENT = 14
+
+# Columns of a result that are stored at once.
+_STORED = 4
 
 
 class Weight(NamedTuple):
     """A matrix (C, D) as the kernel takes it."""
 
     parts: torch.Tensor
-    """(T, C', D'), C and D rounded up to whole tiles, zeros beyond; of the rows' type."""
+    """(T + 1, C', D') float16 for rows of T parts, C and D rounded up to whole tiles, zeros beyond."""
     unit: torch.Tensor
     """(C,) float32, powers of two that the product is multiplied with."""
     bias: torch.Tensor
@@ -38,13 +47,11 @@ class Weight(NamedTuple):
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _linear_kernel(
-    x, stride,  # rows (n, D') of a storage type
-    parts, depth, unit, bias,  # (PARTS, C, depth · D) of the rows' type, zeros beyond; (C,) float32, see `Weight`
-    scale,  # (n,) float32
-    out,  # (n, C) float32
-    n_rows, n_classes, n_columns,  # n, C, D'
-    ALIGN: tl.constexpr,  # unit of the stride and of D'
-    PARTS: tl.constexpr, LOW: tl.constexpr, WITH_SCALE: tl.constexpr, PRECISION: tl.constexpr,  # the product's factors
+    x, factor,  # rows: (PARTS, n, depth · PAD) float16; (n,) float32, what products are multiplied with
+    parts, unit, bias,  # (PARTS + 1, C', depth · PAD) float16; (C,) float32, see `Weight`
+    out, stride,  # (n, stride · ALIGN) float32
+    n_rows, n_classes, depth,  # n, C
+    PARTS: tl.constexpr, PAD: tl.constexpr, ALIGN: tl.constexpr,  # parts of the rows; units of the depth and the stride
     M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,  # the tile: M rows, N classes, D columns at a time
     GROUP: tl.constexpr,  # tiles of rows side by side
 ):  # fmt: skip
@@ -59,28 +66,24 @@ def _linear_kernel(
     rows = row_tile.to(tl.int64) * M + tl.arange(0, M)
     classes = class_tile * N + tl.arange(0, N)
     columns = tl.arange(0, D)
-    x_rows = x + tl.minimum(rows, n_rows - 1)[:, None] * (stride * ALIGN)
-    part = parts + classes[:, None].to(tl.int64) * (depth * D)
-    part_size = n_class_tiles.to(tl.int64) * N * (depth * D)
+    x_at = x + tl.minimum(rows, n_rows - 1)[:, None] * (depth * PAD) + columns[None, :]
+    w_at = parts + classes[None, :].to(tl.int64) * (depth * PAD) + columns[:, None]
+    x_size = n_rows.to(tl.int64) * (depth * PAD)
+    w_size = n_class_tiles.to(tl.int64) * N * (depth * PAD)
     total = tl.zeros((M, N), tl.float32)
-    low = tl.zeros((M, N), tl.float32)
-    for start in range(0, depth * D, D):
-        at = start + columns[None, :]
-        values = tl.load(x_rows + at, mask=at < n_columns * ALIGN, other=0.0)
-        total = dot(values, tl.trans(tl.load(part + at)), total, PRECISION)
+    for start in range(0, depth * PAD, D):
+        values = tl.load(x_at + start)
+        total = dot(values, tl.load(w_at + start), total, "ieee")
+        total = dot(values, tl.load(w_at + w_size + start), total, "ieee")
         if PARTS == 2:
-            low = dot(values, tl.trans(tl.load(part + part_size + at)), low, PRECISION)
-        if PARTS == 3:
-            total = dot(values, tl.trans(tl.load(part + part_size + at)), total, PRECISION)
-            total = dot(values, tl.trans(tl.load(part + 2 * part_size + at)), total, PRECISION)
-    if PARTS == 2:
-        total += low * LOW
+            total = dot(tl.load(x_at + x_size + start), tl.load(w_at + 2 * w_size + start), total, "ieee")
     in_rows, in_classes = rows < n_rows, classes < n_classes
     total *= tl.load(unit + classes, mask=in_classes, other=0.0)[None, :]
-    if WITH_SCALE:
-        total *= tl.load(scale + rows, mask=in_rows, other=0.0)[:, None]
+    total *= tl.load(factor + rows, mask=in_rows, other=0.0)[:, None]
     total += tl.load(bias + classes, mask=in_classes, other=0.0)[None, :]
-    tl.store(out + rows[:, None] * n_classes + classes[None, :], total, mask=in_rows[:, None] & in_classes[None, :])
+    # Beyond the classes zeros, as far as the rows of the result go, so that whole quadruples are stored.
+    inside = in_rows[:, None] & (classes < stride * ALIGN)[None, :]
+    tl.store(out + rows[:, None] * (stride * ALIGN) + classes[None, :], total, mask=inside)
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -101,84 +104,63 @@ def _row_lengths_kernel(
     tl.store(out + rows, tl.sqrt(row_sum(squares)), mask=in_rows)
 
 
-def part_count(dtype: torch.dtype) -> int:
-    """The parts of a weight for rows of this type."""
-    return {torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}[dtype]
+def row_parts(dtype: torch.dtype) -> int:
+    """The parts that rows of a storage type are prepared in for :func:`linear`."""
+    return 2 if dtype == torch.float32 else 1
 
 
-def precision(dtype: torch.dtype) -> str:
-    """Arithmetic of products of this dtype."""
-    return "tf32x3" if dtype == torch.float32 else "ieee"
+def stage_bytes(tile: ProductTile, n_parts: int) -> int:
+    """Shared memory of what is loaded for one step of a product with rows of so many parts."""
+    return (n_parts * tile.M + (n_parts + 1) * tile.N) * tile.D * 2
 
 
-def stage_bytes(dtype: torch.dtype) -> int:
-    """Shared memory of what is loaded for one step of a product."""
-    tile = LINEAR_TILE[dtype]
-    return (tile.M + part_count(dtype) * tile.N) * tile.D * dtype.itemsize
-
-
-def prepare_weight(
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    dtype: torch.dtype,
-    tile: ProductTile | None = None,
-    *,
-    n_parts: int | None = None,
-) -> Weight:
-    """The weights for rows of a type.
+def prepare_weight(weight: torch.Tensor, bias: torch.Tensor | None, n_parts: int) -> Weight:
+    """The weights for rows of so many parts.
 
     Parameters
     ----------
     weight : Tensor, shape (C, D), float32
     bias : Tensor, shape (C,), float32, optional
-    dtype : torch.dtype
-        float32, float16 or bfloat16.
-    tile : ProductTile, optional
-        To whose multiples the parts are padded.
-    n_parts : int, optional
-        Parts to keep, at most, and by default, :func:`part_count`.
+    n_parts : {1, 2}
     """
     n_classes, n_columns = weight.shape
-    tile, n_parts = tile or LINEAR_TILE[dtype], n_parts or part_count(dtype)
-    unit = torch.ones(n_classes, device=weight.device)
-    rest, step = weight, 0
-    if dtype == torch.float16:
-        _, exponent = torch.frexp(weight.abs().amax(dim=1))
-        rest, step = torch.ldexp(weight, (_HALF_EXPONENT - exponent)[:, None]), HALF_BITS
-        unit = torch.ldexp(unit, exponent - _HALF_EXPONENT)
-    shape = (n_parts, triton.cdiv(n_classes, tile.N) * tile.N, triton.cdiv(n_columns, tile.D) * tile.D)
-    parts = torch.zeros(shape, dtype=dtype, device=weight.device)
-    for part in parts[:, :n_classes, :n_columns]:
-        part.copy_(rest)
-        rest = torch.ldexp(rest - part.float(), torch.tensor(step, device=weight.device))
+    _, exponent = torch.frexp(weight.abs().amax(dim=1))
+    unit = torch.ldexp(torch.ones(n_classes, device=weight.device), exponent - _WEIGHT_EXPONENT)
+    scaled = torch.ldexp(weight, (_WEIGHT_EXPONENT - exponent)[:, None])
+    tile = linear_tile(n_parts, capability(weight.device))
+    shape = (n_parts + 1, triton.cdiv(n_classes, tile.N) * tile.N, triton.cdiv(n_columns, PAD) * PAD)
+    parts = torch.zeros(shape, dtype=torch.float16, device=weight.device)
+    inside = parts[:, :n_classes, :n_columns]
+    inside[0].copy_(scaled)
+    inside[1].copy_(scaled - inside[0].float())
+    if n_parts == 2:
+        inside[2].copy_(inside[0].float() * LOW_PART)
     return Weight(parts, unit, torch.zeros_like(unit) if bias is None else bias)
 
 
-def linear(x: torch.Tensor, weight: Weight, scale: torch.Tensor | None = None) -> torch.Tensor:
-    """(scale · x) Wᵀ + b, shape (M, C), float32.
+def linear(x: Halves, weight: Weight, factor: torch.Tensor | None = None) -> torch.Tensor:
+    """scale · x Wᵀ + b, shape (M, C), float32; rows begin at multiples of 16 bytes.
 
     Parameters
     ----------
-    x : Tensor, shape (M, D)
-        Of the type that the weight was prepared for; rows of any stride.
+    x : Halves
+        M rows, in as many parts as the weight was prepared for.
     weight : Weight
-    scale : Tensor, shape (M,), float32, optional
+    factor : Tensor, shape (M,), float32, optional
+        scale · ``x.unit``, and by default, that unit: no scale.
     """
-    n_rows, n_columns = x.shape
-    n_classes = len(weight.unit)
-    out = torch.empty((n_rows, n_classes), dtype=torch.float32, device=x.device)
-    if n_rows == 0:
-        return out
-    tile, n_parts, align = LINEAR_TILE[x.dtype], len(weight.parts), alignment(x)
-    _linear_kernel[(triton.cdiv(n_rows, tile.M) * triton.cdiv(n_classes, tile.N),)](
-        x, x.stride(0) // align, weight.parts, weight.parts.shape[2] // tile.D, weight.unit, weight.bias,
-        weight.unit if scale is None else scale, out, n_rows, n_classes, n_columns // align,
-        ALIGN=align, PARTS=n_parts, LOW=LOW_PART, WITH_SCALE=scale is not None,
-        PRECISION=precision(x.dtype),
-        M=tile.M, N=tile.N, D=tile.D, GROUP=tile.group, **launch(tile.warps),
-        num_stages=stages(x.device, stage_bytes(x.dtype)),
-    )  # fmt: skip
-    return out
+    n_parts, n_rows, depth = x.parts.shape
+    n_classes, tile = len(weight.unit), linear_tile(n_parts, capability(x.parts.device))
+    stride = triton.cdiv(n_classes, _STORED)
+    out = torch.empty((n_rows, stride * _STORED), dtype=torch.float32, device=x.parts.device)
+    if n_rows:
+        _linear_kernel[(triton.cdiv(n_rows, tile.M) * triton.cdiv(n_classes, tile.N),)](
+            x.parts, x.unit if factor is None else factor, weight.parts, weight.unit, weight.bias, out, stride,
+            n_rows, n_classes, depth // PAD,
+            PARTS=n_parts, PAD=PAD, ALIGN=_STORED, M=tile.M, N=tile.N, D=tile.D, GROUP=tile.group,
+            **launch(tile.warps), num_stages=stages(out.device, stage_bytes(tile, n_parts)),
+        )  # fmt: skip
+    return out[:, :n_classes]
 
 
 def row_lengths(x: torch.Tensor) -> torch.Tensor:

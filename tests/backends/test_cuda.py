@@ -101,6 +101,30 @@ def test_degenerate_rows(n_classes):
         np.testing.assert_array_equal(cf.prediction_sets(z_s, q, backend="cuda"), reference.prediction_sets(z_s, q))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_classes", [31, 37, 40, 1000])
+def test_padding_and_the_lowest_logits_of_each_type(n_classes, dtype):
+    """Rows at the lower end of their type, where what stands for absent classes must not be taken for one."""
+    lowest = torch.finfo(DTYPES[dtype]).min
+    z_s = logits_of(5, n_classes, dtype)
+    z_s[0], z_s[1], z_s[2, 1:] = lowest, lowest, lowest
+    z_s[1, n_classes // 2] = lowest / 2
+    z_t = z_s.flip(1).contiguous()
+    expected = [z.double().numpy() for z in (z_s, z_t)]
+    for q in (-1.0, 2.0, INF):
+        found = CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), q, q)
+        assert_agree(found, reference.score(*expected, q, q))
+
+
+def test_sets_that_span_several_words_of_a_long_row():
+    n_classes = 33_001
+    z_s, z_t = (logits_of(3, n_classes, seed=seed).numpy() for seed in (0, 1))
+    z_s[0, -1] = z_t[1, -2] = z_s[2, 7] = z_s[2, -3] = 40.0
+    for q_s, q_t in ((7.0, 6.0), (-1.0, 9.0), (-1.0, -1.0)):
+        found = CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), q_s, q_t)
+        assert_agree(found, reference.score(z_s, z_t, q_s, q_t))
+
+
 def test_thresholds_of_each_row_and_layouts():
     z_s, z_t = (logits_of(40, 37, seed=seed).numpy() for seed in (0, 1))
     q_s, q_t = np.random.default_rng(0).uniform(0.5, 6.0, (2, 40))

@@ -10,6 +10,7 @@ import torch
 
 from ...kernels import coverage
 from ...kernels import linear as products
+from ...kernels.halves import Halves, prepare_halves
 from ...pool.rows import Rows
 from ..protocol import Kernel
 from .reader import Reader
@@ -40,6 +41,7 @@ class UnitRows:
         check_row_lengths(rows, lengths, directions=True)
         self._scale = (1.0 / lengths).float()
         self._whole = self.reader.whole(rows)
+        self._piece: Halves | None = None
 
     def take(self, indices: torch.Tensor) -> torch.Tensor:
         """Some rows, shape (M, D), float32."""
@@ -53,12 +55,23 @@ class UnitRows:
         """Cosine similarities to `others`, shape (M, D): (rows, (m, M) float32) pieces that are aligned to segments."""
         widest = max(_SIMILARITY_BYTES // (4 * max(1, len(others))), 1)
         step = min(_ROW_BYTES // (4 * self._rows.n_columns), widest) // coverage.SEGMENT * coverage.SEGMENT
-        prepared: dict[torch.dtype, products.Weight] = {}
-        for start, (chunk,) in self.reader.chunks(self._rows, chunk_size=max(step, coverage.SEGMENT)):
-            if chunk.dtype not in prepared:
-                prepared[chunk.dtype] = products.prepare_weight(others, None, chunk.dtype)
-            part = slice(start, start + len(chunk))
-            yield part, products.linear(chunk, prepared[chunk.dtype], self._scale[part])
+        prepared: dict[int, products.Weight] = {}
+        for part, halves in self._halves(max(step, coverage.SEGMENT)):
+            n_parts = len(halves.parts)
+            if n_parts not in prepared:
+                prepared[n_parts] = products.prepare_weight(others, None, n_parts)
+            yield part, products.linear(halves, prepared[n_parts], self._scale[part] * halves.unit)
+
+    def _halves(self, step: int) -> Iterator[tuple[slice, Halves]]:
+        """The rows as products take them, so many at a time; kept where all are one piece."""
+        if self._piece is not None and self.n_rows <= step:
+            yield slice(0, self.n_rows), self._piece
+            return
+        for start, (chunk,) in self.reader.chunks(self._rows, chunk_size=step):
+            halves = prepare_halves(chunk, products.row_parts(chunk.dtype))
+            if len(chunk) == self.n_rows:
+                self._piece = halves
+            yield slice(start, start + len(chunk)), halves
 
     def nearest(self, others: UnitRows, least: float) -> torch.Tensor:
         """Similarity of each row to the most similar of `others`, at least `least`; shape (N,)."""
