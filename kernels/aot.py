@@ -29,12 +29,12 @@ from triton.compiler import ASTSource
 from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
 from ._configs import (
     CAREFUL_TILE,
-    DIGIT_BITS,
-    DIGITS_TILE,
     DROPOUT_TILE,
     EXACT_TILE,
     FAST_TILE,
     GAINS_TILE,
+    KEPT_COLUMNS,
+    KEPT_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
     REDUCE_TILE,
@@ -101,16 +101,18 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         first, second = (wide, narrow) if i % 2 == 0 else (narrow, wide)
         yield _scores(n, first)
         yield _scores(n - 1, second)
-        yield _of_rows(threshold._scores_between_kernel, n, first)
+        kept = min(row_tile(n).J, KEPT_COLUMNS)
+        yield _of_rows(threshold._keep_kernel, n, first, COLUMNS=kept)
     yield _scores(1024, torch.float16, with_teacher=False)
     for n, dtype in ((100, wide), (1000, torch.float16), (2 * LONGEST_ROW, narrow)):
         yield _of_rows(conformal_sets._prediction_sets_kernel, n, dtype)
         yield _of_rows(conformal_sets._log_normalizers_kernel, n, dtype, {"out": "*fp64"})
         yield _of_rows(linear._row_lengths_kernel, n, dtype, {"out": "*fp64"}, name="x")
         yield _of_rows(kmeans_assign._squared_kernel, n, dtype, name="x", WITH_SCALE=True)
-    digits = {"DIGIT": DIGIT_BITS}
-    yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
-    yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    block, cells = {"BLOCK": KEPT_TILE.block}, {"CELLS": threshold.N_CELLS}
+    yield Variant(threshold._keep_scores_kernel, {"scores": "*fp64"}, block, KEPT_TILE.warps)
+    yield Variant(threshold._count_kernel, {}, {**cells, **block}, KEPT_TILE.warps)
+    yield Variant(threshold._list_kernel, {}, {**cells, "LIST": threshold.ROOM, **block}, KEPT_TILE.warps)
     for kind in ("similarity", "gaussian", "ball"):
         of_gains = {"KIND": kind, "SIZE": coverage.SEGMENT, "M": GAINS_TILE.M, "N": GAINS_TILE.N}
         yield Variant(coverage._segment_gains_kernel, {"parameter": "fp32"}, of_gains, GAINS_TILE.warps)
@@ -214,7 +216,7 @@ def newest() -> tuple[int, int]:
     """The newest compute capability that this Triton compiles for."""
     for capability in ((12, 1), (12, 0), (10, 3), (10, 0), (9, 0)):
         try:
-            measure(next(v for v in variants(capability) if v.kernel is threshold._next_digit_kernel), capability)
+            measure(next(v for v in variants(capability) if v.kernel is threshold._list_kernel), capability)
         except (RuntimeError, ValueError, subprocess.CalledProcessError):
             continue
         return capability
