@@ -12,12 +12,13 @@ import torch
 
 __all__ = [
     "CAREFUL_TILE",
-    "DIGITS_TILE",
-    "DIGIT_BITS",
+    "CELL_BITS",
     "DROPOUT_TILE",
     "EXACT_TILE",
     "FAST_TILE",
     "GAINS_TILE",
+    "KEPT_COLUMNS",
+    "KEPT_TILE",
     "LONGEST_ROW",
     "SUMS_TILE",
     "UPDATE_TILE",
@@ -155,9 +156,12 @@ UPDATE_TILE = UpdateTile(128, 8, 1024, 1)
 _SHARED_KIB = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227, (10, 3): 227, (0, 0): 99}
 _MOST_STAGES = 4
 
-# Bits that one reading of the kept scores settles, and how they are read.
-DIGIT_BITS = 11
-DIGITS_TILE = Block(1024, 4)
+# Cells in which the kept scores are counted (2 to this), and how these are read.
+CELL_BITS = 11
+KEPT_TILE = Block(1024, 4)
+
+# Columns of a row whose scores are kept at a time: with as many as rows are read by, registers would not do.
+KEPT_COLUMNS = 2048
 
 # Draws of 64 bits, of which each is compared for four values.
 DROPOUT_TILE = Block(256, 4)

@@ -39,11 +39,11 @@ from . import (
     threshold,
 )
 from ._configs import (
-    DIGIT_BITS,
-    DIGITS_TILE,
     DROPOUT_TILE,
     EXACT_TILE,
     GAINS_TILE,
+    KEPT_COLUMNS,
+    KEPT_TILE,
     LONGEST_ROW,
     SUMS_TILE,
     UPDATE_TILE,
@@ -113,7 +113,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         first, second = (wide, narrow) if i % 2 == 0 else (narrow, wide)
         yield _scores(n, first)
         yield _scores(n - 1, second)
-        yield _of_rows(threshold._scores_between_kernel, n, first)
+        kept = min(row_tile(n).J, KEPT_COLUMNS)
+        yield _of_rows(threshold._keep_kernel, n, first, COLUMNS=kept)
     yield _scores(1024, torch.float16, with_teacher=False)
     for n, dtype in ((100, wide), (1000, torch.float16), (2 * LONGEST_ROW, narrow)):
         yield _of_rows(conformal_sets._prediction_sets_kernel, n, dtype)
@@ -123,9 +124,10 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     for n, dtype, n_parts in ((64, narrow, 1), (768, torch.float16, 1), (768, wide, 2), (2 * LONGEST_ROW, wide, 1)):
         of_parts = {"PARTS": n_parts, "HIGH": 1.0 / halves.LOW_PART, "PAD": halves.PAD}
         yield _of_rows(halves._halves_kernel, n, dtype, {"lengths": "*fp64", "parts": "*fp16"}, name="x", **of_parts)
-    digits = {"DIGIT": DIGIT_BITS}
-    yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
-    yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
+    block, cells = {"BLOCK": KEPT_TILE.block}, {"CELLS": threshold.N_CELLS}
+    yield Variant(threshold._keep_scores_kernel, {"scores": "*fp64"}, block, KEPT_TILE.warps)
+    yield Variant(threshold._count_kernel, {}, {**cells, **block}, KEPT_TILE.warps)
+    yield Variant(threshold._list_kernel, {}, {**cells, "LIST": threshold.ROOM, **block}, KEPT_TILE.warps)
     for kind in ("similarity", "gaussian", "ball"):
         of_gains = {"KIND": kind, "SIZE": coverage.SEGMENT, "M": GAINS_TILE.M, "N": GAINS_TILE.N}
         yield Variant(coverage._segment_gains_kernel, {"parameter": "fp32"}, of_gains, GAINS_TILE.warps)
@@ -241,7 +243,7 @@ def newest() -> tuple[int, int]:
     """The newest compute capability that this Triton compiles for."""
     for capability in ((12, 1), (12, 0), (10, 3), (10, 0), (9, 0)):
         try:
-            measure(next(v for v in variants(capability) if v.kernel is threshold._next_digit_kernel), capability)
+            measure(next(v for v in variants(capability) if v.kernel is threshold._list_kernel), capability)
         except (RuntimeError, ValueError, subprocess.CalledProcessError):
             continue
         return capability

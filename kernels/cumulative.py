@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .threshold import ScoresBetween
-
-__all__ = ["CumulativeScores", "cumulative_scores", "scores_between"]
+__all__ = ["CumulativeScores", "cumulative_scores"]
 
 # s_c = (Σ_{c' before c} e_c' + u e_c) / Σ e + penalty · max(0, r_c − k_reg), e = exp(z − max z); c' is before c where
 # its −ln p is smaller, r_c = 1 + how many are. One more is added where p_c < LEAST_PROBABILITY: sums of probabilities
@@ -66,13 +64,3 @@ def cumulative_scores(
     s = (before + share) / total + impossible
     # As float64: a number of Python times integers would be float32.
     return CumulativeScores(a, s + penalty * (first + 1 - k_reg).clamp(min=0).double())
-
-
-def scores_between(scores: torch.Tensor, low: torch.Tensor, high: torch.Tensor, capacity: int) -> ScoresBetween:
-    """Counts and keeps scores as :func:`ccma_fast.kernels.threshold.scores_between` does; synchronises."""
-    below = scores <= low
-    values = scores[~below & (scores <= high)]
-    inside = torch.tensor(values.numel(), device=scores.device)
-    # What cannot all be kept is thinned evenly.
-    kept = values[:: max(1, -(-values.numel() // capacity))]
-    return ScoresBetween(below.sum(), inside, kept[None, :], torch.tensor([kept.numel()], device=scores.device))

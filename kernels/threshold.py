@@ -1,56 +1,85 @@
 """The exact order statistic of all M · C scores (step 3, "target size"), without sorting or storing them.
 
 A pass over the logits counts the scores up to a bracket's lower end and keeps those inside; whatever order programs run
-in, each keeps them in a place of its own. Among what was kept the order statistic is found digit by digit of the
-numbers' bits, with counts alone.
+in, each keeps them in a place of its own. What was kept is counted in cells of the numbers' bits, which order as the
+numbers do, and the values of the cell that holds the rank are listed. The host, which chose the bracket, reads counts
+and list together, once: it waits for the device at no other place.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
 
-from ._configs import DIGIT_BITS, DIGITS_TILE, alignment, column_width, launch, programs, row_tile
+from ._configs import CELL_BITS, KEPT_COLUMNS, KEPT_TILE, alignment, column_width, launch, programs, row_tile
 from ._math import cuts, load_tile, log_of_sum, of_rows, row_sum, tile_columns, top1_and_sums
 
-__all__ = ["ScoresBetween", "joined", "order_statistic", "scores_between"]
+__all__ = ["N_CELLS", "ROOM", "Kept", "KeptCounts", "bad_of", "request"]
 
 # a_c = L + (max z − z_c);  below = #{ a ≤ low },  inside = { a : low < a ≤ high }
 
-_RUN_TIME = ["n_rows", "n_classes", "stride", "first_row", "capacity", "n_blocks", "shift", "n_segments"]
+N_CELLS = 1 << CELL_BITS
+"""Cells in which kept scores are counted: one below the grid, the grid's, and one above it."""
+
+ROOM = 4096
+"""Scores that the list has room for."""
+
+# A request and what comes of it lie in one tensor of int64, which crosses to the device and back in one copy each. The
+# first places are the request: the ends of the bracket (bits of float64), the key of the grid's first cell, the bits of
+# a key that are no part of its cell, and the rank. The others count: scores up to the bracket, inside, and kept; listed
+# ones; and the row that is not finite, see `report_rows`. Cells and list follow.
+_LOW, _HIGH, _FIRST, _SHIFT, _RANK = (tl.constexpr(place) for place in range(5))
+_BELOW, _LISTED, _BAD = tl.constexpr(5), tl.constexpr(8), tl.constexpr(9)
+_CELLS = tl.constexpr(16)
+
+_RUN_TIME = ["n_rows", "n_classes", "stride", "first_row", "capacity", "n"]
+
+
+@triton.jit
+def _keep(segment, kept, capacity, scores, is_inside, n_inside, SIZE: tl.constexpr):
+    """Stores the scores inside behind those that a program has kept, as far as there is room: how many it has now."""
+    chosen = tl.reshape(is_inside.to(tl.int32), (SIZE,))
+    place = kept + tl.cumsum(chosen, axis=0) - 1
+    tl.store(segment + place, tl.reshape(scores, (SIZE,)), mask=(chosen != 0) & (place < capacity))
+    return tl.minimum(kept + n_inside, capacity)
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
-def _scores_between_kernel(
+def _keep_kernel(
     logits, stride, n_rows, n_classes,  # (M, C) of any storage type
-    first_row, bad,  # the number of row 0; (1,) int64, see `report_rows`
-    low, high,  # (1,) float64
-    values, capacity,  # out: (programs, capacity) float64
-    counts,  # out: (3, programs) int64
+    first_row,  # the number of row 0
+    state,  # see above
+    values, capacity,  # in and out: (programs, capacity) float64
+    counts,  # in and out: (3, programs) int64
     ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of C
     K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
+    COLUMNS: tl.constexpr,  # columns whose scores are formed at a time, fewer of them for want of registers
 ):  # fmt: skip
     """counts (3, programs): scores up to low, scores inside, and how many of those are among `values`."""
     program, n_programs = tl.program_id(0), tl.num_programs(0)
     n_columns = n_classes * WIDTH
-    low_q, high_q = tl.load(low), tl.load(high)
+    low = tl.load(state + _LOW).to(tl.float64, bitcast=True)
+    high = tl.load(state + _HIGH).to(tl.float64, bitcast=True)
     segment = values + program.to(tl.int64) * capacity
-    below = tl.zeros((), tl.int64)
-    inside = tl.zeros((), tl.int64)
-    kept = tl.zeros((), tl.int32)
+    below = tl.load(counts + program)
+    inside = tl.load(counts + n_programs + program)
+    kept = tl.load(counts + 2 * n_programs + program).to(tl.int32)
     for block in range(program, tl.cdiv(n_rows, R), n_programs):
         rows = (tl.zeros((R,), tl.int64) + block) * R + tl.arange(0, R)
         in_rows = rows < n_rows
-        maximum, _, total = top1_and_sums(logits, rows, in_rows, stride * ALIGN, n_columns, first_row, bad, K, R, J)
+        maximum, _, total = top1_and_sums(
+            logits, rows, in_rows, stride * ALIGN, n_columns, first_row, state + _BAD, K, R, J
+        )
         log_sum = log_of_sum(total)
-        cut_low = cuts(maximum, log_sum, tl.full((R,), 0.0, tl.float64) + low_q)
-        cut_high = cuts(maximum, log_sum, tl.full((R,), 0.0, tl.float64) + high_q)
-        for start in range(0, n_columns, K * J):
-            columns = start + tile_columns(K, J)
+        cut_low = cuts(maximum, log_sum, tl.full((R,), 0.0, tl.float64) + low)
+        cut_high = cuts(maximum, log_sum, tl.full((R,), 0.0, tl.float64) + high)
+        for start in range(0, n_columns, COLUMNS):
+            columns = start + tile_columns(1, COLUMNS)
             mask = in_rows[None, :, None] & (columns < n_columns)
             z = load_tile(logits, rows, stride * ALIGN, columns, mask)
             is_below = mask & (z >= of_rows(cut_low))
@@ -59,144 +88,197 @@ def _scores_between_kernel(
             n_inside = tl.sum(row_sum(is_inside.to(tl.int32)), axis=0)
             inside += n_inside
             if (n_inside > 0) & (kept < capacity):
-                chosen = tl.reshape(is_inside.to(tl.int32), (K * R * J,))
                 score = of_rows(log_sum) + (of_rows(maximum).to(tl.float64) - z.to(tl.float64))
-                place = kept + tl.cumsum(chosen, axis=0) - 1
-                tl.store(segment + place, tl.reshape(score, (K * R * J,)), mask=(chosen != 0) & (place < capacity))
-                kept = tl.minimum(kept + n_inside, capacity)
+                kept = _keep(segment, kept, capacity, score, is_inside, n_inside, R * COLUMNS)
     tl.store(counts + program, below)
     tl.store(counts + n_programs + program, inside)
     tl.store(counts + 2 * n_programs + program, kept.to(tl.int64))
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
-def _digits_kernel(
-    values, capacity, sizes,  # (S, capacity) float64; (S,) int64
-    first, state, shift,  # (1,) and (2,) int64; bits below the digit
-    bins,  # in and out: (2^DIGIT,) int32
-    DIGIT: tl.constexpr, BLOCK: tl.constexpr,  # bits of a digit; numbers at a time
+def _keep_scores_kernel(
+    scores, n,  # (n,) float64
+    state, values, capacity, counts,  # as in `_keep_kernel`
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """bins (2^DIGIT): how many keys, bits(value) − first, have the digits found so far and then each next digit."""
-    segment = tl.program_id(0)
-    n = tl.load(sizes + segment)
-    prefix = tl.load(state)
-    origin = tl.load(first)
-    found = tl.zeros((1 << DIGIT,), tl.int32)
-    for start in range(0, n, BLOCK):
-        place = start + tl.arange(0, BLOCK)
+    """As `_keep_kernel`, of scores that have been computed."""
+    program, n_programs = tl.program_id(0), tl.num_programs(0)
+    low = tl.load(state + _LOW).to(tl.float64, bitcast=True)
+    high = tl.load(state + _HIGH).to(tl.float64, bitcast=True)
+    segment = values + program.to(tl.int64) * capacity
+    below = tl.load(counts + program)
+    inside = tl.load(counts + n_programs + program)
+    kept = tl.load(counts + 2 * n_programs + program).to(tl.int32)
+    for block in range(program, tl.cdiv(n, BLOCK), n_programs):
+        place = block * BLOCK + tl.arange(0, BLOCK)
         mask = place < n
-        value = tl.load(values + segment.to(tl.int64) * capacity + place, mask=mask, other=0.0)
-        key = value.to(tl.int64, bitcast=True) - origin
-        mask = mask & ((key >> (shift + DIGIT)) == prefix)
-        digit = ((key >> shift) & ((1 << DIGIT) - 1)).to(tl.int32)
-        found += tl.histogram(digit, 1 << DIGIT, mask=mask)
-    bin = tl.arange(0, 1 << DIGIT)
-    tl.atomic_add(bins + bin, found, mask=found > 0, sem="relaxed")
+        score = tl.load(scores + place, mask=mask, other=0.0)
+        is_below = mask & (score <= low)
+        is_inside = mask & (score <= high) & (score > low)
+        below += tl.sum(is_below.to(tl.int32), axis=0)
+        n_inside = tl.sum(is_inside.to(tl.int32), axis=0)
+        inside += n_inside
+        if (n_inside > 0) & (kept < capacity):
+            kept = _keep(segment, kept, capacity, score, is_inside, n_inside, BLOCK)
+    tl.store(counts + program, below)
+    tl.store(counts + n_programs + program, inside)
+    tl.store(counts + 2 * n_programs + program, kept.to(tl.int64))
 
 
 @triton.jit
-def _next_digit_kernel(bins, state, DIGIT: tl.constexpr):
-    """state = (digits found so far, rank among what has them): one digit more, and the bins empty again."""
-    bin = tl.arange(0, 1 << DIGIT)
-    count = tl.load(bins + bin)
-    tl.store(bins + bin, tl.zeros((1 << DIGIT,), tl.int32))
-    rank = tl.load(state + 1)
-    upto = tl.cumsum(count, axis=0).to(tl.int64)
-    digit = tl.sum((upto < rank).to(tl.int32), axis=0)
-    before = tl.sum(tl.where(bin < digit, count, 0), axis=0)
-    tl.store(state, (tl.load(state) << DIGIT) + digit)
-    tl.store(state + 1, rank - before)
+def _cell_of(key, state, CELLS: tl.constexpr):
+    """The cell of each number's bits; whatever they are, there is such a cell."""
+    place = ((key - tl.load(state + _FIRST)) >> tl.load(state + _SHIFT)) + 1
+    return tl.minimum(tl.maximum(place, 0), CELLS - 1).to(tl.int32)
 
 
-class ScoresBetween(NamedTuple):
-    """The scores in (low, high]."""
+@triton.jit(do_not_specialize=_RUN_TIME)
+def _count_kernel(
+    values, capacity, counts,  # as `_keep_kernel` leaves them
+    state,  # in and out
+    CELLS: tl.constexpr, BLOCK: tl.constexpr,  # values at a time
+):  # fmt: skip
+    """The sums of the counts, and how many of the values lie in each cell."""
+    program, n_programs = tl.program_id(0), tl.num_programs(0)
+    n = tl.load(counts + 2 * n_programs + program)
+    found = tl.zeros((CELLS,), tl.int32)
+    for start in range(0, n, BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        mask = place < n
+        value = tl.load(values + program.to(tl.int64) * capacity + place, mask=mask, other=0.0)
+        found += tl.histogram(_cell_of(value.to(tl.int64, bitcast=True), state, CELLS), CELLS, mask=mask)
+    cell = tl.arange(0, CELLS)
+    tl.atomic_add(state + _CELLS + cell, found.to(tl.int64), mask=found > 0, sem="relaxed")
+    for i in tl.static_range(3):
+        tl.atomic_add(state + _BELOW + i, tl.load(counts + i * n_programs + program), sem="relaxed")
 
-    below: torch.Tensor
-    """Number of scores ≤ low, int64."""
-    inside: torch.Tensor
-    """Number of scores in (low, high], int64."""
-    values: torch.Tensor
-    """Those, float64, shape (programs, capacity): the first of each row, as many as its size says."""
-    sizes: torch.Tensor
-    """Shape (programs,), int64. Together fewer than `inside` where a program found more than it could keep."""
+
+@triton.jit(do_not_specialize=_RUN_TIME)
+def _list_kernel(
+    values, capacity, counts,  # as `_keep_kernel` leaves them
+    state,  # in and out
+    CELLS: tl.constexpr, LIST: tl.constexpr, BLOCK: tl.constexpr,  # room of the list; values at a time
+):  # fmt: skip
+    """Lists the values of the cell that the rank falls into, in any order."""
+    program, n_programs = tl.program_id(0), tl.num_programs(0)
+    n = tl.load(counts + 2 * n_programs + program)
+    if n > 0:
+        upto = tl.cumsum(tl.load(state + _CELLS + tl.arange(0, CELLS)).to(tl.int32), axis=0)
+        cell = tl.sum((upto < tl.load(state + _RANK) - tl.load(state + _BELOW)).to(tl.int32), axis=0)
+        for start in range(0, n, BLOCK):
+            place = start + tl.arange(0, BLOCK)
+            mask = place < n
+            value = tl.load(values + program.to(tl.int64) * capacity + place, mask=mask, other=0.0)
+            key = value.to(tl.int64, bitcast=True)
+            chosen = mask & (_cell_of(key, state, CELLS) == cell)
+            n_chosen = tl.sum(chosen.to(tl.int32), axis=0)
+            if n_chosen > 0:
+                listed = tl.atomic_add(state + _LISTED, n_chosen.to(tl.int64), sem="relaxed")
+                at = listed + tl.cumsum(chosen.to(tl.int32), axis=0) - 1
+                tl.store(state + _CELLS + CELLS + at, key, mask=chosen & (at < LIST))
 
 
-def scores_between(
-    logits: torch.Tensor, low: torch.Tensor, high: torch.Tensor, capacity: int, bad: torch.Tensor, first_row: int = 0
-) -> ScoresBetween:
-    """Counts and keeps scores, each logit read from memory once.
+class KeptCounts(NamedTuple):
+    """What the host reads of a pass."""
+
+    below: int
+    """Number of scores ≤ low."""
+    inside: int
+    """Number of scores in (low, high]."""
+    kept: int
+    """Those that were kept: fewer where a program found more than it had room for."""
+    cells: npt.NDArray[np.int64]
+    """How many of these lie in each cell, shape (N_CELLS,)."""
+    n_listed: int
+    """Number of those in the rank's cell."""
+    listed: npt.NDArray[np.float64]
+    """The values, at most ROOM of them, in any order."""
+    bad: int
+    """The row that is not finite, see `report_rows`."""
+
+    @classmethod
+    def of(cls, state: npt.NDArray[np.int64]) -> KeptCounts:
+        """Reads the state, shape (n,), once it is on the host."""
+        below, inside, kept, n_listed, bad = state[_BELOW.value : _BAD.value + 1].tolist()
+        cells, listed = np.split(state[_CELLS.value :], [N_CELLS])
+        return cls(below, inside, kept, cells, n_listed, listed[: min(n_listed, ROOM)].view(np.float64), bad)
+
+
+def request(low: float, high: float, first: int, shift: int, rank: int, nothing_bad: int) -> npt.NDArray[np.int64]:
+    """A state before its pass, for the bracket (low, high] and a grid of cells.
 
     Parameters
     ----------
-    logits, bad, first_row
-        As in :func:`conformal_score`; at least one row.
-    low, high : Tensor, shape (1,), float64
+    low, high : float
         low ≤ high.
+    first, shift : int
+        The grid's first cell holds the numbers whose bits are from `first` up to `first` + 2^shift − 1.
+    rank : int
+        The rank, from 1, among all scores, whose cell is to be listed.
+    nothing_bad : int
+        What stands for no row that is not finite.
+    """
+    state = np.zeros(_CELLS.value + N_CELLS + ROOM, np.int64)
+    state[:2] = np.array([low, high]).view(np.int64)
+    state[_FIRST.value : _BELOW.value] = first, shift, rank
+    state[_BAD.value] = nothing_bad
+    return state
+
+
+def bad_of(state: torch.Tensor) -> torch.Tensor:
+    """Where a pass reports a row that is not finite, shape (1,)."""
+    return state[_BAD.value : _BAD.value + 1]
+
+
+class Kept:
+    """Scores in a bracket, of rows that come in chunks: counted, and kept as far as there is room.
+
+    Parameters
+    ----------
+    state : Tensor, int64
+        A :func:`request` on the device. It holds what :class:`KeptCounts` reads after :meth:`count` and :meth:`list`.
+    n_rows, n_classes : int
+        Shape of the largest chunk.
     capacity : int
         Scores that all programs together may keep; each has an equal share.
     """
-    n_rows, n_classes = logits.shape
-    align, width = alignment(logits), column_width(n_classes)
-    tile = row_tile(n_classes)
-    n_programs = programs(logits.device, triton.cdiv(n_rows, tile.R))
-    share = triton.cdiv(capacity, n_programs)
-    values = torch.empty((n_programs, share), dtype=torch.float64, device=logits.device)
-    counts = torch.empty((3, n_programs), dtype=torch.int64, device=logits.device)
-    _scores_between_kernel[(n_programs,)](
-        logits, logits.stride(0) // align, n_rows, n_classes // width, first_row, bad, low, high, values, share, counts,
-        ALIGN=align, WIDTH=width, K=tile.K, R=tile.R, J=tile.J, **launch(tile.warps),
-    )  # fmt: skip
-    return ScoresBetween(counts[0].sum(), counts[1].sum(), values, counts[2])
 
+    def __init__(self, state: torch.Tensor, n_rows: int, n_classes: int, capacity: int) -> None:
+        self.state = state
+        self._n_programs = programs(state.device, triton.cdiv(n_rows, row_tile(n_classes).R))
+        self._share = triton.cdiv(capacity, self._n_programs)
+        self._values = torch.empty((self._n_programs, self._share), dtype=torch.float64, device=state.device)
+        self._counts = torch.zeros((3, self._n_programs), dtype=torch.int64, device=state.device)
 
-def joined(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The values and sizes of several passes as those of one."""
-    if len(parts) == 1:
-        return parts[0]
-    kept = [values[_filled(values, sizes)] for values, sizes in parts]
-    total = sum(len(part) for part in kept)
-    rows = triton.cdiv(max(1, total), DIGITS_TILE.block)
-    values = torch.zeros((rows, DIGITS_TILE.block), dtype=torch.float64, device=kept[0].device)
-    torch.cat(kept, out=values.view(-1)[:total])
-    sizes = torch.full((rows,), DIGITS_TILE.block, dtype=torch.int64, device=values.device)
-    sizes[-1] = total - (rows - 1) * DIGITS_TILE.block
-    return values, sizes
-
-
-def _filled(values: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    return torch.arange(values.shape[1], device=values.device) < sizes[:, None]
-
-
-def order_statistic(values: torch.Tensor, sizes: torch.Tensor, rank: int, low: float, high: float) -> float:
-    """The rank-th smallest, from 1, of the first `sizes` numbers of each row of `values`.
-
-    All lie in [low, high], and none is negative. Digit by digit: one reading of the numbers for each; the host
-    synchronises once, after the last.
-    """
-    first, last = _bits(max(low, 0.0)), _bits(high)
-    n_digits = triton.cdiv(max(1, (last - first).bit_length()), DIGIT_BITS)
-    device = values.device
-    origin = torch.tensor([first], dtype=torch.int64, device=device)
-    state = torch.tensor([0, rank], dtype=torch.int64, device=device)
-    bins = torch.zeros(1 << DIGIT_BITS, dtype=torch.int32, device=device)
-    for digit in range(n_digits - 1, -1, -1):
-        _digits_kernel[(len(values),)](
-            values, values.stride(0), sizes, origin, state, digit * DIGIT_BITS, bins,
-            DIGIT=DIGIT_BITS, BLOCK=DIGITS_TILE.block, **launch(DIGITS_TILE.warps),
+    def add(self, logits: torch.Tensor, first_row: int) -> None:
+        """Takes the scores of a chunk of logits, shape (m, C), each read from memory once."""
+        n_rows, n_classes = logits.shape
+        align, width = alignment(logits), column_width(n_classes)
+        tile = row_tile(n_classes)
+        _keep_kernel[(self._n_programs,)](
+            logits, logits.stride(0) // align, n_rows, n_classes // width, first_row,
+            self.state, self._values, self._share, self._counts,
+            ALIGN=align, WIDTH=width, K=tile.K, R=tile.R, J=tile.J, COLUMNS=min(tile.J, KEPT_COLUMNS),
+            **launch(tile.warps),
         )  # fmt: skip
-        _next_digit_kernel[(1,)](
-            bins,
-            state,
-            DIGIT=DIGIT_BITS,
-            **launch(DIGITS_TILE.warps),
-        )
-    return _number(first + int(state[0].item()))
 
+    def add_scores(self, scores: torch.Tensor) -> None:
+        """Takes scores, of any shape, float64 and contiguous."""
+        _keep_scores_kernel[(self._n_programs,)](
+            scores, scores.numel(), self.state, self._values, self._share, self._counts,
+            BLOCK=KEPT_TILE.block, **launch(KEPT_TILE.warps),
+        )  # fmt: skip
 
-def _bits(value: float) -> int:
-    """The bits of a number that is not negative: they order as the numbers do."""
-    return int(struct.unpack("<q", struct.pack("<d", value))[0])
+    def count(self) -> None:
+        """Counts what was kept in cells."""
+        _count_kernel[(self._n_programs,)](
+            self._values, self._share, self._counts, self.state,
+            CELLS=N_CELLS, BLOCK=KEPT_TILE.block, **launch(KEPT_TILE.warps),
+        )  # fmt: skip
 
-
-def _number(bits: int) -> float:
-    return float(struct.unpack("<d", struct.pack("<q", bits))[0])
+    def list(self) -> None:
+        """Lists the values of the cell that the rank falls into."""
+        _list_kernel[(self._n_programs,)](
+            self._values, self._share, self._counts, self.state,
+            CELLS=N_CELLS, LIST=ROOM, BLOCK=KEPT_TILE.block, **launch(KEPT_TILE.warps),
+        )  # fmt: skip

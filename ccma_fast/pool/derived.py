@@ -25,12 +25,13 @@ class AllBut:
 
     def __init__(self, n: int, missing: npt.NDArray[np.int64]) -> None:
         self.size = n - missing.size
-        self._smaller = missing - np.arange(missing.size)  # how many numbers there are below each missing one
+        self.smaller = missing - np.arange(missing.size)
+        """How many of the numbers are smaller than each missing one; ascending."""
 
     def __getitem__(self, positions: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(self.size))
-        return positions + np.searchsorted(self._smaller, positions, side="right")
+        return positions + np.searchsorted(self.smaller, positions, side="right")
 
 
 class RowSubset(Rows):
@@ -59,10 +60,21 @@ class RowSubset(Rows):
 
     def run(self, start: int, stop: int) -> tuple[int, int] | None:
         """Bounds in the matrix of rows start to stop − 1 where they are contiguous, to be read in place; else None."""
-        indices = self.indices[start:stop]
-        if indices.size and (np.diff(indices) == 1).all():
-            return int(indices[0]), int(indices[-1]) + 1
-        return None
+        stop = min(stop, self.n_rows)
+        if start >= stop:
+            return None
+        first, last = self._ends(start, stop)
+        # Where numbers ascend their ends tell; in an array of any order all are looked at, once the ends allow it.
+        if last - first != stop - 1 - start:
+            return None
+        if not isinstance(self.indices, AllBut) and (np.diff(self.indices[start:stop]) != 1).any():
+            return None
+        return first, last + 1
+
+    def _ends(self, start: int, stop: int) -> tuple[int, int]:
+        """The first and the last of row numbers."""
+        first, last = self.indices[np.array([start, stop - 1])].tolist()
+        return first, last
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         return self.rows.take(self.indices[indices])
@@ -80,10 +92,11 @@ class RowSubset(Rows):
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int] | None:
         """The span from the first to the last of these rows, where they are at least half of it."""
-        indices = self.indices[start:stop]
-        if indices.size and 0 <= int(indices[-1]) - int(indices[0]) < 2 * indices.size:
-            return int(indices[0]), int(indices[-1]) + 1
-        return None
+        stop = min(stop, self.n_rows)
+        if start >= stop:
+            return None
+        first, last = self._ends(start, stop)
+        return (first, last + 1) if 0 <= last - first < 2 * (stop - start) else None
 
 
 class DerivedRows(Rows):

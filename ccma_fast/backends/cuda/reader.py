@@ -12,7 +12,7 @@ import torch
 
 from ...kernels import linear as products
 from ...kernels.halves import prepare_halves
-from ...pool.derived import DerivedRows, LinearRows, RowSubset
+from ...pool.derived import AllBut, DerivedRows, LinearRows, RowSubset
 from ...pool.rows import Rows
 from ...pool.tensors import TensorRows
 from ...system.file_integrity import reading
@@ -29,8 +29,9 @@ NOTHING_BAD = 2**63 - 1
 
 _STORAGE = tuple(TENSOR_TYPES.values())
 
-# Bytes of a chunk that is copied to the device or gathered there.
+# Bytes of a chunk that is copied to the device, and of one that is gathered there.
 _CHUNK_BYTES = 64 << 20
+_GATHER_BYTES = 256 << 20
 
 # Bytes of the logits of one product, and of the rows that are prepared for it. A chunk takes the host seven launches,
 # some 150 µs, and the device, at 1000 classes of two models, some 15 µs for 1000 rows: chunks of 33,000 rows keep it
@@ -41,9 +42,11 @@ _LOGIT_BYTES = 128 << 20
 # Chunks hold a multiple of this many rows, so that per-row results are aligned to 16 bytes in every chunk.
 _ROW_STEP = 64
 
-# Limit of cached rows: a share of the device's free memory, or bytes under the interpreter.
+# Limit of cached rows: a share of the device's free memory, or bytes in the interpreter. They are computed so many bytes
+# at a time, a share of that.
 _KEPT_SHARE = 0.5
 _KEPT_BYTES = 1 << 30
+_COMPUTED_SHARE = 0.25
 
 
 class _KeptTensorRows(TensorRows):
@@ -58,33 +61,44 @@ class _KeptTensorRows(TensorRows):
 
 
 class Reader:
-    """Reads chunks of matrices as tensors on the device."""
+    """Reads chunks of matrices as tensors on the device; what lies there is used in place, or gathered there."""
 
     def __init__(self) -> None:
         self.device = device()
         self._upload = Uploads(self.device)
         self._weights: WeakKeyDictionary[LinearRows, dict[int, products.Weight]] = WeakKeyDictionary()
+        self._numbers: WeakKeyDictionary[RowSubset, torch.Tensor] = WeakKeyDictionary()
 
-    def chunks(self, *matrices: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """Chunks of the same rows of several matrices on the device, with the index of their first row."""
-        step = chunk_size or max(_ROW_STEP, min(map(self._rows_at_once, matrices)) // _ROW_STEP * _ROW_STEP)
+    def chunks(
+        self, *matrices: Rows, chunk_size: int | None = None, computed: int | None = None
+    ) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """Chunks of the same rows of several matrices on the device, with the index of their first row.
+
+        At most so many bytes are `computed` at once, by default `_LOGIT_BYTES`.
+        """
+        at_once = min(self._rows_at_once(rows, computed) for rows in matrices)
+        step = chunk_size or max(_ROW_STEP, at_once // _ROW_STEP * _ROW_STEP)
         n_rows = matrices[0].n_rows
+        read = [rows for rows in matrices if not self.lies_here(rows)]
         for start in range(0, n_rows, step):
             stop = min(start + step, n_rows)
             with reading():
-                for rows in matrices:
+                for rows in read:
                     rows.expect(stop, min(stop + step, n_rows))
                 yield start, [self.slice(rows, start, stop) for rows in matrices]
-                for rows in matrices:
+                for rows in matrices if stop == n_rows else read:
                     rows.release(start, stop)
 
-    def _rows_at_once(self, rows: Rows) -> int:
+    def _rows_at_once(self, rows: Rows, computed: int | None) -> int:
         if isinstance(rows, LinearRows):
             widest = max(rows.n_columns, rows.source.n_columns)
-            return min(_LOGIT_BYTES // (4 * widest), self._rows_at_once(rows.source))
+            of_source = self._rows_at_once(rows.source, computed)
+            return min((computed or _LOGIT_BYTES) // (4 * widest), of_source)
         if self.is_on_device(rows):
             return rows.n_rows + _ROW_STEP
-        return _CHUNK_BYTES // (4 * rows.n_columns)
+        if isinstance(rows, RowSubset) and isinstance(rows.rows, LinearRows):
+            return self._rows_at_once(RowSubset(rows.rows.source, rows.indices), computed)
+        return ((computed or _GATHER_BYTES) if self.lies_here(rows) else _CHUNK_BYTES) // (4 * rows.n_columns)
 
     def whole(self, rows: Rows) -> torch.Tensor | None:
         """All rows where they are on the device, else None."""
@@ -93,8 +107,14 @@ class Reader:
     def is_on_device(self, rows: Rows) -> bool:
         """Whether all rows are on the device and can be used in place."""
         if isinstance(rows, RowSubset):
-            return rows.run(0, rows.n_rows) is not None and self.is_on_device(rows.rows)
+            return self.is_on_device(rows.rows) and rows.run(0, rows.n_rows) is not None
         return isinstance(rows, TensorRows) and rows.tensor.device == self.device
+
+    def lies_here(self, rows: Rows) -> bool:
+        """Whether all rows are on the device, or are selected or computed from some that are."""
+        if isinstance(rows, LinearRows):
+            return self.lies_here(rows.source)
+        return self.lies_here(rows.rows) if isinstance(rows, RowSubset) else self.is_on_device(rows)
 
     def slice(self, rows: Rows, start: int, stop: int) -> torch.Tensor:
         """Rows start to stop − 1, in a storage dtype and with contiguous columns."""
@@ -102,20 +122,50 @@ class Reader:
             return self._product(rows, self.slice(rows.source, start, stop))
         if isinstance(rows, RowSubset):
             run = rows.run(start, stop)
-            return self.take(rows.rows, rows.indices[start:stop]) if run is None else self.slice(rows.rows, *run)
-        if isinstance(rows, TensorRows) and rows.tensor.device == self.device:
+            if run is not None:
+                return self.slice(rows.rows, *run)
+            if self.lies_here(rows.rows):
+                return self._gathered(rows.rows, self._numbers_of(rows)[start:stop])
+            return self.take(rows.rows, rows.indices[start:stop])
+        if isinstance(rows, TensorRows) and self.is_on_device(rows):
             return self._read(rows, rows.tensor[start:stop])
         return self._upload(rows.slice(start, stop))
 
     def take(self, rows: Rows, indices: Int64) -> torch.Tensor:
         """The rows at `indices`, in that order; as :meth:`slice`."""
+        if self.lies_here(rows):
+            return self._gathered(rows, self.tensor(indices))
         if isinstance(rows, LinearRows):
             return self._product(rows, self.take(rows.source, indices))
         if isinstance(rows, RowSubset):
             return self.take(rows.rows, rows.indices[indices])
-        if isinstance(rows, TensorRows) and rows.tensor.device == self.device:
-            return self._read(rows, rows.tensor.index_select(0, self.tensor(indices)))
         return self._upload(rows.take(indices))
+
+    def every(self, rows: Rows, step: int) -> torch.Tensor:
+        """Rows 0, step, 2 · step, …; as :meth:`slice`."""
+        whole = self.whole(rows)
+        return self.take(rows, np.arange(0, rows.n_rows, step)) if whole is None else whole[::step]
+
+    def _gathered(self, rows: Rows, indices: torch.Tensor) -> torch.Tensor:
+        """Rows that lie on the device."""
+        if isinstance(rows, LinearRows):
+            return self._product(rows, self._gathered(rows.source, indices))
+        if isinstance(rows, RowSubset):
+            return self._gathered(rows.rows, self._numbers_of(rows).index_select(0, indices))
+        assert isinstance(rows, TensorRows), "they lie on the device"
+        return self._read(rows, rows.tensor.index_select(0, indices))
+
+    def _numbers_of(self, rows: RowSubset) -> torch.Tensor:
+        """The row numbers of a subset, shape (n_rows,), int64."""
+        if rows not in self._numbers:
+            indices = rows.indices
+            if isinstance(indices, AllBut):
+                positions = torch.arange(indices.size, device=self.device)
+                smaller = self.tensor(indices.smaller)
+                self._numbers[rows] = positions + torch.searchsorted(smaller, positions, right=True)
+            else:
+                self._numbers[rows] = self.tensor(indices)
+        return self._numbers[rows]
 
     @staticmethod
     def _read(rows: TensorRows, part: torch.Tensor) -> torch.Tensor:
@@ -135,8 +185,8 @@ class Reader:
         return logits
 
     def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        """A small array on the device."""
-        return torch.from_numpy(np.array(array)).to(self.device)
+        """An array on the device, copied without synchronisation."""
+        return self._upload.beside(array)
 
     def thresholds(self, q: float | Float64) -> torch.Tensor:
         """Thresholds as kernels take them, shape (1,) or (M,), float64."""
@@ -157,11 +207,14 @@ class Reader:
         """Rows that are read several times: copied to the device where they fit, else as they are."""
         if self.is_on_device(rows) or rows.n_rows == 0:
             return rows
-        free = _KEPT_BYTES if self.device.type == "cpu" else _KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        if rows.n_rows * rows.n_columns * _item_size(rows) > free:
+        is_interpreted = self.device.type == "cpu"
+        limit = _KEPT_BYTES if is_interpreted else int(_KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0])
+        if rows.n_rows * rows.n_columns * _item_size(rows) > limit:
             return rows
         values: torch.Tensor | None = None
-        for start, (chunk,) in self.chunks(rows):
+        for start, (chunk,) in self.chunks(rows, computed=int(_COMPUTED_SHARE * limit)):
+            if len(chunk) == rows.n_rows:
+                return _KeptTensorRows(rows, chunk)
             if values is None:
                 values = torch.empty((rows.n_rows, rows.n_columns), dtype=chunk.dtype, device=self.device)
             values[start : start + len(chunk)] = chunk

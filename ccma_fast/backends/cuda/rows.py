@@ -14,7 +14,7 @@ from .device import device
 from .reader import NOTHING_BAD, Reader
 from .transfers import Uploads
 
-__all__ = ["check_finite", "check_row_lengths", "check_rows", "kept", "row_lengths"]
+__all__ = ["check_finite", "check_row_lengths", "check_rows", "kept", "raise_bad", "row_lengths"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -43,7 +43,11 @@ def check_row_lengths(rows: Rows, lengths: torch.Tensor, *, directions: bool) ->
 
 def check_finite(bad: torch.Tensor, *matrices: Rows | None) -> None:
     """Raise for the first row that a kernel reported; synchronises with the device."""
-    key = int(bad.item())
+    raise_bad(int(bad.item()), *matrices)
+
+
+def raise_bad(key: int, *matrices: Rows | None) -> None:
+    """Raise for the row that a kernel reported, where there is one."""
     if key != NOTHING_BAD:
         rows = matrices[key % 2]
         assert rows is not None

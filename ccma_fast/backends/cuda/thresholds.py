@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,19 +11,25 @@ import torch
 from ...kernels import threshold
 from ...kernels.conformal_sets import log_normalizers
 from ...kernels.cumulative import CumulativeScores, cumulative_scores
-from ...kernels.cumulative import scores_between as cumulative_scores_between
 from ...pool.rows import Rows
 from ...reference import Cumulative, target_size_rank
-from ..order_statistic import ScoresBetween, order_statistic
-from .reader import Reader
-from .rows import check_finite
+from .order_statistic import Grid, Search, order_statistic
+from .reader import NOTHING_BAD, Reader
+from .rows import check_finite, raise_bad
+from .transfers import Later
 
-__all__ = ["of_rows", "raised_threshold", "row_thresholds", "scores_between", "target_size_threshold"]
+__all__ = ["of_rows", "raised_threshold", "row_thresholds", "target_size_threshold"]
 
 Float64 = npt.NDArray[np.float64]
 
 # Scores kept in one pass of the threshold's search: 32 MiB of them.
 _COLLECT = 1 << 22
+
+# Rows of the sample that brackets a threshold: one in so many, but at least and at most so many.
+_SAMPLED_SHARE, _LEAST_SAMPLE, _MOST_SAMPLE = 16, 256, 4096
+
+# Scores of a chunk that are formed in float64, several matrices of them at a time: 32 MiB each.
+_FORMED = 1 << 22
 
 
 def target_size_threshold(
@@ -29,47 +37,62 @@ def target_size_threshold(
 ) -> float:
     """The exact ⌈k·M⌉-th smallest of all M·C scores, without sorting or storing them."""
     return order_statistic(
-        target_size_rank(size, logits.n_rows, logits.n_columns),
-        logits,
-        cumulative,
-        lambda rows, rule, low, high: scores_between(rows, rule, low, high, chunk_size),
+        target_size_rank(size, logits.n_rows, logits.n_columns), _Scores(logits, cumulative, chunk_size).search()
     )
 
 
-def scores_between(
-    logits: Rows, cumulative: Cumulative | None, low: float, high: float, chunk_size: int | None
-) -> ScoresBetween:
-    """Number of scores ≤ low, number in (low, high], and those, or some where there are very many."""
-    reader = Reader()
-    bad = reader.nothing_bad()
-    low_q, high_q = reader.thresholds(low), reader.thresholds(high)
-    counts = torch.zeros(2, dtype=torch.int64, device=reader.device)
-    parts = []
-    for start, (chunk,) in reader.chunks(logits, chunk_size=chunk_size):
-        capacity = max(1, _COLLECT * len(chunk) // logits.n_rows)
-        if cumulative is None:
-            found = threshold.scores_between(chunk, low_q, high_q, capacity, bad, start)
-        else:
-            log_sums = log_normalizers(chunk, bad, start)
-            scores = _cumulative_scores(reader, chunk, log_sums, cumulative, start).scores
-            found = cumulative_scores_between(scores, low_q, high_q, capacity)
-        counts += torch.stack([found.below, found.inside])
-        parts.append((found.values, found.sizes))
-    check_finite(bad, logits)
-    below, inside = counts.tolist()
-    return ScoresBetween(below, inside, _KeptScores(parts, low, high))
+class _Scores:
+    """All scores of a matrix of logits, chunk by chunk."""
 
+    def __init__(self, logits: Rows, cumulative: Cumulative | None, chunk_size: int | None) -> None:
+        self._logits, self._cumulative, self._chunk_size = logits, cumulative, chunk_size
+        self._reader = Reader()
 
-class _KeptScores:
-    """Scores that a pass kept, on the device."""
+    def search(self) -> Search:
+        """Passes over these scores; of a sample too where there are enough rows."""
+        n_rows, n_classes = self._logits.n_rows, self._logits.n_columns
+        # A program may have up to twice its share of the sample, all of which is kept.
+        most = min(_MOST_SAMPLE, max(1, _COLLECT // (2 * n_classes)))
+        step = -(-n_rows // min(most, max(_LEAST_SAMPLE, n_rows // _SAMPLED_SHARE)))
 
-    def __init__(self, parts: list[tuple[torch.Tensor, torch.Tensor]], low: float, high: float) -> None:
-        self._values, self._sizes = threshold.joined(parts)
-        self._bracket = low, high
-        self.size = int(self._sizes.sum().item())
+        def sample(low: float, high: float, grid: Grid) -> threshold.KeptCounts:
+            rows = np.arange(0, n_rows, step)
+            of_sample = None if self._cumulative is None else self._cumulative.of_rows(rows)
+            part = self._reader.every(self._logits, step)
+            return self._kept(iter([(0, part)]), of_sample, (low, high), grid, 0)
 
-    def at(self, *places: int) -> list[float]:
-        return [threshold.order_statistic(self._values, self._sizes, place + 1, *self._bracket) for place in places]
+        def whole(low: float, high: float, grid: Grid, rank: int) -> threshold.KeptCounts:
+            chunks = _chunks(self._reader, self._logits, self._cumulative, self._chunk_size)
+            found = self._kept(chunks, self._cumulative, (low, high), grid, rank)
+            raise_bad(found.bad, self._logits)
+            return found
+
+        return Search(n_rows, sample if step > 1 else None, -(-n_rows // step), whole)
+
+    def _kept(
+        self,
+        chunks: Iterator[tuple[int, torch.Tensor]],
+        cumulative: Cumulative | None,
+        bracket: tuple[float, float],
+        grid: Grid,
+        rank: int,
+    ) -> threshold.KeptCounts:
+        """The counts of one pass; with a rank the values of its cell are listed."""
+        state = self._reader.tensor(threshold.request(*bracket, *grid, rank, NOTHING_BAD))
+        kept: threshold.Kept | None = None
+        for start, chunk in chunks:
+            if kept is None:
+                kept = threshold.Kept(state, len(chunk), chunk.shape[1], _COLLECT)
+            if cumulative is None:
+                kept.add(chunk, start)
+            else:
+                bad = threshold.bad_of(state)
+                kept.add_scores(_cumulative_scores(self._reader, chunk, cumulative, bad, start).scores)
+        assert kept is not None, "there are rows"
+        kept.count()
+        if rank:
+            kept.list()
+        return threshold.KeptCounts.of(Later(state).array())
 
 
 def raised_threshold(
@@ -79,10 +102,11 @@ def raised_threshold(
     reader = Reader()
     bad = reader.nothing_bad()
     least = reader.thresholds(q)
-    for start, (chunk,) in reader.chunks(logits, chunk_size=chunk_size):
-        smallest = log_normalizers(chunk, bad, start)
-        if cumulative is not None:
-            smallest = _cumulative_scores(reader, chunk, smallest, cumulative, start).scores[:, 0]
+    for start, chunk in _chunks(reader, logits, cumulative, chunk_size):
+        if cumulative is None:
+            smallest = log_normalizers(chunk, bad, start)
+        else:
+            smallest = _cumulative_scores(reader, chunk, cumulative, bad, start).scores[:, 0]
         least = torch.maximum(least, smallest.amax())
     check_finite(bad, logits)
     return float(least.item())
@@ -95,19 +119,31 @@ def row_thresholds(
     reader = Reader()
     given, bad = reader.thresholds(q), reader.nothing_bad()
     found = torch.empty(logits.n_rows, dtype=torch.float64, device=reader.device)
-    for start, (chunk,) in reader.chunks(logits, chunk_size=chunk_size):
+    for start, chunk in _chunks(reader, logits, cumulative, chunk_size):
         stop = start + len(chunk)
-        log_sums = log_normalizers(chunk, bad, start)
-        of_chunk = _cumulative_scores(reader, chunk, log_sums, cumulative, start)
+        of_chunk = _cumulative_scores(reader, chunk, cumulative, bad, start)
         found[start:stop] = of_chunk.row_thresholds(of_rows(given, start, stop))
     check_finite(bad, logits)
     thresholds: Float64 = found.cpu().numpy()
     return thresholds
 
 
+def _chunks(
+    reader: Reader, logits: Rows, cumulative: Cumulative | None, chunk_size: int | None
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """The chunks of a matrix with the index of their first row; smaller ones where scores are formed in memory."""
+    if cumulative is not None:
+        most = max(1, _FORMED // logits.n_columns)
+        chunk_size = min(most, chunk_size or most)
+    for start, (chunk,) in reader.chunks(logits, chunk_size=chunk_size):
+        yield start, chunk
+
+
 def _cumulative_scores(
-    reader: Reader, chunk: torch.Tensor, log_sums: torch.Tensor, cumulative: Cumulative, start: int
+    reader: Reader, chunk: torch.Tensor, cumulative: Cumulative, bad: torch.Tensor, start: int
 ) -> CumulativeScores:
+    """Cumulative scores of a chunk whose first row is row `start`, where they have draws of `u` of their own."""
+    log_sums = log_normalizers(chunk, bad, start)
     u = None if cumulative.u is None else reader.tensor(cumulative.u[start : start + len(chunk)])
     return cumulative_scores(chunk, log_sums, cumulative.penalty, cumulative.k_reg, u)
 

@@ -47,6 +47,14 @@ class Uploads:
         copied.record_stream(current)
         return copied.view(dtype).view(chunk.shape)
 
+    def beside(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        """An array that is small beside chunks, in the order of the launches; the host does not wait.
+
+        PyTorch keeps its pinned memory from being used again before the copy has left it.
+        """
+        values = torch.from_numpy(np.array(array))
+        return values if self._stream is None else values.pin_memory().to(self._device, non_blocking=True)
+
     def _pinned(self, nbytes: int) -> tuple[torch.Tensor, Any]:
         """The pinned memory whose turn it is, once the copy before has left it, and the event of the next one."""
         self._turn = (self._turn + 1) % len(self._staged)
@@ -60,7 +68,7 @@ class Uploads:
 
 
 class Later:
-    """An asynchronous copy to the host; :meth:`tolist` waits for it alone, not for kernels launched after it."""
+    """An asynchronous copy to the host; whoever looks at it waits for it alone, not for kernels launched after it."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self._values, self._copied = values, None
@@ -70,8 +78,13 @@ class Later:
             self._copied = _streams.Event()
             self._copied.record()
 
-    def tolist(self) -> list[Any]:
+    def array(self) -> npt.NDArray[Any]:
         """The numbers."""
         if self._copied is not None:
             self._copied.synchronize()
-        return list(self._values.tolist())
+        array: npt.NDArray[Any] = self._values.numpy()
+        return array
+
+    def tolist(self) -> list[Any]:
+        """The numbers as Python's."""
+        return list(self.array().tolist())
