@@ -318,8 +318,21 @@ class DeviceBackend(Backend, Protocol):
         """:meth:`Backend.score`, its columns tensors on the device."""
         ...
 
-    def grouped(self, classes: Any, n_classes: int) -> tuple[Any, npt.NDArray[np.int64]]:
-        """Rows by their classes, those of a class ascending, as a tensor, and how many each class has."""
+    def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
+        """How many rows each class has, shape (C,), from the class of each row, a tensor."""
+        ...
+
+    def best_of_classes(
+        self, scores: Any, classes: Any, sizes: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """The rows of largest score of each class, ascending within it, one class after the other.
+
+        Parameters
+        ----------
+        scores, classes : tensor, shape (M,)
+        sizes, wanted : ndarray, shape (C,), int64
+            Rows of each class, and how many of them are wanted, no more than there are. Ties go to the lower row.
+        """
         ...
 
     def unit_rows(self, rows: Rows) -> UnitRows:
