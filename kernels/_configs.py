@@ -12,6 +12,8 @@ import torch
 
 __all__ = [
     "CAREFUL_TILE",
+    "CHOICE_BLOCK",
+    "COVER_BLOCK",
     "DIGITS_TILE",
     "DIGIT_BITS",
     "DROPOUT_TILE",
@@ -183,6 +185,10 @@ DROPOUT_TILE = Block(256, 4)
 # Similarities of one step of a segment's sums, and sums of one step of theirs.
 GAINS_TILE = GainsTile(32, 32, 4)
 SUMS_TILE = GainsTile(32, 32, 4)
+
+# Rows that a pick covers, and gains of which one program chooses the largest.
+COVER_BLOCK = Block(256, 4)
+CHOICE_BLOCK = Block(1024, 8)
 
 # Programs for each multiprocessor where programs go through the rows in turn, and in the interpreter in all.
 _PROGRAMS_PER_PROCESSOR = 16

@@ -29,6 +29,8 @@ from triton.compiler import ASTSource
 from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
 from ._configs import (
     CAREFUL_TILE,
+    CHOICE_BLOCK,
+    COVER_BLOCK,
     DIGIT_BITS,
     DIGITS_TILE,
     DROPOUT_TILE,
@@ -57,7 +59,7 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
-        "opened", "opened_mass",
+        "opened", "opened_mass", "inside_bounds",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
@@ -65,7 +67,7 @@ _POINTERS = {
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
-        "clusters",
+        "clusters", "members", "following", "picks", "numbers",
     ),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
     "i8": ("is_open",),
@@ -115,6 +117,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         of_gains = {"KIND": kind, "SIZE": coverage.SEGMENT, "M": GAINS_TILE.M, "N": GAINS_TILE.N}
         yield Variant(coverage._segment_gains_kernel, {"parameter": "fp32"}, of_gains, GAINS_TILE.warps)
     yield Variant(coverage._gain_sums_kernel, {}, {"M": SUMS_TILE.M, "N": SUMS_TILE.N}, SUMS_TILE.warps)
+    yield Variant(coverage._cover_kernel, {}, {"B": COVER_BLOCK.block}, COVER_BLOCK.warps)
+    yield Variant(coverage._choose_kernel, {"bounds": "*fp64"}, {"B": CHOICE_BLOCK.block}, CHOICE_BLOCK.warps)
     dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
     yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
     for align in {tile.N for tile in FAST_TILE.values()}:

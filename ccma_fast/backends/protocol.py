@@ -237,24 +237,14 @@ class Kernel(NamedTuple):
 class Coverage(Protocol):
     """State of a greedy coverage: candidates, upper bounds of their gains, and the coverage so far."""
 
-    def sort(self) -> None:
-        """Sort the candidates by their bounds, largest first (ties: the lower candidate)."""
-        ...
-
-    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
-        """Evaluate the gains of `size` candidates from position `start` of the order; they become their bounds.
+    def choose(self, n_picks: int) -> npt.NDArray[np.int64]:
+        """Select the candidate of largest gain (ties: the lower), again and again; at most as many as there are.
 
         Returns
         -------
-        gain, candidate : float, int
-            The largest gain, and its candidate (ties: the lower).
-        bound, following : float, int
-            Bound and number of the first candidate behind them; −∞ behind the last one.
+        ndarray, shape (n,), int64
+            Candidates in the order of selection; fewer than `n_picks` where no gain is positive any more.
         """
-        ...
-
-    def choose(self, candidate: int) -> None:
-        """Select a candidate and remove it from the candidates."""
         ...
 
 

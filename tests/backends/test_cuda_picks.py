@@ -32,8 +32,7 @@ def selected(backend: str, **given: object) -> cf.Selection:
     )
 
 
-@pytest.mark.parametrize("block_bytes", [16 << 20, 200])
-@pytest.mark.parametrize("small", [1 << 24, 150, 0])
+@pytest.mark.parametrize(("small", "block_bytes"), [(1 << 24, 16 << 20), (1 << 24, 200), (150, 16 << 20)])
 @pytest.mark.parametrize("given", [{}, {"labels": None}], ids=["trust", "cold"])
 def test_the_picks_of_the_core(given, small, block_bytes, monkeypatch):
     """Wherever the clusterings run, and however many classes are read at once."""
