@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import torch
 
 __all__ = [
+    "ADAMW_BLOCK",
     "CAREFUL_TILE",
     "CHOICE_BLOCK",
     "COVER_BLOCK",
+    "CROSS_ENTROPY_BLOCK",
     "DIGITS_TILE",
     "DIGIT_BITS",
     "DROPOUT_TILE",
@@ -178,6 +180,10 @@ _MOST_STAGES = 4
 # Bits that one reading of the kept scores settles, and how they are read.
 DIGIT_BITS = 11
 DIGITS_TILE = Block(1024, 4)
+
+# Parameters of one program of the head's optimiser, and logits that one has at a time.
+ADAMW_BLOCK = Block(1024, 4)
+CROSS_ENTROPY_BLOCK = Block(1024, 4)
 
 # Draws of 64 bits, of which each is compared for four values.
 DROPOUT_TILE = Block(256, 4)

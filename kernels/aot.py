@@ -26,11 +26,24 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
+from . import (
+    adamw,
+    conformal_score,
+    conformal_sets,
+    coverage,
+    cross_entropy,
+    dropout,
+    kmeans_assign,
+    kmeans_update,
+    linear,
+    threshold,
+)
 from ._configs import (
+    ADAMW_BLOCK,
     CAREFUL_TILE,
     CHOICE_BLOCK,
     COVER_BLOCK,
+    CROSS_ENTROPY_BLOCK,
     DIGIT_BITS,
     DIGITS_TILE,
     DROPOUT_TILE,
@@ -60,19 +73,21 @@ _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
         "opened", "opened_mass", "inside_bounds",
+        "factors",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights", "scores", "similarity", "near",
+        "squared", "weights", "scores", "similarity", "near", "parameters", "gradient", "second", "losses",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
-        "clusters", "members", "following", "picks", "numbers",
+        "clusters", "members", "following", "picks", "numbers", "targets",
     ),
     "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
     "i8": ("is_open",),
     "u8": ("sets",),
 }  # fmt: skip
+_STEP = {"first": "*fp32", "n_rows": "fp32", "decay": "fp32"}
 _TYPES = {name: f"*{kind}" for kind, names in _POINTERS.items() for name in names}
 
 
@@ -121,6 +136,9 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(coverage._choose_kernel, {"bounds": "*fp64"}, {"B": CHOICE_BLOCK.block}, CHOICE_BLOCK.warps)
     dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
     yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
+    yield Variant(adamw._adamw_kernel, _STEP, {"B": ADAMW_BLOCK.block}, ADAMW_BLOCK.warps)
+    entropy = {"B": CROSS_ENTROPY_BLOCK.block}
+    yield Variant(cross_entropy._cross_entropy_kernel, {"logits": "*fp32"}, entropy, CROSS_ENTROPY_BLOCK.warps)
     for align in {tile.N for tile in FAST_TILE.values()}:
         for with_scale in (False, True):
             reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}
