@@ -158,9 +158,10 @@ class RecordedGraph:
 @pytest.mark.parametrize("refuses", [False, True])
 def test_work_is_recorded_or_launched_as_before(refuses, monkeypatch):
     stream = SimpleNamespace(wait_stream=lambda _: None)
-    of_cuda = {"CUDAGraph": RecordedGraph, "Stream": lambda *_: stream, "current_stream": lambda *_: stream}
-    for name, of in {**of_cuda, "stream": lambda _: nullcontext()}.items():
+    of_cuda = {"CUDAGraph": RecordedGraph, "current_stream": lambda *_: stream, "stream": lambda _: nullcontext()}
+    for name, of in of_cuda.items():
         monkeypatch.setattr(torch.cuda, name, of)
+    monkeypatch.setattr(graphs, "_stream", lambda _: stream)
     monkeypatch.setattr(RecordedGraph, "refuses", refuses)
     done = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,12 @@ __all__ = ["repeated"]
 
 # Graphs and streams, which not every version of PyTorch annotates.
 _cuda: Any = torch.cuda
+
+
+@cache
+def _stream(device: torch.device) -> Any:
+    """The stream for recording: one alone, for libraries keep memory for each that they have seen."""
+    return _cuda.Stream(device)
 
 
 def repeated(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -31,7 +38,7 @@ def repeated(work: Callable[[], None], device: torch.device) -> Callable[[], Non
     """
     if device.type != "cuda":
         return work
-    graph, stream = _cuda.CUDAGraph(), _cuda.Stream(device)
+    graph, stream = _cuda.CUDAGraph(), _stream(device)
     current = _cuda.current_stream(device)
     stream.wait_stream(current)
     try:
