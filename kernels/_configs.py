@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 import torch
 
 __all__ = [
+    "ADAMW_BLOCK",
     "CAREFUL_TILE",
     "CELL_BITS",
+    "CHOICE_BLOCK",
+    "COVER_BLOCK",
+    "CROSS_ENTROPY_BLOCK",
     "DROPOUT_TILE",
     "EXACT_TILE",
     "FAST_TILE",
@@ -163,12 +167,20 @@ KEPT_TILE = Block(1024, 4)
 # Columns of a row whose scores are kept at a time: with as many as rows are read by, registers would not do.
 KEPT_COLUMNS = 2048
 
+# Parameters of one program of the head's optimiser, and logits that one has at a time.
+ADAMW_BLOCK = Block(1024, 4)
+CROSS_ENTROPY_BLOCK = Block(1024, 4)
+
 # Draws of 64 bits, of which each is compared for four values.
 DROPOUT_TILE = Block(256, 4)
 
 # Similarities of one step of a segment's sums, and sums of one step of theirs.
 GAINS_TILE = GainsTile(32, 32, 4)
 SUMS_TILE = GainsTile(32, 32, 4)
+
+# Rows that a pick covers, and gains of which one program chooses the largest.
+COVER_BLOCK = Block(256, 4)
+CHOICE_BLOCK = Block(1024, 8)
 
 # Programs for each multiprocessor where programs go through the rows in turn, and in the interpreter in all.
 _PROGRAMS_PER_PROCESSOR = 16

@@ -27,9 +27,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from . import (
+    adamw,
     conformal_score,
     conformal_sets,
     coverage,
+    cross_entropy,
     dropout,
     halves,
     kmeans_assign,
@@ -39,6 +41,10 @@ from . import (
     threshold,
 )
 from ._configs import (
+    ADAMW_BLOCK,
+    CHOICE_BLOCK,
+    COVER_BLOCK,
+    CROSS_ENTROPY_BLOCK,
     DROPOUT_TILE,
     EXACT_TILE,
     GAINS_TILE,
@@ -67,15 +73,17 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
-        "opened", "opened_mass",
+        "opened", "opened_mass", "inside_bounds",
+        "factors",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
-        "squared", "weights", "scores", "factor", "similarity", "near", "lost",
+        "squared", "weights", "scores", "factor", "similarity", "near", "lost", "parameters", "gradient", "second",
+        "losses",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
-        "clusters",
+        "clusters", "members", "following", "picks", "numbers", "targets",
     ),
     "i32": (
         "student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "others", "listed",
@@ -83,6 +91,7 @@ _POINTERS = {
     ),
     "u8": ("sets",),
 }  # fmt: skip
+_STEP = {"first": "*fp32", "n_rows": "fp32", "decay": "fp32"}
 _TYPES = {name: f"*{kind}" for kind, names in _POINTERS.items() for name in names}
 
 
@@ -132,8 +141,13 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         of_gains = {"KIND": kind, "SIZE": coverage.SEGMENT, "M": GAINS_TILE.M, "N": GAINS_TILE.N}
         yield Variant(coverage._segment_gains_kernel, {"parameter": "fp32"}, of_gains, GAINS_TILE.warps)
     yield Variant(coverage._gain_sums_kernel, {}, {"M": SUMS_TILE.M, "N": SUMS_TILE.N}, SUMS_TILE.warps)
+    yield Variant(coverage._cover_kernel, {}, {"B": COVER_BLOCK.block}, COVER_BLOCK.warps)
+    yield Variant(coverage._choose_kernel, {"bounds": "*fp64"}, {"B": CHOICE_BLOCK.block}, CHOICE_BLOCK.warps)
     dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
     yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
+    yield Variant(adamw._adamw_kernel, _STEP, {"B": ADAMW_BLOCK.block}, ADAMW_BLOCK.warps)
+    entropy = {"B": CROSS_ENTROPY_BLOCK.block}
+    yield Variant(cross_entropy._cross_entropy_kernel, {"logits": "*fp32"}, entropy, CROSS_ENTROPY_BLOCK.warps)
     tile = fast_tile(capability)
     fast = {"M": tile.M, "N": tile.N, "D": tile.D}
     ahead = stages_of(capability, kmeans_assign.fast_stage_bytes(tile))

@@ -19,7 +19,7 @@ from ..pool.tensors import TensorRows
 from .core import load_core
 from .protocol import Backend, DeviceBackend
 
-__all__ = ["BACKENDS", "choose_backend"]
+__all__ = ["BACKENDS", "backend_for_small", "choose_backend"]
 
 # The module of each backend, imported when it is first asked for: PyTorch and Triton are optional, and the C++ core
 # may not be built.
@@ -75,6 +75,17 @@ def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
         else:
             name = "cpu"
     return _load(name)
+
+
+def backend_for_small(backend: Backend) -> Backend:
+    """The backend for what is too little work for the device of `backend`: the C++ core where it was built."""
+    if backend.ON_HOST:
+        return backend
+    try:
+        load_core()
+    except ImportError:
+        return backend
+    return _load("cpu")
 
 
 def _load(name: str) -> Backend:

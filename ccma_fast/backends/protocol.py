@@ -202,13 +202,47 @@ class DeviceTraining(Protocol):
         """An array on the device."""
         ...
 
-    def dropout(self, values: Any, keep: int, streams: Sequence[np.random.Generator]) -> Any:
+    def stream_states(
+        self, n_rows: int, n_columns: int, streams: Sequence[np.random.Generator]
+    ) -> npt.NDArray[np.int64]:
+        """What :meth:`dropout` of (n_rows, n_columns) values takes from the generators, which are advanced.
+
+        Shape (P, 4): one generator for each piece of ``torch.tensor_split``.
+        """
+        ...
+
+    def dropout(self, values: Any, keep: int, states: Any) -> Any:
         """A copy of `values` (n, D) with dropout of keep probability `keep` / 2¹⁶, unscaled.
 
-        An element is zeroed where its 16 random bits are not below `keep`.
+        An element is zeroed where its 16 random bits are not below `keep`. The bits are those that the generators of
+        `states`, a tensor, would draw, four values of a piece from each 64 bits, the lowest first.
+        """
+        ...
 
-        The bits are those that the generators, one for each piece of ``torch.tensor_split``, would draw, four values of
-        a piece from each 64 bits, the lowest first; the generators are advanced.
+    def cross_entropy(self, logits: Any, targets: Any) -> Any:
+        """The loss of each row in nats, shape (n,); its gradient takes the place of the logits (n, C)."""
+        ...
+
+    def adamw(
+        self, parameters: Any, gradient: Any, first: Any, second: Any, factors: Any, n_rows: int, decay: float
+    ) -> None:
+        """A step of AdamW in place, by the mean over `n_rows` of a summed gradient.
+
+        Parameters
+        ----------
+        parameters, gradient, first, second : tensor, shape (n,), float32
+        factors : tensor, shape (2,), float64
+            Of the first moment, and of the root of the second.
+        n_rows : int
+        decay : float
+            Share of the parameters that the step takes away.
+        """
+        ...
+
+    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What does the same as `work` when it is called, faster where the device can record what it launches.
+
+        `work` has been called before, takes no number from the host or to it, and its tensors stay where they are.
         """
         ...
 
@@ -237,24 +271,14 @@ class Kernel(NamedTuple):
 class Coverage(Protocol):
     """State of a greedy coverage: candidates, upper bounds of their gains, and the coverage so far."""
 
-    def sort(self) -> None:
-        """Sort the candidates by their bounds, largest first (ties: the lower candidate)."""
-        ...
-
-    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
-        """Evaluate the gains of `size` candidates from position `start` of the order; they become their bounds.
+    def choose(self, n_picks: int) -> npt.NDArray[np.int64]:
+        """Select the candidate of largest gain (ties: the lower), again and again; at most as many as there are.
 
         Returns
         -------
-        gain, candidate : float, int
-            The largest gain, and its candidate (ties: the lower).
-        bound, following : float, int
-            Bound and number of the first candidate behind them; −∞ behind the last one.
+        ndarray, shape (n,), int64
+            Candidates in the order of selection; fewer than `n_picks` where no gain is positive any more.
         """
-        ...
-
-    def choose(self, candidate: int) -> None:
-        """Select a candidate and remove it from the candidates."""
         ...
 
 
@@ -318,8 +342,21 @@ class DeviceBackend(Backend, Protocol):
         """:meth:`Backend.score`, its columns tensors on the device."""
         ...
 
-    def grouped(self, classes: Any, n_classes: int) -> tuple[Any, npt.NDArray[np.int64]]:
-        """Rows by their classes, those of a class ascending, as a tensor, and how many each class has."""
+    def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
+        """How many rows each class has, shape (C,), from the class of each row, a tensor."""
+        ...
+
+    def best_of_classes(
+        self, scores: Any, classes: Any, sizes: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """The rows of largest score of each class, ascending within it, one class after the other.
+
+        Parameters
+        ----------
+        scores, classes : tensor, shape (M,)
+        sizes, wanted : ndarray, shape (C,), int64
+            Rows of each class, and how many of them are wanted, no more than there are. Ties go to the lower row.
+        """
         ...
 
     def unit_rows(self, rows: Rows) -> UnitRows:

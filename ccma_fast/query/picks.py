@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.choose import backend_for_small
 from ..backends.protocol import on_device, on_host
+from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.quotas import class_quotas
 from ..steps.representatives import representatives
@@ -19,6 +22,13 @@ __all__ = ["NO_PICKS", "Picks", "Tally", "cover", "picks_among", "picks_by_class
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+
+# Bytes of the candidates that are read together.
+_BLOCK_BYTES = 16 << 20
+
+# Rows × clusters × dimensions up to which the core clusters faster than a device: an iteration then takes one of its
+# threads some 1.4 ms at most, a device a hundred launches of 10 µs.
+_SMALL = 1 << 24
 
 
 class Tally(NamedTuple):
@@ -155,20 +165,70 @@ def picks_by_class(
     Picks
         Largest score first.
     """
-    device = on_device(settings.backend)
+    device, n_classes = on_device(settings.backend), already.size
+    sizes = np.bincount(classes, minlength=n_classes) if device is None else device.class_sizes(classes, n_classes)
+    quotas = class_quotas(sizes, already, n_picks)
+    pairs = zip(quotas.tolist(), sizes.tolist(), strict=True)
+    wanted = np.asarray([min(n_candidates(quota, size), size) if quota else 0 for quota, size in pairs], np.int64)
     if device is None:
-        by_class, n_rows = np.argsort(classes, kind="stable"), np.bincount(classes, minlength=already.size)
+        candidates = _best_of_classes(settings, scores, classes, sizes, wanted)
     else:
-        by_class, n_rows = device.grouped(classes, already.size)
-    ends = np.cumsum(n_rows)
+        candidates = device.best_of_classes(scores, classes, sizes, wanted)
+    of_candidates = on_host(scores[candidates])
     parts = []
-    for c, quota in enumerate(class_quotas(n_rows, already, n_picks).tolist()):
-        if quota == 0:
-            continue
-        members = by_class[ends[c] - n_rows[c] : ends[c]]
-        best = settings.backend.top_m(scores[members], n_candidates(quota, int(n_rows[c])))
-        candidates = on_host(members[np.sort(best)])
-        of_candidates = on_host(scores[candidates])
-        parts.append(picks_among(settings, space, scored, candidates, of_candidates, quota, weighted=weighted))
+    for block in _blocks(settings, space, wanted, quotas):
+        rows = block.settings.kept(space, scored[candidates[block.first : block.last]])
+        for part, quota in zip(block.parts, block.quotas, strict=True):
+            members = RowSubset(rows, np.arange(part.start - block.first, part.stop - block.first))
+            weights = of_candidates[part]
+            picks, represents, tally = cover(block.settings, members, weights if weighted else None, quota)
+            parts.append(Picks(candidates[part][picks], weights[picks], represents, tally))
     whole = Picks.joined(parts)
     return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
+
+
+def _best_of_classes(settings: Settings, scores: Any, classes: Any, sizes: Int64, wanted: Int64) -> Int64:
+    """:meth:`ccma_fast.backends.protocol.DeviceBackend.best_of_classes` on the host."""
+    by_class, ends = np.argsort(classes, kind="stable"), np.cumsum(sizes)
+    found = []
+    for c in np.flatnonzero(wanted).tolist():
+        members = by_class[ends[c] - sizes[c] : ends[c]]
+        found.append(members[np.sort(settings.backend.top_m(scores[members], int(wanted[c])))])
+    return np.concatenate(found)
+
+
+class _Block:
+    """Classes, one after the other, whose candidates are read together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.parts: list[slice] = []
+        """The candidates of each class, among those of all classes."""
+        self.quotas: list[int] = []
+
+    @property
+    def first(self) -> int:
+        return int(self.parts[0].start)
+
+    @property
+    def last(self) -> int:
+        return int(self.parts[-1].stop)
+
+
+def _blocks(settings: Settings, space: Rows, wanted: Int64, quotas: Int64) -> list[_Block]:
+    """The classes that have a quota, in their order: one random stream goes through the clusterings.
+
+    Small ones run on the core where the backend is a device, which would spend its time on launches.
+    """
+    on_core = replace(settings, backend=backend_for_small(settings.backend))
+    most_rows = min(_BLOCK_BYTES, settings.memory.rows) // (4 * space.n_columns)
+    blocks: list[_Block] = []
+    ends = np.cumsum(wanted)
+    for c in np.flatnonzero(quotas).tolist():
+        n, quota, end = int(wanted[c]), int(quotas[c]), int(ends[c])
+        of_class = on_core if n * settings.config.cluster_count(n, quota) * space.n_columns <= _SMALL else settings
+        if not blocks or blocks[-1].settings is not of_class or end - blocks[-1].first > most_rows:
+            blocks.append(_Block(of_class))
+        blocks[-1].parts.append(slice(end - n, end))
+        blocks[-1].quotas.append(quota)
+    return blocks

@@ -27,6 +27,9 @@ _SQUARE = 1024
 # Candidates of one product.
 _BATCH = 1024
 
+# Candidates whose gains are evaluated together, first and at most.
+_FIRST_EVALUATED, _MOST_EVALUATED = 64, 1024
+
 # Share of pairs with a gain from which on the kernel is computed densely, for all pairs.
 _DENSE = 0.25
 
@@ -123,21 +126,31 @@ class _Candidates:
         gains = coverage.bounds()[candidates] if candidates.size == n_rows else coverage.gains(candidates)
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(gains, -np.inf)
-        self._order = np.empty(0, np.int64)
 
-    def sort(self) -> None:
-        self._order = np.argsort(-self._bounds, kind="stable")
+    def choose(self, n_picks: int) -> Int64:
+        chosen: list[int] = []
+        while len(chosen) < n_picks and (best := self._best()) >= 0:
+            self._coverage.add(int(self._rows[best]))
+            self._bounds[best] = -np.inf
+            chosen.append(best)
+        return np.asarray(chosen, np.int64)
 
-    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
-        stop = min(start + size, self._rows.size)
-        batch = np.sort(self._order[start:stop])
-        self._bounds[batch] = gains = self._coverage.gains(self._rows[batch])
-        first, following = int(gains.argmax()), int(self._order[stop])
-        return float(gains[first]), int(batch[first]), float(self._bounds[following]), following
-
-    def choose(self, candidate: int) -> None:
-        self._coverage.add(int(self._rows[candidate]))
-        self._bounds[candidate] = -np.inf
+    def _best(self) -> int:
+        """The candidate of largest gain (ties: the first), or −1 where no gain is positive."""
+        order = np.argsort(-self._bounds, kind="stable")
+        best, best_gain = -1, 0.0
+        start, size = 0, _FIRST_EVALUATED
+        while True:
+            stop = min(start + size, self._rows.size)
+            batch = np.sort(order[start:stop])
+            self._bounds[batch] = gains = self._coverage.gains(self._rows[batch])
+            first, following = int(gains.argmax()), int(order[stop])
+            gain, candidate, bound = float(gains[first]), int(batch[first]), float(self._bounds[following])
+            if gain > best_gain or (gain == best_gain and candidate < best):
+                best, best_gain = candidate, gain
+            if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
+                return best
+            start, size = stop, min(2 * size, _MOST_EVALUATED)
 
 
 class _Coverage:

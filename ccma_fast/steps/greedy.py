@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Coverage, Kernel, UnitRows
+from ..backends.protocol import Kernel, UnitRows
 
 __all__ = ["greedy_coverage"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-# Candidates that are evaluated together, first and at most.
-_FIRST_BATCH, _LARGEST_BATCH = 64, 1024
 
 
 def greedy_coverage(
@@ -61,28 +58,8 @@ def greedy_coverage(
     whose bound reaches the best gain so far are evaluated again. Time is O(n · N); memory is some bytes per row of the
     pool and some blocks of similarities.
     """
-    coverage = pool.coverage(covered, least, candidates, kernel, weights)
-    chosen: list[int] = []
-    while len(chosen) < n_picks:
-        best = _best(coverage)
-        if best < 0:
-            rest = np.setdiff1d(candidates, chosen, assume_unique=True)
-            chosen.extend(rng.choice(rest, n_picks - len(chosen), replace=False).tolist())
-            break
-        chosen.append(int(candidates[best]))
-        coverage.choose(best)
-    return np.asarray(chosen, dtype=np.int64)
-
-
-def _best(coverage: Coverage) -> int:
-    """The candidate of largest gain (ties: the first), or −1 where no gain is positive."""
-    coverage.sort()
-    best, best_gain = -1, 0.0
-    start, size = 0, _FIRST_BATCH
-    while True:
-        gain, candidate, bound, following = coverage.evaluate(start, size)
-        if gain > best_gain or (gain == best_gain and candidate < best):
-            best, best_gain = candidate, gain
-        if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
-            return best
-        start, size = start + size, min(2 * size, _LARGEST_BATCH)
+    chosen = candidates[pool.coverage(covered, least, candidates, kernel, weights).choose(n_picks)]
+    if chosen.size < n_picks:
+        rest = np.setdiff1d(candidates, chosen, assume_unique=True)
+        chosen = np.concatenate([chosen, rng.choice(rest, n_picks - chosen.size, replace=False)])
+    return chosen

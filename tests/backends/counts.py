@@ -28,7 +28,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 
-from ccma_fast.backends.cuda import device
+from ccma_fast.backends.cuda import device, graphs
 
 __all__ = ["Card", "Counts"]
 
@@ -163,6 +163,8 @@ class Card(TorchDispatchMode):
         for name, of in of_cuda.items():
             self._patches.enter_context(mock.patch.object(torch.cuda, name, of))
         self._patches.enter_context(mock.patch.object(device, "INTERPRETED", False))
+        # No graphs there: what would be recorded is launched kernel by kernel.
+        self._patches.enter_context(mock.patch.object(graphs, "repeated", lambda work, _: work))
         # Views of wrappers need version counters, which tensors of the inference mode do not have.
         self._patches.enter_context(mock.patch.object(torch, "inference_mode", torch.no_grad))
         launch = interpreter.GridExecutor.__call__

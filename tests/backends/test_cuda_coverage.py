@@ -12,7 +12,7 @@ from ccma_fast.backends.cuda import coverage as cuda_coverage
 from ccma_fast.backends.cuda.device import device
 from ccma_fast.backends.protocol import Backend, Kernel
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage, greedy
+from ccma_fast.steps import coverage
 from ccma_fast.steps.coverage import unit_rows
 from ccma_fast.steps.greedy import greedy_coverage
 
@@ -28,10 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches, several blocks of columns, and a product for each segment."""
     for module, name, value in (
-        (greedy, "_FIRST_BATCH", 5),
-        (greedy, "_LARGEST_BATCH", 9),
+        (coverage, "_FIRST_EVALUATED", 5),
+        (coverage, "_MOST_EVALUATED", 9),
         (coverage, "_BATCH", 9),
         (cuda_coverage, "_COLUMNS", 70),
+        (cuda_coverage, "_WIDTH", 3),
+        (cuda_coverage, "_STEPS", 2),
         (cuda_coverage, "_ROW_BYTES", 256 * 4 * 7),
     ):
         monkeypatch.setattr(module, name, value)
@@ -97,6 +99,37 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(monkeypatch, has_gpu):
     monkeypatch.setattr(cuda_coverage, "_ROW_BYTES", 256 * 4 * 9)
     assert torch.equal(gains([7, 30]), together[[7, 30]])
     assert torch.equal(gains([30]), together[[30]])
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_how_wide_a_window_is_changes_no_pick(kind, monkeypatch):
+    """Nor how many picks are launched at once, and where a window's similarities would be too many, it is narrower."""
+    rng = np.random.default_rng(8)
+    x = np.round(2.0 * rng.standard_normal((30, 3))).astype(np.float32)  # with equal rows, whose gains are equal
+    x[np.abs(x).sum(axis=1) == 0.0] = 1.0
+    expected = picks_of(CPU, x, x[:2], np.arange(30), 8, kind)
+    for width, steps, window_bytes in ((1, 1, 1 << 30), (64, 3, 4 * 30 * 5), (512, 16, 1 << 30)):
+        for name, value in (("_WIDTH", width), ("_STEPS", steps), ("_WINDOW_BYTES", window_bytes)):
+            monkeypatch.setattr(cuda_coverage, name, value)
+        found = picks_of(CUDA, torch.from_numpy(x).to(device()), x[:2], np.arange(30), 8, kind)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_a_pick_costs(card):
+    """Four launches, a look of the host at 16 of them, and a share of what a window costs."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((60, 8)).astype(np.float32)
+    costs = []
+    for n_picks in (16, 16 + 32):
+        rows, known = (cuda_coverage.unit_rows(open_rows(card.put(torch.from_numpy(of)), "x")) for of in (x, x[:5]))
+        with card.counted() as counts:
+            greedy_coverage(rows, known, np.arange(60), n_picks, kernel=Kernel(), rng=rng, least=-1.0)
+        costs.append(
+            np.array([counts.launches.total() + counts.calls.total(), counts.synchronisations.total()], np.int64)
+        )
+    launched, waited = costs[1] - costs[0]
+    assert launched <= 32 * 6
+    assert waited <= 32 / 8
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])

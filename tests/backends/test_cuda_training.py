@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.cuda import graphs
 from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import training as head_training
@@ -34,7 +38,8 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
     values = torch.from_numpy(1.0 + np.random.default_rng(0).random((n, d), dtype=np.float32))
     training = CUDA.training()
     for _ in range(2):
-        found = training.dropout(values.to(device()), keep, of_device).cpu()
+        states = torch.from_numpy(training.stream_states(n, d, of_device)).to(device())
+        found = training.dropout(values.to(device()), keep, states).cpu()
         masks = [
             head_training.random_bits(rng, tuple(piece.shape)) < keep
             for rng, piece in zip(of_host, values.tensor_split(n_pieces), strict=True)
@@ -46,7 +51,7 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
 def test_the_same_head_as_on_the_cpu(batch_size, monkeypatch):
     """Differences are those of rounding; shuffled batches, a last row that joins the rest, several pieces a batch."""
     monkeypatch.setattr(head_training, "_PIECE_ROWS", 16)
-    monkeypatch.setattr(head_training._DeviceGradients, "CHECK_EVERY", 3)
+    monkeypatch.setattr(head_training._DeviceEpochs, "CHECK_EVERY", 3)
     x, y = blobs_of(51, 9, 4)
     expected, found = (
         LinearHead(max_epochs=7, dropout=0.5, batch_size=batch_size, random_state=3).fit_rows(
@@ -63,7 +68,7 @@ def test_the_same_head_as_on_the_cpu(batch_size, monkeypatch):
 
 @pytest.mark.parametrize(("patience", "unseen"), [(1, 16), (4, 1), (4, 3), (4, 16)])
 def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeypatch):
-    monkeypatch.setattr(head_training._DeviceGradients, "CHECK_EVERY", unseen)
+    monkeypatch.setattr(head_training._DeviceEpochs, "CHECK_EVERY", unseen)
     x, y = blobs_of(20, 5, 2)
     head = LinearHead(max_epochs=30, patience=patience, min_gain=100.0).fit_rows(open_rows(x, "X"), y, CUDA)
     first = LinearHead(max_epochs=1).fit_rows(open_rows(x, "X"), y, CUDA)
@@ -75,8 +80,10 @@ def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeyp
 def test_products_keep_the_digits_of_float32(monkeypatch):
     matmul = torch.backends.cuda.matmul
     seen = []
-    loss = head_training._loss
-    monkeypatch.setattr(head_training, "_loss", lambda *args: seen.append(matmul.allow_tf32) or loss(*args))
+    epoch = head_training._DeviceEpochs._epoch
+    monkeypatch.setattr(
+        head_training._DeviceEpochs, "_epoch", lambda self: seen.append(matmul.allow_tf32) or epoch(self)
+    )
     x, y = blobs_of(8, 4, 2)
     before = matmul.allow_tf32
     try:
@@ -98,6 +105,107 @@ def test_refits_on_the_device():
         for backend in (CPU, CUDA)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [4096, 20])
+def test_an_epoch_takes_nothing_from_the_host_and_tells_it_nothing(card, batch_size, monkeypatch):
+    """So that it can be recorded; the host copies the numbers of several epochs at once, and asks as seldom."""
+    x, y = blobs_of(50, 6, 3)
+    epochs = []
+    epoch = head_training._DeviceEpochs._epoch
+
+    def counted(self: object) -> None:
+        with card.counted() as counts:
+            epoch(self)
+        epochs.append(counts)
+
+    monkeypatch.setattr(head_training._DeviceEpochs, "_epoch", counted)
+    costs = []
+    monkeypatch.setattr(head_training._DeviceEpochs, "CHECK_EVERY", 3)
+    for max_epochs in (3, 6):
+        with card.counted() as counts:
+            LinearHead(max_epochs=max_epochs, patience=100, batch_size=batch_size).fit_rows(open_rows(x, "X"), y, CUDA)
+        costs.append(counts)
+    n_batches = -(-50 // batch_size)
+    for counts in epochs[4:]:  # of the second training, whose first epoch made the tables of dropout
+        assert counts.uploads.total() == counts.downloads.total() == counts.synchronisations.total() == 0
+        assert counts.launches.total() == 3 * n_batches
+        assert counts.calls.total() <= 14 + 30 * n_batches
+    assert costs[1].uploads.total() - costs[0].uploads.total() == 1
+    assert costs[1].synchronisations.total() - costs[0].synchronisations.total() <= 2
+
+
+class RecordedGraph:
+    """What a GPU does with a graph, but for the work."""
+
+    refuses = False
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def capture_begin(self, **_: object) -> None:
+        self.calls.append("begin")
+
+    def capture_end(self) -> None:
+        self.calls.append("end")
+        if self.refuses:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    def replay(self) -> None:
+        self.calls.append("replay")
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_work_is_recorded_or_launched_as_before(refuses, monkeypatch):
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    of_cuda = {"CUDAGraph": RecordedGraph, "current_stream": lambda *_: stream, "stream": lambda _: nullcontext()}
+    for name, of in of_cuda.items():
+        monkeypatch.setattr(torch.cuda, name, of)
+    monkeypatch.setattr(graphs, "_stream", lambda _: stream)
+    monkeypatch.setattr(RecordedGraph, "refuses", refuses)
+    done = []
+
+    def work() -> None:
+        done.append(1)
+
+    assert graphs.repeated(work, torch.device("cpu")) is work
+    if refuses:
+        with pytest.warns(RuntimeWarning, match="not permitted"):
+            assert graphs.repeated(work, torch.device("cuda", 0)) is work
+        return
+    replay = graphs.repeated(work, torch.device("cuda", 0))
+    assert done == [1]
+    replay()
+    assert replay.__self__.calls == ["begin", "end", "replay"]
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 37, 1024, 1025])
+def test_cross_entropy_is_that_of_pytorch(n_classes):
+    generator = torch.Generator().manual_seed(n_classes)
+    logits = 30.0 * torch.randn(5, n_classes, generator=generator)
+    targets = torch.randint(n_classes, (5,), generator=generator)
+    expected = torch.nn.functional.cross_entropy(logits.double(), targets, reduction="none")
+    gradient = torch.softmax(logits.double(), dim=1) - torch.nn.functional.one_hot(targets, n_classes)
+    of_device = logits.to(device())
+    losses = CUDA.training().cross_entropy(of_device, targets.to(device()))
+    torch.testing.assert_close(losses.cpu().double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(of_device.cpu().double(), gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 1024, 1500])
+def test_adamw_is_that_of_pytorch(n):
+    generator = torch.Generator().manual_seed(n)
+    expected = torch.nn.Parameter(torch.randn(n, generator=generator))
+    optimiser = torch.optim.AdamW([expected], lr=0.02, weight_decay=0.3, foreach=False)
+    parameters = expected.detach().clone().to(device())
+    first, second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+    for step in range(1, 4):
+        gradient = torch.randn(n, generator=generator)
+        expected.grad = gradient / 7
+        optimiser.step()
+        factors = torch.tensor(head_training._step_factors(0.02, step), dtype=torch.float64, device=device())
+        CUDA.training().adamw(parameters, gradient.to(device()), first, second, factors, 7, 0.02 * 0.3)
+    torch.testing.assert_close(parameters.cpu(), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

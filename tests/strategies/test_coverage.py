@@ -16,7 +16,7 @@ from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage, greedy, representatives
+from ccma_fast.steps import coverage, representatives
 from ccma_fast.strategies import herding
 
 pytestmark = pytest.mark.processor
@@ -347,8 +347,8 @@ def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.Data
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Batches, blocks and sums of few rows, so that a small pool has many."""
-    for name, value in (("_FIRST_BATCH", 3), ("_LARGEST_BATCH", 7)):
-        monkeypatch.setattr(greedy, name, value)
+    for name, value in (("_FIRST_EVALUATED", 3), ("_MOST_EVALUATED", 7)):
+        monkeypatch.setattr(coverage, name, value)
     for name, value in (("_BATCH", 7), ("_SQUARE", 48), ("_SUM_ROWS", 32), ("_BLOCK", 99)):
         monkeypatch.setattr(coverage, name, value)
     return monkeypatch

@@ -17,7 +17,7 @@ from .products import linear
 from .rows import check_rows, kept, row_lengths
 from .scores import score, score_at_sizes, score_here
 from .sets import prediction_sets
-from .sorting import grouped, top_m
+from .sorting import best_of_classes, class_sizes, top_m
 from .thresholds import raised_threshold, row_thresholds, target_size_threshold
 from .training import training
 
@@ -25,9 +25,10 @@ __all__ = [
     "NAME",
     "ON_HOST",
     "arithmetic",
+    "best_of_classes",
     "check_rows",
+    "class_sizes",
     "describe",
-    "grouped",
     "kept",
     "linear",
     "prediction_sets",

@@ -22,7 +22,11 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 # Bytes of rows that are read at once, of the similarities of one product, and most columns of one.
-_ROW_BYTES, _SIMILARITY_BYTES, _COLUMNS = 64 << 20, 16 << 20, 1024
+_ROW_BYTES, _SIMILARITY_BYTES, _COLUMNS = 64 << 20, 64 << 20, 1024
+
+# Candidates of a window at first, bytes of its similarities to all rows, and picks for which the host launches kernels
+# before it asks how many were made: it waits 20 µs for that, and launches some in vain at the end of a window.
+_WIDTH, _WINDOW_BYTES, _STEPS = 512, 1 << 30, 16
 
 
 class UnitRows:
@@ -104,7 +108,11 @@ class UnitRows:
 
 
 class Coverage:
-    """See :class:`ccma_fast.backends.protocol.Coverage`; each evaluation synchronises once, for four numbers."""
+    """See :class:`ccma_fast.backends.protocol.Coverage`; the host synchronises once for each `_STEPS` picks.
+
+    Picks are made in a window, the candidates of largest bounds, see :mod:`ccma_fast.kernels.coverage`. How wide it is
+    changes no pick: it becomes twice as wide where it held fewer picks than the host launches at once.
+    """
 
     def __init__(
         self,
@@ -116,47 +124,62 @@ class Coverage:
     ) -> None:
         self._pool, self._near, self._weights, self._kernel = pool, near, weights, kernel
         self._candidates = candidates
-        self._added = candidates[:0]  # selected rows that are not yet in `near`
         gains = [self.gains(candidates[start : start + _COLUMNS]) for start in range(0, len(candidates), _COLUMNS)]
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = torch.cat([*gains, near.new_full((1,), -torch.inf, dtype=torch.float64)])
-        self._order = torch.empty(0, dtype=torch.int64)
 
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Marginal gain of each of `rows`, shape (M,), float64."""
-        added, self._added = self._added, self._added[:0]
-        n_segments = -(-self._pool.n_rows // coverage.SEGMENT)
-        sums = torch.empty((n_segments, len(rows)), dtype=torch.float64, device=rows.device)
-        for part, similarity in self._pool.similarities(self._pool.take(torch.cat([added, rows]))):
-            near = self._near[part]
-            if len(added):
-                torch.maximum(near, similarity[:, : len(added)].amax(dim=1), out=near)
+        sums, gains = self._sums(len(rows))
+        for part, similarity in self._pool.similarities(self._pool.take(rows)):
             of_part = sums[part.start // coverage.SEGMENT : -(-part.stop // coverage.SEGMENT)]
-            coverage.segment_gains(similarity[:, len(added) :], near, self._weights[part], *self._kernel, of_part)
-        gains: torch.Tensor = coverage.gain_sums(sums)
+            coverage.segment_gains(similarity, self._near[part], self._weights[part], *self._kernel, of_part)
+        coverage.gain_sums(sums, gains)
         return gains
 
-    def sort(self) -> None:
-        """Sort the candidates by their bounds."""
-        self._order = torch.sort(self._bounds, descending=True, stable=True).indices
+    def _sums(self, n_columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Memory for the sums of segments and the gains of so many candidates."""
+        n_segments = -(-self._pool.n_rows // coverage.SEGMENT)
+        sums = torch.empty((n_segments, n_columns), dtype=torch.float64, device=self._near.device)
+        return sums, sums.new_empty(n_columns)
 
-    def evaluate(self, start: int, size: int) -> tuple[float, int, float, int]:
-        """See :meth:`ccma_fast.backends.protocol.Coverage.evaluate`."""
-        stop = min(start + size, len(self._candidates))
-        batch = torch.sort(self._order[start:stop]).values
-        gains = self.gains(self._candidates[batch])
-        self._bounds[batch] = gains
-        # Of one element each: a tensor without dimensions is an index that the host reads.
-        first = gains.argmax(dim=0, keepdim=True)
-        following = self._order[stop : stop + 1]
-        found = torch.cat([gains[first], batch[first].double(), self._bounds[following], following.double()])
-        gain, best, bound, candidate = found.tolist()
-        return gain, int(best), bound, int(candidate)
+    def choose(self, n_picks: int) -> Int64:
+        """See :meth:`ccma_fast.backends.protocol.Coverage.choose`."""
+        numbers = torch.zeros(4, dtype=torch.int64, device=self._near.device)
+        state = coverage.State(numbers.new_empty(n_picks), numbers)
+        width, n_chosen, is_over = _WIDTH, 0, False
+        while n_chosen < n_picks and not is_over:
+            first = n_chosen
+            n_chosen, is_over = self._choose_in_window(state, width, n_chosen)
+            if n_chosen - first < _STEPS:
+                width *= 2
+        picks: Int64 = state.picks[:n_chosen].cpu().numpy()
+        return picks
 
-    def choose(self, candidate: int) -> None:
-        """Cover with a candidate, which is none from now on."""
-        self._added = self._candidates[candidate : candidate + 1]
-        self._bounds[candidate] = -torch.inf
+    def _choose_in_window(self, state: coverage.State, width: int, n_chosen: int) -> tuple[int, bool]:
+        """Makes the picks that lie among the `width` candidates of largest bounds: how many there are now, and whether
+        there are no more.
+        """
+        width = min(width, max(1, _WINDOW_BYTES // (4 * self._pool.n_rows)), len(self._candidates))
+        order = torch.sort(self._bounds, descending=True, stable=True).indices
+        members, following = torch.sort(order[:width]).values, order[width : width + 1]
+        bounds = self._bounds[members]
+        similarity = self._near.new_empty((self._pool.n_rows, width))
+        for part, of_part in self._pool.similarities(self._pool.take(self._candidates[members])):
+            similarity[part] = of_part
+        sums, gains = self._sums(width)
+        state.numbers[1:2].fill_(-1)
+        state.numbers[2:].fill_(1)
+        runs, is_over = True, False
+        while runs and n_chosen < len(state.picks):
+            for _ in range(min(_STEPS, len(state.picks) - n_chosen)):
+                coverage.cover(similarity, state, self._near)
+                coverage.segment_gains(similarity, self._near, self._weights, *self._kernel, sums)
+                coverage.gain_sums(sums, gains)
+                coverage.choose(gains, members, self._bounds, following, bounds, state)
+            n_chosen, _, runs, is_over = state.numbers.tolist()
+        self._bounds[members] = bounds
+        return n_chosen, bool(is_over)
 
 
 def unit_rows(rows: Rows) -> UnitRows:

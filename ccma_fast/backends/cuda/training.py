@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...kernels import dropout
+from ...kernels import adamw, cross_entropy, dropout
 from ...pool.rows import Rows
+from . import graphs
 from .device import device
 from .reader import Reader
 from .transfers import Uploads
 
 __all__ = ["Training", "training"]
+
+Int64 = npt.NDArray[np.int64]
 
 _WORD = (1 << 64) - 1
 
@@ -51,21 +54,37 @@ class Training:
         """An array on the device, copied without synchronisation."""
         return self._upload(array)
 
-    def dropout(self, values: torch.Tensor, keep: int, streams: Sequence[np.random.Generator]) -> torch.Tensor:
-        """`values` with dropout of keep probability `keep` / 2¹⁶, see :class:`DeviceTraining`."""
-        n_pieces, n_columns = len(streams), values.shape[1]
-        n_draws = _draws(-(-len(values) // n_pieces), n_columns)
-        if n_draws > self._n_draws:
-            self._n_draws, self._jumps = n_draws, dropout.jumps(n_draws, self.device)
-        states = np.empty((n_pieces, 4), np.uint64)
+    def stream_states(self, n_rows: int, n_columns: int, streams: Sequence[np.random.Generator]) -> Int64:
+        """What :meth:`dropout` of so many values takes from the generators, which are advanced."""
+        states = np.empty((len(streams), 4), np.uint64)
         for i, stream in enumerate(streams):
             bits = stream.bit_generator
             assert isinstance(bits, np.random.PCG64), "numpy.random.default_rng makes these"
             of = bits.state["state"]
             states[i] = [of["state"] >> 64, of["state"] & _WORD, of["inc"] >> 64, of["inc"] & _WORD]
-            bits.advance(_draws(len(values) // n_pieces + (i < len(values) % n_pieces), n_columns))
-        dropped: torch.Tensor = dropout.dropout(values, self._upload(states.view(np.int64)), keep, self._jumps)
+            bits.advance(_draws(n_rows // len(streams) + (i < n_rows % len(streams)), n_columns))
+        return states.view(np.int64)
+
+    def dropout(self, values: torch.Tensor, keep: int, states: torch.Tensor) -> torch.Tensor:
+        """`values` with dropout of keep probability `keep` / 2¹⁶, see :class:`DeviceTraining`."""
+        n_draws = _draws(-(-len(values) // len(states)), values.shape[1])
+        if n_draws > self._n_draws:
+            self._n_draws, self._jumps = n_draws, dropout.jumps(n_draws, self.device)
+        dropped: torch.Tensor = dropout.dropout(values, states, keep, self._jumps)
         return dropped
+
+    def cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of each row, and its gradient in the place of the logits."""
+        losses: torch.Tensor = cross_entropy.cross_entropy(logits, targets)
+        return losses
+
+    def adamw(self, *arguments: Any) -> None:
+        """A step of AdamW, see :class:`DeviceTraining`."""
+        adamw.adamw(*arguments)
+
+    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What does the same with one launch, see :func:`ccma_fast.backends.cuda.graphs.repeated`."""
+        return graphs.repeated(work, self.device)
 
 
 def _draws(n_rows: int, n_columns: int) -> int:

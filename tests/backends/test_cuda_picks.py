@@ -1,0 +1,83 @@
+"""Picks by class where the scores lie on a device: chosen there at once, clustered on the core where that is little."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import ccma_fast as cf
+from ccma_fast.backends.choose import backend_for_small, choose_backend
+from ccma_fast.backends.cuda import kmeans
+from ccma_fast.backends.cuda.device import device
+from ccma_fast.backends.cuda.sorting import best_of_classes, class_sizes
+from ccma_fast.query import picks as query_picks
+
+# Triton's interpreter computes with NumPy, which warns of what a GPU does as it is told.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def selected(backend: str, **given: object) -> cf.Selection:
+    """Twelve picks, all led by a teacher who is better than the student, of seven classes of uneven size."""
+    rng = np.random.default_rng(4)
+    y = np.minimum(rng.integers(9, size=150), 6)
+    centres = rng.standard_normal((7, 6)).astype(np.float32)
+    x = (0.2 * centres[y][:, :4] + rng.standard_normal((150, 4))).astype(np.float32)
+    v = (centres[y] + 0.7 * rng.standard_normal((150, 6))).astype(np.float32)
+    labels = np.where(np.arange(150) < 30, y, -1)
+    config = cf.CCMAConfig(max_epochs=5, kappa=4)
+    rows, images = (torch.from_numpy(m).to(device()) for m in (x, v)) if backend == "cuda" else (x, v)
+    return cf.select(
+        rows, 24, teacher=cf.Teacher(images, centres), config=config, backend=backend, **{"labels": labels, **given}
+    )
+
+
+@pytest.mark.parametrize(("small", "block_bytes"), [(1 << 24, 16 << 20), (1 << 24, 200), (150, 16 << 20)])
+@pytest.mark.parametrize("given", [{}, {"labels": None}], ids=["trust", "cold"])
+def test_the_picks_of_the_core(given, small, block_bytes, monkeypatch):
+    """Wherever the clusterings run, and however many classes are read at once."""
+    expected = selected("cpu", **given)
+    monkeypatch.setattr(query_picks, "_SMALL", small)
+    monkeypatch.setattr(query_picks, "_BLOCK_BYTES", block_bytes)
+    found = selected("cuda", **given)
+    assert given or found.report.trust > 0.3
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.represents, expected.represents)
+
+
+def test_small_clusterings_of_a_query_launch_nothing(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a clustering on the device")
+
+    monkeypatch.setattr(kmeans, "ClusteredRows", refuse)
+    selected("cuda")
+
+
+def test_what_is_small_goes_to_the_core_where_there_is_one(monkeypatch):
+    on_device = choose_backend("cuda")
+    assert backend_for_small(choose_backend("reference")).NAME == "reference"
+    assert backend_for_small(on_device).NAME == "cpu"
+
+    def not_built() -> None:
+        raise ImportError
+
+    monkeypatch.setattr("ccma_fast.backends.choose.load_core", not_built)
+    assert backend_for_small(on_device) is on_device
+
+
+def test_the_best_of_each_class():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(5, size=60)
+    classes[classes == 3] = 2  # one has no rows
+    scores = rng.integers(-2, 3, size=60).astype(np.float32)  # ties
+    scores[scores == 0] *= rng.choice([-1.0, 1.0], size=(scores == 0).sum())  # and both zeros
+    of_rows, of_classes = (torch.from_numpy(values).to(device()) for values in (scores, classes))
+    sizes = class_sizes(of_classes, 6)
+    np.testing.assert_array_equal(sizes, np.bincount(classes, minlength=6))
+    for wanted in (sizes, np.minimum(sizes, [3, 0, 4, 1, 1, 1]), np.zeros_like(sizes)):
+        found = best_of_classes(of_rows, of_classes, sizes, wanted)
+        expected = [
+            np.sort(rows[np.lexsort((rows, -scores[rows]))][:n])
+            for rows, n in zip((np.flatnonzero(classes == c) for c in range(6)), wanted.tolist(), strict=True)
+        ]
+        np.testing.assert_array_equal(found, np.concatenate(expected))
