@@ -20,22 +20,21 @@ __all__ = [
     "GAINS_TILE",
     "LINEAR_TILE",
     "LONGEST_ROW",
-    "REDUCE_TILE",
     "SUMS_TILE",
     "UPDATE_TILE",
     "Block",
     "ProductTile",
     "RowTile",
     "alignment",
-    "by_library",
     "capability",
     "column_width",
+    "halves_rows",
     "launch",
+    "processors",
     "programs",
     "row_class",
     "row_classes",
     "row_tile",
-    "score_rows",
     "shared_bytes",
     "stages",
     "stages_of",
@@ -106,47 +105,26 @@ LINEAR_TILE = {
     torch.bfloat16: ProductTile(128, 64, 64, 8, 8),
 }
 
-# The products of an assignment, by the type of their factors, whose running best stays beside them in registers: that
-# of all rows, and that of the rows which it leaves open, whose factors have several parts.
-FAST_TILE = {
-    torch.float16: ProductTile(128, 128, 64, 1, 8),
-    torch.bfloat16: ProductTile(128, 128, 64, 1, 8),
-}
-CAREFUL_TILE = {
-    torch.float32: ProductTile(64, 64, 32, 1, 4),
-    torch.float16: ProductTile(128, 64, 64, 1, 8),
-    torch.bfloat16: ProductTile(128, 64, 64, 1, 8),
-}
+# The products of an assignment, whose running best stays beside them in registers: that of all rows, and that of the
+# rows which it leaves open, in two parts. The first reads 85 operations a byte, as many as registers allow.
+FAST_TILE = ProductTile(128, 256, 64, 1, 8)
+CAREFUL_TILE = ProductTile(64, 64, 32, 1, 4)
 
-
-class ReduceTile(NamedTuple):
-    """N scores at a time of M rows; each thread keeps the best of its own until the end."""
-
-    M: int
-    N: int
-    warps: int
-
-
-REDUCE_TILE = ReduceTile(4, 512, 4)
-
-# Bytes of the scores that the library's product leaves for their reduction: they stay in the second-level cache, 40 MiB
-# and more on the cards that have such products. At 10,000 centroids they are 768 rows, two full waves of its tiles.
-_SCORE_BYTES = 32 << 20
-
-# Centroids and columns from which the first product of an assignment is the library's, by generation; see `by_library`.
-_LIBRARY_CLUSTERS = 1024
-_LIBRARY_COLUMNS = {9: 2048, 10: 1024}
+# Bytes of rows as halves that are made and multiplied at once. At 768 columns they are ten full waves of tiles on 132
+# multiprocessors, so that the last wave, which is not full, is one of sixty for a million rows.
+_HALVES_BYTES = 256 << 20
 
 
 class ExactTile(NamedTuple):
-    """N centroids, D columns at a time, for one row."""
+    """N centroids, D columns at a time, for one row; and the rows whose slices are compared at once."""
 
     N: int
     D: int
+    rows: int
     warps: int
 
 
-EXACT_TILE = ExactTile(32, 128, 4)
+EXACT_TILE = ExactTile(32, 128, 128, 4)
 
 
 class GainsTile(NamedTuple):
@@ -227,35 +205,22 @@ def alignment(matrix: torch.Tensor) -> int:
     return 1
 
 
-def by_library(dtype: torch.dtype, n_clusters: int, n_columns: int, capability: tuple[int, int]) -> bool:
-    """Whether the first product of an assignment is the library's with a reduction of its scores, or one fused kernel.
-
-    The library writes and reads 8 bytes a score, which takes as long whatever the columns; its product is faster than
-    the fused one by a share of a time that grows with them. At 0.8 of its rate (Triton without specialised warps on
-    Hopper), 790 TFLOP/s and 5.5 TB/s from the cache both take as long at some 1,800 columns; where the library has more
-    of a lead, at fewer. On generations with ``mma`` alone the lead never pays for the bytes. Few centroids are bound by
-    the reading of the rows, twice in the one case and once in the other.
-
-    float16 stays fused: PyTorch may be told to add up its products in float16, which no bound here covers. So does all
-    where PyTorch cannot return float32 from factors of 16 bits (before 2.8).
-    """
-    if dtype != torch.bfloat16 or "dtype_out" not in torch.ops.aten.mm.overloads():
-        return False
-    from_columns = _LIBRARY_COLUMNS.get(capability[0])
-    return from_columns is not None and n_columns >= from_columns and n_clusters >= _LIBRARY_CLUSTERS
-
-
-def score_rows(n_clusters: int) -> int:
-    """Rows of one product of the library, a multiple of 128."""
-    return max(1, _SCORE_BYTES // (4 * 128 * n_clusters)) * 128
+def halves_rows(device: torch.device, n_columns: int) -> int:
+    """Rows of an assignment that are made halves at once: whole waves of tiles, one program a multiprocessor."""
+    wave = FAST_TILE.M * processors(device)
+    return max(1, _HALVES_BYTES // (2 * -(-n_columns // FAST_TILE.D) * FAST_TILE.D * wave)) * wave
 
 
 def programs(device: torch.device, most: int) -> int:
     """Programs that fill the device, at most `most`."""
     if device.type != "cuda":
         return min(most, _INTERPRETED_PROGRAMS)
-    processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return min(most, _PROGRAMS_PER_PROCESSOR * processors)
+    return min(most, _PROGRAMS_PER_PROCESSOR * processors(device))
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors of the device, 1 in the interpreter."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def stages(device: torch.device, stage_bytes: int) -> int:

@@ -24,7 +24,8 @@ LEAST_EXPONENT = tl.constexpr(-87.0)
 
 _NOTHING_BAD = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
-if os.environ.get("TRITON_INTERPRET") == "1":  # which knows no assembly, and takes bfloat16 for integers in products
+# The interpreter knows no assembly, takes bfloat16 for integers in products, and is slow at reductions of our own.
+if os.environ.get("TRITON_INTERPRET") == "1":
 
     @triton.jit
     def fast_log2(x):
@@ -35,6 +36,13 @@ if os.environ.get("TRITON_INTERPRET") == "1":  # which knows no assembly, and ta
     def dot(a, b, total, PRECISION: tl.constexpr):
         """total + a b, in float32."""
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
+
+    @triton.jit
+    def two_best(values, M: tl.constexpr, N: tl.constexpr, STREAMS: tl.constexpr):
+        """The largest and the second of every STREAMS-th of N distinct values, shape (M, STREAMS) each."""
+        of_streams = tl.reshape(values, (M, N // STREAMS, STREAMS))
+        best = tl.max(of_streams, axis=1)
+        return best, tl.max(tl.where(of_streams == best[:, None, :], -float("inf"), of_streams), axis=1)
 
 else:
 
@@ -49,6 +57,20 @@ else:
     def dot(a, b, total, PRECISION: tl.constexpr):
         """total + a b, in float32; float32 factors in the given precision."""
         return tl.dot(a, b, total, input_precision=PRECISION)
+
+    @triton.jit
+    def two_best(values, M: tl.constexpr, N: tl.constexpr, STREAMS: tl.constexpr):
+        """The largest and the second of every STREAMS-th of N distinct values, shape (M, STREAMS) each.
+
+        Three operations a value: pairs first, then two pairs at a time.
+        """
+        pairs = tl.permute(tl.reshape(values, (M, N // (2 * STREAMS), 2, STREAMS)), (0, 1, 3, 2))
+        a, b = tl.split(pairs)
+        return tl.reduce((tl.maximum(a, b), tl.minimum(a, b)), 1, _two_of_four)
+
+    @triton.jit
+    def _two_of_four(a, second_a, b, second_b):
+        return tl.maximum(a, b), tl.maximum(tl.minimum(a, b), tl.maximum(second_a, second_b))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

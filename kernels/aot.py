@@ -26,7 +26,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import conformal_score, conformal_sets, coverage, dropout, kmeans_assign, kmeans_update, linear, threshold
+from . import (
+    conformal_score,
+    conformal_sets,
+    coverage,
+    dropout,
+    halves,
+    kmeans_assign,
+    kmeans_exact,
+    kmeans_update,
+    linear,
+    threshold,
+)
 from ._configs import (
     CAREFUL_TILE,
     DIGIT_BITS,
@@ -37,7 +48,6 @@ from ._configs import (
     GAINS_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
-    REDUCE_TILE,
     SUMS_TILE,
     UPDATE_TILE,
     column_width,
@@ -60,15 +70,17 @@ _POINTERS = {
         "opened", "opened_mass",
     ),
     "fp32": (
-        "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights", "scores", "similarity", "near",
+        "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
+        "squared", "weights", "scores", "similarity", "near", "lost",
     ),
     "i64": (
-        "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
+        "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
         "clusters",
     ),
-    "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
-    "i8": ("is_open",),
+    "i32": (
+        "student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "others", "listed",
+        "open_rows", "places",
+    ),
     "u8": ("sets",),
 }  # fmt: skip
 _TYPES = {name: f"*{kind}" for kind, names in _POINTERS.items() for name in names}
@@ -107,7 +119,10 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         yield _of_rows(conformal_sets._prediction_sets_kernel, n, dtype)
         yield _of_rows(conformal_sets._log_normalizers_kernel, n, dtype, {"out": "*fp64"})
         yield _of_rows(linear._row_lengths_kernel, n, dtype, {"out": "*fp64"}, name="x")
-        yield _of_rows(kmeans_assign._squared_kernel, n, dtype, name="x", WITH_SCALE=True)
+        yield _of_rows(kmeans_exact._squared_kernel, n, dtype, name="x")
+    for n, dtype, n_parts in ((64, narrow, 1), (768, torch.float16, 1), (768, wide, 2), (2 * LONGEST_ROW, wide, 1)):
+        of_parts = {"PARTS": n_parts, "HIGH": 1.0 / halves.LOW_PART, "PAD": halves.PAD}
+        yield _of_rows(halves._halves_kernel, n, dtype, {"lengths": "*fp64", "parts": "*fp16"}, name="x", **of_parts)
     digits = {"DIGIT": DIGIT_BITS}
     yield Variant(threshold._digits_kernel, {}, {**digits, "BLOCK": DIGITS_TILE.block}, DIGITS_TILE.warps)
     yield Variant(threshold._next_digit_kernel, {}, digits, DIGITS_TILE.warps)
@@ -117,21 +132,28 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(coverage._gain_sums_kernel, {}, {"M": SUMS_TILE.M, "N": SUMS_TILE.N}, SUMS_TILE.warps)
     dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
     yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
-    for align in {tile.N for tile in FAST_TILE.values()}:
-        for with_scale in (False, True):
-            reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}
-            yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
+    fast = {"M": FAST_TILE.M, "N": FAST_TILE.N, "D": FAST_TILE.D}
+    ahead = stages_of(capability, kmeans_assign.fast_stage_bytes())
+    halved = {"x": "*fp16", "parts": "*fp16"}
+    yield Variant(kmeans_assign._assign_kernel, halved, fast, FAST_TILE.warps, ahead, is_wide=True, is_product=True)
+    least = {"N": EXACT_TILE.N, "R": EXACT_TILE.rows}
+    yield Variant(kmeans_exact._least_kernel, {"least": "*fp64"}, least, EXACT_TILE.warps)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
     yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
     for dtype in LINEAR_TILE:
         yield _product(dtype, capability)
-        yield _assignment(dtype, capability, is_fast=True)
-        yield _assignment(dtype, capability, is_fast=False)
-        of_rows = {"ALIGN": 16 // dtype.itemsize, "WIDTH": 8, "WITH_SCALE": True}
+        yield _assignment(dtype, capability)
+        of_rows = {"ALIGN": 16 // dtype.itemsize, "WIDTH": 8}
         types = {"x": f"*{_NAMES[dtype]}"}
         exact = {**of_rows, "N": EXACT_TILE.N, "D": EXACT_TILE.D}
-        yield Variant(kmeans_assign._assign_exact_kernel, types, exact, EXACT_TILE.warps)
-        update = {**of_rows, "D": UPDATE_TILE.D, "AHEAD": UPDATE_TILE.ahead, "LENGTH": UPDATE_TILE.length}
+        yield Variant(kmeans_exact._scan_kernel, {**types, "least": "*fp64"}, exact, EXACT_TILE.warps)
+        update = {
+            **of_rows,
+            "WITH_SCALE": True,
+            "D": UPDATE_TILE.D,
+            "AHEAD": UPDATE_TILE.ahead,
+            "LENGTH": UPDATE_TILE.length,
+        }
         yield Variant(kmeans_update._segments_kernel, types, update, UPDATE_TILE.warps)
 
 
@@ -157,7 +179,7 @@ def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
     tile = LINEAR_TILE[dtype]
     kind = f"*{_NAMES[dtype]}"
     constants = {
-        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": linear.LOW_PART, "WITH_SCALE": True,
+        "ALIGN": 16 // dtype.itemsize, "PARTS": linear.part_count(dtype), "LOW": halves.LOW_PART, "WITH_SCALE": True,
         "PRECISION": linear.precision(dtype), "M": tile.M, "N": tile.N, "D": tile.D, "GROUP": tile.group,
     }  # fmt: skip
     stages = stages_of(capability, linear.stage_bytes(dtype))
@@ -165,17 +187,16 @@ def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
     return Variant(linear._linear_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
 
 
-def _assignment(stored: torch.dtype, capability: tuple[int, int], *, is_fast: bool) -> Variant:
-    dtype = kmeans_assign.factor_type(stored, is_fast=is_fast)
-    tile, n_parts = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype], 1 if is_fast else linear.part_count(dtype)
+def _assignment(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
+    tile = CAREFUL_TILE
     constants = {
-        "ALIGN": 16 // stored.itemsize, "PARTS": n_parts, "LOW": linear.LOW_PART, "ROUND": dtype != stored,
-        "PRECISION": linear.precision(dtype), "WITH_SCALE": True, "LISTED": not is_fast,
+        "ALIGN": 16 // dtype.itemsize, "ROW_PARTS": kmeans_assign.row_parts(dtype), "LOW": halves.LOW_PART,
         "M": tile.M, "N": tile.N, "D": tile.D,
     }  # fmt: skip
-    stages = stages_of(capability, kmeans_assign.assign_stage_bytes(tile, stored, dtype, n_parts))
-    types = {"x": f"*{_NAMES[stored]}", "parts": f"*{_NAMES[dtype]}"}
-    return Variant(kmeans_assign._assign_kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
+    stages = stages_of(capability, kmeans_assign.careful_stage_bytes(dtype))
+    types = {"x": f"*{_NAMES[dtype]}", "parts": "*fp16"}
+    kernel = kmeans_assign._assign_careful_kernel
+    return Variant(kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)
 
 
 def measure(variant: Variant, capability: tuple[int, int]) -> dict[str, Any]:

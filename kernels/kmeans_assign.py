@@ -7,50 +7,55 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
-from torch.nn.functional import pad
 
-from ._configs import (
-    CAREFUL_TILE,
-    EXACT_TILE,
-    FAST_TILE,
-    REDUCE_TILE,
-    ProductTile,
-    alignment,
-    by_library,
-    capability,
-    column_width,
-    launch,
-    row_tile,
-    score_rows,
-    stages,
-)
-from ._math import dot, load_exact, row_sum, tile_columns
-from .linear import LOW_PART, Weight, precision, prepare_weight
+from ._configs import CAREFUL_TILE, FAST_TILE, alignment, capability, halves_rows, launch, stages
+from ._math import dot, two_best
+from .halves import LENGTH_EXPONENT, LOW_PART, MOST_EXPONENT, PAD, prepare_halves
+from .kmeans_exact import scan, squared_distances
 
-__all__ = ["Centroids", "nearest", "prepare_centroids"]
+__all__ = ["Assignment", "Centroids", "nearest", "prepare_centroids", "sum_error"]
 
 # d²(y, μ) = ‖y − μ‖² for rows y = scale · x. With m = μ − origin the nearest centroid has the largest
 #
-#   v_k = y · m_k − h_k,  h_k = origin · m_k + ½ ‖m_k‖²,  for d² = ‖y − origin‖² − 2 v_k
+#   v_k = y · m_k − h_k,  h_k = origin · m_k + ½ ‖m_k‖² − c,  for d² = ‖y − origin‖² − 2 v_k + 2 c
 #
-# First all v are computed from factors of 16 bits, by one kernel or by the library's products and a kernel that reduces
-# them (`_configs.by_library`), and the largest and the second largest of a row are kept. They are wrong by no more than
-# E = ‖y‖ A + B, where by Cauchy and Schwarz A = max_k (‖m_k − m̃_k‖ + (δ + γ) ‖m_k‖), for rounded centroids m̃, rows that
-# were rounded by a share δ of their length, and sums that round by a share γ of their terms' absolute values. γ holds
-# for the library too: its sums are float32 from the same instructions, and parts of a sum that it splits are shorter by
-# more than it takes to join them. A row whose two differ by more than 2 E has its label. The others are computed again,
-# from factors that keep float32's digits, and compared by an E that is that much smaller; what is then left, ties for
-# the most part, by d² itself in float64. Lower indices win where values are equal.
+# where c makes the largest |h| small. All v are computed from one part of float16 (`halves`) of rows and centroids, and
+# are wrong by no more than E = ‖y‖ A + scale · lost C + B (`_limits`). A row whose best and second differ by more than
+# 2 E has its label; one whose best and third do has two candidates, which their d² in float64 settle. The others are
+# computed again from two parts, which keep float32's digits, with an E that is some 20 times smaller; what is then
+# left, ties of three for the most part, is settled by the d² of all centroids. Of equals the lower index wins.
 #
-# The lists of rows that go on are made, and their lengths read, on the device.
+# In units of factor = scale · unit_i · unit a score is a sum that a matrix unit forms by itself, from −h / factor on.
+# Its lowest bits make room for the number of its column among those of its stream: a thread holds every eighth column
+# of a row, twice, and keeps the best two of each of these streams, so that no thread waits for another before the end.
+# If both candidates are of one stream, its third is unknown, and so is taken for as good as the second.
+#
+# The lists of rows that go on are made, and their lengths read, on the device. Their order is that in which programs
+# end; no result depends on it.
 
-_RUN_TIME = ["n_rows", "n_centroids", "n_columns", "stride", "depth"]
+_RUN_TIME = ["n_rows", "n_tiles", "n_columns", "n_centroids", "stride", "depth", "first_row", "scale_step", "keep"]
 
-# Rounding of float32, of bfloat16, and of products of three TF32 parts, as shares.
-_FLOAT, _BFLOAT, _TF32X3 = 2.0**-24, 2.0**-8, 2.0**-19
+_STREAMS = tl.constexpr(8)
 
-# Lengths whose products may overflow float32: then no bound holds.
-_TOO_LONG = 1e37
+# Rounding of float32, as a share.
+_FLOAT = 2.0**-24
+
+# What is padding scores −huge, `_HUGE` times as much as what has a weight may, and below 2^_MOST in any unit.
+_HUGE = 2.0**40
+_LEAST_NORMAL = tl.constexpr(2.0**-126)
+_MOST = tl.constexpr(2.0**120)
+_PADDING = tl.constexpr(2.0**30)
+
+
+class Assignment(NamedTuple):
+    """What :func:`nearest` finds."""
+
+    labels: torch.Tensor
+    """(M,) int32."""
+    squared: torch.Tensor
+    """(M,) float32, d² to the label's centroid."""
+    n_open: torch.Tensor
+    """(2,) int64: how many rows the fast product left to the careful one, and that to the distances themselves."""
 
 
 class Centroids(NamedTuple):
@@ -58,228 +63,308 @@ class Centroids(NamedTuple):
 
     exact: torch.Tensor
     """μ, shape (K, D), float32."""
-    fast: Weight
-    """m in one part of 16 bits; the bias is −h."""
-    careful: Weight
-    """m in parts that keep float32's digits."""
-    bounds: torch.Tensor
-    """A and B of the fast and of the careful product, shape (2, 2), float32; +inf where none holds."""
-    by_library: bool
-    """Whether the fast product is the library's."""
+    parts: torch.Tensor
+    """m / unit in two parts of float16, shape (2, K', D'), K and D rounded up to whole tiles, zeros beyond."""
+    bias: torch.Tensor
+    """−h, and −huge beyond the centroids, shape (K',), float32."""
+    limits: torch.Tensor
+    """A, C, B, unit and huge of the fast and of the careful product, shape (2, 5), float32."""
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
 def _assign_kernel(
-    x, stride, scale, lengths,  # rows (n, D') of any storage type; (n,) float32
-    parts, depth, unit, bias,  # m: (PARTS, K, depth · D), zeros beyond; (K,) float32, see `linear.Weight`
-    bounds,  # A and B, (2,) float32
-    listed, n_listed,  # which rows, (n + 1,) int32, and how many, (1,)
-    n_rows, n_centroids, n_columns,  # n, K, D'
-    labels, is_open,  # out: (n,) int32; (n,) int8
-    ALIGN: tl.constexpr,  # unit of the stride and of D'
-    PARTS: tl.constexpr, LOW: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,  # the product's factors
-    WITH_SCALE: tl.constexpr, LISTED: tl.constexpr,
+    x, unit, lost,  # rows, see `halves.Halves`: one part (n, depth · D)
+    scale, scale_step, lengths,  # (n,) float32, or (1,) and a step of 0; (n,) float32
+    parts, bias, limits,  # see `Centroids`
+    n_rows, n_centroids, n_tiles, depth,  # n, K; K' in N and D' in D
+    first_row, keep,  # the number of row 0; −N / 8
+    labels, others,  # out: (n,) int32, see `_settle`
+    listed, n_listed,  # out: which rows are open, int32, and how many, (1,) int64
     M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,  # the tile: M rows, N centroids, D columns at a time
 ):  # fmt: skip
-    """Labels of the rows, all or those that are listed, and 1 in `is_open` where the bound does not settle them."""
+    """Labels of all rows, or two candidates, or a place in the list of those that stay open."""
     places = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
-    n = tl.load(n_listed) if LISTED else n_rows
-    if tl.program_id(0).to(tl.int64) * M < n:
-        in_rows = places < n
-        rows = tl.load(listed + places, mask=in_rows, other=0).to(tl.int64) if LISTED else tl.minimum(places, n - 1)
-        columns = tl.arange(0, D)
-        x_rows = x + rows[:, None] * (stride * ALIGN)
-        n_tiles = tl.cdiv(n_centroids, N)
-        part_size = n_tiles.to(tl.int64) * N * (depth * D)
-        if WITH_SCALE:
-            factor = tl.load(scale + rows)
-        best = tl.full((M,), -float("inf"), tl.float32)
-        second = best
-        label = tl.zeros((M,), tl.int32)
-        for tile in range(0, n_tiles):
-            centroids = tile * N + tl.arange(0, N)
-            part = parts + centroids[:, None].to(tl.int64) * (depth * D)
-            total = tl.zeros((M, N), tl.float32)
-            low = tl.zeros((M, N), tl.float32)
-            for start in range(0, depth * D, D):
-                at = start + columns[None, :]
-                values = tl.load(x_rows + at, mask=at < n_columns * ALIGN, other=0.0)
-                if ROUND:
-                    values = values.to(tl.bfloat16)
-                total = dot(values, tl.trans(tl.load(part + at)), total, PRECISION)
-                if PARTS == 2:
-                    low = dot(values, tl.trans(tl.load(part + part_size + at)), low, PRECISION)
-                if PARTS == 3:
-                    total = dot(values, tl.trans(tl.load(part + part_size + at)), total, PRECISION)
-                    total = dot(values, tl.trans(tl.load(part + 2 * part_size + at)), total, PRECISION)
-            if PARTS == 2:
-                total += low * LOW
-            in_centroids = centroids < n_centroids
-            total *= tl.load(unit + centroids, mask=in_centroids, other=0.0)[None, :]
-            if WITH_SCALE:
-                total *= factor[:, None]
-            value = total + tl.load(bias + centroids, mask=in_centroids, other=-float("inf"))[None, :]
-            top = tl.max(value, axis=1)
-            first = tl.min(tl.where(value == top[:, None], centroids[None, :], 0x7FFFFFFF), axis=1)
-            rest = tl.max(tl.where(centroids[None, :] == first[:, None], -float("inf"), value), axis=1)
-            second = tl.maximum(tl.maximum(second, rest), tl.minimum(best, top))
-            label = tl.where(top > best, first, label)
-            best = tl.maximum(best, top)
-        _store_labels(rows, in_rows, label, best, second, lengths, bounds, labels, is_open)
+    in_rows = places < n_rows
+    rows = tl.minimum(places, n_rows - 1)
+    columns, centroids = tl.arange(0, D), tl.arange(0, N)
+    row_factor = tl.load(scale + rows * scale_step) * tl.load(unit + rows)
+    factor = row_factor * tl.load(limits + 3)
+    inverse = 1.0 / factor
+    x_rows = x + rows[:, None] * (depth * D) + columns[None, :]
+    part = parts + centroids[:, None].to(tl.int64) * (depth * D) + columns[None, :]
+    best = tl.full((M, _STREAMS), -float("inf"), tl.float32)
+    second = best
+    at = tl.zeros((M, _STREAMS), tl.int32)
+    other_at = at
+    # One loop over the steps of all tiles, so that the next tile's factors are on their way while this one's scores are
+    # looked at, and so are its biases.
+    total = tl.load(bias + centroids)[None, :] * inverse[:, None]
+    ahead = tl.load(bias + tl.minimum(1, n_tiles - 1) * N + centroids)
+    tile = 0
+    step = 0
+    for _ in range(0, n_tiles * depth):
+        values = tl.load(x_rows + step * D)
+        others_values = tl.load(part + (tile.to(tl.int64) * N * depth + step) * D)
+        total = dot(values, tl.trans(others_values), total, "ieee")
+        step += 1
+        if step == depth:
+            best, second, at, other_at = _with_tile(total, keep, tile, best, second, at, other_at, M, N)
+            total = ahead[None, :] * inverse[:, None]
+            step = 0
+            tile += 1
+            ahead = tl.load(bias + tl.minimum(tile + 1, n_tiles - 1) * N + centroids)
+    of_scale = tl.load(scale + rows * scale_step)
+    error = tl.load(lengths + rows) * tl.load(limits) + of_scale * tl.load(lost + rows) * tl.load(limits + 1)
+    error = (error + tl.load(limits + 2)) * inverse
+    is_sure = _is_sure(row_factor, factor, inverse, limits)
+    _settle(
+        best,
+        second,
+        at,
+        other_at,
+        error,
+        is_sure,
+        rows,
+        in_rows,
+        first_row,
+        n_centroids,
+        labels,
+        others,
+        listed,
+        n_listed,
+        N,
+    )
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
-def _reduce_kernel(
-    scores, stride, scale, lengths,  # products (n, K') float32, as many columns as the stride; (n,) float32
-    unit, bias,  # (K',) float32, −inf in the bias beyond the centroids
-    bounds, n_rows,  # A and B, (2,) float32; n
-    labels, is_open,  # out: (n,) int32; (n,) int8
-    ALIGN: tl.constexpr, WITH_SCALE: tl.constexpr,  # unit of the stride
-    M: tl.constexpr, N: tl.constexpr,  # the tile: M rows, N centroids
+def _assign_careful_kernel(
+    x, stride, scale, scale_step, lengths,  # rows (n, D') of any storage type; as above
+    parts, bias, limits,  # see `Centroids`
+    open_rows, n_open,  # which rows, int32, and how many, (1,) int64
+    n_columns, n_centroids, n_tiles, depth, keep,  # D'; as above
+    labels, others, listed, n_listed,  # out: as above
+    ALIGN: tl.constexpr,  # unit of the stride and of D'
+    ROW_PARTS: tl.constexpr, LOW: tl.constexpr,  # how many parts a row has, and the unit of the second
+    M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,  # the tile: M rows, N centroids, D columns at a time
 ):  # fmt: skip
-    """As `_assign_kernel`, from precomputed products in memory."""
-    rows = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
-    in_rows = rows < n_rows
-    if WITH_SCALE:
-        factor = tl.load(scale + rows, mask=in_rows, other=0.0)[:, None]
-    # Of every N-th centroid; only at the end threads look at each other's.
-    best = tl.full((M, N), -float("inf"), tl.float32)
-    second = best
-    label = tl.zeros((M, N), tl.int32)
-    for start in range(0, stride * ALIGN, N):
-        centroids = start + tl.arange(0, N)
-        inside = centroids < stride * ALIGN
-        at = rows[:, None] * (stride * ALIGN) + centroids[None, :]
-        value = tl.load(scores + at, mask=in_rows[:, None] & inside[None, :], other=0.0)
-        value *= tl.load(unit + centroids, mask=inside, other=0.0)[None, :]
-        if WITH_SCALE:
-            value *= factor
-        value += tl.load(bias + centroids, mask=inside, other=-float("inf"))[None, :]
-        second = tl.maximum(second, tl.minimum(best, value))
-        label = tl.where(value > best, centroids[None, :], label)
-        best = tl.maximum(best, value)
-    top = tl.max(best, axis=1)
-    first = tl.min(tl.where(best == top[:, None], label, 0x7FFFFFFF), axis=1)
-    rest = tl.max(tl.where((best == top[:, None]) & (label == first[:, None]), second, best), axis=1)
-    _store_labels(rows, in_rows, first, top, rest, lengths, bounds, labels, is_open)
+    """As `_assign_kernel`, for listed rows, whose parts are made on the way."""
+    places = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
+    n = tl.load(n_open)
+    if tl.program_id(0).to(tl.int64) * M < n:
+        in_rows = places < n
+        rows = tl.load(open_rows + places, mask=in_rows, other=0).to(tl.int64)
+        columns, centroids = tl.arange(0, D), tl.arange(0, N)
+        of_scale = tl.load(scale + rows * scale_step)
+        length = tl.load(lengths + rows)
+        one, inverse_unit = _unit(length / of_scale)
+        row_factor = of_scale * one
+        factor = row_factor * tl.load(limits + 3)
+        x_rows = x + rows[:, None] * (stride * ALIGN)
+        part_size = n_tiles.to(tl.int64) * N * (depth * D)
+        best = tl.full((M, _STREAMS), -float("inf"), tl.float32)
+        second = best
+        at = tl.zeros((M, _STREAMS), tl.int32)
+        other_at = at
+        for tile in range(0, n_tiles):
+            part = parts + (tile * N + centroids)[:, None].to(tl.int64) * (depth * D)
+            value = tl.zeros((M, N), tl.float32) + tl.load(bias + tile * N + centroids)[None, :]
+            low = tl.zeros((M, N), tl.float32)
+            for start in range(0, depth * D, D):
+                of_columns = start + columns[None, :]
+                row = tl.load(x_rows + of_columns, mask=of_columns < n_columns * ALIGN, other=0.0).to(tl.float32)
+                row *= inverse_unit[:, None]
+                high = row.to(tl.float16)
+                centroid = tl.trans(tl.load(part + of_columns))
+                # A sum of its own for each step: what a matrix unit cuts off is a share of what it has added up so far.
+                value += dot(high, centroid, tl.zeros((M, N), tl.float32), "ieee") * factor[:, None]
+                low = dot(high, tl.trans(tl.load(part + part_size + of_columns)), low, "ieee")
+                if ROW_PARTS == 2:
+                    rest = (row - high.to(tl.float32)) * (1.0 / LOW)
+                    low = dot(rest.to(tl.float16), centroid, low, "ieee")
+            value += low * (factor * LOW)[:, None]
+            best, second, at, other_at = _with_tile(value, keep, tile, best, second, at, other_at, M, N)
+        error = length * tl.load(limits) + tl.load(limits + 2)
+        is_sure = _is_sure(row_factor, factor, 1.0 / factor, limits)
+        _settle(
+            best,
+            second,
+            at,
+            other_at,
+            error,
+            is_sure,
+            rows,
+            in_rows,
+            0,
+            n_centroids,
+            labels,
+            others,
+            listed,
+            n_listed,
+            N,
+        )
 
 
 @triton.jit
-def _store_labels(
-    rows, in_rows, label, best, second,  # (M,): which rows, which of them exist, and what was found
-    lengths, bounds,  # (n,) and (2,) float32
-    labels, is_open,  # out: (n,) int32; (n,) int8
+def _unit(length):
+    """The power of two that brings a row of this length, or a shorter one, below 2^14, and its reciprocal."""
+    exponent = ((length.to(tl.int32, bitcast=True) >> 23) & 0xFF) - (127 + LENGTH_EXPONENT)
+    exponent = tl.where(length == 0.0, 0, tl.minimum(tl.maximum(exponent, -MOST_EXPONENT), MOST_EXPONENT))
+    return (
+        ((127 + exponent) << 23).to(tl.float32, bitcast=True),
+        ((127 - exponent) << 23).to(tl.float32, bitcast=True),
+    )
+
+
+@triton.jit
+def _with_tile(value, keep, tile, best, second, at, other_at, M: tl.constexpr, N: tl.constexpr):
+    """The best two of each stream, and the tiles that they are of, with a tile's scores (M, N).
+
+    `keep` is −N / 8, an argument so that one instruction clears the lowest bits and sets them.
+    """
+    number = (tl.arange(0, N) // _STREAMS)[None, :]
+    packed = ((value.to(tl.int32, bitcast=True) & keep) | number).to(tl.float32, bitcast=True)
+    top, next_top = two_best(packed, M, N, _STREAMS)
+    is_new = top > best
+    loser = tl.minimum(best, top)
+    runner_up = tl.maximum(second, next_top)
+    at_runner_up = tl.where(next_top > second, tile, other_at)
+    other_at = tl.where(loser >= runner_up, tl.where(is_new, at, tile), at_runner_up)
+    return tl.maximum(best, top), tl.maximum(loser, runner_up), tl.where(is_new, tile, at), other_at
+
+
+@triton.jit
+def _is_sure(row_factor, factor, inverse, limits):
+    """Whether a row's factors are normal numbers and what is padding scores least."""
+    huge = tl.load(limits + 4)
+    is_normal = (row_factor >= _LEAST_NORMAL) & (factor >= _LEAST_NORMAL)
+    return is_normal & (huge * inverse <= _MOST) & (factor * _PADDING <= huge)
+
+
+@triton.jit
+def _settle(
+    best, second, at, other_at,  # (M, 8): the best two scores of each stream, and the tiles that they are of
+    error, is_sure,  # (M,): the bound in units of the scores, and whether it holds
+    rows, in_rows, first_row,  # (M,): which rows, and which of them exist; the number of row 0
+    n_centroids,
+    labels, others,  # out: the label and −1, or the two candidates, or anything and −1 of open rows
+    listed, n_listed,  # out: the open rows, int32, and how many, (1,) int64
+    N: tl.constexpr,
 ):  # fmt: skip
-    error = tl.load(lengths + rows, mask=in_rows, other=0.0) * tl.load(bounds) + tl.load(bounds + 1)
-    settled = best - second > 2.0 * error
-    tl.store(labels + rows, label, mask=in_rows)
-    tl.store(is_open + rows, tl.where(settled, 0, 1).to(tl.int8), mask=in_rows)
+    stream = tl.arange(0, _STREAMS)[None, :]
+    bits: tl.constexpr = N // _STREAMS - 1
+    index = at * N + (best.to(tl.int32, bitcast=True) & bits) * _STREAMS + stream
+    other_index = other_at * N + (second.to(tl.int32, bitcast=True) & bits) * _STREAMS + stream
+    top = tl.max(best, axis=1)
+    label = tl.min(tl.where(best == top[:, None], index, 0x7FFFFFFF), axis=1)
+    is_taken = index == label[:, None]
+    left, index = tl.where(is_taken, second, best), tl.where(is_taken, other_index, index)
+    runner_up = tl.max(left, axis=1)
+    other = tl.min(tl.where(left == runner_up[:, None], index, 0x7FFFFFFF), axis=1)
+    # Nothing that is left of a stream is better than its second.
+    third = tl.max(tl.where(index == other[:, None], second, left), axis=1)
+    is_settled = is_sure & (top - runner_up > 2.0 * error)
+    is_pair = is_sure & (top - third > 2.0 * error) & ~is_settled & (other < n_centroids)
+    tl.store(labels + rows, tl.minimum(label, n_centroids - 1), mask=in_rows)
+    tl.store(others + rows, tl.where(is_pair, other, -1), mask=in_rows)
+    is_open = (in_rows & ~is_settled & ~is_pair).to(tl.int32)
+    place = tl.atomic_add(n_listed, tl.sum(is_open, axis=0).to(tl.int64), sem="relaxed")
+    tl.store(listed + place + tl.cumsum(is_open, axis=0) - 1, (first_row + rows).to(tl.int32), mask=is_open != 0)
 
 
-@triton.jit(do_not_specialize=_RUN_TIME)
-def _assign_exact_kernel(
-    x, stride, scale,  # rows (n, D') of any storage type; (n,) float32
-    centroids, listed, n_listed,  # (K, D') float32; which rows, (n + 1,) int32, and how many, (1,)
-    n_centroids, n_columns,  # K, D'
-    labels,  # out: (n,) int32
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of D'
-    WITH_SCALE: tl.constexpr,
-    N: tl.constexpr, D: tl.constexpr,  # the tile: N centroids, D columns
-):  # fmt: skip
-    """One listed row: the least d² of all centroids."""
-    if tl.program_id(0) < tl.load(n_listed):
-        row = tl.load(listed + tl.program_id(0)).to(tl.int64)
-        factor = tl.load(scale + row) if WITH_SCALE else 1.0
-        best = tl.full((), float("inf"), tl.float64)
-        label = tl.zeros((), tl.int32)
-        for tile in range(0, tl.cdiv(n_centroids, N)):
-            index = tile * N + tl.arange(0, N)
-            squared = tl.zeros((N,), tl.float64)
-            for start in range(0, n_columns * WIDTH, D):
-                columns = start + tl.arange(0, D)
-                mask = columns < n_columns * WIDTH
-                y = load_exact(x + row * (stride * ALIGN) + columns, mask, factor)
-                at = index[:, None].to(tl.int64) * (n_columns * WIDTH) + columns[None, :]
-                inside = (index < n_centroids)[:, None] & mask[None, :]
-                difference = y[None, :] - tl.load(centroids + at, mask=inside, other=0.0).to(tl.float64)
-                squared += tl.sum(tl.where(inside, difference * difference, 0.0), axis=1)
-            squared = tl.where(index < n_centroids, squared, float("inf"))
-            least = tl.min(squared, axis=0)
-            first = tl.min(tl.where(squared == least, index, 0x7FFFFFFF), axis=0)
-            label = tl.where(least < best, first, label)
-            best = tl.minimum(best, least)
-        tl.store(labels + row, label)
+def sum_error(n_columns: int, generation: int) -> float:
+    """What a matrix unit's sum of products of float16 errs by, as a share of the sum of their absolute values.
+
+    Parameters
+    ----------
+    n_columns : int
+        Products, added to what there is in steps.
+    generation : int
+        Major part of the compute capability; 0 in the interpreter.
+
+    Notes
+    -----
+    A unit aligns the exact products of a step and the sum so far to the largest of their exponents, cuts them off at
+    bit F behind its leading one, adds them up exactly, and cuts the sum off at 24 bits (bit-accurate models of the
+    units: MMA-Sim, arXiv 2511.10909; Khattak and Mikaitis, arXiv 2512.07004). Hopper and Blackwell add 16 products and
+    cut at F = 25, Ampere and Ada 8 at F = 24. No term is larger than the sum of the absolute values, T, and the one
+    that sets the exponent loses nothing. So a step of L products errs by at most (L 2⁻ᶠ + 2⁻²³) T, and n products by
+    n / L times as much: n / 3.2 or n / 1.6 times 2⁻²³ T. A third and two thirds of n leave room for what errors add to
+    T, below n = 2^19. The library's products are of the same instructions; where it splits a sum, it adds up the parts
+    in float32, for less than the parts are shorter. Sums in float32 with an addition for each product, as in the
+    interpreter, err by half of n.
+    """
+    return (n_columns / (3.0 if generation >= 9 else 1.5) + 1.0) * 2.0 * _FLOAT
 
 
-@triton.jit(do_not_specialize=_RUN_TIME)
-def _squared_kernel(
-    x, stride, scale,  # rows (n, D') of any storage type; (n,) float32
-    centroids, labels,  # (K, D') float32; (n,) int32
-    n_rows, n_columns,  # n, D'
-    squared,  # out: (n,) float32
-    ALIGN: tl.constexpr, WIDTH: tl.constexpr,  # units of the stride and of D'
-    WITH_SCALE: tl.constexpr,
-    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
-):  # fmt: skip
-    """d² of each row to the centroid of its label."""
-    rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
-    in_rows = rows < n_rows
-    label = tl.load(labels + rows, mask=in_rows, other=0).to(tl.int64)
-    factor = tl.load(scale + rows, mask=in_rows, other=0.0)[None, :, None] if WITH_SCALE else 1.0
-    total = tl.zeros((K, R, J), tl.float64)
-    for start in range(0, n_columns * WIDTH, K * J):
-        columns = start + tile_columns(K, J)
-        mask = in_rows[None, :, None] & (columns < n_columns * WIDTH)
-        y = load_exact(x + rows[None, :, None] * (stride * ALIGN) + columns, mask, factor)
-        centroid = tl.load(centroids + label[None, :, None] * (n_columns * WIDTH) + columns, mask=mask, other=0.0)
-        difference = tl.where(mask, y - centroid.to(tl.float64), 0.0)
-        total += difference * difference
-    tl.store(squared + rows, row_sum(total).to(tl.float32), mask=in_rows)
-
-
-def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor, dtype: torch.dtype) -> Centroids:
-    """Centroids for rows of a type.
+def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor) -> Centroids:
+    """Centroids for rows of any storage type.
 
     Parameters
     ----------
     centroids : Tensor, shape (K, D), float32
     origin : Tensor, shape (D,), float32
         Anything; near the rows' mean bounds are tightest.
-    dtype : torch.dtype
-        float32, float16 or bfloat16.
     """
-    moved = centroids - origin
-    wide = moved.double()
-    lengths = wide.square().sum(dim=1).sqrt()
-    h = wide @ origin.double() + 0.5 * lengths.square()
-    bias = (-h).float()
-    rounded = factor_type(dtype, is_fast=True)
-    fast = prepare_weight(moved, bias, rounded, FAST_TILE[rounded], n_parts=1)
-    careful = prepare_weight(moved, bias, dtype, CAREFUL_TILE[dtype])
     k, d = centroids.shape
-    seen = fast.parts[0, :k, :d].double() * fast.unit.double()[:, None]
-    lost = (wide - seen).square().sum(dim=1).sqrt()
-    # m itself is the rounded difference of two float32 numbers.
-    origin_lost = _FLOAT * lengths
-    # A matrix instruction adds at least eight products at once and truncates what it has by then.
-    sums = (d / 8.0 + 16.0) * 2.0 * _FLOAT
-    of_rows = _BFLOAT if dtype == torch.float32 else 0.0
-    of_parts = _TF32X3 if dtype == torch.float32 else 4.0 * _FLOAT
-    most_h = 4.0 * _FLOAT * h.abs().amax()
-    bounds = torch.stack([
-        (lost + origin_lost + (of_rows + sums) * (lengths + lost)).amax(), most_h,
-        (origin_lost + (of_parts + 3.0 * sums) * lengths).amax(), most_h,
-    ])  # fmt: skip
-    # Where it may overflow nothing is settled.
-    bounds = torch.where(lengths.amax() < _TOO_LONG**0.5, bounds * (1.0 + 16.0 * _FLOAT), torch.inf)
-    library = by_library(rounded, k, d, capability(centroids.device))
-    return Centroids(centroids.contiguous(), fast, careful, bounds.float().view(2, 2), library)
+    m = centroids.double() - origin.double()
+    lengths = m.square().sum(dim=1).sqrt()
+    h = (m * origin.double()).sum(dim=1) + 0.5 * lengths.square()
+    h -= 0.5 * (h.amax() + h.amin())
+    longest = lengths.amax()
+    _, exponent = torch.frexp(longest)
+    # frexp's mantissas are below 1. The unit and its reciprocal are normal, and so is that of no length.
+    exponent = (exponent - (1 + LENGTH_EXPONENT.value)).clamp(-MOST_EXPONENT.value, MOST_EXPONENT.value).int()
+    # From bits, for a device may round its powers of two.
+    unit, inverse = (((127 + e) << 23).view(torch.float32).double() for e in (exponent, -exponent))
+    rest = m * inverse
+    parts = torch.zeros((2, _rounded_up(k, FAST_TILE.N), _rounded_up(d, PAD)), dtype=torch.float16, device=m.device)
+    lost = []
+    for i, part in enumerate(parts[:, :k, :d]):
+        low = LOW_PART**i
+        part.copy_(rest / low)
+        rest = rest - part.double() * low
+        lost.append(unit * rest.square().sum(dim=1).sqrt())
+    huge = _HUGE * torch.maximum(h.abs().amax(), longest.square())
+    bias = torch.cat([-h, -huge.expand(parts.shape[1] - k)]).float()
+    limits = _limits(lengths, lost, h.abs().amax(), d, capability(centroids.device)[0])
+    of_all = torch.stack([unit, huge]).expand(2, 2)
+    return Centroids(centroids.contiguous(), parts, bias, torch.cat([limits, of_all], dim=1).float())
 
 
-def nearest(
-    x: torch.Tensor, scale: torch.Tensor | None, lengths: torch.Tensor, centroids: Centroids
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest centroid of each row, shape (M,), int32, and d² to it, float32; without host synchronisation.
+def _limits(
+    lengths: torch.Tensor, lost: list[torch.Tensor], most: torch.Tensor, n_columns: int, generation: int
+) -> torch.Tensor:
+    """A, C and B of the fast and the careful product, float64, from ‖m‖ and what its parts lose, and the largest |h|.
+
+    Let m̃ be the centroid's parts and x̃ the row's, u = 2⁻²⁴. What a score errs by, in units of v:
+
+    - y m − scale x̃ m̃: ‖y‖ ‖m − m̃‖ for the centroid, u ‖y‖ ‖m̃‖ for the rounding of y = scale x to float32, and for the
+      row's parts scale ‖x − x̃‖ ‖m̃‖: measured of one part; of two at most 2⁻²² ‖y‖ ‖m̃‖, and as much for the product
+      of the second parts, which is left out. Elements below 2⁻¹⁴ in their unit lose more of themselves, but less than
+      2⁻³⁸ √D of the row's length.
+    - the sum, a share γ of what it adds up: ‖y‖ ‖m̃‖ and |h|. With two parts each step of columns has a sum of its own,
+      and all steps are added up in float32; those of the second parts err as a whole, but are 2^10 times smaller.
+    - h in float32, times a reciprocal that errs by 2 units (4 u in all), and the score in float32 and without its
+      lowest bits: u and N / 8 of 2 u.
+    """
+    longest = lengths.amax()
+    of_rows = [_FLOAT, _FLOAT + 2.0 * 2.0**-22 + 2.0**-38 * n_columns**0.5]
+    whole = _rounded_up(n_columns, PAD)
+    steps = whole // CAREFUL_TILE.D
+    sums = [sum_error(whole, generation)]
+    sums.append(sum_error(CAREFUL_TILE.D, generation) + (2.0 * steps + 4.0) * _FLOAT + 2.0**-9 * sums[0])
+    found = []
+    for of_row, of_sum, of_parts, tile in zip(of_rows, sums, lost, (FAST_TILE, CAREFUL_TILE), strict=True):
+        of_score = of_sum + (8.0 + 2.0 * tile.N / _STREAMS.value) * _FLOAT
+        a = (of_parts + (of_row + of_score) * (lengths + of_parts)).amax()
+        c = (1.0 + of_score) * (longest + of_parts.amax())
+        # What float32 takes from the least numbers is far below the last term.
+        found.append(torch.stack([a, c, (of_score + 8.0 * _FLOAT) * most + 2.0**-120]))
+    return torch.stack(found) * (1.0 + 2.0**-10)
+
+
+def nearest(x: torch.Tensor, scale: torch.Tensor | None, lengths: torch.Tensor, centroids: Centroids) -> Assignment:
+    """The nearest centroid of each row, and d² to it; without host synchronisation.
 
     Parameters
     ----------
@@ -290,114 +375,69 @@ def nearest(
     lengths : Tensor, shape (M,), float32
         Upper bounds on ‖y‖.
     centroids : Centroids
-        Prepared for the rows' type.
     """
     n_rows, n_columns = x.shape
-    device = x.device
-    labels = torch.empty(n_rows, dtype=torch.int32, device=device)
-    squared = torch.empty(n_rows, dtype=torch.float32, device=device)
+    labels = torch.empty(n_rows, dtype=torch.int32, device=x.device)
+    others, open_rows, still_open = torch.empty((3, _rounded_up(n_rows, 4)), dtype=torch.int32, device=x.device)
+    n_open = torch.zeros(2, dtype=torch.int64, device=x.device)
     if n_rows == 0:
-        return labels, squared
-    factor = lengths if scale is None else scale
-    is_open = torch.zeros(n_rows, dtype=torch.int8, device=device)
-    k = len(centroids.exact)
-    if centroids.by_library:
-        _assign_by_library(x, factor, lengths, centroids, labels, is_open, with_scale=scale is not None)
-    else:
-        _assign(x, factor, lengths, centroids, labels, is_open, None, with_scale=scale is not None)
-    _assign(x, factor, lengths, centroids, labels, is_open, _listed(is_open), with_scale=scale is not None)
-    listed, n_listed = _listed(is_open)
-    align, width = alignment(x), column_width(n_columns)
-    _assign_exact_kernel[(n_rows,)](
-        x, x.stride(0) // align, factor, centroids.exact, listed, n_listed, k, n_columns // width, labels,
-        ALIGN=align, WIDTH=width, WITH_SCALE=scale is not None, N=EXACT_TILE.N, D=EXACT_TILE.D,
-        **launch(EXACT_TILE.warps),
+        return Assignment(labels, torch.empty(0, dtype=torch.float32, device=x.device), n_open)
+    factor, scale_step = (torch.ones(1, device=x.device), 0) if scale is None else (scale, 1)
+    step = halves_rows(x.device, n_columns)
+    for start in range(0, n_rows, step):
+        part = slice(start, min(start + step, n_rows))
+        _assign(
+            x[part], factor[part] if scale_step else factor, scale_step, lengths[part], centroids, start,
+            labels[part], others[part], open_rows, n_open[:1],
+        )  # fmt: skip
+    tile, align, k = CAREFUL_TILE, alignment(x), len(centroids.exact)
+    _assign_careful_kernel[(triton.cdiv(n_rows, tile.M),)](
+        x, x.stride(0) // align, factor, scale_step, lengths, centroids.parts, centroids.bias, centroids.limits[1],
+        open_rows, n_open[:1], n_columns // align, k, len(centroids.bias) // tile.N,
+        centroids.parts.shape[2] // tile.D, -(tile.N // _STREAMS.value), labels, others, still_open, n_open[1:],
+        ALIGN=align, ROW_PARTS=row_parts(x.dtype), LOW=LOW_PART, M=tile.M, N=tile.N, D=tile.D,
+        num_stages=stages(x.device, careful_stage_bytes(x.dtype)), **launch(tile.warps),
     )  # fmt: skip
-    rows = row_tile(n_columns)
-    _squared_kernel[(triton.cdiv(n_rows, rows.R),)](
-        x, x.stride(0) // align, factor, centroids.exact, labels, n_rows, n_columns // width, squared,
-        ALIGN=align, WIDTH=width, WITH_SCALE=scale is not None, K=rows.K, R=rows.R, J=rows.J,
-        **launch(rows.warps),
-    )  # fmt: skip
-    return labels, squared
+    scan(x, factor, scale_step, centroids.exact, still_open, n_open[1:], labels, others)
+    return Assignment(labels, squared_distances(x, factor, scale_step, centroids.exact, labels, others), n_open)
 
 
 def _assign(
     x: torch.Tensor,
-    factor: torch.Tensor,
+    scale: torch.Tensor,
+    scale_step: int,
     lengths: torch.Tensor,
     centroids: Centroids,
+    first_row: int,
     labels: torch.Tensor,
-    is_open: torch.Tensor,
-    some: tuple[torch.Tensor, torch.Tensor] | None,
-    *,
-    with_scale: bool,
+    others: torch.Tensor,
+    listed: torch.Tensor,
+    n_listed: torch.Tensor,
 ) -> None:
-    """Labels of all rows by the fast product, or of some by the careful one, and which rows they leave open."""
-    is_fast = some is None
-    listed, n_listed = some or (labels, labels)
-    weight = centroids.fast if is_fast else centroids.careful
-    align, n_parts = alignment(x), len(weight.parts)
-    dtype = factor_type(x.dtype, is_fast=is_fast)
-    tile = (FAST_TILE if is_fast else CAREFUL_TILE)[dtype]
+    """The fast product of some rows, whose halves live as long as this call."""
+    rows, tile = prepare_halves(x, 1), FAST_TILE
     _assign_kernel[(triton.cdiv(len(x), tile.M),)](
-        x, x.stride(0) // align, factor, lengths, weight.parts, weight.parts.shape[2] // tile.D, weight.unit,
-        weight.bias, centroids.bounds[0 if is_fast else 1], listed, n_listed, len(x), len(centroids.exact),
-        x.shape[1] // align, labels, is_open,
-        ALIGN=align, PARTS=n_parts, LOW=LOW_PART, ROUND=dtype != x.dtype, PRECISION=precision(dtype),
-        WITH_SCALE=with_scale, LISTED=not is_fast, M=tile.M, N=tile.N, D=tile.D, **launch(tile.warps),
-        num_stages=stages(x.device, assign_stage_bytes(tile, x.dtype, dtype, n_parts)),
+        rows.parts, rows.unit, rows.lost, scale, scale_step, lengths, centroids.parts, centroids.bias,
+        centroids.limits[0], len(x), len(centroids.exact), len(centroids.bias) // tile.N,
+        centroids.parts.shape[2] // tile.D, first_row, -(tile.N // _STREAMS.value), labels, others, listed, n_listed,
+        M=tile.M, N=tile.N, D=tile.D, num_stages=stages(x.device, fast_stage_bytes()), **launch(tile.warps),
     )  # fmt: skip
 
 
-def _assign_by_library(
-    x: torch.Tensor,
-    factor: torch.Tensor,
-    lengths: torch.Tensor,
-    centroids: Centroids,
-    labels: torch.Tensor,
-    is_open: torch.Tensor,
-    *,
-    with_scale: bool,
-) -> None:
-    """Labels of all rows by products of the library, some rows at a time, and which rows they leave open."""
-    part = centroids.fast.parts[0, :, : x.shape[1]]
-    beyond = (0, len(part) - len(centroids.exact))
-    unit, bias = pad(centroids.fast.unit, beyond), pad(centroids.fast.bias, beyond, value=-torch.inf)
-    step = score_rows(len(part))
-    scores = torch.empty((min(step, len(x)), len(part)), dtype=torch.float32, device=x.device)
-    for start in range(0, len(x), step):
-        of = slice(start, start + step)
-        rows = x[of].to(part.dtype)
-        n_rows = len(rows)
-        if x.device.type == "cpu":  # where PyTorch returns factors' types alone
-            torch.mm(rows.float(), part.float().T, out=scores[:n_rows])
-        else:
-            torch.mm(rows, part.T, out_dtype=torch.float32, out=scores[:n_rows])
-        _reduce_kernel[(triton.cdiv(n_rows, REDUCE_TILE.M),)](
-            scores, len(part) // FAST_TILE[part.dtype].N, factor[of], lengths[of], unit, bias, centroids.bounds[0],
-            n_rows, labels[of], is_open[of],
-            ALIGN=FAST_TILE[part.dtype].N, WITH_SCALE=with_scale, M=REDUCE_TILE.M, N=REDUCE_TILE.N,
-            **launch(REDUCE_TILE.warps),
-        )  # fmt: skip
+def row_parts(stored: torch.dtype) -> int:
+    """Parts of float16 that keep the digits of rows."""
+    return 2 if stored == torch.float32 else 1
 
 
-def factor_type(stored: torch.dtype, *, is_fast: bool) -> torch.dtype:
-    """What enters the matrix units: the fast product of float32 rows rounds them on their way there."""
-    return torch.bfloat16 if is_fast and stored == torch.float32 else stored
+def fast_stage_bytes() -> int:
+    """Shared memory of what is loaded for one step of the fast product."""
+    return (FAST_TILE.M + FAST_TILE.N) * FAST_TILE.D * 2
 
 
-def assign_stage_bytes(tile: ProductTile, stored: torch.dtype, dtype: torch.dtype, n_parts: int) -> int:
-    """Shared memory of what is loaded for one step of the product."""
-    return (tile.M * stored.itemsize + n_parts * tile.N * dtype.itemsize) * tile.D
+def careful_stage_bytes(stored: torch.dtype) -> int:
+    """Shared memory of what is loaded for one step of the careful product."""
+    return (CAREFUL_TILE.M * stored.itemsize + 2 * CAREFUL_TILE.N * 2) * CAREFUL_TILE.D
 
 
-def _listed(is_open: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The open rows, ascending, and their number, (1,); without the host learning it."""
-    upto = is_open.cumsum(dim=0, dtype=torch.int64)
-    n_rows = len(is_open)
-    listed = torch.empty(n_rows + 1, dtype=torch.int32, device=is_open.device)
-    # All others write to a place behind the list.
-    places = torch.where(is_open != 0, upto - 1, n_rows)
-    listed.scatter_(0, places, torch.arange(n_rows, dtype=torch.int32, device=is_open.device))
-    return listed, upto[-1:]
+def _rounded_up(n: int, step: int) -> int:
+    return triton.cdiv(n, step) * step

@@ -10,8 +10,9 @@ import triton.language as tl
 
 from ._configs import LINEAR_TILE, ProductTile, alignment, column_width, launch, row_tile, stages
 from ._math import dot, row_sum, tile_columns
+from .halves import HALF_BITS, LOW_PART
 
-__all__ = ["LOW_PART", "Weight", "linear", "part_count", "precision", "prepare_weight", "row_lengths", "stage_bytes"]
+__all__ = ["Weight", "linear", "part_count", "precision", "prepare_weight", "row_lengths", "stage_bytes"]
 
 # out_ic = scale_i · unit_c · Σ_d x_id · (W1_cd + low · W2_cd + W3_cd) + b_c, and ‖x_i‖ = √ Σ_d x_id²
 #
@@ -21,11 +22,7 @@ __all__ = ["LOW_PART", "Weight", "linear", "part_count", "precision", "prepare_w
 # are multiplied as three products of TF32 parts, whose error is near that of float32.
 
 _RUN_TIME = ["n_rows", "n_classes", "n_columns", "stride", "depth"]
-_HALF_BITS = 11
 _HALF_EXPONENT = 14
-
-# The unit of a second part of float16.
-LOW_PART = 2.0**-_HALF_BITS
 
 
 class Weight(NamedTuple):
@@ -147,7 +144,7 @@ def prepare_weight(
     rest, step = weight, 0
     if dtype == torch.float16:
         _, exponent = torch.frexp(weight.abs().amax(dim=1))
-        rest, step = torch.ldexp(weight, (_HALF_EXPONENT - exponent)[:, None]), _HALF_BITS
+        rest, step = torch.ldexp(weight, (_HALF_EXPONENT - exponent)[:, None]), HALF_BITS
         unit = torch.ldexp(unit, exponent - _HALF_EXPONENT)
     shape = (n_parts, triton.cdiv(n_classes, tile.N) * tile.N, triton.cdiv(n_columns, tile.D) * tile.D)
     parts = torch.zeros(shape, dtype=dtype, device=weight.device)

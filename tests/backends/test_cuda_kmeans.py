@@ -1,11 +1,11 @@
-"""Weighted k-means of the CUDA backend: exact labels, the sums, and the core's own clusterings."""
+"""Weighted k-means of the CUDA backend: the sums, and the core's own clusterings."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from ccma_fast.kernels import _configs, kmeans_assign, kmeans_update
+from ccma_fast.kernels import _configs, kmeans_update
 
 import ccma_fast as cf
 from ccma_fast import reference
@@ -24,128 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 def on_device(array: np.ndarray, dtype: str = "float32") -> torch.Tensor:
     return torch.from_numpy(np.asarray(array, np.float32)).to(DTYPES[dtype]).to(device())
-
-
-def assign(x: torch.Tensor, centroids: np.ndarray, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and squared distances by the kernels."""
-    factor = None if scale is None else on_device(scale)
-    y = x.float() if factor is None else x.float() * factor[:, None]
-    lengths = y.double().norm(dim=1).float() * 1.000001
-    prepared = kmeans_assign.prepare_centroids(on_device(centroids), y.mean(dim=0), x.dtype)
-    return tuple(found.cpu().numpy() for found in kmeans_assign.nearest(x, factor, lengths, prepared))
-
-
-def assert_nearest(y: np.ndarray, centroids: np.ndarray, labels: np.ndarray, squared: np.ndarray) -> None:
-    """In float64 no centroid is nearer than the label's by more than rounding, and no lower one as near."""
-    distances = ((y.astype(np.float64)[:, None] - centroids) ** 2).sum(axis=2)
-    chosen = distances[np.arange(len(y)), labels]
-    np.testing.assert_allclose(squared, chosen, rtol=1e-6, atol=1e-12)
-    assert (chosen <= distances.min(axis=1) * (1 + 1e-12)).all()
-    np.testing.assert_array_equal(labels, distances.argmin(axis=1))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("n_rows", "n_columns", "k"), [(1, 1, 1), (5, 2, 3), (131, 65, 20), (40, 200, 130), (7, 1025, 4)]
-)
-def test_labels_are_exact(n_rows, n_columns, k, dtype):
-    rng = np.random.default_rng(n_columns)
-    x = on_device(rng.standard_normal((n_rows, n_columns)) / n_columns**0.5, dtype)
-    centroids = (rng.standard_normal((k, n_columns)) / n_columns**0.5).astype(np.float32)
-    scale = rng.uniform(0.5, 2.0, n_rows).astype(np.float32)
-    y = x.float().cpu().numpy()
-    assert_nearest(y, centroids, *assign(x, centroids))
-    assert_nearest(y * scale[:, None], centroids, *assign(x, centroids, scale))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", ["far", "repeated", "huge", "tiny", "between", "equal"])
-def test_what_16_bits_cannot_settle(kind, dtype, monkeypatch):
-    """Data on which most rows go on to the next product, or to the distances themselves."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((60, 24))
-    centroids = rng.standard_normal((9, 24))
-    if kind == "far":
-        x, centroids = 300.0 + 0.1 * x, 300.0 + 0.1 * centroids
-    elif kind == "repeated":
-        centroids = centroids[np.arange(9) % 3]
-    elif kind in ("huge", "tiny"):
-        factor = 1e18 if kind == "huge" else 1e-15
-        x, centroids = factor * x, factor * centroids
-    elif kind == "between":  # as near to one as to the other
-        centroids[1::2] = -centroids[:-1:2]
-        x[:, 12:] = centroids[:, 12:] = 0.0
-        x[:, :12] = np.round(x[:, :12])
-        centroids = np.round(centroids)
-        x[:30] = 0.0
-    else:
-        x[:] = centroids[:] = 0.3
-    lengths = []
-    listed = kmeans_assign._listed
-    monkeypatch.setattr(kmeans_assign, "_listed", lambda is_open: lengths.append(int(is_open.sum())) or listed(is_open))
-    tensor = on_device(x, dtype)
-    centroids = centroids.astype(np.float32)
-    assert_nearest(tensor.float().cpu().numpy(), centroids, *assign(tensor, centroids))
-    assert lengths[0] >= lengths[1]
-    # Ties are left to the distances themselves, and so is what may overflow.
-    assert lengths[1] > 0 or kind in ("far", "tiny")
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n_rows", "n_columns", "k", "kind"), [(131, 65, 20, "random"), (8, 12, 515, "repeated")])
-def test_the_library_s_product_gives_the_same_labels(n_rows, n_columns, k, kind, dtype, monkeypatch):
-    rng = np.random.default_rng(n_columns)
-    centroids = (rng.standard_normal((k, n_columns)) / n_columns**0.5).astype(np.float32)
-    if kind == "repeated":
-        centroids = centroids[np.arange(k) % 257]
-    x = on_device(centroids[rng.integers(k, size=n_rows)] + 0.2 * rng.standard_normal((n_rows, n_columns)), dtype)
-    scale = on_device(rng.uniform(0.5, 2.0, n_rows))
-    lengths = (x.double().norm(dim=1) * scale * 1.000001).float()
-    prepared = kmeans_assign.prepare_centroids(on_device(centroids), x.float().mean(dim=0), x.dtype)
-    monkeypatch.setattr(kmeans_assign, "score_rows", lambda k: 5)
-    open_rows = []
-    listed = kmeans_assign._listed
-    monkeypatch.setattr(kmeans_assign, "_listed", lambda of: open_rows.append(int(of.sum())) or listed(of))
-    found, expected = (
-        kmeans_assign.nearest(x, scale, lengths, prepared._replace(by_library=library)) for library in (True, False)
-    )
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
-    # The reduction settles what the fused kernel settles, but for rows at the very bound.
-    assert abs(open_rows[0] - open_rows[2]) <= 1
-    assert (open_rows[0] == n_rows) == (kind == "repeated")
-
-
-def test_the_library_is_chosen_by_shape_in_one_place():
-    shapes = [(10_000, d) for d in (768, 1024, 1536, 2048)] + [(100, 2048)]
-    chosen = {
-        capability: [_configs.by_library(torch.bfloat16, k, d, capability) for k, d in shapes]
-        for capability in ((8, 0), (9, 0), (10, 0))
-    }
-    assert chosen == {
-        (8, 0): [False] * 5,
-        (9, 0): [False, False, False, True, False],
-        (10, 0): [False, True, True, True, False],
-    }
-    assert not _configs.by_library(torch.float16, 10_000, 4096, (9, 0))  # whose sums PyTorch may round
-    assert 32 << 20 >= 4 * 10_112 * _configs.score_rows(10_112) > 24 << 20
-
-
-def test_bounds_hold(monkeypatch):
-    """With bounds of zero labels are wrong, so that it is the bounds that make them right."""
-    rng = np.random.default_rng(0)
-    x = on_device(rng.standard_normal((300, 40)))
-    centroids = (1.0 + 0.05 * rng.standard_normal((60, 40))).astype(np.float32)
-    exact, _ = assign(x, centroids)
-    prepare = kmeans_assign.prepare_centroids
-
-    def careless(*args: object) -> kmeans_assign.Centroids:
-        prepared = prepare(*args)
-        return prepared._replace(bounds=torch.zeros_like(prepared.bounds))
-
-    monkeypatch.setattr(kmeans_assign, "prepare_centroids", careless)
-    wrong, _ = assign(x, centroids)
-    assert 0 < (wrong != exact).sum() < 60
 
 
 @pytest.mark.parametrize(("k", "length"), [(7, 1024), (7, 4), (1, 16), (2, 1)])

@@ -84,12 +84,10 @@ class ClusteredRows:
         """The nearest centroid of each row and the squared distance to it, on the device."""
         labels = torch.empty(self.n_rows, dtype=torch.int32, device=centroids.device)
         squared = torch.empty(self.n_rows, dtype=torch.float32, device=centroids.device)
-        prepared: dict[torch.dtype, kmeans_assign.Centroids] = {}
+        prepared = kmeans_assign.prepare_centroids(centroids, self._origin)
         for part, chunk in self._chunks():
-            if chunk.dtype not in prepared:
-                prepared[chunk.dtype] = kmeans_assign.prepare_centroids(centroids, self._origin, chunk.dtype)
-            labels[part], squared[part] = kmeans_assign.nearest(
-                chunk, self._scaled(part), self._lengths[part], prepared[chunk.dtype]
+            labels[part], squared[part], _ = kmeans_assign.nearest(
+                chunk, self._scaled(part), self._lengths[part], prepared
             )
         return labels, squared
 
