@@ -148,7 +148,7 @@ def _assign(size: Any, options: dict[str, Any]) -> Callable[[], Any]:
     from .problems import random_rows
 
     x, centroids = _rows(size, options), 0.7 * random_rows(size.clusters, options["columns"], 1, torch.float32)
-    prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0), x.dtype)
+    prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0))
     lengths = torch.full((len(x),), 1.01, device=x.device)
     return lambda: kmeans_assign.nearest(x, None, lengths, prepared)
 

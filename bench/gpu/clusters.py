@@ -37,7 +37,7 @@ def assignment(results: Results, size: Sizes, n_columns: int, dtype: torch.dtype
     centroids = 0.7 * random_rows(k, n_columns, 1, torch.float32)
     n_wrong = 0
     for which in ("random", "means of clusters"):
-        prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0), dtype)
+        prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0))
         found = kmeans_assign.nearest(x, None, lengths, prepared)
         wrong = _wrong(x, centroids, found[0])
         took = seconds(kmeans_assign.nearest, x, None, lengths, prepared, rounds=5)
@@ -137,7 +137,7 @@ def counters(results: Results, out: Path, *, small: bool) -> int:
     clusters = sizes(small=small).clusters
     x = random_rows(rows, COLUMNS[0], 0)
     centroids = 0.7 * random_rows(clusters, COLUMNS[0], 1, torch.float32)
-    prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0), x.dtype)
+    prepared = kmeans_assign.prepare_centroids(centroids, x[:2048].float().mean(dim=0))
     kmeans_assign.nearest(x, None, torch.full((rows,), 1.01, device=x.device), prepared)
     for dtype in (torch.float32, torch.bfloat16):
         student, teacher = (random_logits(rows, 1000, dtype, seed) for seed in (0, 1))

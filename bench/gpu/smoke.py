@@ -157,7 +157,7 @@ def _assignment(dtype: torch.dtype, case: str, n_columns: int) -> Found:
     if case != "spread":
         noise = random_rows(21, n_columns, 2, torch.float32) * (1e-3 if case == "near ties" else 0.0)
         centroids = torch.cat([centroids, centroids + noise])
-    prepared = kmeans_assign.prepare_centroids(centroids, x.float().mean(dim=0), dtype)
+    prepared = kmeans_assign.prepare_centroids(centroids, x.float().mean(dim=0))
     labels, squared = kmeans_assign.nearest(x, None, 1.01 * x.float().norm(dim=1), prepared)[:2]
     all_squared = (x.double()[:, None] - centroids.double()).square().sum(dim=2)
     expected = all_squared.argmin(dim=1)  # the first of equal ones
