@@ -43,8 +43,7 @@ def assignment(results: Results, size: Sizes, n_columns: int, dtype: torch.dtype
         took = seconds(kmeans_assign.nearest, x, None, lengths, prepared, rounds=5)
         shape = {"N": n, "K": k, "D": n_columns, "dtype": str(dtype)[6:], "centroids": which}
         line: dict[str, Any] = {"ms": 1e3 * took, "operations": 2 * n * k * n_columns, "wrong labels": wrong}
-        if (n_open := getattr(found, "n_open", None)) is not None:
-            line["open after the fast product [%]"], line["after the careful [%]"] = (100.0 * n_open / n).tolist()
+        line["open after the fast product [%]"], line["after the careful [%]"] = (100.0 * found.n_open / n).tolist()
         if with_rivals:
             line["PyTorch / ours"] = seconds(torch_assign, x, centroids, rounds=3) / took
             line |= rivals(x, centroids, took)
