@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["KERNELS", "Variant", "compare", "serve", "variant"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 # A setting of what `_configs` holds: NAME=VALUE.
 _SETTING = re.compile(r"([A-Z_][A-Z_0-9]*)=(.+)", re.S)

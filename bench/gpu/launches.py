@@ -27,7 +27,7 @@ def prepare() -> None:
     """Makes the interpreter ready, and records its launches where `LAUNCHES` says so; before kernels are imported."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         return
-    runpy.run_path(str(Path(__file__).parents[2] / "tests" / "interpreter.py"))["prepare"]()
+    runpy.run_path(str(Path(__file__).resolve().parents[2] / "tests" / "interpreter.py"))["prepare"]()
     if LAUNCHES in os.environ:
         _record(Path(os.environ[LAUNCHES]))
 

@@ -15,7 +15,7 @@ __all__ = ["DEADLINE", "dry", "hanging", "of_card"]
 DEADLINE = 480.0
 """Seconds from the start of the script to the end of the last part."""
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 # What a measurement is called, and its seconds. Tools run some of them again, see `of_card`.
 _MEASURED = {"ceilings": 20, "scores": 60, "assign": 60, "select": 50, "rest": 40}

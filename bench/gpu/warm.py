@@ -96,20 +96,22 @@ def _tensor(dtype: str, is_aligned: bool) -> Any:
 
 @contextlib.contextmanager
 def fake_card() -> Iterator[SimpleNamespace]:
-    """Launches compile for a card, into the cache, and do nothing else; before kernels are imported.
+    """Launches compile for a card, into the cache, and do nothing else; before Triton and kernels are imported.
 
     Yields
     ------
     SimpleNamespace
         `compiled` and `found`: kernels that were compiled and that the cache had.
     """
+    os.environ["TRITON_INTERPRET"] = "0"
     import torch
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.backends.driver import DriverBase
 
-    # Tensors are on the host, as under the interpreter, but kernels are compiled.
+    # The package takes the host for its device, as under the interpreter, but kernels are compiled.
     triton.knobs.runtime.interpret = False
+    os.environ["TRITON_INTERPRET"] = "1"
     triton.knobs.compilation.store_binary_only = True
     with tempfile.TemporaryDirectory() as folder, _launchers(Path(folder)) as launcher:
 
@@ -228,7 +230,6 @@ def unpack(archive: Path, cache: Path) -> None:
 
 def verify(out: Path) -> int:
     """The smoke check's own launches on the card that is not there: how many kernels the cache did not have."""
-    os.environ["TRITON_INTERPRET"] = "1"  # so that the package takes the host for its device
     with fake_card() as counts:
         from ccma_fast.kernels import _configs
 
