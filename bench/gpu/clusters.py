@@ -12,6 +12,7 @@ import torch
 from ccma_fast.kernels import conformal_score, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
+from ccma_fast.backends.cuda.device import INTERPRETED
 
 from .problems import COLUMNS, Sizes, kernel_times, random_logits, random_rows, seconds, sizes
 from .results import Results
@@ -22,14 +23,15 @@ __all__ = ["assign", "assignment", "counters", "iterations", "means"]
 def assign(results: Results, out: Path, *, small: bool) -> int:
     """The assignment of one pass in each type of rows, its rivals, and the update."""
     size = sizes(small=small)
-    n_wrong = assignment(results, size, COLUMNS[0], torch.bfloat16, with_rivals=True)
+    n_wrong = assignment(results, size, COLUMNS[0], torch.bfloat16, with_plain=True)
     n_wrong += updates(results, size, COLUMNS[0])
     for dtype in (torch.float16, torch.float32):
         n_wrong += assignment(results, size, COLUMNS[0], dtype)
+    rivals(results, size, COLUMNS[0])
     return n_wrong
 
 
-def assignment(results: Results, size: Sizes, n_columns: int, dtype: torch.dtype, *, with_rivals: bool = False) -> int:
+def assignment(results: Results, size: Sizes, n_columns: int, dtype: torch.dtype, *, with_plain: bool = False) -> int:
     """Lines for centroids like those of a first pass, and for the means of their clusters; 1 where labels are wrong."""
     n, k = size.rows, size.clusters
     x = random_rows(n, n_columns, 0, dtype)
@@ -44,9 +46,8 @@ def assignment(results: Results, size: Sizes, n_columns: int, dtype: torch.dtype
         shape = {"N": n, "K": k, "D": n_columns, "dtype": str(dtype)[6:], "centroids": which}
         line: dict[str, Any] = {"ms": 1e3 * took, "operations": 2 * n * k * n_columns, "wrong labels": wrong}
         line["open after the fast product [%]"], line["after the careful [%]"] = (100.0 * found.n_open / n).tolist()
-        if with_rivals:
+        if with_plain:
             line["PyTorch / ours"] = seconds(torch_assign, x, centroids, rounds=3) / took
-            line |= rivals(x, centroids, took)
         results.add(what="assignment", **shape, **line)
         for kernel in kernel_times(kmeans_assign.nearest, x, None, lengths, prepared):
             results.add(what="kernels of the assignment", **shape, **kernel)
@@ -71,24 +72,29 @@ def torch_assign(x: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     return torch.cat([(part @ weight.T - offset).argmax(dim=1) for part in x.split(step)])
 
 
-def rivals(x: torch.Tensor, centroids: torch.Tensor, took: float) -> dict[str, Any]:
-    """The assignments of flash-kmeans and FlashLib in the same run, in the rows' type, where they are installed."""
-    rows, centres = x[None], centroids.to(x.dtype)[None]
-    squares = rows.float().square().sum(dim=-1)
-    calls = {
-        "flash-kmeans": ("flash_kmeans.assign_euclid_triton", "euclid_assign_triton", (rows, centres, squares)),
-        "FlashLib": ("flashlib.primitives.kmeans.cutedsl.assign", "cutedsl_assign_euclid", (rows, centres)),
+def rivals(results: Results, size: Sizes, n_columns: int) -> None:
+    """The assignments of others in the same run, in the rows' type, where they are installed; they compile first."""
+    if INTERPRETED:
+        return
+    x = random_rows(size.rows, n_columns, 0)[None]
+    centroids = (0.7 * random_rows(size.clusters, n_columns, 1, torch.float32)).to(x.dtype)[None]
+    calls: dict[str, tuple[str, str, tuple[Any, ...]]] = {
+        "flash-kmeans": ("flash_kmeans.assign_euclid_triton", "euclid_assign_triton", (x.float().square().sum(dim=2),)),
+        "FlashLib, Triton": ("flashlib.primitives.kmeans.triton.assign", "euclid_assign_triton", ()),
+        "FlashLib, CuTe": ("flashlib.primitives.kmeans.cutedsl.assign", "cutedsl_assign_euclid", ()),
     }
-    found: dict[str, Any] = {}
     for name, (module, function, args) in calls.items():
-        if importlib.util.find_spec(module.split(".")[0]) is None or not x.is_cuda:
+        shape = {"rival": name, "N": size.rows, "K": size.clusters, "D": n_columns, "dtype": "bfloat16"}
+        if importlib.util.find_spec(module.split(".")[0]) is None:
+            results.add(what="rivals of the assignment", **shape, status="not installed")
             continue
         try:
-            run = getattr(importlib.import_module(module), function)
-            found[f"{name} / ours"] = seconds(run, *args, rounds=5) / took
+            took = seconds(getattr(importlib.import_module(module), function), x, centroids, *args, rounds=5)
         except Exception as error:  # theirs to answer for
-            found[f"{name} / ours"] = f"{type(error).__name__}: {error}"[:200]
-    return found
+            results.add(what="rivals of the assignment", **shape, status=f"{type(error).__name__}: {error}"[:200])
+        else:
+            operations = 2 * size.rows * size.clusters * n_columns
+            results.add(what="rivals of the assignment", **shape, ms=1e3 * took, operations=operations, status="ok")
 
 
 def means(x: torch.Tensor, weights: torch.Tensor, labels: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:

@@ -112,7 +112,7 @@ def torch_score(student: torch.Tensor, teacher: torch.Tensor, q_student: float, 
 def _torch_threshold(logits: torch.Tensor, size: float) -> torch.Tensor:
     """The order statistic as a PyTorch user would write it."""
     scores = -logits.float().log_softmax(dim=1)
-    return scores.view(-1).kthvalue(int(size * len(logits))).values
+    return scores.view(-1).sort().values[int(size * len(logits)) - 1]
 
 
 def products(results: Results, size: Sizes) -> None:
