@@ -18,6 +18,7 @@ from .runner import Outcome, run
 # runs the parts loads neither PyTorch nor Triton, and cannot fail with them.
 _MEASURES = {
     "smoke": "smoke:smoke",
+    "sanitized": "smoke:sanitized",
     "ceilings": "scores:ceilings",
     "scores": "scores:scores",
     "assign": "clusters:assign",

@@ -12,8 +12,6 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 __all__ = ["CAPABILITY", "LAUNCHES", "prepare", "read"]
 
 LAUNCHES = "CCMA_BENCH_LAUNCHES"
@@ -58,7 +56,7 @@ def _record(path: Path) -> None:
 
 
 def _kind(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "data_ptr"):
         # Where a part of a tensor begins is a matter of its size: on a card it may be aligned or not.
         is_part = value.storage_offset() > 0
         return ["pointer", str(value.dtype).removeprefix("torch."), value.data_ptr() % 16 == 0, is_part]

@@ -34,13 +34,14 @@ def of_card(out: Path) -> list[Part]:
     """All parts, on a card."""
     blocking = {"CUDA_LAUNCH_BLOCKING": "1"}
     uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    measured = {name: _measure(name, out, small=False) for name in (*_MEASURED, "smoke", "counters", "more")}
+    names = ("smoke", *_MEASURED, "sanitized", "counters", "more")
+    measured = {name: _measure(name, out, small=False) for name in names}
     pytest = _pytest(out, _TESTS, "-n", "12", "--timeout", "60")
     parts = [
         Part("smoke", 25, measured["smoke"], blocking),
         Part("tests", 80, pytest),
         *(Part(name, seconds, measured[name]) for name, seconds in _MEASURED.items()),
-        Part("memcheck", 60, [*_sanitizer(), *measured["smoke"]], uncached),
+        Part("memcheck", 60, [*_sanitizer(), *measured["sanitized"]], uncached),
         Part("ncu", 40, [*_NCU, "--log-file", str(out / "ncu.txt"), *measured["counters"]]),
         Part("more", 30, measured["more"]),
     ]
@@ -50,7 +51,7 @@ def of_card(out: Path) -> list[Part]:
 def dry(out: Path, *, all_tests: bool) -> list[Part]:
     """All parts at tiny sizes in Triton's interpreter, tools left out; as long as that takes."""
     tests = _TESTS if all_tests else ("tests/backends/test_cuda_coverage.py", "tests/backends/test_choose.py")
-    names = {"smoke": "smoke", **{name: name for name in _MEASURED}, "memcheck": "smoke", "ncu": "counters"}
+    names = {"smoke": "smoke", **{name: name for name in _MEASURED}, "memcheck": "sanitized", "ncu": "counters"}
     parts = [Part(part, 900, _measure(name, out, small=True)) for part, name in (names | {"more": "more"}).items()]
     parts.insert(1, Part("tests", 1800, _pytest(out, tests)))
     return [part._replace(environment={"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}) for part in parts]

@@ -82,12 +82,12 @@ def kernel_times(run: Callable[..., Any], *args: Any, most: int = 14) -> list[di
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         run(*args)
         torch.cuda.synchronize()
-    return launched(profile)[:most]
+    return launched(profile.key_averages())[:most]
 
 
-def launched(profile: Any) -> list[dict[str, Any]]:
-    """The kernels and copies of a profile."""
-    found = [event for event in profile.key_averages() if event.device_type != torch.autograd.DeviceType.CPU]
+def launched(events: Any) -> list[dict[str, Any]]:
+    """The kernels and copies among the events of a profile, joined by their names."""
+    found = [event for event in events if event.device_type != torch.autograd.DeviceType.CPU]
     found.sort(key=lambda event: -event.self_device_time_total)
     return [
         {"kernel": event.key[:90], "launches": event.count, "ms": 1e-3 * event.self_device_time_total}

@@ -110,13 +110,6 @@ def _trace(
     y, teacher = _labels(len(x)), cf.Teacher(v, classes.cpu().numpy())
     with torch.profiler.profile(activities=activities) as profile:
         cf.select(x, size.budget, labels=y, teacher=teacher, config=config, backend="cuda", random_state=0)
-    counts: dict[str, int] = {}
-    for event in profile.key_averages():
-        if event.key.startswith(("cuda", "cuLaunch")):
-            counts[event.key] = event.count
-    results.add(what="host calls of a query", query="default, informative teacher", **counts)
-    for line in launched(profile)[:25]:
-        results.add(what="kernels of a query", query="default, informative teacher", **line)
     plain, packed = out / "trace.json", out / "trace.json.gz"
     profile.export_chrome_trace(str(plain))
     with gzip.open(packed, "wb", compresslevel=6) as file:
@@ -126,6 +119,11 @@ def _trace(
     if not kept:
         packed.unlink()
     results.add(what="trace", file=packed.name if kept else "left out: too large")
+    events = profile.key_averages()  # takes longest
+    counts = {event.key: event.count for event in events if event.key.startswith(("cuda", "cuLaunch"))}
+    results.add(what="host calls of a query", query="default, informative teacher", **counts)
+    for line in launched(events)[:25]:
+        results.add(what="kernels of a query", query="default, informative teacher", **line)
 
 
 def rest(results: Results, out: Path, *, small: bool) -> int:

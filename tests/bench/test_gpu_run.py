@@ -43,6 +43,7 @@ command = lambda name, script: [sys.executable, "-c", script, str(out / "gpu.jso
 parts = [Part(name, 2.0, command(name, sys.argv[3] + script)) for name, script in json.loads(sys.argv[2]).items()]
 parts += [Part("missing", 3.0, ["no such program"]), Part("long", 1e4, ["true"])]
 run(parts, out, deadline=time.monotonic() + 60)
+import bench.gpu.__main__
 assert not {"torch", "triton", "ccma_fast"} & set(sys.modules)
 """
 
