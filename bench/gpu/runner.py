@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def run(parts: Sequence[Part], out: Path, *, deadline: float, name: str = "gpu")
     """
     file, log = out / f"{name}.jsonl", out / f"{name}.log"
     results = Results(file, "run")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of what kills the part that runs
     outcomes, planned = [], time.monotonic()
     for part in parts:
         now = time.monotonic()
@@ -109,8 +111,9 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> str:
         status = f"timed out after {seconds:.0f} s"
     else:
         status = "ok" if code == 0 else f"killed by {_signal_name(-code)}" if code < 0 else f"failed with {code}"
-    _signal(process, signal.SIGKILL)  # the group outlives the process that leads it
-    process.wait()
+    finally:  # also where this process is told to end
+        _signal(process, signal.SIGKILL)  # the group outlives the process that leads it
+        process.wait()
     return status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def is_gone(pid: object) -> bool:
+    """Whether a process has ended; what nobody has waited for yet has, too."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+
+
 def lines(folder: Path) -> list[dict[str, object]]:
-    return [_line(text) for text in (folder / "gpu.jsonl").read_text("utf-8").splitlines()]
+    """The results, and what of them is no line of JSON."""
+    file = folder / "gpu.jsonl"
+    return [_line(text) for text in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def _line(text: str) -> dict[str, object]:
@@ -92,9 +101,7 @@ def test_what_a_part_wrote_stays(folder):
 
 def test_nothing_of_a_killed_part_is_left(folder):
     (child,) = (line["pid"] for line in lines(folder) if line.get("what") == "child")
-    stat = Path(f"/proc/{child}/stat")
-    # What nobody has waited for yet is dead all the same.
-    assert not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    assert is_gone(child)
 
 
 def test_the_table_and_the_log_say_what_happened(folder):
@@ -106,3 +113,15 @@ def test_the_table_and_the_log_say_what_happened(folder):
     assert "RuntimeError: wrong" in log
     assert log.count("what it printed") == len(PARTS)
     assert sorted(path.name for path in folder.iterdir()) == ["gpu.jsonl", "gpu.log", "gpu.md"]
+
+
+def test_who_ends_the_run_ends_its_part(tmp_path):
+    command = [sys.executable, "-c", RUN, str(tmp_path), json.dumps({"hangs": PARTS["hangs"]}), BEGIN]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        until = time.monotonic() + 30.0
+        while not (pids := [line["pid"] for line in lines(tmp_path) if line.get("what") == "child"]):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 1
+    assert is_gone(pids[0])
