@@ -55,7 +55,7 @@ def _pool(n_rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     separated as well in the student's space.
     """
     centres = [random_rows(CLASSES, d, seed, torch.float32) for d, seed in zip(COLUMNS, (7, 8), strict=True)]
-    spreads = (2.0, 1.5)
+    spreads = (1.0, 2.6)
     x, v = (
         random_rows(n_rows, d, seed, around=of, spread=spread)
         for seed, (d, of, spread) in enumerate(zip(COLUMNS, centres, spreads, strict=True))
