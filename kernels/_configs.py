@@ -27,7 +27,9 @@ __all__ = [
     "RowTile",
     "alignment",
     "capability",
+    "careful_tile",
     "column_width",
+    "fast_tile",
     "halves_rows",
     "launch",
     "processors",
@@ -106,9 +108,11 @@ LINEAR_TILE = {
 }
 
 # The products of an assignment, whose running best stays beside them in registers: that of all rows, and that of the
-# rows which it leaves open, in two parts. The first reads 85 operations a byte, as many as registers allow.
+# rows which it leaves open, in two parts. The first does 85 operations a byte it reads, as many as registers allow.
+# Generations that have `mma` alone lay more of the factors there, and get half of the centroids.
 FAST_TILE = ProductTile(128, 256, 64, 1, 8)
 CAREFUL_TILE = ProductTile(64, 64, 32, 1, 4)
+_MMA_ALONE = (8, 12)
 
 # Bytes of rows as halves that are made and multiplied at once. At 768 columns they are ten full waves of tiles on 132
 # multiprocessors, so that the last wave, which is not full, is one of sixty for a million rows.
@@ -203,6 +207,16 @@ def alignment(matrix: torch.Tensor) -> int:
         if fits and matrix.shape[1] % width == 0:
             return width
     return 1
+
+
+def fast_tile(capability: tuple[int, int]) -> ProductTile:
+    """The tile of the first product of an assignment; it divides `FAST_TILE`."""
+    return FAST_TILE._replace(N=128) if capability[0] in _MMA_ALONE else FAST_TILE
+
+
+def careful_tile(capability: tuple[int, int]) -> ProductTile:
+    """The tile of the second product of an assignment; it divides `CAREFUL_TILE`."""
+    return CAREFUL_TILE._replace(N=32) if capability[0] in _MMA_ALONE else CAREFUL_TILE
 
 
 def halves_rows(device: torch.device, n_columns: int) -> int:

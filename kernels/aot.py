@@ -39,18 +39,18 @@ from . import (
     threshold,
 )
 from ._configs import (
-    CAREFUL_TILE,
     DIGIT_BITS,
     DIGITS_TILE,
     DROPOUT_TILE,
     EXACT_TILE,
-    FAST_TILE,
     GAINS_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
     SUMS_TILE,
     UPDATE_TILE,
+    careful_tile,
     column_width,
+    fast_tile,
     launch,
     row_classes,
     row_tile,
@@ -132,10 +132,11 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(coverage._gain_sums_kernel, {}, {"M": SUMS_TILE.M, "N": SUMS_TILE.N}, SUMS_TILE.warps)
     dropped = {"KEEP": 1 << 14, "B": DROPOUT_TILE.block}
     yield Variant(dropout._dropout_kernel, {"x": "*fp32", "out": "*fp32"}, dropped, DROPOUT_TILE.warps)
-    fast = {"M": FAST_TILE.M, "N": FAST_TILE.N, "D": FAST_TILE.D}
-    ahead = stages_of(capability, kmeans_assign.fast_stage_bytes())
+    tile = fast_tile(capability)
+    fast = {"M": tile.M, "N": tile.N, "D": tile.D}
+    ahead = stages_of(capability, kmeans_assign.fast_stage_bytes(tile))
     halved = {"x": "*fp16", "parts": "*fp16"}
-    yield Variant(kmeans_assign._assign_kernel, halved, fast, FAST_TILE.warps, ahead, is_wide=True, is_product=True)
+    yield Variant(kmeans_assign._assign_kernel, halved, fast, tile.warps, ahead, is_wide=True, is_product=True)
     least = {"N": EXACT_TILE.N, "R": EXACT_TILE.rows}
     yield Variant(kmeans_exact._least_kernel, {"least": "*fp64"}, least, EXACT_TILE.warps)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
@@ -188,12 +189,12 @@ def _product(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
 
 
 def _assignment(dtype: torch.dtype, capability: tuple[int, int]) -> Variant:
-    tile = CAREFUL_TILE
+    tile = careful_tile(capability)
     constants = {
         "ALIGN": 16 // dtype.itemsize, "ROW_PARTS": kmeans_assign.row_parts(dtype), "LOW": halves.LOW_PART,
         "M": tile.M, "N": tile.N, "D": tile.D,
     }  # fmt: skip
-    stages = stages_of(capability, kmeans_assign.careful_stage_bytes(dtype))
+    stages = stages_of(capability, kmeans_assign.careful_stage_bytes(tile, dtype))
     types = {"x": f"*{_NAMES[dtype]}", "parts": "*fp16"}
     kernel = kmeans_assign._assign_careful_kernel
     return Variant(kernel, types, constants, tile.warps, stages, is_wide=True, is_product=True)

@@ -8,7 +8,18 @@ import torch
 import triton
 import triton.language as tl
 
-from ._configs import CAREFUL_TILE, FAST_TILE, alignment, capability, halves_rows, launch, stages
+from ._configs import (
+    CAREFUL_TILE,
+    FAST_TILE,
+    ProductTile,
+    alignment,
+    capability,
+    careful_tile,
+    fast_tile,
+    halves_rows,
+    launch,
+    stages,
+)
 from ._math import dot, two_best
 from .halves import LENGTH_EXPONENT, LOW_PART, MOST_EXPONENT, PAD, prepare_halves
 from .kmeans_exact import scan, squared_distances
@@ -390,13 +401,13 @@ def nearest(x: torch.Tensor, scale: torch.Tensor | None, lengths: torch.Tensor, 
             x[part], factor[part] if scale_step else factor, scale_step, lengths[part], centroids, start,
             labels[part], others[part], open_rows, n_open[:1],
         )  # fmt: skip
-    tile, align, k = CAREFUL_TILE, alignment(x), len(centroids.exact)
+    tile, align, k = careful_tile(capability(x.device)), alignment(x), len(centroids.exact)
     _assign_careful_kernel[(triton.cdiv(n_rows, tile.M),)](
         x, x.stride(0) // align, factor, scale_step, lengths, centroids.parts, centroids.bias, centroids.limits[1],
         open_rows, n_open[:1], n_columns // align, k, len(centroids.bias) // tile.N,
         centroids.parts.shape[2] // tile.D, -(tile.N // _STREAMS.value), labels, others, still_open, n_open[1:],
         ALIGN=align, ROW_PARTS=row_parts(x.dtype), LOW=LOW_PART, M=tile.M, N=tile.N, D=tile.D,
-        num_stages=stages(x.device, careful_stage_bytes(x.dtype)), **launch(tile.warps),
+        num_stages=stages(x.device, careful_stage_bytes(tile, x.dtype)), **launch(tile.warps),
     )  # fmt: skip
     scan(x, factor, scale_step, centroids.exact, still_open, n_open[1:], labels, others)
     return Assignment(labels, squared_distances(x, factor, scale_step, centroids.exact, labels, others), n_open)
@@ -415,12 +426,12 @@ def _assign(
     n_listed: torch.Tensor,
 ) -> None:
     """The fast product of some rows, whose halves live as long as this call."""
-    rows, tile = prepare_halves(x, 1), FAST_TILE
+    rows, tile = prepare_halves(x, 1), fast_tile(capability(x.device))
     _assign_kernel[(triton.cdiv(len(x), tile.M),)](
         rows.parts, rows.unit, rows.lost, scale, scale_step, lengths, centroids.parts, centroids.bias,
         centroids.limits[0], len(x), len(centroids.exact), len(centroids.bias) // tile.N,
         centroids.parts.shape[2] // tile.D, first_row, -(tile.N // _STREAMS.value), labels, others, listed, n_listed,
-        M=tile.M, N=tile.N, D=tile.D, num_stages=stages(x.device, fast_stage_bytes()), **launch(tile.warps),
+        M=tile.M, N=tile.N, D=tile.D, num_stages=stages(x.device, fast_stage_bytes(tile)), **launch(tile.warps),
     )  # fmt: skip
 
 
@@ -429,14 +440,14 @@ def row_parts(stored: torch.dtype) -> int:
     return 2 if stored == torch.float32 else 1
 
 
-def fast_stage_bytes() -> int:
+def fast_stage_bytes(tile: ProductTile) -> int:
     """Shared memory of what is loaded for one step of the fast product."""
-    return (FAST_TILE.M + FAST_TILE.N) * FAST_TILE.D * 2
+    return (tile.M + tile.N) * tile.D * 2
 
 
-def careful_stage_bytes(stored: torch.dtype) -> int:
+def careful_stage_bytes(tile: ProductTile, stored: torch.dtype) -> int:
     """Shared memory of what is loaded for one step of the careful product."""
-    return (CAREFUL_TILE.M * stored.itemsize + 2 * CAREFUL_TILE.N * 2) * CAREFUL_TILE.D
+    return (tile.M * stored.itemsize + 2 * tile.N * 2) * tile.D
 
 
 def _rounded_up(n: int, step: int) -> int:

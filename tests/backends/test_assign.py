@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ccma_fast.kernels import _configs, kmeans_assign
+from ccma_fast.kernels import _configs, halves, kmeans_assign
 
 from ccma_fast.backends.cuda.device import device
 
@@ -212,3 +212,35 @@ def test_the_model_cuts_where_the_unit_does():
     least[0, 1:] = 2.0**-13
     assert HOPPER.dot(least, least)[0] == 1.0
     assert AMPERE.dot(least, least, -1.0)[0] == 8.0 * 2.0**-26  # of the second step
+
+
+@pytest.mark.parametrize("kind", ["adversarial", "random", "far"])
+def test_scores_of_a_matrix_unit_are_within_the_bound(kind, monkeypatch):
+    """The fast product as a Hopper would form it: by a model of its units, from the parts that the kernel gets."""
+    monkeypatch.setattr(kmeans_assign, "capability", lambda device: (9, 0))
+    rng = np.random.default_rng(4)
+    n_columns = 768
+    if kind == "adversarial":
+        x = np.tile(adversarial_row(n_columns, 25).astype(np.float64), (6, 1)) * rng.uniform(0.9, 1.1, (6, 1))
+        centroids = x[:4] * rng.uniform(0.5, 1.0, (4, 1))
+    else:
+        x, centroids = rng.standard_normal((6, n_columns)), rng.standard_normal((4, n_columns))
+        if kind == "far":
+            x, centroids = 30.0 + x, 30.0 + centroids
+    rows, origin = on_device(x), on_device(x.mean(axis=0) if kind == "far" else np.zeros(n_columns))
+    prepared = kmeans_assign.prepare_centroids(on_device(centroids), origin)
+    of_rows = halves.prepare_halves(rows, 1)
+    parts, of_units = (tensor.double().cpu().numpy() for tensor in (prepared.parts[0, :4], of_rows.parts[0]))
+    bias, (a, c, b, unit, _) = prepared.bias[:4].double().cpu().numpy(), prepared.limits[0].tolist()
+    y, m = rows.double().cpu().numpy(), on_device(centroids).double().cpu().numpy() - origin.double().cpu().numpy()
+    h = m @ origin.double().cpu().numpy() + 0.5 * (m**2).sum(axis=1)
+    h -= 0.5 * (h.max() + h.min())
+    for i in range(6):
+        factor = float(of_rows.unit[i]) * unit
+        start = (bias / factor).astype(np.float32).astype(np.float64)
+        scores = HOPPER.dot(np.broadcast_to(of_units[i], parts.shape), parts, start).astype(np.float32)
+        packed = ((scores.view(np.int32) & -32) | np.array([31, 0, 31, 0], np.int32)).view(np.float32)
+        error = np.abs(factor * packed.astype(np.float64) - (m @ y[i] - h))
+        bound = np.linalg.norm(y[i]) * a + float(of_rows.lost[i]) * c + b
+        assert (error <= bound).all()
+        assert kind != "adversarial" or error.max() > 0.05 * bound
