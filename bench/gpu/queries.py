@@ -51,8 +51,7 @@ def _epochs(*, small: bool) -> int:
 def _pool(n_rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Features of the student and of the teacher, row i of class i modulo their number, and the teacher's classes.
 
-    The teacher's rows lie near their classes: it is right about most, so that the labels bear it out. Classes are not
-    separated as well in the student's space.
+    The teacher is right about a good part of its rows, so that the labels bear it out; a student would do better.
     """
     centres = [random_rows(CLASSES, d, seed, torch.float32) for d, seed in zip(COLUMNS, (7, 8), strict=True)]
     spreads = (1.0, 2.6)
