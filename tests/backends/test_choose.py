@@ -39,3 +39,18 @@ def test_without_a_gpu_cuda_cannot_run(run_forked):
         "with pytest.raises(cf.BackendUnavailableError, match='PyTorch sees no CUDA device'):\n"
         "    cf.score([[1.0, 2.0]], backend='cuda')"
     )
+
+
+def test_the_interpreter_runs_or_says_why_not(run_python):
+    """As a user sets it, without what the tests do to it: that of Triton 3.6 fails on NumPy 2.5."""
+    printed = run_python(
+        "import numpy as np, triton, ccma_fast as cf\n"
+        "z = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)\n"
+        "try: cf.score(z, backend='cuda')\n"
+        "except cf.BackendUnavailableError as error: print(triton.__version__, np.__version__, error)\n",
+        TRITON_INTERPRET="1",
+    )
+    if printed:
+        triton_version, numpy_version, *message = printed.split(maxsplit=2)
+        assert f"the interpreter of Triton {triton_version}" in message[0]
+        assert f"NumPy {numpy_version}" in message[0]

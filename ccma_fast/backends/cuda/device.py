@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import torch
 import triton
+from triton.runtime.errors import InterpreterError
+
+from ...kernels.linear import row_lengths
 
 __all__ = ["INTERPRETED", "NAME", "ON_HOST", "arithmetic", "describe", "device", "why_unavailable"]
 
@@ -25,6 +29,18 @@ def why_unavailable() -> str | None:
     version = tuple(map(int, triton.__version__.split(".")[:2]))
     if version < _LEAST_TRITON:
         return f"its kernels need Triton {'.'.join(map(str, _LEAST_TRITON))} or newer, got {triton.__version__}"
+    return _why_not_interpreted() if INTERPRETED else None
+
+
+def _why_not_interpreted() -> str | None:
+    """The reason why the interpreter cannot run kernels here, or None; by the smallest of them."""
+    try:
+        row_lengths(torch.ones((1, 1)))
+    except InterpreterError as error:  # an array of one element is no number any more
+        return (
+            f"the interpreter of Triton {triton.__version__} (TRITON_INTERPRET=1) fails on NumPy {np.__version__} "
+            f"({error}); it needs a NumPy before 2.5 or a Triton after 3.6"
+        )
     return None
 
 

@@ -1,0 +1,61 @@
+"""Kernels compiled ahead for a card that is not there are those that a launch on one would ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+RECORD = """
+from bench.gpu.launches import prepare
+prepare()
+import torch
+from ccma_fast.kernels.linear import row_lengths
+row_lengths(torch.ones(3, 8))
+row_lengths(torch.ones(5, 16)[1:])  # of the same kind, but for where it begins
+"""
+COMPILE = """
+import os, sys
+from pathlib import Path
+from bench.gpu.launches import read
+from bench.gpu.warm import compile_all, pack
+print(*compile_all(read(Path(os.environ["CCMA_BENCH_LAUNCHES"]))))
+pack(Path(os.environ["TRITON_CACHE_DIR"]), Path(sys.argv[1]))
+"""
+LAUNCH = """
+import os, sys
+from pathlib import Path
+os.environ["TRITON_CACHE_DIR"] = sys.argv[2]
+from bench.gpu.warm import fake_card, unpack
+unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+import torch
+with fake_card() as counts:
+    from ccma_fast.kernels.linear import row_lengths
+    for n in (2, 700):
+        row_lengths(torch.ones(n, 8))
+        row_lengths(torch.ones(n, 9)[:, 1:])
+    print(counts.compiled, counts.found)
+"""
+
+
+@pytest.fixture
+def of_bench(tmp_path, monkeypatch, run_python):
+    """Runs a script that finds the benchmarks, but not the sources of the package."""
+    (tmp_path / "bench").symlink_to(ROOT / "bench")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CCMA_BENCH_LAUNCHES", str(tmp_path / "launches.jsonl"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    return run_python
+
+
+def test_a_launch_finds_what_was_compiled_ahead_in_another_place(of_bench, tmp_path):
+    of_bench(RECORD, TRITON_INTERPRET="1")
+    archive, moved = str(tmp_path / "cache.tar.xz"), str(tmp_path / "moved")
+    compiled, found, *failed = of_bench(COMPILE, archive).split()
+    assert (int(found), failed) == (0, ["[]"])
+    assert int(compiled) == 2  # rows that begin at 16 bytes, and others
+    (tmp_path / "cache").rename(tmp_path / "gone")
+    compiled, found = map(int, of_bench(LAUNCH, archive, moved).split())
+    assert (compiled, found) == (1, 1)  # of rows whose columns begin at a fourth of 16 bytes no one knew
