@@ -12,6 +12,7 @@ import torch
 
 __all__ = [
     "CAREFUL_TILE",
+    "CENTROID_TILE",
     "DIGITS_TILE",
     "DIGIT_BITS",
     "DROPOUT_TILE",
@@ -20,6 +21,7 @@ __all__ = [
     "GAINS_TILE",
     "LINEAR_TILE",
     "LONGEST_ROW",
+    "RANGE_TILE",
     "SUMS_TILE",
     "UPDATE_TILE",
     "Block",
@@ -107,12 +109,27 @@ LINEAR_TILE = {
     torch.bfloat16: ProductTile(128, 64, 64, 8, 8),
 }
 
+
+class GainsTile(NamedTuple):
+    """M rows, or sums, of N candidates; M centroids, of N columns at a time."""
+
+    M: int
+    N: int
+    warps: int
+
+
 # The products of an assignment, whose running best stays beside them in registers: that of all rows, and that of the
 # rows which it leaves open, in two parts. The first does 85 operations a byte it reads, as many as registers allow.
 # Generations that have `mma` alone lay more of the factors there, and get half of the centroids.
 FAST_TILE = ProductTile(128, 256, 64, 1, 8)
 CAREFUL_TILE = ProductTile(64, 64, 32, 1, 4)
 _MMA_ALONE = (8, 12)
+
+# Centroids, and their columns at a time, that one program brings into parts.
+CENTROID_TILE = GainsTile(16, 64, 4)
+
+# Centroids of which one program takes the largest at a time.
+RANGE_TILE = Block(1024, 4)
 
 # Bytes of rows as halves that are made and multiplied at once. At 768 columns they are ten full waves of tiles on 132
 # multiprocessors, so that the last wave, which is not full, is one of sixty for a million rows.
@@ -129,14 +146,6 @@ class ExactTile(NamedTuple):
 
 
 EXACT_TILE = ExactTile(32, 128, 128, 4)
-
-
-class GainsTile(NamedTuple):
-    """M rows, or sums, of N candidates."""
-
-    M: int
-    N: int
-    warps: int
 
 
 class UpdateTile(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ccma_fast.kernels import _configs, halves, kmeans_assign
+from ccma_fast.kernels import _configs, halves, kmeans_assign, kmeans_centroids
 
 from ccma_fast.backends.cuda.device import device
 
@@ -178,7 +178,7 @@ def test_chunks_of_halves_are_whole_waves():
 @pytest.mark.parametrize("n_columns", [16, 64, 768, 4096])
 def test_the_bound_holds_for_the_matrix_units(n_columns, unit):
     """On rows made against it, of which a bound by the additions alone, n / 8, would be wrong, and on others."""
-    bound = kmeans_assign.sum_error(n_columns, unit.generation)
+    bound = kmeans_centroids.sum_error(n_columns, unit.generation)
     row = adversarial_row(n_columns, unit.bits).astype(np.float64)[None]
     exact = (row * row).sum()
     error = abs(unit.dot(row, row)[0] - exact) / exact
@@ -217,7 +217,7 @@ def test_the_model_cuts_where_the_unit_does():
 @pytest.mark.parametrize("kind", ["adversarial", "random", "far"])
 def test_scores_of_a_matrix_unit_are_within_the_bound(kind, monkeypatch):
     """The fast product as a Hopper would form it: by a model of its units, from the parts that the kernel gets."""
-    monkeypatch.setattr(kmeans_assign, "capability", lambda device: (9, 0))
+    monkeypatch.setattr(kmeans_centroids, "capability", lambda device: (9, 0))
     rng = np.random.default_rng(4)
     n_columns = 768
     if kind == "adversarial":
