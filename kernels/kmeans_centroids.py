@@ -245,8 +245,9 @@ def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor) -> Centroid
     exact = centroids.contiguous()
     k, n_columns = exact.shape
     n_padded, depth = triton.cdiv(k, FAST_TILE.N) * FAST_TILE.N, triton.cdiv(n_columns, PAD)
-    numbers = torch.empty(4 * k + 4, dtype=torch.float64, device=exact.device)
-    lengths, h, lost, scalars = numbers.split([k, k, 2 * k, 4])
+    even = k + k % 2  # so that all begin on 16 bytes, whatever K
+    numbers = torch.empty(4 * even + 4, dtype=torch.float64, device=exact.device)
+    lengths, h, lost, scalars = numbers.split([even, even, 2 * even, 4])
     parts = torch.empty((2, n_padded, depth * PAD), dtype=torch.float16, device=exact.device)
     bias = torch.empty(n_padded, dtype=torch.float32, device=exact.device)
     limits = torch.empty((2, 5), dtype=torch.float32, device=exact.device)
