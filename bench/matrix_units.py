@@ -1,7 +1,7 @@
 """Whether a card's matrix units err by no more than the assignment of rows takes them to err by.
 
-The bound of ``kernels.kmeans_assign.sum_error`` rests on models of the units. These products come near to it where the
-models are right: a unit that aligns products at bit 25 loses all but the first of those made for 25 bits.
+The bound of ``kernels.kmeans_centroids.sum_error`` rests on models of the units. These products come near to it where
+the models are right: a unit that aligns products at bit 25 loses all but the first of those made for 25 bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from ccma_fast.kernels.kmeans_assign import sum_error
+from ccma_fast.kernels.kmeans_centroids import sum_error
 
 __all__ = ["adversarial_row", "probe"]
 

@@ -14,6 +14,7 @@ __all__ = [
     "ADAMW_BLOCK",
     "CAREFUL_TILE",
     "CELL_BITS",
+    "CENTROID_TILE",
     "CHOICE_BLOCK",
     "COVER_BLOCK",
     "CROSS_ENTROPY_BLOCK",
@@ -24,6 +25,7 @@ __all__ = [
     "KEPT_COLUMNS",
     "KEPT_TILE",
     "LONGEST_ROW",
+    "RANGE_TILE",
     "SUMS_TILE",
     "UPDATE_TILE",
     "Block",
@@ -112,12 +114,27 @@ class ProductTile(NamedTuple):
 _LINEAR_TILE = {1: ProductTile(256, 128, 64, 8, 8), 2: ProductTile(256, 128, 32, 8, 8)}
 _FROM_MEMORY = (9,)
 
+
+class GainsTile(NamedTuple):
+    """M rows, or sums, of N candidates; M centroids, of N columns at a time."""
+
+    M: int
+    N: int
+    warps: int
+
+
 # The products of an assignment, whose running best stays beside them in registers: that of all rows, and that of the
 # rows which it leaves open, in two parts. The first does 85 operations a byte it reads, as many as registers allow.
 # Generations that have `mma` alone lay more of the factors there, and get half of the centroids.
 FAST_TILE = ProductTile(128, 256, 64, 1, 8)
 CAREFUL_TILE = ProductTile(64, 64, 32, 1, 4)
 _MMA_ALONE = (8, 12)
+
+# Centroids, and their columns at a time, that one program brings into parts.
+CENTROID_TILE = GainsTile(16, 64, 4)
+
+# Centroids of which one program takes the largest at a time.
+RANGE_TILE = Block(1024, 4)
 
 # Bytes of rows as halves that are made and multiplied at once. At 768 columns they are ten full waves of tiles on 132
 # multiprocessors, so that the last wave, which is not full, is one of sixty for a million rows.
@@ -134,14 +151,6 @@ class ExactTile(NamedTuple):
 
 
 EXACT_TILE = ExactTile(32, 128, 128, 4)
-
-
-class GainsTile(NamedTuple):
-    """M rows, or sums, of N candidates."""
-
-    M: int
-    N: int
-    warps: int
 
 
 class UpdateTile(NamedTuple):

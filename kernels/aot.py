@@ -35,6 +35,7 @@ from . import (
     dropout,
     halves,
     kmeans_assign,
+    kmeans_centroids,
     kmeans_exact,
     kmeans_update,
     linear,
@@ -42,6 +43,7 @@ from . import (
 )
 from ._configs import (
     ADAMW_BLOCK,
+    CENTROID_TILE,
     CHOICE_BLOCK,
     COVER_BLOCK,
     CROSS_ENTROPY_BLOCK,
@@ -51,6 +53,7 @@ from ._configs import (
     KEPT_COLUMNS,
     KEPT_TILE,
     LONGEST_ROW,
+    RANGE_TILE,
     SUMS_TILE,
     UPDATE_TILE,
     careful_tile,
@@ -73,13 +76,12 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
-        "opened", "opened_mass", "inside_bounds",
-        "factors",
+        "opened", "opened_mass", "inside_bounds", "factors", "scalars",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
         "squared", "weights", "scores", "factor", "similarity", "near", "lost", "parameters", "gradient", "second",
-        "losses",
+        "losses", "origin",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
@@ -92,7 +94,9 @@ _POINTERS = {
     "u8": ("sets",),
 }  # fmt: skip
 _STEP = {"first": "*fp32", "n_rows": "fp32", "decay": "fp32"}
-_TYPES = {name: f"*{kind}" for kind, names in _POINTERS.items() for name in names}
+_TYPES = {name: f"*{kind}" for kind, names in _POINTERS.items() for name in names} | dict.fromkeys(
+    ("row_share", "careful_row_share", "score_share", "careful_score_share"), "fp32"
+)
 
 
 class Variant(NamedTuple):
@@ -153,6 +157,17 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     ahead = stages_of(capability, kmeans_assign.fast_stage_bytes(tile))
     halved = {"x": "*fp16", "parts": "*fp16"}
     yield Variant(kmeans_assign._assign_kernel, halved, fast, tile.warps, ahead, is_wide=True, is_product=True)
+    of_parts = {"WIDTH": 8, "LOW": halves.LOW_PART, "R": CENTROID_TILE.M, "D": CENTROID_TILE.N}
+    of_centroids = {"parts": "*fp16", "lost": "*fp64", "lengths": "*fp64", "h": "*fp64"}
+    yield Variant(kmeans_centroids._centroid_parts_kernel, of_centroids, of_parts, CENTROID_TILE.warps, is_wide=True)
+    sums = _of_rows(
+        kmeans_centroids._centroid_sums_kernel, 768, wide, {"lengths": "*fp64", "h": "*fp64"}, name="centroids"
+    )
+    sums.constants.pop("ALIGN")
+    yield sums
+    of_range = {"B": RANGE_TILE.block}
+    yield Variant(kmeans_centroids._range_kernel, of_centroids, of_range, RANGE_TILE.warps)
+    yield Variant(kmeans_centroids._limits_kernel, of_centroids, of_range, RANGE_TILE.warps)
     least = {"N": EXACT_TILE.N, "R": EXACT_TILE.rows}
     yield Variant(kmeans_exact._least_kernel, {"least": "*fp64"}, least, EXACT_TILE.warps)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}

@@ -9,8 +9,6 @@ import triton
 import triton.language as tl
 
 from ._configs import (
-    CAREFUL_TILE,
-    FAST_TILE,
     ProductTile,
     alignment,
     capability,
@@ -21,20 +19,21 @@ from ._configs import (
     stages,
 )
 from ._math import dot, two_best
-from .halves import LENGTH_EXPONENT, LOW_PART, MOST_EXPONENT, PAD, prepare_halves
+from .halves import LENGTH_EXPONENT, LOW_PART, MOST_EXPONENT, prepare_halves
+from .kmeans_centroids import STREAMS, Centroids, prepare_centroids
 from .kmeans_exact import scan, squared_distances
 
-__all__ = ["Assignment", "Centroids", "nearest", "prepare_centroids", "sum_error"]
+__all__ = ["Assignment", "Centroids", "nearest", "prepare_centroids"]
 
 # d²(y, μ) = ‖y − μ‖² for rows y = scale · x. With m = μ − origin the nearest centroid has the largest
 #
 #   v_k = y · m_k − h_k,  h_k = origin · m_k + ½ ‖m_k‖² − c,  for d² = ‖y − origin‖² − 2 v_k + 2 c
 #
 # where c makes the largest |h| small. All v are computed from one part of float16 (`halves`) of rows and centroids, and
-# are wrong by no more than E = ‖y‖ A + scale · lost C + B (`_limits`). A row whose best and second differ by more than
-# 2 E has its label; one whose best and third do has two candidates, which their d² in float64 settle. The others are
-# computed again from two parts, which keep float32's digits, with an E that is some 20 times smaller; what is then
-# left, ties of three for the most part, is settled by the d² of all centroids. Of equals the lower index wins.
+# are wrong by no more than E = ‖y‖ A + scale · lost C + B (`kmeans_centroids`). A row whose best and second differ by
+# more than 2 E has its label; one whose best and third do has two candidates, which their d² in float64 settle. The
+# others are computed again from two parts, which keep float32's digits, with an E that is some 60 times smaller; what
+# is then left, ties of three for the most part, is settled by the d² of all centroids. Of equals the lower index wins.
 #
 # In units of factor = scale · unit_i · unit a score is a sum that a matrix unit forms by itself, from −h / factor on.
 # Its lowest bits make room for the number of its column among those of its stream: a thread holds every eighth column
@@ -46,13 +45,7 @@ __all__ = ["Assignment", "Centroids", "nearest", "prepare_centroids", "sum_error
 
 _RUN_TIME = ["n_rows", "n_tiles", "n_columns", "n_centroids", "stride", "depth", "first_row", "scale_step", "keep"]
 
-_STREAMS = tl.constexpr(8)
-
-# Rounding of float32, as a share.
-_FLOAT = 2.0**-24
-
-# What is padding scores −huge, `_HUGE` times as much as what has a weight may, and below 2^_MOST in any unit.
-_HUGE = 2.0**40
+# What is padding scores −huge, which is to be below 2^120 in any unit, and beyond 2^30, four times the largest product.
 _LEAST_NORMAL = tl.constexpr(2.0**-126)
 _MOST = tl.constexpr(2.0**120)
 _PADDING = tl.constexpr(2.0**30)
@@ -67,19 +60,6 @@ class Assignment(NamedTuple):
     """(M,) float32, d² to the label's centroid."""
     n_open: torch.Tensor
     """(2,) int64: how many rows the fast product left to the careful one, and that to the distances themselves."""
-
-
-class Centroids(NamedTuple):
-    """Centroids as the kernels take them."""
-
-    exact: torch.Tensor
-    """μ, shape (K, D), float32."""
-    parts: torch.Tensor
-    """m / unit in two parts of float16, shape (2, K', D'), K and D rounded up to whole tiles, zeros beyond."""
-    bias: torch.Tensor
-    """−h, and −huge beyond the centroids, shape (K',), float32."""
-    limits: torch.Tensor
-    """A, C, B, unit and huge of the fast and of the careful product, shape (2, 5), float32."""
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -103,9 +83,9 @@ def _assign_kernel(
     inverse = 1.0 / factor
     x_rows = x + rows[:, None] * (depth * D) + columns[None, :]
     part = parts + centroids[:, None].to(tl.int64) * (depth * D) + columns[None, :]
-    best = tl.full((M, _STREAMS), -float("inf"), tl.float32)
+    best = tl.full((M, STREAMS), -float("inf"), tl.float32)
     second = best
-    at = tl.zeros((M, _STREAMS), tl.int32)
+    at = tl.zeros((M, STREAMS), tl.int32)
     other_at = at
     # One loop over the steps of all tiles, so that the next tile's factors are on their way while this one's scores are
     # looked at, and so are its biases.
@@ -114,9 +94,9 @@ def _assign_kernel(
     tile = 0
     step = 0
     for _ in range(0, n_tiles * depth):
-        values = tl.load(x_rows + step * D)
-        others_values = tl.load(part + (tile.to(tl.int64) * N * depth + step) * D)
-        total = dot(values, tl.trans(others_values), total, "ieee")
+        row = tl.load(x_rows + step * D)
+        centroid = tl.load(part + (tile.to(tl.int64) * N * depth + step) * D)
+        total = dot(row, tl.trans(centroid), total, "ieee")
         step += 1
         if step == depth:
             best, second, at, other_at = _with_tile(total, keep, tile, best, second, at, other_at, M, N)
@@ -129,22 +109,9 @@ def _assign_kernel(
     error = (error + tl.load(limits + 2)) * inverse
     is_sure = _is_sure(row_factor, factor, inverse, limits)
     _settle(
-        best,
-        second,
-        at,
-        other_at,
-        error,
-        is_sure,
-        rows,
-        in_rows,
-        first_row,
-        n_centroids,
-        labels,
-        others,
-        listed,
-        n_listed,
-        N,
-    )
+        best, second, at, other_at, error, is_sure, rows, in_rows, first_row, n_centroids,
+        labels, others, listed, n_listed, N,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -172,9 +139,9 @@ def _assign_careful_kernel(
         factor = row_factor * tl.load(limits + 3)
         x_rows = x + rows[:, None] * (stride * ALIGN)
         part_size = n_tiles.to(tl.int64) * N * (depth * D)
-        best = tl.full((M, _STREAMS), -float("inf"), tl.float32)
+        best = tl.full((M, STREAMS), -float("inf"), tl.float32)
         second = best
-        at = tl.zeros((M, _STREAMS), tl.int32)
+        at = tl.zeros((M, STREAMS), tl.int32)
         other_at = at
         for tile in range(0, n_tiles):
             part = parts + (tile * N + centroids)[:, None].to(tl.int64) * (depth * D)
@@ -197,22 +164,9 @@ def _assign_careful_kernel(
         error = length * tl.load(limits) + tl.load(limits + 2)
         is_sure = _is_sure(row_factor, factor, 1.0 / factor, limits)
         _settle(
-            best,
-            second,
-            at,
-            other_at,
-            error,
-            is_sure,
-            rows,
-            in_rows,
-            0,
-            n_centroids,
-            labels,
-            others,
-            listed,
-            n_listed,
-            N,
-        )
+            best, second, at, other_at, error, is_sure, rows, in_rows, 0, n_centroids,
+            labels, others, listed, n_listed, N,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -232,9 +186,9 @@ def _with_tile(value, keep, tile, best, second, at, other_at, M: tl.constexpr, N
 
     `keep` is −N / 8, an argument so that one instruction clears the lowest bits and sets them.
     """
-    number = (tl.arange(0, N) // _STREAMS)[None, :]
+    number = (tl.arange(0, N) // STREAMS)[None, :]
     packed = ((value.to(tl.int32, bitcast=True) & keep) | number).to(tl.float32, bitcast=True)
-    top, next_top = two_best(packed, M, N, _STREAMS)
+    top, next_top = two_best(packed, M, N, STREAMS)
     is_new = top > best
     loser = tl.minimum(best, top)
     runner_up = tl.maximum(second, next_top)
@@ -261,10 +215,10 @@ def _settle(
     listed, n_listed,  # out: the open rows, int32, and how many, (1,) int64
     N: tl.constexpr,
 ):  # fmt: skip
-    stream = tl.arange(0, _STREAMS)[None, :]
-    bits: tl.constexpr = N // _STREAMS - 1
-    index = at * N + (best.to(tl.int32, bitcast=True) & bits) * _STREAMS + stream
-    other_index = other_at * N + (second.to(tl.int32, bitcast=True) & bits) * _STREAMS + stream
+    stream = tl.arange(0, STREAMS)[None, :]
+    bits: tl.constexpr = N // STREAMS - 1
+    index = at * N + (best.to(tl.int32, bitcast=True) & bits) * STREAMS + stream
+    other_index = other_at * N + (second.to(tl.int32, bitcast=True) & bits) * STREAMS + stream
     top = tl.max(best, axis=1)
     label = tl.min(tl.where(best == top[:, None], index, 0x7FFFFFFF), axis=1)
     is_taken = index == label[:, None]
@@ -280,98 +234,6 @@ def _settle(
     is_open = (in_rows & ~is_settled & ~is_pair).to(tl.int32)
     place = tl.atomic_add(n_listed, tl.sum(is_open, axis=0).to(tl.int64), sem="relaxed")
     tl.store(listed + place + tl.cumsum(is_open, axis=0) - 1, (first_row + rows).to(tl.int32), mask=is_open != 0)
-
-
-def sum_error(n_columns: int, generation: int) -> float:
-    """What a matrix unit's sum of products of float16 errs by, as a share of the sum of their absolute values.
-
-    Parameters
-    ----------
-    n_columns : int
-        Products, added to what there is in steps.
-    generation : int
-        Major part of the compute capability; 0 in the interpreter.
-
-    Notes
-    -----
-    A unit aligns the exact products of a step and the sum so far to the largest of their exponents, cuts them off at
-    bit F behind its leading one, adds them up exactly, and cuts the sum off at 24 bits (bit-accurate models of the
-    units: MMA-Sim, arXiv 2511.10909; Khattak and Mikaitis, arXiv 2512.07004). Hopper and Blackwell add 16 products and
-    cut at F = 25, Ampere and Ada 8 at F = 24. No term is larger than the sum of the absolute values, T, and the one
-    that sets the exponent loses nothing. So a step of L products errs by at most (L 2⁻ᶠ + 2⁻²³) T, and n products by
-    n / L times as much: n / 3.2 or n / 1.6 times 2⁻²³ T. A third and two thirds of n leave room for what errors add to
-    T, below n = 2^19. The library's products are of the same instructions; where it splits a sum, it adds up the parts
-    in float32, for less than the parts are shorter. Sums in float32 with an addition for each product, as in the
-    interpreter, err by half of n.
-    """
-    return (n_columns / (3.0 if generation >= 9 else 1.5) + 1.0) * 2.0 * _FLOAT
-
-
-def prepare_centroids(centroids: torch.Tensor, origin: torch.Tensor) -> Centroids:
-    """Centroids for rows of any storage type.
-
-    Parameters
-    ----------
-    centroids : Tensor, shape (K, D), float32
-    origin : Tensor, shape (D,), float32
-        Anything; near the rows' mean bounds are tightest.
-    """
-    k, d = centroids.shape
-    m = centroids.double() - origin.double()
-    lengths = m.square().sum(dim=1).sqrt()
-    h = (m * origin.double()).sum(dim=1) + 0.5 * lengths.square()
-    h -= 0.5 * (h.amax() + h.amin())
-    longest = lengths.amax()
-    _, exponent = torch.frexp(longest)
-    # frexp's mantissas are below 1. The unit and its reciprocal are normal, and so is that of no length.
-    exponent = (exponent - (1 + LENGTH_EXPONENT.value)).clamp(-MOST_EXPONENT.value, MOST_EXPONENT.value).int()
-    # From bits, for a device may round its powers of two.
-    unit, inverse = (((127 + e) << 23).view(torch.float32).double() for e in (exponent, -exponent))
-    rest = m * inverse
-    parts = torch.zeros((2, _rounded_up(k, FAST_TILE.N), _rounded_up(d, PAD)), dtype=torch.float16, device=m.device)
-    lost = []
-    for i, part in enumerate(parts[:, :k, :d]):
-        low = LOW_PART**i
-        part.copy_(rest / low)
-        rest = rest - part.double() * low
-        lost.append(unit * rest.square().sum(dim=1).sqrt())
-    huge = _HUGE * torch.maximum(h.abs().amax(), longest.square())
-    bias = torch.cat([-h, -huge.expand(parts.shape[1] - k)]).float()
-    limits = _limits(lengths, lost, h.abs().amax(), d, capability(centroids.device)[0])
-    of_all = torch.stack([unit, huge]).expand(2, 2)
-    return Centroids(centroids.contiguous(), parts, bias, torch.cat([limits, of_all], dim=1).float())
-
-
-def _limits(
-    lengths: torch.Tensor, lost: list[torch.Tensor], most: torch.Tensor, n_columns: int, generation: int
-) -> torch.Tensor:
-    """A, C and B of the fast and the careful product, float64, from ‖m‖ and what its parts lose, and the largest |h|.
-
-    Let m̃ be the centroid's parts and x̃ the row's, u = 2⁻²⁴. What a score errs by, in units of v:
-
-    - y m − scale x̃ m̃: ‖y‖ ‖m − m̃‖ for the centroid, u ‖y‖ ‖m̃‖ for the rounding of y = scale x to float32, and for the
-      row's parts scale ‖x − x̃‖ ‖m̃‖: measured of one part; of two at most 2⁻²² ‖y‖ ‖m̃‖, and as much for the product
-      of the second parts, which is left out. Elements below 2⁻¹⁴ in their unit lose more of themselves, but less than
-      2⁻³⁸ √D of the row's length.
-    - the sum, a share γ of what it adds up: ‖y‖ ‖m̃‖ and |h|. With two parts each step of columns has a sum of its own,
-      and all steps are added up in float32; those of the second parts err as a whole, but are 2^10 times smaller.
-    - h in float32, times a reciprocal that errs by 2 units (4 u in all), and the score in float32 and without its
-      lowest bits: u and N / 8 of 2 u.
-    """
-    longest = lengths.amax()
-    of_rows = [_FLOAT, _FLOAT + 2.0 * 2.0**-22 + 2.0**-38 * n_columns**0.5]
-    whole = _rounded_up(n_columns, PAD)
-    steps = whole // CAREFUL_TILE.D
-    sums = [sum_error(whole, generation)]
-    sums.append(sum_error(CAREFUL_TILE.D, generation) + (2.0 * steps + 4.0) * _FLOAT + 2.0**-9 * sums[0])
-    found = []
-    for of_row, of_sum, of_parts, tile in zip(of_rows, sums, lost, (FAST_TILE, CAREFUL_TILE), strict=True):
-        of_score = of_sum + (8.0 + 2.0 * tile.N / _STREAMS.value) * _FLOAT
-        a = (of_parts + (of_row + of_score) * (lengths + of_parts)).amax()
-        c = (1.0 + of_score) * (longest + of_parts.amax())
-        # What float32 takes from the least numbers is far below the last term.
-        found.append(torch.stack([a, c, (of_score + 8.0 * _FLOAT) * most + 2.0**-120]))
-    return torch.stack(found) * (1.0 + 2.0**-10)
 
 
 def nearest(x: torch.Tensor, scale: torch.Tensor | None, lengths: torch.Tensor, centroids: Centroids) -> Assignment:
@@ -405,7 +267,7 @@ def nearest(x: torch.Tensor, scale: torch.Tensor | None, lengths: torch.Tensor, 
     _assign_careful_kernel[(triton.cdiv(n_rows, tile.M),)](
         x, x.stride(0) // align, factor, scale_step, lengths, centroids.parts, centroids.bias, centroids.limits[1],
         open_rows, n_open[:1], n_columns // align, k, len(centroids.bias) // tile.N,
-        centroids.parts.shape[2] // tile.D, -(tile.N // _STREAMS.value), labels, others, still_open, n_open[1:],
+        centroids.parts.shape[2] // tile.D, -(tile.N // STREAMS.value), labels, others, still_open, n_open[1:],
         ALIGN=align, ROW_PARTS=row_parts(x.dtype), LOW=LOW_PART, M=tile.M, N=tile.N, D=tile.D,
         num_stages=stages(x.device, careful_stage_bytes(tile, x.dtype)), **launch(tile.warps),
     )  # fmt: skip
@@ -430,7 +292,7 @@ def _assign(
     _assign_kernel[(triton.cdiv(len(x), tile.M),)](
         rows.parts, rows.unit, rows.lost, scale, scale_step, lengths, centroids.parts, centroids.bias,
         centroids.limits[0], len(x), len(centroids.exact), len(centroids.bias) // tile.N,
-        centroids.parts.shape[2] // tile.D, first_row, -(tile.N // _STREAMS.value), labels, others, listed, n_listed,
+        centroids.parts.shape[2] // tile.D, first_row, -(tile.N // STREAMS.value), labels, others, listed, n_listed,
         M=tile.M, N=tile.N, D=tile.D, num_stages=stages(x.device, fast_stage_bytes(tile)), **launch(tile.warps),
     )  # fmt: skip
 
