@@ -35,6 +35,7 @@ from . import (
     kmeans_assign,
     kmeans_update,
     linear,
+    parts,
     threshold,
 )
 from ._configs import (
@@ -107,11 +108,11 @@ class Variant(NamedTuple):
 def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     """Every kernel in every configuration, types of rows in turn."""
     narrow, wide = torch.bfloat16, torch.float32
+    kinds = (wide, narrow, torch.float16)
     for i, n in enumerate([*row_classes(), 2 * LONGEST_ROW]):
-        first, second = (wide, narrow) if i % 2 == 0 else (narrow, wide)
-        yield _scores(n, first)
-        yield _scores(n - 1, second)
-        yield _of_rows(threshold._scores_between_kernel, n, first)
+        for j, n_columns in enumerate((n, n - 4, n - 1)):  # of which threads read 8, 4 and 1 at once
+            yield _scores(n_columns, kinds[(i + j) % 3])
+        yield _of_rows(threshold._scores_between_kernel, n, kinds[i % 2])
     yield _scores(1024, torch.float16, with_teacher=False)
     for n, dtype in ((100, wide), (1000, torch.float16), (2 * LONGEST_ROW, narrow)):
         yield _of_rows(conformal_sets._prediction_sets_kernel, n, dtype)
@@ -163,7 +164,13 @@ def _scores(n: int, dtype: torch.dtype, *, with_teacher: bool = True) -> Variant
     kind = f"*{_NAMES[dtype]}"
     of_one = _of_rows(conformal_score.kernel_for(n), n, dtype)
     align = of_one.constants.pop("ALIGN")
-    constants = {"WITH_TEACHER": with_teacher, "S_ALIGN": align, "T_ALIGN": align, "WORD": min(align, 32 // of_one.constants["K"]), **of_one.constants}
+    constants = {
+        "WITH_TEACHER": with_teacher,
+        "S_ALIGN": align,
+        "T_ALIGN": align,
+        "WORD": min(align, 32 // of_one.constants["K"]),
+        **of_one.constants,
+    }
     return of_one._replace(types={"student": kind, "teacher": kind}, constants=constants)
 
 

@@ -41,6 +41,7 @@ __all__ = ["Scores", "conformal_score"]
 
 _RUN_TIME = ["n_rows", "n_classes", "student_stride", "teacher_stride", "q_student_step", "q_teacher_step", "first_row"]
 
+
 @triton.jit
 def _sums(z, base, n_columns, bad, rows, in_rows, model: tl.constexpr):
     """The maximum of each row, Σ e and Σ e x; rows that are not finite go to `bad`."""
