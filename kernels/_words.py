@@ -1,8 +1,8 @@
 """Device functions on sets of classes as words of bits, for what concerns the few members of a set alone.
 
-A tile (K, R, J) of J columns, in words of WORD neighbours, gives words of shape (R, L), L = J / WORD: bit k · WORD + w of
-word l is column k · J + l · WORD + w. So a word is what one thread holds of a row, and what it takes from a row's word
-one by one, all threads do together: as often as the fullest word has members.
+A tile (K, R, J) in words of WORD neighbours gives words of shape (R, L), L = J / WORD: bit k · WORD + w of word l is
+column k · J + l · WORD + w. So a word is what one thread holds of a row. Members are taken from all words together, one
+from each at a time: as often as the fullest word has some.
 """
 
 from __future__ import annotations
