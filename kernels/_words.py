@@ -1,8 +1,8 @@
-"""Device functions on sets of classes as words of bits, for what concerns the few members of a row's set alone.
+"""Device functions on sets of classes as words of bits, for what concerns the few members of a set alone.
 
-A tile (K, R, J) of J columns, in words of WORD neighbours, gives words of shape (R, L), L = J / WORD: bit k · WORD + w of
-word l is column k · J + l · WORD + w. So a word is what one thread holds of a row, and what it takes from a row's word
-one by one, all threads do together: as often as the fullest word has members.
+A tile (K, R, J) in words of WORD neighbours gives words of shape (R, L), L = J / WORD: bit k · WORD + w of word l is
+column k · J + l · WORD + w. So a word is what one thread holds of a row. Members are taken from all words together, one
+from each at a time: as often as the fullest word has some.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def add_members(
     rows, in_rows,  # (R, 1): which rows, and which of them exist
     student, teacher, student_stride, teacher_stride,  # logits
     max_s, max_t,  # (R, L): of their logits
-    sums, tops,  # (A_S, B_S, A_T, B_T); the first column and the number of the student's largest, and the teacher's first
+    sums, tops,  # (A_S, B_S, A_T, B_T); first column and number of the student's largest, first of the teacher's
     WITH_TEACHER: tl.constexpr, J: tl.constexpr, WORD: tl.constexpr,
 ):  # fmt: skip
     """The sums over the union with the members of the words, and the largest among them."""

@@ -122,12 +122,11 @@ class Variant(NamedTuple):
 def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     """Every kernel in every configuration, types of rows in turn."""
     narrow, wide = torch.bfloat16, torch.float32
+    kinds = (wide, narrow, torch.float16)
     for i, n in enumerate([*row_classes(), 2 * LONGEST_ROW]):
-        first, second = (wide, narrow) if i % 2 == 0 else (narrow, wide)
-        yield _scores(n, first)
-        yield _scores(n - 1, second)
-        kept = min(row_tile(n).J, KEPT_COLUMNS)
-        yield _of_rows(threshold._keep_kernel, n, first, COLUMNS=kept)
+        for j, n_columns in enumerate((n, n - 4, n - 1)):  # of which threads read 8, 4 and 1 at once
+            yield _scores(n_columns, kinds[(i + j) % 3])
+        yield _of_rows(threshold._keep_kernel, n, kinds[i % 2], COLUMNS=min(row_tile(n).J, KEPT_COLUMNS))
     yield _scores(1024, torch.float16, with_teacher=False)
     for n, dtype in ((100, wide), (1000, torch.float16), (2 * LONGEST_ROW, narrow)):
         yield _of_rows(conformal_sets._prediction_sets_kernel, n, dtype)

@@ -24,11 +24,15 @@ __all__ = ["Weight", "linear", "prepare_weight", "row_lengths", "row_parts", "st
 #   Σ_d |x w| (2⁻²² + 2⁻²² + 2⁻²²) + 2⁻³⁸ (‖x‖ Σ_d |w| + max |w| Σ_d |x|)
 #
 # (the second parts' ends and X2 · W2; elements that vanish beside the row's length or the largest weight of the class),
-# the first bracket without the rows' two thirds where they are stored in 16 bits. The sums are float32's, which round
-# by as much as a plain float32 product's: by one step for each 16 products and part.
+# the first bracket without the rows' two thirds where they are stored in 16 bits. The sums of T + 1 products round by
+# at most ((T + 1) d / 3 + 16) 2⁻²³ Σ_d |x w|, where matrix units cut off what they add (see `kmeans_assign`), and a
+# plain float32 sum by d 2⁻²⁴.
 
 _RUN_TIME = ["n_rows", "n_classes", "stride", "depth"]
 _WEIGHT_EXPONENT = 14
+
+# Smaller weights stay below 2^14, so that the power of two is a float32; they keep their digits all the same.
+_LEAST_EXPONENT = -112
 
 # Columns of a result that are stored at once.
 _STORED = 4
@@ -78,8 +82,8 @@ def _linear_kernel(
         if PARTS == 2:
             total = dot(tl.load(x_at + x_size + start), tl.load(w_at + 2 * w_size + start), total, "ieee")
     in_rows, in_classes = rows < n_rows, classes < n_classes
-    total *= tl.load(unit + classes, mask=in_classes, other=0.0)[None, :]
-    total *= tl.load(factor + rows, mask=in_rows, other=0.0)[:, None]
+    of_classes = tl.load(unit + classes, mask=in_classes, other=0.0)[None, :]
+    total *= of_classes * tl.load(factor + rows, mask=in_rows, other=0.0)[:, None]
     total += tl.load(bias + classes, mask=in_classes, other=0.0)[None, :]
     # Beyond the classes zeros, as far as the rows of the result go, so that whole quadruples are stored.
     inside = in_rows[:, None] & (classes < stride * ALIGN)[None, :]
@@ -124,7 +128,7 @@ def prepare_weight(weight: torch.Tensor, bias: torch.Tensor | None, n_parts: int
     n_parts : {1, 2}
     """
     n_classes, n_columns = weight.shape
-    _, exponent = torch.frexp(weight.abs().amax(dim=1))
+    exponent = torch.frexp(weight.abs().amax(dim=1))[1].clamp(min=_LEAST_EXPONENT)
     unit = torch.ldexp(torch.ones(n_classes, device=weight.device), exponent - _WEIGHT_EXPONENT)
     scaled = torch.ldexp(weight, (_WEIGHT_EXPONENT - exponent)[:, None])
     tile = linear_tile(n_parts, capability(weight.device))

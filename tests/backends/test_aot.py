@@ -41,7 +41,8 @@ def assert_good(kernels: list[dict[str, Any]]) -> None:
         assert kernel["shared"] <= kernel["shared_limit"], name
         if kernel["is_wide"]:
             assert count(kernel, "LDG.E.128", "LDGSTS.E.BYPASS.128") > 0, name
-            assert count(kernel, "LDG.E.U16") == 0, name
+            # The score reads the few members of sets one by one.
+            assert "conformal_score" in name or count(kernel, "LDG.E.U16") == 0, name
         if kernel["is_product"]:
             expected = {9: "HGMMA", 10: "UTCHMMA"}.get(capability[0], "HMMA")
             assert count(kernel, expected) > 0, name

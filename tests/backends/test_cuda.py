@@ -255,6 +255,7 @@ def test_products_are_no_worse_than_those_of_float32(n_rows, n_columns, n_classe
     rng = np.random.default_rng(n_columns)
     x = logits_of(n_rows, n_columns, dtype)
     weight = rng.standard_normal((n_classes, n_columns)) * 10.0 ** rng.uniform(-6, 3, (n_classes, 1))
+    weight[0] *= 1e-30
     weight, bias, scale = weight.astype(np.float32), rng.standard_normal(n_classes, np.float32), rng.random(n_rows)
     scale = scale.astype(np.float32)
     chunk = open_rows(x, "x").slice(0, n_rows)
