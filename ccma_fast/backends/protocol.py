@@ -318,6 +318,12 @@ class DeviceBackend(Backend, Protocol):
         """:meth:`Backend.score`, its columns tensors on the device."""
         ...
 
+    def true_class_scores(
+        self, logits: Rows, labels: npt.NDArray[np.int64], cumulative: Cumulative | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The nonconformity of each row's true class, shape (M,), at which sets are cut: −ln p or a cumulative score."""
+        ...
+
     def grouped(self, classes: Any, n_classes: int) -> tuple[Any, npt.NDArray[np.int64]]:
         """Rows by their classes, those of a class ascending, as a tensor, and how many each class has."""
         ...

@@ -18,7 +18,7 @@ from .reader import NOTHING_BAD, Reader
 from .rows import check_finite, raise_bad
 from .transfers import Later
 
-__all__ = ["of_rows", "raised_threshold", "row_thresholds", "target_size_threshold"]
+__all__ = ["of_rows", "raised_threshold", "row_thresholds", "target_size_threshold", "true_class_scores"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -126,6 +126,26 @@ def row_thresholds(
     check_finite(bad, logits)
     thresholds: Float64 = found.cpu().numpy()
     return thresholds
+
+
+def true_class_scores(logits: Rows, labels: npt.NDArray[np.int64], cumulative: Cumulative | None = None) -> Float64:
+    """The nonconformity of each row's true class, by the sums that sets are cut by."""
+    reader = Reader()
+    classes, bad = reader.tensor(labels), reader.nothing_bad()
+    found = torch.empty(logits.n_rows, dtype=torch.float64, device=reader.device)
+    for start, chunk in _chunks(reader, logits, cumulative, None):
+        part = slice(start, start + len(chunk))
+        of_class = chunk.gather(1, classes[part, None]).float().double()
+        scores = log_normalizers(chunk, bad, start)[:, None] + (chunk.amax(dim=1, keepdim=True).float() - of_class)
+        if cumulative is not None:
+            formed = _cumulative_scores(reader, chunk, cumulative, bad, start)
+            at = torch.searchsorted(formed.nonconformity, scores)  # behind all of them where a row is not finite
+            scores = formed.scores.gather(1, at.clamp_(max=chunk.shape[1] - 1))
+        found[part] = scores[:, 0]
+    found_and_bad = Later(torch.cat([found, bad.view(torch.float64)])).array()
+    raise_bad(int(found_and_bad[-1:].view(np.int64)[0]), logits)
+    true_class: Float64 = found_and_bad[:-1]
+    return true_class
 
 
 def _chunks(
