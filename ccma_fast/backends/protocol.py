@@ -321,7 +321,7 @@ class DeviceBackend(Backend, Protocol):
     def true_class_scores(
         self, logits: Rows, labels: npt.NDArray[np.int64], cumulative: Cumulative | None = None
     ) -> npt.NDArray[np.float64]:
-        """The nonconformity of each row's true class, shape (M,), at which sets are cut: −ln p or a cumulative score."""
+        """The nonconformity of each row's true class, shape (M,), where sets are cut: −ln p or a cumulative score."""
         ...
 
     def grouped(self, classes: Any, n_classes: int) -> tuple[Any, npt.NDArray[np.int64]]:

@@ -13,8 +13,8 @@ from ...kernels.conformal_sets import log_normalizers
 from ...kernels.cumulative import CumulativeScores, cumulative_scores
 from ...pool.rows import Rows
 from ...reference import Cumulative, target_size_rank
-from .order_statistic import Grid, Search, order_statistic
-from .reader import NOTHING_BAD, Reader
+from .order_statistic import Grid, KeptCounts, Search, order_statistic, request
+from .reader import Reader
 from .rows import check_finite, raise_bad
 from .transfers import Later
 
@@ -55,13 +55,13 @@ class _Scores:
         most = min(_MOST_SAMPLE, max(1, _COLLECT // (2 * n_classes)))
         step = -(-n_rows // min(most, max(_LEAST_SAMPLE, n_rows // _SAMPLED_SHARE)))
 
-        def sample(low: float, high: float, grid: Grid) -> threshold.KeptCounts:
+        def sample(low: float, high: float, grid: Grid) -> KeptCounts:
             rows = np.arange(0, n_rows, step)
             of_sample = None if self._cumulative is None else self._cumulative.of_rows(rows)
             part = self._reader.every(self._logits, step)
             return self._kept(iter([(0, part)]), of_sample, (low, high), grid, 0)
 
-        def whole(low: float, high: float, grid: Grid, rank: int) -> threshold.KeptCounts:
+        def whole(low: float, high: float, grid: Grid, rank: int) -> KeptCounts:
             chunks = _chunks(self._reader, self._logits, self._cumulative, self._chunk_size)
             found = self._kept(chunks, self._cumulative, (low, high), grid, rank)
             raise_bad(found.bad, self._logits)
@@ -76,9 +76,9 @@ class _Scores:
         bracket: tuple[float, float],
         grid: Grid,
         rank: int,
-    ) -> threshold.KeptCounts:
+    ) -> KeptCounts:
         """The counts of one pass; with a rank the values of its cell are listed."""
-        state = self._reader.tensor(threshold.request(*bracket, *grid, rank, NOTHING_BAD))
+        state = self._reader.tensor(request(bracket, grid, rank))
         kept: threshold.Kept | None = None
         for start, chunk in chunks:
             if kept is None:
@@ -92,7 +92,7 @@ class _Scores:
         kept.count()
         if rank:
             kept.list()
-        return threshold.KeptCounts.of(Later(state).array())
+        return KeptCounts.of(Later(state).array())
 
 
 def raised_threshold(
