@@ -50,11 +50,12 @@ class Grid(NamedTuple):
 
     def bracket(self, least: int, most: int, low: float, high: float) -> tuple[float, float]:
         """The part of a bracket (low, high] that the cells from `least` to `most` cover."""
-        below = self._end(least - 1)
+        largest = _bits(high)  # beyond which cells of the grid are empty
+        below = min(self._end(least - 1), largest)
         if least > 0:
             low = max(low, -1.0 if below < 0 else _number(below))
         if most < N_CELLS - 1:
-            high = _number(min(self._end(most), _bits(high)))
+            high = _number(min(self._end(most), largest))
         return low, high
 
     def _end(self, cell: int) -> int:
