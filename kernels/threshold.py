@@ -8,10 +8,6 @@ and list together, once: it waits for the device at no other place.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
@@ -19,7 +15,23 @@ import triton.language as tl
 from ._configs import CELL_BITS, KEPT_COLUMNS, KEPT_TILE, alignment, column_width, launch, programs, row_tile
 from ._math import cuts, load_tile, log_of_sum, of_rows, row_sum, tile_columns, top1_and_sums
 
-__all__ = ["N_CELLS", "ROOM", "Kept", "KeptCounts", "bad_of", "request"]
+__all__ = [
+    "BAD",
+    "BELOW",
+    "FIRST",
+    "FIRST_CELL",
+    "HIGH",
+    "INSIDE",
+    "KEPT",
+    "LISTED",
+    "LOW",
+    "N_CELLS",
+    "RANK",
+    "ROOM",
+    "SHIFT",
+    "Kept",
+    "bad_of",
+]
 
 # a_c = L + (max z − z_c);  below = #{ a ≤ low },  inside = { a : low < a ≤ high }
 
@@ -32,10 +44,10 @@ ROOM = 4096
 # A request and what comes of it lie in one tensor of int64, which crosses to the device and back in one copy each. The
 # first places are the request: the ends of the bracket (bits of float64), the key of the grid's first cell, the bits of
 # a key that are no part of its cell, and the rank. The others count: scores up to the bracket, inside, and kept; listed
-# ones; and the row that is not finite, see `report_rows`. Cells and list follow.
-_LOW, _HIGH, _FIRST, _SHIFT, _RANK = (tl.constexpr(place) for place in range(5))
-_BELOW, _LISTED, _BAD = tl.constexpr(5), tl.constexpr(8), tl.constexpr(9)
-_CELLS = tl.constexpr(16)
+# ones; and the row that is not finite, see `report_rows`, on 16 bytes, as pointers are. Cells and list follow.
+LOW, HIGH, FIRST, SHIFT, RANK = (tl.constexpr(place) for place in range(5))
+BELOW, INSIDE, KEPT, LISTED, BAD = (tl.constexpr(place) for place in (5, 6, 7, 8, 10))
+FIRST_CELL = tl.constexpr(16)
 
 _RUN_TIME = ["n_rows", "n_classes", "stride", "first_row", "capacity", "n"]
 
@@ -63,8 +75,8 @@ def _keep_kernel(
     """counts (3, programs): scores up to low, scores inside, and how many of those are among `values`."""
     program, n_programs = tl.program_id(0), tl.num_programs(0)
     n_columns = n_classes * WIDTH
-    low = tl.load(state + _LOW).to(tl.float64, bitcast=True)
-    high = tl.load(state + _HIGH).to(tl.float64, bitcast=True)
+    low = tl.load(state + LOW).to(tl.float64, bitcast=True)
+    high = tl.load(state + HIGH).to(tl.float64, bitcast=True)
     segment = values + program.to(tl.int64) * capacity
     below = tl.load(counts + program)
     inside = tl.load(counts + n_programs + program)
@@ -73,7 +85,7 @@ def _keep_kernel(
         rows = (tl.zeros((R,), tl.int64) + block) * R + tl.arange(0, R)
         in_rows = rows < n_rows
         maximum, _, total = top1_and_sums(
-            logits, rows, in_rows, stride * ALIGN, n_columns, first_row, state + _BAD, K, R, J
+            logits, rows, in_rows, stride * ALIGN, n_columns, first_row, state + BAD, K, R, J
         )
         log_sum = log_of_sum(total)
         cut_low = cuts(maximum, log_sum, tl.full((R,), 0.0, tl.float64) + low)
@@ -103,8 +115,8 @@ def _keep_scores_kernel(
 ):  # fmt: skip
     """As `_keep_kernel`, of scores that have been computed."""
     program, n_programs = tl.program_id(0), tl.num_programs(0)
-    low = tl.load(state + _LOW).to(tl.float64, bitcast=True)
-    high = tl.load(state + _HIGH).to(tl.float64, bitcast=True)
+    low = tl.load(state + LOW).to(tl.float64, bitcast=True)
+    high = tl.load(state + HIGH).to(tl.float64, bitcast=True)
     segment = values + program.to(tl.int64) * capacity
     below = tl.load(counts + program)
     inside = tl.load(counts + n_programs + program)
@@ -128,7 +140,7 @@ def _keep_scores_kernel(
 @triton.jit
 def _cell_of(key, state, CELLS: tl.constexpr):
     """The cell of each number's bits; whatever they are, there is such a cell."""
-    place = ((key - tl.load(state + _FIRST)) >> tl.load(state + _SHIFT)) + 1
+    place = ((key - tl.load(state + FIRST)) >> tl.load(state + SHIFT)) + 1
     return tl.minimum(tl.maximum(place, 0), CELLS - 1).to(tl.int32)
 
 
@@ -148,9 +160,9 @@ def _count_kernel(
         value = tl.load(values + program.to(tl.int64) * capacity + place, mask=mask, other=0.0)
         found += tl.histogram(_cell_of(value.to(tl.int64, bitcast=True), state, CELLS), CELLS, mask=mask)
     cell = tl.arange(0, CELLS)
-    tl.atomic_add(state + _CELLS + cell, found.to(tl.int64), mask=found > 0, sem="relaxed")
+    tl.atomic_add(state + FIRST_CELL + cell, found.to(tl.int64), mask=found > 0, sem="relaxed")
     for i in tl.static_range(3):
-        tl.atomic_add(state + _BELOW + i, tl.load(counts + i * n_programs + program), sem="relaxed")
+        tl.atomic_add(state + BELOW + i, tl.load(counts + i * n_programs + program), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -163,8 +175,8 @@ def _list_kernel(
     program, n_programs = tl.program_id(0), tl.num_programs(0)
     n = tl.load(counts + 2 * n_programs + program)
     if n > 0:
-        upto = tl.cumsum(tl.load(state + _CELLS + tl.arange(0, CELLS)).to(tl.int32), axis=0)
-        cell = tl.sum((upto < tl.load(state + _RANK) - tl.load(state + _BELOW)).to(tl.int32), axis=0)
+        upto = tl.cumsum(tl.load(state + FIRST_CELL + tl.arange(0, CELLS)).to(tl.int32), axis=0)
+        cell = tl.sum((upto < tl.load(state + RANK) - tl.load(state + BELOW)).to(tl.int32), axis=0)
         for start in range(0, n, BLOCK):
             place = start + tl.arange(0, BLOCK)
             mask = place < n
@@ -173,61 +185,14 @@ def _list_kernel(
             chosen = mask & (_cell_of(key, state, CELLS) == cell)
             n_chosen = tl.sum(chosen.to(tl.int32), axis=0)
             if n_chosen > 0:
-                listed = tl.atomic_add(state + _LISTED, n_chosen.to(tl.int64), sem="relaxed")
+                listed = tl.atomic_add(state + LISTED, n_chosen.to(tl.int64), sem="relaxed")
                 at = listed + tl.cumsum(chosen.to(tl.int32), axis=0) - 1
-                tl.store(state + _CELLS + CELLS + at, key, mask=chosen & (at < LIST))
-
-
-class KeptCounts(NamedTuple):
-    """What the host reads of a pass."""
-
-    below: int
-    """Number of scores ≤ low."""
-    inside: int
-    """Number of scores in (low, high]."""
-    kept: int
-    """Those that were kept: fewer where a program found more than it had room for."""
-    cells: npt.NDArray[np.int64]
-    """How many of these lie in each cell, shape (N_CELLS,)."""
-    n_listed: int
-    """Number of those in the rank's cell."""
-    listed: npt.NDArray[np.float64]
-    """The values, at most ROOM of them, in any order."""
-    bad: int
-    """The row that is not finite, see `report_rows`."""
-
-    @classmethod
-    def of(cls, state: npt.NDArray[np.int64]) -> KeptCounts:
-        """Reads the state, shape (n,), once it is on the host."""
-        below, inside, kept, n_listed, bad = state[_BELOW.value : _BAD.value + 1].tolist()
-        cells, listed = np.split(state[_CELLS.value :], [N_CELLS])
-        return cls(below, inside, kept, cells, n_listed, listed[: min(n_listed, ROOM)].view(np.float64), bad)
-
-
-def request(low: float, high: float, first: int, shift: int, rank: int, nothing_bad: int) -> npt.NDArray[np.int64]:
-    """A state before its pass, for the bracket (low, high] and a grid of cells.
-
-    Parameters
-    ----------
-    low, high : float
-        low ≤ high.
-    first, shift : int
-        The grid's first cell holds the numbers whose bits are from `first` up to `first` + 2^shift − 1.
-    rank : int
-        The rank, from 1, among all scores, whose cell is to be listed.
-    nothing_bad : int
-        What stands for no row that is not finite.
-    """
-    state = np.zeros(_CELLS.value + N_CELLS + ROOM, np.int64)
-    state[:2] = np.array([low, high]).view(np.int64)
-    state[_FIRST.value : _BELOW.value] = first, shift, rank
-    state[_BAD.value] = nothing_bad
-    return state
+                tl.store(state + FIRST_CELL + CELLS + at, key, mask=chosen & (at < LIST))
 
 
 def bad_of(state: torch.Tensor) -> torch.Tensor:
     """Where a pass reports a row that is not finite, shape (1,)."""
-    return state[_BAD.value : _BAD.value + 1]
+    return state[BAD.value : BAD.value + 1]
 
 
 class Kept:
@@ -236,7 +201,7 @@ class Kept:
     Parameters
     ----------
     state : Tensor, int64
-        A :func:`request` on the device. It holds what :class:`KeptCounts` reads after :meth:`count` and :meth:`list`.
+        A request, see above, in which :meth:`count` and :meth:`list` leave their counts and the list.
     n_rows, n_classes : int
         Shape of the largest chunk.
     capacity : int

@@ -342,6 +342,12 @@ class DeviceBackend(Backend, Protocol):
         """:meth:`Backend.score`, its columns tensors on the device."""
         ...
 
+    def true_class_scores(
+        self, logits: Rows, labels: npt.NDArray[np.int64], cumulative: Cumulative | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The nonconformity of each row's true class, shape (M,), where sets are cut: −ln p or a cumulative score."""
+        ...
+
     def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
         """How many rows each class has, shape (C,), from the class of each row, a tensor."""
         ...

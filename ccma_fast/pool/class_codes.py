@@ -115,29 +115,34 @@ class _Meaning:
 
     def of_numbers(self, array: npt.NDArray[Any], hidden: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
         """The classes of integers or floats; −1 for hidden ones."""
-        given = np.ones(array.shape, dtype=np.bool_) if hidden is None else ~hidden
-        given &= (array == array) & (array != -1)
-        wrong = given & ~((array >= 0) & (array < np.float64(self._n_positions)))  # which float16 does not hold
+        given = array != -1
         if array.dtype.kind == "f":
-            wrong |= given & (array != np.floor(array))
-        bad = np.flatnonzero(wrong if self._clash is None else given)
+            given &= array == array
+        if hidden is not None:
+            given &= ~hidden
+        rows = np.flatnonzero(given)  # few of a large pool
+        values = array[rows]
+        wrong = ~((values >= 0) & (values < np.float64(self._n_positions)))  # which float16 does not hold
+        if array.dtype.kind == "f":
+            wrong |= values != np.floor(values)
+        bad = rows[wrong] if self._clash is None else rows
         if bad.size:
             self._of_value(array[bad[0]], int(bad[0]))  # raises
         if array.dtype.kind == "f":
-            rounded = np.flatnonzero(given & ~is_exact(array))
+            rounded = rows[~is_exact(values)]
             if rounded.size:
                 self._refuse_rounded(array[rounded[0]], int(rounded[0]))
         if array.dtype.kind == "u" and self._n_classes is None:
             most = np.iinfo(array.dtype).max
-            largest = np.flatnonzero(given & (array == most))
-            if largest.size and not (given & (array == most - 1)).any():
+            largest = rows[values == most]
+            if largest.size and not (values == most - 1).any():
                 raise ValueError(
                     f"{self._name} must be of a signed type where -1 means not labelled, got {most} "
                     f"{self._at(int(largest[0]))} in {array.dtype}, which is what -1 becomes there; if it is a class, "
                     "give integers of another type"
                 )
         codes = np.full(array.shape, -1, dtype=np.int64)
-        codes[given] = array[given]
+        codes[rows] = values
         return codes
 
     def of_cells(self, cells: Sequence[Any]) -> npt.NDArray[np.int64]:

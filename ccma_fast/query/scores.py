@@ -39,16 +39,16 @@ class Scores:
         """Take the scores of some rows, see :data:`ccma_fast.backends.protocol.PutScores`."""
         for name, values in self._columns.items():
             values[rows] = getattr(part, name)
-        self._add(part)
+        for name in self._totals:
+            self._totals[name] += int(getattr(part, name).sum())
 
     def put_tensors(self, whole: Any) -> None:
         """Take the scores of all rows and leave them where they are."""
         self._columns = {name: getattr(whole, name) for name in self._columns}
-        self._add(whole)
+        import torch
 
-    def _add(self, part: Any) -> None:
-        for name in self._totals:
-            self._totals[name] += int(getattr(part, name).sum())
+        sums = torch.stack([getattr(whole, name).sum() for name in self._totals])
+        self._totals = dict(zip(self._totals, sums.tolist(), strict=True))
 
     def __getitem__(self, column: str) -> Any:
         return self._columns[column]

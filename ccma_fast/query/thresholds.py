@@ -86,7 +86,7 @@ def _calibration_scores(inputs: Inputs, logits: Rows, student: Any, x_labelled: 
     if settings.config.calibration != "coverage":
         return None
     if inputs.student_logits is not None:
-        return labelled_scores(logits, inputs.classes, settings.config)
+        return labelled_scores(logits, inputs.classes, settings.config, settings.backend)
     return out_of_fold_scores(
         student,
         x_labelled,

@@ -64,7 +64,7 @@ def calibrated_cuts(
     teacher_scores = weights = None
     if student_scores is not None:
         if teacher is not None:
-            teacher_scores = labelled_scores(teacher[0], labels, config)
+            teacher_scores = labelled_scores(teacher[0], labels, config, backend)
         if config.reweight:
             # Post-stratification by the most probable class.
             by = student if teacher is None else teacher

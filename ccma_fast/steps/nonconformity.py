@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..checks import check_choice, check_integer, check_number
+from ..backends.protocol import Backend, on_device
+from ..checks import check_choice, check_integer, check_number, raise_not_finite
 from ..config import SCORES, CCMAConfig
 from ..pool.array_like import real_array, real_vector
 from ..pool.rows import Rows
@@ -26,6 +27,9 @@ from ..reference import Cumulative
 __all__ = ["calibration_scores_of", "configured_rule", "labelled_scores", "score_rule", "true_class_scores"]
 
 Float64 = npt.NDArray[np.float64]
+
+# Scores that are formed at a time, several arrays of them in float64, which are to stay in the cache.
+_FORMED = 1 << 17
 
 
 def score_rule(
@@ -55,16 +59,28 @@ def configured_rule(config: CCMAConfig) -> Cumulative | None:
     return score_rule(config.nonconformity, config.raps_penalty, config.raps_k_reg)
 
 
-def labelled_scores(logits: Rows, labels: npt.NDArray[np.int64], config: CCMAConfig) -> Float64:
+def labelled_scores(logits: Rows, labels: npt.NDArray[np.int64], config: CCMAConfig, backend: Backend) -> Float64:
     """Calibration scores: the nonconformity of the true class of labelled rows, of which these are the logits."""
-    return true_class_scores(logits.float32(), labels, logits.name, configured_rule(config))
+    rule, device = configured_rule(config), on_device(backend)
+    if device is not None:
+        return device.true_class_scores(logits, labels, rule)
+    return true_class_scores(logits.float32(), labels, logits.name, rule)
 
 
 def true_class_scores(
     logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], name: str, cumulative: Cumulative | None = None
 ) -> Float64:
-    """The nonconformity of each row's true class."""
-    return reference.nonconformity(logits, cumulative, name=name)[np.arange(labels.size), labels]
+    """The nonconformity of each row's true class; those of all classes are formed for some rows at a time."""
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if bad.size:
+        raise_not_finite(name, int(bad[0]))
+    scores = np.empty(labels.size)
+    step = max(1, _FORMED // logits.shape[1])
+    for start in range(0, labels.size, step):
+        part = slice(start, start + step)
+        rule = None if cumulative is None else cumulative.of_rows(part)
+        scores[part] = reference.nonconformity(logits[part], rule)[np.arange(labels[part].size), labels[part]]
+    return scores
 
 
 def calibration_scores_of(values: npt.ArrayLike) -> Float64:

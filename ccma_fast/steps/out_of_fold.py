@@ -42,5 +42,5 @@ def out_of_fold_scores(
             continue
         fitted = fit_student(student, RowSubset(rows, train), labels[train], n_classes, backend)
         logits = student_logits(fitted, RowSubset(rows, test), n_classes, backend)
-        scores[test] = labelled_scores(logits, labels[test], config)
+        scores[test] = labelled_scores(logits, labels[test], config, backend)
     return scores

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda.transfers import Later, Uploads
+from ccma_fast.pool.derived import AllBut, LinearRows, RowSubset
 from ccma_fast.pool.open import open_rows
+from ccma_fast.reference import Cumulative
 
 CUDA = choose_backend("cuda")
 
@@ -56,3 +59,93 @@ def test_the_card_counts_kernels(card):
         CUDA.check_rows(open_rows(card.put(torch.ones(50, 7)), "x"), directions=True)
     assert counts.launches == {"_row_lengths_kernel": 1}
     assert counts.synchronisations.total() == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Budgets
+
+
+@pytest.mark.parametrize("n_rows", [600, 1200])
+def test_a_threshold_waits_twice(card, n_rows):
+    """Once for a sample, once for the pass over all rows, whatever the number of these."""
+    z = torch.from_numpy(np.random.default_rng(0).standard_normal((n_rows, 12), dtype=np.float32))
+    rows = open_rows(card.put(z), "z")
+    with card.counted() as counts:
+        q = CUDA.target_size_threshold(rows, 3.0)
+    assert q == CUDA.target_size_threshold(open_rows(z, "z"), 3.0, chunk_size=400)
+    assert counts.launches == {"_keep_kernel": 2, "_count_kernel": 2, "_list_kernel": 1}
+    assert counts.calls == {"zeros": 2}
+    assert (counts.uploads, counts.downloads) == ({"pinned": 2}, {"pinned": 2})
+    assert counts.synchronisations == {"event": 2}
+
+
+@pytest.mark.parametrize("rule", [None, Cumulative(0.05, 2)], ids=["lac", "raps"])
+def test_no_chunk_of_a_threshold_waits(card, rule):
+    """Neither where logits are copied chunk by chunk, nor where scores are formed in memory."""
+    z = np.random.default_rng(0).standard_normal((600, 12), dtype=np.float32)
+    synchronisations = []
+    for chunk_size in (300, 100):
+        with card.counted() as counts:
+            CUDA.target_size_threshold(open_rows(z, "z"), 3.0, rule, chunk_size=chunk_size)
+        assert "pageable" not in counts.uploads
+        # Pinned memory is used again once the copy before has left it, which is long ago.
+        reused = max(0, 600 // chunk_size + 1 - 4)
+        synchronisations.append(counts.synchronisations.total() - reused)
+    assert synchronisations == [2, 2]
+
+
+def test_some_rows_of_a_matrix_on_the_device_are_gathered_there(card):
+    """Their numbers are formed on the device, once; what is uploaded are those that are missing."""
+    x = card.put(torch.from_numpy(np.random.default_rng(0).standard_normal((5000, 4), dtype=np.float32)))
+    labelled = np.arange(3, 4000, 100)
+    z = LinearRows(open_rows(x, "x"), "z", CUDA, np.ones((3, 4), np.float32))
+    some = RowSubset(z, AllBut(5000, labelled))
+    with card.counted() as counts:
+        kept = CUDA.kept(some, 1 << 30)
+    np.testing.assert_allclose(
+        card.get(kept.tensor).numpy(),
+        np.delete(card.get(x).numpy(), labelled, axis=0) @ np.ones((4, 3), np.float32),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert counts.launches == {"_linear_kernel": 1}
+    assert counts.calls["index_select"] == counts.calls["searchsorted"] == 1
+    assert counts.upload_bytes == 8 * labelled.size + 4 * 12
+    assert not counts.synchronisations
+
+
+# Launches of Triton's kernels, PyTorch's operations, copies to the device and synchronisations of a query: what they
+# were when these were written, and some more. None depends on the pool's size.
+BUDGETS = {
+    "published": (75, 1150, 70, 70),
+    "default": (60, 1100, 80, 70),
+    "informative": (115, 2250, 135, 130),
+}
+
+
+@pytest.mark.parametrize("kind", BUDGETS)
+def test_what_a_query_costs_the_host_does_not_grow_with_the_pool(card, blobs, partly_labelled, kind):
+    rng = np.random.default_rng(5)
+    for n_rows in (300, 900):
+        x, y = blobs(n_rows, 12, 5, distance=1.0)
+        labels = partly_labelled(y, 30)
+        first = [np.flatnonzero(y == c)[0] for c in range(5)]
+        classes = x[first, :9] if kind == "informative" else rng.standard_normal((5, 9)).astype(np.float32)
+        config = cf.CCMAConfig(
+            acquisition="delta" if kind == "published" else "trust",
+            calibration="target_size" if kind == "published" else "coverage",
+            max_epochs=4,
+            kappa=3,
+            student_kappa=6,
+            kmeans_max_iter=1,
+        )
+        pool = card.put(torch.from_numpy(x))
+        teacher = cf.Teacher(card.put(torch.from_numpy(x[:, :9].copy())), classes)
+        with card.counted() as counts:
+            found = cf.select(pool, 5, labels=labels, teacher=teacher, config=config, backend="cuda")
+        assert found.indices.size == 5
+        launches, calls, uploads, synchronisations = BUDGETS[kind]
+        assert counts.launches.total() <= launches
+        assert counts.calls.total() <= calls
+        assert counts.uploads.total() <= uploads
+        assert counts.synchronisations.total() <= synchronisations

@@ -18,7 +18,7 @@ from .rows import check_rows, kept, row_lengths
 from .scores import score, score_at_sizes, score_here
 from .sets import prediction_sets
 from .sorting import best_of_classes, class_sizes, top_m
-from .thresholds import raised_threshold, row_thresholds, target_size_threshold
+from .thresholds import raised_threshold, row_thresholds, target_size_threshold, true_class_scores
 from .training import training
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "target_size_threshold",
     "top_m",
     "training",
+    "true_class_scores",
     "unit_rows",
     "weighted_kmeans",
     "why_unavailable",

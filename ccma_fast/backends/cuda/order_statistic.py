@@ -11,10 +11,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from ...kernels.threshold import N_CELLS, KeptCounts
+from ...kernels import threshold
+from ...kernels.threshold import N_CELLS
+from .reader import NOTHING_BAD
 
-__all__ = ["Grid", "Search", "order_statistic"]
+__all__ = ["Grid", "KeptCounts", "Search", "order_statistic", "request"]
+
+Int64 = npt.NDArray[np.int64]
 
 # Cells are as wide everywhere in relation to a number's size, which would waste most of them on numbers near zero.
 _LEAST, _MOST = 2.0**-7, 2.0**8
@@ -45,11 +50,12 @@ class Grid(NamedTuple):
 
     def bracket(self, least: int, most: int, low: float, high: float) -> tuple[float, float]:
         """The part of a bracket (low, high] that the cells from `least` to `most` cover."""
-        below = self._end(least - 1)
+        largest = _bits(high)  # beyond which cells of the grid are empty
+        below = min(self._end(least - 1), largest)
         if least > 0:
             low = max(low, -1.0 if below < 0 else _number(below))
         if most < N_CELLS - 1:
-            high = _number(min(self._end(most), _bits(high)))
+            high = _number(min(self._end(most), largest))
         return low, high
 
     def _end(self, cell: int) -> int:
@@ -57,8 +63,53 @@ class Grid(NamedTuple):
         return self.first + (cell << self.shift) - 1
 
 
+class KeptCounts(NamedTuple):
+    """What the host reads of a pass."""
+
+    below: int
+    """Number of scores ≤ low."""
+    inside: int
+    """Number of scores in (low, high]."""
+    kept: int
+    """Those that were kept: fewer where a program found more than it had room for."""
+    cells: Int64
+    """How many of these lie in each cell, shape (N_CELLS,)."""
+    n_listed: int
+    """Number of those in the rank's cell."""
+    listed: npt.NDArray[np.float64]
+    """The values, at most ROOM of them, in any order."""
+    bad: int
+    """The row that is not finite, see `report_rows`."""
+
+    @classmethod
+    def of(cls, state: Int64) -> KeptCounts:
+        """Reads the state, shape (n,), once it is on the host."""
+        below, inside, kept, n_listed = state[threshold.BELOW.value : threshold.LISTED.value + 1].tolist()
+        bad = int(state[threshold.BAD.value])
+        cells, listed = np.split(state[threshold.FIRST_CELL.value :], [N_CELLS])
+        return cls(below, inside, kept, cells, n_listed, listed[:n_listed].view(np.float64), bad)
+
+
+def request(bracket: tuple[float, float], grid: Grid, rank: int) -> Int64:
+    """The state of a pass before it, see :mod:`ccma_fast.kernels.threshold`.
+
+    Parameters
+    ----------
+    bracket : (float, float)
+        Its ends, low ≤ high.
+    grid : Grid
+    rank : int
+        The rank, from 1, among all scores, whose cell is to be listed.
+    """
+    state = np.zeros(threshold.FIRST_CELL.value + N_CELLS + threshold.ROOM, np.int64)
+    state[threshold.LOW.value : threshold.HIGH.value + 1] = np.array(bracket).view(np.int64)
+    state[threshold.FIRST.value : threshold.RANK.value + 1] = *grid, rank
+    state[threshold.BAD.value] = NOTHING_BAD
+    return state
+
+
 class Search(NamedTuple):
-    """Passes over scores, see :class:`ccma_fast.kernels.threshold.KeptCounts`."""
+    """Passes over scores."""
 
     n_rows: int
     sample: Callable[[float, float, Grid], KeptCounts] | None
@@ -118,7 +169,9 @@ def _likely(found: KeptCounts, grid: Grid, place: float, margin: float, low: flo
         return low, high
     upto = np.cumsum(found.cells)
     place *= found.kept / found.inside
-    least, most = (int(np.searchsorted(upto, np.clip(at, 1, found.kept))) for at in (place - margin, place + margin))
+    # Where the margin goes beyond the smallest or the largest that was found, so may scores of other rows.
+    least = 0 if place - margin < 1.0 else int(np.searchsorted(upto, place - margin))
+    most = N_CELLS - 1 if place + margin > found.kept else int(np.searchsorted(upto, place + margin))
     return grid.bracket(least, most, low, high)
 
 

@@ -42,8 +42,8 @@ _LOGIT_BYTES = 128 << 20
 # Chunks hold a multiple of this many rows, so that per-row results are aligned to 16 bytes in every chunk.
 _ROW_STEP = 64
 
-# Limit of cached rows: a share of the device's free memory, or bytes in the interpreter. They are computed so many
-# bytes at a time, a share of that.
+# Limit of cached rows: a share of the device's free memory, or bytes in the interpreter; and the share of it that they
+# are computed in.
 _KEPT_SHARE = 0.5
 _KEPT_BYTES = 1 << 30
 _COMPUTED_SHARE = 0.25

@@ -13,12 +13,12 @@ from ...kernels.conformal_sets import log_normalizers
 from ...kernels.cumulative import CumulativeScores, cumulative_scores
 from ...pool.rows import Rows
 from ...reference import Cumulative, target_size_rank
-from .order_statistic import Grid, Search, order_statistic
-from .reader import NOTHING_BAD, Reader
+from .order_statistic import Grid, KeptCounts, Search, order_statistic, request
+from .reader import Reader
 from .rows import check_finite, raise_bad
 from .transfers import Later
 
-__all__ = ["of_rows", "raised_threshold", "row_thresholds", "target_size_threshold"]
+__all__ = ["of_rows", "raised_threshold", "row_thresholds", "target_size_threshold", "true_class_scores"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -55,13 +55,13 @@ class _Scores:
         most = min(_MOST_SAMPLE, max(1, _COLLECT // (2 * n_classes)))
         step = -(-n_rows // min(most, max(_LEAST_SAMPLE, n_rows // _SAMPLED_SHARE)))
 
-        def sample(low: float, high: float, grid: Grid) -> threshold.KeptCounts:
+        def sample(low: float, high: float, grid: Grid) -> KeptCounts:
             rows = np.arange(0, n_rows, step)
             of_sample = None if self._cumulative is None else self._cumulative.of_rows(rows)
             part = self._reader.every(self._logits, step)
             return self._kept(iter([(0, part)]), of_sample, (low, high), grid, 0)
 
-        def whole(low: float, high: float, grid: Grid, rank: int) -> threshold.KeptCounts:
+        def whole(low: float, high: float, grid: Grid, rank: int) -> KeptCounts:
             chunks = _chunks(self._reader, self._logits, self._cumulative, self._chunk_size)
             found = self._kept(chunks, self._cumulative, (low, high), grid, rank)
             raise_bad(found.bad, self._logits)
@@ -76,9 +76,9 @@ class _Scores:
         bracket: tuple[float, float],
         grid: Grid,
         rank: int,
-    ) -> threshold.KeptCounts:
+    ) -> KeptCounts:
         """The counts of one pass; with a rank the values of its cell are listed."""
-        state = self._reader.tensor(threshold.request(*bracket, *grid, rank, NOTHING_BAD))
+        state = self._reader.tensor(request(bracket, grid, rank))
         kept: threshold.Kept | None = None
         for start, chunk in chunks:
             if kept is None:
@@ -92,7 +92,7 @@ class _Scores:
         kept.count()
         if rank:
             kept.list()
-        return threshold.KeptCounts.of(Later(state).array())
+        return KeptCounts.of(Later(state).array())
 
 
 def raised_threshold(
@@ -126,6 +126,26 @@ def row_thresholds(
     check_finite(bad, logits)
     thresholds: Float64 = found.cpu().numpy()
     return thresholds
+
+
+def true_class_scores(logits: Rows, labels: npt.NDArray[np.int64], cumulative: Cumulative | None = None) -> Float64:
+    """The nonconformity of each row's true class, by the sums that sets are cut by."""
+    reader = Reader()
+    classes, bad = reader.tensor(labels), reader.nothing_bad()
+    found = torch.empty(logits.n_rows, dtype=torch.float64, device=reader.device)
+    for start, chunk in _chunks(reader, logits, cumulative, None):
+        part = slice(start, start + len(chunk))
+        of_class = chunk.gather(1, classes[part, None]).float().double()
+        scores = log_normalizers(chunk, bad, start)[:, None] + (chunk.amax(dim=1, keepdim=True).float() - of_class)
+        if cumulative is not None:
+            formed = _cumulative_scores(reader, chunk, cumulative, bad, start)
+            at = torch.searchsorted(formed.nonconformity, scores)  # behind all of them where a row is not finite
+            scores = formed.scores.gather(1, at.clamp_(max=chunk.shape[1] - 1))
+        found[part] = scores[:, 0]
+    found_and_bad = Later(torch.cat([found, bad.view(torch.float64)])).array()
+    raise_bad(int(found_and_bad[-1:].view(np.int64)[0]), logits)
+    true_class: Float64 = found_and_bad[:-1]
+    return true_class
 
 
 def _chunks(
