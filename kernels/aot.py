@@ -34,6 +34,7 @@ from . import (
     cross_entropy,
     dropout,
     kmeans_assign,
+    kmeans_outcome,
     kmeans_update,
     linear,
     threshold,
@@ -52,6 +53,8 @@ from ._configs import (
     GAINS_TILE,
     LINEAR_TILE,
     LONGEST_ROW,
+    OUTCOME_BLOCK,
+    PLAN_BLOCK,
     REDUCE_TILE,
     SUMS_TILE,
     UPDATE_TILE,
@@ -73,17 +76,19 @@ _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
         "opened", "opened_mass", "inside_bounds",
-        "factors",
+        "factors", "partial", "previous", "tol", "objective",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "bounds", "centroids",
-        "squared", "weights", "scores", "similarity", "near", "parameters", "gradient", "second", "losses",
+        "squared", "weights", "scores", "similarity", "near", "parameters", "gradient", "second", "losses", "means",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "order", "ends", "streams", "blocks", "draws",
-        "clusters", "members", "following", "picks", "numbers", "targets",
+        "clusters", "members", "following", "picks", "numbers", "targets", "opened_rows", "found",
     ),
-    "i32": ("student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed"),
+    "i32": (
+        "student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "listed", "owned",
+    ),
     "i8": ("is_open",),
     "u8": ("sets",),
 }  # fmt: skip
@@ -143,6 +148,12 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         for with_scale in (False, True):
             reduction = {"ALIGN": align, "WITH_SCALE": with_scale, "M": REDUCE_TILE.M, "N": REDUCE_TILE.N}
             yield Variant(kmeans_assign._reduce_kernel, {}, reduction, REDUCE_TILE.warps, is_wide=True)
+    plan = {"LENGTH": UPDATE_TILE.length, "B": PLAN_BLOCK.block}
+    yield Variant(kmeans_update._plan_kernel, {}, plan, PLAN_BLOCK.warps)
+    yield Variant(kmeans_update._means_kernel, {}, {"D": UPDATE_TILE.D}, UPDATE_TILE.warps)
+    outcome = {"B": OUTCOME_BLOCK.block}
+    yield Variant(kmeans_outcome._objective_kernel, {}, outcome, OUTCOME_BLOCK.warps)
+    yield Variant(kmeans_outcome._outcome_kernel, {}, outcome, OUTCOME_BLOCK.warps)
     fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
     yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
     for dtype in LINEAR_TILE:
