@@ -25,6 +25,8 @@ __all__ = [
     "KEPT_COLUMNS",
     "KEPT_TILE",
     "LONGEST_ROW",
+    "OUTCOME_BLOCK",
+    "PLAN_BLOCK",
     "RANGE_TILE",
     "SUMS_TILE",
     "UPDATE_TILE",
@@ -164,6 +166,10 @@ class UpdateTile(NamedTuple):
 
 # 1,000 rows of a lone cluster take some 130 µs; of 10,000 clusters of a million rows hardly one has more.
 UPDATE_TILE = UpdateTile(128, 8, 1024, 1)
+
+# Clusters whose segments are dealt out at once; rows, sums or clusters of one program that says how a clustering is.
+PLAN_BLOCK = Block(1024, 4)
+OUTCOME_BLOCK = Block(2048, 4)
 
 # Shared memory of one program in KiB, by compute capability; that of all others is at least the last.
 _SHARED_KIB = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227, (10, 3): 227, (0, 0): 99}

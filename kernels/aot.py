@@ -37,6 +37,7 @@ from . import (
     kmeans_assign,
     kmeans_centroids,
     kmeans_exact,
+    kmeans_outcome,
     kmeans_update,
     linear,
     threshold,
@@ -53,6 +54,8 @@ from ._configs import (
     KEPT_COLUMNS,
     KEPT_TILE,
     LONGEST_ROW,
+    OUTCOME_BLOCK,
+    PLAN_BLOCK,
     RANGE_TILE,
     SUMS_TILE,
     UPDATE_TILE,
@@ -76,20 +79,20 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
-        "opened", "opened_mass", "inside_bounds", "factors", "scalars",
+        "opened", "opened_mass", "inside_bounds", "factors", "scalars", "partial", "previous", "tol", "objective",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
         "squared", "weights", "scores", "factor", "similarity", "near", "lost", "parameters", "gradient", "second",
-        "losses", "origin",
+        "losses", "origin", "means",
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
-        "clusters", "members", "following", "picks", "numbers", "targets",
+        "clusters", "members", "following", "picks", "numbers", "targets", "opened_rows", "found",
     ),
     "i32": (
         "student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "others", "listed",
-        "open_rows", "places",
+        "open_rows", "places", "owned",
     ),
     "u8": ("sets",),
 }  # fmt: skip
@@ -151,6 +154,12 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(adamw._adamw_kernel, _STEP, {"B": ADAMW_BLOCK.block}, ADAMW_BLOCK.warps)
     entropy = {"B": CROSS_ENTROPY_BLOCK.block}
     yield Variant(cross_entropy._cross_entropy_kernel, {"logits": "*fp32"}, entropy, CROSS_ENTROPY_BLOCK.warps)
+    plan = {"LENGTH": UPDATE_TILE.length, "B": PLAN_BLOCK.block}
+    yield Variant(kmeans_update._plan_kernel, {}, plan, PLAN_BLOCK.warps)
+    yield Variant(kmeans_update._means_kernel, {}, {"D": UPDATE_TILE.D}, UPDATE_TILE.warps)
+    outcome = {"B": OUTCOME_BLOCK.block}
+    yield Variant(kmeans_outcome._objective_kernel, {}, outcome, OUTCOME_BLOCK.warps)
+    yield Variant(kmeans_outcome._outcome_kernel, {}, outcome, OUTCOME_BLOCK.warps)
     tile = fast_tile(capability)
     fast = {"M": tile.M, "N": tile.N, "D": tile.D}
     ahead = stages_of(capability, kmeans_assign.fast_stage_bytes(tile))

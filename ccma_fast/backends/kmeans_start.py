@@ -116,22 +116,28 @@ def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rn
     while len(chosen) < n_clusters:
         potential = weights * squared
         if potential.any():
-            new = _accepted(rows, potential, weights, rng.random((kmeans_plus_plus_draws(len(chosen)), 2)))
-            new = new[: n_clusters - len(chosen)]
+            uniforms = rng.random((kmeans_plus_plus_draws(len(chosen)), 2))
+            new, centroids = _accepted(rows, potential, weights, uniforms, n_clusters - len(chosen))
         else:
-            new = [int(np.setdiff1d(np.arange(rows.n_rows), chosen)[0])]
-        new_labels, squared = rows.nearest(rows.take(np.asarray(new)), within=squared)
+            new = np.setdiff1d(np.arange(rows.n_rows), chosen)[:1]
+            centroids = rows.take(new)
+        new_labels, squared = rows.nearest(centroids, within=squared)
         labels = np.where(new_labels >= 0, new_labels + np.int32(len(chosen)), labels)
-        chosen.extend(new)
+        chosen.extend(new.tolist())
     return Start(np.asarray(chosen, dtype=np.int64), labels)
 
 
-def _accepted(rows: ClusteredRows, potential: Float64, weights: Float64, uniforms: Float64) -> list[int]:
-    """The rows that a batch of draws chooses by rejection sampling, in the order of the draws."""
+def _accepted(
+    rows: ClusteredRows, potential: Float64, weights: Float64, uniforms: Float64, most: int
+) -> tuple[Int64, Float32]:
+    """At most `most` rows that a batch of draws chooses by rejection sampling, in the order of the draws, and what they
+    hold: they are read once.
+    """
     cumulative = np.cumsum(potential)
     last = int(np.flatnonzero(potential)[-1])
     drawn = np.minimum(np.searchsorted(cumulative, uniforms[:, 0] * cumulative[-1], side="right"), last)
-    x = rows.take(drawn).astype(np.float64)
+    taken = rows.take(drawn)
+    x = taken.astype(np.float64)
     x -= x.mean(axis=0)
     products = x @ x.T
     squares = np.diag(products)
@@ -142,4 +148,4 @@ def _accepted(rows: ClusteredRows, potential: Float64, weights: Float64, uniform
         now = min(potential[row], weights[row] * squared[i, kept].min(initial=np.inf))
         if uniform * potential[row] < now:
             kept.append(i)
-    return [int(row) for row in drawn[kept]]
+    return drawn[kept[:most]], taken[kept[:most]]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...kernels import kmeans_outcome
 from ...pool.array_like import check_weights
 from ...pool.rows import Rows
 from ...reference import KMeans
@@ -52,10 +53,11 @@ def weighted_kmeans(
         first = np.array(init, dtype=np.float32)
     centroids, w = reader.tensor(first), reader.tensor(host_weights)
 
+    tolerance = torch.full((1,), tol, dtype=torch.float64, device=w.device)
     labels, squared = rows.assign(centroids)
-    inertia = _objective(w, squared)
     # There is no objective before the first: nothing is less than NaN.
-    found, n_iter = _outcome(labels, inertia, torch.nan, tol, n_clusters), 0
+    inertia, outcome = kmeans_outcome.outcome(labels, squared, w, n_clusters, tolerance * torch.nan, tolerance)
+    found, n_iter = Later(outcome), 0
     while n_iter < max_iter:
         means = rows.means(labels, w, centroids) if rows.are_on_device else None
         is_last, n_empty = found.tolist()
@@ -67,23 +69,9 @@ def weighted_kmeans(
         centroids = means
         n_iter += 1
         labels, squared = rows.assign(centroids)
-        previous, inertia = inertia, _objective(w, squared)
-        found = _outcome(labels, inertia, previous, tol, n_clusters)
+        inertia, outcome = kmeans_outcome.outcome(labels, squared, w, n_clusters, inertia, tolerance)
+        found = Later(outcome)
     return KMeans(centroids.cpu().numpy(), labels.cpu().numpy(), float(inertia), n_iter, NAME, squared.cpu().numpy())
-
-
-def _objective(w: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
-    return (w.double() * squared.double()).sum()
-
-
-def _outcome(
-    labels: torch.Tensor, inertia: torch.Tensor, previous: torch.Tensor | float, tol: float, n_clusters: int
-) -> Later:
-    """Whether the objective fell by too little to go on, and how many clusters are empty."""
-    owned = torch.zeros(n_clusters, dtype=torch.bool, device=labels.device)
-    owned[labels.long()] = True
-    is_last = previous - inertia <= tol * previous
-    return Later(torch.stack([is_last.long(), n_clusters - owned.sum()]))
 
 
 def _reseeded(labels: torch.Tensor, contribution: torch.Tensor, n_clusters: int, n_empty: int) -> torch.Tensor:

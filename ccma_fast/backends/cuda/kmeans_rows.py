@@ -73,8 +73,9 @@ class ClusteredRows:
 
     def nearest(self, centroids: Float32, *, within: Float32 | None = None) -> tuple[Int32, Float32]:
         """The nearest centroid of each row, see :class:`ccma_fast.backends.kmeans_start.ClusteredRows`."""
-        found = self.assign(self._reader.tensor(centroids))
-        labels, squared = (column.cpu().numpy() for column in found)
+        of_device, squared_there = self.assign(self._reader.tensor(centroids))
+        found = torch.stack([of_device, squared_there.view(torch.int32)]).cpu().numpy()  # in one copy
+        labels, squared = found[0], found[1].view(np.float32)
         if within is not None:
             nearer = squared < within
             labels, squared = np.where(nearer, labels, np.int32(-1)), np.where(nearer, squared, within)
@@ -97,5 +98,5 @@ class ClusteredRows:
         found = kmeans_update.Sums.empty(n_clusters, n_columns, centroids.device)
         for part, chunk in self._chunks():
             kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
-        sums, mass = found.totals()
-        return torch.where(mass[:, None] > 0.0, (sums / mass[:, None]).float(), centroids)
+        means: torch.Tensor = kmeans_update.means(found, centroids)
+        return means

@@ -1,0 +1,91 @@
+"""Lloyd's algorithm on the device beside its assignment: the outcome of an iteration, means, and what it launches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ccma_fast.kernels import kmeans_outcome, kmeans_update
+
+from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.cuda import kmeans_rows
+from ccma_fast.backends.cuda.device import device
+from ccma_fast.pool.open import open_rows
+
+CUDA = choose_backend("cuda")
+
+# Triton's interpreter computes with NumPy, which warns of what a GPU does as it is told.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.mark.parametrize("n_clusters", [1, 7, 2500])
+@pytest.mark.parametrize("n_rows", [1, 2048, 5000])
+def test_the_outcome_of_an_iteration(n_rows, n_clusters):
+    rng = np.random.default_rng(n_rows)
+    labels = rng.integers(n_clusters, size=n_rows).astype(np.int32)
+    labels[labels == 5] = 0
+    squared, weights = (rng.random(n_rows, dtype=np.float32) for _ in range(2))
+    expected = float((weights.astype(np.float64) * squared).sum())
+    n_empty = n_clusters - np.unique(labels).size
+    of_rows = [torch.from_numpy(values).to(device()) for values in (labels, squared, weights)]
+
+    def outcome(previous: float, tol: float) -> tuple[float, list[int]]:
+        numbers = (torch.full((1,), value, dtype=torch.float64, device=device()) for value in (previous, tol))
+        objective, found = kmeans_outcome.outcome(*of_rows, n_clusters, *numbers)
+        return objective.item(), found.tolist()
+
+    objective, first = outcome(np.nan, 0.5)
+    assert objective == pytest.approx(expected, rel=1e-12)
+    assert first == [0, n_empty]
+    assert outcome(objective, 0.0) == (objective, [1, n_empty])
+    assert outcome(np.nextafter(objective, np.inf), 0.0)[1][0] == 0
+    assert outcome(1.25 * objective, 0.1)[1][0] == 0
+    assert outcome(1.25 * objective, 0.3)[1][0] == 1
+
+
+def test_a_cluster_of_no_mass_keeps_its_centroid():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.standard_normal((9, 130)).astype(np.float32)).to(device())
+    centroids = torch.from_numpy(rng.standard_normal((3, 130)).astype(np.float32)).to(device())
+    labels = torch.tensor([0, 2] * 4 + [0], dtype=torch.int32, device=device())
+    weights = torch.where(labels == 0, 0.0, torch.arange(9.0, device=device()))
+    sums = kmeans_update.Sums.empty(3, 130, device())
+    kmeans_update.accumulate(x, None, weights, labels, sums)
+    means = kmeans_update.means(sums, centroids)
+    assert torch.equal(means[:2], centroids[:2])
+    rows = x.double()[1:8:2]
+    of_third = (rows * weights.double()[1:8:2, None]).sum(dim=0) / 16.0
+    torch.testing.assert_close(means[2], of_third.float(), rtol=1e-6, atol=1e-7)
+
+
+def test_what_an_iteration_costs(card, monkeypatch):
+    """Beside the assignment six launches and five calls; the host asks once how it went."""
+    rng = np.random.default_rng(0)
+    x, start = (rng.standard_normal(shape).astype(np.float32) for shape in ((60, 8), (4, 8)))
+    rows = open_rows(card.put(torch.from_numpy(x)), "x")
+    assignments, assign = [], kmeans_rows.ClusteredRows.assign
+
+    def counted(*arguments: object) -> object:
+        with card.counted() as counts:
+            found = assign(*arguments)
+        assignments.append(counts)
+        return found
+
+    monkeypatch.setattr(kmeans_rows.ClusteredRows, "assign", counted)
+    costs = []
+    for max_iter in (1, 3):
+        with card.counted() as counts:
+            CUDA.weighted_kmeans(
+                rows, 4, init=start, max_iter=max_iter, tol=0.0, random_state=np.random.default_rng(0)
+            )  # fmt: skip
+        costs.append(counts)
+    assert len(assignments) == 2 + 4  # of which those before the first iteration are one each
+
+    def per_iteration(of: str) -> float:
+        return (getattr(costs[1], of).total() - getattr(costs[0], of).total()) / 2
+
+    assert per_iteration("launches") <= 6
+    assert per_iteration("calls") <= 5
+    assert per_iteration("uploads") == 0
+    assert per_iteration("synchronisations") == 1
+    assert all(counts.synchronisations.total() == 0 for counts in assignments)
