@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import itertools
 import json
 import os
 import subprocess
@@ -26,9 +25,6 @@ from typing import Any
 from .launches import CAPABILITY, read
 
 __all__ = ["compile_all", "fake_card", "pack", "unpack", "verify", "warm"]
-
-# Alignments that are tried of one launch's arguments; the first has all of them aligned.
-_MOST_ALIGNMENTS = 8
 
 # Shared memory that a program may have on a card of the recorded capability.
 _SHARED_BYTES = 227 << 10
@@ -79,12 +75,12 @@ def _compile(launch: dict[str, Any]) -> str | None:
 
 
 def _arguments(kinds: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Arguments of these kinds, with every alignment of those that are parts of others."""
+    """Arguments of these kinds, aligned as recorded, and with all aligned that begin within others."""
     pointers = {name: kind for name, kind in kinds.items() if isinstance(kind, list)}
-    parts = [name for name, (_, _, _, is_part) in pointers.items() if is_part]
-    for chosen in itertools.islice(itertools.product((True, False), repeat=len(parts)), _MOST_ALIGNMENTS):
-        aligned = {name: kind[2] for name, kind in pointers.items()} | dict(zip(parts, chosen, strict=True))
-        yield {name: _tensor(kind[1], aligned[name]) if name in pointers else kind for name, kind in kinds.items()}
+    recorded = {name: kind[2] for name, kind in pointers.items()}
+    aligned = {name: is_aligned or pointers[name][3] for name, is_aligned in recorded.items()}
+    for alignment in (recorded, aligned) if aligned != recorded else (recorded,):
+        yield {name: _tensor(kind[1], alignment[name]) if name in pointers else kind for name, kind in kinds.items()}
 
 
 def _tensor(dtype: str, is_aligned: bool) -> Any:
