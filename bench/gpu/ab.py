@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,7 +133,8 @@ def _package(source: Path, site: Path) -> Path:
         (package / path.name).symlink_to(path)
     if not (package / "kernels").exists():
         (package / "kernels").symlink_to(source / "kernels")
-    found = importlib.util.find_spec("ccma_fast")
+    elsewhere = [path for path in sys.path if Path(path or ".").resolve() != ROOT]
+    found = PathFinder.find_spec("ccma_fast", elsewhere)
     for folder in (found.submodule_search_locations or []) if found else []:
         for core in Path(folder).glob("_core*.so"):
             if not (package / core.name).exists():

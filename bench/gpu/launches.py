@@ -12,7 +12,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CAPABILITY", "LAUNCHES", "prepare", "read"]
+__all__ = ["CAPABILITY", "LAUNCHES", "prepare", "read", "record"]
 
 LAUNCHES = "CCMA_BENCH_LAUNCHES"
 """The environment variable with the file to append launches to."""
@@ -22,15 +22,18 @@ CAPABILITY = (9, 0)
 
 
 def prepare() -> None:
-    """Makes the interpreter ready, and records its launches where `LAUNCHES` says so; before kernels are imported."""
+    """Makes the interpreter ready, and records its launches; before kernels are imported."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         return
     runpy.run_path(str(Path(__file__).resolve().parents[2] / "tests" / "interpreter.py"))["prepare"]()
-    if LAUNCHES in os.environ:
-        _record(Path(os.environ[LAUNCHES]))
+    record()
 
 
-def _record(path: Path) -> None:
+def record() -> None:
+    """Records what is interpreted where `LAUNCHES` says so; before kernels are imported."""
+    if LAUNCHES not in os.environ or os.environ.get("TRITON_INTERPRET") != "1":
+        return
+    path = Path(os.environ[LAUNCHES])
     from ccma_fast.kernels import _configs
     from triton.runtime import interpreter
 

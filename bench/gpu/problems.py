@@ -75,7 +75,6 @@ def seconds(run: Callable[..., Any], *args: Any, rounds: int = 7) -> float:
 def kernel_times(run: Callable[..., Any], *args: Any, most: int = 14) -> list[dict[str, Any]]:
     """What one run launches on the device, the longest first, with launches and ms; none in the interpreter."""
     if INTERPRETED:
-        run(*args)
         return []
     run(*args)
     torch.cuda.synchronize()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from .launches import record
 from .results import Results
 
 _RESULTS = pytest.StashKey[Results]()
@@ -16,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    record()
     if hasattr(config, "workerinput"):
         return  # the process that started the workers hears of all tests
     results = Results(config.getoption("--results"), "tests")

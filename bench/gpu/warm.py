@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import itertools
 import json
 import os
+import pkgutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -26,9 +27,6 @@ from typing import Any
 from .launches import CAPABILITY, read
 
 __all__ = ["compile_all", "fake_card", "pack", "unpack", "verify", "warm"]
-
-# Alignments that are tried of one launch's arguments; the first has all of them aligned.
-_MOST_ALIGNMENTS = 8
 
 # Shared memory that a program may have on a card of the recorded capability.
 _SHARED_BYTES = 227 << 10
@@ -79,12 +77,12 @@ def _compile(launch: dict[str, Any]) -> str | None:
 
 
 def _arguments(kinds: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Arguments of these kinds, with every alignment of those that are parts of others."""
+    """Arguments of these kinds, aligned as recorded, and with all aligned that begin within others."""
     pointers = {name: kind for name, kind in kinds.items() if isinstance(kind, list)}
-    parts = [name for name, (_, _, _, is_part) in pointers.items() if is_part]
-    for chosen in itertools.islice(itertools.product((True, False), repeat=len(parts)), _MOST_ALIGNMENTS):
-        aligned = {name: kind[2] for name, kind in pointers.items()} | dict(zip(parts, chosen, strict=True))
-        yield {name: _tensor(kind[1], aligned[name]) if name in pointers else kind for name, kind in kinds.items()}
+    recorded = {name: kind[2] for name, kind in pointers.items()}
+    aligned = {name: is_aligned or pointers[name][3] for name, is_aligned in recorded.items()}
+    for alignment in (recorded, aligned) if aligned != recorded else (recorded,):
+        yield {name: _tensor(kind[1], alignment[name]) if name in pointers else kind for name, kind in kinds.items()}
 
 
 def _tensor(dtype: str, is_aligned: bool) -> Any:
@@ -109,8 +107,12 @@ def fake_card() -> Iterator[SimpleNamespace]:
     from triton.backends.compiler import GPUTarget
     from triton.backends.driver import DriverBase
 
-    # The package takes the host for its device, as under the interpreter, but kernels are compiled.
+    # The package takes the host for its device, as under the interpreter, but kernels are compiled: their modules,
+    # which have other code for the interpreter, are imported before it is named.
     triton.knobs.runtime.interpret = False
+    kernels = importlib.import_module("ccma_fast.kernels")
+    for module in pkgutil.iter_modules(kernels.__path__):
+        importlib.import_module(f"{kernels.__name__}.{module.name}")
     os.environ["TRITON_INTERPRET"] = "1"
     triton.knobs.compilation.store_binary_only = True
     with tempfile.TemporaryDirectory() as folder, _launchers(Path(folder)) as launcher:
@@ -231,9 +233,9 @@ def unpack(archive: Path, cache: Path) -> None:
 def verify(out: Path) -> int:
     """The smoke check's own launches on the card that is not there: how many kernels the cache did not have."""
     with fake_card() as counts:
-        from ccma_fast.kernels import _configs
-
-        _configs.capability = lambda device: CAPABILITY
+        for name, module in list(sys.modules.items()):
+            if name.startswith("ccma_fast.kernels.") and hasattr(module, "capability"):
+                module.capability = lambda device: CAPABILITY
         from .results import Results
         from .smoke import smoke
 

@@ -14,7 +14,8 @@ prepare()
 import torch
 from ccma_fast.kernels.linear import row_lengths
 row_lengths(torch.ones(3, 8))
-row_lengths(torch.ones(5, 16)[1:])  # of the same kind, but for where it begins
+row_lengths(torch.ones(5, 16))
+row_lengths(torch.ones(3, 9)[:, 1:])
 """
 COMPILE = """
 import os, sys
@@ -31,11 +32,12 @@ os.environ["TRITON_CACHE_DIR"] = sys.argv[2]
 from bench.gpu.warm import fake_card, unpack
 unpack(Path(sys.argv[1]), Path(sys.argv[2]))
 import torch
+from ccma_fast.kernels.linear import row_lengths  # as on a card, and not as for the interpreter
 with fake_card() as counts:
-    from ccma_fast.kernels.linear import row_lengths
     for n in (2, 700):
         row_lengths(torch.ones(n, 8))
-        row_lengths(torch.ones(n, 9)[:, 1:])
+        row_lengths(torch.ones(n, 17)[:, 1:])
+        row_lengths(torch.ones(n, 12))
     print(counts.compiled, counts.found)
 """
 
@@ -55,7 +57,7 @@ def test_a_launch_finds_what_was_compiled_ahead_in_another_place(of_bench, tmp_p
     archive, moved = str(tmp_path / "cache.tar.xz"), str(tmp_path / "moved")
     compiled, found, *failed = of_bench(COMPILE, archive).split()
     assert (int(found), failed) == (0, ["[]"])
-    assert int(compiled) == 2  # rows that begin at 16 bytes, and others
+    assert int(compiled) == 3  # aligned rows, and those that begin within others, there and at 16 bytes
     (tmp_path / "cache").rename(tmp_path / "gone")
-    compiled, found = map(int, of_bench(LAUNCH, archive, moved).split())
-    assert (compiled, found) == (1, 1)  # of rows whose columns begin at a fourth of 16 bytes no one knew
+    compiled, found = map(int, of_bench(LAUNCH, archive, moved, TRITON_INTERPRET="0").split())
+    assert (compiled, found) == (1, 2)  # no one knew of 12 columns

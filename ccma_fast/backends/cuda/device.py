@@ -39,7 +39,7 @@ def _why_not_interpreted() -> str | None:
     except InterpreterError as error:  # an array of one element is no number any more
         return (
             f"the interpreter of Triton {triton.__version__} (TRITON_INTERPRET=1) fails on NumPy {np.__version__} "
-            f"({error}); it needs a NumPy before 2.5 or a Triton after 3.6"
+            f"({error}); it needs a NumPy before 2.5 or a newer Triton"
         )
     return None
 
