@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import os
-import pkgutil
 import subprocess
 import sys
 import tarfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .launches import CAPABILITY, read
+from .launches import CAPABILITY, hash_in_order, read
 
 __all__ = ["compile_all", "fake_card", "pack", "unpack", "verify", "warm"]
 
@@ -110,9 +109,7 @@ def fake_card() -> Iterator[SimpleNamespace]:
     # The package takes the host for its device, as under the interpreter, but kernels are compiled: their modules,
     # which have other code for the interpreter, are imported before it is named.
     triton.knobs.runtime.interpret = False
-    kernels = importlib.import_module("ccma_fast.kernels")
-    for module in pkgutil.iter_modules(kernels.__path__):
-        importlib.import_module(f"{kernels.__name__}.{module.name}")
+    hash_in_order()
     os.environ["TRITON_INTERPRET"] = "1"
     triton.knobs.compilation.store_binary_only = True
     with tempfile.TemporaryDirectory() as folder, _launchers(Path(folder)) as launcher:

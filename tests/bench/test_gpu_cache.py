@@ -32,7 +32,9 @@ os.environ["TRITON_CACHE_DIR"] = sys.argv[2]
 from bench.gpu.warm import fake_card, unpack
 unpack(Path(sys.argv[1]), Path(sys.argv[2]))
 import torch
-from ccma_fast.kernels.linear import row_lengths  # as on a card, and not as for the interpreter
+from bench.gpu.launches import prepare
+prepare()  # as on a card, and not as for the interpreter
+from ccma_fast.kernels.linear import row_lengths
 with fake_card() as counts:
     for n in (2, 700):
         row_lengths(torch.ones(n, 8))
