@@ -82,3 +82,14 @@ def test_cells_cover_a_bracket_in_order(low, high):
     assert inside[0][0] == low
     assert inside[-1][1] == high
     assert all(before[1] == after[0] for before, after in pairwise(inside))
+
+
+@pytest.mark.parametrize("values", [[0.7], [0.0, 2.3], [1e-300, 0.5, 3.0, 1e300]])
+def test_ties_take_few_passes(values, rng):
+    """Of equal scores few can be kept, but what is kept tells the cell that holds them, eleven bits more each time."""
+    scores = np.array(values)[rng.integers(len(values), size=(400, 10))]
+    ordered = np.sort(scores, axis=None)
+    for rank in (1, 700, ordered.size):
+        passes, sizes = search(scores, 1, 40)
+        assert order_statistic(rank, passes) == ordered[rank - 1]
+        assert len(sizes) <= 20

@@ -150,8 +150,10 @@ def order_statistic(rank: int, search: Search) -> float:
         else:
             floor, ceiling = low, high
             margin = 0.0 if found.inside == found.kept else found.kept**0.5
-            low, high = _likely(found, grid, place, margin, low, high)
-            if (low, high) == (floor, ceiling):  # hardly any could be kept
+            low, high = _likely(found, grid, place, margin, floor, ceiling)
+            if (low, high) == (floor, ceiling):  # as with ties, of which few can be kept: the likeliest cell alone
+                low, high = _likely(found, grid, place, 0.0, floor, ceiling)
+            if (low, high) == (floor, ceiling):  # none could be kept
                 high = _number((_least_bits(low) + _bits(high)) >> 1)
 
 
@@ -168,7 +170,9 @@ def _likely(found: KeptCounts, grid: Grid, place: float, margin: float, low: flo
     if found.kept == 0:
         return low, high
     upto = np.cumsum(found.cells)
-    place *= found.kept / found.inside
+    place = min(place * found.kept / found.inside, float(found.kept))  # which rounding may exceed
+    if margin == 0.0:
+        place = max(place, 1.0)
     # Where the margin goes beyond the smallest or the largest that was found, so may scores of other rows.
     least = 0 if place - margin < 1.0 else int(np.searchsorted(upto, place - margin))
     most = N_CELLS - 1 if place + margin > found.kept else int(np.searchsorted(upto, place + margin))
