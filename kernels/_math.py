@@ -62,9 +62,12 @@ else:
 
     @triton.jit
     def widened(x):
-        """bfloat16 as float32, an instruction each, where the compiler takes two for every other."""
+        """bfloat16 as float32, an instruction each, where the compiler takes two for every other.
+
+        The first result is written before the second is formed, and so must not take the operand's place.
+        """
         return tl.inline_asm_elementwise(
-            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=&r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2
         )
 
     @triton.jit

@@ -128,9 +128,11 @@ def prepare_weight(weight: torch.Tensor, bias: torch.Tensor | None, n_parts: int
     n_parts : {1, 2}
     """
     n_classes, n_columns = weight.shape
-    exponent = torch.frexp(weight.abs().amax(dim=1))[1].clamp(min=_LEAST_EXPONENT)
-    unit = torch.ldexp(torch.ones(n_classes, device=weight.device), exponent - _WEIGHT_EXPONENT)
-    scaled = torch.ldexp(weight, (_WEIGHT_EXPONENT - exponent)[:, None])
+    # From bits: on a device torch.ldexp multiplies by an approximate power, and frexp of infinity is anything.
+    exponent = ((weight.abs().amax(dim=1).view(torch.int32) >> 23) & 0xFF) - 126
+    exponent = exponent.clamp(min=_LEAST_EXPONENT)
+    unit = _power_of_two(exponent - _WEIGHT_EXPONENT)
+    scaled = weight * _power_of_two(_WEIGHT_EXPONENT - exponent)[:, None]
     tile = linear_tile(n_parts, capability(weight.device))
     shape = (n_parts + 1, triton.cdiv(n_classes, tile.N) * tile.N, triton.cdiv(n_columns, PAD) * PAD)
     parts = torch.zeros(shape, dtype=torch.float16, device=weight.device)
@@ -140,6 +142,11 @@ def prepare_weight(weight: torch.Tensor, bias: torch.Tensor | None, n_parts: int
     if n_parts == 2:
         inside[2].copy_(inside[0].float() * LOW_PART)
     return Weight(parts, unit, torch.zeros_like(unit) if bias is None else bias)
+
+
+def _power_of_two(exponent: torch.Tensor) -> torch.Tensor:
+    """2 to exponents from −126 to 127, int32, exactly; float32."""
+    return ((exponent + 127) << 23).view(torch.float32)
 
 
 def linear(x: Halves, weight: Weight, factor: torch.Tensor | None = None) -> torch.Tensor:

@@ -80,3 +80,16 @@ def test_rows_at_the_ends_of_float32():
     np.testing.assert_allclose(held[:3, :70], float64(x[:3]), rtol=2.0**-22)
     assert torch.isfinite(found.lengths).tolist() == torch.isfinite(found.lost).tolist() == [True] * 3 + [False] * 3
     assert torch.isfinite(found.unit).all()
+
+
+def test_a_weight_is_scaled_by_exact_powers_of_two():
+    exponents = torch.arange(-149, 128)
+    weight = torch.from_numpy(np.ldexp(np.float32(1.0), exponents.numpy()).astype(np.float32))[:, None]
+    weight = torch.cat([weight, weight * 0.75, torch.zeros_like(weight)], dim=1)
+    found = linear.prepare_weight(weight, None, 1)
+    bits = found.unit.view(torch.int32)
+    assert bool(((bits & 0x7FFFFF) == 0).all() & (bits > 0).all()), "units are normal powers of two"
+    product = found.unit[:, None].double() * found.parts.double().sum(dim=0)[: len(weight), :3]
+    assert torch.equal(product, weight.double())
+    largest = found.parts[0].abs().amax(dim=1)[: len(weight)]
+    assert bool((largest[exponents >= -113] == 2.0**13).all())
