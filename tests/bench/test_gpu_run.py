@@ -125,3 +125,20 @@ def test_who_ends_the_run_ends_its_part(tmp_path):
         process.terminate()
         assert process.wait(30) == 1
     assert is_gone(pids[0])
+
+
+@pytest.mark.parametrize(
+    ("variant", "rounds", "said"),
+    [
+        ("NOT_THERE=1", "1", "there is no NOT_THERE in kernels/_configs.py"),
+        ("bench", "1", "there is no ccma_fast in the folder bench"),
+        ("no such commit", "1", "no such commit is neither a folder, nor NAME=VALUE, nor a commit"),
+        ("bench", "0", "at least 1, got 0"),
+    ],
+)
+def test_a_comparison_says_what_it_cannot_compare(variant, rounds, said):
+    """A setting of what does not exist would compare a variant with itself."""
+    command = [sys.executable, "-m", "bench.gpu", "ab", "score", variant, variant, "--small", "--rounds", rounds]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert said in done.stderr
