@@ -127,6 +127,18 @@ def test_who_ends_the_run_ends_its_part(tmp_path):
     assert is_gone(pids[0])
 
 
+def test_what_cannot_be_written_is_said_and_the_next_part_runs(tmp_path):
+    """A folder in the place of a file fails as a full disk does."""
+    (tmp_path / "gpu.log").mkdir()
+    command = [sys.executable, "-c", RUN, str(tmp_path), json.dumps({"good": "", "last": ""}), BEGIN]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    status = {line["name"]: str(line["status"]) for line in lines(tmp_path) if line.get("what") == "outcome"}
+    assert status["good"].startswith("ok; not written: ")
+    assert status["last"].startswith("ok; not written: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.jsonl", "gpu.log", "gpu.md"]
+
+
 @pytest.mark.parametrize(
     ("variant", "rounds", "said"),
     [
