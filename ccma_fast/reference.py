@@ -349,8 +349,11 @@ def weighted_coverage_threshold(
 
 
 def _kl(p: Float64, m: Float64) -> Float64:
+    """Σ_c p_c ln(p_c / m_c) for a mean m of p and another, of which p is at most twice as much."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        divergence: Float64 = np.where(p > 0.0, p * np.log(p / m), 0.0).sum(axis=1)
+        # Half of the least number of all rounds to zero.
+        ratio = np.minimum(p / m, 2.0)
+        divergence: Float64 = np.where(p > 0.0, p * np.log(ratio), 0.0).sum(axis=1)
     return divergence
 
 

@@ -86,14 +86,21 @@ def _add_comparison(commands: Any) -> None:
     for command in (both, one):
         command.add_argument("kernel", choices=("assign", "update", "score", "threshold", "features"))
         command.add_argument("--dtype", default="bfloat16", choices=("float32", "float16", "bfloat16"))
-        command.add_argument("--columns", type=int, default=768)
-        command.add_argument("--classes", type=int, default=1000)
+        command.add_argument("--columns", type=_count, default=768)
+        command.add_argument("--classes", type=_count, default=1000)
         command.add_argument("--small", action="store_true", help="tiny sizes")
     both.add_argument(
         "variants", nargs=2, metavar="VARIANT", help="a source folder, a commit, or NAME=VALUE of _configs"
     )
-    both.add_argument("--rounds", type=int, default=15)
+    both.add_argument("--rounds", type=_count, default=15)
     one.add_argument("--setting", default="")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {number}")
+    return number
 
 
 def _ab(arguments: argparse.Namespace) -> int:

@@ -93,6 +93,9 @@ def serve(kernel: str, *, small: bool, setting: str, options: dict[str, Any]) ->
     prepare()
     if setting:
         configs = importlib.import_module("ccma_fast.kernels._configs")
+        name = setting.partition("=")[0]
+        if not hasattr(configs, name):  # both variants would be the same
+            raise ValueError(f"there is no {name} in kernels/_configs.py")
         exec(setting, configs.__dict__)  # before the kernels take their tiles
     from .problems import seconds, sizes
 
@@ -114,13 +117,19 @@ def variant(text: str) -> Iterator[Variant]:
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site"
         if Path(text).is_dir():
+            if not (Path(text) / "ccma_fast").is_dir():
+                raise ValueError(f"there is no ccma_fast in the folder {text}")
             yield Variant(text, _package(Path(text).resolve(), site), "")
         elif _SETTING.fullmatch(text):
             yield Variant(text, _package(ROOT, site), text)
         else:
             tree = Path(folder) / "tree"
             tree.mkdir()
-            archive = subprocess.run(["git", "archive", text], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+            command = ["git", "archive", text]
+            try:
+                archive = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise ValueError(f"{text} is neither a folder, nor NAME=VALUE, nor a commit") from error
             subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
             yield Variant(text, _package(tree, site), "")
 

@@ -74,11 +74,20 @@ def run(parts: Sequence[Part], out: Path, *, deadline: float, name: str = "gpu")
             outcome = Outcome(part.name, f"skipped: {max(0.0, end - now):.0f} s left of {part.seconds:.0f}", 0.0)
         else:
             outcome = _run_one(part, end - now, out, log)
-        end_line(file)
+        try:
+            end_line(file)
+            results.add(what="outcome", name=part.name, status=outcome.status, seconds=round(outcome.seconds, 1))
+            (out / f"{name}.md").write_text(report(*read(file)), "utf-8")
+        except OSError as error:
+            outcome = _unwritten(outcome, error)
         outcomes.append(outcome)
-        results.add(what="outcome", name=part.name, status=outcome.status, seconds=round(outcome.seconds, 1))
-        (out / f"{name}.md").write_text(report(*read(file)), "utf-8")
     return outcomes
+
+
+def _unwritten(outcome: Outcome, error: OSError) -> Outcome:
+    """The outcome of a part on a full disk, which does not keep the parts after it from running."""
+    print(f"{outcome.name}: {error}", file=sys.stderr, flush=True)
+    return outcome._replace(status=f"{outcome.status}; not written: {error}")
 
 
 def _run_one(part: Part, seconds: float, out: Path, log: Path) -> Outcome:
@@ -95,9 +104,14 @@ def _run_one(part: Part, seconds: float, out: Path, log: Path) -> Outcome:
             status = f"did not start: {error}"
         else:
             status = _wait(process, seconds)
-    took = time.monotonic() - start
-    _append_tail(printed, log, f"=== {part.name}: {status}, {took:.1f} s\n")
-    return Outcome(part.name, status, took)
+    outcome = Outcome(part.name, status, time.monotonic() - start)
+    try:
+        _append_tail(printed, log, f"=== {part.name}: {status}, {outcome.seconds:.1f} s\n")
+    except OSError as error:
+        outcome = _unwritten(outcome, error)
+    finally:
+        printed.unlink()
+    return outcome
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str:
@@ -134,4 +148,3 @@ def _append_tail(printed: Path, log: Path, heading: str) -> None:
     with printed.open("rb") as source, log.open("ab") as target:
         source.seek(max(0, size - _TAIL_BYTES))
         target.write(heading.encode() + source.read().rstrip() + b"\n\n")
-    printed.unlink()

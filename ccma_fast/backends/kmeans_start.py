@@ -72,7 +72,7 @@ def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: s
         return _kmeans_plus_plus(rows, n_clusters, weights.astype(np.float64), rng)
 
     candidates = [draw(weights.astype(np.float64), rng.random())]
-    labels, squared = rows.nearest(rows.take(np.asarray(candidates)))
+    labels, squared = _from_first(rows, candidates)
     for _ in range(KMEANS_PARALLEL_ROUNDS):
         potential = np.multiply(weights, squared, dtype=np.float64)
         total = potential.sum()
@@ -100,6 +100,14 @@ def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: s
     return Start(chosen[thinned.rows], thinned.hints[labels])
 
 
+def _from_first(rows: ClusteredRows, first: list[int]) -> tuple[Int32, Float32]:
+    """The first centroid and the distances to it; where these overflow nothing could be drawn by them."""
+    labels, squared = rows.nearest(rows.take(np.asarray(first)))
+    if not np.isfinite(squared).all():
+        raise ValueError("squared distances must be finite in float32: rows this long must be scaled down")
+    return labels, squared
+
+
 def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Generator) -> Int64:
     """Rows drawn independently with probabilities min(1, wanted · potential / total)."""
     found = []
@@ -112,7 +120,7 @@ def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Gener
 def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Start:
     """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`; every batch of draws reads the rows once."""
     chosen = [draw(weights, rng.random())]
-    labels, squared = rows.nearest(rows.take(np.asarray(chosen)))
+    labels, squared = _from_first(rows, chosen)
     while len(chosen) < n_clusters:
         potential = weights * squared
         if potential.any():

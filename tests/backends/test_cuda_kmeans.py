@@ -140,3 +140,12 @@ def test_as_many_clusters_as_rows():
     found = cf.weighted_kmeans(x, 12, random_state=5, max_iter=1, backend="cuda")
     assert sorted(found.labels) == list(range(12))
     assert found.inertia == 0.0
+
+
+@pytest.mark.parametrize("init", ["k-means||", "k-means++"])
+def test_distances_that_overflow_are_said(init):
+    """No row can be drawn by them, and a device would read centroids that are not there."""
+    x = 1e30 * np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
+    for backend in (CUDA, CPU):
+        with pytest.raises(ValueError, match="squared distances must be finite in float32"):
+            backend.weighted_kmeans(open_rows(x, "X"), 3, init=init, random_state=np.random.default_rng(0))

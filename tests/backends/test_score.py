@@ -250,6 +250,13 @@ def test_disagreement_restricted_to_one_class_each_reaches_its_bound(simd):
     np.testing.assert_allclose(delta, 0.5 * np.log(2), rtol=1e-6)
 
 
+def test_a_probability_that_has_no_half_adds_nothing_to_the_divergence(simd):
+    """The least number of all, exp(−744.4), of which half rounds to zero."""
+    student, teacher = np.float32([[0.0, -744.4]]), np.float32([[0.0, -1e4]])
+    for found in (reference.score(student, teacher), CPU.score(*(open_rows(z, "z") for z in (student, teacher)))):
+        np.testing.assert_allclose([found.divergence, found.delta], 0.0, atol=1e-6)
+
+
 def test_layouts_and_chunks_do_not_matter(simd, rng):
     z_s, z_t = 2 * rng.standard_normal((2, 500, 37), dtype=np.float32)
     expected = CPU.score(open_rows(z_s, "s"), open_rows(z_t, "t"), 2.0, 1.0)

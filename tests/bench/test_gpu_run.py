@@ -125,3 +125,32 @@ def test_who_ends_the_run_ends_its_part(tmp_path):
         process.terminate()
         assert process.wait(30) == 1
     assert is_gone(pids[0])
+
+
+def test_what_cannot_be_written_is_said_and_the_next_part_runs(tmp_path):
+    """A folder in the place of a file fails as a full disk does."""
+    (tmp_path / "gpu.log").mkdir()
+    command = [sys.executable, "-c", RUN, str(tmp_path), json.dumps({"good": "", "last": ""}), BEGIN]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    status = {line["name"]: str(line["status"]) for line in lines(tmp_path) if line.get("what") == "outcome"}
+    assert status["good"].startswith("ok; not written: ")
+    assert status["last"].startswith("ok; not written: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.jsonl", "gpu.log", "gpu.md"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "rounds", "said"),
+    [
+        ("NOT_THERE=1", "1", "there is no NOT_THERE in kernels/_configs.py"),
+        ("bench", "1", "there is no ccma_fast in the folder bench"),
+        ("no such commit", "1", "no such commit is neither a folder, nor NAME=VALUE, nor a commit"),
+        ("bench", "0", "at least 1, got 0"),
+    ],
+)
+def test_a_comparison_says_what_it_cannot_compare(variant, rounds, said):
+    """A setting of what does not exist would compare a variant with itself."""
+    command = [sys.executable, "-m", "bench.gpu", "ab", "score", variant, variant, "--small", "--rounds", rounds]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert said in done.stderr
