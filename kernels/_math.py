@@ -138,8 +138,27 @@ def load_exact(pointers, mask, factor):
 
 @triton.jit
 def row_sum(values):
-    """Σ over the columns of a tile, shape (R,)."""
-    return tl.sum(tl.sum(values, axis=0), axis=1)
+    """Σ over the columns of a tile, shape (R,).
+
+    Numbers that round are added neighbours first, two and two: which of them a thread holds, and so the types of all
+    that a kernel reads, changes no bit.
+    """
+    of_columns = tl.sum(values, axis=0)
+    if values.dtype.is_floating():
+        total = _sum_of_neighbours(of_columns)
+    else:
+        total = tl.sum(of_columns, axis=1)
+    return total
+
+
+@triton.jit
+def _sum_of_neighbours(values):
+    n: tl.constexpr = values.shape[1]
+    if n == 1:
+        total = tl.reshape(values, (values.shape[0],))
+    else:
+        total = _sum_of_neighbours(tl.sum(tl.reshape(values, (values.shape[0], n // 2, 2)), axis=2))
+    return total
 
 
 @triton.jit

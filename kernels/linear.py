@@ -28,7 +28,7 @@ __all__ = ["Weight", "linear", "prepare_weight", "row_lengths", "row_parts", "st
 # at most ((T + 1) d / 3 + 16) 2⁻²³ Σ_d |x w|, where matrix units cut off what they add (see `kmeans_assign`), and a
 # plain float32 sum by d 2⁻²⁴.
 
-_RUN_TIME = ["n_rows", "n_classes", "stride", "depth"]
+_RUN_TIME = ["n_rows", "n_classes", "n_columns", "stride", "depth"]
 _WEIGHT_EXPONENT = 14
 
 # Smaller weights stay below 2^14, so that the power of two is a float32; they keep their digits all the same.

@@ -109,6 +109,7 @@ def test_every_fault_is_told(fault: str) -> None:
     assert report.likeliest_temperature == pytest.approx(found.best_temperature, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in Triton's interpreter
 @pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 @pytest.mark.parametrize(
     "options", [{}, {"acquisition": "delta"}, {"acquisition": "delta", "calibration": "target_size"}], ids=str
