@@ -144,11 +144,7 @@ def row_sum(values):
     that a kernel reads, changes no bit.
     """
     of_columns = tl.sum(values, axis=0)
-    if values.dtype.is_floating():
-        total = _sum_of_neighbours(of_columns)
-    else:
-        total = tl.sum(of_columns, axis=1)
-    return total
+    return _sum_of_neighbours(of_columns) if values.dtype.is_floating() else tl.sum(of_columns, axis=1)
 
 
 @triton.jit
