@@ -158,6 +158,21 @@ def _sum_of_neighbours(values):
 
 
 @triton.jit
+def row_length(
+    x, rows, in_rows, stride, n_columns,  # (n, D) of any storage type; (R,): which rows, and which of them exist; D
+    K: tl.constexpr, R: tl.constexpr, J: tl.constexpr,  # the tile: R rows of K · J columns
+):  # fmt: skip
+    """The Euclidean length of each row, shape (R,), float64."""
+    squares = tl.zeros((K, R, J), tl.float64)
+    for start in range(0, n_columns, K * J):
+        columns = start + tile_columns(K, J)
+        mask = in_rows[None, :, None] & (columns < n_columns)
+        value = tl.load(x + rows[None, :, None] * stride + columns, mask=mask, other=0.0).to(tl.float64)
+        squares += value * value
+    return tl.sqrt(row_sum(squares))
+
+
+@triton.jit
 def row_max(values):
     """The largest over the columns of a tile, shape (R,)."""
     return tl.max(tl.max(values, axis=0), axis=1)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ._configs import alignment, column_width, launch, row_tile
-from ._math import row_sum, tile_columns
+from ._math import row_length
 
 __all__ = ["HALF_BITS", "LENGTH_EXPONENT", "LOW_PART", "MOST_EXPONENT", "PAD", "Halves", "prepare_halves"]
 
@@ -67,13 +67,7 @@ def _halves_kernel(
     """The lengths as `linear.row_lengths` has them; the second reading of a row is from the nearest cache."""
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     in_rows = rows < n_rows
-    squares = tl.zeros((K, R, J), tl.float64)
-    for start in range(0, n_columns * WIDTH, K * J):
-        columns = start + tile_columns(K, J)
-        mask = in_rows[None, :, None] & (columns < n_columns * WIDTH)
-        value = tl.load(x + rows[None, :, None] * (stride * ALIGN) + columns, mask=mask, other=0.0).to(tl.float64)
-        squares += value * value
-    length = tl.sqrt(row_sum(squares))
+    length = row_length(x, rows, in_rows, stride * ALIGN, n_columns * WIDTH, K, R, J)
     tl.store(lengths + rows, length, mask=in_rows)
 
     # The exponent from the bits: of a length of 0 it is the least, of one that is not finite the largest.

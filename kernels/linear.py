@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ._configs import ProductTile, alignment, capability, column_width, launch, linear_tile, row_tile, stages
-from ._math import dot, row_sum, tile_columns
+from ._math import dot, row_length
 from .halves import LOW_PART, PAD, Halves
 
 __all__ = ["Weight", "linear", "prepare_weight", "row_lengths", "row_parts", "stage_bytes"]
@@ -99,13 +99,8 @@ def _row_lengths_kernel(
 ):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     in_rows = rows < n_rows
-    squares = tl.zeros((K, R, J), tl.float64)
-    for start in range(0, n_columns * WIDTH, K * J):
-        columns = start + tile_columns(K, J)
-        mask = in_rows[None, :, None] & (columns < n_columns * WIDTH)
-        value = tl.load(x + rows[None, :, None] * (stride * ALIGN) + columns, mask=mask, other=0.0).to(tl.float64)
-        squares += value * value
-    tl.store(out + rows, tl.sqrt(row_sum(squares)), mask=in_rows)
+    length = row_length(x, rows, in_rows, stride * ALIGN, n_columns * WIDTH, K, R, J)
+    tl.store(out + rows, length, mask=in_rows)
 
 
 def row_parts(dtype: torch.dtype) -> int:

@@ -53,6 +53,27 @@ _RUN_TIME = ["n_rows", "n_classes", "stride", "first_row", "capacity", "n"]
 
 
 @triton.jit
+def _bracket(state):
+    """low and high."""
+    low = tl.load(state + LOW).to(tl.float64, bitcast=True)
+    return low, tl.load(state + HIGH).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _counted(counts, program, n_programs):
+    """What a program has counted so far: scores up to low, inside, and kept."""
+    below, inside = tl.load(counts + program), tl.load(counts + n_programs + program)
+    return below, inside, tl.load(counts + 2 * n_programs + program).to(tl.int32)
+
+
+@triton.jit
+def _store_counts(counts, program, n_programs, below, inside, kept):
+    tl.store(counts + program, below)
+    tl.store(counts + n_programs + program, inside)
+    tl.store(counts + 2 * n_programs + program, kept.to(tl.int64))
+
+
+@triton.jit
 def _keep(segment, kept, capacity, scores, is_inside, n_inside, SIZE: tl.constexpr):
     """Stores the scores inside behind those that a program has kept, as far as there is room: how many it has now."""
     chosen = tl.reshape(is_inside.to(tl.int32), (SIZE,))
@@ -75,12 +96,9 @@ def _keep_kernel(
     """counts (3, programs): scores up to low, scores inside, and how many of those are among `values`."""
     program, n_programs = tl.program_id(0), tl.num_programs(0)
     n_columns = n_classes * WIDTH
-    low = tl.load(state + LOW).to(tl.float64, bitcast=True)
-    high = tl.load(state + HIGH).to(tl.float64, bitcast=True)
+    low, high = _bracket(state)
     segment = values + program.to(tl.int64) * capacity
-    below = tl.load(counts + program)
-    inside = tl.load(counts + n_programs + program)
-    kept = tl.load(counts + 2 * n_programs + program).to(tl.int32)
+    below, inside, kept = _counted(counts, program, n_programs)
     for block in range(program, tl.cdiv(n_rows, R), n_programs):
         rows = (tl.zeros((R,), tl.int64) + block) * R + tl.arange(0, R)
         in_rows = rows < n_rows
@@ -102,9 +120,7 @@ def _keep_kernel(
             if (n_inside > 0) & (kept < capacity):
                 score = of_rows(log_sum) + (of_rows(maximum).to(tl.float64) - z.to(tl.float64))
                 kept = _keep(segment, kept, capacity, score, is_inside, n_inside, R * COLUMNS)
-    tl.store(counts + program, below)
-    tl.store(counts + n_programs + program, inside)
-    tl.store(counts + 2 * n_programs + program, kept.to(tl.int64))
+    _store_counts(counts, program, n_programs, below, inside, kept)
 
 
 @triton.jit(do_not_specialize=_RUN_TIME)
@@ -115,12 +131,9 @@ def _keep_scores_kernel(
 ):  # fmt: skip
     """As `_keep_kernel`, of scores that have been computed."""
     program, n_programs = tl.program_id(0), tl.num_programs(0)
-    low = tl.load(state + LOW).to(tl.float64, bitcast=True)
-    high = tl.load(state + HIGH).to(tl.float64, bitcast=True)
+    low, high = _bracket(state)
     segment = values + program.to(tl.int64) * capacity
-    below = tl.load(counts + program)
-    inside = tl.load(counts + n_programs + program)
-    kept = tl.load(counts + 2 * n_programs + program).to(tl.int32)
+    below, inside, kept = _counted(counts, program, n_programs)
     for block in range(program, tl.cdiv(n, BLOCK), n_programs):
         place = block * BLOCK + tl.arange(0, BLOCK)
         mask = place < n
@@ -132,9 +145,7 @@ def _keep_scores_kernel(
         inside += n_inside
         if (n_inside > 0) & (kept < capacity):
             kept = _keep(segment, kept, capacity, score, is_inside, n_inside, BLOCK)
-    tl.store(counts + program, below)
-    tl.store(counts + n_programs + program, inside)
-    tl.store(counts + 2 * n_programs + program, kept.to(tl.int64))
+    _store_counts(counts, program, n_programs, below, inside, kept)
 
 
 @triton.jit

@@ -28,7 +28,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 
-from ccma_fast.backends.cuda import device, graphs
+from ccma_fast.backends.cuda import device
+from ccma_fast.backends.cuda.training import Training
 
 __all__ = ["Card", "Counts"]
 
@@ -164,7 +165,7 @@ class Card(TorchDispatchMode):
             self._patches.enter_context(mock.patch.object(torch.cuda, name, of))
         self._patches.enter_context(mock.patch.object(device, "INTERPRETED", False))
         # No graphs there: what would be recorded is launched kernel by kernel.
-        self._patches.enter_context(mock.patch.object(graphs, "repeated", lambda work, _: work))
+        self._patches.enter_context(mock.patch.object(Training, "repeated", lambda _, work: work))
         # Views of wrappers need version counters, which tensors of the inference mode do not have.
         self._patches.enter_context(mock.patch.object(torch, "inference_mode", torch.no_grad))
         launch = interpreter.GridExecutor.__call__

@@ -12,8 +12,8 @@ import torch
 
 from ...kernels import adamw, cross_entropy, dropout
 from ...pool.rows import Rows
-from . import graphs
 from .device import device
+from .graphs import repeated
 from .reader import Reader
 from .transfers import Uploads
 
@@ -84,7 +84,7 @@ class Training:
 
     def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
         """What does the same with one launch, see :func:`ccma_fast.backends.cuda.graphs.repeated`."""
-        return graphs.repeated(work, self.device)
+        return repeated(work, self.device)
 
 
 def _draws(n_rows: int, n_columns: int) -> int:
