@@ -40,7 +40,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
         return x.to(tl.float32)
 
     @triton.jit
-    def dot(a, b, total, PRECISION: tl.constexpr):
+    def dot(a, b, total):
         """total + a b, in float32."""
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
 
@@ -71,9 +71,9 @@ else:
         )
 
     @triton.jit
-    def dot(a, b, total, PRECISION: tl.constexpr):
-        """total + a b, in float32; float32 factors in the given precision."""
-        return tl.dot(a, b, total, input_precision=PRECISION)
+    def dot(a, b, total):
+        """total + a b, in float32."""
+        return tl.dot(a, b, total)
 
     @triton.jit
     def two_best(values, M: tl.constexpr, N: tl.constexpr, STREAMS: tl.constexpr):

@@ -96,7 +96,7 @@ def _assign_kernel(
     for _ in range(0, n_tiles * depth):
         row = tl.load(x_rows + step * D)
         centroid = tl.load(part + (tile.to(tl.int64) * N * depth + step) * D)
-        total = dot(row, tl.trans(centroid), total, "ieee")
+        total = dot(row, tl.trans(centroid), total)
         step += 1
         if step == depth:
             best, second, at, other_at = _with_tile(total, keep, tile, best, second, at, other_at, M, N)
@@ -154,11 +154,11 @@ def _assign_careful_kernel(
                 high = row.to(tl.float16)
                 centroid = tl.trans(tl.load(part + of_columns))
                 # A sum of its own for each step: what a matrix unit cuts off is a share of what it has added up so far.
-                value += dot(high, centroid, tl.zeros((M, N), tl.float32), "ieee") * factor[:, None]
-                low = dot(high, tl.trans(tl.load(part + part_size + of_columns)), low, "ieee")
+                value += dot(high, centroid, tl.zeros((M, N), tl.float32)) * factor[:, None]
+                low = dot(high, tl.trans(tl.load(part + part_size + of_columns)), low)
                 if ROW_PARTS == 2:
                     rest = (row - high.to(tl.float32)) * (1.0 / LOW)
-                    low = dot(rest.to(tl.float16), centroid, low, "ieee")
+                    low = dot(rest.to(tl.float16), centroid, low)
             value += low * (factor * LOW)[:, None]
             best, second, at, other_at = _with_tile(value, keep, tile, best, second, at, other_at, M, N)
         error = length * tl.load(limits) + tl.load(limits + 2)

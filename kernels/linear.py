@@ -77,10 +77,10 @@ def _linear_kernel(
     total = tl.zeros((M, N), tl.float32)
     for start in range(0, depth * PAD, D):
         values = tl.load(x_at + start)
-        total = dot(values, tl.load(w_at + start), total, "ieee")
-        total = dot(values, tl.load(w_at + w_size + start), total, "ieee")
+        total = dot(values, tl.load(w_at + start), total)
+        total = dot(values, tl.load(w_at + w_size + start), total)
         if PARTS == 2:
-            total = dot(tl.load(x_at + x_size + start), tl.load(w_at + 2 * w_size + start), total, "ieee")
+            total = dot(tl.load(x_at + x_size + start), tl.load(w_at + 2 * w_size + start), total)
     in_rows, in_classes = rows < n_rows, classes < n_classes
     of_classes = tl.load(unit + classes, mask=in_classes, other=0.0)[None, :]
     total *= of_classes * tl.load(factor + rows, mask=in_rows, other=0.0)[:, None]

@@ -11,8 +11,6 @@ import torch
 from .launches import hash_in_order, record
 from .results import Results
 
-_RESULTS = pytest.StashKey[Results]()
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", type=Path, help="the file of results to append to")
