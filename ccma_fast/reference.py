@@ -47,6 +47,7 @@ __all__ = [
     "row_lengths",
     "row_thresholds",
     "score",
+    "softmax_residual",
     "target_size_rank",
     "target_size_threshold",
     "top1",
@@ -440,6 +441,36 @@ def linear(x: Array, weight: Array, bias: Array | None = None, *, scale: Array |
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Coverage (step 6, and the subpool of step 1)
+
+
+def softmax_residual(logits: Float32, labels: Int64, soft: Float32, weights: Float32) -> Float64:
+    """Cross-entropies w CE(t, softmax(z)) of columns of logits, and their derivatives by the logits.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (C, M), float32
+        z, a column a row of data. w (softmax(z) − t) takes its place.
+    labels : ndarray, shape (n,), int64
+        Classes, one-hot targets t of the first n columns.
+    soft : ndarray, shape (C, M − n), float32
+        Targets of the other columns: probabilities, each column's summing to 1.
+    weights : ndarray, shape (M,), float32
+        w.
+
+    Returns
+    -------
+    ndarray, shape (M,), float64
+        w (ln Σ exp z − t · z), nats.
+    """
+    z, n = logits.astype(np.float64), len(labels)
+    z -= z.max(axis=0)
+    targets = np.zeros_like(z)
+    targets[labels, np.arange(n)] = 1.0
+    targets[:, n:] = soft
+    total = np.exp(z).sum(axis=0)
+    losses: Float64 = weights * (np.log(total) - (targets * z).sum(axis=0))
+    logits[...] = weights * (np.exp(z) / total - targets)
+    return losses
 
 
 def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..pool.arrays import kept
 from ..pool.checked import check_rows as check_rows_by_lengths
@@ -19,6 +20,7 @@ from ..reference import raised_threshold as _raised_threshold
 from ..reference import row_lengths as _row_lengths
 from ..reference import row_thresholds as _row_thresholds
 from ..reference import score as _score
+from ..reference import softmax_residual
 from ..reference import target_size_threshold as _target_size_threshold
 from ..reference import top_m as _top_m
 from ..reference import weighted_kmeans as _weighted_kmeans
@@ -31,12 +33,14 @@ __all__ = [
     "describe",
     "kept",
     "linear",
+    "multiplier",
     "prediction_sets",
     "raised_threshold",
     "row_lengths",
     "row_thresholds",
     "score",
     "score_at_sizes",
+    "softmax_residual",
     "target_size_threshold",
     "top_m",
     "weighted_kmeans",
@@ -81,6 +85,11 @@ score = _on_whole(_score)
 target_size_threshold = _on_whole(_target_size_threshold)
 top_m = _on_whole(_top_m)
 weighted_kmeans = _on_whole(_weighted_kmeans)
+
+
+def multiplier(weight: npt.NDArray[np.float32]) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
+    """x ↦ x Wᵀ."""
+    return lambda x: _linear(x, weight)
 
 
 def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:

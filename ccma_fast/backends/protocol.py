@@ -21,6 +21,7 @@ __all__ = [
     "Coverage",
     "DeviceBackend",
     "DeviceTraining",
+    "HostBackend",
     "Kernel",
     "PutScores",
     "UnitRows",
@@ -320,6 +321,42 @@ class UnitRows(Protocol):
 
     def most_similar(self, picks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
+        ...
+
+
+class HostBackend(Backend, Protocol):
+    """A backend on the host, with what a softmax regression is solved by there."""
+
+    def multiplier(self, weight: npt.NDArray[np.float32]) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
+        """x ↦ x Wᵀ as :meth:`linear` has it, for many x: W, (C, D) and not empty, is packed once."""
+        ...
+
+    def softmax_residual(
+        self,
+        logits: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.int64],
+        soft: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float64]:
+        """Weighted cross-entropies, and their derivatives in the logits' place.
+
+        See :func:`ccma_fast.reference.softmax_residual`.
+
+        Parameters
+        ----------
+        logits : ndarray, shape (C, M), float32
+            A column a row of data; C-contiguous, finite, C > 0. Overwritten.
+        labels : ndarray, shape (n,), int64
+            Classes of the first n ≤ M columns.
+        soft : ndarray, shape (C, M − n), float32
+            Probabilities of the other columns' classes.
+        weights : ndarray, shape (M,), float32
+
+        Returns
+        -------
+        ndarray, shape (M,), float64
+            Nats.
+        """
         ...
 
 

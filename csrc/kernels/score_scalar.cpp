@@ -112,8 +112,21 @@ void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum
     }
 }
 
+void softmax_columns(float* z, std::int64_t n, double* log_norm) {
+    for (std::int64_t r = 0; r < score_tile; ++r) {
+        float* column = z + r;
+        float top = column[0];
+        for (std::int64_t c = 1; c < n; ++c) top = std::max(top, column[c * score_tile]);
+        double sum = 0.0;
+        for (std::int64_t c = 0; c < n; ++c) sum += column[c * score_tile] = std::exp(column[c * score_tile] - top);
+        for (std::int64_t c = 0; c < n; ++c) column[c * score_tile] /= static_cast<float>(sum);
+        log_norm[r] = top + std::log(sum);
+    }
+}
+
 }  // namespace
 
-const ScoreKernels score_scalar{load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js, js_tile};
+const ScoreKernels score_scalar{load_logits, exp_sums,    exp_row, cuts,    margins,
+                                find,        union_pairs, js,      js_tile, softmax_columns};
 
 }  // namespace ccma

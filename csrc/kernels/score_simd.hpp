@@ -304,7 +304,36 @@ void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum
     }
 }
 
-constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sums,    exp_row, cuts,   margins,
-                                           find,        union_pairs, js,      js_tile};
+// A column a lane.
+void softmax_columns(float* z, std::int64_t n, double* log_norm) {
+    constexpr std::int64_t summed = 8;  // values in float32 before they join a sum in double
+    const Vec least = Vec::set(exp_floor);
+    double sum[tile];
+    float maximum[tile];
+    for (std::int64_t r = 0; r < tile; r += Vec::width) {
+        Vec top = Vec::load(z + r);
+        for (std::int64_t c = 1; c < n; ++c) top = max(top, Vec::load(z + c * tile + r));
+        DoubleSum total;
+        for (std::int64_t begin = 0; begin < n; begin += summed) {
+            const std::int64_t end = begin + summed < n ? begin + summed : n;
+            Vec part = Vec::set(0.0f);
+            for (std::int64_t c = begin; c < end; ++c) {
+                const Vec e = exp_nonpositive(max(Vec::load(z + c * tile + r) - top, least));
+                e.store(z + c * tile + r);
+                part = part + e;
+            }
+            total.add(part);
+        }
+        top.store(maximum + r);
+        total.store(sum + r);
+        const Vec inverse = inverse_of(total);
+        for (std::int64_t c = 0; c < n; ++c) (Vec::load(z + c * tile + r) * inverse).store(z + c * tile + r);
+    }
+    log_sums(sum, log_norm);
+    for (std::int64_t r = 0; r < tile; ++r) log_norm[r] += maximum[r];
+}
+
+constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sums,    exp_row, cuts,    margins,
+                                           find,        union_pairs, js,      js_tile, softmax_columns};
 
 }  // namespace

@@ -17,6 +17,7 @@ int main() {
             set_num_threads(threads);
             test_scores(level);
             test_cumulative(level);
+            test_softmax(level);
         }
         test_kmeans(level);
         test_sketch(level);

@@ -7,7 +7,7 @@ depends on where the chunks end.
 
 from .device import NAME, ON_HOST, arithmetic, describe
 from .kmeans import weighted_kmeans
-from .products import linear
+from .products import linear, multiplier, softmax_residual
 from .rows import check_rows, kept, row_lengths
 from .scores import score, score_at_sizes
 from .sets import prediction_sets
@@ -22,12 +22,14 @@ __all__ = [
     "describe",
     "kept",
     "linear",
+    "multiplier",
     "prediction_sets",
     "raised_threshold",
     "row_lengths",
     "row_thresholds",
     "score",
     "score_at_sizes",
+    "softmax_residual",
     "target_size_threshold",
     "top_m",
     "weighted_kmeans",

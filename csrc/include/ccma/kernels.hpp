@@ -72,6 +72,10 @@ struct ScoreKernels {
     // the largest of the sizes. All values are overwritten.
     void (*js_tile)(float* s, float* t, const std::int64_t* sizes, const float* maximum_s, const float* maximum_t,
                     double* out);
+
+    // The softmax of each of score_tile columns of n > 0 logits, z[c · score_tile + column], takes their place.
+    // `log_norm` receives ln Σ exp(z).
+    void (*softmax_columns)(float* z, std::int64_t n, double* log_norm);
 };
 
 struct ThresholdKernels {

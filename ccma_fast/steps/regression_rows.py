@@ -1,0 +1,284 @@
+"""Rows of a softmax regression where they lie: its loss and gradient, its first metric, and sums of vectors.
+
+A vector is a matrix of the shape of W, (C, D) float32: an array on the host, a tensor on a device. The host's sums are
+formed in an order that depends on shapes alone, so not a bit depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.protocol import DeviceTraining, HostBackend
+
+__all__ = ["DeviceRows", "HostRows", "RegressionRows"]
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Metric = Callable[[Any], Any]
+
+# Logits that are held at once on the host: 64 MiB of them.
+_MOST_LOGITS = 1 << 24
+
+# Rows that tell the curvature, as a multiple of D: a sample of that size gives its large eigenvalues well enough.
+_METRIC_ROWS = 4
+
+# A metric pays where it takes the arithmetic of fewer evaluations than this.
+_METRIC_EVALUATIONS = 80
+
+# Columns of a matrix up to which it is inverted column by column, without products.
+_SMALL_INVERSE = 24
+
+# The least eigenvalue of a metric that float32 inverts, as a share of the largest entry of its diagonal.
+_LEAST_EIGENVALUE = 2.0**-16
+
+
+class RegressionRows(Protocol):
+    """What a solver asks of rows; numbers stay where the rows lie until they are fetched."""
+
+    def settings(self) -> AbstractContextManager[Any]:
+        """The context in which everything else is called."""
+        ...
+
+    def vector(self, array: Float32) -> Any:
+        """A copy of an array, W's or the weights of rows, where the rows lie."""
+        ...
+
+    def stack(self, n: int) -> Any:
+        """Room for n vectors, shape (n, C, D)."""
+        ...
+
+    def loss_and_gradient(self, coef: Any, weights: Any) -> tuple[Any, Any]:
+        """Σ w CE in nats, in float64, and its gradient; `weights` is (R,)."""
+        ...
+
+    def dots(self, stack: Any, vector: Any) -> Any:
+        """The product of each vector of a stack with `vector`, shape (n,), float64."""
+        ...
+
+    def combination(self, stack: Any, factors: Float64) -> Any:
+        """Σ factor · vector."""
+        ...
+
+    def fetched(self, numbers: Sequence[Any]) -> Float64:
+        """Numbers, or arrays of one length, as an array of the host."""
+        ...
+
+    def metric(self, label_weight: float, soft_weight: float, penalty: float) -> Metric | None:
+        """The inverse of the curvature at W = 0, applied to a vector; None where it would not pay."""
+        ...
+
+
+class _Block(NamedTuple):
+    """Some rows x of the host, and what they are to be."""
+
+    rows: slice
+    times_rows: Callable[[Float32], Float32]
+    """W ↦ W xᵀ: logits, (C, rows)."""
+    times_columns: Callable[[Float32], Float32]
+    """Residuals (C, rows) ↦ residuals · x: the gradient."""
+    labels: Int64
+    soft: Float32
+    """Shape (C, rows without a label)."""
+    offset: Float32 | None
+    """Shape (C, rows)."""
+
+
+class HostRows:
+    """Rows on the host, packed for the backend's products. Logits are transposed, a block of rows at a time."""
+
+    def __init__(self, x: Float32, labels: Int64, soft: Float32, offset: Float32 | None, backend: HostBackend) -> None:
+        self._x, self._n_labels, self._backend = np.ascontiguousarray(x, np.float32), len(labels), backend
+        size = max(1, _MOST_LOGITS // len(soft))
+        self._blocks = []
+        for start in range(0, len(x), size):
+            rows = slice(start, min(len(x), start + size))
+            of_soft = slice(max(0, rows.start - len(labels)), max(0, rows.stop - len(labels)))
+            self._blocks.append(
+                _Block(
+                    rows,
+                    backend.multiplier(self._x[rows]),
+                    backend.multiplier(np.ascontiguousarray(self._x[rows].T)),
+                    labels[rows],
+                    np.ascontiguousarray(soft[:, of_soft]),
+                    None if offset is None else np.ascontiguousarray(offset[rows].T, np.float32),
+                )
+            )
+        self._n_classes = len(soft)
+        self._gram: dict[bool, Float32] = {}
+
+    def settings(self) -> AbstractContextManager[Any]:
+        """None are needed."""
+        return nullcontext()
+
+    def vector(self, array: Float32) -> Float32:
+        """A copy."""
+        return np.array(array, np.float32)
+
+    def stack(self, n: int) -> Float32:
+        """Room for n vectors."""
+        return np.empty((n, self._n_classes, self._x.shape[1]), np.float32)
+
+    def loss_and_gradient(self, coef: Float32, weights: Float32) -> tuple[Any, Float32]:
+        """Σ w CE and its gradient, block after block."""
+        loss, gradient = 0.0, np.zeros_like(coef)
+        for block in self._blocks:
+            logits = block.times_rows(coef)
+            if block.offset is not None:
+                logits += block.offset
+            losses = self._backend.softmax_residual(logits, block.labels, block.soft, weights[block.rows])
+            loss += float(losses.sum())
+            gradient += block.times_columns(logits)
+        return loss, gradient
+
+    def dots(self, stack: Float32, vector: Float32) -> Float64:
+        """Products of vectors: in float32 over a class, then in float64. einsum leaves this to no other library."""
+        of_classes = np.einsum("kcd,cd->kc", stack, vector)
+        sums: Float64 = of_classes.sum(axis=1, dtype=np.float64)
+        return sums
+
+    def combination(self, stack: Float32, factors: Float64) -> Float32:
+        """Σ factor · vector, in their order."""
+        total: Float32 = np.float32(factors[0]) * stack[0]
+        for factor, vector in zip(factors[1:], stack[1:], strict=True):
+            total += np.float32(factor) * vector
+        return total
+
+    def fetched(self, numbers: Sequence[Any]) -> Float64:
+        """They are here."""
+        return np.array(numbers, np.float64)
+
+    def metric(self, label_weight: float, soft_weight: float, penalty: float) -> Metric | None:
+        """Gram matrices are kept, for other weights and penalties."""
+        n_rows, d = self._x.shape
+        if d * d * (min(n_rows, _METRIC_ROWS * d) + 4 * d) > _METRIC_EVALUATIONS * 2 * n_rows * d * self._n_classes:
+            return None
+        curvature = np.zeros((d, d), np.float32)
+        for is_soft, weight in ((False, label_weight), (True, soft_weight)):
+            if weight > 0.0:
+                curvature += np.float32(weight / self._n_classes) * self._gram_of(is_soft)
+        diagonal = np.einsum("ii->i", curvature)  # a view
+        diagonal += np.float32(max(penalty, _LEAST_EIGENVALUE * float(diagonal.max())))
+        return self._backend.multiplier(self._inverse(curvature))
+
+    def _gram_of(self, is_soft: bool) -> Float32:
+        """Σ x xᵀ of the rows with labels or of the others, told from a sample of them."""
+        if is_soft not in self._gram:
+            rows = self._x[self._n_labels :] if is_soft else self._x[: self._n_labels]
+            step = max(1, len(rows) // (_METRIC_ROWS * rows.shape[1]))
+            columns = np.ascontiguousarray(rows[::step].T)
+            gram = self._backend.linear(columns, columns) if len(rows) else np.zeros((len(columns),) * 2, np.float32)
+            gram *= np.float32(len(rows) / max(1, columns.shape[1]))
+            self._gram[is_soft] = gram
+        return self._gram[is_soft]
+
+    def _inverse(self, matrix: Float32) -> Float32:
+        """Of a symmetric positive definite matrix, by halves: LAPACK's bits depend on threads."""
+        n = len(matrix)
+        if n <= _SMALL_INVERSE:
+            return _small_inverse(matrix)
+        half, product = n // 2, self._backend.linear
+        corner = np.ascontiguousarray(matrix[half:, :half])
+        first = self._inverse(matrix[:half, :half])
+        solved = product(corner, first)
+        rest = self._inverse(matrix[half:, half:] - product(corner, solved))
+        solved = np.ascontiguousarray(solved.T)
+        corner = product(rest, solved)
+        inverse = np.empty_like(matrix)
+        inverse[:half, :half] = first + product(solved, np.ascontiguousarray(corner.T))
+        inverse[half:, :half] = -corner
+        inverse[:half, half:] = -corner.T
+        inverse[half:, half:] = rest
+        return inverse
+
+
+def _small_inverse(matrix: Float32) -> Float32:
+    """The same by Gauss and Jordan, in float64."""
+    inverse = matrix.astype(np.float64)
+    for k in range(len(inverse)):
+        pivot = 1.0 / inverse[k, k]
+        row, column = inverse[k] * pivot, inverse[:, k].copy()
+        inverse -= np.multiply.outer(column, row)
+        inverse[k], inverse[:, k] = row, column * -pivot
+        inverse[k, k] = pivot
+    return inverse.astype(np.float32)
+
+
+class DeviceRows:
+    """Rows on a device, by PyTorch's products and the kernels of the student's training."""
+
+    def __init__(self, x: Any, labels: Int64, soft: Float32, offset: Any, device: DeviceTraining) -> None:
+        self._device, self._n_classes = device, len(soft)
+        self._x = device.tensor(np.ascontiguousarray(x, np.float32)) if isinstance(x, np.ndarray) else x
+        self._labels, self._soft = device.tensor(labels), device.tensor(np.ascontiguousarray(soft.T))
+        self._offset = device.tensor(np.ascontiguousarray(offset)) if isinstance(offset, np.ndarray) else offset
+        self._gram: dict[bool, Any] = {}
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """No TF32, no autograd."""
+        import torch
+
+        with torch.inference_mode(), self._device.full_precision():
+            yield
+
+    def vector(self, array: Float32) -> Any:
+        """A copy."""
+        return self._device.tensor(np.ascontiguousarray(array, np.float32)).clone()
+
+    def stack(self, n: int) -> Any:
+        """Room for n vectors."""
+        return self._x.new_empty((n, self._n_classes, self._x.shape[1]))
+
+    def loss_and_gradient(self, coef: Any, weights: Any) -> tuple[Any, Any]:
+        """Σ w CE, a tensor, and its gradient."""
+        import torch
+
+        n = len(self._labels)
+        logits = self._x @ coef.T if self._offset is None else torch.addmm(self._offset, self._x, coef.T)
+        losses = torch.empty_like(weights)
+        losses[:n] = self._device.cross_entropy(logits[:n], self._labels)
+        log_p = torch.log_softmax(logits[n:], dim=1)
+        losses[n:] = -torch.linalg.vecdot(self._soft, log_p)
+        torch.sub(log_p.exp_(), self._soft, out=logits[n:])
+        logits *= weights[:, None]
+        return (losses.double() * weights).sum(), logits.T @ self._x
+
+    def dots(self, stack: Any, vector: Any) -> Any:
+        """Products of vectors: in float32 over a class, then in float64."""
+        import torch
+
+        return torch.linalg.vecdot(stack, vector).sum(dim=1, dtype=torch.float64)
+
+    def combination(self, stack: Any, factors: Float64) -> Any:
+        """Σ factor · vector."""
+        import torch
+
+        return torch.tensordot(self.vector(factors.astype(np.float32)), stack, dims=1)
+
+    def fetched(self, numbers: Sequence[Any]) -> Float64:
+        """Waits for the device."""
+        import torch
+
+        array: Float64 = torch.stack(list(numbers)).cpu().numpy()
+        return array
+
+    def metric(self, label_weight: float, soft_weight: float, penalty: float) -> Metric | None:
+        """The metric always pays here: what it takes is a moment of the device."""
+        import torch
+
+        n, x = len(self._labels), self._x
+        curvature = penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        for is_soft, rows, weight in ((False, x[:n], label_weight), (True, x[n:], soft_weight)):
+            if weight > 0.0:
+                if is_soft not in self._gram:
+                    self._gram[is_soft] = rows.T @ rows
+                curvature += weight / self._n_classes * self._gram[is_soft]
+        curvature.diagonal().clamp_(min=_LEAST_EIGENVALUE * float(curvature.diagonal().max()))
+        inverse = torch.linalg.inv(curvature)
+        return lambda vector: vector @ inverse
