@@ -30,6 +30,7 @@ from .steps.covariate_shift import stratified_weights, weighted_coverage_thresho
 from .steps.disagreement import SizedScores, score, score_at_sizes
 from .steps.intervals import coverage_interval
 from .steps.linear_head import LinearHead
+from .steps.logistic_head import LogisticHead
 from .steps.teacher import Teacher
 from .steps.zero_shot import ZeroShot
 from .version import __version__
@@ -50,6 +51,7 @@ __all__ = [
     "KMeans",
     "LabelWarning",
     "LinearHead",
+    "LogisticHead",
     "Plan",
     "PoolMismatchError",
     "Report",

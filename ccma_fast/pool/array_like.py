@@ -112,22 +112,22 @@ def check_unmasked(name: str, values: Any) -> None:
         )
 
 
-def check_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float32]:
+def check_weights(weights: Any, n_rows: int, name: str = "weights") -> npt.NDArray[np.float32]:
     """Non-negative finite weights as float32; unit weights for None, and where every weight is zero."""
     if weights is None:
         return np.ones(n_rows, dtype=np.float32)
-    array = as_array("weights", weights)
+    array = as_array(name, weights)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"weights must be real numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
     if array.shape != (n_rows,):
-        raise ValueError(f"weights must have shape ({n_rows},), got {array.shape}")
+        raise ValueError(f"{name} must have shape ({n_rows},), got {array.shape}")
     bad = np.flatnonzero(~np.isfinite(array) | (array < 0))
     if bad.size:
-        raise ValueError(f"weights must be finite and not negative, got {array[bad[0]]} at row {bad[0]}")
+        raise ValueError(f"{name} must be finite and not negative, got {array[bad[0]]} at row {bad[0]}")
     most = np.finfo(np.float32).max
     bad = np.flatnonzero(array > most)
     if bad.size:
-        raise ValueError(f"weights must be at most {most:g} (float32), got {array[bad[0]]} at row {bad[0]}")
+        raise ValueError(f"{name} must be at most {most:g} (float32), got {array[bad[0]]} at row {bad[0]}")
     array = array.astype(np.float32)
     return array if array.any() else np.ones(n_rows, dtype=np.float32)
 

@@ -22,8 +22,8 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Metric = Callable[[Any], Any]
 
-# Logits that are held at once on the host: 64 MiB of them.
-_MOST_LOGITS = 1 << 24
+# Logits that are held at once on the host: few enough for the cache of a processor.
+_MOST_LOGITS = 1 << 20
 
 # Rows that tell the curvature, as a multiple of D: a sample of that size gives its large eigenvalues well enough.
 _METRIC_ROWS = 4
@@ -125,9 +125,11 @@ class HostRows:
         return np.empty((n, self._n_classes, self._x.shape[1]), np.float32)
 
     def loss_and_gradient(self, coef: Float32, weights: Float32) -> tuple[Any, Float32]:
-        """Σ w CE and its gradient, block after block."""
+        """Σ w CE and its gradient, block after block; one without weights costs nothing."""
         loss, gradient = 0.0, np.zeros_like(coef)
         for block in self._blocks:
+            if not weights[block.rows].any():
+                continue
             logits = block.times_rows(coef)
             if block.offset is not None:
                 logits += block.offset

@@ -85,7 +85,8 @@ def solve(
 class SoftmaxRegression:
     """Rows and what they are to be, for any number of weights and penalties.
 
-    Folds are solved best as one problem with weights of zero: what depends on the rows alone is then computed once.
+    Folds are solved best as one problem with weights of zero, the rows of a fold next to each other: what depends on
+    the rows alone is then computed once.
 
     Parameters
     ----------

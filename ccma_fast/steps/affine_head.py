@@ -1,0 +1,131 @@
+"""Students that are one affine map of the features: what they share, whatever way the map is learnt."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
+from ..pool.array_like import as_array, uncoerced
+from ..pool.arrays import KeptRows
+from ..pool.checked import check_rows
+from ..pool.class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
+from ..pool.derived import LinearRows
+from ..pool.open import open_rows
+from ..pool.rows import Rows
+from .student import ChunkedStudent, check_two_classes, probabilities
+
+__all__ = ["AffineHead", "checked_state"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Head = TypeVar("Head", bound="AffineHead")
+
+
+class AffineHead(ChunkedStudent):
+    """z^S = W x + b. A subclass learns W and b, and says which arguments its constructor has.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (C,), int64
+        0 to C − 1, the columns of all outputs.
+    coef_ : ndarray, shape (C, D), float32
+    intercept_ : ndarray, shape (C,), float32
+    """
+
+    _PARAMETERS: tuple[str, ...]
+
+    classes_: Int64
+    coef_: Float32
+    intercept_: Float32
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments, as scikit-learn's tools expect."""
+        return {name: getattr(self, name) for name in self._PARAMETERS}
+
+    def set_params(self: Head, **params: Any) -> Head:
+        """Change constructor arguments."""
+        for name, value in params.items():
+            if name not in self._PARAMETERS:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}, expected one of {', '.join(self._PARAMETERS)}"
+                )
+            setattr(self, name, value)
+        return self
+
+    def decision_function(self, X: Any) -> Float32:
+        """Logits z^S, shape (M, C), float32."""
+        return KeptRows(self._checked_logits(X)).float32()
+
+    def predict_proba(self, X: Any) -> Float32:
+        """p^S = softmax(z^S), shape (M, C), float32."""
+        return probabilities(self._checked_logits(X))
+
+    def predict(self, X: Any) -> Int64:
+        """The most probable class of each row (ties: the lowest)."""
+        logits = self._checked_logits(X)
+        classes = np.empty(logits.n_rows, np.int64)
+        for start, chunk in logits.chunks():
+            classes[start : start + len(chunk)] = chunk.argmax(axis=1)
+        return classes
+
+    def logits(self, rows: Rows, backend: Backend) -> Rows:
+        """z^S of rows, computed as chunks are read."""
+        return LinearRows(rows, "student_logits", backend, self.coef_, self.intercept_)
+
+    def _checked_logits(self, X: Any) -> Rows:
+        self._check_fitted()
+        rows = open_rows(X, "X")
+        if rows.n_columns != self.coef_.shape[1]:
+            raise ValueError(f"X must have {self.coef_.shape[1]} columns as in fit, got {rows.n_columns}")
+        backend = choose_backend("auto")
+        check_rows(rows, backend.row_lengths)
+        return self.logits(rows, backend)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "coef_"):
+            raise ValueError(f"{type(self).__name__} must be fitted first: call fit(X, y)")
+
+    def _training_labels(self, y: npt.ArrayLike, rows: Rows) -> tuple[Int64, int]:
+        """The classes of rows that are learnt from, and C."""
+        if self.n_classes is not None:
+            self.n_classes = check_class_count("n_classes", self.n_classes)
+        labels = _checked_labels(y, rows.n_rows, self.n_classes)
+        n_classes = inferred_count(labels, rows.n_rows, "y") if self.n_classes is None else self.n_classes
+        check_trainable(n_classes, rows.n_columns)
+        return labels, n_classes
+
+
+def checked_state(state: dict[str, Any], *numbers: str) -> tuple[Float32, Float32, Float32]:
+    """Coefficients, intercept and mean of a saved head, which has these numbers besides."""
+    expected = {"classes", "coef", "intercept", "mean", *numbers}
+    if set(state) != expected:
+        raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state)}")
+    classes = as_array("classes", state["classes"])
+    if not np.array_equal(classes, np.arange(len(state["coef"]))):
+        raise ValueError(
+            f"classes must be 0 to {len(state['coef']) - 1}, one for each row of coef, got {classes!r:.200}"
+        )
+    coef, intercept, mean = (
+        np.ascontiguousarray(state[name], dtype=np.float32) for name in ("coef", "intercept", "mean")
+    )
+    return coef, intercept, mean
+
+
+def _checked_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
+    labels = as_array("y", uncoerced(y))
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
+    if labels.shape != (n_rows,):
+        raise ValueError(f"y must have shape ({n_rows},) as X has rows, got {labels.shape}")
+    upper = MOST_CLASSES if n_classes is None else n_classes
+    bad = np.flatnonzero((labels < 0) | (labels >= upper))
+    if bad.size:
+        least_only = n_classes is None and labels[bad[0]] < 0
+        expected = "a class of at least 0" if least_only else f"a class from 0 to {upper - 1}"
+        raise ValueError(f"y must be {expected}, got {labels[bad[0]]} at row {bad[0]}")
+    check_two_classes(labels)
+    return labels.astype(np.int64)

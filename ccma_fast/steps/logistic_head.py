@@ -1,0 +1,302 @@
+"""Multinomial logistic regression as a student, its penalty chosen by out-of-fold likelihood."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
+from ..checks import LEAST_LENGTH, check_integer, check_number, random_generator
+from ..pool.array_like import check_weights
+from ..pool.checked import check_rows
+from ..pool.open import open_rows
+from ..pool.rows import Rows
+from .affine_head import AffineHead, checked_state
+from .softmax_regression import SoftmaxRegression
+
+__all__ = ["INTERCEPT", "PENALTIES", "LogisticHead", "Scaling", "stratified_folds"]
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+PENALTIES = (0.3, 0.1, 0.03, 0.01)
+"""What the penalty is chosen from, the strongest first."""
+
+INTERCEPT = 0.3
+"""Value of the constant column. Its coefficient is penalised like the others, or the logit of a class without labels
+would fall without end and a label of it, once it comes, would cost all likelihood."""
+
+# Of the gradient at the start: what decides between penalties, and what is kept.
+_FOLD_TOLERANCE, _TOLERANCE = 1e-2, 1e-4
+
+
+class Scaling(NamedTuple):
+    """The map of features to what a regression is fitted on: centred, of mean squared length 1, with a constant."""
+
+    mean: Float64
+    """Shape (D,)."""
+    scale: float
+
+    @classmethod
+    def of(cls, x: Float32) -> Scaling:
+        """Of rows (n, D), n > 0: their mean, and the root of the mean squared distance from it (1 where that is 0)."""
+        mean = x.mean(axis=0, dtype=np.float64)
+        scale = math.sqrt(float(np.square(x - mean).sum(axis=1).mean()))
+        return cls(mean, scale if scale > LEAST_LENGTH else 1.0)
+
+    def __call__(self, x: Float32) -> Float32:
+        """Shape (n, D + 1), float32."""
+        scaled = np.full((len(x), x.shape[1] + 1), INTERCEPT, np.float32)
+        scaled[:, :-1] = (x - self.mean) / self.scale
+        return scaled
+
+    def of_raw(self, coef: Float32) -> tuple[Float32, Float32]:
+        """Coefficients (C, D) and intercept (C,) for features as they are."""
+        raw = coef[:, :-1] / self.scale
+        # A sum over columns in NumPy's own order: a product's would depend on threads.
+        intercept = INTERCEPT * coef[:, -1].astype(np.float64) - (raw * self.mean).sum(axis=1)
+        return raw.astype(np.float32), intercept.astype(np.float32)
+
+
+class LogisticHead(AffineHead):
+    """Multinomial logistic regression with an L2 penalty, solved to its optimum.
+
+    Rows are centred by their mean m and divided by s, so that their mean squared length is 1; with z = (x − m) / s and
+    a constant of 0.3 in an additional column, W minimises
+
+        Σ_i w_i CE(y_i, softmax(W z_i)) + penalty / 2 · ‖W‖²,
+
+    in nats. The intercept is penalised like all else, so that a class without a label stays possible.
+
+    Parameters
+    ----------
+    n_classes : int, optional
+        C, at most 2²⁰; by default the largest label + 1, which then may be no more than there are rows, or 10,000.
+    penalty : "auto" or float, default "auto"
+        Above zero; scikit-learn's 1 / C. "auto" takes the one of 0.3, 0.1, 0.03 and 0.01 of the largest likelihood out
+        of fold (ties: the larger), each row weighted as in training.
+    n_folds : int, default 3
+        Folds of "auto", at least 2, stratified; no more of them than rows are made.
+    class_weight : None, "balanced", mapping or array_like, shape (C,), default None
+        Factors of the rows' weights by class, as scikit-learn has them: "balanced" gives all classes with labels the
+        same total; a mapping need not name all classes, the others have 1.
+    random_state : int, Generator, SeedSequence or None, default 0
+        Shuffles the rows before they are dealt into folds. No global generator is drawn from.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (C,), int64
+        0 to C − 1, the columns of all outputs.
+    coef_ : ndarray, shape (C, D), float32
+        Of features as they are, scale folded in.
+    intercept_ : ndarray, shape (C,), float32
+        Likewise, centring and constant column folded in.
+    mean_ : ndarray, shape (D,), float32
+        m.
+    scale_ : float
+        s.
+    penalty_ : float
+        The one that was given or chosen.
+    n_iter_ : int
+        Evaluations of the loss and its gradient that the last fit took.
+
+    Notes
+    -----
+    The optimum is unique, and found until the gradient is at most 1e-4 of what it is at W = 0. No bit depends on the
+    number of threads.
+    """
+
+    _PARAMETERS = ("n_classes", "penalty", "n_folds", "class_weight", "random_state")
+
+    def __init__(
+        self,
+        n_classes: int | None = None,
+        *,
+        penalty: float | str = "auto",
+        n_folds: int = 3,
+        class_weight: str | Mapping[int, float] | npt.ArrayLike | None = None,
+        random_state: int | np.random.Generator | np.random.SeedSequence | None = 0,
+    ) -> None:
+        self.n_classes = n_classes
+        self.penalty = penalty
+        self.n_folds = n_folds
+        self.class_weight = class_weight
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> LogisticHead:
+        """Solve for W.
+
+        Parameters
+        ----------
+        X : array_like, torch.Tensor or path, shape (n, D)
+            n ≥ 2.
+        y : array_like, shape (n,), int
+            Classes from 0 to C − 1, at least two of them.
+        sample_weight : array_like, shape (n,), optional
+            w, at least 0; 1 by default, and where all are 0. A weight of 2 is that row twice.
+
+        Raises
+        ------
+        ValueError
+            Wrong shapes, labels out of range, fewer than two classes, NaN or infinity in a row (which is named).
+        TypeError
+            Inputs of the wrong type.
+        """
+        return self.fit_rows(open_rows(X, "X"), y, sample_weight=sample_weight)
+
+    def fit_rows(
+        self,
+        rows: Rows,
+        y: npt.ArrayLike,
+        backend: Backend | None = None,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        scaling: Scaling | None = None,
+    ) -> LogisticHead:
+        """:meth:`fit` on rows, on the device of a backend that has one, in the scale of a pool where that is given.
+
+        A few labelled rows may lie far from the pool's mean: with `scaling`, such as ``Scaling.of`` a sample of the
+        pool gives, they are centred by the pool's.
+        """
+        _check_parameters(self)
+        labels, n_classes = self._training_labels(y, rows)
+        weights = _row_weights(labels, n_classes, sample_weight, self.class_weight)
+        x = rows.float32()
+        if not np.isfinite(x.sum(dtype=np.float64)):  # no sum of finite float32 values overflows
+            check_rows(rows, reference.row_lengths)
+        scaling = scaling or Scaling.of(x)
+        backend = backend or choose_backend("auto")
+        folds = np.zeros(len(labels), np.int64)
+        if isinstance(self.penalty, str):
+            folds = stratified_folds(labels, self.n_folds, random_generator(copy.deepcopy(self.random_state)))
+        order = np.argsort(folds, kind="stable")  # rows that are held out together lie together
+        scaled, labels, weights, folds = scaling(x)[order], labels[order], weights[order], folds[order]
+        regression = SoftmaxRegression(scaled, labels, n_classes=n_classes, backend=backend)
+        penalty, start = self.penalty, None
+        if isinstance(penalty, str):
+            penalty, start = _likeliest_penalty(regression, scaled, labels, weights, folds, backend)
+        solution = regression.solve(penalty=penalty, label_weights=weights, start=start, tolerance=_TOLERANCE)
+        if solution.gradient_ratio > 10.0 * _TOLERANCE:
+            warnings.warn(
+                f"the regression was not solved: its gradient is still {solution.gradient_ratio:.1e} of what it was at "
+                f"the start, after {solution.n_evaluations} evaluations; expected a larger penalty, or weights that "
+                "differ less",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.coef_, self.intercept_ = scaling.of_raw(solution.coef)
+        self.mean_, self.scale_ = scaling.mean.astype(np.float32), scaling.scale
+        self.classes_, self.penalty_, self.n_iter_ = np.arange(n_classes), float(penalty), solution.n_evaluations
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fitted state, as plain arrays and numbers.
+
+        It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
+        """
+        self._check_fitted()
+        return {
+            "classes": self.classes_,
+            "coef": self.coef_,
+            "intercept": self.intercept_,
+            "mean": self.mean_,
+            "scale": self.scale_,
+            "penalty": self.penalty_,
+            "n_iter": self.n_iter_,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> LogisticHead:
+        """Take over what another head learnt."""
+        affine = checked_state(state, "scale", "penalty", "n_iter")
+        scale, penalty = (check_number(name, state[name], above=0.0) for name in ("scale", "penalty"))
+        self.n_iter_ = check_integer("n_iter", state["n_iter"], minimum=0)
+        self.coef_, self.intercept_, self.mean_ = affine
+        self.scale_, self.penalty_, self.classes_ = scale, penalty, np.arange(len(self.coef_))
+        return self
+
+
+def _check_parameters(head: LogisticHead) -> None:
+    if isinstance(head.penalty, str) and head.penalty != "auto":
+        raise ValueError(f"penalty must be 'auto' or a number, got {head.penalty!r}")
+    if not isinstance(head.penalty, str):
+        head.penalty = check_number("penalty", head.penalty, above=0.0)
+    head.n_folds = check_integer("n_folds", head.n_folds, minimum=2)
+
+
+def stratified_folds(labels: Int64, n_folds: int, rng: np.random.Generator) -> Int64:
+    """The fold of each row, shape (n,): rows are shuffled, sorted by class and dealt out in turn.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,), int64
+    n_folds : int
+        At most n folds are made.
+    rng : Generator
+    """
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % min(n_folds, len(labels))
+    return folds
+
+
+def _likeliest_penalty(
+    regression: SoftmaxRegression, scaled: Float32, labels: Int64, weights: Float32, folds: Int64, backend: Backend
+) -> tuple[float, Float32]:
+    """The penalty of the least weighted loss out of fold, and a fold's W for it.
+
+    Each fold has a chain of its own, from strong to weak: a start that has seen the rows would leak to them.
+    """
+    losses = np.zeros(len(PENALTIES))
+    coefs: list[Float32] = []
+    for fold in range(int(folds.max()) + 1):
+        held_out = folds == fold
+        trained = np.where(held_out, np.float32(0.0), weights)
+        coefs, start = [], None
+        for i, penalty in enumerate(PENALTIES):
+            start = regression.solve(
+                penalty=penalty, label_weights=trained, start=start, tolerance=_FOLD_TOLERANCE
+            ).coef
+            losses[i] += _loss(backend.linear(scaled[held_out], start), labels[held_out], weights[held_out])
+            coefs.append(start)
+    best = int(losses.argmin())
+    return PENALTIES[best], coefs[best]
+
+
+def _loss(logits: Float32, labels: Int64, weights: Float32) -> float:
+    """Σ w CE of rows of logits, nats."""
+    below = logits - logits.max(axis=1, keepdims=True)
+    of_label = below[np.arange(len(labels)), labels].astype(np.float64)
+    losses = np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - of_label
+    return float((weights * losses).sum())
+
+
+def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | None, class_weight: Any) -> Float32:
+    """The weight of each row, shape (n,)."""
+    weights = check_weights(sample_weight, len(labels), "sample_weight")
+    if class_weight is None:
+        return weights
+    of_class = np.ones(n_classes)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight must be None, 'balanced', a mapping or an array, got {class_weight!r}")
+        totals = np.bincount(labels, weights, n_classes)
+        present = totals > 0.0
+        of_class[present] = totals.sum() / (present.sum() * totals[present])
+    elif isinstance(class_weight, Mapping):
+        for label, weight in class_weight.items():
+            number = check_integer("a class of class_weight", label, minimum=0, maximum=n_classes - 1)
+            of_class[number] = check_number(f"class_weight of class {number}", weight, minimum=0.0)
+    else:
+        of_class = check_weights(class_weight, n_classes, "class_weight").astype(np.float64)
+    product: Float32 = (weights * of_class[labels]).astype(np.float32)
+    return product
