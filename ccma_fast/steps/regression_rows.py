@@ -275,12 +275,13 @@ class DeviceRows:
         import torch
 
         n, x = len(self._labels), self._x
-        curvature = penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        curvature = x.new_zeros((x.shape[1], x.shape[1]))
         for is_soft, rows, weight in ((False, x[:n], label_weight), (True, x[n:], soft_weight)):
             if weight > 0.0:
                 if is_soft not in self._gram:
                     self._gram[is_soft] = rows.T @ rows
                 curvature += weight / self._n_classes * self._gram[is_soft]
-        curvature.diagonal().clamp_(min=_LEAST_EIGENVALUE * float(curvature.diagonal().max()))
-        inverse = torch.linalg.inv(curvature)
+        diagonal = curvature.diagonal()
+        diagonal += (_LEAST_EIGENVALUE * diagonal.max()).clamp(min=penalty)
+        inverse = torch.linalg.inv_ex(curvature).inverse  # inv waits for the device, to see whether there is one
         return lambda vector: vector @ inverse

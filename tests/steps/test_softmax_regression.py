@@ -1,0 +1,236 @@
+"""The solver of penalised softmax regression: that it finds the optimum, whatever it is given and whoever computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ccma_fast as cf
+from ccma_fast import reference
+from ccma_fast.backends.choose import choose_backend
+from ccma_fast.steps import regression_rows
+from ccma_fast.steps.softmax_regression import SoftmaxRegression, solve
+
+CPU = choose_backend("cpu")
+
+# Triton's interpreter computes with NumPy, which warns of what a GPU does as it is told.
+pytestmark = [pytest.mark.processor, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+
+
+class Problem:
+    """Rows, half of them with labels, and F in float64."""
+
+    def __init__(self, n: int, m: int, d: int, n_classes: int, *, n_labelled_classes: int | None = None) -> None:
+        rng = np.random.default_rng(n + m + d)
+        self.labels = rng.integers(0, n_labelled_classes or n_classes, n)
+        self.x = rng.standard_normal((n + m, d)).astype(np.float32) / np.float32(d**0.5)
+        self.soft = rng.dirichlet(np.ones(n_classes), m).astype(np.float32)
+        self.offset = rng.standard_normal((n + m, n_classes)).astype(np.float32)
+        self.label_weights = rng.random(n).astype(np.float32)
+        self.n_classes = n_classes
+
+    def solve(self, backend: Any = CPU, **given: Any) -> Any:
+        return solve(self.x, self.labels, n_classes=self.n_classes, backend=backend, soft=self.soft, **given)
+
+    def loss_and_gradient(
+        self, coef: Any, penalty: float, soft_weight: float, label_weights: Any = None, offset: Any = 0.0
+    ) -> tuple[float, Any]:
+        x, coef = self.x.astype(np.float64), np.asarray(coef, np.float64)
+        z = x @ coef.T + offset
+        log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+        targets = np.concatenate([np.eye(self.n_classes)[self.labels], self.soft])
+        of_labels = np.ones(len(self.labels)) if label_weights is None else label_weights
+        w = np.concatenate([of_labels, np.full(len(self.soft), soft_weight)])[:, None]
+        loss = -(w * targets * log_p).sum() + 0.5 * penalty * (coef**2).sum()
+        return loss, (w * (np.exp(log_p) - targets)).T @ x + penalty * coef
+
+    def assert_solved(self, solution: Any, penalty: float, soft_weight: float, **given: Any) -> None:
+        """F is strongly convex: F(W) − min F ≤ ‖∇F(W)‖² / (2 · penalty)."""
+        loss, gradient = self.loss_and_gradient(solution.coef, penalty, soft_weight, **given)
+        _, at_zero = self.loss_and_gradient(np.zeros_like(solution.coef), penalty, soft_weight, **given)
+        assert np.square(gradient).sum() / (2.0 * penalty) <= 1e-6 * loss
+        assert solution.loss == pytest.approx(loss, rel=1e-6)
+        ratio = np.linalg.norm(gradient) / np.linalg.norm(at_zero)
+        assert ratio <= 2e-5
+        assert solution.gradient_ratio == pytest.approx(ratio, abs=5e-6)
+
+
+SHAPES = [(1, 0, 3, 4), (0, 50, 8, 3), (20, 0, 6, 2), (9, 12, 17, 5)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "backend"),
+    [*((shape, "cuda") for shape in SHAPES), *((shape, "cpu") for shape in [*SHAPES, (90, 301, 60, 33)]),
+     (SHAPES[-1], "reference")],
+)  # fmt: skip
+def test_the_optimum(shape, backend):
+    problem, chosen = Problem(*shape), choose_backend(backend)
+    for penalty in (0.3, 0.01):
+        found = problem.solve(chosen, penalty=penalty, soft_weight=0.3, tolerance=1e-5)
+        problem.assert_solved(found, penalty, 0.3)
+    given = {"label_weights": problem.label_weights, "offset": problem.offset}
+    found = problem.solve(chosen, penalty=0.1, soft_weight=0.03, tolerance=1e-5, **given)
+    problem.assert_solved(found, 0.1, 0.03, **given)
+    assert found.coef.dtype == np.float32
+    assert found.coef.shape == (problem.n_classes, problem.x.shape[1])
+
+
+def test_an_optimum_that_scikit_learn_finds():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    problem = Problem(200, 0, 12, 4)
+    theirs = linear_model.LogisticRegression(C=1 / 0.1, fit_intercept=False, tol=1e-10, max_iter=1000)
+    theirs.fit(problem.x.astype(np.float64), problem.labels)
+    ours = problem.solve(penalty=0.1, tolerance=1e-6)
+    np.testing.assert_allclose(ours.coef, theirs.coef_, atol=2e-5)
+
+
+def test_a_soft_target_that_is_a_class():
+    problem = Problem(60, 0, 9, 5)
+    expected = problem.solve(penalty=0.1, tolerance=1e-6)
+    for n in (0, 13):
+        found = solve(
+            problem.x,
+            problem.labels[:n],
+            n_classes=5,
+            penalty=0.1,
+            backend=CPU,
+            soft=np.eye(5, dtype=np.float32)[problem.labels[n:]],
+            soft_weight=1.0,
+            tolerance=1e-6,
+        )
+        np.testing.assert_allclose(found.coef, expected.coef, atol=1e-5)
+
+
+def test_a_weight_is_a_repetition_and_none_is_a_row_that_is_missing():
+    problem = Problem(60, 0, 9, 4)
+    times = np.random.default_rng(0).integers(0, 4, 60)
+    rows = np.repeat(np.arange(60), times)
+    expected = solve(problem.x[rows], problem.labels[rows], n_classes=4, penalty=0.1, backend=CPU, tolerance=1e-6)
+    found = problem.solve(penalty=0.1, label_weights=times, tolerance=1e-6)
+    np.testing.assert_allclose(found.coef, expected.coef, atol=1e-5)
+
+
+def test_the_start_does_not_matter_but_for_the_work():
+    problem = Problem(80, 100, 20, 6)
+    cold = problem.solve(penalty=0.1, soft_weight=0.3, tolerance=1e-6)
+    far = problem.solve(
+        penalty=0.1, soft_weight=0.3, tolerance=1e-6, start=np.random.default_rng(1).standard_normal((6, 20))
+    )
+    near = problem.solve(penalty=0.1, soft_weight=0.3, tolerance=1e-5, start=cold.coef)
+    np.testing.assert_allclose(far.coef, cold.coef, atol=1e-5)
+    np.testing.assert_array_equal(near.coef, cold.coef)
+    assert near.n_evaluations == 2  # at zero and at the start
+
+
+def test_one_problem_for_many_weights_and_penalties():
+    """What is kept of one solution for the next changes nothing beyond the tolerance."""
+    problem = Problem(80, 100, 20, 6)
+    regression = SoftmaxRegression(problem.x, problem.labels, n_classes=6, backend=CPU, soft=problem.soft)
+    start = None
+    for penalty, soft_weight in [(0.3, 0.0), (0.1, 0.0), (0.1, 0.3), (0.01, 0.3), (0.3, 0.0)]:
+        given = {"label_weights": problem.label_weights} if penalty == 0.1 else {}
+        found = regression.solve(penalty=penalty, soft_weight=soft_weight, start=start, tolerance=1e-5, **given)
+        problem.assert_solved(found, penalty, soft_weight, **given)
+        start = found.coef
+
+
+@pytest.mark.usefixtures("restore_threads", "simd")
+def test_same_bits_for_any_threads(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    monkeypatch.setattr(regression_rows, "_MOST_LOGITS", 6000)  # several blocks
+    problem, found = Problem(300, 500, 70, 30), []
+    for n_threads in (1, 2, 5):
+        cf.set_num_threads(n_threads)
+        with threadpoolctl.threadpool_limits(n_threads):
+            found.append(problem.solve(penalty=0.01, soft_weight=0.3))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.coef, found[0].coef)
+        assert other[1:] == found[0][1:]
+
+
+def test_blocks_of_rows_change_rounding_alone(monkeypatch):
+    problem = Problem(33, 50, 12, 7)
+    whole = problem.solve(penalty=0.1, soft_weight=0.3, offset=problem.offset, tolerance=1e-6)
+    for n_rows in (1, 10, 33):
+        monkeypatch.setattr(regression_rows, "_MOST_LOGITS", 7 * n_rows)
+        blocks = problem.solve(penalty=0.1, soft_weight=0.3, offset=problem.offset, tolerance=1e-6)
+        np.testing.assert_allclose(blocks.coef, whole.coef, atol=1e-5)
+
+
+def test_the_metric_is_the_inverse_curvature_and_saves_evaluations(monkeypatch):
+    problem = Problem(50, 3000, 130, 10)
+    problem.x *= np.geomspace(10.0, 0.1, 130, dtype=np.float32)
+    rows = regression_rows.HostRows(problem.x, problem.labels, problem.soft.T.copy(), None, CPU)
+    metric = rows.metric(1.0, 0.3, 0.1)
+    assert metric is not None
+    sampled = problem.x[50::5].astype(np.float64)  # the rows that tell the curvature
+    of_labels = problem.x[:50].astype(np.float64)
+    gram = of_labels.T @ of_labels + 0.3 * 3000 / len(sampled) * sampled.T @ sampled
+    expected = np.linalg.inv(gram / 10 + 0.1 * np.eye(130))
+    np.testing.assert_allclose(metric(np.eye(130, dtype=np.float32)), expected, atol=1e-4 * np.abs(expected).max())
+    with_metric = problem.solve(penalty=0.1, soft_weight=0.3)
+    monkeypatch.setattr(regression_rows, "_METRIC_EVALUATIONS", 0)
+    without = problem.solve(penalty=0.1, soft_weight=0.3)
+    assert 2 * with_metric.n_evaluations < without.n_evaluations
+    np.testing.assert_allclose(with_metric.coef, without.coef, atol=1e-2 * np.abs(without.coef).max())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1e-3, 1e3, 1e6])
+def test_features_of_any_scale(scale):
+    problem = Problem(60, 20, 7, 3)
+    problem.x *= np.float32(scale)
+    found = problem.solve(penalty=0.1, soft_weight=0.3)
+    assert np.isfinite(found.coef).all()
+    assert found.gradient_ratio <= 1e-4
+    if scale == 0.0:
+        assert not found.coef.any()
+
+
+def test_classes_without_a_label_are_no_more_likely_than_others():
+    problem = Problem(60, 0, 7, 6, n_labelled_classes=3)
+    problem.x = np.concatenate([problem.x, np.full((60, 1), 0.3, np.float32)], axis=1)
+    coef = problem.solve(penalty=0.1, tolerance=1e-6).coef
+    np.testing.assert_allclose(coef[3], coef[4:].mean(axis=0), atol=1e-5)
+    assert (coef[3:, -1] < coef[:3, -1].min()).all()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize(("n_classes", "n", "m"), [(1, 3, 0), (2, 16, 1), (7, 0, 33), (300, 20, 700), (5, 0, 0)])
+def test_residuals(n_classes, n, m, backend):
+    rng = np.random.default_rng(0)
+    z = (9.0 * rng.standard_normal((n_classes, n + m))).astype(np.float32)
+    labels, weights = rng.integers(0, n_classes, n), rng.random(n + m).astype(np.float32)
+    soft = rng.dirichlet(np.ones(n_classes), m).T.astype(np.float32).copy()
+    targets = np.concatenate([np.eye(n_classes)[:, labels], soft], axis=1)
+    log_p = -reference.nonconformity(z.T).T if n + m else z
+    found = z.copy()
+    losses = choose_backend(backend).softmax_residual(found, labels, soft, weights)
+    np.testing.assert_allclose(losses, -(weights * targets * log_p).sum(axis=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, weights * (np.exp(log_p) - targets), atol=1e-6)
+
+
+PLAIN = Problem(6, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"penalty": 0.0}, "penalty must be a finite number above 0, got 0.0"),
+        ({"penalty": np.nan}, "penalty must be a finite number above 0, got nan"),
+        ({"soft_weight": -1.0}, "weights must be finite numbers of at least 0"),
+        ({"label_weights": np.ones(5)}, r"label_weights must have shape \(6,\), got \(5,\)"),
+        ({"label_weights": np.full(6, np.nan)}, "weights must be finite numbers of at least 0"),
+        ({"offset": np.ones((10, 2))}, r"offset must have shape \(10, 3\), got \(10, 2\)"),
+        ({"start": np.ones((3, 2))}, r"start must have shape \(3, 3\), got \(3, 2\)"),
+    ],
+)
+def test_errors(given, text):
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        PLAIN.solve(**{"penalty": 0.1, **given})
+
+
+def test_soft_targets_of_the_wrong_shape():
+    with pytest.raises(ValueError, match=r"soft must have shape \(4, 3\), .*, got \(0, 3\)"):
+        solve(PLAIN.x, PLAIN.labels, n_classes=3, penalty=0.1, backend=CPU)
