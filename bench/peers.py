@@ -28,10 +28,21 @@ from torch.nn import functional
 import ccma_fast as cf
 from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.steps.logistic_head import Scaling
 
 from .marks import OURS, OURS_AVX2
 
-__all__ = ["HEADS", "KMEANS", "OURS", "QUERIES", "SCORERS", "SCORERS_WITH_THRESHOLDS", "THRESHOLDS", "contenders"]
+__all__ = [
+    "HEADS",
+    "KMEANS",
+    "OURS",
+    "QUERIES",
+    "REGRESSIONS",
+    "SCORERS",
+    "SCORERS_WITH_THRESHOLDS",
+    "THRESHOLDS",
+    "contenders",
+]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -427,7 +438,7 @@ QUERIES = {
 
 
 class Trained(NamedTuple):
-    """A function from rows to classes, and the epochs that it took to learn it."""
+    """A function from rows to classes, and the epochs or iterations that it took to learn it."""
 
     predict: Callable[[Float32], npt.NDArray[np.int64]]
     n_epochs: int
@@ -477,9 +488,36 @@ def _torch_head(x: Float32, y: Int64, n_classes: int, seed: int = 0) -> Trained:
     return Trained(predict, epoch)
 
 
+# Of the two regressions that are compared, both in the same scale: they have one optimum.
+_PENALTY = 0.03
+
+
+def _our_regression(penalty: float | str) -> Callable[..., Trained]:
+    def run(x: Float32, y: Int64, n_classes: int) -> Trained:
+        head = cf.LogisticHead(n_classes, penalty=penalty).fit(x, y)
+        return Trained(head.predict, head.n_iter_)
+
+    return run
+
+
+def _sklearn_regression(x: Float32, y: Int64, n_classes: int) -> Trained:
+    from sklearn.linear_model import LogisticRegression
+
+    scaling = Scaling.of(x)
+    model = LogisticRegression(C=1.0 / _PENALTY, fit_intercept=False, max_iter=1000)
+    model.fit(scaling(x), y)
+    return Trained(lambda rows: model.predict(scaling(rows)), int(model.n_iter_.max()))
+
+
 HEADS = {
     OURS: Contender(_ours_head, "torch, NumPy"),
     "plain torch": Contender(_torch_head, "torch"),
+}
+
+REGRESSIONS = {
+    f"{OURS}, logistic": Contender(_our_regression("auto"), ""),
+    f"{OURS}, logistic, penalty {_PENALTY}": Contender(_our_regression(_PENALTY), ""),
+    f"scikit-learn, logistic, penalty {_PENALTY}": Contender(_sklearn_regression, "NumPy", "sklearn"),
 }
 
 

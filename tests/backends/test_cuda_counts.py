@@ -12,6 +12,7 @@ from ccma_fast.backends.cuda.transfers import Later, Uploads
 from ccma_fast.pool.derived import AllBut, LinearRows, RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative
+from ccma_fast.steps.softmax_regression import SoftmaxRegression
 
 CUDA = choose_backend("cuda")
 
@@ -112,6 +113,22 @@ def test_some_rows_of_a_matrix_on_the_device_are_gathered_there(card):
     assert counts.calls["index_select"] == counts.calls["searchsorted"] == 1
     assert counts.upload_bytes == 8 * labelled.size + 4 * 12
     assert not counts.synchronisations
+
+
+def test_a_step_of_a_regression_asks_the_device_twice(card):
+    """For the loss and the slope, and for what the next direction is made of; nothing else waits."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((20, 5)).astype(np.float32), rng.integers(0, 3, 8)
+    soft = rng.dirichlet(np.ones(3), 12).astype(np.float32)
+    for tolerance in (1e-1, 1e-5):
+        regression = SoftmaxRegression(x, labels, n_classes=3, backend=CUDA, soft=soft)
+        with card.counted() as counts:
+            solution = regression.solve(penalty=0.1, soft_weight=0.3, tolerance=tolerance)
+        # The steps, F at zero, the memory's start, and the result.
+        assert counts.downloads.total() <= 2 * (solution.n_evaluations - 1) + 3
+        assert counts.synchronisations.total() - counts.synchronisations["event"] == counts.downloads.total()
+        assert counts.launches == {"_cross_entropy_kernel": solution.n_evaluations}
+        assert counts.calls.total() < 20 + 50 * solution.n_evaluations
 
 
 # Launches of Triton's kernels, PyTorch's operations, copies to the device and synchronisations of a query: what they

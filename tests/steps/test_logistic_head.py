@@ -209,7 +209,7 @@ def test_dropout_is_another_heads(data, partly_labelled):
     given = {"test_features": x, "test_labels": y, "seeds": [1], "rounds": 2, "budget": 4, "progress": False}
     results = cf.simulate(x, y, strategies=["margins"], student=cf.LogisticHead(4), **given)
     assert results.curve("margins").mean[-1] > 0.4
-    with pytest.raises(TypeError, match="strategy bald needs a LinearHead as the student .*, got LogisticHead"):
+    with pytest.raises(TypeError, match=r"strategy bald needs a LinearHead as the student .*, got LogisticHead"):
         cf.simulate(x, y, strategies=["bald"], student=cf.LogisticHead(4), **given)
 
 
