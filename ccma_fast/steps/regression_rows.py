@@ -6,6 +6,7 @@ formed in an order that depends on shapes alone, so not a bit depends on the num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -31,11 +32,11 @@ _METRIC_ROWS = 4
 # A metric pays where it takes the arithmetic of fewer evaluations than this.
 _METRIC_EVALUATIONS = 80
 
-# Columns of a matrix up to which it is inverted column by column, without products.
-_SMALL_INVERSE = 24
+# Columns of a matrix up to which it is factored column by column, without products.
+_SMALL_FACTOR = 24
 
-# The least eigenvalue of a metric that float32 inverts, as a share of the largest entry of its diagonal.
-_LEAST_EIGENVALUE = 2.0**-16
+# The least eigenvalue of a metric that float32 factors, as a share of the largest entry of its diagonal.
+_LEAST_EIGENVALUE = 2.0**-12
 
 
 class RegressionRows(Protocol):
@@ -165,8 +166,10 @@ class HostRows:
             if weight > 0.0:
                 curvature += np.float32(weight / self._n_classes) * self._gram_of(is_soft)
         diagonal = np.einsum("ii->i", curvature)  # a view
-        diagonal += np.float32(max(penalty, _LEAST_EIGENVALUE * float(diagonal.max())))
-        return self._backend.multiplier(self._inverse(curvature))
+        least = max(penalty, _LEAST_EIGENVALUE * float(diagonal.max()))
+        diagonal += np.float32(least)
+        factor = np.ascontiguousarray(self._inverse_factor(curvature, least).T)
+        return self._backend.multiplier(self._backend.linear(factor, factor))
 
     def _gram_of(self, is_soft: bool) -> Float32:
         """Σ x xᵀ of the rows with labels or of the others, told from a sample of them."""
@@ -179,35 +182,32 @@ class HostRows:
             self._gram[is_soft] = gram
         return self._gram[is_soft]
 
-    def _inverse(self, matrix: Float32) -> Float32:
-        """Of a symmetric positive definite matrix, by halves: LAPACK's bits depend on threads."""
+    def _inverse_factor(self, matrix: Float32, least: float) -> Float32:
+        """L⁻¹ of a matrix L Lᵀ without eigenvalues below `least`, by halves: LAPACK's bits depend on threads."""
         n = len(matrix)
-        if n <= _SMALL_INVERSE:
-            return _small_inverse(matrix)
+        if n <= _SMALL_FACTOR:
+            return _small_inverse_factor(matrix, least)
         half, product = n // 2, self._backend.linear
-        corner = np.ascontiguousarray(matrix[half:, :half])
-        first = self._inverse(matrix[:half, :half])
-        solved = product(corner, first)
-        rest = self._inverse(matrix[half:, half:] - product(corner, solved))
-        solved = np.ascontiguousarray(solved.T)
-        corner = product(rest, solved)
-        inverse = np.empty_like(matrix)
-        inverse[:half, :half] = first + product(solved, np.ascontiguousarray(corner.T))
-        inverse[half:, :half] = -corner
-        inverse[:half, half:] = -corner.T
-        inverse[half:, half:] = rest
+        first = self._inverse_factor(matrix[:half, :half], least)
+        below = product(np.ascontiguousarray(matrix[half:, :half]), first)
+        rest = self._inverse_factor(matrix[half:, half:] - product(below, below), least)
+        inverse = np.zeros_like(matrix)
+        inverse[:half, :half], inverse[half:, half:] = first, rest
+        rest_below = product(rest, np.ascontiguousarray(below.T))
+        inverse[half:, :half] = -product(rest_below, np.ascontiguousarray(first.T))
         return inverse
 
 
-def _small_inverse(matrix: Float32) -> Float32:
-    """The same by Gauss and Jordan, in float64."""
-    inverse = matrix.astype(np.float64)
-    for k in range(len(inverse)):
-        pivot = 1.0 / inverse[k, k]
-        row, column = inverse[k] * pivot, inverse[:, k].copy()
-        inverse -= np.multiply.outer(column, row)
-        inverse[k], inverse[:, k] = row, column * -pivot
-        inverse[k, k] = pivot
+def _small_inverse_factor(matrix: Float32, least: float) -> Float32:
+    """The same column by column, in float64. No pivot is smaller than the least eigenvalue, but for rounding."""
+    rest, inverse = matrix.astype(np.float64), np.eye(len(matrix))
+    for k in range(len(rest)):
+        pivot = max(rest[k, k], least)
+        column = rest[k + 1 :, k].copy()
+        share = column / pivot
+        rest[k + 1 :, k + 1 :] -= np.multiply.outer(share, column)
+        inverse[k + 1 :] -= np.multiply.outer(share, inverse[k])
+        inverse[k] /= math.sqrt(pivot)
     return inverse.astype(np.float32)
 
 

@@ -261,10 +261,13 @@ def _descend(problem: _Problem, point: _Point, metric: Metric | None, goal: floa
         if step is not None:
             memory.add(point, step)
             point = step
-        elif memory.is_empty:
-            break
-        else:
+        elif not memory.is_empty:
             memory.forget()
+        elif metric is not None:
+            metric = None
+            memory = _Memory(problem.rows, metric, point.gradient)
+        else:
+            break
     return point
 
 

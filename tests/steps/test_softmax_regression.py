@@ -160,21 +160,30 @@ def test_blocks_of_rows_change_rounding_alone(monkeypatch):
 
 
 def test_the_metric_is_the_inverse_curvature_and_saves_evaluations(monkeypatch):
+    """Of features whose variances differ as those of images do: 3,000 between the largest curvature and the penalty."""
     problem = Problem(50, 3000, 130, 10)
     problem.x *= np.geomspace(10.0, 0.1, 130, dtype=np.float32)
     rows = regression_rows.HostRows(problem.x, problem.labels, problem.soft.T.copy(), None, CPU)
-    metric = rows.metric(1.0, 0.3, 0.1)
+    metric = rows.metric(1.0, 0.3, 0.02)
     assert metric is not None
     sampled = problem.x[50::5].astype(np.float64)  # the rows that tell the curvature
     of_labels = problem.x[:50].astype(np.float64)
     gram = of_labels.T @ of_labels + 0.3 * 3000 / len(sampled) * sampled.T @ sampled
-    expected = np.linalg.inv(gram / 10 + 0.1 * np.eye(130))
-    np.testing.assert_allclose(metric(np.eye(130, dtype=np.float32)), expected, atol=1e-4 * np.abs(expected).max())
-    with_metric = problem.solve(penalty=0.1, soft_weight=0.3)
+    curvature = gram / 10 + 0.02 * np.eye(130)
+    assert 2e3 < np.linalg.cond(curvature) < 4e3
+    inverse = metric(np.eye(130, dtype=np.float32))
+    np.testing.assert_allclose(np.linalg.eigvals(inverse @ curvature), 1.0, atol=0.01)
+    with_metric = problem.solve(penalty=0.02, soft_weight=0.3)
     monkeypatch.setattr(regression_rows, "_METRIC_EVALUATIONS", 0)
-    without = problem.solve(penalty=0.1, soft_weight=0.3)
-    assert 2 * with_metric.n_evaluations < without.n_evaluations
-    np.testing.assert_allclose(with_metric.coef, without.coef, atol=1e-2 * np.abs(without.coef).max())
+    without = problem.solve(penalty=0.02, soft_weight=0.3)
+    assert 3 * with_metric.n_evaluations < without.n_evaluations
+
+
+def test_a_metric_that_is_none_is_given_up(monkeypatch):
+    """Whatever float32 makes of a curvature, the optimum is found."""
+    problem = Problem(60, 40, 20, 5)
+    monkeypatch.setattr(regression_rows.HostRows, "metric", lambda *_: lambda vector: -vector)
+    problem.assert_solved(problem.solve(penalty=0.1, soft_weight=0.3, tolerance=1e-5), 0.1, 0.3)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e-3, 1e3, 1e6])
