@@ -27,7 +27,7 @@ Metric = Callable[[Any], Any]
 _MOST_LOGITS = 1 << 20
 
 # Rows that tell the curvature, as a multiple of D: a sample of that size gives its large eigenvalues well enough.
-_METRIC_ROWS = 4
+_METRIC_ROWS = 2
 
 # A metric pays where it takes the arithmetic of fewer evaluations than this.
 _METRIC_EVALUATIONS = 80

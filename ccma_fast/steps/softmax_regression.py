@@ -30,7 +30,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 # Steps that the metric remembers.
-_MEMORY = 10
+_MEMORY = 5
 
 # Evaluations after which the search ends in any case; well-scaled problems take a tenth.
 _MOST_EVALUATIONS = 1000

@@ -119,7 +119,7 @@ def test_the_start_does_not_matter_but_for_the_work():
         penalty=0.1, soft_weight=0.3, tolerance=1e-6, start=np.random.default_rng(1).standard_normal((6, 20))
     )
     near = problem.solve(penalty=0.1, soft_weight=0.3, tolerance=1e-5, start=cold.coef)
-    np.testing.assert_allclose(far.coef, cold.coef, atol=1e-5)
+    np.testing.assert_allclose(far.coef, cold.coef, atol=5e-5)
     np.testing.assert_array_equal(near.coef, cold.coef)
     assert near.n_evaluations == 2  # at zero and at the start
 
@@ -166,7 +166,7 @@ def test_the_metric_is_the_inverse_curvature_and_saves_evaluations(monkeypatch):
     rows = regression_rows.HostRows(problem.x, problem.labels, problem.soft.T.copy(), None, CPU)
     metric = rows.metric(1.0, 0.3, 0.02)
     assert metric is not None
-    sampled = problem.x[50::5].astype(np.float64)  # the rows that tell the curvature
+    sampled = problem.x[50::11].astype(np.float64)  # the rows that tell the curvature
     of_labels = problem.x[:50].astype(np.float64)
     gram = of_labels.T @ of_labels + 0.3 * 3000 / len(sampled) * sampled.T @ sampled
     curvature = gram / 10 + 0.02 * np.eye(130)
