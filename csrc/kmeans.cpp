@@ -9,6 +9,12 @@
 #include "scratch.hpp"
 
 namespace ccma {
+namespace {
+
+// Chunks of a product that keep the threads busy, and the multiplications that one of them is worth: some 0.1 ms.
+constexpr std::int64_t enough_chunks = 16, least_products = 1 << 22;
+
+}  // namespace
 
 Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d)
     : kernels_(kernels().kmeans),
@@ -28,20 +34,35 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
     std::vector<float> offsets(static_cast<std::size_t>(n_panels_ * panel_cols_), 0.0f);
     if (bias) std::copy_n(bias, k_, offsets.begin());
 
-    const auto rows = [&](std::int64_t begin, std::int64_t end) {
+    // Where rows are few the panels are shared out too.
+    const std::int64_t blocks = (x.rows + block - 1) / block;
+    const std::int64_t of_panel = std::max<std::int64_t>(1, std::min(block, x.rows) * d_ * panel_cols_);
+    const std::int64_t wanted = blocks > 0 ? (enough_chunks + blocks - 1) / blocks : 1;
+    const std::int64_t groups = std::clamp<std::int64_t>(n_panels_ * of_panel / least_products, 1, wanted);
+    const std::int64_t columns = (n_panels_ + groups - 1) / groups * panel_cols_;
+    const std::int64_t n_groups = (k_ + columns - 1) / columns;
+
+    const auto chunk = [&](std::int64_t at) {
+        const std::int64_t begin = at / n_groups * block, end = std::min(x.rows, begin + block);
+        const std::int64_t first = at % n_groups * columns, last = std::min(k_, first + columns);
         const Scratch<float> widened(block * stride);
         load_block(kernels_, x, scale, nullptr, begin, end, block, widened.get());
-        multiply_rows(widened.get(), stride, end - begin, offsets.data(), out + begin * k_);
+        multiply_columns(widened.get(), stride, end - begin, first, last, offsets.data(), out + begin * k_);
     };
-    parallel_ranges(x.rows, block, rows, poll);
+    parallel_for(blocks * n_groups, chunk, poll);
 }
 
 void Panels::multiply_rows(const float* x, std::int64_t stride, std::int64_t rows, const float* offsets,
                            float* out) const {
+    multiply_columns(x, stride, rows, 0, k_, offsets, out);
+}
+
+void Panels::multiply_columns(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t first,
+                              std::int64_t last, const float* offsets, float* out) const {
     const KMeansKernels& k = kernels_;
     const Scratch<float> product(k.tile_rows * panel_cols_);
-    for (std::int64_t column = 0; column < k_; column += panel_cols_) {
-        const std::int64_t columns = std::min(panel_cols_, k_ - column);
+    for (std::int64_t column = first; column < last; column += panel_cols_) {
+        const std::int64_t columns = std::min(panel_cols_, last - column);
         for (std::int64_t tile = 0; tile < rows; tile += k.tile_rows) {
             k.tile_product(x + tile * stride, stride, d_, panels_.data() + column * d_, offsets + column, product.get(),
                            panel_cols_);

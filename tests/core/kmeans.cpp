@@ -28,6 +28,24 @@ std::vector<std::uint16_t> bfloat_bits(const std::vector<float>& values) {
 
 }  // namespace
 
+// Few rows of many columns, which threads share out: each product is what it is by itself.
+void test_wide_product(SimdLevel level) {
+    set_simd_level(level);
+    const std::int64_t m = 30, k = 2003, d = 300;
+    const std::vector<float> x = random_values(m * d, 1.0, 7), matrix = random_values(k * d, 1.0, 8);
+    const std::vector<float> bias = random_values(k, 1.0, 9);
+    std::vector<float> whole(static_cast<std::size_t>(m * k)), one(static_cast<std::size_t>(m));
+    Panels(matrix.data(), k, d).multiply({x.data(), Dtype::f32, m, d}, nullptr, bias.data(), whole.data(), {});
+    for (const std::int64_t column : {0, 1, 500, 1001, 1535, 1536, 2002}) {
+        const Panels alone(matrix.data() + column * d, 1, d);
+        alone.multiply({x.data(), Dtype::f32, m, d}, nullptr, bias.data() + column, one.data(), {});
+        bool same = true;
+        for (std::int64_t i = 0; i < m; ++i)
+            same = same && one[static_cast<std::size_t>(i)] == whole[static_cast<std::size_t>(i * k + column)];
+        check(same, std::string(name(level)) + " wide product, column " + std::to_string(column));
+    }
+}
+
 void test_kmeans(SimdLevel level) {
     for (const std::int64_t d : {1, 2, 15, 16, 17, 33, 255, 256, 257, 600}) {
         for (const std::int64_t m : {1, 5, 14, 15, 113}) {

@@ -30,6 +30,10 @@ class Panels {
     void multiply_rows(const float* x, std::int64_t stride, std::int64_t rows, const float* offsets, float* out) const;
 
   private:
+    // Of the columns [first, last) of `out`, first that of a panel.
+    void multiply_columns(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t first, std::int64_t last,
+                          const float* offsets, float* out) const;
+
     const struct KMeansKernels& kernels_;  // those whose tiles the panels were packed for
     std::int64_t k_, d_, panel_cols_, n_panels_;
     std::vector<float> panels_;  // (n_panels, D, panel_cols)
