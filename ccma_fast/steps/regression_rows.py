@@ -29,8 +29,8 @@ _MOST_LOGITS = 1 << 20
 # Rows that tell the curvature, as a multiple of D: a sample of that size gives its large eigenvalues well enough.
 _METRIC_ROWS = 2
 
-# A metric pays where it takes the arithmetic of fewer evaluations than this.
-_METRIC_EVALUATIONS = 80
+# Solutions that share a metric: folds, and weights that differ little.
+_SHARING = 3
 
 # Columns of a matrix up to which it is factored column by column, without products.
 _SMALL_FACTOR = 24
@@ -73,6 +73,16 @@ class RegressionRows(Protocol):
     def metric(self, label_weight: float, soft_weight: float, penalty: float) -> Metric | None:
         """The inverse of the curvature at W = 0, applied to a vector; None where it would not pay."""
         ...
+
+
+def _pays(n_rows: int, n_soft: int, d: int, n_classes: int, soft_weight: float, penalty: float) -> bool:
+    """Whether a metric saves more arithmetic than it takes.
+
+    It saves about the root of the condition number, told from the mean curvature of the rows with soft targets: theirs
+    stays what it was at W = 0, while rows with labels lose it once they are fitted, and W = 0 says little of them.
+    """
+    saved = math.sqrt(soft_weight * n_soft / (n_classes * penalty))
+    return d * d * (min(n_rows, _METRIC_ROWS * d) + 4 * d) < _SHARING * saved * 2 * n_rows * d * n_classes
 
 
 class _Block(NamedTuple):
@@ -159,7 +169,7 @@ class HostRows:
     def metric(self, label_weight: float, soft_weight: float, penalty: float) -> Metric | None:
         """Gram matrices are kept, for other weights and penalties."""
         n_rows, d = self._x.shape
-        if d * d * (min(n_rows, _METRIC_ROWS * d) + 4 * d) > _METRIC_EVALUATIONS * 2 * n_rows * d * self._n_classes:
+        if not _pays(n_rows, n_rows - self._n_labels, d, self._n_classes, soft_weight, penalty):
             return None
         curvature = np.zeros((d, d), np.float32)
         for is_soft, weight in ((False, label_weight), (True, soft_weight)):
@@ -271,10 +281,12 @@ class DeviceRows:
         return array
 
     def metric(self, label_weight: float, soft_weight: float, penalty: float) -> Metric | None:
-        """The metric always pays here: what it takes is a moment of the device."""
+        """Gram matrices are kept, for other weights and penalties."""
         import torch
 
         n, x = len(self._labels), self._x
+        if not _pays(len(x), len(self._soft), x.shape[1], self._n_classes, soft_weight, penalty):
+            return None
         curvature = x.new_zeros((x.shape[1], x.shape[1]))
         for is_soft, rows, weight in ((False, x[:n], label_weight), (True, x[n:], soft_weight)):
             if weight > 0.0:

@@ -5,8 +5,8 @@ Of rows x with targets t, weights w and offsets o, W minimises
     F(W) = Σ w CE(t, softmax(W x + o)) + penalty / 2 · ‖W‖²
 
 in nats: convex, with one optimum. It is found by limited-memory BFGS (Nocedal & Wright, Numerical Optimization, 7.2)
-whose first metric is the curvature at W = 0, 1/C Σ w x xᵀ + penalty I for each class (Böhning, Multinomial logistic
-regression algorithm, 1992, bounds the curvature everywhere by C/2 times the first term).
+whose first metric, where one pays, is the curvature at W = 0, 1/C Σ w x xᵀ + penalty I for each class (Böhning,
+Multinomial logistic regression algorithm, 1992, bounds the curvature everywhere by C/2 times the first term).
 
 The host's sums are formed in an order that depends on the shapes alone, by the backend's own products: not a bit
 depends on the number of threads.
@@ -118,6 +118,9 @@ class SoftmaxRegression:
         targets = np.ascontiguousarray(labels, np.int64), _soft_targets(soft, self.n_rows - len(labels), n_classes)
         if offset is not None and offset.shape != (self.n_rows, n_classes):
             raise ValueError(f"offset must have shape {(self.n_rows, n_classes)}, got {offset.shape}")
+        for name, given in (("soft", soft), ("offset", offset)):
+            if given is not None and not np.isfinite(given.sum(dtype=np.float64)):
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
         device = on_device(backend)
         self._rows: RegressionRows
         if device is None:
@@ -159,7 +162,7 @@ class SoftmaxRegression:
         Raises
         ------
         ValueError
-            A shape or a weight that does not fit.
+            A shape or a weight that does not fit; numbers that are not finite.
         """
         weights = self._weights(penalty, soft_weight, label_weights)
         shape = self.n_classes, self.n_columns
@@ -172,6 +175,8 @@ class SoftmaxRegression:
                 # The penalty is not felt at W = 0: a chain of penalties shares it.
                 self._zero = weights, problem.at(rows.vector(np.zeros(shape, np.float32)))
             at_zero = self._zero[1]
+            if not math.isfinite(at_zero.size):
+                raise ValueError("x must be finite, got NaN or infinity")
             first = at_zero if start is None else problem.at(rows.vector(start))
             found = _descend(problem, first, self._metric(penalty, soft_weight, weights), tolerance * at_zero.size)
             ratio = found.size / at_zero.size if at_zero.size else 0.0

@@ -174,7 +174,7 @@ def test_the_metric_is_the_inverse_curvature_and_saves_evaluations(monkeypatch):
     inverse = metric(np.eye(130, dtype=np.float32))
     np.testing.assert_allclose(np.linalg.eigvals(inverse @ curvature), 1.0, atol=0.01)
     with_metric = problem.solve(penalty=0.02, soft_weight=0.3)
-    monkeypatch.setattr(regression_rows, "_METRIC_EVALUATIONS", 0)
+    monkeypatch.setattr(regression_rows, "_SHARING", 0)
     without = problem.solve(penalty=0.02, soft_weight=0.3)
     assert 3 * with_metric.n_evaluations < without.n_evaluations
 
@@ -243,3 +243,11 @@ def test_errors(given, text):
 def test_soft_targets_of_the_wrong_shape():
     with pytest.raises(ValueError, match=r"soft must have shape \(4, 3\), .*, got \(0, 3\)"):
         solve(PLAIN.x, PLAIN.labels, n_classes=3, penalty=0.1, backend=CPU)
+
+
+@pytest.mark.parametrize("name", ["x", "soft", "offset"])
+def test_numbers_that_are_not_finite(name):
+    given = {"x": PLAIN.x.copy(), "soft": PLAIN.soft.copy(), "offset": PLAIN.offset.copy()}
+    given[name][-1, -1] = np.nan
+    with pytest.raises(ValueError, match=f"^{name} must be finite, got NaN or infinity$"):
+        solve(given.pop("x"), PLAIN.labels, n_classes=3, penalty=0.1, backend=CPU, soft_weight=0.1, **given)
