@@ -160,6 +160,14 @@ def test_same_bits_for_any_threads_and_storage(data):
         assert (other.n_iter_, other.penalty_) == (expected.n_iter_, expected.penalty_)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's NumPy warns of what a GPU does as it is told
+def test_on_a_device(data):
+    x, y = data[0][:15, :4], data[1][:15]
+    rows = open_rows(x, "X")
+    cpu, cuda = (cf.LogisticHead(4, penalty=0.1).fit_rows(rows, y, choose_backend(name)) for name in ("cpu", "cuda"))
+    np.testing.assert_allclose(cuda.predict_proba(x), cpu.predict_proba(x), atol=1e-3)
+
+
 def test_a_generator_is_left_as_it_is(data):
     head = cf.LogisticHead(random_state=np.random.default_rng(1))
     np.testing.assert_array_equal(head.fit(*data).coef_.copy(), head.fit(*data).coef_)
