@@ -85,7 +85,7 @@ def dcom(state: Round) -> Int64:
         newly = _covered(pool, candidates[[best]], np.full(1, least, np.float32)) & ~covered
         covered |= newly
         added -= _inside(state, np.flatnonzero(newly), centres, least)
-        doubt[best] = added[best] = 0.0
+        doubt[best] = 0.0
 
 
 def pure_radii(state: Round, pool: HostUnitRows, predicted: Int32, purity: float) -> Float64:

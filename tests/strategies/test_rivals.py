@@ -84,8 +84,8 @@ def test_pcoreset(
     at_hand: int, backend: str, make_round: MakeRound, pool: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coreset, "_CANDIDATES", at_hand)
-    state = make_round(*pool, 15, backend=backend)
-    expected = farthest_first(posteriors(state), pool[1], 15)
+    state = make_round(*pool, 60, backend=backend)
+    expected = farthest_first(posteriors(state), pool[1], 60)
     assert choose("pcoreset", state) == expected != choose("coreset", state)
 
 
@@ -239,7 +239,7 @@ def first_radius(state: strategies.Round) -> float:
 
 # Few labels cover little, and coverage decides; many cover most, and margins do; between them both.
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("n_labelled", "bounds"), [(12, (0.0, 0.01)), (25, (0.3, 0.8)), (90, (0.99, 1.0))])
+@pytest.mark.parametrize(("n_labelled", "bounds"), [(12, (0.0, 0.01)), (31, (0.7, 0.9)), (90, (0.99, 1.0))])
 def test_dynamic_coverage_and_margin_mix(
     n_labelled: int,
     bounds: tuple[float, float],
@@ -252,7 +252,7 @@ def test_dynamic_coverage_and_margin_mix(
     x, y = blobs(400, 12, 5, distance=0.3)
     labels = partly_labelled(y, n_labelled)
     monkeypatch.setattr(dcom, "_BATCH", 64)
-    state, twin = (make_round(x, labels, 15, n_classes=5, seed=2, backend=backend) for _ in range(2))
+    state, twin = (make_round(x, labels, 80, n_classes=5, seed=2, backend=backend) for _ in range(2))
     expected, competence = dynamic_coverage(x, state, first_radius(twin), state.unlabelled)
     assert choose("dcom", state) == expected
     assert bounds[0] < competence <= bounds[1]
