@@ -27,8 +27,9 @@ _LEAST_PURITY, _PURITY_SLOPE = 0.4, 0.2
 # ... the largest radius, and the intervals between 0 and that one which a bisection to a width of 0.05 ends in.
 _LARGEST_RADIUS, _HALVINGS = 1.1, 5
 
-# Centres of balls in one product.
+# Centres of balls in one product, and rows of it whose distances are placed together: few enough to stay in cache.
 _BATCH = 1024
+_PLACED = 128
 
 
 @register("dcom", needs_labels=False)
@@ -112,12 +113,14 @@ def pure_radii(state: Round, pool: HostUnitRows, predicted: Int32, purity: float
         # Rows of the centre's class, and others, by the part of [0, 1.1] that their distance lies in.
         counts = np.zeros((2, n_parts + 1, centres.size), np.int64)
         for part, similarity in pool.similarities(pool.take(centres)):
-            distance = np.sqrt(np.maximum(2.0 - 2.0 * similarity, 0.0))
-            place = np.minimum(distance / np.float32(width), n_parts).astype(np.int64)
-            place += (n_parts + 1) * (predicted[part, None] == state.labels[centres])
-            place *= centres.size
-            place += np.arange(centres.size)
-            counts += np.bincount(place.ravel(), minlength=counts.size).reshape(counts.shape)
+            for first in range(0, len(similarity), _PLACED):
+                piece = slice(first, first + _PLACED)
+                distance = np.sqrt(np.maximum(2.0 - 2.0 * similarity[piece], 0.0))
+                place = np.minimum(distance / np.float32(width), n_parts).astype(np.int64)
+                place += (n_parts + 1) * (predicted[part][piece, None] == state.labels[centres])
+                place *= centres.size
+                place += np.arange(centres.size)
+                counts += np.bincount(place.ravel(), minlength=counts.size).reshape(counts.shape)
         others, same = counts.cumsum(axis=1)
         low = np.zeros(centres.size, np.int64)
         for step in n_parts // 2 ** np.arange(1, _HALVINGS + 1):

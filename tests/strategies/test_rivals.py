@@ -252,6 +252,7 @@ def test_dynamic_coverage_and_margin_mix(
     x, y = blobs(400, 12, 5, distance=0.3)
     labels = partly_labelled(y, n_labelled)
     monkeypatch.setattr(dcom, "_BATCH", 64)
+    monkeypatch.setattr(dcom, "_PLACED", 37)
     state, twin = (make_round(x, labels, 80, n_classes=5, seed=2, backend=backend) for _ in range(2))
     expected, competence = dynamic_coverage(x, state, first_radius(twin), state.unlabelled)
     assert choose("dcom", state) == expected
