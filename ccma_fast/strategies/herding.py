@@ -11,7 +11,7 @@ from ..steps.coverage import unit_rows
 from ..steps.greedy import greedy_coverage
 from .registry import Round
 
-__all__ = ["BANDWIDTH", "herd"]
+__all__ = ["BANDWIDTH", "candidate_rows", "herd"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -47,15 +47,22 @@ def herd(state: Round, kernel: Kernel, *, weights: Float32 | None = None, least:
 
     Notes
     -----
-    Every unlabelled row is a candidate up to some 46,000 rows. In larger pools max(2³¹ / N, 4 · budget) rows drawn at
-    random are; all rows of the pool count as rows to cover.
+    All rows of the pool count as rows to cover; :func:`candidate_rows` tells which can be chosen.
     """
     pool = unit_rows(state.features, state.backend)
-    candidates = state.unlabelled
-    n_candidates = max(_PAIRS // pool.n_rows, _CANDIDATES_PER_PICK * state.budget)
-    if candidates.size > n_candidates:
-        candidates = np.sort(state.rng.choice(candidates, n_candidates, replace=False))
+    candidates = candidate_rows(state, pool.n_rows)
     labelled = unit_rows(RowSubset(state.features, state.labelled), state.backend)
     return greedy_coverage(
         pool, labelled, candidates, state.budget, kernel=kernel, rng=state.rng, weights=weights, least=least
     )
+
+
+def candidate_rows(state: Round, n_rows: int) -> Int64:
+    """The unlabelled rows that can be chosen, ascending, where each is compared with all of a pool of n rows.
+
+    Every unlabelled row up to some 46,000 rows; in larger pools max(2³¹ / n, 4 · budget) of them, drawn at random.
+    """
+    n_candidates = max(_PAIRS // n_rows, _CANDIDATES_PER_PICK * state.budget)
+    if state.unlabelled.size <= n_candidates:
+        return state.unlabelled
+    return np.sort(state.rng.choice(state.unlabelled, n_candidates, replace=False))
