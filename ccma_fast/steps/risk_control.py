@@ -86,7 +86,7 @@ def controlled_thresholds(populations: Sequence[Audited], max_error: float, delt
     is taken afterwards, and the rows outside the audit have M_j − e_j ≤ m_j − e_j ≤ ε (K_j − a_j) wrong labels. ∎
 
     Several populations (the rows of each predicted class) share δ equally (Bonferroni): all statements hold at once.
-    Given how many audit rows fell into each, its own are a uniform draw. Those with too few for any bound take no share.
+    Given how many audit rows fell into each, its own are a uniform draw. Those with too few for a bound take no share.
 
     Parameters
     ----------
@@ -210,9 +210,7 @@ class _Design(NamedTuple):
                 high = middle
             else:
                 low = middle + 1
-        return min(
-            self.n_audit, math.ceil(low + _DEVIATIONS_AT_START * math.sqrt(low * (1 - low / self.n_audit)))
-        )
+        return min(self.n_audit, math.ceil(low + _DEVIATIONS_AT_START * math.sqrt(low * (1 - low / self.n_audit))))
 
 
 def _design(population: Audited, max_error: float, delta: float) -> _Design:
