@@ -53,7 +53,7 @@ def main() -> None:
     arguments.output.write_text(
         "# Labels for the rest of a pool: how often the promise is broken, and how many rows get one\n\n"
         f"`python -m bench.autolabel {what}`, ccma_fast {cf.__version__}. An error of at most {MAX_ERROR:g} at "
-        f"confidence {CONFIDENCE:g}, {arguments.repetitions:,} audits in each line. *Broken*: share of the audits after "
+        f"confidence {CONFIDENCE:g}, {arguments.repetitions:,} audits in each line. *Broken*: share of audits after "
         "which more of the labels given are wrong, of any class where the error of each class is bounded. *Labelled*: "
         "mean and the range of 80 % of the audits, of the rows that people have not labelled. *Best*: the loosest "
         "threshold whose true error is small enough, of all rows.\n\n"

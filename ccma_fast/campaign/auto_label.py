@@ -141,6 +141,7 @@ class AutoLabels:
         return lines
 
 
+# long: its docstring
 def auto_label(
     probabilities: Any,
     audit: AuditSample,
@@ -153,7 +154,6 @@ def auto_label(
     class_names: Any = None,
     scores: Any = None,
 ) -> AutoLabels:
-    # long: its docstring
     """Give the labels that a model predicts to as many rows as possible without exceeding an error.
 
     With probability at least `confidence` over the draw of the audit, at most a share `max_error` of the labels given
