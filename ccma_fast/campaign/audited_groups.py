@@ -28,13 +28,13 @@ class AuditedGroups:
         self._predictions, self._per_class = predictions, per_class
         scores = predictions.scores[unlabelled]
         if per_class:
-            labels = predictions.labels[unlabelled]
-            order = np.lexsort((scores, labels))
-            ends = np.searchsorted(labels[order], np.arange(1, predictions.rows.n_columns))
-            self._scores = np.split(scores[order], ends)
+            labels, n_classes = predictions.labels[unlabelled], predictions.rows.n_columns
+            order = np.argsort(labels, kind="stable")
+            self._scores = np.split(scores[order], np.bincount(labels, minlength=n_classes).cumsum()[:-1])
         else:
-            scores.sort()
             self._scores = [scores]
+        for of_group in self._scores:
+            of_group.sort()
 
     def controlled(
         self, rows: Int64, is_wrong: npt.NDArray[np.bool_], max_error: float, confidence: float

@@ -218,9 +218,12 @@ def auto_label(
     is_wrong = predictions.labels[rows] != codes
     groups = AuditedGroups(predictions, unlabelled, per_class=per_class)
     controlled = groups.controlled(rows, is_wrong, max_error, confidence)
-    left = np.setdiff1d(unlabelled, rows, assume_unique=True)
     thresholds = np.array([of_group.threshold for of_group in controlled])
-    is_labelled = predictions.scores[left] >= thresholds[groups.of_rows(left)]
+    is_left = np.ones(predictions.scores.size, np.bool_)
+    is_left[rows] = False
+    left = unlabelled[is_left[unlabelled]]
+    # A threshold is one of the scores, and so exact in float32.
+    is_labelled = predictions.scores[left] >= thresholds.astype(np.float32)[groups.of_rows(left)]
     people = left[~is_labelled]
     people = people[np.argsort(predictions.scores[people], kind="stable")]
     return AutoLabels(

@@ -96,8 +96,10 @@ def controlled_thresholds(populations: Sequence[Audited], max_error: float, delt
 
     Notes
     -----
-    The binomial bound (Clopper and Pearson 1934) is not safe here: what the audit has seen is right by definition, and
-    the errors lie among fewer rows. For N → ∞ both agree. Rows of equal scores are all labelled or none.
+    The binomial bound (Clopper and Pearson 1934) is not safe here: the audit's own rows are labelled by people, and the
+    errors lie among fewer rows. For N → ∞ both agree. Where the audit takes a large part n/N of a small population, m_j
+    leaves out the errors that it will find itself, which makes the test stricter than it need be by that part. Rows of
+    equal scores are all labelled or none.
     """
     order = sorted(range(len(populations)), key=lambda k: -populations[k].audit_scores.size)
     tested: list[int] = []
