@@ -53,6 +53,8 @@ class AutoLabels:
         none. What holds for all that was tested is `max_error`.
     n_audit, n_audit_errors : ndarray, int64
         Audit rows at or above each threshold, and how many of them are predicted wrongly.
+    is_tested : ndarray, bool
+        Whether there were audit rows enough for a bound.
     n_audited, n_wrong : int
         The same of the whole audit.
     n_unlabelled : int
@@ -71,6 +73,7 @@ class AutoLabels:
     bounds: Float64
     n_audit: Int64
     n_audit_errors: Int64
+    is_tested: npt.NDArray[np.bool_]
     n_audited: int
     n_wrong: int
     n_unlabelled: int
@@ -130,10 +133,10 @@ class AutoLabels:
         for c in range(min(_SHOWN, counts.size)):
             name = str(c) if self.class_names is None else self.class_names[c]
             of_audit = f"{self.n_audit_errors[c]:,} / {self.n_audit[c]:,}"
-            labelled = np.isfinite(self.thresholds[c])
+            labelled, lack = np.isfinite(self.thresholds[c]), "many errors" if self.is_tested[c] else "few audit rows"
             lines.append(
                 f"{name:<17.17} {counts[c]:>8,}   {of_audit if labelled else '-':>19}   "
-                + (f"{self.thresholds[c]:.6g}" if labelled else "none: too few audit rows, or too many errors")
+                + (f"{self.thresholds[c]:.6g}" if labelled else f"none: too {lack}")
             )
         if counts.size > _SHOWN:
             n_none = int(np.isinf(self.thresholds).sum())
@@ -236,6 +239,7 @@ def auto_label(
         bounds=np.array([of_group.bound for of_group in controlled]),
         n_audit=_counts(controlled, "n_audit"),
         n_audit_errors=_counts(controlled, "n_errors"),
+        is_tested=np.array([of_group.is_tested for of_group in controlled]),
         n_audited=int(rows.size),
         n_wrong=int(is_wrong.sum()),
         n_unlabelled=int(unlabelled.size),

@@ -58,6 +58,8 @@ class Controlled(NamedTuple):
     bound : float
         Upper limit, at the level of the tests, of the share of wrong labels among the others, had this threshold alone
         been tested; at most `max_error`. NaN where none can be labelled.
+    is_tested : bool
+        Whether there were audit rows enough for any bound.
     """
 
     threshold: float = math.inf
@@ -65,6 +67,7 @@ class Controlled(NamedTuple):
     n_audit: int = 0
     n_errors: int = 0
     bound: float = math.nan
+    is_tested: bool = False
 
 
 def controlled_thresholds(populations: Sequence[Audited], max_error: float, delta: float) -> list[Controlled]:
@@ -225,7 +228,7 @@ def _loosest(population: Audited, design: _Design) -> Controlled:
     audit_scores = population.audit_scores[order]
     from_end = np.cumsum(np.concatenate([[0], population.is_wrong[order[::-1]]]))
     n_rows, n_audit = design.n_rows, design.n_audit
-    found, n_before = Controlled(), 0
+    found, n_before = Controlled(is_tested=True), 0
     for expected in design.ranks():
         threshold = population.scores[n_rows - n_rows * expected // n_audit]
         n_at = n_rows - int(np.searchsorted(population.scores, threshold))  # ties are never split
@@ -236,7 +239,7 @@ def _loosest(population: Audited, design: _Design) -> Controlled:
         if not design.rejects(n_errors, n_drawn, n_at):
             break
         if design.most_allowed(n_at) - n_errors <= design.max_error * (n_at - n_drawn) and n_drawn < n_at:
-            found = Controlled(float(threshold), n_at, n_drawn, n_errors)
+            found = Controlled(float(threshold), n_at, n_drawn, n_errors, is_tested=True)
     if found.n_rows == 0:
         return found
     n_wrong = most_wrong(found.n_errors, found.n_audit, found.n_rows, design.delta)
