@@ -36,6 +36,9 @@ from .steps.zero_shot import ZeroShot
 from .version import __version__
 
 if _typing.TYPE_CHECKING:
+    from .campaign.audit import AuditSample, audit_sample
+    from .campaign.audit_forecast import AuditForecast, audit_forecast
+    from .campaign.auto_label import AutoLabels, auto_label
     from .campaign.learner import ActiveLearner
     from .images.extract import Extraction, extract
     from .research.results import Results
@@ -43,6 +46,9 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "ActiveLearner",
+    "AuditForecast",
+    "AuditSample",
+    "AutoLabels",
     "BackendUnavailableError",
     "CCMAConfig",
     "ExchangeabilityWarning",
@@ -65,6 +71,9 @@ __all__ = [
     "TeacherWarning",
     "ZeroShot",
     "__version__",
+    "audit_forecast",
+    "audit_sample",
+    "auto_label",
     "coverage_interval",
     "coverage_threshold",
     "extract",
@@ -87,8 +96,14 @@ __all__ = [
 # What a query needs nothing of is imported when it is first asked for: beyond NumPy, an import takes a third less time.
 _WHERE = {
     "ActiveLearner": ".campaign.learner",
+    "AuditForecast": ".campaign.audit_forecast",
+    "AuditSample": ".campaign.audit",
+    "AutoLabels": ".campaign.auto_label",
     "Extraction": ".images.extract",
     "Results": ".research.results",
+    "audit_forecast": ".campaign.audit_forecast",
+    "audit_sample": ".campaign.audit",
+    "auto_label": ".campaign.auto_label",
     "extract": ".images.extract",
     "simulate": ".research.simulate",
 }

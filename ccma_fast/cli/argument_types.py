@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from argparse import ArgumentTypeError
 
-from ..checks import integer_in, number_in
+from ..checks import check_fraction, integer_in, number_in
 from ..config import PAPER_DATASETS, CCMAConfig
 from ..system.memory import check_memory_limit
 
-__all__ = ["above_0", "at_least_0", "at_least_1", "config", "memory_limit", "percentage", "rows_or_all"]
+__all__ = ["above_0", "at_least_0", "at_least_1", "config", "fraction", "memory_limit", "percentage", "rows_or_all"]
 
 
 def at_least_0(text: str) -> int:
@@ -31,6 +31,14 @@ def above_0(text: str) -> float:
     if not 0.0 < value < math.inf:
         raise ArgumentTypeError(f"must be finite and greater than 0, got {text}")
     return value
+
+
+def fraction(text: str) -> float:
+    """A share inside (0, 1)."""
+    try:
+        return check_fraction("it", above_0(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error).removeprefix("it ")) from None
 
 
 def percentage(text: str) -> float:

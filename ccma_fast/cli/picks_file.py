@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..system.file_integrity import open_regular
+from .csv_output import write_csv
 
 if TYPE_CHECKING:
     from ..query.report import Selection
@@ -84,12 +85,7 @@ def as_csv(picks: Selection) -> str:
     # str() of a float32 is the shortest text that reads back as the same float32.
     columns = {**_columns(picks), "score": list(map(str, picks.scores))}
     text = io.StringIO(newline="")
-    plain, quoting = csv.writer(text, lineterminator="\n"), csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    plain.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        # Left to itself, Python before 3.13 leaves a carriage return unquoted, and then reads two rows.
-        writer = quoting if any("\r" in str(cell) for cell in row) else plain
-        writer.writerow(row)
+    write_csv(text, [tuple(columns), *zip(*columns.values(), strict=True)])
     return text.getvalue()
 
 

@@ -1,0 +1,209 @@
+"""Audits: rows drawn uniformly from those without labels, whose labels by people say how often a model is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import check_integer, check_same_rows
+from ..pool.class_codes import class_codes
+from ..pool.class_names import agreed_class_names
+from ..pool.labels import read_labels
+from .pool_predictions import PoolPredictions, read_predictions
+
+__all__ = ["AuditSample", "audit_sample", "checked_audit", "unlabelled_rows"]
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class AuditSample:
+    """The record of an audit: which rows people are to label, and how they were drawn.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n,), int64
+        In the order of the draw. Any first part of it is a uniform draw too, and the audit of another size by the same
+        seed begins with the same rows.
+    n_rows, n_labelled : int
+        Rows of the pool, and how many of them had a label and could not be drawn.
+    random_state : int
+    labelled : str
+        Fingerprint of which rows had a label.
+    predictions : str
+        Fingerprint of the predicted labels and their scores.
+    """
+
+    rows: Int64 = field(repr=False)
+    n_rows: int
+    n_labelled: int
+    random_state: int
+    labelled: str
+    predictions: str
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+
+def audit_sample(
+    probabilities: Any,
+    n: int,
+    *,
+    labels: Any = None,
+    class_names: Any = None,
+    scores: Any = None,
+    random_state: int = 0,
+) -> AuditSample:
+    """Draw the rows that people label to find out how often a model is wrong.
+
+    Uniform without replacement among the rows without labels. What the audit is to judge, the probabilities, is fixed
+    here: :func:`auto_label` refuses others, for a model that was trained on the audit's labels, or chosen for doing
+    well on them, would judge itself.
+
+    Parameters
+    ----------
+    probabilities : array_like, path or Rows, shape (N, C)
+        Class probabilities of every row of the pool, in any form that ``features`` of :func:`ccma_fast.select` may
+        have; read once, in chunks.
+    n : int
+        Rows; at most as many as have no label.
+    labels : as for :func:`ccma_fast.select`, optional
+        The labels that there are, those on which the model was trained among them. These rows, which active learning
+        has chosen, are never drawn.
+    class_names : as for :func:`ccma_fast.select`, optional
+        Where labels are names.
+    scores : array_like, shape (N,), optional
+        How sure each predicted label is, larger for surer; by default its probability.
+    random_state : int, default 0
+        Seed of the draw.
+
+    Returns
+    -------
+    AuditSample
+
+    Raises
+    ------
+    ValueError
+        Rows that are no probabilities, more rows than have no label, and what is wrong with labels.
+    TypeError
+        Arguments of another type.
+    """
+    n = check_integer("n", n, minimum=1)
+    seed = check_integer("random_state", random_state, minimum=0, maximum=math.inf)
+    predictions = read_predictions(probabilities, scores)
+    unlabelled = unlabelled_rows(predictions, labels, agreed_class_names(class_names, None))
+    if n > unlabelled.size:
+        raise ValueError(f"n must be at most the number of rows without a label, {unlabelled.size}, got {n}")
+    return AuditSample(
+        rows=_drawn(unlabelled, n, seed),
+        n_rows=predictions.rows.n_rows,
+        n_labelled=predictions.rows.n_rows - int(unlabelled.size),
+        random_state=seed,
+        labelled=_fingerprint(unlabelled),
+        predictions=predictions.fingerprint,
+    )
+
+
+def unlabelled_rows(predictions: PoolPredictions, labels: Any, class_names: list[str] | None) -> Int64:
+    """The rows without a label, ascending."""
+    rows = predictions.rows
+    codes = read_labels(labels, rows, n_classes=rows.n_columns, class_names=class_names)
+    return np.flatnonzero(codes < 0)
+
+
+def checked_audit(
+    audit: Any, audit_labels: Any, predictions: PoolPredictions, unlabelled: Int64, class_names: list[str] | None
+) -> tuple[Int64, Int64]:
+    """The rows of an audit that people have labelled, and their classes.
+
+    Parameters
+    ----------
+    audit : AuditSample
+    audit_labels : array_like, shape (n,) or shorter
+        In the order of ``audit.rows``; a first part of them where people have not labelled all.
+    predictions : PoolPredictions
+    unlabelled : ndarray, int64
+        Rows without a label.
+    class_names : list of str or None
+
+    Raises
+    ------
+    TypeError
+        `audit` is no AuditSample.
+    ValueError
+        It is not the audit of these predictions and labels, or the labels are not those of a first part of it.
+    """
+    if not isinstance(audit, AuditSample):
+        raise TypeError(
+            f"audit must be an AuditSample (what audit_sample returned), got {type(audit).__name__}: rows that were "
+            "not drawn at random bound nothing"
+        )
+    _check_same_pool(audit, predictions, unlabelled)
+    codes = class_codes(
+        audit_labels, class_names=class_names, n_classes=predictions.rows.n_columns, name="audit_labels"
+    )
+    if codes.size > len(audit):
+        raise ValueError(f"audit_labels must be at most {len(audit)}, one for each row of the audit, got {codes.size}")
+    known = np.flatnonzero(codes >= 0)
+    if known.size == 0:
+        raise ValueError("audit_labels must have at least one label, got none")
+    n_known = int(known.size)
+    if known[-1] >= n_known:
+        gap = int(np.flatnonzero(codes < 0)[0])
+        raise ValueError(
+            f"audit_labels must be those of a first part of the audit, in the order of the draw, got none for row "
+            f"{audit.rows[gap]} (number {gap + 1} of the draw) but one for row {audit.rows[known[-1]]} (number "
+            f"{known[-1] + 1}): where people choose which rows to label, they are no random draw"
+        )
+    return audit.rows[:n_known], codes[:n_known]
+
+
+def _check_same_pool(audit: AuditSample, predictions: PoolPredictions, unlabelled: Int64) -> None:
+    """Check that a pool is as it was when an audit was drawn from it."""
+    check_same_rows("probabilities", predictions.rows.n_rows, "the pool of the audit", audit.n_rows)
+    if predictions.fingerprint != audit.predictions:
+        raise ValueError(
+            "probabilities (or scores) are not those that the audit was drawn for; expected these, or another audit: a "
+            "model that was trained on the audit's labels, or chosen by them, cannot be judged by them"
+        )
+    if _fingerprint(unlabelled) != audit.labelled:
+        is_unlabelled = np.zeros(audit.n_rows, np.bool_)
+        is_unlabelled[unlabelled] = True
+        labelled = audit.rows[~is_unlabelled[audit.rows]]
+        what = (
+            f"row {labelled[0]} of the audit has one, on which the model may have been trained"
+            if labelled.size
+            else f"{audit.n_rows - unlabelled.size} rows have one where {audit.n_labelled} had"
+            if unlabelled.size != audit.n_rows - audit.n_labelled
+            else "other rows have one"
+        )
+        raise ValueError(f"labels must be of the rows that had one when the audit was drawn, got others: {what}")
+    if not np.array_equal(audit.rows, _drawn(unlabelled, len(audit), audit.random_state)):
+        raise ValueError(
+            f"audit must be as audit_sample drew it, got rows that random_state={audit.random_state} does not draw"
+        )
+
+
+def _drawn(rows: Int64, n: int, seed: int) -> Int64:
+    """`n` of `rows`, uniformly without replacement, in the order of the draw.
+
+    Of the raw bits of the generator alone, which NumPy promises to keep from version to version (NEP 19).
+    """
+    bits = np.random.PCG64(seed)
+    size = int(rows.size)
+    end = 2**64 - 2**64 % size  # beyond it some rows would be more probable than others
+    drawn: dict[int, None] = {}
+    while len(drawn) < n:
+        for number in bits.random_raw(n).tolist():
+            if number < end and len(drawn) < n:
+                drawn.setdefault(number % size)
+    return rows[np.fromiter(drawn, np.int64, n)]
+
+
+def _fingerprint(unlabelled: Int64) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(unlabelled, dtype="<i8").data, digest_size=16).hexdigest()
