@@ -8,8 +8,10 @@ FILE.npz holds `labels` (N,) and any number of students, `student_features_NAME`
 3 for logits that a CLIP of temperature 0.01 wrote gives τ = 0.03. The rows are shuffled once; `--half a` and `--half b`
 take one half of them, so that what was tuned on one can be reported on the other. A fifth of the rows is the test set.
 
-Strategies that do not ask the teacher are run once per student. Every run goes into a folder of its own, which
-`ccma-fast report` reads and in which a killed comparison goes on. The table is written to DIR/comparison.md.
+All strategies have the same student, which learns from the teacher as far as it is trusted; an option head= in a name
+says otherwise. Beside them stand loops without a teacher, run once per student. Every run goes into a folder of its
+own, which `ccma-fast report` reads and in which a killed comparison goes on. The tables are written to
+DIR/comparison.md: areas, labels needed, and what student and teacher predict together (:mod:`bench.prediction`).
 """
 
 from __future__ import annotations
@@ -18,33 +20,34 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.research.curves import mean_and_error
+from ccma_fast.research.curves import LearningCurve
 from ccma_fast.research.digits import class_prototypes, digits_teacher, load_digits
+from ccma_fast.research.report.statistics import labels_to_reach
+from ccma_fast.research.results import Results
 
+from .prediction import Pool, TeacherLogits, accuracy_of_all_labels, combined, mean_text, prediction_table
 from .tabulate import table
 
-BASELINES = tuple(name for name in cf.strategies.names() if name != "ccma")
-# The default with the protocol's random first labels, with first labels of its own, and the published query.
-OURS = ("ccma", "ccma:start=ccma", "ccma:paper")
-# What the default's first labels are worth to the strongest baseline, and baselines with the best start of their own.
+# The default, with first labels of its own.
+DEFAULT = "ccma:start=ccma"
+
+# Beside every baseline: the default on the protocol's random first labels, and the published query with its own head.
+OURS = (DEFAULT, "ccma", "ccma:paper")
+
+# Baselines with the best first labels of their own, and with the default's.
 STARTS = ("uncertainty-herding:start=max-herding", "uncertainty-herding:start=typiclust", "random:start=ccma")
 
+# Loops without a teacher: the same student learns from labels alone.
+ALONE = "ccma:head=ridge,start=ccma"
+WITHOUT_TEACHER = (ALONE, "random:head=ridge")
 
-class Pool(NamedTuple):
-    """One student's features with labels, and every teacher's logits of the pool."""
-
-    features: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    test_features: npt.NDArray[np.float32]
-    test_labels: npt.NDArray[np.int64]
-    teachers: dict[str, npt.NDArray[np.float32]]
+# Labels are counted up to this share of the accuracy that all labels give.
+SHARE = 0.9
 
 
 def pools_of(path: Path, half: str, temperature: float) -> dict[str, Pool]:
@@ -65,7 +68,10 @@ def pools_of(path: Path, half: str, temperature: float) -> dict[str, Pool]:
             labels[pool],
             x[test] - x[pool].mean(axis=0),
             labels[test],
-            {teacher: z[pool] / np.float32(temperature) for teacher, z in teachers.items()},
+            {
+                teacher: TeacherLogits(z[pool] / np.float32(temperature), z[test] / np.float32(temperature))
+                for teacher, z in teachers.items()
+            },
         )
         for name, x in students.items()
     }
@@ -74,92 +80,95 @@ def pools_of(path: Path, half: str, temperature: float) -> dict[str, Pool]:
 def digits_pool() -> dict[str, Pool]:
     """The demo's pool and teacher."""
     digits = load_digits()
-    centre = digits.images.mean(axis=0)
-    teacher = digits_teacher(digits.images, class_prototypes(), centre=centre)
-    logits = teacher.logits(choose_backend()).float32()
-    fonts = {"fonts": logits}
+    centre, prototypes = digits.images.mean(axis=0), class_prototypes()
+    of_pool, of_test = (
+        digits_teacher(images, prototypes, centre=centre).logits(choose_backend()).float32()
+        for images in (digits.images, digits.test_images)
+    )
+    fonts = {"fonts": TeacherLogits(of_pool, of_test)}
     return {"pixels": Pool(digits.images, digits.labels, digits.test_images, digits.test_labels, fonts)}
 
 
 def main() -> None:
     arguments = _arguments()
     pools = digits_pool() if arguments.digits else pools_of(arguments.data, arguments.half, arguments.temperature)
-    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    free = (*BASELINES, *STARTS[:2]) if arguments.strategies is None else ()
-    ours = (*OURS, STARTS[2]) if arguments.strategies is None else tuple(arguments.strategies)
-    sections = []
+    baselines = tuple(name for name in cf.strategies.names() if name != "ccma")
+    asked = tuple(dict.fromkeys([DEFAULT, *(arguments.strategies or (*OURS, *STARTS, *baselines)), *arguments.also]))
+    sections: list[str] = []
     for student, pool in pools.items():
         if arguments.students and student not in arguments.students:
             continue
-        without = {}
         for teacher, logits in pool.teachers.items():
             if arguments.teachers and teacher not in arguments.teachers:
                 continue
             started = time.perf_counter()
-            areas, finals = {}, {}
-            for folder, strategies, asked in (
-                (f"{student}-no-teacher", free, None),
-                (f"{student}-{teacher}", ours, cf.Teacher.from_logits(logits)),
-            ):
-                if not strategies:
-                    continue
-                if asked is None and without:
-                    areas |= {name: values[0] for name, values in without.items()}
-                    finals |= {name: values[1] for name, values in without.items()}
-                    continue
-                results = cf.simulate(
-                    pool.features,
-                    pool.labels,
-                    test_features=pool.test_features,
-                    test_labels=pool.test_labels,
-                    strategies=strategies,
-                    seeds=seeds,
-                    rounds=arguments.rounds,
-                    budget=arguments.budget,
-                    teacher=asked,
-                    out=arguments.out / folder,
-                    jobs=arguments.jobs,
-                )
-                for name in strategies:
-                    areas[name], finals[name] = results.area(name), results.curve(name).accuracy[:, -1]
-                    if asked is None:
-                        without[name] = areas[name], finals[name]
-            right = float((logits.argmax(axis=1) == pool.labels).mean())
-            sections.append(_section(student, teacher, right, pool, areas, finals, time.perf_counter() - started))
+            # The second teacher finds the runs of the first in their folder.
+            without = _simulated(pool, None, WITHOUT_TEACHER, arguments, f"{student}-no-teacher")
+            with_teacher = _simulated(pool, logits, asked, arguments, f"{student}-{teacher}")
+            sections += [
+                f"## Student {student} ({pool.features.shape[1]} dimensions), teacher {teacher} "
+                f"({100 * float((logits.pool.argmax(axis=1) == pool.labels).mean()):.1f} % right on the pool)",
+                _areas(with_teacher, without, accuracy_of_all_labels(pool, logits)),
+                "### Predictions on the test rows",
+                prediction_table(
+                    combined(pool, logits, with_teacher, DEFAULT),
+                    with_teacher.curve(DEFAULT),
+                    without.curve(ALONE),
+                    float((logits.test.argmax(axis=1) == pool.test_labels).mean()),
+                ),
+                f"{pool.labels.size:,} rows, {pool.test_labels.size:,} test rows, "
+                f"{time.perf_counter() - started:.0f} s for what was not there yet.",
+            ]
             (arguments.out / "comparison.md").write_text("\n\n".join([_heading(arguments), *sections]) + "\n")
-            print(sections[-1], end="\n\n", flush=True)
+            print("\n\n".join(sections[-5:]), end="\n\n", flush=True)
 
 
-def _section(
-    student: str,
-    teacher: str,
-    right: float,
-    pool: Pool,
-    areas: dict[str, npt.NDArray[np.float64]],
-    finals: dict[str, npt.NDArray[np.float64]],
-    seconds: float,
-) -> str:
-    """Strategies by their area under the accuracy curve, and each one's distance to random in the same seeds."""
+def _simulated(
+    pool: Pool, logits: TeacherLogits | None, strategies: tuple[str, ...], arguments: argparse.Namespace, folder: str
+) -> Results:
+    return cf.simulate(
+        pool.features,
+        pool.labels,
+        test_features=pool.test_features,
+        test_labels=pool.test_labels,
+        strategies=strategies,
+        seeds=range(arguments.first_seed, arguments.first_seed + arguments.seeds),
+        rounds=arguments.rounds,
+        budget=arguments.budget,
+        start=arguments.start,
+        teacher=None if logits is None else cf.Teacher.from_logits(logits.pool),
+        out=arguments.out / folder,
+        jobs=arguments.jobs,
+    )
+
+
+def _areas(with_teacher: Results, without: Results, of_all_labels: float) -> str:
+    """Strategies by their area under the accuracy curve; differences are paired by seed."""
+    curves: dict[str, LearningCurve] = {
+        **{name: with_teacher.curve(name) for name in with_teacher.strategies},
+        **{f"{name}, no teacher": without.curve(name) for name in without.strategies},
+    }
+    ours = curves[DEFAULT]
     rows = []
-    for name in sorted(areas, key=lambda name: -areas[name].mean()):
-        cells = [
-            name,
-            mean_text(areas[name]),
-            mean_text(areas[name] - areas["random"]) if "random" in areas else "",
-            "",
-        ]
-        if "ccma:start=ccma" in areas:
-            cells[3] = mean_text(areas["ccma:start=ccma"] - areas[name])
-        rows.append([*cells, mean_text(finals[name])])
-    header = ["strategy", "area", "minus random", "`ccma:start=ccma` minus it", "final accuracy"]
-    title = (
-        f"## Student {student} ({pool.features.shape[1]} dimensions), teacher {teacher} "
-        f"({100 * right:.1f} % right on the pool)"
+    for name, curve in sorted(curves.items(), key=lambda item: -item[1].area.mean()):
+        less_random = mean_text(curve.area - curves["random"].area) if "random" in curves else ""
+        reached = str(labels_to_reach(curve, SHARE * of_all_labels))
+        rows.append(
+            [
+                name,
+                mean_text(curve.area),
+                less_random,
+                mean_text(ours.area - curve.area),
+                mean_text(curve.accuracy[:, -1]),
+                reached,
+            ]
+        )
+    header = ["strategy", "area", "minus random", f"`{DEFAULT}` minus it", "final accuracy"]
+    header.append(f"labels to {SHARE * of_all_labels:.4f}")
+    return (
+        f"All labels of the pool give {of_all_labels:.4f}; the last column has the labels to {100 * SHARE:g} % of it."
+        f"\n\n{table(header, rows)}"
     )
-    note = (
-        f"{pool.labels.size:,} rows, {pool.test_labels.size:,} test rows, {seconds:.0f} s for what was not there yet."
-    )
-    return f"{title}\n\n{note}\n\n{table(header, rows)}"
 
 
 def _heading(arguments: argparse.Namespace) -> str:
@@ -169,13 +178,8 @@ def _heading(arguments: argparse.Namespace) -> str:
         "# Area under the accuracy curve\n\n"
         f"Mean ± standard error over {arguments.seeds} seeds; differences are paired by seed. The encoders are "
         "substitutes, not the paper's. All strategies train the same head on the same first labels, unless their name "
-        f"says who chose those.\n\n`{command}`, ccma_fast {cf.__version__}"
+        f"says which head, or who chose the labels.\n\n`{command}`, ccma_fast {cf.__version__}"
     )
-
-
-def mean_text(values: npt.NDArray[np.float64]) -> str:
-    mean, error = map(float, mean_and_error(values))
-    return f"{mean:.4f}" if values.size == 1 else f"{mean:.4f} ± {error:.4f}"
 
 
 def _arguments() -> argparse.Namespace:
@@ -188,7 +192,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=3.0, help="what logits are divided by (default: 3)")
     parser.add_argument("--students", nargs="+", help="some of the students (default: all)")
     parser.add_argument("--teachers", nargs="+", help="some of the teachers (default: all)")
-    parser.add_argument("--strategies", nargs="+", help="these alone, all with the teacher (default: all)")
+    parser.add_argument("--strategies", nargs="+", help="these and the default alone (default: all)")
+    parser.add_argument("--also", nargs="+", default=[], help="more of them, such as margins:head=published")
+    parser.add_argument("--start", default="random", help="who chooses the first labels (default: random)")
     parser.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--rounds", type=int, default=20)

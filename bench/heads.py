@@ -16,7 +16,8 @@ import numpy as np
 import ccma_fast as cf
 
 from . import peers
-from .compare import Pool, mean_text, pools_of
+from .compare import pools_of
+from .prediction import Pool, mean_text
 from .tabulate import table
 
 N_LABELS = (50, 100, 200)

@@ -28,7 +28,7 @@ from torch.nn import functional
 import ccma_fast as cf
 from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.steps.logistic_head import Scaling
+from ccma_fast.steps.scaling import Scaling
 
 from .marks import OURS, OURS_AVX2
 
@@ -346,7 +346,7 @@ KMEANS = {
 
 
 # The published score on every row.
-PUBLISHED_SCORE = cf.CCMAConfig(acquisition="delta", calibration="target_size")
+PUBLISHED_SCORE = cf.CCMAConfig(acquisition="delta", calibration="target_size", head="published")
 
 
 class Picked(NamedTuple):

@@ -25,9 +25,8 @@ import numpy as np
 import ccma_fast as cf
 from ccma_fast import strategies
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps.student import fit_student
+from ccma_fast.steps.train import train
 
 from . import data
 from .tabulate import table
@@ -64,13 +63,25 @@ def measured(out: Path, name: str) -> dict[str, float]:
     features = open_rows(out / "features.npy", "features")
     labels = data.partly_labelled(np.load(out / "truth.npy"), N_LABELLED)
     labelled, backend = np.flatnonzero(labels >= 0), choose_backend()
+    teacher = cf.Teacher(out / "image_features.npy", out / "class_features.npy")
     state = strategies.Round(
         features=features,
         labels=labels,
         n_classes=C,
         budget=BUDGET,
-        student=fit_student(cf.LinearHead(C), RowSubset(features, labelled), labels[labelled], C, backend),
-        teacher=cf.Teacher(out / "image_features.npy", out / "class_features.npy"),
+        trained=train(
+            None,
+            features,
+            labelled,
+            labels[labelled],
+            C,
+            teacher=teacher,
+            teacher_source=teacher.source,
+            config=cf.CCMAConfig(),
+            rng=np.random.default_rng(0),
+            backend=backend,
+        ),
+        teacher=teacher,
         config=cf.CCMAConfig(),
         rng=np.random.default_rng(0),
         backend=backend,

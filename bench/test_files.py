@@ -58,7 +58,6 @@ def query(folder: Path, n_rows: int, config: str, files: str, chunk_size: int | 
         BUDGET,
         labels=data.partly_labelled(truth, N_LABELLED),
         teacher=cf.Teacher(v, folder / "class_features.npy"),
-        student=cf.LinearHead(N_CLASSES),
         config=CONFIGS[config],
         chunk_size=chunk_size,
     )

@@ -30,15 +30,17 @@ PAPER_DATASETS: dict[str, dict[str, Any]] = {
 class CCMAConfig:
     """The constants of one Conformal Cross-Modal Acquisition query.
 
-    The default is the package's own acquisition, "trust", see :func:`ccma_fast.select`: it keeps the published method's
-    ingredients (conformal sets of student and teacher, their masked disagreement, weighted coverage) and lets the
-    labelled rows decide how much the teacher has to say. :meth:`paper` is the published run (Nguyen et al., arXiv
-    2603.23159), exactly; ``acquisition="delta"`` is the published score on the whole pool.
+    The default is the package's own student and acquisition, see :func:`ccma_fast.select`: a logistic regression that
+    learns from the labels and, as far as these show that it is right, from the teacher, and uncertainty coverage.
+    :meth:`paper` is the published run (Nguyen et al., arXiv 2603.23159), exactly; ``acquisition="delta"`` is the
+    published score on the whole pool, "trust" what this package did before its student learnt from the teacher.
 
     Parameters
     ----------
-    acquisition : {"trust", "delta"}, default "trust"
-        Steps 4 to 6. The default, which needs ``calibration="coverage"``, or the published δ.
+    acquisition : {"auto", "coverage", "trust", "delta"}, default "auto"
+        Steps 4 to 6. "coverage": the student leads every pick. "trust": the teacher leads a share of them, which needs
+        ``calibration="coverage"``. "delta": the published δ. "auto" is "coverage" for a student that learns from the
+        teacher (``head="distilled"``) and where sets are not calibrated to a coverage, else "trust".
     pool_limit : int or None, default None
         Step 1. Keep a random share of this many unlabelled rows and ignore the rest; None ignores nothing.
     subpool_size : int or None, default None
@@ -56,8 +58,12 @@ class CCMAConfig:
         remain, each gives several rows.
     temperature : float, default 0.03
         τ of the teacher's zero-shot softmax, in units of cosine similarity.
+    head : {"distilled", "ridge", "published"}, default "distilled"
+        The student, where none is given: a :class:`ccma_fast.LogisticHead` trained on the labels and on soft labels of
+        the teacher, on the labels alone, or a :class:`ccma_fast.LinearHead`.
     dropout, learning_rate, weight_decay, max_epochs, batch_size, patience, min_gain
-        The student's training, see :class:`ccma_fast.LinearHead`.
+        The training of the published head, see :class:`ccma_fast.LinearHead`. Strategies that need dropout passes take
+        the share of inputs from here under the other heads too.
     nonconformity : {"lac", "aps", "raps"}, default "lac"
         Step 3. The score of a class, see :func:`ccma_fast.nonconformity_scores`.
     raps_penalty : float, default 0.01
@@ -74,17 +80,17 @@ class CCMAConfig:
     alpha : float, default 0.1
         Step 3, ``calibration="coverage"``. Miscoverage, inside (0, 1).
     n_folds : int, default 3
-        Step 3, ``calibration="coverage"``. Folds of the student's out-of-fold probabilities.
+        Folds of the student's out-of-fold probabilities, which calibrate its sets and choose its constants.
     nonempty : {"top1", "raise"}, default "top1"
         Step 3. A row whose set would be empty gets its most probable class, or the threshold of all rows is
         raised until no set is empty.
     kappa : int, default 20
         Step 5. κ: candidates per pick; with "trust", per pick that the teacher leads.
     student_kappa : int, default 100
-        Step 5, "trust". Candidates per pick that the student leads.
+        Step 5, "coverage" and "trust". Candidates per pick that the student leads.
     candidate_limit : int, default 10_000
-        Step 5, "trust". Most candidates of the student's picks, whose pairs are all compared (never fewer than twice
-        its picks).
+        Step 5, "coverage" and "trust". Most candidates of the student's picks, whose pairs are all compared (never
+        fewer than twice its picks).
     confident_share : float, default 0.25
         Cold start with a teacher, "trust". Share of each of its classes, the most confident, from which the first
         labels are chosen; inside (0, 1).
@@ -98,7 +104,7 @@ class CCMAConfig:
         Steps 1 and 6. Lloyd stops when the objective falls by no more than this share of itself.
     """
 
-    acquisition: Literal["trust", "delta"] = "trust"
+    acquisition: Literal["auto", "coverage", "trust", "delta"] = "auto"
 
     pool_limit: int | None = None
     subpool_size: int | None = None
@@ -108,6 +114,7 @@ class CCMAConfig:
     max_clusters: int | None = None
 
     temperature: float = 0.03
+    head: Literal["distilled", "ridge", "published"] = "distilled"
     dropout: float = 0.75
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
@@ -166,7 +173,8 @@ class CCMAConfig:
             self._set(name, check_flag(name, getattr(self, name)))
         for name, choices in (
             ("subpool_method", KMEANS_METHODS),
-            ("acquisition", ("trust", "delta")),
+            ("acquisition", ("auto", "coverage", "trust", "delta")),
+            ("head", ("distilled", "ridge", "published")),
             ("nonconformity", SCORES),
             ("calibration", ("coverage", "target_size")),
             ("nonempty", NONEMPTY),
@@ -202,6 +210,7 @@ class CCMAConfig:
         """
         published = cls(
             acquisition="delta",
+            head="published",
             calibration="target_size",
             subpool_size=10_000,
             pool_limit=50_000,
@@ -219,6 +228,12 @@ class CCMAConfig:
     def has_sizes_only(self) -> bool:
         """Whether thresholds depend on nothing but the wanted mean sizes of sets cut at a probability."""
         return self.calibration == "target_size" and self.nonconformity == "lac" and self.nonempty == "top1"
+
+    def chosen_acquisition(self, *, learns_from_teacher: bool) -> str:
+        """The acquisition; of "auto" by whether the student learns from the teacher, who need not lead picks then."""
+        if self.acquisition != "auto":
+            return self.acquisition
+        return "coverage" if learns_from_teacher or self.calibration != "coverage" else "trust"
 
     def subpool_rows(self, n_unlabelled: int, budget: int) -> int:
         """Rows R of the subpool: min(S, n/3), but never fewer than the budget nor more than there are."""

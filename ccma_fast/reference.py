@@ -194,7 +194,7 @@ class QueryResult(NamedTuple):
     """Mean |Γ_S| over the scored rows, in classes."""
     mean_teacher_set: float = math.nan
     trust: float = math.nan
-    """t in [0, 1]; NaN at cold start and with ``acquisition="delta"``."""
+    """t in [0, 1]; NaN at cold start and with other acquisitions than "trust"."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -701,7 +701,7 @@ def representatives(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Selection with acquisition="trust" (steps 5 and 6)
+# Selection with acquisition="coverage" and "trust" (steps 5 and 6)
 
 
 def class_quotas(available: Array, labelled: Array, budget: int) -> Int64:
@@ -788,7 +788,7 @@ def query(
     teacher_logits : array_like, shape (N, C), optional
         z^T, already divided by τ.
     teacher_features : array_like, shape (N, D_T), optional
-        v; the space of the clusterings, which is x without them.
+        v; the space of the clusterings, which is x without them and with ``acquisition="coverage"``.
     config : CCMAConfig, optional
     random_state : int, default 0
 
@@ -805,11 +805,16 @@ def query(
     config = config or CCMAConfig()
     rng_subpool, _, rng_coverage = (np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(3))
     x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
-    space = x if teacher_features is None else np.asarray(teacher_features, dtype=np.float64)
     z_t = None if teacher_logits is None else np.asarray(teacher_logits, dtype=np.float64)
     labelled, pool = np.flatnonzero(y >= 0), np.flatnonzero(y < 0)
     budget = min(budget, pool.size)
-    by_trust = config.acquisition == "trust"
+    # A student that is trained here learns from the teacher; ready-made logits are of one that has not.
+    learns = student_logits is None and config.head == "distilled"
+    auto = "coverage" if learns or config.calibration != "coverage" else "trust"
+    acquisition = auto if config.acquisition == "auto" else config.acquisition
+    by_trust, published = acquisition == "trust", acquisition == "delta"
+    in_x = teacher_features is None or acquisition == "coverage"
+    space = x if in_x else np.asarray(teacher_features, dtype=np.float64)
 
     # Cold start
     if student_logits is None:
@@ -840,7 +845,7 @@ def query(
     cut_s: float | Float64 = math.inf
     cut_t: float | Float64 = math.inf
     q_s = q_t = math.nan
-    has_sets = not by_trust or (z_t is not None and labelled.size > 0)
+    has_sets = published or (z_t is not None and labelled.size > 0)
     if has_sets:
         weights = None
         if config.reweight and config.calibration == "coverage":
@@ -856,14 +861,14 @@ def query(
     size_t = float(rows.teacher_size.mean()) if has_sets and z_t is not None else math.nan
 
     # 5. Candidates and 6. Coverage
-    if not by_trust:
+    if published:
         candidates = np.sort(top_m(rows.delta, config.kappa * budget))
         picks, represents = _cover(space[scored[candidates]], rows.delta[candidates], budget, config, rng_coverage)
         chosen = candidates[picks]
         return QueryResult(scored[chosen], rows.delta[chosen], represents, scored, q_s, q_t, size_s, size_t)
 
     trust = 0.0
-    if has_sets and size_s > 1.0:
+    if by_trust and has_sets and size_s > 1.0:
         trust = max(0.0, 1.0 - (size_t - 1.0) / (size_s - 1.0))
     n_led = math.floor(trust * budget + 0.5)
     uncertainty = 1.0 - rows.margin
@@ -882,6 +887,7 @@ def query(
             np.concatenate([led.scores, rest.scores]),
             np.concatenate([led.represents, rest.represents]),
         )
+    trust = trust if by_trust else math.nan
     return QueryResult(scored[whole.positions], whole.scores, whole.represents, scored, q_s, q_t, size_s, size_t, trust)
 
 
@@ -939,7 +945,7 @@ def _thresholds(
     else:
         scores = nonconformity(logits[labelled], rule)[np.arange(labelled.size), y[labelled]]
         alpha = config.alpha
-        if config.acquisition == "trust":  # the largest coverage that so few labels attain is n / (n + 1)
+        if config.acquisition != "delta":  # the largest coverage that so few labels attain is n / (n + 1)
             alpha = max(alpha, 1.0 / (labelled.size + 1.0))
         q = (
             coverage_threshold(scores, alpha)

@@ -27,6 +27,7 @@ from ccma_fast import _core, strategies  # noqa: E402
 from ccma_fast.backends.choose import choose_backend  # noqa: E402
 from ccma_fast.images.preprocessing import preprocessed  # noqa: E402
 from ccma_fast.pool.open import open_rows  # noqa: E402
+from ccma_fast.steps.trained import Trained  # noqa: E402
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
 settings.register_profile(
@@ -250,7 +251,7 @@ def make_round() -> Callable[..., strategies.Round]:
             labels,
             n_classes,
             budget,
-            student,
+            Trained(student),
             None,
             cf.CCMAConfig(),
             np.random.default_rng(seed),

@@ -37,8 +37,9 @@ from ccma_fast import reference
 
 Recording = dict[str, Any]
 
-SEEDS = (*range(20),)
-"""Those of the random queries. None of them is decided by rounding: see ``tests/test_recorded.py``."""
+SEEDS = (*range(30),)
+"""Those of the random queries, from 20 on of the default head and its acquisition, whatever the student is. None of
+them is decided by rounding: see ``tests/test_recorded.py``."""
 
 UNSTEADY = ("seconds", "peak_memory", "memory_limit")
 """Fields that differ from one run to the next."""
@@ -115,7 +116,7 @@ def digest(lines: list[str]) -> list[str]:
     return [hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16], str(len(lines)), lines[-1]]
 
 
-# --- twenty random queries ------------------------------------------------------------------------
+# --- thirty random queries ------------------------------------------------------------------------
 
 
 class Query(NamedTuple):
@@ -174,15 +175,17 @@ def random_config(rng: np.random.Generator, seed: int, n: int) -> cf.CCMAConfig:
         "weighted_coverage": bool(rng.integers(2)),
         "reweight": bool(rng.integers(4) == 0),
     }
-    if seed % 2:
-        chosen["acquisition"] = "delta"
-        if rng.integers(2):
-            chosen |= {
-                "calibration": "target_size",
-                "reweight": False,
-                "student_set_size": 2.0,
-                "teacher_set_size": 1.5,
-            }
+    if seed < 20:
+        chosen |= {"acquisition": "delta" if seed % 2 else "trust", "head": "published"}
+    else:
+        chosen["acquisition"] = "coverage"
+    if seed % 2 and rng.integers(2):
+        chosen |= {
+            "calibration": "target_size",
+            "reweight": False,
+            "student_set_size": 2.0,
+            "teacher_set_size": 1.5,
+        }
     if rng.integers(3) == 0:
         chosen["pool_limit"] = n // 2
     if rng.integers(3) == 0:
@@ -342,19 +345,21 @@ def record_posteriors(path: Path) -> Recording:
     head = cf.LinearHead(10).fit(x[known].astype(np.float32), truth[known])
     student_logits = head.decision_function(x.astype(np.float32))
     found = flat("posteriors.student", student_logits)
+    trust: dict[str, Any] = {"acquisition": "trust"}
     delta: dict[str, Any] = {"acquisition": "delta"}
     sizes = {**delta, "calibration": "target_size"}
     kinds: dict[str, dict[str, Any]] = {
-        "trust": {},
-        "reweight": {"reweight": True},
-        "aps": {"nonconformity": "aps"},
-        "raps": {"nonconformity": "raps"},
+        "coverage": {},
+        "trust": trust,
+        "reweight": {**trust, "reweight": True},
+        "aps": {**trust, "nonconformity": "aps"},
+        "raps": {**trust, "nonconformity": "raps"},
         "delta": delta,
         "delta_raps": {**delta, "nonconformity": "raps", "nonempty": "raise"},
         "sizes": {**sizes, "student_set_size": 3.0, "teacher_set_size": 2.0},
         "sizes_aps": {**sizes, "nonconformity": "aps"},
         "subpool": {**delta, "pool_limit": 2000, "subpool_size": 300},
-        "two_level": {"subpool_size": 400, "subpool_method": "two-level"},
+        "two_level": {**trust, "subpool_size": 400, "subpool_method": "two-level"},
     }
     for kind, options in kinds.items():
         for teacher_name, z in (("good", good), ("weak", weak)):
@@ -480,7 +485,7 @@ def bad_calls() -> dict[str, Callable[[], Any]]:
         "config_kappa": lambda: cf.CCMAConfig(kappa=0),
         "config_alpha": lambda: cf.CCMAConfig(alpha=1.0),
         "config_choice": lambda: cf.CCMAConfig(acquisition="best"),  # type: ignore[arg-type]
-        "config_trust": lambda: cf.CCMAConfig(calibration="target_size"),
+        "config_trust": lambda: cf.CCMAConfig(acquisition="trust", calibration="target_size"),
         "config_paper": lambda: cf.CCMAConfig.paper("mnist"),
         "random_state": lambda: cf.select(x, 2, random_state=-1),
         "score_shapes": lambda: cf.score(z, z[:, :2]),

@@ -276,10 +276,10 @@ CASES = [
             ("features", lambda t: cf.Teacher(V, T, t)),
         ]
     ),
-    ("the default with sets of a given size", lambda b: cf.CCMAConfig(calibration="target_size"), ValueError,
+    ("trust, sets of a size", lambda b: cf.CCMAConfig(acquisition="trust", calibration="target_size"), ValueError,
      'acquisition="trust" .* needs calibration="coverage", got \'target_size\'; expected that, or acquisition="delta"'),
     ("acquisition", lambda b: cf.CCMAConfig(acquisition="margin"), ValueError,
-     "acquisition must be one of 'trust', 'delta', got 'margin'"),
+     "acquisition must be one of 'auto', 'coverage', 'trust', 'delta', got 'margin'"),
     *(
         (f"confident_share {value}", lambda b, v=value: cf.CCMAConfig(confident_share=v), ValueError,
          rf"confident_share must lie inside \(0, 1\), got {value}")

@@ -1,4 +1,4 @@
-"""Twenty random queries and the texts of some errors are what they were: ``recorded.py`` says how they are made."""
+"""Thirty random queries and the texts of some errors are what they were: ``recorded.py`` says how they are made."""
 
 from __future__ import annotations
 

@@ -33,8 +33,10 @@ def select(results: Results, out: Path, *, small: bool) -> int:
     """Queries of rows on the device: published, default, and default with a teacher that knows the classes."""
     size = sizes(small=small)
     x, v, classes = _pool(size.rows)
-    published = cf.CCMAConfig(acquisition="delta", calibration="target_size", max_epochs=_epochs(small=small))
-    default = cf.CCMAConfig(max_epochs=_epochs(small=small))
+    published = cf.CCMAConfig(
+        acquisition="delta", calibration="target_size", head="published", max_epochs=_epochs(small=small)
+    )
+    default = cf.CCMAConfig()
     runs = 1 if small else 2  # the first compiles
     strangers = random_rows(CLASSES, COLUMNS[1], 9, torch.float32)
     _query(results, "default, informative teacher", x, v, classes, size, default, runs=runs)

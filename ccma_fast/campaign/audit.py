@@ -14,6 +14,7 @@ from ..checks import check_integer, check_same_rows
 from ..pool.class_codes import class_codes
 from ..pool.class_names import agreed_class_names
 from ..pool.labels import read_labels
+from ..pool.row_ids import check_beside
 from .pool_predictions import PoolPredictions, read_predictions
 
 __all__ = ["AuditSample", "audit_sample", "checked_audit", "unlabelled_rows"]
@@ -136,7 +137,8 @@ def checked_audit(
     TypeError
         `audit` is no AuditSample.
     ValueError
-        It is not the audit of these predictions and labels, or the labels are not those of a first part of it.
+        It is not the audit of these predictions and labels, or the labels are not those of a first part of it, or a
+        pandas Series whose index says that they are of other rows or in another order.
     """
     if not isinstance(audit, AuditSample):
         raise TypeError(
@@ -149,6 +151,7 @@ def checked_audit(
     )
     if codes.size > len(audit):
         raise ValueError(f"audit_labels must be at most {len(audit)}, one for each row of the audit, got {codes.size}")
+    check_beside("audit_labels", audit_labels, audit.rows[: codes.size], of="audit.rows")
     known = np.flatnonzero(codes >= 0)
     if known.size == 0:
         raise ValueError("audit_labels must have at least one label, got none")
@@ -183,10 +186,14 @@ def _check_same_pool(audit: AuditSample, predictions: PoolPredictions, unlabelle
             else "other rows have one"
         )
         raise ValueError(f"labels must be of the rows that had one when the audit was drawn, got others: {what}")
-    if not np.array_equal(audit.rows, _drawn(unlabelled, len(audit), audit.random_state)):
+    if not 1 <= len(audit) <= unlabelled.size:
         raise ValueError(
-            f"audit must be as audit_sample drew it, got rows that random_state={audit.random_state} does not draw"
+            f"audit must have from 1 to {unlabelled.size} rows, as many as have no label, got {len(audit)}: "
+            "audit_sample did not draw it"
         )
+    seed = check_integer("random_state of audit", audit.random_state, minimum=0, maximum=math.inf)
+    if not np.array_equal(audit.rows, _drawn(unlabelled, len(audit), seed)):
+        raise ValueError(f"audit must be as audit_sample drew it, got rows that random_state={seed} does not draw")
 
 
 def _drawn(rows: Int64, n: int, seed: int) -> Int64:

@@ -40,10 +40,11 @@ class AuditedGroups:
         self, rows: Int64, is_wrong: npt.NDArray[np.bool_], max_error: float, confidence: float
     ) -> list[Controlled]:
         """The threshold of every group, given audit rows and whether their predicted labels are wrong."""
-        scores, groups = self._predictions.scores[rows], self.of_rows(rows)
-        audited = [
-            Audited(of_group, scores[groups == k], is_wrong[groups == k]) for k, of_group in enumerate(self._scores)
-        ]
+        groups = self.of_rows(rows)
+        order = np.argsort(groups, kind="stable")
+        ends = np.bincount(groups, minlength=len(self._scores)).cumsum()[:-1]
+        scores, wrong = np.split(self._predictions.scores[rows[order]], ends), np.split(is_wrong[order], ends)
+        audited = list(map(Audited, self._scores, scores, wrong))
         return controlled_thresholds(audited, max_error, 1 - confidence)
 
     def of_rows(self, rows: Int64) -> npt.NDArray[np.int32]:

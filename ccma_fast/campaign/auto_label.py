@@ -178,7 +178,7 @@ def auto_label(
         What :func:`audit_sample` returned.
     audit_labels : array_like, shape (n,) or shorter
         The labels that people gave, in the order of ``audit.rows``; −1 or nothing for rows at the end that they did not
-        reach.
+        reach. A pandas Series whose index says that they are of other rows, or in another order, is refused.
     max_error, confidence : float, default 0.05 and 0.95
         Inside (0, 1). An error of 5 % takes 59 audit rows at least, one of 1 % 299.
     per_class : bool, default False

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
 from ..checks import check_choice, check_flag, check_integer
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
@@ -22,8 +23,9 @@ from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
 from ..steps.covariate_shift import warn_not_exchangeable
-from ..steps.student import check_head, class_count, probabilities, student_logits
+from ..steps.student import check_head, class_count, has_two_classes, probabilities
 from ..steps.teacher import Teacher
+from ..steps.trained import Trained
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file
 from .classes import agreed_names, check_implied_count, declared_classes
@@ -31,7 +33,7 @@ from .identity import class_digests
 from .input_files import input_files
 from .labelled_pool import LabelledPool
 from .labelling import rows_to_label, rows_to_unlabel
-from .prediction import fit_on_labels, rows_to_predict
+from .prediction import LabelErrors, check_same_teacher, label_errors, rows_to_predict, train_on_labels
 from .relocation import relocated
 from .saved_loop import SavedLoop, check_may_replace, read_loop, write_loop
 
@@ -55,7 +57,7 @@ class ActiveLearner:
         :func:`ccma_fast.pool.labels.read_labels`.
     teacher : Teacher, optional
     student : object with `fit` and `predict_proba`, optional
-        A :class:`LinearHead` by default; it is never changed, copies of it are fitted.
+        By default what ``CCMAConfig(head=)`` names; it is never changed, copies of it are fitted.
     n_classes : int, optional
         C, at most 2²⁰; by default that of the names, the teacher's, the student's, or the largest label + 1, which then
         may be no more than the pool has rows, or 10,000.
@@ -124,7 +126,7 @@ class ActiveLearner:
         codes = read_labels(labels, rows, n_classes=self._classes.n_classes, class_names=self._classes.names)
         check_implied_count(codes, "labels", self._classes, student, rows)
         self._pool = LabelledPool(rows, teacher, codes.copy())  # the caller keeps an array of its own
-        self._fitted: Any = None  # the student on the labels so far
+        self._trained: Trained | None = None  # on the labels so far
         self._class_digests = class_digests(teacher)
         self._own_files: set[str] = set()  # SHA-256 of the saved files that this loop may replace
         self._inputs = [
@@ -325,7 +327,7 @@ class ActiveLearner:
         check_flag("overwrite", overwrite)
         rows, codes = rows_to_label(self._pool, indices, y, self._classes, self._student, overwrite=overwrite)
         self._pool.label(rows, codes)
-        self._fitted = None
+        self._trained = None
 
     def unlabel(self, indices: npt.ArrayLike) -> None:
         """Withdraw the labels of some rows, which can then be chosen again. On an error none is withdrawn.
@@ -343,14 +345,23 @@ class ActiveLearner:
             Indices that are neither integers nor ids.
         """
         self._pool.unlabel(rows_to_unlabel(self._pool, indices))
-        self._fitted = None
+        self._trained = None
 
-    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """Class probabilities p^S of any rows, by a student fitted on the labels so far.
+    def predict_proba(self, X: Any = None, teacher: Teacher | None = None) -> npt.NDArray[np.float32]:
+        """Class probabilities of any rows, by the models that the labels so far train.
+
+        With a teacher they are of student and teacher combined, a weighted geometric mean of their posteriors. Its
+        weights are the likeliest on labelled rows that the models did not see, and may be those of either model alone:
+        a bad teacher, or a weak student, costs no more than the noise of that choice. Until there are labels of two
+        classes they are of the teacher alone, uncorrected.
 
         Parameters
         ----------
-        X : array_like, torch.Tensor or path, shape (M, D_S)
+        X : array_like, torch.Tensor or path, shape (M, D_S), optional
+            The pool's own rows by default, with the loop's own teacher where it has one.
+        teacher : Teacher, optional
+            Of the rows of `X`, of the model, class features and temperature of the loop's teacher. Without it
+            the probabilities of `X` are p^S, the student's alone.
 
         Returns
         -------
@@ -359,24 +370,77 @@ class ActiveLearner:
         Raises
         ------
         PoolMismatchError
-            By their manifests the rows come from another encoder than the pool.
+            By their manifests the rows come from another encoder than the pool, or the teacher's from another than
+            those of the loop's teacher; or the teacher is of other images than `X`.
         ValueError
-            Fewer than two labelled classes, or columns that differ from the pool's.
+            Fewer than two labelled classes and no teacher, columns that differ from the pool's, a teacher without `X`,
+            or one that differs from the loop's.
+        TypeError
+            `teacher` is no Teacher.
         """
         pool = self._pool
-        rows = rows_to_predict(X, pool.features)
-        n_classes = self._classes.n_classes or class_count(self._student, pool.labels, pool.features.n_rows)
+        if X is None:
+            if teacher is not None:
+                raise ValueError("teacher must come with the rows X that it is of; the pool's own has its teacher")
+            rows, teacher = pool.features, pool.teacher
+        else:
+            rows = rows_to_predict(X, pool.features)
+            if teacher is not None:
+                check_same_teacher(teacher, rows, pool.teacher)
         backend = choose_backend(self._backend)
         check_rows(rows, backend.row_lengths)
-        fitted = self._fitted
-        if fitted is None:
+        if teacher is not None:
+            check_rows(teacher.source, backend.row_lengths, directions=teacher.class_directions is not None)
+            if not has_two_classes(pool.labels[pool.labels >= 0]):
+                return probabilities(teacher.logits(backend))
+        n_classes = self._n_classes()
+        trained = self._trained
+        if trained is None:
             labels = pool.labels.copy()
-            fitted = fit_on_labels(
-                self._student, pool.features, labels, n_classes, self._config, self._random_state, backend
-            )
+            trained = self._train(labels, n_classes, backend)
             if np.array_equal(labels, pool.labels):  # else another thread has changed some meanwhile
-                self._fitted = fitted
-        return probabilities(student_logits(fitted, rows, n_classes, backend))
+                self._trained = trained
+        return probabilities(trained.combined_logits(rows, teacher, n_classes, backend))
+
+    def label_errors(self) -> LabelErrors:
+        """Rank the labelled rows by how much the models, trained without them, doubt their labels.
+
+        By the margin ln p(label) − ln p(the best other class) of student and teacher combined, or of the student alone
+        without a teacher, out of fold: the normalised margin of Northcutt et al., arXiv 1911.00068. It is a
+        ranking: it tells where to look first, not how many labels are wrong.
+
+        Returns
+        -------
+        LabelErrors
+            Rows, labels, suggested classes and margins, the most doubtful first. For a student of another
+            kind, rows are missing whose fold leaves labels of fewer than two classes.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two labelled classes.
+        """
+        labels = self._pool.labels.copy()
+        trained = self._train(labels, self._n_classes(), choose_backend(self._backend), hold_all_out=True)
+        labelled = np.flatnonzero(labels >= 0)
+        return label_errors(trained, labelled, labels[labelled])
+
+    def _n_classes(self) -> int:
+        pool = self._pool
+        return self._classes.n_classes or class_count(self._student, pool.labels, pool.features.n_rows)
+
+    def _train(self, labels: Int64, n_classes: int, backend: Backend, *, hold_all_out: bool = False) -> Trained:
+        return train_on_labels(
+            self._student,
+            self._pool.features,
+            labels,
+            n_classes,
+            self._pool.teacher,
+            self._config,
+            self._random_state,
+            backend,
+            hold_all_out=hold_all_out,
+        )
 
     def _snapshot(self) -> SavedLoop:
         """The state to save, with copies of what other threads may change."""

@@ -1,8 +1,8 @@
-"""Predictions by a student that is fitted on the labels of a pool."""
+"""Predictions, and likely label errors, by the models that are trained on the labels of a pool."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,15 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.agreement import accepted, differing_encoders
-from ..pool.derived import RowSubset
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from ..steps.linear_head import LinearHead
-from ..steps.student import check_two_classes, fit_student
+from ..steps.combination import log_softmax
+from ..steps.student import check_two_classes
+from ..steps.teacher import Teacher
+from ..steps.train import train
+from ..steps.trained import Trained
 
-__all__ = ["fit_on_labels", "rows_to_predict"]
+__all__ = ["LabelErrors", "check_same_teacher", "label_errors", "rows_to_predict", "train_on_labels"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -38,16 +40,19 @@ def rows_to_predict(X: Any, features: Rows) -> Rows:
     return rows
 
 
-def fit_on_labels(
+def train_on_labels(
     student: Any,
     features: Rows,
     labels: Int64,
     n_classes: int,
+    teacher: Teacher | None,
     config: CCMAConfig,
     random_state: int,
     backend: Backend,
-) -> Any:
-    """A copy of `student`, or where that is None a :class:`LinearHead`, fitted on the labelled rows.
+    *,
+    hold_all_out: bool = False,
+) -> Trained:
+    """A copy of `student`, or where that is None the configured head, and the teacher, trained on the labelled rows.
 
     Raises
     ------
@@ -56,6 +61,93 @@ def fit_on_labels(
     """
     labelled = np.flatnonzero(labels >= 0)
     check_two_classes(labels[labelled])
-    if student is None:
-        student = LinearHead.from_config(config, n_classes, random_state)
-    return fit_student(student, RowSubset(features, labelled), labels[labelled], n_classes, backend)
+    return train(
+        student,
+        features,
+        labelled,
+        labels[labelled],
+        n_classes,
+        teacher=teacher,
+        teacher_source=None if teacher is None else teacher.source,
+        config=config,
+        rng=np.random.default_rng(random_state),
+        backend=backend,
+        hold_all_out=hold_all_out,
+    )
+
+
+def check_same_teacher(teacher: Any, rows: Rows, of_pool: Teacher | None) -> None:
+    """`teacher` is of the rows `rows`, and what the pool's teacher is of the pool.
+
+    Its correction is an affine map of that teacher's unit image features, or logits: their model, the class directions
+    and the temperature must be the same.
+
+    Raises
+    ------
+    PoolMismatchError
+        By their manifests its features come from another encoder, or its rows are other images.
+    ValueError
+        The pool has no teacher, or one of another kind, or with other classes, directions or temperature; or another
+        number of rows.
+    TypeError
+        Not a Teacher.
+    """
+    if not isinstance(teacher, Teacher):
+        raise TypeError(f"teacher must be a Teacher of the rows of X, got {type(teacher).__name__}")
+    if of_pool is None:
+        raise ValueError("teacher needs a loop with a teacher, whose weight the labels tell; this loop has none")
+    teacher.check_rows(rows)
+    accepted(
+        [differing_encoders(teacher.source.name, teacher.source.manifest, "the pool's", of_pool.source.manifest)],
+        force=None,
+    )
+    kinds = ["logits" if t.class_directions is None else "image features" for t in (teacher, of_pool)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"teacher must have {kinds[1]} as the pool's, got {kinds[0]}")
+    if teacher.n_classes != of_pool.n_classes:
+        raise ValueError(f"teacher must have {of_pool.n_classes} classes as the pool's, got {teacher.n_classes}")
+    if None not in (names := (teacher.class_names, of_pool.class_names)) and names[0] != names[1]:
+        raise ValueError(f"teacher must have the class names of the pool's, got {names[0]!r:.200}")
+    if teacher.temperature != of_pool.temperature:
+        raise ValueError(
+            f"teacher must have the temperature {of_pool.temperature:g} as the pool's, got {teacher.temperature:g}"
+        )
+    if teacher.source.n_columns != of_pool.source.n_columns:
+        raise ValueError(
+            f"teacher must have {of_pool.source.n_columns} columns as the pool's, got {teacher.source.n_columns}"
+        )
+    if teacher.class_directions is not None and not np.array_equal(
+        teacher.class_directions, np.asarray(of_pool.class_directions)
+    ):
+        raise ValueError("teacher must have the class features of the pool's, got others")
+
+
+class LabelErrors(NamedTuple):
+    """Labelled rows, those first whose labels the models doubt most. A ranking, not a test of any label."""
+
+    indices: Int64
+    """Rows of the pool, shape (n,)."""
+    labels: Int64
+    """Their labels."""
+    suggested: Int64
+    """The most probable other class, the lower of equal ones."""
+    margins: npt.NDArray[np.float32]
+    """ln p of the label − ln p of the suggested class, out of fold, in nats, ascending; ties by the row. Below 0 the
+    suggested class is the more probable one."""
+
+
+def label_errors(trained: Trained, labelled: Int64, labels: Int64) -> LabelErrors:
+    """Rank the labelled rows by the normalised margin of Northcutt et al., arXiv 1911.00068, in logarithms."""
+    held_out, combined = trained.out_of_fold
+    z = held_out.student
+    if combined is not None and held_out.teacher is not None:
+        z = combined(z, held_out.teacher)
+    z = log_softmax(z)
+    rows, given = labelled[held_out.rows], labels[held_out.rows]
+    at = np.arange(rows.size), given
+    own = z[at]
+    z[at] = -np.inf
+    suggested = z.argmax(axis=1)
+    margins = own - z.max(axis=1)
+    order = np.argsort(margins, kind="stable")
+    return LabelErrors(rows[order], given[order], suggested[order], margins[order])

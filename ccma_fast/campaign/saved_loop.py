@@ -222,7 +222,8 @@ def _file_format(settings: Any) -> int:
 
 def _validated(settings: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], file_format: int) -> SavedLoop:
     """The loop that a file holds, once all of it is known to be valid."""
-    config = dict(settings["config"])
+    # A loop that was saved before there was a choice of heads goes on with the one that there was.
+    config = {"head": "published"} | settings["config"]
     unknown = sorted(set(config) - {entry.name for entry in fields(CCMAConfig)})
     if unknown:
         raise _UnknownSettingError(unknown[0])

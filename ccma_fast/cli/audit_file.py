@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..campaign.audit import AuditSample
+from ..checks import check_integer
 from ..errors import FileReadError
 from ..pool.label_table import ID, INDEX
 from ..pool.rows import RowId
@@ -124,16 +126,18 @@ def _read_record(path: Path) -> tuple[AuditSample, list[RowId] | None]:
     file = str(path)
     try:
         record = json.loads(read_whole(path))
+        if not isinstance(record, dict):
+            raise ValueError(f"expected an object, got {type(record).__name__}")
         known = re.fullmatch(rf"{re.escape(_NAME)} (\d{{1,9}})", record["format"])
         if known is None:
             raise ValueError(f"expected the format '{_NAME} {_FORMAT}', got {record['format']!r:.80}")
         if int(known[1]) <= _FORMAT:
             ids = record["ids"]
             audit = AuditSample(
-                rows=np.array(record["rows"], np.int64).reshape(-1),
-                n_rows=int(record["n_rows"]),
-                n_labelled=int(record["n_labelled"]),
-                random_state=int(record["random_state"]),
+                rows=np.array([check_integer("rows", row, minimum=0) for row in record["rows"]], np.int64),
+                n_rows=check_integer("n_rows", record["n_rows"], minimum=1),
+                n_labelled=check_integer("n_labelled", record["n_labelled"], minimum=0),
+                random_state=check_integer("random_state", record["random_state"], minimum=0, maximum=math.inf),
                 labelled=str(record["labelled"]),
                 predictions=str(record["predictions"]),
             )
@@ -144,6 +148,10 @@ def _read_record(path: Path) -> tuple[AuditSample, list[RowId] | None]:
         raise FileReadError(
             f"--audit: no file {file!r}, the record of the draw; expected it beside the audit file, as it was written"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except KeyError as error:
+        raise FileReadError(
+            f"--audit: cannot read {file!r} as the record of an audit: it has no field {error}"
+        ) from error
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise FileReadError(f"--audit: cannot read {file!r} as the record of an audit: {error}") from error
     raise newer_error(file, f"format {known[1]}", version=record.get("version"), name="--audit")

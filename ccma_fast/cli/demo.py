@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.choose import choose_backend
 from ..checks import check_integer
 from ..config import CCMAConfig
+from ..pool.open import open_rows
 from ..query.report import Selection
 from ..query.select import select
+from ..query.settings import random_streams
 from ..research.curves import LearningCurve, accuracy_table, curves_csv, mean_percent, percent, targets_table
 from ..research.digits import FONTS, N_CLASSES, Digits, class_prototypes, digits_teacher, load_digits, teacher_top1
 from ..research.plots import Panel, plot_learning_curves, plot_panels
-from ..steps.linear_head import LinearHead
+from ..steps.logistic_head import LogisticHead
 from ..steps.teacher import Teacher
+from ..steps.train import train
 from ..system.output_files import check_can_write_into, write_whole
 from .argument_types import at_least_1
 from .command import Command
@@ -41,9 +45,10 @@ TARGETS = (0.80, 0.85, 0.90)
 STRATEGIES = {"ccma": "ccma:start=ccma", "ccma:paper": "ccma:paper", "margins": "margins", "random": "random"}
 """The strategies to compare, as :func:`ccma_fast.simulate` takes them: the first selects its first labels itself."""
 
-# Of the student's constants, which all contenders share, the published run changes one for data sets of ten classes.
 CONFIG = CCMAConfig()
-_PUBLISHED_LEARNING_RATE = CCMAConfig.paper("cifar10").learning_rate
+
+# Of the published head's constants the published run changes one for data sets of ten classes.
+_PAPER, _PUBLISHED_LEARNING_RATE = CCMAConfig.paper(), CCMAConfig.paper("cifar10").learning_rate
 
 _MOST_PANELS = 20
 
@@ -51,8 +56,8 @@ _MOST_PANELS = 20
 _DESCRIPTION = """\
 Run active learning on the handwritten digits that scikit-learn ships, and compare this package's default acquisition
 (ccma) with CCMA as published (ccma:paper), smallest margins and random choice. The teacher that both ask is the names
-of the classes as printed in the fonts that matplotlib ships: nothing is downloaded. ccma also chooses its first labels
-by the teacher, where the others draw theirs at random. Needs: pip install 'ccma-fast[demo]'
+of the classes as printed in the fonts that matplotlib ships: nothing is downloaded. ccma also chooses its first labels,
+which cover the pool, where the others draw theirs at random. Needs: pip install 'ccma-fast[demo]'
 
 Prints the test accuracy against the number of labels and the labels needed for 80, 85 and 90 %, and writes
 learning_curves.png, first_picks.png and accuracy.csv.
@@ -76,7 +81,7 @@ def learning_curves(
     jobs: int = 1,
     progress: bool = False,
 ) -> list[LearningCurve]:
-    """Compare :data:`STRATEGIES` by :func:`ccma_fast.simulate`, all with the package's default head.
+    """Compare :data:`STRATEGIES` by :func:`ccma_fast.simulate`, all but the published query with the default student.
 
     Parameters
     ----------
@@ -118,24 +123,34 @@ def learning_curves(
     return [results.curve(name) for name in results.strategies]
 
 
-def first_query(digits: Digits, teacher: Teacher, *, seed: int, budget: int) -> tuple[LinearHead, Selection]:
-    """The default acquisition twice: the first 10 labels, chosen by the teacher alone, and the first query after them.
+def first_query(digits: Digits, teacher: Teacher, *, seed: int, budget: int) -> tuple[LogisticHead, Selection]:
+    """The default acquisition twice: the first 10 labels, which cover the pool, and the first query after them.
 
     Returns
     -------
-    student : LinearHead
-        Fitted on the first labels.
+    student : LogisticHead
+        The default one, fitted on the first labels and the teacher's soft labels.
     selection : Selection
         What was chosen then.
     """
     first = select(digits.images, N_CLASSES, teacher=teacher, config=CONFIG, random_state=seed).indices
     labels = np.full(len(digits.labels), -1, dtype=np.int64)
     labels[first] = digits.labels[first]
-    student = LinearHead.from_config(CONFIG, N_CLASSES, seed)
-    selection = select(
-        digits.images, budget, labels=labels, teacher=teacher, student=student, config=CONFIG, random_state=seed
+    selection = select(digits.images, budget, labels=labels, teacher=teacher, config=CONFIG, random_state=seed)
+    labelled = np.flatnonzero(labels >= 0)
+    trained = train(
+        None,
+        open_rows(digits.images, "features"),
+        labelled,
+        labels[labelled],
+        N_CLASSES,
+        teacher=teacher,
+        teacher_source=teacher.source,
+        config=CONFIG,
+        rng=random_streams(seed).student,
+        backend=choose_backend("auto"),
     )
-    return student.fit(digits.images[first], digits.labels[first]), selection
+    return trained.student, selection
 
 
 def run(
@@ -234,16 +249,19 @@ def _introduction(digits: Digits, accuracies: tuple[float, float], counts: tuple
     return (
         f"Pool: {len(digits.images)} handwritten digits (8 x 8 pixels, {N_CLASSES} classes); "
         f"test: {len(digits.test_images)} others, held out at random once.\n"
-        f"Student: a linear head on the pixels. Teacher: the class names as printed in {len(FONTS)} fonts;\n"
+        f"Student: a linear classifier of the pixels. Teacher: the class names as printed in {len(FONTS)} fonts;\n"
         f"without a single label it is right on {100 * on_pool:.1f} % of the pool "
         f"and {100 * on_test:.1f} % of the test images.\n"
         "Compared: ccma, the package's default, ccma:paper, the published query, smallest margins and random choice.\n"
-        f"ccma chooses its first {N_CLASSES} labels itself, by the teacher; the others start from the same {N_CLASSES} "
-        f"random ones,\nas in the paper. Then each asks {rounds} time{'s' * (rounds > 1)} for {budget} more; "
+        f"ccma chooses its first {N_CLASSES} labels itself, to cover the pool; the others start from the same "
+        f"{N_CLASSES} random ones,\n"
+        f"as in the paper. Then each asks {rounds} time{'s' * (rounds > 1)} for {budget} more; "
         f"{n_seeds} seed{'s' * (n_seeds > 1)}.\n"
-        f"All train the same head: dropout {CONFIG.dropout:g}, AdamW with learning rate {CONFIG.learning_rate:g} "
-        f"(published for ten classes: {_PUBLISHED_LEARNING_RATE:g}),\nweight decay {CONFIG.weight_decay:g}, "
-        f"at most {CONFIG.max_epochs} epochs.\n"
+        "ccma:paper trains the published head: "
+        f"dropout {_PAPER.dropout:g}, AdamW with learning rate {_PAPER.learning_rate:g} (published\nfor ten classes: "
+        f"{_PUBLISHED_LEARNING_RATE:g}), weight decay {_PAPER.weight_decay:g}, at most {_PAPER.max_epochs} epochs. The "
+        "others train the default student, a logistic\nregression on the labels and, as far as they confirm it, on the "
+        "teacher's soft labels of other images.\n"
         f"Backend: {backend}.\n"
     )
 
@@ -260,7 +278,7 @@ def _verdict(curves: Sequence[LearningCurve]) -> str:
     )
 
 
-def _gallery(digits: Digits, head: LinearHead, selection: Selection, teacher_classes: Int64, seed: int) -> Figure:
+def _gallery(digits: Digits, head: LogisticHead, selection: Selection, teacher_classes: Int64, seed: int) -> Figure:
     """The images of the first query, and what student and teacher took them for."""
     student_classes = head.predict(digits.images)
     panels = []
@@ -273,8 +291,8 @@ def _gallery(digits: Digits, head: LinearHead, selection: Selection, teacher_cla
         )
         panels.append(Panel(digits.images[i].reshape(8, 8), f"δ = {delta:.2f}", lines))
     title = (
-        f"The first query of ccma, after {N_CLASSES} labels (seed {seed}): "
-        f"trust in the teacher {selection.report.trust:.2f}"
+        f"The first query of ccma, after {N_CLASSES} labels (seed {seed}): the teacher's soft labels weigh as much "
+        f"as {selection.report.soft_weight:g}"
     )
     return plot_panels(panels, title=title)
 

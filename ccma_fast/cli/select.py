@@ -36,11 +36,10 @@ Choose the rows of a pool of N images whose labels teach a classifier the most. 
 same order everywhere, and is read in place, however large: a .npy, .h5, .parquet, .arrow or .safetensors file, as in
 x.h5::key where that holds several, or a folder of shards, such as those of ccma-fast extract.
 
-  no labels               rows that cover the pool, or with a zero-shot vision-language teacher the most central rows
-                          of each class among those that it is surest of
+  no labels               rows that cover the pool
   labels                  rows on which a classifier trained on the labels is uncertain, spread over the pool
-  labels and a teacher    Conformal Cross-Modal Acquisition: the labels tell how far the teacher can be trusted; that
-                          share of the rows is where it is sure and the classifier is not, balanced over its classes
+  labels and a teacher    the same, by a classifier that is also trained on what a zero-shot vision-language teacher
+                          says of other rows, as far as the labels show that it helps
 """
 
 _EPILOG = """\
@@ -110,7 +109,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kappa",
         type=at_least_1,
         metavar="K",
-        help=f"candidates per pick (default: that of --config, {CCMAConfig.kappa})",
+        help=f"candidates per pick of the published query (default: that of --config, {CCMAConfig.kappa})",
     )
     method.add_argument("--seed", type=at_least_0, default=0, metavar="N", help="same seed, same picks (default: 0)")
     add_backend_option(method)

@@ -27,6 +27,7 @@ strategies:
   random                  a name; with --teacher-images or --teacher-logits every strategy may use the teacher
   ccma:kappa=5            a name with constants of ccma_fast.CCMAConfig
   ccma:paper              the published constants
+  margins:head=ridge      another student: published, ridge (labels alone) or distilled (the default: teacher too)
   margins:start=NAME      another choice of the first labels than --start
   all                     every strategy that there is
 

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from ..checks import check_integer
 from ..system.machine import machine_memory
 
-__all__ = ["MOST_CLASSES", "WEIGHT_BYTES", "check_class_count", "check_trainable", "inferred_count"]
+__all__ = [
+    "LOGISTIC_WEIGHT_BYTES",
+    "MOST_CLASSES",
+    "WEIGHT_BYTES",
+    "check_class_count",
+    "check_trainable",
+    "inferred_count",
+]
 
 MOST_CLASSES = 2**20
 
@@ -24,6 +31,10 @@ _FEW_CLASSES = 10_000
 # Bytes for each weight of a head in training: its gradient, the moments of AdamW, the best weights so far, and the
 # float64 numbers of the affine map that it becomes.
 WEIGHT_BYTES = 48
+
+# The same of a logistic regression: the 21 vectors of its solver and the points that it is between, and what was found
+# for each fold and constant.
+LOGISTIC_WEIGHT_BYTES = 240
 
 
 def check_class_count(name: str, value: Any) -> int:
@@ -63,9 +74,9 @@ def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
     return count
 
 
-def check_trainable(n_classes: int, n_columns: int) -> None:
-    """The weights of a head can be trained in the memory of this machine."""
-    needed, there = WEIGHT_BYTES * n_classes * (n_columns + 1), machine_memory().whole
+def check_trainable(n_classes: int, n_columns: int, weight_bytes: int) -> None:
+    """The weights of a head, each of which takes so many bytes, can be trained in the memory of this machine."""
+    needed, there = weight_bytes * n_classes * (n_columns + 1), machine_memory().whole
     if needed > there:
         raise ValueError(
             f"a head of {n_classes} classes on {n_columns} columns takes {needed / 1e9:.3g} GB to be trained, and this "

@@ -71,8 +71,8 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     return given.astype(np.int64)
 
 
-def check_beside(name: str, values: Any, indices: Any) -> None:
-    """Check that the index of `values`, where they are a pandas Series, does not contradict `indices`.
+def check_beside(name: str, values: Any, indices: Any, *, of: str = "indices") -> None:
+    """Check that the index of `values`, where they are a pandas Series, does not contradict `indices`, called `of`.
 
     Raises
     ------
@@ -88,13 +88,13 @@ def check_beside(name: str, values: Any, indices: Any) -> None:
         return
     if keys != list(range(len(keys))):
         raise ValueError(
-            f"{name} must be a Series whose index is 0, 1, 2, … or that of indices, or indices, in the same order, got "
-            f"{values.index!r:.200}; give .to_numpy() where its order is that of indices"
+            f"{name} must be a Series whose index is 0, 1, 2, … or that of {of}, or {of}, in the same order, got "
+            f"{values.index!r:.200}; give .to_numpy() where its order is that of {of}"
         )
     if set(keys) == set(places):
         raise ValueError(
-            f"{name} is a Series whose index is 0, 1, 2, …, and indices are the same rows in another order: it may be "
-            "in either; give .to_numpy() where its order is that of indices, or .loc[indices] where it is not"
+            f"{name} is a Series whose index is 0, 1, 2, …, and {of} are the same rows in another order: it may be "
+            f"in either; give .to_numpy() where its order is that of {of}, or .loc[{of}] where it is not"
         )
 
 

@@ -22,6 +22,7 @@ from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..steps.student import check_head, check_student, class_count, has_two_classes
 from ..steps.teacher import Teacher
+from ..steps.trained import Trained
 from ..system.memory import Memory, check_memory_limit
 from .inputs import Inputs
 from .settings import Settings, random_streams
@@ -51,8 +52,8 @@ class Arguments:
     memory: Memory
     vanished: Int64
     """Rows whose images are gone, ascending."""
-    is_fitted: bool = False
-    """Whether the student is fitted on the labelled rows already."""
+    trained: Trained | None = None
+    """Student and teacher, where they are trained on the labelled rows already."""
 
 
 def check_arguments(teacher: Any, student: Any, config: Any) -> None:
@@ -127,6 +128,8 @@ def inputs_of(arguments: Arguments) -> Inputs:
         n_classes = None if cold else counted
     if n_classes is not None and given is None and not cold:
         check_head(student, n_classes, pool.n_columns)
+    acquisition = arguments.config.chosen_acquisition(learns_from_teacher=_learns_from_teacher(arguments))
+    in_pool = acquisition == "coverage"
     sources = [pool, *([] if given is None else [given])]
     if teacher is not None and teacher.source is not pool:
         sources.append(teacher.source)
@@ -139,11 +142,12 @@ def inputs_of(arguments: Arguments) -> Inputs:
     return Inputs(
         settings=Settings(arguments.config, arguments.backend, arguments.memory, chunk_size, streams),
         pool=pool,
-        space=pool if teacher is None or teacher.features is None else teacher.features,
+        acquisition=acquisition,
+        space=pool if in_pool or teacher is None or teacher.features is None else teacher.features,
         sources=tuple(sources),
         teacher=teacher,
         student=student,
-        is_fitted=arguments.is_fitted,
+        trained=arguments.trained,
         student_logits=given,
         n_classes=n_classes or 0,
         class_names=names,
@@ -156,6 +160,15 @@ def inputs_of(arguments: Arguments) -> Inputs:
         budget=min(arguments.budget, unlabelled.size),
         forced=forced,
     )
+
+
+def _learns_from_teacher(arguments: Arguments) -> bool:
+    """Whether the student is, or will be, trained on the teacher's posteriors as well, as far as they help."""
+    if arguments.config.head != "distilled":
+        return False
+    if arguments.trained is not None:
+        return arguments.trained.teacher is not None
+    return arguments.student is None and arguments.student_logits is None
 
 
 def _opened_logits(source: Any, pool: Rows) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..config import CCMAConfig
 from ..pool.rows import Rows
@@ -40,8 +41,8 @@ class CostInputs:
     n_classes: int
     budget: int
     cold: bool
-    trains: bool
-    """Whether a head is fitted."""
+    head: Literal["", "published", "ridge", "distilled"]
+    """The head that is fitted, as a configuration names it; empty where none is."""
 
     @property
     def sources(self) -> list[Rows]:
@@ -52,6 +53,11 @@ class CostInputs:
         """Sources of the logits."""
         student = [] if self.cold else [self.pool if self.student_logits is None else self.student_logits]
         return student if self.teacher is None else [*student, self.teacher]
+
+    @property
+    def is_logistic(self) -> bool:
+        """Whether a logistic regression is fitted."""
+        return self.head in ("ridge", "distilled")
 
     @property
     def leaves_rows_out(self) -> bool:

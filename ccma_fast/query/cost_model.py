@@ -9,10 +9,12 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   Where a user's own estimator is fitted, or not every unlabelled row is scored, all rows of every source.
 - subpool: its clustering reads U rows once for their lengths, once for the directions it compares along, twice for the
   assignment to its start and two times in each iteration (update and assignment).
-- posteriors: the M rows once, where their logits fit into a quarter of the limit and are kept.
-- thresholds: the teacher's labelled rows, with target sizes and logits that are not kept 2¹⁵ rows more for a sample (as
-  many times as its logits are needed, where they do not fit either), the M rows once for thresholds and scores together
-  and once again those few whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows.
+- posteriors: a sample of the pool and of the teacher, and the teacher's labelled rows, where the default student is
+  fitted; the M rows once, where their logits fit into a quarter of the limit and are kept.
+- thresholds: the teacher's labelled rows, unless student and teacher were trained together; with target sizes and
+  logits that are not kept 2¹⁵ rows more for a sample (as many times as its logits are needed, where they do not fit
+  either), the M rows once for thresholds and scores together and once again those few whose sets both ends of the
+  bracket do not settle. Below 2¹⁸ rows two times the M rows.
 - disagreement: the M rows once, unless thresholds or posteriors have read them; with labels the rows of the teacher and
   of ready-made logits that the sanity checks look at, 16,384 at most.
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
@@ -28,10 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from ..backends.order_statistic import size_sample
 from ..pool.derived import DerivedRows
 from ..pool.rows import Rows
+from ..steps.logistic_head import LogisticHead
+from ..steps.pool_sample import sample_size
 from ..steps.suspicions import sampled_rows
 from .acquisitions.acquisition import Acquisition
 from .cost_inputs import CostInputs
@@ -70,8 +75,9 @@ _SUSPECTED_LOGIT = 40
 # Scores inside the bracket of a threshold.
 _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
 
-# Share of the training's memory that stays resident afterwards, by fragmentation.
-_RETAINED = 0.25
+# Share of the training's memory that stays resident afterwards, by fragmentation: of the published head and of logistic
+# regressions.
+_RETAINED, _RETAINED_REGRESSIONS = 0.25, 0.5
 
 # Rows whose sets differ between the two ends of the brackets: their share times the square root of the sample size, as
 # measured on synthetic pools, and the bytes kept of each.
@@ -102,8 +108,16 @@ def cost_inputs_of(inputs: Inputs, lazy: frozenset[Rows]) -> CostInputs:
         n_classes=inputs.n_classes,
         budget=inputs.budget,
         cold=inputs.cold,
-        trains=inputs.student_is_head and not inputs.cold and ready_made is None,
+        head=_head(inputs),
     )
+
+
+def _head(inputs: Inputs) -> Literal["", "published", "ridge", "distilled"]:
+    if inputs.cold or inputs.student_logits is not None or inputs.trained is not None or not inputs.student_is_head:
+        return ""
+    if inputs.student is None:
+        return inputs.settings.config.head
+    return "ridge" if isinstance(inputs.student, LogisticHead) else "published"
 
 
 def forecast(given: CostInputs, acquisition: Acquisition, rates: Rates | None = None) -> Plan:
@@ -192,7 +206,9 @@ def _cover_cost(given: CostInputs) -> StageCost:
         similarities = min(SIMILARITY_BYTES, 8 * chunk * compared)
         of_lengths = given.space.resident_bytes(chunk, picked=True) + chunk * COUNTED_ROW
         of_similarities = similarities + int(min(1.0, SIMILARITIES / (chunk * compared)) * of_lengths)
-        memory = max(memory, 8 * n + max(of_lengths, of_similarities)) + kept_bytes(
+        # The allocator may retain the memory of a chunk's copy: half of it is wrong by the least either way.
+        copied = of_lengths - chunk * (COUNTED_ROW + given.space.row_bytes * given.space.is_mapped)
+        memory = max(copied // 2 + memory, 8 * n + max(of_lengths, of_similarities)) + kept_bytes(
             given, given.space, given.n_labelled
         )
         work = work._replace(products=work.products + float(n) * given.space.n_columns * given.n_labelled)
@@ -222,15 +238,20 @@ def _keeps_logits(given: CostInputs) -> bool:
 def _posteriors_cost(given: CostInputs) -> StageCost:
     is_kept, logits, training = _keeps_logits(given), logits_bytes(given), training_bytes(given)
     read: dict[Rows, float] = dict.fromkeys(given.computed, given.n_scored) if is_kept else {}
-    trainer = _TRAINER if training else 0
+    if given.is_logistic:
+        n_sample = sample_size(given.pool.n_rows, given.n_classes)
+        read[given.pool] = read.get(given.pool, 0) + n_sample
+        if given.teacher is not None:
+            n_reads = 2 if given.space is given.teacher else 1  # for its logits, and image features as they are
+            read[given.teacher] = read.get(given.teacher, 0) + n_reads * (n_sample + given.n_labelled)
+    trainer = _TRAINER if given.head == "published" else 0
+    retained = int((_RETAINED_REGRESSIONS if given.is_logistic else _RETAINED) * training)
     memory: float = training
     work = training_work(given, 1.0)
     if is_kept:
-        memory = max(
-            training, _RETAINED * training + logits + max(computed_chunk(given, rows) for rows in given.computed)
-        )
+        memory = max(training, retained + logits + max(computed_chunk(given, rows) for rows in given.computed))
         work = work._replace(products=work.products + posterior_work(given, given.n_scored).products)
-    keeps = trainer + (logits if is_kept else 0) + int(_RETAINED * training)
+    keeps = trainer + (logits if is_kept else 0) + retained
     return StageCost(read, trainer + memory, work, keeps)
 
 
@@ -262,10 +283,10 @@ def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
 
 def _calibration_cost(given: CostInputs) -> StageCost:
     """The thresholds stage, where labelled rows calibrate the sets."""
-    read: dict[Rows, float] = dict.fromkeys(
-        given.posteriors[1:] if given.trains else given.posteriors, given.n_labelled
-    )
-    if not given.trains and given.student_logits is None:
+    if given.is_logistic:  # they were held out when student and teacher were trained
+        return StageCost({}, 0)
+    read: dict[Rows, float] = dict.fromkeys(given.posteriors[1:] if given.head else given.posteriors, given.n_labelled)
+    if not given.head and given.student_logits is None:
         read.pop(given.pool, None)
     labelled = [picked_bytes(rows, given.n_labelled) + 4 * given.n_classes * given.n_labelled for rows in read]
     return StageCost(read, max([training_bytes(given), *labelled]), training_work(given, given.config.n_folds - 1.0))

@@ -12,6 +12,7 @@ from ..pool.derived import AllBut
 from ..pool.rows import Rows
 from ..steps.student import ChunkedStudent
 from ..steps.teacher_rows import TeacherRows
+from ..steps.trained import Trained
 from .settings import Settings
 
 __all__ = ["Inputs"]
@@ -26,15 +27,17 @@ class Inputs:
     settings: Settings
     pool: Rows
     """The student's embeddings x."""
+    acquisition: str
+    """By which rows are selected, a key of :data:`~.acquisitions.table.ACQUISITIONS`."""
     space: Rows
-    """Embedding space of the coverage step: the teacher's embeddings v, or x where it has none."""
+    """Embedding space of the clusterings: the teacher's embeddings v, or x where it has none or the student leads."""
     sources: tuple[Rows, ...]
     """Everything that is read, in the order in which it is validated."""
     teacher: TeacherRows | None
     student: Any
-    """The estimator to fit on the labelled rows; None for a linear head with the configured training."""
-    is_fitted: bool
-    """Whether the student is fitted on the labelled rows already."""
+    """The estimator to fit on the labelled rows; None for the configured head."""
+    trained: Trained | None
+    """Student and teacher, where they are trained on the labelled rows already."""
     student_logits: Rows | None
     """Ready-made logits of the student."""
     n_classes: int
@@ -61,7 +64,8 @@ class Inputs:
     @property
     def student_is_head(self) -> bool:
         """Whether the student reads rows itself, as :class:`ccma_fast.LinearHead` does, and is not of another class."""
-        return self.student is None or isinstance(self.student, ChunkedStudent)
+        student = self.student if self.trained is None else self.trained.student
+        return student is None or isinstance(student, ChunkedStudent)
 
     @property
     def n_left(self) -> int:

@@ -54,6 +54,16 @@ class Report(StageTotals):
     n_scored: int = 0
     calibration: str = ""
     """"coverage" or "target_size"; empty where no sets were formed."""
+    penalty: float = float("nan")
+    """Of the logistic regression's ‖W‖² / 2; NaN for students of another kind, as the next four."""
+    soft_weight: float = float("nan")
+    """What the teacher's soft labels together weighed in its training, in labels: 0 where they did not help."""
+    teacher_temperature: float = float("nan")
+    """By which the teacher's logits were divided once more; infinite where they were of no use as they are."""
+    correction_penalty: float = float("nan")
+    """Of the teacher's correction by the labelled rows; infinite where there is none."""
+    student_share: float = float("nan")
+    """Of the student in its combination with the teacher, in [0, 1]."""
     q_student: float = float("nan")
     q_teacher: float = float("nan")
     mean_student_set: float = float("nan")
@@ -63,7 +73,7 @@ class Report(StageTotals):
     """Share of the scored rows whose most probable classes differ, in [0, 1]."""
     trust: float = float("nan")
     """t, the fraction of the picks made by the teacher's criterion (before rounding), see :func:`select`; NaN at cold
-    start and with ``acquisition="delta"``.
+    start and unless ``acquisition="trust"``.
     """
     likeliest_temperature: float = float("nan")
     """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, 1e-6
@@ -114,8 +124,8 @@ class Selection:
     ----------
     indices : ndarray, shape (B,), int64
         Positions in `features`, distinct, never a labelled row or one whose image has vanished, in the order of choice:
-        those that the teacher leads, largest δ first, then those that the student leads; with ``acquisition="delta"``
-        and without labels the first pick of every cluster, heaviest cluster first, then second picks.
+        with ``acquisition="trust"`` those that the teacher leads, largest δ first, before the others; with "delta" and
+        without labels the first pick of every cluster, heaviest cluster first, then second picks.
     scores : ndarray, shape (B,), float32
         δ of each pick, see :func:`select`; NaN at cold start.
     represents : ndarray, shape (B,), int64

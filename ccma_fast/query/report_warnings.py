@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from ..pool.derived import RowSubset
+from ..pool.rows import Rows
 from ..steps.suspicions import Suspicions, probability_suspicions, suspicions
 from ..steps.teacher_rows import teacher_suspicions
 from .inputs import Inputs
-from .logits import Logits
 
 __all__ = ["suspicions_from_labels", "suspicions_from_logits"]
 
@@ -22,30 +23,30 @@ def suspicions_from_logits(inputs: Inputs) -> list[str]:
     return texts
 
 
-def suspicions_from_labels(inputs: Inputs, pool_logits: Logits, top1_disagreement: float) -> Suspicions:
+def suspicions_from_labels(inputs: Inputs, student_logits: Rows, top1_disagreement: float) -> Suspicions:
     """Warnings about the teacher and ready-made student logits, by the labelled rows; none without labels.
 
     Parameters
     ----------
     inputs : Inputs
-    pool_logits : Logits
-        Logits of every row of the pool.
+    student_logits : Rows
+        The student's logits of every row of the pool.
     top1_disagreement : float
-        Share of the scored rows whose most probable classes differ.
+        Share of rows whose most probable classes by student and uncorrected teacher differ.
     """
     texts: list[str] = []
     likeliest = math.nan
     if inputs.labelled.size == 0:
         return Suspicions(likeliest, texts)
-    labelled = pool_logits.of(inputs.labelled)
     if inputs.student_logits is not None:
-        texts += suspicions("the student", labelled.student, inputs.classes, inputs.class_names).texts
-    if inputs.teacher is not None and labelled.teacher is not None:
+        labelled = RowSubset(student_logits, inputs.labelled)
+        texts += suspicions("the student", labelled, inputs.classes, inputs.class_names).texts
+    if inputs.teacher is not None:
         # Where the teacher's classes are permuted, a student fitted on the labels contradicts it on most of the pool,
         # not only on the rows that were selected for disagreement.
         found = teacher_suspicions(
             inputs.teacher,
-            labelled.teacher,
+            RowSubset(inputs.teacher.logits(inputs.settings.backend), inputs.labelled),
             inputs.classes,
             inputs.class_names,
             whole_order=top1_disagreement >= 0.5,

@@ -16,6 +16,7 @@ from ..errors import TeacherWarning
 from ..pool.labels import ReadLabels
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
+from ..steps.trained import Trained
 from ..system.memory import Memory
 from .acquisitions.acquisition import Acquisition
 from .acquisitions.table import ACQUISITIONS
@@ -27,7 +28,7 @@ from .inputs import Inputs
 from .logits import kept_logits
 from .picks import NO_PICKS, Picks
 from .plan import Plan
-from .posteriors import posteriors, student_of, teacher_logits
+from .posteriors import posteriors, teacher_logits, trained_models
 from .rates import machine_rates
 from .report import Report, Selection
 from .report_warnings import suspicions_from_labels, suspicions_from_logits
@@ -61,21 +62,33 @@ def select(
     """Choose the rows of a pool whose labels teach a classifier the most.
 
     One query of Conformal Cross-Modal Acquisition (Nguyen et al., arXiv 2603.23159), by default with the package's own
-    rule of selection, ``CCMAConfig(acquisition="trust")``. The labelled rows calibrate the conformal sets of student
-    (out of fold) and teacher to the same coverage; the teacher is trusted with the share t of the student's ambiguity
-    that it resolves, t = max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)) of the mean set sizes, and leads that share of the
-    picks. Its picks go to its own classes, those with the fewest labels first; in each, of the κ rows for each pick of
-    largest δ = max p^T · (m + J / ln 2) (the teacher is sure, while the student is not, m = 1 − (p^S_1 − p^S_2), or
-    says otherwise, J inside the union of both sets), k-means weighted by δ finds the most central. The student leads
-    the other picks: of the rows of largest δ = m those that, one after the other, reduce Σ δ · min ‖x − x_j‖² the most,
-    where j runs over the labelled and the selected rows. So with a teacher whose sets are no smaller than the student's
-    t is 0, and the query is uncertainty coverage in the student's space.
+    student and rule of selection.
 
-    Until there are labels of two classes, or student logits, no student can be fitted, and a teacher chooses alone:
-    of its classes, those with the fewest labels first, the most central rows of the quarter that it is surest of.
-    Without a teacher the picks cover the pool: k-means on the L2-normalised rows, one row per cluster; where some are
-    labelled, each other row weighs as much as its squared distance from the nearest of them. Student logits without any
-    label leave nothing to calibrate the teacher on: t = 0.
+    The student is a multinomial logistic regression (:class:`LogisticHead`) on rows centred by the pool's mean. Besides
+    the labels it is trained on the teacher's posteriors of a sample of the pool, at most 4096 rows, as far as the
+    labels show that this helps: the total weight is one of 0, 10, 100 and 1000 labels, the smallest whose likelihood
+    on labels held out is within a standard error of the largest. The teacher is corrected before, on the labelled rows:
+    z = β z^T + Δ φ with the likeliest β, and Δ, a regression on its image features (or its logits) whose
+    penalty is chosen likewise, from a list that contains Δ = 0. This cannot hurt by more than the noise of that
+    comparison: no teacher, no soft label and no correction are among the choices, and win where others are not
+    clearly better on labels that had no part in them. The report tells what was chosen.
+
+    The student leads all picks: of the rows of largest δ = 1 − (p^S_1 − p^S_2) those that, one after the other, reduce
+    Σ δ · min ‖x − x_j‖² the most, where j runs over the labelled and the selected rows.
+
+    A student of another kind (`student`, `student_logits`, or another `head`) does not know what the teacher knows, and
+    the teacher leads a share of the picks, ``acquisition="trust"``. The labelled rows calibrate the conformal sets of
+    student (out of fold) and teacher to the same coverage; the teacher is trusted with the share t of the student's
+    ambiguity that it resolves, t = max(0, 1 − (|Γ_T| − 1) / (|Γ_S| − 1)) of the mean set sizes. Its picks go to its own
+    classes, those with the fewest labels first; in each, of the κ rows for each pick of largest δ = max p^T · (m + J /
+    ln 2) (the teacher is sure, while the student is not, m = 1 − (p^S_1 − p^S_2), or says otherwise, J inside the union
+    of both sets), k-means weighted by δ finds the most central. The student leads the others as above.
+
+    Until there are labels of two classes, or student logits, no student can be fitted, and the picks cover the pool:
+    k-means on the L2-normalised rows, one row per cluster; where some are labelled, each other row weighs as much as
+    its squared distance from the nearest of them. With "trust" a teacher chooses alone instead: of its classes, those
+    with the fewest labels first, the most central rows of the quarter that it is surest of. Student logits without any
+    label leave nothing to calibrate the teacher on: t = 0 with "trust".
 
     ``acquisition="delta"`` is the published query instead: δ = g · J + (1 − g) · H, the κ · B rows of largest δ, and
     δ-weighted k-means coverage of those.
@@ -95,10 +108,12 @@ def select(
         What classes are called, in their order, see :func:`ccma_fast.pool.class_names.read_class_names`; by default
         the teacher's, where it knows them.
     teacher : Teacher, optional
-        Zero-shot posteriors, and the embedding space of the coverage step (the student's, where it has no features).
-        Without a teacher the student leads every pick; with ``acquisition="delta"`` δ is then its entropy.
+        Zero-shot posteriors, from which the student learns, and the embedding space of the teacher's picks (the
+        student's, where it has no features). Without a teacher the student leads every pick; with
+        ``acquisition="delta"`` δ is then its entropy.
     student : object with `fit` and `predict_proba`, optional
-        Fitted on the labelled rows (a copy is), once they are of two classes; a :class:`LinearHead` by default.
+        Fitted on the labelled rows (a copy is), once they are of two classes; by default what ``CCMAConfig(head=)``
+        names.
     student_logits : array_like, shape (N, C), optional
         z^S of every row, instead of fitting a student.
     config : CCMAConfig, optional
@@ -152,12 +167,12 @@ def select(
     How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
     each row is validated and then turned into logits; those are cut and scored while in memory, with target-size
     thresholds too where the pool has 2¹⁰ rows or more (a sample, which is read before, says where they must lie).
-    Before it the labelled rows are read, after it the candidates. What needs a number from all rows first
-    takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept, ``reweight``, "aps"
-    and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold start with a teacher or
-    beside `student_logits`) is read once, to be validated, and so is everything before a student of your own or a
-    clustered subpool. k-means reads all rows that it clusters once in each iteration and some times before:
-    :func:`plan` counts them.
+    Before it the labelled rows and the student's sample are read, after it the candidates. What needs a number from all
+    rows first takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept,
+    ``reweight``, "aps" and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold
+    start with a teacher or beside `student_logits`) is read once, to be validated, and so is everything before a
+    student of your own or a clustered subpool. k-means reads all rows that it clusters once in each iteration and some
+    times before: :func:`plan` counts them.
 
     Files are asked for one chunk ahead, and the pages of what has been read are let go. Beside chunks and what
     `memory_limit` allows, a row takes 4 bytes with the published score and 14 with the default, and some 16 more while
@@ -252,7 +267,7 @@ def plan(
         memory_limit=memory_limit,
     )
     inputs = inputs_of(arguments)
-    acquisition = ACQUISITIONS[arguments.config.acquisition]
+    acquisition = ACQUISITIONS[inputs.acquisition]
     given = cost_inputs_of(inputs, _validation(inputs, acquisition).lazy)
     return forecast(given, acquisition, machine_rates(given, arguments.backend))
 
@@ -263,13 +278,13 @@ def query(
     *,
     labels: Int64,
     teacher: Teacher | None,
-    fitted: Any,
+    trained: Trained | None,
     config: CCMAConfig,
     random_state: int,
     backend: Backend,
     memory_limit: int,
 ) -> Selection:
-    """:func:`select` for a loop that has checked its inputs and fitted the student on the labelled rows.
+    """:func:`select` for a loop that has checked its inputs and trained its models on the labelled rows.
 
     Images are not accessed, so that vanished ones do not matter. The picks are bit for bit the same under every limit.
     """
@@ -279,7 +294,7 @@ def query(
         labels=ReadLabels(labels),
         class_names=None,
         teacher=teacher,
-        student=fitted,
+        student=None,
         student_logits=None,
         config=config,
         random_state=random_state,
@@ -287,7 +302,7 @@ def query(
         chunk_size=None,
         memory=Memory(memory_limit, has_fixed_chunks=True),
         vanished=np.empty(0, np.int64),
-        is_fitted=True,
+        trained=trained,
     )
     return _selection(arguments)
 
@@ -298,10 +313,10 @@ def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
 
 def _selection(arguments: Arguments) -> Selection:
     """One query: its picks and its report."""
-    acquisition = ACQUISITIONS[arguments.config.acquisition]
     with StageClock(arguments.pool) as clock:
         with clock.stage("check"):
             inputs = inputs_of(arguments)
+            acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
             plan = forecast(cost_inputs_of(inputs, validation.lazy), acquisition)
@@ -335,8 +350,8 @@ def _scored_picks(
         scored, n_subpool_clusters = diverse_subpool(inputs)
     # 2. Posteriors
     with clock.stage("posteriors"):
-        student = student_of(inputs)
-        pool_logits = posteriors(inputs, student, x_labelled, validation)
+        trained = trained_models(inputs, x_labelled, validation)
+        pool_logits = posteriors(inputs, trained, validation)
         logits = kept_logits(pool_logits, scored, settings)
     # 3. Conformal sets, with the scores where one pass gives both
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
@@ -344,13 +359,14 @@ def _scored_picks(
     with clock.stage("thresholds"):
         cuts, scores = NO_CUTS, None
         if forms_sets:
-            cuts, scores = thresholds(inputs, columns, pool_logits, logits, student, x_labelled)
+            cuts, scores = thresholds(inputs, columns, pool_logits, logits, trained)
     # 4. Disagreement
     with clock.stage("disagreement"):
         if scores is None:
             scores = scored_rows(settings, logits, cuts, columns)
         del logits
-        suspected = suspicions_from_labels(inputs, pool_logits, scores.mean("top1_differs"))
+        differing = scores.mean("top1_differs") if trained.disagreement is None else trained.disagreement
+        suspected = suspicions_from_labels(inputs, pool_logits.student, differing)
     # 5. Candidates and 6. Coverage
     with clock.stage("coverage"):
         picks = acquisition.picks(inputs, scored, scores)
@@ -363,6 +379,7 @@ def _scored_picks(
             n_subpool_clusters=n_subpool_clusters,
             n_scored=scored.size,
             calibration=settings.config.calibration if forms_sets else "",
+            **trained.choice._asdict(),
             q_student=cuts.q_student,
             q_teacher=cuts.q_teacher,
             mean_student_set=scores.mean("student_size") if forms_sets else math.nan,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..pool.class_limits import WEIGHT_BYTES
+from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES, WEIGHT_BYTES
 from ..pool.rows import Rows
+from ..steps.pool_sample import sample_size
 from ..system.mapped_pages import SCATTERED_BYTES
 from .cost_inputs import CostInputs
 from .rates import Rates
@@ -55,8 +56,15 @@ _CENTROID, _STARTING_CENTROID = 22, 38
 # Directions that a clustering compares along, where it has so many products to take.
 _WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
 
-# What is guessed: epochs of a head's training, Lloyd iterations, and the share of the products that directions leave.
-_EPOCHS, _ITERATIONS, _SHARE_ALONG = 60, 10, 0.2
+# Problems of a logistic regression for each set of labelled rows: weights of soft labels, and penalties.
+_PROBLEMS = 7
+
+# Bytes that the loss of a block of rows takes: 2²⁰ logits, as they are computed and as others are read.
+_LOSS_BYTES = 16 << 20
+
+# What is guessed: epochs of a head's training, evaluations of a regression, Lloyd iterations, and the share of the
+# products that directions leave.
+_EPOCHS, _EVALUATIONS, _ITERATIONS, _SHARE_ALONG = 60, 12, 10, 0.2
 
 # A clustering of one class's candidates: overhead of calls, with hardly any arithmetic.
 _CLUSTERING_SECONDS = 4e-3
@@ -147,17 +155,52 @@ def posterior_work(given: CostInputs, n: float) -> Work:
 
 def training_bytes(given: CostInputs) -> int:
     """Bytes of training a head: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
-    if not given.trains:
+    if not given.head:
         return 0
+    if given.is_logistic:
+        return _regression_bytes(given)
     n, d, c = given.n_labelled, given.pool.n_columns, given.n_classes
     batch = min(n, given.config.batch_size)
     return 8 * n * d + 32 * batch * d + 16 * batch * c + WEIGHT_BYTES * c * d
 
 
+def _soft_rows(given: CostInputs) -> int:
+    """Rows of the pool that the teacher labels softly."""
+    has_soft = given.head == "distilled" and given.teacher is not None
+    return sample_size(given.pool.n_rows, given.n_classes) if has_soft else 0
+
+
+def _regression_bytes(given: CostInputs) -> int:
+    """Bytes of training student and teacher by logistic regressions, one for each fold and one for all rows.
+
+    Rows lie there as they are and packed for both products, those with labels once alone and once beside the sample.
+    """
+    n, d, c, n_fits = given.n_labelled, given.pool.n_columns + 1, given.n_classes, given.config.n_folds + 1
+    n_sample, n_soft = sample_size(given.pool.n_rows, c), _soft_rows(given)
+    scaled = 4 * (n + n_sample) * d
+    scaling = 24 * n_sample * d + picked_bytes(given.pool, 0)
+    metric = 4 * d * d * (_PROBLEMS + 3) if 8 * d * d * d <= 160 * (n + n_soft) * d * c else 0
+    fit = 12 * (n + (n + n_soft if n_soft else 0)) * d + 8 * n_soft * c + metric
+    regressions = n_fits * fit + LOGISTIC_WEIGHT_BYTES * c * d + _LOSS_BYTES
+    if given.teacher is None:
+        return scaled + max(scaling, regressions)
+    d_teacher = given.teacher.n_columns + 1
+    scaled += 4 * (n + n_sample) * (d_teacher + c) + 4 * n_fits * n_soft * c
+    scaling = max(scaling, 24 * n_sample * d_teacher + picked_bytes(given.teacher, 0))
+    correction = n_fits * n * (16 * d_teacher + 12 * c) + LOGISTIC_WEIGHT_BYTES * c * d_teacher
+    # The allocator keeps what the correction took.
+    return scaled + max(scaling, correction + regressions)
+
+
 def training_work(given: CostInputs, share: float) -> Work:
     """Work of training heads on `share` times the labelled rows; on one thread, at half the rate of a product."""
-    if not given.trains:
+    if not given.head:
         return Work()
+    if given.is_logistic:
+        n_fits = _PROBLEMS * given.config.n_folds + 1
+        rows = given.n_labelled + _soft_rows(given)
+        of_evaluation = 2.0 * rows * given.pool.n_columns * given.n_classes
+        return Work(products=share * n_fits * _EVALUATIONS * of_evaluation)
     epochs = min(given.config.max_epochs, _EPOCHS)
     return Work(products=4.0 * share * epochs * given.n_labelled * given.pool.n_columns * given.n_classes)
 

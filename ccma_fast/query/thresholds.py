@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from ..pool.rows import Rows
 from ..steps.cuts import Cuts, calibrated_cuts
 from ..steps.nonconformity import labelled_scores
-from ..steps.out_of_fold import out_of_fold_scores
+from ..steps.trained import Trained
 from .inputs import Inputs
 from .logits import Logits
 from .scores import Columns, Scores
@@ -19,12 +18,14 @@ from .settings import Settings
 
 __all__ = ["NO_CUTS", "thresholds"]
 
+Float64 = npt.NDArray[np.float64]
+
 NO_CUTS = Cuts(math.inf, math.inf, math.nan, math.nan)
 """Every set holds every class: none are formed."""
 
 
 def thresholds(
-    inputs: Inputs, columns: Columns, pool_logits: Logits, logits: Logits, student: Any, x_labelled: Rows
+    inputs: Inputs, columns: Columns, pool_logits: Logits, logits: Logits, trained: Trained
 ) -> tuple[Cuts, Scores | None]:
     """Thresholds as configured, and the scores of all rows where the same pass gives both.
 
@@ -35,27 +36,28 @@ def thresholds(
         Columns of the scores.
     pool_logits, logits : Logits
         Logits of all rows of the pool, and of the scored rows.
-    student : object or None
-        The estimator to refit out of fold; None where the student's logits are ready-made.
-    x_labelled : Rows
-        The student's embeddings of the labelled rows.
+    trained : Trained
+        With the scores of the labelled rows by models that never saw their labels.
     """
     settings = inputs.settings
     if settings.config.has_sizes_only:
         found = _cuts_and_scores(settings, logits, columns)
         if found is not None:
             return found
-    labelled = pool_logits.of(inputs.labelled)
+    held_out = slice(None) if trained.held_out is None else trained.held_out.rows
+    classes, labelled = inputs.classes[held_out], pool_logits.of(inputs.labelled[held_out])
     of_teacher = None
     if labelled.teacher is not None and logits.teacher is not None:
         of_teacher = labelled.teacher, logits.teacher
+    student_scores, teacher_scores = _calibration_scores(inputs, labelled.student, trained)
     cuts = calibrated_cuts(
         (labelled.student, logits.student),
         of_teacher,
-        inputs.classes,
+        classes,
         settings.config,
         settings.backend,
-        student_scores=_calibration_scores(inputs, labelled.student, student, x_labelled),
+        student_scores=student_scores,
+        teacher_scores=teacher_scores,
         chunk_size=settings.chunk_size,
     )
     return cuts, None
@@ -80,19 +82,14 @@ def _cuts_and_scores(settings: Settings, logits: Logits, columns: Columns) -> tu
     return Cuts(*found, found[0], math.nan if logits.teacher is None else found[1]), scores
 
 
-def _calibration_scores(inputs: Inputs, logits: Rows, student: Any, x_labelled: Rows) -> npt.NDArray[np.float64] | None:
-    """The student's out-of-fold scores of the labelled rows; None where the calibration is by target size."""
-    settings = inputs.settings
-    if settings.config.calibration != "coverage":
-        return None
+def _calibration_scores(inputs: Inputs, logits: Rows, trained: Trained) -> tuple[Float64 | None, Float64 | None]:
+    """The out-of-fold scores of the labelled rows by student and, where it was corrected, teacher.
+
+    None where the calibration is by target size.
+    """
+    config, backend = inputs.settings.config, inputs.settings.backend
+    if config.calibration != "coverage":
+        return None, None
     if inputs.student_logits is not None:
-        return labelled_scores(logits, inputs.classes, settings.config, settings.backend)
-    return out_of_fold_scores(
-        student,
-        x_labelled,
-        inputs.classes,
-        inputs.n_classes,
-        settings.config,
-        settings.streams.student,
-        settings.backend,
-    )
+        return labelled_scores(logits, inputs.classes, config, backend), None
+    return trained.student_scores, trained.teacher_scores(inputs.classes, config, backend)

@@ -34,6 +34,8 @@ def planned_validation(inputs: Inputs, *, covers_pool: bool, teacher_first: bool
         Whether the cold start selects by the teacher, where there is one.
     """
     directions = {inputs.space, inputs.pool} if covers_pool and not inputs.cold else {inputs.space}
+    if inputs.teacher is not None and inputs.teacher.class_directions is not None:
+        directions.add(inputs.teacher.source)  # zero-shot logits are of unit rows
     lazy = _lazy_sources(inputs, teacher_first) if inputs.budget and inputs.settings.backend.ON_HOST else []
     return Validation(inputs.settings, inputs.sources, frozenset(directions), frozenset(lazy))
 

@@ -15,6 +15,12 @@ from .study import Contender
 
 __all__ = ["contenders_of"]
 
+# Fields of a configuration that say what the default student is.
+_OF_STUDENT = ("head", *CONSTANTS)
+
+# Those that nothing but one of the heads has a use for; strategies with dropout use its share under any head.
+_OF_PUBLISHED = tuple(name for name in CONSTANTS if name != "dropout")
+
 
 def contenders_of(strategies: Any, start: str, base: CCMAConfig, *, has_student: bool) -> tuple[Contender, ...]:
     """The contenders that `strategies` of :func:`ccma_fast.simulate` stands for, in their order.
@@ -27,7 +33,7 @@ def contenders_of(strategies: Any, start: str, base: CCMAConfig, *, has_student:
     base : CCMAConfig
         What the options of an entry change.
     has_student : bool
-        A student was given, so that the constants of the default student are no options.
+        A student was given, so that the head and its constants are no options.
 
     Raises
     ------
@@ -78,11 +84,18 @@ def _parsed(label: str, text: str, start: str, base: CCMAConfig, *, has_student:
         elif key == "temperature" or key not in hints or not equals:
             expected = ", ".join(f"{known}=" for known in ("start", *hints) if known != "temperature")
             raise ValueError(f"strategy {text!r} must have options among paper, {expected}, got {option!r}")
-        elif has_student and key in CONSTANTS:
+        elif has_student and key in _OF_STUDENT:
             raise ValueError(f"strategy {text!r}: {key} is a constant of the default student, but a student was given")
         else:
             changes[key] = _value(f"{key} of strategy {text!r}", value, hints[key])
-    return Contender(label, strategy, start, replace(base, **changes), find(start))
+    config = replace(base, **changes)
+    for key in changes:
+        if key in _OF_PUBLISHED and config.head != "published":
+            raise ValueError(
+                f"strategy {text!r}: {key} is a constant of the published head, expected head=published beside it, got "
+                f"head={config.head}"
+            )
+    return Contender(label, strategy, start, config, find(start))
 
 
 # How numbers of a configuration are parsed, and what error messages call their types.

@@ -62,6 +62,7 @@ def evaluate_sets(
     backend: Backend,
     *,
     student_scores: Float64 | None,
+    teacher_scores: Float64 | None,
 ) -> dict[str, float]:
     """A value for each of :data:`SET_METRICS`, on the unlabelled rows; NaN for the teacher's where there is none.
 
@@ -75,11 +76,15 @@ def evaluate_sets(
     backend : Backend
     student_scores : ndarray, shape (n,), float64, optional
         Out-of-fold nonconformity scores of the labelled rows, with ``calibration="coverage"``.
+    teacher_scores : ndarray, shape (n,), float64, optional
+        The same of a teacher that was corrected by the labelled rows.
     """
     (known, truth), z_student = labels, student[1]
     z_teacher = None if teacher is None else teacher[1]
     found = dict.fromkeys(SET_METRICS, math.nan)
-    cuts = calibrated_cuts(student, teacher, known, config, backend, student_scores=student_scores)
+    cuts = calibrated_cuts(
+        student, teacher, known, config, backend, student_scores=student_scores, teacher_scores=teacher_scores
+    )
     found["q_student"], found["q_teacher"] = cuts.q_student, cuts.q_teacher
     rows = backend.score(z_student, z_teacher, cuts.student, cuts.teacher)
     found["student_set_size"] = float(rows.student_size.mean())

@@ -77,11 +77,11 @@ def simulate(
     test_labels : array_like or path, shape (M,)
     strategies : sequence of str or callable, or mapping, default ("ccma", "random", "margins")
         What is compared. Each is the name of a registered strategy (:func:`ccma_fast.strategies.names`); such a name
-        with options, as in ``"ccma:kappa=5"`` or ``"ccma:paper,start=typiclust"``; or a callable that takes a
-        :class:`ccma_fast.strategies.Round` and returns row numbers. Options are the fields of :class:`CCMAConfig`;
-        ``paper``, which takes :meth:`CCMAConfig.paper` for `config`; and ``start``, which replaces `start`. In the
-        table a strategy goes by the text as given, a callable by its ``__name__``, and an entry of a mapping by its
-        key.
+        with options, as in ``"margins:head=ridge"`` or ``"ccma:paper,start=typiclust"``; or a callable that takes a
+        :class:`ccma_fast.strategies.Round` and returns row numbers. Options are the fields of :class:`CCMAConfig`, the
+        head and its constants only where no `student` is given; ``paper``, which takes :meth:`CCMAConfig.paper` for
+        `config`; and ``start``, which replaces `start`. In the table a strategy goes by the text as given, a callable
+        by its ``__name__``, and an entry of a mapping by its key.
     seeds : sequence of int, default (1, 10, 100, 1000, 10000)
         Each fixes the first labels, the student's training in each round, and the strategy's own choices.
     rounds : int, default 20
@@ -96,10 +96,10 @@ def simulate(
         than two classes, on which no student can be trained, it is asked again with the next random stream of the seed,
         at most 100 times.
     teacher : Teacher, optional
-        Of the pool's rows.
+        Of the pool's rows. The head "distilled" learns from it as well, whatever the strategy.
     student : object with `fit` and `predict_proba`, optional
-        A :class:`LinearHead` with the constants of the contender's configuration by default. Copies of it are fitted;
-        its parameter ``random_state``, where it has one, is set by the seed and the round.
+        The student of all strategies; by default each has the head of its configuration, see :class:`CCMAConfig`.
+        Copies of it are fitted; its parameter ``random_state``, where it has one, is set by the seed and the round.
     class_names : sequence of str, mapping or path, optional
         What the classes are called, in their order, see :func:`ccma_fast.pool.class_names.read_class_names`; needed
         where labels are names and the teacher does not know them.
@@ -160,10 +160,17 @@ def simulate(
     -----
     Set sizes, overlap, disagreement, coverage and thresholds are measured on all unlabelled rows, after each round's
     labels are known and in the same way for every strategy, with the contender's constants of step 3: they say what the
-    student has become, not what the strategy looked at. With ``calibration="coverage"`` the student's threshold comes
-    from out-of-fold scores of the labelled rows, the teacher's from their scores; where rows have thresholds of their
-    own, the table has the median. Coverage is the share of unlabelled rows whose true class is in the set, low and high
-    the ends of its 95 % interval (:func:`ccma_fast.coverage_interval`).
+    student has become, not what the strategy looked at. With ``calibration="coverage"`` both models' thresholds come
+    from out-of-fold scores of labelled rows (a teacher that no labels corrected has the scores of all), which the query
+    of "ccma" uses as well; where rows have thresholds of their own, the table has the median. Coverage is the share of
+    unlabelled rows whose true class is in the set, low and high the ends of its 95 % interval
+    (:func:`ccma_fast.coverage_interval`).
+
+    A seed is the same experiment under every strategy: contenders with one `start` and one head begin with the same
+    rows and the same student, and students of a round that have the same rows to learn from are the same. So compare
+    two strategies seed by seed, ``results.area("ccma") - results.area("random")``: the standard error of the mean of
+    these differences is the one to report, as ``ccma-fast report`` does. That of one strategy's own areas also says how
+    much the seeds differ.
 
     Of its share of `memory_limit` each job keeps logits of teacher and student in an eighth each, and test posteriors
     in another at a time; a query of "ccma" has what the teacher's leave, as :func:`ccma_fast.select` has its limit.
@@ -176,7 +183,7 @@ def simulate(
     >>> x = rng.standard_normal((400, 8), dtype=np.float32) + 2 * np.eye(3, 8, dtype=np.float32)[y]
     >>> results = cf.simulate(
     ...     x[:300], y[:300], test_features=x[300:], test_labels=y[300:], strategies=["random", "margins"],
-    ...     seeds=[1, 2], rounds=2, config=cf.CCMAConfig(max_epochs=20), progress=False,
+    ...     seeds=[1, 2], rounds=2, progress=False,
     ... )
     >>> results.columns["n_labels"].tolist()
     [3, 6, 9, 3, 6, 9, 3, 6, 9, 3, 6, 9]

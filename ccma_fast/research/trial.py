@@ -15,15 +15,15 @@ import numpy.typing as npt
 from ..config import CCMAConfig
 from ..pool.arrays import kept
 from ..pool.derived import RowSubset
-from ..steps.linear_head import LinearHead
-from ..steps.out_of_fold import out_of_fold_scores
-from ..steps.student import fit_student, has_two_classes, student_logits
+from ..steps.student import has_two_classes, student_logits
+from ..steps.train import train
+from ..steps.trained import Trained
 from ..strategies.registry import Round, pick
 from .evaluation import evaluate_sets, evaluate_student
 from .rounds import METRICS, SET_METRICS, RoundRecord
 from .study import Contender, Study
 
-__all__ = ["run_trial"]
+__all__ = ["models_of_round", "run_trial"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -43,19 +43,19 @@ def run_trial(study: Study, label: str, seed: int, done: Sequence[RoundRecord]) 
     known = np.full(study.labels.size, -1, dtype=np.int64)
     for before in done:
         known[before.picks] = study.labels[before.picks]
-    fitted = _fitted(study, contender, seed, len(done) - 1, known) if done else None
+    trained = models_of_round(study, contender, seed, len(done) - 1, known) if done else None
     for r in range(len(done), study.rounds + 1):
         try:
             seconds: dict[str, float] = {}
             with _timed(seconds, "select"):
-                picks = _start(study, contender, seed) if r == 0 else _query(study, contender, seed, r, known, fitted)
+                picks = _start(study, contender, seed) if r == 0 else _query(study, contender, seed, r, known, trained)
             known[picks] = study.labels[picks]
             with _timed(seconds, "fit"):
-                fitted = _fitted(study, contender, seed, r, known)
+                trained = models_of_round(study, contender, seed, r, known)
             with _timed(seconds, "evaluate"):
-                measured = _evaluated(study, fitted)
+                measured = _evaluated(study, trained)
             with _timed(seconds, "diagnose"):
-                measured |= _diagnosed(study, contender, seed, r, known, fitted)
+                measured |= _diagnosed(study, contender, known, trained)
         except Exception as error:  # of a strategy or student of the user's
             text = f"strategy {contender.label!r} with seed {seed} in round {r}: {error}"
             raise _of_the_same_type(error, text) from error
@@ -76,26 +76,29 @@ def _start(study: Study, contender: Contender, seed: int) -> Int64:
     )
 
 
-def _query(study: Study, contender: Contender, seed: int, r: int, known: Int64, fitted: Any) -> Int64:
+def _query(study: Study, contender: Contender, seed: int, r: int, known: Int64, trained: Trained | None) -> Int64:
     """The rows that the strategy chooses in a round."""
-    state = _round(study, known, study.budget, fitted, contender.config, _stream(seed, _STRATEGY, r))
+    state = _round(study, known, study.budget, trained, contender.config, _stream(seed, _STRATEGY, r))
     return pick(contender.strategy, state)
 
 
 def _round(
-    study: Study, known: Int64, budget: int, fitted: Any, config: CCMAConfig, stream: np.random.SeedSequence
+    study: Study,
+    known: Int64,
+    budget: int,
+    trained: Trained | None,
+    config: CCMAConfig,
+    stream: np.random.SeedSequence,
 ) -> Round:
     seen = known.copy()
     seen.flags.writeable = False
     rng = np.random.default_rng(stream)
     left = study.memory_limit - study.kept_bytes
-    return Round(study.pool, seen, study.n_classes, budget, fitted, study.teacher, config, rng, study.backend, left)
+    return Round(study.pool, seen, study.n_classes, budget, trained, study.teacher, config, rng, study.backend, left)
 
 
-def _student(study: Study, contender: Contender, stream: np.random.SeedSequence) -> Any:
-    """An unfitted student with the random state of a round."""
-    if study.student is None:
-        return LinearHead.from_config(contender.config, study.n_classes, stream)
+def _student(study: Study, stream: np.random.SeedSequence) -> Any:
+    """A given student, unfitted, with the random state of a round; None for the configured head."""
     get_params = getattr(study.student, "get_params", None)
     if get_params is None or "random_state" not in get_params(deep=False):
         return study.student
@@ -104,47 +107,66 @@ def _student(study: Study, contender: Contender, stream: np.random.SeedSequence)
     return seeded
 
 
-def _fitted(study: Study, contender: Contender, seed: int, r: int, known: Int64) -> Any:
-    """The student of a round, fitted on the labelled rows."""
+def models_of_round(study: Study, contender: Contender, seed: int, r: int, known: Int64) -> Trained:
+    """The models of a round, trained on the rows whose label is known: the same bits wherever it is called.
+
+    Parameters
+    ----------
+    study : Study
+    contender : Contender
+    seed, r : int
+        They draw whatever training draws.
+    known : ndarray, shape (N,), int64
+        −1 where there is no label.
+    """
     labelled = np.flatnonzero(known >= 0)
-    student = _student(study, contender, _stream(seed, _STUDENT, r))
-    return fit_student(student, RowSubset(study.pool, labelled), known[labelled], study.n_classes, study.backend)
+    stream = _stream(seed, _STUDENT, r)
+    return train(
+        _student(study, stream),
+        study.pool,
+        labelled,
+        known[labelled],
+        study.n_classes,
+        teacher=study.teacher,
+        teacher_source=None if study.teacher is None else study.teacher.source,
+        config=contender.config,
+        rng=np.random.default_rng(stream),
+        fold_rng=np.random.default_rng(_stream(seed, _FOLDS, r)),
+        backend=study.backend,
+    )
 
 
-def _evaluated(study: Study, fitted: Any) -> dict[str, float]:
+def _evaluated(study: Study, trained: Trained) -> dict[str, float]:
     """The student on the test rows."""
-    logits = student_logits(fitted, study.test, study.n_classes, study.backend)
+    logits = student_logits(trained.student, study.test, study.n_classes, study.backend)
     return evaluate_student(logits, study.test_labels, study.kept_bytes)
 
 
-def _diagnosed(study: Study, contender: Contender, seed: int, r: int, known: Int64, fitted: Any) -> dict[str, float]:
+def _diagnosed(study: Study, contender: Contender, known: Int64, trained: Trained) -> dict[str, float]:
     """The prediction sets of the unlabelled rows."""
     labelled, unlabelled = np.flatnonzero(known >= 0), np.flatnonzero(known < 0)
     if unlabelled.size == 0:
         return dict.fromkeys(SET_METRICS, math.nan)
-    logits = student_logits(fitted, study.pool, study.n_classes, study.backend)
+    logits = student_logits(trained.student, study.pool, study.n_classes, study.backend)
     student = RowSubset(logits, labelled), kept(RowSubset(logits, unlabelled), study.kept_bytes)
-    teacher = None
-    if study.teacher_logits is not None:
-        teacher = RowSubset(study.teacher_logits, labelled), RowSubset(study.teacher_logits, unlabelled)
-    student_scores = None
-    if contender.config.calibration == "coverage":
-        student_scores = out_of_fold_scores(
-            _student(study, contender, _stream(seed, _STUDENT, r)),
-            RowSubset(study.pool, labelled),
-            known[labelled],
-            study.n_classes,
-            contender.config,
-            np.random.default_rng(_stream(seed, _FOLDS, r)),
-            study.backend,
-        )
+    config, teacher = contender.config, None
+    if study.teacher is not None and study.teacher_logits is not None:
+        of_teacher = study.teacher_logits
+        if trained.teacher is not None:
+            of_teacher = trained.teacher_logits(study.teacher, study.teacher.source, study.backend)
+        teacher = RowSubset(of_teacher, labelled), RowSubset(of_teacher, unlabelled)
+    student_scores = teacher_scores = None
+    if config.calibration == "coverage":
+        student_scores = trained.student_scores
+        teacher_scores = trained.teacher_scores(known[labelled], config, study.backend)
     return evaluate_sets(
         student,
         teacher,
         (known[labelled], study.labels[unlabelled]),
-        contender.config,
+        config,
         study.backend,
         student_scores=student_scores,
+        teacher_scores=teacher_scores,
     )
 
 

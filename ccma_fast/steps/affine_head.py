@@ -15,8 +15,9 @@ from ..pool.checked import check_rows
 from ..pool.class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
 from ..pool.derived import LinearRows
 from ..pool.open import open_rows
-from ..pool.rows import Rows
+from ..pool.rows import Chunk, Rows, to_float32
 from .student import ChunkedStudent, check_two_classes, probabilities
+from .training import DROPOUT_STEPS, random_bits
 
 __all__ = ["AffineHead", "checked_state"]
 
@@ -34,6 +35,8 @@ class AffineHead(ChunkedStudent):
         0 to C − 1, the columns of all outputs.
     coef_ : ndarray, shape (C, D), float32
     intercept_ : ndarray, shape (C,), float32
+    mean_ : ndarray, shape (D,), float32
+        The mean of the inputs, as which a dropped one counts.
     """
 
     _PARAMETERS: tuple[str, ...]
@@ -41,6 +44,7 @@ class AffineHead(ChunkedStudent):
     classes_: Int64
     coef_: Float32
     intercept_: Float32
+    mean_: Float32
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments, as scikit-learn's tools expect."""
@@ -76,6 +80,32 @@ class AffineHead(ChunkedStudent):
         """z^S of rows, computed as chunks are read."""
         return LinearRows(rows, "student_logits", backend, self.coef_, self.intercept_)
 
+    def dropout_logits(self, chunk: Chunk, dropout: float, rng: np.random.Generator, backend: Backend) -> Float32:
+        """z^S with dropout of inputs: one Monte-Carlo pass over a chunk of rows.
+
+        Parameters
+        ----------
+        chunk : ndarray, shape (M, D)
+            In a storage type of :mod:`ccma_fast.pool.rows`.
+        dropout : float
+            Share of inputs that count as their mean, in [0, 1). The others count as if they were 1 / (1 − dropout)
+            times as far from it.
+        rng : Generator
+            Draws which inputs of which row are dropped, afresh for every call.
+        backend : Backend
+
+        Returns
+        -------
+        ndarray, shape (M, C), float32
+            The mean over many passes tends to the logits without dropout.
+        """
+        self._check_fitted()
+        keep = round((1.0 - dropout) * DROPOUT_STEPS)
+        centred = to_float32(chunk) - self.mean_
+        centred *= random_bits(rng, centred.shape) < keep
+        centred *= np.float32(DROPOUT_STEPS / keep)
+        return backend.linear(centred, self.coef_, self.intercept_ + self.coef_ @ self.mean_)
+
     def _checked_logits(self, X: Any) -> Rows:
         self._check_fitted()
         rows = open_rows(X, "X")
@@ -95,7 +125,7 @@ class AffineHead(ChunkedStudent):
             self.n_classes = check_class_count("n_classes", self.n_classes)
         labels = _checked_labels(y, rows.n_rows, self.n_classes)
         n_classes = inferred_count(labels, rows.n_rows, "y") if self.n_classes is None else self.n_classes
-        check_trainable(n_classes, rows.n_columns)
+        check_trainable(n_classes, rows.n_columns, self.weight_bytes)
         return labels, n_classes
 
 

@@ -47,6 +47,7 @@ def calibrated_cuts(
     backend: Backend,
     *,
     student_scores: Float64 | None,
+    teacher_scores: Float64 | None = None,
     chunk_size: int | None = None,
 ) -> Cuts:
     """The thresholds of both models' sets by a configuration: calibrated to a coverage, or to a mean set size.
@@ -60,10 +61,12 @@ def calibrated_cuts(
     backend : Backend
     student_scores : ndarray, shape (n,), or None
         The student's scores of a calibration set that it was not fitted on; None to calibrate to set sizes.
+    teacher_scores : ndarray, shape (n,), optional
+        The teacher's, where it was fitted on the labelled rows; by default those of its logits.
     """
-    teacher_scores = weights = None
+    weights = None
     if student_scores is not None:
-        if teacher is not None:
+        if teacher is not None and teacher_scores is None:
             teacher_scores = labelled_scores(teacher[0], labels, config, backend)
         if config.reweight:
             # Post-stratification by the most probable class.
@@ -105,8 +108,8 @@ def _set_thresholds(
     size : float
         The mean set size, where no scores are given.
     scores : array_like, shape (n,), optional
-        Calibration scores. With ``acquisition="trust"`` a coverage that so few cannot attain is lowered to the largest
-        that they can, n / (n + 1); else the threshold is +∞ there.
+        Calibration scores. A coverage that so few cannot attain is lowered to the largest that they can, n / (n + 1);
+        with ``acquisition="delta"`` the threshold is +∞ there.
     weights : (ndarray, ndarray), optional
         Of the scores and of the M rows, as :func:`stratified_weights` gives them.
 
@@ -122,7 +125,7 @@ def _set_thresholds(
         q = size_threshold(logits, size, config.nonempty, backend, chunk_size, rule)
     else:
         alpha = config.alpha
-        if config.acquisition == "trust":
+        if config.acquisition != "delta":
             alpha = max(alpha, 1.0 / (np.size(scores) + 1.0))
         q = (
             coverage_threshold(scores, alpha)

@@ -10,10 +10,11 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..checks import check_fraction, check_integer, check_number
 from ..config import CCMAConfig
+from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.open import open_rows
-from ..pool.rows import Chunk, Rows, to_float32
+from ..pool.rows import Rows
 from .affine_head import AffineHead, checked_state
-from .training import DROPOUT_STEPS, TrainedHead, random_bits, train_head
+from .training import TrainedHead, train_head
 
 __all__ = ["CONSTANTS", "LinearHead"]
 
@@ -55,7 +56,7 @@ class LinearHead(AffineHead):
         The affine map's weights, normalisation folded in.
     intercept_ : ndarray, shape (C,), float32
     mean_ : ndarray, shape (D,), float32
-        The inputs' running mean: a dropped input counts as its mean.
+        The inputs' running mean.
     n_iter_ : int
         Epochs trained.
     loss_ : float
@@ -70,6 +71,7 @@ class LinearHead(AffineHead):
     checks for early stopping every 16 epochs, and the epochs beyond the last one change nothing.
     """
 
+    weight_bytes = WEIGHT_BYTES
     _PARAMETERS = ("n_classes", *CONSTANTS, "random_state")
 
     def __init__(
@@ -128,29 +130,6 @@ class LinearHead(AffineHead):
         given = {name: getattr(self, name) for name in (*CONSTANTS, "random_state")}  # a subclass may have more
         self._learnt(train_head(rows, labels, backend, n_classes=n_classes, **given))
         return self
-
-    def dropout_logits(self, chunk: Chunk, rng: np.random.Generator, backend: Backend) -> Float32:
-        """z^S with dropout left on: one Monte-Carlo pass over a chunk of rows.
-
-        Parameters
-        ----------
-        chunk : ndarray, shape (M, D)
-            In a storage type of :mod:`ccma_fast.pool.rows`.
-        rng : Generator
-            Draws which inputs of which row are dropped, afresh for every call.
-        backend : Backend
-
-        Returns
-        -------
-        ndarray, shape (M, C), float32
-            The mean over many passes tends to the logits without dropout.
-        """
-        self._check_fitted()
-        keep = round((1.0 - self.dropout) * DROPOUT_STEPS)
-        centred = to_float32(chunk) - self.mean_
-        centred *= random_bits(rng, centred.shape) < keep
-        centred *= np.float32(DROPOUT_STEPS / keep)
-        return backend.linear(centred, self.coef_, self.intercept_ + self.coef_ @ self.mean_)
 
     def state_dict(self) -> dict[str, Any]:
         """The fitted state, as plain arrays and numbers.

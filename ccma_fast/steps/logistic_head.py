@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +13,18 @@ import numpy.typing as npt
 from .. import reference
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
-from ..checks import LEAST_LENGTH, check_integer, check_number, random_generator
+from ..checks import check_integer, check_number, random_generator
 from ..pool.array_like import check_weights
 from ..pool.checked import check_rows
+from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES
 from ..pool.open import open_rows
 from ..pool.rows import Rows
 from .affine_head import AffineHead, checked_state
+from .scaling import Scaling
+from .selection import stratified_folds
 from .softmax_regression import SoftmaxRegression
 
-__all__ = ["INTERCEPT", "PENALTIES", "LogisticHead", "Scaling", "stratified_folds"]
+__all__ = ["PENALTIES", "LogisticHead"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -31,40 +33,8 @@ Int64 = npt.NDArray[np.int64]
 PENALTIES = (0.3, 0.1, 0.03, 0.01)
 """What the penalty is chosen from, the strongest first."""
 
-INTERCEPT = 0.3
-"""Value of the constant column. Its coefficient is penalised like the others, or the logit of a class without labels
-would fall without end and a label of it, once it comes, would cost all likelihood."""
-
 # Of the gradient at the start: what decides between penalties, and what is kept.
 _FOLD_TOLERANCE, _TOLERANCE = 1e-2, 1e-4
-
-
-class Scaling(NamedTuple):
-    """The map of features to what a regression is fitted on: centred, of mean squared length 1, with a constant."""
-
-    mean: Float64
-    """Shape (D,)."""
-    scale: float
-
-    @classmethod
-    def of(cls, x: Float32) -> Scaling:
-        """Of rows (n, D), n > 0: their mean, and the root of the mean squared distance from it (1 where that is 0)."""
-        mean = x.mean(axis=0, dtype=np.float64)
-        scale = math.sqrt(float(np.square(x - mean).sum(axis=1).mean()))
-        return cls(mean, scale if scale > LEAST_LENGTH else 1.0)
-
-    def __call__(self, x: Float32) -> Float32:
-        """Shape (n, D + 1), float32."""
-        scaled = np.full((len(x), x.shape[1] + 1), INTERCEPT, np.float32)
-        scaled[:, :-1] = (x - self.mean) / self.scale
-        return scaled
-
-    def of_raw(self, coef: Float32) -> tuple[Float32, Float32]:
-        """Coefficients (C, D) and intercept (C,) for features as they are."""
-        raw = coef[:, :-1] / self.scale
-        # A sum over columns in NumPy's own order: a product's would depend on threads.
-        intercept = INTERCEPT * coef[:, -1].astype(np.float64) - (raw * self.mean).sum(axis=1)
-        return raw.astype(np.float32), intercept.astype(np.float32)
 
 
 class LogisticHead(AffineHead):
@@ -115,6 +85,7 @@ class LogisticHead(AffineHead):
     number of threads.
     """
 
+    weight_bytes = LOGISTIC_WEIGHT_BYTES
     _PARAMETERS = ("n_classes", "penalty", "n_folds", "class_weight", "random_state")
 
     def __init__(
@@ -173,7 +144,7 @@ class LogisticHead(AffineHead):
         x = rows.float32()
         if not np.isfinite(x.sum(dtype=np.float64)):  # no sum of finite float32 values overflows
             check_rows(rows, reference.row_lengths)
-        scaling = scaling or Scaling.of(x)
+        scaling = scaling or Scaling.of(x, weights)
         backend = backend or choose_backend("auto")
         folds = np.zeros(len(labels), np.int64)
         if isinstance(self.penalty, str):
@@ -230,23 +201,6 @@ def _check_parameters(head: LogisticHead) -> None:
     if not isinstance(head.penalty, str):
         head.penalty = check_number("penalty", head.penalty, above=0.0)
     head.n_folds = check_integer("n_folds", head.n_folds, minimum=2)
-
-
-def stratified_folds(labels: Int64, n_folds: int, rng: np.random.Generator) -> Int64:
-    """The fold of each row, shape (n,): rows are shuffled, sorted by class and dealt out in turn.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n,), int64
-    n_folds : int
-        At most n folds are made.
-    rng : Generator
-    """
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    folds = np.empty(len(labels), np.int64)
-    folds[order] = np.arange(len(labels)) % min(n_folds, len(labels))
-    return folds
 
 
 def _likeliest_penalty(

@@ -104,17 +104,30 @@ def controlled_thresholds(populations: Sequence[Audited], max_error: float, delt
     leaves out the errors that it will find itself, which makes the test stricter than it need be by that part. Rows of
     equal scores are all labelled or none.
     """
-    order = sorted(range(len(populations)), key=lambda k: -populations[k].audit_scores.size)
-    tested: list[int] = []
-    for n_tested in range(len(order), 0, -1):
-        able = [k for k in order if _design(populations[k], max_error, delta / n_tested).can_reject]
-        if len(able) >= n_tested:
-            tested = able[:n_tested]
-            break
     found = [Controlled()] * len(populations)
+    tested = _tested(populations, max_error, delta)
     for k in tested:
         found[k] = _loosest(populations[k], _design(populations[k], max_error, delta / len(tested)))
     return found
+
+
+def _tested(populations: Sequence[Audited], max_error: float, delta: float) -> list[int]:
+    """The most populations, those of the largest audits, that an equal share of `delta` lets each be tested."""
+    order = sorted(range(len(populations)), key=lambda k: -populations[k].audit_scores.size)
+
+    def able(among: list[int], n_tested: int) -> list[int]:
+        return [k for k in among if _design(populations[k], max_error, delta / n_tested).can_reject]
+
+    tested = able(order, 1)
+    candidates, low, high = tested, min(1, len(tested)), len(tested)
+    while low < high:  # what a smaller share lets be tested, a larger one does
+        middle = (low + high + 1) // 2
+        enough = able(candidates, middle)
+        if len(enough) >= middle:
+            low, tested = middle, enough
+        else:
+            high = middle - 1
+    return tested[:low]
 
 
 def least_audit(n_rows: int, max_error: float, delta: float) -> int:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Backend
+from ..checks import raise_not_finite
 from ..pool.array_like import as_array
-from ..pool.class_limits import check_class_count, check_trainable, inferred_count
+from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES, check_class_count, check_trainable, inferred_count
 from ..pool.derived import DerivedRows
 from ..pool.rows import Chunk, Rows, to_float32
 
@@ -28,6 +29,7 @@ __all__ = [
     "fit_student",
     "has_two_classes",
     "probabilities",
+    "softmax",
     "student_logits",
 ]
 
@@ -43,6 +45,8 @@ class ChunkedStudent:
 
     n_classes: int | None
     """C, or None where the labels tell it."""
+    weight_bytes: int
+    """Bytes that training takes for each weight."""
 
     def fit_rows(self, rows: Rows, y: npt.ArrayLike, backend: Backend | None = None) -> Any:
         """Fit on rows (n, D) and their classes (n,)."""
@@ -93,7 +97,7 @@ def check_head(student: Any, n_classes: int, n_columns: int) -> None:
     """A :class:`ChunkedStudent`, or the default head (None), can be fitted to that many classes and columns."""
     if student is not None and not isinstance(student, ChunkedStudent):
         return
-    check_trainable(n_classes, n_columns)
+    check_trainable(n_classes, n_columns, LOGISTIC_WEIGHT_BYTES if student is None else student.weight_bytes)
     if student is not None and student.n_classes not in (None, n_classes):
         raise ValueError(
             f"student was made for {student.n_classes} classes, but labels, teacher or logits have {n_classes}; both "
@@ -142,9 +146,25 @@ def _known_classes(fitted: Any, n_classes: int) -> Int64:
 
 
 def probabilities(logits: Rows) -> Float32:
-    """softmax of logits, shape (M, C), a chunk at a time."""
+    """softmax of logits, shape (M, C), a chunk at a time.
+
+    Raises
+    ------
+    ValueError
+        A row of logits that float32 cannot hold, which is named.
+    """
     p = np.empty((logits.n_rows, logits.n_columns), np.float32)
     for start, chunk in logits.chunks():
-        e = np.exp(chunk - chunk.max(axis=1, keepdims=True))
-        p[start : start + len(chunk)] = e / e.sum(axis=1, keepdims=True)
+        z = to_float32(chunk)
+        finite = np.isfinite(z).all(axis=1)
+        if not finite.all():
+            raise_not_finite(logits.name, logits.row_number(start + int(finite.argmin())))
+        p[start : start + len(chunk)] = softmax(z)
     return p
+
+
+def softmax(z: Float32) -> Float32:
+    """softmax of each row, shape (n, C)."""
+    e: Float32 = np.exp(z - z.max(axis=1, keepdims=True))
+    e /= e.sum(axis=1, keepdims=True)
+    return e

@@ -17,10 +17,18 @@ LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
 _BISECTIONS = 24
 
 
-def likeliest_temperature(similarities: Float64, labels: Int64) -> float:
+def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: float = 0.0) -> float:
     """The τ that maximises Σ ln softmax(s / τ)_y, in the units of s.
 
     The log-likelihood is concave in β = 1 / τ: bisection on its derivative Σ (s_y − Σ_c p_c s_c), which decreases.
+
+    Parameters
+    ----------
+    similarities : ndarray, shape (n, C), float64
+    labels : ndarray, shape (n,), int64
+    pseudo_rows : float, default 0
+        Rows by which the labels are smoothed, a few right answers then prove no certainty: each of a class that is as
+        likely as the median class of its row. A mean would leave all to a class that is masked by −1e9.
 
     Returns
     -------
@@ -28,7 +36,8 @@ def likeliest_temperature(similarities: Float64, labels: Int64) -> float:
         Infinite where uniform guessing is likeliest, and 1e-6 where no row is wrong.
     """
     s = similarities - similarities.max(axis=1, keepdims=True)
-    true = s[np.arange(labels.size), labels].sum()
+    smoothing = pseudo_rows / (labels.size + pseudo_rows)
+    true = (1.0 - smoothing) * s[np.arange(labels.size), labels].sum() + smoothing * np.median(s, axis=1).sum()
 
     def slope(beta: float) -> float:
         e = np.exp(beta * s)

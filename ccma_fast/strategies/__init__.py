@@ -1,7 +1,8 @@
 """Acquisition strategies: which unlabelled rows to label next.
 
 A strategy is a callable from a :class:`Round` to row numbers; one file each. :func:`register` adds one's own. Only
-``ccma`` asks the teacher. Each docstring says where ours departs from its paper.
+``ccma`` asks the teacher itself; the student may have learnt from it. Each docstring says where ours departs from its
+paper.
 
 =======================  =======================================================================================
 name                     chooses
@@ -29,8 +30,8 @@ name                     chooses
 ``uncertainty-herding``  ``max-herding`` weighted by calibrated margins (Bae et al., 2412.20644)
 =======================  =======================================================================================
 
-¹ Needs a student that is a :class:`ccma_fast.LinearHead`. ² Can also choose the first labels: ``start`` of
-:func:`ccma_fast.simulate`. Numbers are those of arXiv.
+¹ Needs a student that is one of the package's heads, :class:`ccma_fast.LogisticHead` or :class:`ccma_fast.LinearHead`.
+² Can also choose the first labels: ``start`` of :func:`ccma_fast.simulate`. Numbers are those of arXiv.
 """
 
 from __future__ import annotations

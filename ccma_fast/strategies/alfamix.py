@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..pool.checked import check_lengths
 from ..pool.derived import RowSubset
-from .head import linear_head, residuals
+from .head import affine_head, residuals
 from .registry import Round, register
 from .spread import spread
 
@@ -36,20 +36,21 @@ def alfamix(state: Round) -> Int64:
     Raises
     ------
     TypeError
-        The student is not a :class:`~ccma_fast.LinearHead`.
+        The student is none of the package's heads, :class:`~ccma_fast.LogisticHead` and
+        :class:`~ccma_fast.LinearHead`.
     ValueError
         NaN or infinity in a row, or a candidate without a direction; the row is named.
 
     Notes
     -----
-    Under a linear head z + t g / ‖g‖ has the logits l + t W g / ‖g‖, W g = W Wᵀ r with the residual r = p − onehot. The
-    points of a ray that are predicted alike are an interval, so that a row flips for some anchor exactly when it does
-    for the farthest: no row is moved, and memory is some chunks and the labelled rows. Departures: the features are the
-    student's embeddings as they come, the head's batch normalisation being part of its layer; ε is fixed, as in Gupte
-    et al., arXiv 2401.14555, while the authors' code raises it in steps of 1 / (32 √D) until more than B rows flip; a
-    class without a label has no anchor, where that code takes the mean of all labelled rows.
+    Under an affine head z + t g / ‖g‖ has the logits l + t W g / ‖g‖, W g = W Wᵀ r with the residual r = p − onehot.
+    The points of a ray that are predicted alike are an interval, so that a row flips for some anchor exactly when it
+    does for the farthest: no row is moved, and memory is some chunks and the labelled rows. Departures: the features
+    are the student's embeddings as they come, the head's batch normalisation being part of its layer; ε is fixed, as in
+    Gupte et al., arXiv 2401.14555, while the authors' code raises it in steps of 1 / (32 √D) until more than B rows
+    flip; a class without a label has no anchor, where that code takes the mean of all labelled rows.
     """
-    head, rows, backend = linear_head(state, "alfamix"), state.unlabelled_features, state.backend
+    head, rows, backend = affine_head(state, "alfamix"), state.unlabelled_features, state.backend
     anchors = _class_means(state)
     anchor_squares = backend.row_lengths(anchors) ** 2
     gram = backend.linear(head.coef_, head.coef_)

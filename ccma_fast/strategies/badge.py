@@ -8,8 +8,8 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..pool.checked import check_lengths
 from ..pool.rows import Chunk, to_float32
-from ..steps.linear_head import LinearHead
-from .head import linear_head, residuals
+from ..steps.affine_head import AffineHead
+from .head import affine_head, residuals
 from .registry import Round, register
 
 __all__ = ["badge"]
@@ -40,7 +40,8 @@ def badge(state: Round) -> Int64:
     Raises
     ------
     TypeError
-        The student is not a :class:`~ccma_fast.LinearHead`.
+        The student is none of the package's heads, :class:`~ccma_fast.LogisticHead` and
+        :class:`~ccma_fast.LinearHead`.
     ValueError
         NaN or infinity in a row, which is named.
 
@@ -52,7 +53,7 @@ def badge(state: Round) -> Int64:
     distance itself. A new pass is made when 64 draws in a row were rejected, or when 256 choices have gathered. Memory
     is 16 bytes per pool row and some chunks.
     """
-    head, rows, backend = linear_head(state, "badge"), state.unlabelled_features, state.backend
+    head, rows, backend = affine_head(state, "badge"), state.unlabelled_features, state.backend
     squares = np.empty(rows.n_rows)
     for start, chunk in rows.chunks(state.unlabelled_logits.chunk_rows()):
         check_lengths(rows, start, backend.row_lengths(chunk), directions=False)
@@ -97,7 +98,7 @@ class _Gradients:
         ‖r ⊗ x‖² = ‖r‖² ‖x‖².
     """
 
-    def __init__(self, x: Chunk, head: LinearHead, backend: Backend) -> None:
+    def __init__(self, x: Chunk, head: AffineHead, backend: Backend) -> None:
         self._x, self._backend = x, backend
         self._r = residuals(backend.linear(x, head.coef_, head.intercept_))
         self.squares: Float64 = (backend.row_lengths(x) * backend.row_lengths(self._r)) ** 2

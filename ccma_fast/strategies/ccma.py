@@ -13,13 +13,13 @@ __all__ = ["ccma"]
 
 @register("ccma", needs_labels=False)
 def ccma(state: Round) -> npt.NDArray[np.int64]:
-    """One query of :func:`ccma_fast.select`, with the round's fitted student, its teacher and its configuration."""
+    """One query of :func:`ccma_fast.select`, with the round's trained models and its configuration."""
     return query(
         state.features,
         state.budget,
         labels=state.labels,
         teacher=state.teacher,
-        fitted=state.student,
+        trained=state.trained,
         config=state.config,
         random_state=int(state.rng.integers(2**63)),
         backend=state.backend,

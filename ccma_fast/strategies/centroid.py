@@ -29,7 +29,7 @@ def centroid(state: Round) -> npt.NDArray[np.int64]:
             state.budget,
             labels=np.full(state.unlabelled.size, -1),
             teacher=None,
-            fitted=None,
+            trained=None,
             config=state.config,
             random_state=int(state.rng.integers(2**63)),
             backend=state.backend,

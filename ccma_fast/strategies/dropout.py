@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .head import dropout_chunks, linear_head
+from .head import affine_head, dropout_chunks, dropout_logits
 from .registry import Round, register
 from .spread import spread
 
@@ -22,23 +22,24 @@ def dropout(state: Round) -> npt.NDArray[np.int64]:
 
     Gupte et al., "Revisiting Active Learning in the Era of Vision Foundation Models", arXiv 2401.14555. Candidates are
     the rows on which more than half of the passes disagree with the prediction without dropout; as in their code, where
-    those are fewer than 25 · B, the rows on which any pass does. :func:`~.spread.spread` chooses
-    among them. Departures: the dropout is the head's own, and k-means stops after the configuration's iterations
-    rather than 100.
+    those are fewer than 25 · B, the rows on which any pass does. :func:`~.spread.spread` chooses among them.
+    Departures: the dropout is the head's own, the configuration's where it is trained without any, and k-means stops
+    after the configuration's iterations rather than 100.
 
     Raises
     ------
     TypeError
-        The student is not a :class:`~ccma_fast.LinearHead`.
+        The student is none of the package's heads, :class:`~ccma_fast.LogisticHead` and
+        :class:`~ccma_fast.LinearHead`.
     ValueError
         NaN or infinity in a row, or a candidate without a direction; the row is named.
     """
-    head, backend = linear_head(state, "dropout"), state.backend
+    head, backend = affine_head(state, "dropout"), state.backend
     disagreeing = np.zeros(state.unlabelled.size, dtype=np.int8)
     for part, x in dropout_chunks(state):
         predicted = backend.linear(x, head.coef_, head.intercept_).argmax(axis=1)
         for _ in range(_N_PASSES):
-            changed = head.dropout_logits(x, state.rng, backend).argmax(axis=1) != predicted
+            changed = dropout_logits(state, head, x).argmax(axis=1) != predicted
             disagreeing[part] += changed
     least = _N_PASSES // 2 + 1
     while least > 1 and (disagreeing >= least).sum() < _WANTED * state.budget:

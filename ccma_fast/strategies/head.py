@@ -1,4 +1,4 @@
-"""Dropout passes and gradients of a linear head, for strategies."""
+"""Dropout passes and gradients of an affine head, for strategies."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.checked import check_lengths
-from ..pool.rows import to_float32
+from ..pool.rows import Chunk, to_float32
+from ..steps.affine_head import AffineHead
 from ..steps.linear_head import LinearHead
 from .registry import Round
 
-__all__ = ["dropout_chunks", "linear_head", "residuals"]
+__all__ = ["affine_head", "dropout_chunks", "dropout_logits", "residuals"]
 
 Float32 = npt.NDArray[np.float32]
 
@@ -20,20 +21,29 @@ Float32 = npt.NDArray[np.float32]
 _CHUNK_BYTES = 1 << 20
 
 
-def linear_head(state: Round, strategy: str) -> LinearHead:
-    """The student, which must be a :class:`~ccma_fast.LinearHead`.
+def affine_head(state: Round, strategy: str) -> AffineHead:
+    """The student, which must be one of the package's heads, an affine map of the features.
 
     Raises
     ------
     TypeError
         It is of another class.
     """
-    if not isinstance(state.student, LinearHead):
+    if not isinstance(state.student, AffineHead):
         raise TypeError(
-            f"strategy {strategy} needs a LinearHead as the student (for its dropout or its gradients), "
-            f"got {type(state.student).__name__}"
+            f"strategy {strategy} needs a LogisticHead or LinearHead as the student (for its dropout or its "
+            f"gradients), got {type(state.student).__name__}"
         )
     return state.student
+
+
+def dropout_logits(state: Round, head: AffineHead, chunk: Chunk) -> Float32:
+    """One pass over a chunk of rows, shape (M, C), with the dropout that the head was trained with.
+
+    A head that is trained without any has the configuration's.
+    """
+    dropout = head.dropout if isinstance(head, LinearHead) else state.config.dropout
+    return head.dropout_logits(chunk, dropout, state.rng, state.backend)
 
 
 def dropout_chunks(state: Round) -> Iterator[tuple[slice, Float32]]:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .bald import ROUNDING, mutual_information
-from .head import linear_head
+from .head import affine_head
 from .registry import Round, register
 
 __all__ = ["powerbald"]
@@ -23,10 +23,11 @@ def powerbald(state: Round) -> npt.NDArray[np.int64]:
     Raises
     ------
     TypeError
-        The student is not a :class:`~ccma_fast.LinearHead`.
+        The student is none of the package's heads, :class:`~ccma_fast.LogisticHead` and
+        :class:`~ccma_fast.LinearHead`.
     ValueError
         NaN or infinity in a row, which is named.
     """
-    information = np.maximum(mutual_information(state, linear_head(state, "powerbald")), ROUNDING)
+    information = np.maximum(mutual_information(state, affine_head(state, "powerbald")), ROUNDING)
     scores = np.log(information) + state.rng.gumbel(size=information.size)
     return state.unlabelled[state.backend.top_m(scores.astype(np.float32), state.budget)]

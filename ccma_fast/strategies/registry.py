@@ -21,6 +21,7 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.student import student_logits
 from ..steps.teacher import Teacher
+from ..steps.trained import Trained
 from ..system.memory import LEAST_LIMIT, Memory
 from ..system.qualified_names import qualified_name
 
@@ -69,8 +70,8 @@ class Round:
         C.
     budget : int
         Rows to choose: at least 1, at most as many as are unlabelled.
-    student : object with `predict_proba`, or None
-        Fitted on the labelled rows; None where there is no label yet.
+    trained : Trained or None
+        Student and teacher, trained on the labelled rows; None where there is no label yet.
     teacher : Teacher or None
     config : CCMAConfig
     rng : numpy.random.Generator
@@ -86,12 +87,17 @@ class Round:
     labels: Int64
     n_classes: int
     budget: int
-    student: Any
+    trained: Trained | None
     teacher: Teacher | None
     config: CCMAConfig
     rng: np.random.Generator
     backend: Backend
     memory_limit: int = LEAST_LIMIT
+
+    @property
+    def student(self) -> Any:
+        """The student, an object with `predict_proba` that is fitted on the labelled rows, or None without labels."""
+        return None if self.trained is None else self.trained.student
 
     @property
     def sketch_bytes(self) -> int:

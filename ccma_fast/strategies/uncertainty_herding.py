@@ -59,24 +59,39 @@ def uncertainty_herding(state: Round) -> Int64:
 
 
 def calibrated_temperature(state: Round) -> float:
-    """τ in {1, 1.1, …, 19.9} at which a copy of the student, fitted on 70 % of the labelled rows, is best calibrated.
+    """τ in {1, 1.1, …, 19.9} at which the student is best calibrated on labelled rows that it was not fitted on.
 
-    The smallest expected calibration error over C equal bins of confidence on the other 30 % (at least one row), which
-    are drawn at random; ties go to the smaller τ. +∞ where those 70 % hold fewer than two classes: of a student of
-    which nothing can be known, every row is equally uncertain.
+    The smallest expected calibration error over C equal bins of confidence; ties go to the smaller τ. A student that
+    was trained with rows held out has the logits of those. Of any other a copy is fitted on 70 % of the labelled rows,
+    and the other 30 % (at least one row), drawn at random, calibrate it; +∞ where the 70 % hold fewer than two classes:
+    of a student of which nothing can be known, every row is equally uncertain.
     """
+    found = _held_out_logits(state)
+    if found is None:
+        return float("inf")
+    logits, labels = found
+    correct = logits.argmax(axis=1) == labels
+    errors = [_calibration_error(logits / temperature, correct) for temperature in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(errors))])
+
+
+def _held_out_logits(state: Round) -> tuple[Float64, Int64] | None:
+    """z^S of labelled rows by students that never saw their labels, and these; None where there is no such student."""
+    trained = state.trained
+    if trained is not None and trained.held_out is not None:
+        rows = state.labelled[trained.held_out.rows]
+        return trained.held_out.student.astype(np.float64), state.labels[rows]
     order = state.rng.permutation(state.labelled)
     n_held_out = max(1, int(_HELD_OUT * order.size))
     held_out, train = order[:n_held_out], np.sort(order[n_held_out:])
     if not has_two_classes(state.labels[train]):
-        return float("inf")
-    known = RowSubset(state.features, train)
-    fitted = fit_student(state.student, known, state.labels[train], state.n_classes, state.backend)
-    rows = RowSubset(state.features, held_out)
-    logits = student_logits(fitted, rows, state.n_classes, state.backend).float32().astype(np.float64)
-    correct = logits.argmax(axis=1) == state.labels[held_out]
-    errors = [_calibration_error(logits / temperature, correct) for temperature in _TEMPERATURES]
-    return float(_TEMPERATURES[int(np.argmin(errors))])
+        return None
+    fitted = fit_student(
+        state.student, RowSubset(state.features, train), state.labels[train], state.n_classes, state.backend
+    )
+    unseen = RowSubset(state.features, held_out)
+    logits = student_logits(fitted, unseen, state.n_classes, state.backend).float32()
+    return logits.astype(np.float64), state.labels[held_out]
 
 
 def _calibration_error(logits: Float64, correct: npt.NDArray[np.bool_]) -> float:

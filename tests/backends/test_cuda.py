@@ -319,6 +319,7 @@ def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeyp
     config = cf.CCMAConfig(
         acquisition="delta" if acquisition == "delta" else "trust",
         calibration="target_size" if acquisition == "delta" else "coverage",
+        head="published",
         max_epochs=8,
         kappa=4,
         student_kappa=8,

@@ -12,6 +12,7 @@ from ccma_fast.backends.cuda.transfers import Later, Uploads
 from ccma_fast.pool.derived import AllBut, LinearRows, RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative
+from ccma_fast.steps import distillation, teacher_correction
 from ccma_fast.steps.softmax_regression import SoftmaxRegression
 
 CUDA = choose_backend("cuda")
@@ -135,7 +136,7 @@ def test_a_step_of_a_regression_asks_the_device_twice(card):
 # were when these were written, and some more. None depends on the pool's size.
 BUDGETS = {
     "published": (165, 360, 65, 58),
-    "default": (110, 880, 75, 65),
+    "trust": (110, 880, 75, 65),
     "informative": (100, 900, 78, 74),
 }
 
@@ -151,6 +152,7 @@ def test_what_a_query_costs_the_host_does_not_grow_with_the_pool(card, blobs, pa
         config = cf.CCMAConfig(
             acquisition="delta" if kind == "published" else "trust",
             calibration="target_size" if kind == "published" else "coverage",
+            head="published",
             max_epochs=4,
             kappa=3,
             student_kappa=6,
@@ -166,3 +168,24 @@ def test_what_a_query_costs_the_host_does_not_grow_with_the_pool(card, blobs, pa
         assert counts.calls.total() <= calls
         assert counts.uploads.total() <= uploads
         assert counts.synchronisations.total() <= synchronisations
+
+
+def test_what_the_default_query_costs_the_host(card, blobs, partly_labelled, monkeypatch):
+    """Training waits twice for each evaluation of a loss, however many rows there are; the rest as with others."""
+    for name in (distillation, teacher_correction):
+        monkeypatch.setattr(name, "FOLD_TOLERANCE", 0.3)  # few evaluations: the interpreter is slow
+    for n_rows in (50, 150):
+        x, y = blobs(n_rows, 8, 3, distance=1.0)
+        pool = card.put(torch.from_numpy(x))
+        teacher = cf.Teacher(card.put(torch.from_numpy(x[:, :5].copy())), np.eye(3, 5))
+        config = cf.CCMAConfig(student_kappa=6, n_folds=2)
+        with card.counted() as counts:
+            found = cf.select(pool, 5, labels=partly_labelled(y, 12), teacher=teacher, config=config, backend="cuda")
+        assert found.indices.size == 5
+        n_evaluations = counts.launches["_cross_entropy_kernel"]
+        assert n_evaluations <= 75
+        assert counts.launches.total() <= n_evaluations + 140
+        assert counts.calls.total() <= 50 * n_evaluations + 600
+        assert counts.uploads.total() <= 2 * n_evaluations + 130
+        assert counts.downloads.total() <= 2 * n_evaluations + 85
+        assert counts.synchronisations.total() <= 4 * n_evaluations + 120

@@ -210,7 +210,7 @@ def test_a_teacher_that_only_names_a_class_is_trusted_alike_by_every_backend(rng
     x, y, labels = pool(rng)
     guess = np.where(rng.random(y.size) < 0.6, y, rng.integers(10, size=y.size))
     teacher = cf.Teacher.from_logits(4 * np.eye(10, dtype=np.float32)[guess])
-    config = cf.CCMAConfig(nonconformity=rule, max_epochs=10)
+    config = cf.CCMAConfig(acquisition="trust", head="published", nonconformity=rule, max_epochs=10)
     reports = [
         cf.select(x, 2, labels=labels, teacher=teacher, config=config, backend=backend).report for backend in BACKENDS
     ]

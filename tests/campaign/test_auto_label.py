@@ -169,6 +169,7 @@ def test_what_is_no_audit_of_this_pool_is_refused(pool: dict[str, Any]) -> None:
     moved[0] = -1
     retrained = p[:, [1, 0, 2, 3]]
     other = replace(audit, rows=np.sort(audit.rows))
+    larger = replace(audit, rows=np.arange(N - 49))
     for call, message in (
         (
             (p, audit, given, trained_on_it),
@@ -180,6 +181,9 @@ def test_what_is_no_audit_of_this_pool_is_refused(pool: dict[str, Any]) -> None:
         ((retrained, audit, given, labels), "probabilities .or scores. are not those that the audit was drawn for"),
         ((p[:-1], audit, given, labels[:-1]), "probabilities has 3999 rows but the pool of the audit has 4000"),
         ((p, other, given, labels), "got rows that random_state=0 does not draw"),
+        ((p, larger, given, labels), "audit must have from 1 to 3950 rows, as many as have no label, got 3951"),
+        ((p, replace(audit, rows=audit.rows[:0]), [], labels), "audit must have from 1 to 3950 rows.* got 0"),
+        ((p, replace(audit, random_state=-5), given, labels), "random_state of audit must be at least 0, got -5"),
         ((p, audit, [*given, 0], labels), "audit_labels must be at most 100, one for each row of the audit, got 101"),
         ((p, audit, given + 2, labels), "audit_labels"),
     ):
@@ -187,6 +191,21 @@ def test_what_is_no_audit_of_this_pool_is_refused(pool: dict[str, Any]) -> None:
             cf.auto_label(call[0], call[1], call[2], labels=call[3])
     with pytest.raises(TypeError, match=r"audit must be an AuditSample .* got ndarray"):
         cf.auto_label(p, audit.rows, given, labels=labels)
+
+
+def test_a_series_of_other_rows_or_in_another_order_is_refused(pool: dict[str, Any]) -> None:
+    pandas = pytest.importorskip("pandas")
+    audit, found = labelled(pool)
+    truth = pandas.Series(pool["truth"])
+    of_audit = truth[audit.rows]
+    for given in (of_audit, of_audit.reset_index(drop=True)):
+        np.testing.assert_array_equal(cf.auto_label(pool["p"], audit, given, labels=pool["labels"]).rows, found.rows)
+    assert cf.auto_label(pool["p"], audit, of_audit[:400], labels=pool["labels"]).n_audited == 400
+    for given in (truth[np.sort(audit.rows)], truth[found.rows[:600]]):
+        with pytest.raises(ValueError, match=r"audit_labels must be a Series .* that of audit\.rows"):
+            cf.auto_label(pool["p"], audit, given, labels=pool["labels"])
+        with pytest.raises(ValueError, match=r"audit_labels must be a Series .* that of audit\.rows"):
+            cf.audit_forecast(pool["p"], labels=pool["labels"], audit=audit, audit_labels=given)
 
 
 def test_what_is_no_probability_is_refused(pool: dict[str, Any]) -> None:

@@ -292,6 +292,15 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, Any]], obj
     return file
 
 
+def test_a_loop_from_before_there_was_a_choice_of_heads_goes_on_with_the_published_one(tmp_path: Path) -> None:
+    def without_head(settings: dict[str, Any], _: object) -> None:
+        del settings["config"]["head"]
+        settings["config"]["acquisition"] = "trust"  # the default of that version
+
+    loop = cf.ActiveLearner.load(rewritten(saved(tmp_path, X), without_head), X)
+    assert (loop._config.head, loop._config.acquisition) == ("published", "trust")
+
+
 def test_a_file_says_which_version_wrote_it(tmp_path: Path) -> None:
     with np.load(saved(tmp_path, X)) as content:
         assert json.loads(str(content["settings"]))["version"] == cf.__version__

@@ -141,8 +141,15 @@ def test_an_audit_that_was_tampered_with_is_refused(
     Path("audit.record.json").write_text(json.dumps({**record, "rows": record["rows"][::-1]}))
     swapped = [{**row, "index": record["rows"][300 - int(row["draw"])]} for row in audited]
     assert "got rows that random_state=5 does not draw" in refused(swapped)
-    Path("audit.record.json").write_text("{}")
-    assert "cannot read 'changed.record.json' as the record of an audit" in refused(audited)
+    for text, message in (
+        ("{}", "it has no field 'format'"),
+        ("[1]", "expected an object, got list"),
+        (json.dumps({**record, "random_state": -5}), "random_state must be at least 0, got -5"),
+        (json.dumps({**record, "rows": [None]}), "rows must be an integer, got NoneType None"),
+        (json.dumps({**record, "n_rows": 3000.0}), "n_rows must be an integer, got float 3000.0"),
+    ):
+        Path("audit.record.json").write_text(text)
+        assert f"cannot read 'changed.record.json' as the record of an audit: {message}" in refused(audited)
     Path("audit.record.json").write_text(json.dumps({**record, "format": "ccma_fast.AuditSample 9"}))
     assert "written by a newer version of ccma_fast" in refused(audited)
     Path("audit.record.json").unlink()

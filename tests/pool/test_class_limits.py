@@ -168,7 +168,7 @@ def test_true_among_numbers_is_no_class(call: Callable[[Any], Any]) -> None:
 
 
 def test_a_head_that_no_memory_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_limits, "machine_memory", lambda: MachineMemory(48 * 5 * 100, 0))
+    monkeypatch.setattr(class_limits, "machine_memory", lambda: MachineMemory(240 * 5 * 100, 0))
     known = with_one(99)
     assert cf.ActiveLearner(X, labels=known).labels.max() == 99
     learner = cf.ActiveLearner(X, labels=np.where(np.arange(N) < 9, TRUTH, -1))
@@ -178,12 +178,16 @@ def test_a_head_that_no_memory_could_hold(monkeypatch: pytest.MonkeyPatch) -> No
         lambda: cf.ActiveLearner(X, labels=with_one(100)),
         lambda: learner.label([17], [100]),
         lambda: cf.select(X, 3, labels=with_one(100, np.where(np.arange(N) < 9, TRUTH, -1))),
-        lambda: cf.LinearHead(101).fit(X, TRUTH),
+        lambda: cf.LogisticHead(101).fit(X, TRUTH),
         lambda: simulated(TRUTH, class_names=list(map("class {}".format, range(101)))),
     ]
     for call in calls:
         with pytest.raises(
-            ValueError, match=r"^a head of 101 classes on 4 columns takes 2.42e-05 GB .*this machine has 2"
+            ValueError, match=r"^a head of 101 classes on 4 columns takes 0.000121 GB .*this machine has 0.00012 GB"
         ):
             call()
     np.testing.assert_array_equal(learner.labels, before)
+    # A weight of the published head takes a fifth of that.
+    cf.LinearHead(500, max_epochs=1).fit(X, TRUTH)
+    with pytest.raises(ValueError, match=r"^a head of 501 classes on 4 columns takes 0.00012 GB"):
+        cf.LinearHead(501).fit(X, TRUTH)

@@ -15,9 +15,64 @@ C = 4
 
 
 def test_the_table_has_those_that_a_configuration_takes() -> None:
-    assert tuple(ACQUISITIONS) == get_args(get_type_hints(cf.CCMAConfig)["acquisition"])
+    assert ("auto", *ACQUISITIONS) == get_args(get_type_hints(cf.CCMAConfig)["acquisition"])
     for name in ACQUISITIONS:
         assert cf.CCMAConfig(acquisition=name).acquisition == name
+
+
+SIZES = {"calibration": "target_size", "student_set_size": 2, "teacher_set_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "student", "name"),
+    [
+        ({}, "none", "coverage"),
+        ({}, "estimator", "trust"),
+        ({}, "logits", "trust"),
+        ({"head": "ridge"}, "none", "trust"),
+        ({"head": "published", "max_epochs": 3}, "none", "trust"),
+        ({**SIZES, "head": "ridge"}, "none", "coverage"),
+        (SIZES, "logits", "coverage"),
+    ],
+)
+@pytest.mark.parametrize("n_labelled", [0, 40])
+def test_auto_is_coverage_where_the_student_learns_from_the_teacher(n_labelled, config, student, name):
+    """Or where sets of a wanted size do not tell how far the teacher is to be trusted."""
+    if n_labelled == 0 and student == "estimator":
+        pytest.skip("it needs labels")
+    rng = np.random.default_rng(5)
+    y = rng.integers(C, size=200)
+    x = (2.0 * np.eye(C, 8)[y] + rng.standard_normal((200, 8))).astype(np.float32)
+    teacher = cf.Teacher.from_logits((3.0 * np.eye(C)[y] + rng.standard_normal((200, C))).astype(np.float32))
+    given = {
+        "none": {},
+        "estimator": {"student": cf.LogisticHead(C)},
+        "logits": {"student_logits": rng.standard_normal((200, C)).astype(np.float32)},
+    }[student]
+    labels = np.where(np.arange(200) < n_labelled, y, -1)
+    auto, chosen = (
+        cf.select(
+            x, 9, labels=labels, teacher=teacher, config=cf.CCMAConfig(acquisition=acquisition, **config), **given
+        )
+        for acquisition in ("auto", name)
+    )
+    np.testing.assert_array_equal(auto.indices, chosen.indices)
+    np.testing.assert_array_equal(auto.scores, chosen.scores)
+    if auto.report.mode == "query":
+        assert np.isfinite(auto.report.trust) == (name == "trust")
+
+
+def test_first_labels_cover_the_rows_of_the_student_with_a_teacher_as_without() -> None:
+    """Only "trust" lets the teacher choose them."""
+    rng = np.random.default_rng(6)
+    x, v = (rng.standard_normal((80, 8)).astype(np.float32) for _ in range(2))
+    teacher = cf.Teacher(v, rng.standard_normal((C, 8)))
+    alone = cf.select(x, 9)
+    for acquisition in ("auto", "coverage"):
+        picks = cf.select(x, 9, teacher=teacher, config=cf.CCMAConfig(acquisition=acquisition))
+        np.testing.assert_array_equal(picks.indices, alone.indices)
+    picks = cf.select(x, 9, teacher=teacher, config=cf.CCMAConfig(acquisition="trust"))
+    assert picks.indices.tolist() != alone.indices.tolist()
 
 
 @pytest.mark.parametrize("has_teacher", [False, True])

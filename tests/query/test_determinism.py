@@ -14,8 +14,11 @@ import ccma_fast as cf
 
 pytestmark = pytest.mark.processor
 
-CONFIG = cf.CCMAConfig(max_epochs=8, subpool_size=300, subpool_max_iter=2, kmeans_max_iter=4)
-DELTA = replace(CONFIG, acquisition="delta", calibration="target_size")
+CONFIG = cf.CCMAConfig(subpool_size=300, subpool_max_iter=2, kmeans_max_iter=4)
+TRUST = replace(CONFIG, acquisition="trust", head="published", max_epochs=8)
+DELTA = replace(TRUST, acquisition="delta", calibration="target_size")
+# What was chosen when student and teacher were trained.
+CHOSEN = "penalty", "soft_weight", "teacher_temperature", "correction_penalty", "student_share"
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +38,15 @@ def query(x, labels, v, t, config=CONFIG, **options) -> cf.Selection:
 
 
 def test_both_lead_some_of_the_picks(data):
-    """So that what holds of the picks below holds of the teacher's and of the student's."""
-    assert 1 <= query(*data).report.trust * 25 <= 24
+    """So that what holds of the picks of "trust" below holds of the teacher's and of the student's."""
+    assert 1 <= query(*data, TRUST).report.trust * 25 <= 24
 
 
 def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
     for name in ("indices", "scores", "represents"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    for name in ("q_student", "q_teacher", "inertia", "mean_student_set", "kmeans_iterations", "trust"):
-        # NaN is as good as any number: the published query has no trust.
+    for name in ("q_student", "q_teacher", "inertia", "mean_student_set", "kmeans_iterations", "trust", *CHOSEN):
+        # NaN is as good as any number: not every query has all of them.
         assert str(getattr(found.report, name)) == str(getattr(expected.report, name)), name
 
 
@@ -52,7 +55,9 @@ def test_threads_and_chunks(simd, data):
     """Many threads where chunks are few: each chunk starts them anew."""
     unlabelled = (data[0], np.full(700, -1), *data[2:])
     cases = {
-        "trust": partial(query, *data, CONFIG),
+        "coverage": partial(query, *data, CONFIG),
+        "ridge": partial(query, *data, replace(CONFIG, head="ridge")),
+        "trust": partial(query, *data, TRUST),
         "delta": partial(query, *data, DELTA),
         "first by the teacher": partial(query, *unlabelled, CONFIG),
         "first of delta": partial(query, *unlabelled, DELTA),
@@ -68,10 +73,11 @@ def test_threads_and_chunks(simd, data):
 
 @pytest.mark.usefixtures("restore_threads")
 def test_threads_of_torch(data):
-    expected = query(*data)
-    for n_threads in (1, 2, 4):
-        torch.set_num_threads(n_threads)
-        assert_same(query(*data), expected)
+    for config in (CONFIG, TRUST):
+        expected = query(*data, config)
+        for n_threads in (1, 2, 4):
+            torch.set_num_threads(n_threads)
+            assert_same(query(*data, config), expected)
 
 
 def strided(x: np.ndarray) -> np.ndarray:
@@ -146,7 +152,7 @@ def test_the_order_of_calls_does_not_matter(data):
         cf.select(data[0], 3, random_state=8)
 
 
-@pytest.mark.parametrize("config", [CONFIG, DELTA], ids=["trust", "delta"])
+@pytest.mark.parametrize("config", [CONFIG, TRUST, DELTA], ids=["coverage", "trust", "delta"])
 def test_seeds_differ(data, config):
     first, again, other = (query(*data, config, random_state=seed).indices for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -157,7 +163,7 @@ SCRIPT = """
 import sys
 import numpy as np, ccma_fast as cf
 x, labels, v, t = (np.load(f"{sys.argv[1]}/{i}.npy") for i in range(4))
-config = cf.CCMAConfig(max_epochs=8, subpool_size=300, subpool_max_iter=2, kmeans_max_iter=4)
+config = cf.CCMAConfig(subpool_size=300, subpool_max_iter=2, kmeans_max_iter=4)
 picks = cf.select(x, 25, labels=labels, teacher=cf.Teacher(v, t), config=config, backend="cpu")
 print(picks.indices.tobytes().hex(), picks.scores.tobytes().hex())
 """

@@ -1,8 +1,9 @@
-"""The default acquisition: how far the teacher is trusted, what it leads, and what the student leads."""
+"""The acquisition "trust": how far the teacher is trusted, what it leads, and what the student leads."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import hypothesis.strategies as st
@@ -23,7 +24,7 @@ from ccma_fast.steps.quotas import class_quotas
 pytestmark = pytest.mark.processor
 
 BACKENDS = ("cpu", "reference")
-QUICK = cf.CCMAConfig(max_epochs=15)
+TRUST = cf.CCMAConfig(acquisition="trust", head="published", max_epochs=15)
 
 
 def certain(classes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -46,7 +47,7 @@ def pool(partly_labelled):
 
 def query(pool: SimpleNamespace, budget: int, z_t: np.ndarray | None, **options) -> cf.Selection:
     teacher = None if z_t is None else cf.Teacher.from_logits(z_t)
-    options = {"labels": pool.labels, "student_logits": pool.z_s, **options}
+    options = {"labels": pool.labels, "student_logits": pool.z_s, "config": TRUST, **options}
     return cf.select(pool.x, budget, teacher=teacher, **options)
 
 
@@ -106,6 +107,7 @@ def test_a_perfect_teacher_leads_all_picks_and_balances_the_classes(backend, bud
         labels=labels,
         student_logits=np.random.default_rng(4).standard_normal((80, 4)),
         teacher=cf.Teacher.from_logits(certain(y, 4)),
+        config=TRUST,
         backend=backend,
     )
     assert picks.report.trust == 1.0
@@ -134,7 +136,7 @@ def test_a_teacher_of_noise_has_no_say(pool):
 def test_a_teacher_that_has_no_say_does_not_change_the_students_training(pool):
     """The same, with a head that is fitted, and refitted for its out-of-fold scores where there is a teacher."""
     noise = np.random.default_rng(8).standard_normal((400, 6), dtype=np.float32)
-    options = {"student_logits": None, "config": QUICK}
+    options = {"student_logits": None, "config": TRUST}
     found, alone = (query(pool, 15, z_t, **options) for z_t in (noise, None))
     assert found.report.calibration == "coverage"
     assert led_by_teacher(found) == 0
@@ -258,12 +260,12 @@ def test_picks_of_the_student_are_those_of_an_exhaustive_greedy(seed, n, n_cover
 
 
 def test_the_students_candidates_are_its_most_uncertain_rows(pool):
-    picks = query(pool, 7, None, config=cf.CCMAConfig(student_kappa=3))
+    picks = query(pool, 7, None, config=replace(TRUST, student_kappa=3))
     assert picks.report.n_candidates == 21
     uncertainty = 1.0 - reference.score(pool.z_s).margin
     least = np.sort(uncertainty[pool.unlabelled])[-21]
     assert (uncertainty[picks.indices] >= least).all()
-    limited = query(pool, 7, None, config=cf.CCMAConfig(student_kappa=20, candidate_limit=3))
+    limited = query(pool, 7, None, config=replace(TRUST, student_kappa=20, candidate_limit=3))
     assert limited.report.n_candidates == 14  # never fewer than twice the picks
 
 
@@ -306,7 +308,7 @@ def test_scores_order_and_what_stands_behind(pool, backend):
 def test_a_pick_stands_for_itself_where_rows_are_equal(pool, backend):
     """Each row ten times, more picks than distinct rows: nobody stands behind nothing."""
     x = pool.x[np.arange(400) // 10]
-    picks = cf.select(x, 90, student_logits=pool.z_s, backend=backend)
+    picks = cf.select(x, 90, student_logits=pool.z_s, config=TRUST, backend=backend)
     assert picks.represents.min() == 1
     assert picks.represents.sum() == 400
 
@@ -318,7 +320,7 @@ def test_a_pick_stands_for_itself_where_rows_are_equal(pool, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_first_labels_are_central_rows_of_the_surest_quarter_of_each_class(pool, backend):
     teacher = cf.Teacher.from_logits(pool.z_t)
-    picks = cf.select(pool.x, 14, teacher=teacher, backend=backend)
+    picks = cf.select(pool.x, 14, teacher=teacher, config=TRUST, backend=backend)
     assert picks.report.mode == "cold start"
     assert np.isnan(picks.scores).all()
     assert np.isnan(picks.report.trust)
@@ -342,7 +344,7 @@ def test_first_labels_of_one_pick_are_next_to_the_mean(pool):
     y = np.arange(400) % 2
     margins = np.random.default_rng(0).random(400)
     z = np.where(np.arange(2) == y[:, None], 1.0 + margins[:, None], 0.0)
-    picks = cf.select(pool.x, 2, teacher=cf.Teacher.from_logits(z))
+    picks = cf.select(pool.x, 2, teacher=cf.Teacher.from_logits(z), config=TRUST)
     unit = reference.unit_rows(pool.x)
     for c in (0, 1):
         members = np.flatnonzero(y == c)
@@ -363,7 +365,7 @@ def test_classes_that_the_teacher_never_names(pool, backend, budget, cold):
     z_t = certain(pool.y % 2, 6)
     labels = np.where(pool.labels >= 0, pool.y % 2, -1)
     if cold:
-        picks = cf.select(pool.x, budget, teacher=cf.Teacher.from_logits(z_t), backend=backend)
+        picks = cf.select(pool.x, budget, teacher=cf.Teacher.from_logits(z_t), config=TRUST, backend=backend)
         n = 400
     else:
         picks = query(pool, budget, z_t, labels=labels, backend=backend)
@@ -404,13 +406,17 @@ def test_a_row_without_direction_is_named_before_anything_is_computed(pool, back
     x[137] = 0.0
     teacher = cf.Teacher(pool.x, np.eye(6, 9))
     text = r"features must have a direction \(.*\), got a zero-length vector at row 137"
+    options = {"teacher": teacher, "config": TRUST, "backend": backend}
     with pytest.raises(ValueError, match=f"^{text}$"):
-        cf.select(x, 5, labels=pool.labels, teacher=teacher, student=Untouched(), backend=backend)
+        cf.select(x, 5, labels=pool.labels, student=Untouched(), **options)
     with pytest.raises(ValueError, match=f"^{text}$"):
-        cf.select(x, 5, labels=pool.labels, student_logits=pool.z_s, teacher=teacher, backend=backend)
+        cf.select(x, 5, labels=pool.labels, student_logits=pool.z_s, **options)
+    # The default's first labels cover the rows of x.
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        cf.select(x, 5, teacher=teacher, backend=backend)
     # Where only the teacher's space is used, a zero row of x is a row as any other.
     published = cf.CCMAConfig(acquisition="delta")
-    assert len(cf.select(x, 5, teacher=teacher, backend=backend)) == 5
+    assert len(cf.select(x, 5, **options)) == 5
     picks = cf.select(
         x, 5, labels=pool.labels, student_logits=pool.z_s, teacher=teacher, config=published, backend=backend
     )

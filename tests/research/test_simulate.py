@@ -308,8 +308,7 @@ def test_few_scores_promise_nothing(run: Any) -> None:
 
 
 def test_the_default_student_is_seeded(run: Any) -> None:
-    config = cf.CCMAConfig(max_epochs=5)
-    first, again = (run(student=None, config=config, strategies=["margins"], rounds=2) for _ in range(2))
+    first, again = (run(student=None, strategies=["margins"], rounds=2) for _ in range(2))
     assert same(first, again)
     assert len({tuple(of(first, "margins", seed)["macro_auroc"]) for seed in (3, 7)}) == 2
     template = run(student=cf.LinearHead(max_epochs=5, random_state=99), strategies=["random"], rounds=2)
@@ -645,11 +644,14 @@ class Halting:
         return state.rng.choice(state.unlabelled, state.budget, replace=False)
 
 
-def test_resuming(run: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("is_distilled", "stops"), [(False, range(1, 7)), (True, [5])])
+def test_resuming(run: Any, data: Any, tmp_path: Path, is_distilled: bool, stops: Any) -> None:
     """Stopped at each of its queries in turn, it calls the strategy no more often than needed, and ends the same."""
+    if is_distilled:
+        run = functools.partial(run, student=None, teacher=teacher(data))
     run(strategies={"s": Halting(np.inf), "random": "random"}, out=tmp_path / "whole")
     expected = contents(tmp_path / "whole", but=("timings.csv", ".lock"))
-    for n in range(1, 7):  # 2 seeds × 3 queries
+    for n in stops:  # of 2 seeds × 3 queries
         out = tmp_path / f"stopped {n}"
         with pytest.raises(KeyboardInterrupt):
             run(strategies={"s": Halting(n), "random": "random"}, out=out)

@@ -148,6 +148,44 @@ def test_several_populations_keep_their_promises_at_once() -> None:
     assert 0 < n_broken <= repetitions * delta + 3 * math.sqrt(repetitions * delta * (1 - delta))
 
 
+def test_as_many_populations_are_tested_as_an_equal_share_of_the_level_allows() -> None:
+    rng = np.random.default_rng(5)
+    max_error, delta, counts = 0.1, 0.2, set()
+    for _ in range(30):
+        sizes = rng.integers(0, 120, size=rng.integers(1, 12)).tolist()
+        audits = [int(rng.integers(n + 1)) for n in sizes]
+        order = np.argsort([-n for n in audits], kind="stable").tolist()
+        p_values = [
+            exact_tail(0, a, math.floor(max_error * n * (1 - a / n)) + 1, n) if 0 < a < n else 1
+            for n, a in zip(sizes, audits, strict=True)
+        ]
+        expected: list[int] = []
+        for n_tested in range(1, len(sizes) + 1):
+            able = [k for k in order if 0 < audits[k] < sizes[k] and p_values[k] <= delta / n_tested]
+            if len(able) >= n_tested:
+                expected = able[:n_tested]
+        scores = [np.sort(rng.random(n).astype(np.float32)) for n in sizes]
+        found = controlled_thresholds(
+            [Audited(s, rng.permutation(s)[:n], np.zeros(n, np.bool_)) for s, n in zip(scores, audits, strict=True)],
+            max_error,
+            delta,
+        )
+        assert [k for k, one in enumerate(found) if one.is_tested] == sorted(expected)
+        counts.add(len(expected))
+    assert len(counts) >= 4
+
+
+def test_classes_without_audit_rows_cost_nothing() -> None:
+    rng = np.random.default_rng(6)
+    nothing = np.empty(0, np.float32)
+    scores = np.sort(rng.random(400).astype(np.float32))
+    one = Audited(scores, scores[rng.choice(400, 200, replace=False)], np.zeros(200, np.bool_))
+    rest = Audited(scores[:3], nothing, np.empty(0, np.bool_))
+    found = controlled_thresholds([*[rest] * 20_000, one], 0.1, 0.05)
+    assert found[-1] == controlled_thresholds([one], 0.1, 0.05)[0]
+    assert found[-1].n_rows == 400
+
+
 def test_ties_are_never_split_and_the_counts_are_those_of_the_threshold() -> None:
     rng = np.random.default_rng(3)
     found_any = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def test_a_teacher_of_other_images_is_told() -> None:
     """Rows that are off by one: nothing that it says has to do with the labels."""
     teacher = cf.Teacher(np.roll(V, 1, axis=0), T)
     with pytest.warns(cf.TeacherWarning, match=r"right on \d.* of the 300 labelled rows .*, no better than chance"):
-        report = cf.select(X, 3, labels=LABELS, teacher=teacher, config=QUICK).report
+        report = cf.select(X, 3, labels=LABELS, teacher=teacher, config=replace(QUICK, acquisition="trust")).report
     assert report.trust == 0.0
     with pytest.warns(cf.TeacherWarning):
         assert teacher.diagnose(LABELS).warnings == report.warnings
@@ -219,7 +220,8 @@ def two_classes(seed: int, spread: float) -> tuple[np.ndarray, ...]:
 
 def test_rows_where_the_models_disagree_do_not_look_like_two_exchanged_classes() -> None:
     """The published query seeks rows on which the teacher is wrong: most labels then speak against a good one."""
-    config = cf.CCMAConfig(acquisition="delta", calibration="target_size", max_epochs=25, kmeans_max_iter=5)
+    published = {"acquisition": "delta", "head": "published", "calibration": "target_size"}
+    config = cf.CCMAConfig(**published, max_epochs=25, kmeans_max_iter=5)
     accused = 0
     for seed in range(3):
         x, y, v, t = two_classes(seed, spread=4.0)

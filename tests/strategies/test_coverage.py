@@ -17,6 +17,7 @@ from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import coverage, representatives
+from ccma_fast.steps.trained import Trained
 from ccma_fast.strategies import herding
 
 pytestmark = pytest.mark.processor
@@ -39,15 +40,16 @@ def make_round(
     n_classes: int = 4,
     seed: int = 0,
     backend: str = "cpu",
-    **head: float,
+    **constants: float,
 ) -> strategies.Round:
     """A round on x, with a head that was fitted on the labelled rows."""
     rows, known = open_rows(x, "features"), np.flatnonzero(labels >= 0)
-    student = None
+    trained = None
     if np.unique(labels[known]).size >= 2:
-        student = cf.LinearHead(n_classes, **{"max_epochs": 40, **head}).fit(rows.take(known), labels[known])
+        head = cf.LinearHead(n_classes, **{"max_epochs": 40, **constants})
+        trained = Trained(head.fit(rows.take(known), labels[known]))
     config, rng = cf.CCMAConfig(), np.random.default_rng(seed)
-    return strategies.Round(rows, labels, n_classes, budget, student, None, config, rng, choose_backend(backend))
+    return strategies.Round(rows, labels, n_classes, budget, trained, None, config, rng, choose_backend(backend))
 
 
 def choose(name: str, state: strategies.Round) -> list[int]:
@@ -487,7 +489,7 @@ def test_uncertainty_herding_needs_a_student_that_can_be_fitted(pool: tuple[np.n
         def predict_proba(self, x: np.ndarray) -> np.ndarray:
             return np.full((len(x), 4), 0.25)
 
-    object.__setattr__(state, "student", Fixed())
+    object.__setattr__(state, "trained", Trained(Fixed()))
     with pytest.raises(TypeError, match="got Fixed without fit"):
         choose("uncertainty-herding", state)
 

@@ -339,8 +339,8 @@ def test_not_finite(name: str, value: float, make_round: MakeRound, pool: tuple)
 
 
 @pytest.mark.parametrize("name", ["badge", "alfamix"])
-def test_gradients_need_a_linear_head(name: str, make_round: MakeRound, pool: tuple) -> None:
-    with pytest.raises(TypeError, match=f"strategy {name} needs a LinearHead as the student.*, got object$"):
+def test_gradients_need_an_affine_head(name: str, make_round: MakeRound, pool: tuple) -> None:
+    with pytest.raises(TypeError, match=f"strategy {name} needs a LogisticHead or LinearHead.*, got object$"):
         choose(name, make_round(*pool, 4, student=object()))
 
 

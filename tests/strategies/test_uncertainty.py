@@ -11,7 +11,7 @@ import ccma_fast as cf
 from ccma_fast import strategies
 from ccma_fast.pool.open import open_rows
 from ccma_fast.strategies import bald
-from ccma_fast.strategies.head import dropout_chunks
+from ccma_fast.strategies.head import dropout_chunks, dropout_logits
 
 pytestmark = pytest.mark.processor
 
@@ -105,10 +105,9 @@ def test_ties_go_to_the_lower_index(name: str, make_round: MakeRound, pool: tupl
 
 def passes(state: strategies.Round, n_passes: int, seed: int) -> np.ndarray:
     """Logits of every pass and row, with the masks that a strategy draws from the same seed: (passes, U, C)."""
-    rng = np.random.default_rng(seed)
-    chunks = []
+    head, rng, chunks = state.student, np.random.default_rng(seed), []
     for _, x in dropout_chunks(state):
-        chunks.append(np.stack([state.student.dropout_logits(x, rng, state.backend) for _ in range(n_passes)]))
+        chunks.append(np.stack([head.dropout_logits(x, head.dropout, rng, state.backend) for _ in range(n_passes)]))
     return np.concatenate(chunks, axis=1).astype(np.float64)
 
 
@@ -166,7 +165,7 @@ def test_dropquery(backend: str, make_round: MakeRound, pool: tuple) -> None:
     twin = make_round(*pool, 3, seed=5, backend=backend)
     for _, chunk in dropout_chunks(twin):  # leaves the generator where the strategy's clustering finds it
         for _ in range(3):
-            head.dropout_logits(chunk, twin.rng, twin.backend)
+            dropout_logits(twin, head, chunk)
     found = twin.backend.weighted_kmeans(
         open_rows(x[most].astype(np.float32), "candidates"), 3, random_state=twin.rng, unit=True, max_iter=20, tol=1e-4
     )
@@ -277,8 +276,8 @@ def test_not_finite(name: str, value: float, make_round: MakeRound, pool: tuple)
 
 
 @pytest.mark.parametrize("name", WITH_DROPOUT)
-def test_dropout_needs_a_linear_head(name: str, make_round: MakeRound, pool: tuple) -> None:
-    with pytest.raises(TypeError, match=f"strategy {name} needs a LinearHead as the student.*, got object$"):
+def test_dropout_needs_an_affine_head(name: str, make_round: MakeRound, pool: tuple) -> None:
+    with pytest.raises(TypeError, match=f"strategy {name} needs a LogisticHead or LinearHead.*, got object$"):
         choose(name, make_round(*pool, 4, student=object()))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from .acquisition import Acquisition
+from .coverage import Coverage
 from .published import Published
 from .trust import Trust
 
 __all__ = ["ACQUISITIONS"]
 
 ACQUISITIONS: dict[str, Acquisition] = {
+    "coverage": Coverage(),
     "trust": Trust(),
     "delta": Published(),
 }

@@ -1,40 +1,23 @@
-"""The default acquisition: a fraction t of the batch by the teacher's criterion, the rest by the student's."""
+"""Trust: a fraction t of the batch by the teacher's criterion, the rest by the student's."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ...backends.protocol import Kernel, on_host
-from ...config import CCMAConfig
-from ...pool.rows import Rows
-from ...steps.coverage import unit_rows
 from ...steps.cuts import teacher_share
-from ...steps.greedy import greedy_coverage
 from ..cost_inputs import CostInputs
 from ..inputs import Inputs
-from ..picks import NO_PICKS, Picks, Tally, picks_by_class
+from ..picks import NO_PICKS, Picks, picks_by_class
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
-from ..stage_costs import (
-    COMPARED_ROWS,
-    SIMILARITY_BYTES,
-    SORTED_ROW,
-    StageCost,
-    Work,
-    chunk_rows,
-    kept_bytes,
-    picked_bytes,
-)
+from ..stage_costs import SORTED_ROW, StageCost
+from .student_picks import picks_of_student, student_picks_cost
 
 __all__ = ["Trust"]
 
 _LN_2 = np.float32(np.log(2.0))
-
-# Bytes per component of the rows on the other side of a comparison: float32, before and after normalisation.
-_COMPARED = 16
 
 
 class Trust:
@@ -72,24 +55,27 @@ class Trust:
         if n_led == inputs.budget:
             return led._replace(trust=share)
         uncertainty[led.positions] = -1.0  # below that of every other row
-        by_student = _picks_of_student(inputs, scored, uncertainty, led.positions, inputs.budget - n_led)
+        by_student = picks_of_student(
+            inputs.settings,
+            inputs.pool,
+            inputs.labelled,
+            scored,
+            uncertainty,
+            led.positions,
+            inputs.budget - n_led,
+        )
         return Picks.joined([led, by_student])._replace(trust=share)
 
     def coverage_cost(self, given: CostInputs) -> StageCost:
         """The student's candidates, the labelled rows, and the teacher's candidates, assuming t = 1/2."""
-        config, pool = given.config, given.pool
-        m, b = given.n_scored, given.budget
-        n = _candidates_of_student(config, b, m)
-        read: dict[Rows, float] = {pool: n + given.n_labelled}
-        filled = picked_bytes(pool, min(n, chunk_rows(given, pool)))
-        greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns
-        memory = kept_bytes(given, pool, n) + max(filled, greedy)
-        clusterings = 0.0
-        if self.forms_sets(given.teacher is not None, given.n_labelled):
-            memory = max(memory, m * SORTED_ROW)
-            read[given.space] = read.get(given.space, 0) + min(m, config.kappa * b // 2)
-            clusterings = min(given.n_classes, b) / 2
-        return StageCost(read, memory, Work(products=2.0 * n * n * pool.n_columns, clusterings=clusterings))
+        config, m, b = given.config, given.n_scored, given.budget
+        cost = student_picks_cost(given)
+        if not self.forms_sets(given.teacher is not None, given.n_labelled):
+            return cost
+        read = dict(cost.read)
+        read[given.space] = read.get(given.space, 0) + min(m, config.kappa * b // 2)
+        work = cost.work._replace(clusterings=min(given.n_classes, b) / 2)
+        return StageCost(read, max(cost.memory, m * SORTED_ROW), work)
 
 
 def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncertainty: Any, n_picks: int) -> Picks:
@@ -110,39 +96,3 @@ def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncert
         n_candidates=lambda quota, n_rows: kappa * quota,
         weighted=True,
     )
-
-
-def _picks_of_student(
-    inputs: Inputs, scored: RowNumbers, uncertainty: Any, led: npt.NDArray[np.int64], n_picks: int
-) -> Picks:
-    """Greedy facility location among the most uncertain rows, relative to the labelled and the selected rows.
-
-    Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, with j over the labelled and selected rows. The rows
-    `led` are the teacher's picks; their uncertainty is set below that of all others.
-    """
-    settings = inputs.settings
-    backend = settings.backend
-    n_candidates = _candidates_of_student(settings.config, n_picks, scored.size - led.size)
-    candidates = np.sort(backend.top_m(uncertainty, n_candidates))
-    covered = np.concatenate([inputs.labelled, scored[led]])
-    rows, known = (unit_rows(settings.kept(inputs.pool, of), backend) for of in (scored[candidates], covered))
-    of_candidates = on_host(uncertainty[candidates])
-    chosen = greedy_coverage(
-        rows,
-        known,
-        np.arange(candidates.size),
-        n_picks,
-        kernel=Kernel(),
-        rng=settings.streams.coverage,
-        weights=of_candidates,
-        least=-1.0,
-    )
-    nearest = rows.most_similar(chosen)
-    nearest[chosen] = np.arange(n_picks)  # a pick represents itself, also where an equal row was picked before it
-    represents = np.bincount(nearest, minlength=n_picks)
-    return Picks(candidates[chosen], of_candidates[chosen], represents, Tally(candidates.size))
-
-
-def _candidates_of_student(config: CCMAConfig, n_picks: int, n_rows: int) -> int:
-    """Number of student candidates among n selectable rows; bounded, since all pairs of candidates are compared."""
-    return min(config.student_kappa * n_picks, max(config.candidate_limit, 2 * n_picks), n_rows)

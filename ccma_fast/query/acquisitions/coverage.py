@@ -1,0 +1,53 @@
+"""The default acquisition: uncertainty coverage by a student that knows what the teacher knows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..cost_inputs import CostInputs
+from ..inputs import Inputs
+from ..picks import Picks
+from ..scores import Columns, Scores
+from ..settings import RowNumbers
+from ..stage_costs import StageCost
+from .student_picks import picks_of_student, student_picks_cost
+
+__all__ = ["Coverage"]
+
+
+class Coverage:
+    """All picks by the student's uncertainty coverage."""
+
+    covers_pool = True
+    teacher_first = False
+
+    def forms_sets(self, has_teacher: bool, n_labelled: int) -> bool:
+        """With labels and a teacher, for the report: the picks do not depend on sets."""
+        return has_teacher and n_labelled > 0
+
+    def columns(self, has_teacher: bool, n_classes: int) -> Columns:
+        """The student's margin."""
+        return {"margin": np.float32}
+
+    def score_bytes(self, has_teacher: bool) -> int:
+        """Bytes of the margin, a float32."""
+        return 4
+
+    def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
+        """Steps 5 and 6: of the rows of smallest margin those that cover them best, beside the labelled ones."""
+        uncertainty = scores["margin"]
+        uncertainty *= -1.0
+        uncertainty += 1.0
+        return picks_of_student(
+            inputs.settings,
+            inputs.pool,
+            inputs.labelled,
+            scored,
+            uncertainty,
+            np.empty(0, np.int64),
+            inputs.budget,
+        )
+
+    def coverage_cost(self, given: CostInputs) -> StageCost:
+        """The candidates and the labelled rows."""
+        return student_picks_cost(given)
