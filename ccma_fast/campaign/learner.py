@@ -260,8 +260,8 @@ class ActiveLearner:
     def query(self, budget: int) -> Selection:
         """Choose `budget` rows to label, see :func:`ccma_fast.select`.
 
-        Until there are labels of two classes no student can be fitted: the picks cover the pool, or the teacher
-        chooses them.
+        Until there are labels of two classes no student can be fitted: the picks cover the pool, or with
+        ``acquisition="trust"`` the teacher chooses them.
 
         Picks that never get a label can be chosen again.
 
@@ -351,8 +351,8 @@ class ActiveLearner:
         """Class probabilities of any rows, by the models that the labels so far train.
 
         With a teacher they are of student and teacher combined, a weighted geometric mean of their posteriors. Its
-        weights are the likeliest on labelled rows that the models did not see, and may be those of either model alone:
-        a bad teacher, or a weak student, costs no more than the noise of that choice. Until there are labels of two
+        weights follow from labelled rows that the models did not see, from the student alone to the teacher alone: a
+        bad teacher, or a weak student, costs no more than the noise of that comparison. Until there are labels of two
         classes they are of the teacher alone, uncorrected.
 
         Parameters

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..pool.rows import Chunk, Rows, to_float32
 from .selection import log_likelihoods
-from .temperature import likeliest_temperature
+from .temperature import smoothed_temperature
 
 __all__ = ["Combination", "CombinedRows", "combination", "log_softmax"]
 
@@ -19,9 +19,6 @@ Float32 = npt.NDArray[np.float32]
 
 # From the student alone to the teacher alone.
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-
-# Logits that a combination is fitted to.
-_MOST_LOGITS = 1 << 18
 
 
 class Combination(NamedTuple):
@@ -80,14 +77,12 @@ def combination(student: Float32, teacher: Float32, labels: npt.NDArray[np.int64
     The share is the mean of five, from the student alone to the teacher alone, each weighted by its likelihood, so that
     a few rows do not decide for one model; one half where there is no row. Its scale is the likeliest.
     """
-    n, n_classes = student.shape
-    some = np.linspace(0, n - 1, min(n, max(1, _MOST_LOGITS // n_classes))).astype(np.int64)
-    of_student, of_teacher = (log_softmax(z[some]).astype(np.float64) for z in (student, teacher))
-    labels = labels[some]
+    n = labels.size
+    of_student, of_teacher = (log_softmax(z).astype(np.float64) for z in (student, teacher))
 
     def mixed(share: float) -> tuple[Float64, float]:
         z = share * of_student + (1.0 - share) * of_teacher
-        tau = likeliest_temperature(z, labels, pseudo_rows=1.0)
+        tau = smoothed_temperature(z, labels)
         return z, 0.0 if math.isinf(tau) else 1.0 / tau
 
     likelihood = np.zeros(len(_SHARES))

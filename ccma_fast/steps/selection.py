@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .temperature import likeliest_temperature
+from .temperature import smoothed_temperature
 
 __all__ = [
     "FOLD_TOLERANCE",
@@ -27,9 +27,6 @@ FOLD_TOLERANCE, TOLERANCE = 1e-2, 1e-3
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-
-# Logits that a temperature is fitted to.
-_MOST_LOGITS = 1 << 18
 
 
 class Candidate(NamedTuple):
@@ -74,12 +71,9 @@ def tempered_log_likelihoods(logits: npt.NDArray[np.float32], labels: Int64) -> 
 
     A few labels under a penalty make a model unsure that is right all the same. Shape (n,), n may be 0.
     """
-    n, n_classes = logits.shape
-    if n == 0:
+    if labels.size == 0:
         return np.empty(0)
-    some = np.linspace(0, n - 1, min(n, max(1, _MOST_LOGITS // n_classes))).astype(np.int64)
-    tau = likeliest_temperature(logits[some].astype(np.float64), labels[some], pseudo_rows=1.0)
-    return log_likelihoods(logits / np.float32(tau), labels)
+    return log_likelihoods(logits / np.float32(smoothed_temperature(logits, labels)), labels)
 
 
 def unseen(labels: Int64, fold: Int64) -> npt.NDArray[np.bool_]:

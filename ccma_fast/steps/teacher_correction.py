@@ -19,7 +19,7 @@ from .corrected_teacher import Correction, TeacherSample
 from .selection import FOLD_TOLERANCE, TOLERANCE, likeliest, log_likelihoods, simplest
 from .softmax_regression import SoftmaxRegression
 from .teacher_rows import TeacherRows
-from .temperature import likeliest_temperature
+from .temperature import smoothed_temperature
 
 __all__ = ["corrected", "read_teacher"]
 
@@ -35,9 +35,6 @@ _MOST_NUMBERS = 1 << 24
 # The largest gap between two logits of a row, in median gaps, up to which Δ is fitted: beside a class that is masked by
 # −1e9 float32 has no digits left for the differences of the others.
 _MOST_UNEVEN = 1000.0
-
-# Logits that β is fitted to.
-_MOST_LOGITS = 1 << 18
 
 
 def read_teacher(teacher: TeacherRows, source: Rows, backend: Backend) -> tuple[Float32, Float32]:
@@ -99,14 +96,12 @@ class _Fit:
     """The corrections by some labelled rows."""
 
     def __init__(self, sample: TeacherSample, labels: Int64, backend: Backend) -> None:
-        n, n_classes = sample.logits.shape
-        some = np.linspace(0, n - 1, min(n, max(1, _MOST_LOGITS // n_classes))).astype(np.int64)
-        tau = likeliest_temperature(sample.logits[some].astype(np.float64), labels[some], pseudo_rows=1.0)
+        tau = smoothed_temperature(sample.logits, labels)
         self._beta = 0.0 if math.isinf(tau) else 1.0 / tau
         self._regression = SoftmaxRegression(
             sample.features,
             labels,
-            n_classes=n_classes,
+            n_classes=sample.logits.shape[1],
             backend=backend,
             offset=np.float32(self._beta) * sample.logits,
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_loss"]
+__all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_loss", "smoothed_temperature"]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -15,6 +16,9 @@ Int64 = npt.NDArray[np.int64]
 # Bounds of every temperature in use, for cosines as for logits.
 LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
 _BISECTIONS = 24
+
+# Logits that a smoothed temperature is fitted to.
+_MOST_LOGITS = 1 << 18
 
 
 def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: float = 0.0) -> float:
@@ -52,6 +56,13 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) > 0.0 else (low, middle)
     return 1.0 / math.sqrt(low * high)
+
+
+def smoothed_temperature(logits: npt.NDArray[Any], labels: Int64) -> float:
+    """The likeliest τ of a model by labels that are smoothed by one row; of many rows some are used."""
+    n, n_classes = logits.shape
+    some = np.linspace(0, n - 1, min(n, max(1, _MOST_LOGITS // n_classes))).astype(np.int64)
+    return likeliest_temperature(logits[some].astype(np.float64), labels[some], pseudo_rows=1.0)
 
 
 def log_loss(z: Float64, labels: Int64) -> float:
