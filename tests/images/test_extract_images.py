@@ -477,7 +477,8 @@ def test_a_repaired_image_and_a_second_encoder(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_allclose(teacher_rows.float32(), 1 - rows(out), atol=1e-3)
     assert teacher_rows.manifest is not None
     assert all(not shard.skipped for shard in teacher_rows.manifest.shards)
-    cf.select(out / "student", 2, teacher=cf.Teacher(out / "teacher", np.eye(2, 48)))
+    teacher_of_rows = cf.Teacher(out / "teacher", np.eye(2, 48))
+    cf.select(out / "student", 2, teacher=teacher_of_rows, config=cf.CCMAConfig(acquisition="trust"))
 
 
 # --- shards end by time ---------------------------------------------------------------------------
