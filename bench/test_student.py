@@ -15,7 +15,8 @@ STUDENTS = peers.HEADS | peers.REGRESSIONS
 
 @pytest.mark.parametrize("contender", peers.contenders(STUDENTS))
 @pytest.mark.parametrize(
-    ("n_labelled", "n_columns", "n_classes"), [(500, 384, 100), (2_000, 768, 100), (2_000, 768, 1_000)]
+    ("n_labelled", "n_columns", "n_classes"),
+    [(500, 384, 100), (2_000, 768, 100), pytest.param(2_000, 768, 1_000, marks=pytest.mark.slow)],
 )
 def test_fit(
     measure: Callable[..., peers.Trained],
