@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.rows import Chunk, Rows, to_float32
-from .selection import log_likelihoods
-from .temperature import smoothed_temperature
+from .temperature import log_likelihoods, smoothed_temperature
 
 __all__ = ["Combination", "CombinedRows", "combination", "log_softmax"]
 

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .temperature import smoothed_temperature
+from .temperature import log_likelihoods, smoothed_temperature
 
 __all__ = [
     "FOLD_TOLERANCE",
     "TOLERANCE",
     "Candidate",
     "likeliest",
-    "log_likelihoods",
     "simplest",
     "stratified_folds",
     "tempered_log_likelihoods",
@@ -41,14 +40,6 @@ class Candidate(NamedTuple):
         return float(self.log_likelihoods.mean())
 
 
-def log_likelihoods(logits: npt.NDArray[np.float32], labels: Int64) -> Float64:
-    """ln softmax(z)_y of each row, in nats, shape (n,)."""
-    z = logits.astype(np.float64)
-    z -= z.max(axis=1, keepdims=True)
-    found: Float64 = z[np.arange(labels.size), labels] - np.log(np.exp(z).sum(axis=1))
-    return found
-
-
 def stratified_folds(labels: Int64, n_folds: int, rng: np.random.Generator) -> Int64:
     """The fold of each row, shape (n,): rows are shuffled, sorted by class and dealt out in turn.
 
@@ -67,7 +58,7 @@ def stratified_folds(labels: Int64, n_folds: int, rng: np.random.Generator) -> I
 
 
 def tempered_log_likelihoods(logits: npt.NDArray[np.float32], labels: Int64) -> Float64:
-    """The same at the temperature at which the labels are likeliest: of models that differ in how sure they are.
+    """ln softmax(z / τ)_y at the likeliest τ: of models that differ in how sure they are.
 
     A few labels under a penalty make a model unsure that is right all the same. Shape (n,), n may be 0.
     """

@@ -16,10 +16,10 @@ from ..backends.protocol import Backend
 from ..checks import LEAST_LENGTH, raise_not_finite
 from ..pool.rows import Rows
 from .corrected_teacher import Correction, TeacherSample
-from .selection import FOLD_TOLERANCE, TOLERANCE, likeliest, log_likelihoods, simplest
+from .selection import FOLD_TOLERANCE, TOLERANCE, likeliest, simplest
 from .softmax_regression import SoftmaxRegression
 from .teacher_rows import TeacherRows
-from .temperature import smoothed_temperature
+from .temperature import log_likelihoods, smoothed_temperature
 
 __all__ = ["corrected", "read_teacher"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_loss", "smoothed_temperature"]
+__all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_likelihoods", "log_loss", "smoothed_temperature"]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -65,7 +65,14 @@ def smoothed_temperature(logits: npt.NDArray[Any], labels: Int64) -> float:
     return likeliest_temperature(logits[some].astype(np.float64), labels[some], pseudo_rows=1.0)
 
 
+def log_likelihoods(logits: npt.NDArray[Any], labels: Int64) -> Float64:
+    """ln softmax(z)_y of each row, in nats, shape (n,)."""
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    found: Float64 = z[np.arange(labels.size), labels] - np.log(np.exp(z).sum(axis=1))
+    return found
+
+
 def log_loss(z: Float64, labels: Int64) -> float:
     """Σ −ln softmax(z)_y over the rows, in nats."""
-    z = z - z.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(labels.size), labels]).sum())
+    return -float(log_likelihoods(z, labels).sum())
