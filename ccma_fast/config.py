@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from .checks import check_choice, check_flag, check_fraction, check_integer, check_number
 
-__all__ = ["KMEANS_METHODS", "NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
+__all__ = ["HEADS", "KMEANS_METHODS", "NONEMPTY", "PAPER_DATASETS", "SCORES", "CCMAConfig"]
 
+HEADS = ("distilled", "ridge", "published")
 NONEMPTY = ("top1", "raise")
 SCORES = ("lac", "aps", "raps")
 KMEANS_METHODS = ("full", "sample", "two-level")
@@ -174,7 +175,7 @@ class CCMAConfig:
         for name, choices in (
             ("subpool_method", KMEANS_METHODS),
             ("acquisition", ("auto", "coverage", "trust", "delta")),
-            ("head", ("distilled", "ridge", "published")),
+            ("head", HEADS),
             ("nonconformity", SCORES),
             ("calibration", ("coverage", "target_size")),
             ("nonempty", NONEMPTY),

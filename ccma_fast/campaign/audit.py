@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_integer, check_same_rows
 from ..pool.class_codes import class_codes
-from ..pool.class_names import agreed_class_names
+from ..pool.class_names import agreed_class_names, differing_names
 from ..pool.labels import read_labels
 from ..pool.row_ids import check_beside
-from .pool_predictions import PoolPredictions, read_predictions
+from ..pool.rows import Rows
+from .pool_predictions import PoolPredictions, PredictedRows, read_predictions
 
-__all__ = ["AuditSample", "audit_sample", "checked_audit", "unlabelled_rows"]
+__all__ = ["AuditSample", "PredictedPool", "audit_sample", "checked_audit", "predicted_pool"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -32,10 +33,10 @@ class AuditSample:
         In the order of the draw. Any first part of it is a uniform draw too, and the audit of another size by the same
         seed begins with the same rows.
     n_rows, n_labelled : int
-        Rows of the pool, and how many of them had a label and could not be drawn.
+        Rows of the pool, and how many of them had a label (or no image any more) and could not be drawn.
     random_state : int
     labelled : str
-        Fingerprint of which rows had a label.
+        Fingerprint of which rows could be drawn.
     predictions : str
         Fingerprint of the predicted labels and their scores.
     """
@@ -70,14 +71,15 @@ def audit_sample(
     ----------
     probabilities : array_like, path or Rows, shape (N, C)
         Class probabilities of every row of the pool, in any form that ``features`` of :func:`ccma_fast.select` may
-        have; read once, in chunks.
+        have, or those of a loop, :meth:`ccma_fast.ActiveLearner.probabilities`. Read once, in chunks; of a loop once
+        for all such calls together.
     n : int
         Rows; at most as many as have no label.
     labels : as for :func:`ccma_fast.select`, optional
         The labels that there are, those on which the model was trained among them. These rows, which active learning
-        has chosen, are never drawn.
+        has chosen, are never drawn. Probabilities of a loop know its labels: here are others, if any.
     class_names : as for :func:`ccma_fast.select`, optional
-        Where labels are names.
+        Where labels are names; a loop may know them.
     scores : array_like, shape (N,), optional
         How sure each predicted label is, larger for surer; by default its probability.
     random_state : int, default 0
@@ -96,8 +98,7 @@ def audit_sample(
     """
     n = check_integer("n", n, minimum=1)
     seed = check_integer("random_state", random_state, minimum=0, maximum=math.inf)
-    predictions = read_predictions(probabilities, scores)
-    unlabelled = unlabelled_rows(predictions, labels, agreed_class_names(class_names, None))
+    predictions, unlabelled, _ = predicted_pool(probabilities, scores, labels, class_names)
     if n > unlabelled.size:
         raise ValueError(f"n must be at most the number of rows without a label, {unlabelled.size}, got {n}")
     return AuditSample(
@@ -110,11 +111,36 @@ def audit_sample(
     )
 
 
-def unlabelled_rows(predictions: PoolPredictions, labels: Any, class_names: list[str] | None) -> Int64:
-    """The rows without a label, ascending."""
+class PredictedPool(NamedTuple):
+    """What a model predicts for a pool, and the rows that it may label."""
+
+    predictions: PoolPredictions
+    unlabelled: Int64
+    """Rows without a label whose images are there, ascending."""
+    class_names: list[str] | None
+
+
+def predicted_pool(probabilities: Any, scores: Any, labels: Any, class_names: Any) -> PredictedPool:
+    """The arguments that all functions about audits have, as :func:`audit_sample` describes them."""
+    predictions = read_predictions(probabilities, scores)
     rows = predictions.rows
-    codes = read_labels(labels, rows, n_classes=rows.n_columns, class_names=class_names)
-    return np.flatnonzero(codes < 0)
+    names = _agreed_names(class_names, rows)
+    is_unlabelled = read_labels(labels, rows, n_classes=rows.n_columns, class_names=names) < 0
+    if isinstance(rows, PredictedRows) and rows.is_labelled is not None:
+        is_unlabelled &= ~rows.is_labelled
+    is_unlabelled[rows.vanished()] = False  # nobody could label them
+    return PredictedPool(predictions, np.flatnonzero(is_unlabelled), names)
+
+
+def _agreed_names(class_names: Any, rows: Rows) -> list[str] | None:
+    """The names of the classes, from the caller, or from the loop that the probabilities are of."""
+    names = agreed_class_names(class_names, None)
+    theirs = rows.class_names if isinstance(rows, PredictedRows) else None
+    if names is None or theirs is None:
+        return theirs if names is None else names
+    if len(names) != len(theirs) or differing_names(names, theirs):
+        raise ValueError(f"class_names must be those of the loop, {theirs!r:.200}, got {names!r:.200}")
+    return names
 
 
 def checked_audit(
@@ -185,7 +211,9 @@ def _check_same_pool(audit: AuditSample, predictions: PoolPredictions, unlabelle
             if unlabelled.size != audit.n_rows - audit.n_labelled
             else "other rows have one"
         )
-        raise ValueError(f"labels must be of the rows that had one when the audit was drawn, got others: {what}")
+        n_gone = predictions.rows.vanished().size
+        gone = f" ({n_gone} rows whose images are gone count as labelled)" if n_gone else ""
+        raise ValueError(f"labels must be of the rows that had one when the audit was drawn, got others: {what}{gone}")
     if not 1 <= len(audit) <= unlabelled.size:
         raise ValueError(
             f"audit must have from 1 to {unlabelled.size} rows, as many as have no label, got {len(audit)}: "

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_flag, check_fraction, check_integer, random_generator
-from ..pool.class_names import agreed_class_names
 from ..steps.risk_control import least_audit
-from .audit import AuditSample, checked_audit, unlabelled_rows
+from .audit import AuditSample, checked_audit, predicted_pool
 from .audited_groups import AuditedGroups
-from .pool_predictions import PoolPredictions, read_predictions
+from .pool_predictions import PoolPredictions
 
 __all__ = ["AuditForecast", "audit_forecast"]
 
@@ -119,9 +118,7 @@ def audit_forecast(
     if (audit is None) != (audit_labels is None):
         raise ValueError("audit and audit_labels must be given together")
     rng = random_generator(random_state)
-    names = agreed_class_names(class_names, None)
-    predictions = read_predictions(probabilities, scores)
-    unlabelled = unlabelled_rows(predictions, labels, names)
+    predictions, unlabelled, names = predicted_pool(probabilities, scores, labels, class_names)
     groups = AuditedGroups(predictions, unlabelled, per_class=check_flag("per_class", per_class))
     first = None
     if audit is not None:

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_flag, check_fraction
-from ..pool.class_names import agreed_class_names
 from ..steps.risk_control import Controlled, least_audit
-from .audit import AuditSample, checked_audit, unlabelled_rows
+from .audit import AuditSample, checked_audit, predicted_pool
 from .audited_groups import AuditedGroups
-from .pool_predictions import read_predictions
 
 __all__ = ["AutoLabels", "auto_label"]
 
@@ -173,7 +171,7 @@ def auto_label(
     Parameters
     ----------
     probabilities : array_like, path or Rows, shape (N, C)
-        Those that the audit was drawn for; read once, in chunks.
+        Those that the audit was drawn for, read as by :func:`audit_sample`.
     audit : AuditSample
         What :func:`audit_sample` returned.
     audit_labels : array_like, shape (n,) or shorter
@@ -214,9 +212,7 @@ def auto_label(
     """
     max_error, confidence = check_fraction("max_error", max_error), check_fraction("confidence", confidence)
     per_class = check_flag("per_class", per_class)
-    names = agreed_class_names(class_names, None)
-    predictions = read_predictions(probabilities, scores)
-    unlabelled = unlabelled_rows(predictions, labels, names)
+    predictions, unlabelled, names = predicted_pool(probabilities, scores, labels, class_names)
     rows, codes = checked_audit(audit, audit_labels, predictions, unlabelled, names)
     is_wrong = predictions.labels[rows] != codes
     groups = AuditedGroups(predictions, unlabelled, per_class=per_class)

@@ -16,14 +16,13 @@ from ..checks import check_choice, check_flag, check_integer
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.array_like import read_only
-from ..pool.checked import check_rows
 from ..pool.labels import ReadLabels, read_labels
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
 from ..steps.covariate_shift import warn_not_exchangeable
-from ..steps.student import check_head, class_count, has_two_classes, probabilities
+from ..steps.student import check_head, class_count, has_two_classes
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import check_memory_limit
@@ -33,7 +32,16 @@ from .identity import class_digests
 from .input_files import input_files
 from .labelled_pool import LabelledPool
 from .labelling import rows_to_label, rows_to_unlabel
-from .prediction import LabelErrors, check_same_teacher, label_errors, rows_to_predict, train_on_labels
+from .pool_predictions import PredictedRows
+from .prediction import (
+    LabelErrors,
+    TrainedOn,
+    check_same_teacher,
+    label_errors,
+    predicted_logits,
+    rows_to_predict,
+    train_on_labels,
+)
 from .relocation import relocated
 from .saved_loop import SavedLoop, check_may_replace, read_loop, write_loop
 
@@ -126,7 +134,7 @@ class ActiveLearner:
         codes = read_labels(labels, rows, n_classes=self._classes.n_classes, class_names=self._classes.names)
         check_implied_count(codes, "labels", self._classes, student, rows)
         self._pool = LabelledPool(rows, teacher, codes.copy())  # the caller keeps an array of its own
-        self._trained: Trained | None = None  # on the labels so far
+        self._trained: TrainedOn | None = None  # when it was last needed
         self._class_digests = class_digests(teacher)
         self._own_files: set[str] = set()  # SHA-256 of the saved files that this loop may replace
         self._inputs = [
@@ -327,7 +335,6 @@ class ActiveLearner:
         check_flag("overwrite", overwrite)
         rows, codes = rows_to_label(self._pool, indices, y, self._classes, self._student, overwrite=overwrite)
         self._pool.label(rows, codes)
-        self._trained = None
 
     def unlabel(self, indices: npt.ArrayLike) -> None:
         """Withdraw the labels of some rows, which can then be chosen again. On an error none is withdrawn.
@@ -345,7 +352,6 @@ class ActiveLearner:
             Indices that are neither integers nor ids.
         """
         self._pool.unlabel(rows_to_unlabel(self._pool, indices))
-        self._trained = None
 
     def predict_proba(self, X: Any = None, teacher: Teacher | None = None) -> npt.NDArray[np.float32]:
         """Class probabilities of any rows, by the models that the labels so far train.
@@ -374,33 +380,55 @@ class ActiveLearner:
             those of the loop's teacher; or the teacher is of other images than `X`.
         ValueError
             Fewer than two labelled classes and no teacher, columns that differ from the pool's, a teacher without `X`,
-            or one that differs from the loop's.
+            or one that differs from the loop's; rows that are not finite.
         TypeError
             `teacher` is no Teacher.
         """
+        return self.probabilities(X, teacher).float32()
+
+    def probabilities(self, X: Any = None, teacher: Teacher | None = None) -> PredictedRows:
+        """What :meth:`predict_proba` returns, computed a chunk at a time whenever it is read.
+
+        The models are those of the labels that there are now, whatever is labelled later. For
+        :func:`ccma_fast.audit_sample`, :func:`ccma_fast.audit_forecast` and :func:`ccma_fast.auto_label`, which know by
+        it which rows have labels: together they compute the pool's probabilities once, and keep of each row the
+        largest and its class.
+
+        Parameters
+        ----------
+        X, teacher : optional
+            As for :meth:`predict_proba`.
+
+        Returns
+        -------
+        PredictedRows, shape (M, C), float32
+            ``chunks()`` goes through all rows in order, as pairs of the first row's number and an array.
+
+        Raises
+        ------
+        PoolMismatchError, ValueError, TypeError
+            As :meth:`predict_proba`; for rows that are not finite when they are read.
+        """
         pool = self._pool
+        labels = pool.labels.copy()
         if X is None:
             if teacher is not None:
                 raise ValueError("teacher must come with the rows X that it is of; the pool's own has its teacher")
-            rows, teacher = pool.features, pool.teacher
+            rows, teacher, is_labelled = pool.features, pool.teacher, labels >= 0
         else:
-            rows = rows_to_predict(X, pool.features)
+            rows, is_labelled = rows_to_predict(X, pool.features), None
             if teacher is not None:
                 check_same_teacher(teacher, rows, pool.teacher)
-        backend = choose_backend(self._backend)
-        check_rows(rows, backend.row_lengths)
-        if teacher is not None:
-            check_rows(teacher.source, backend.row_lengths, directions=teacher.class_directions is not None)
-            if not has_two_classes(pool.labels[pool.labels >= 0]):
-                return probabilities(teacher.logits(backend))
-        n_classes = self._n_classes()
-        trained = self._trained
-        if trained is None:
-            labels = pool.labels.copy()
-            trained = self._train(labels, n_classes, backend)
-            if np.array_equal(labels, pool.labels):  # else another thread has changed some meanwhile
+        backend, n_classes = choose_backend(self._backend), self._n_classes()
+        models = None
+        if teacher is None or has_two_classes(labels[labels >= 0]):
+            trained = self._trained
+            if trained is None or not trained.is_on(pool.features, labels):
+                trained = TrainedOn.of(pool.features, labels, self._train(labels, n_classes, backend))
                 self._trained = trained
-        return probabilities(trained.combined_logits(rows, teacher, n_classes, backend))
+            models = trained.models
+        logits = predicted_logits(models, rows, teacher, n_classes, backend)
+        return PredictedRows(logits, rows, is_labelled, self.class_names)
 
     def label_errors(self) -> LabelErrors:
         """Rank the labelled rows by how much the models, trained without them, doubt their labels.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,14 +13,52 @@ import numpy.typing as npt
 from ..checks import check_same_rows, raise_not_finite
 from ..pool.array_like import as_array
 from ..pool.logits import open_logits
-from ..pool.rows import Rows, to_float32
+from ..pool.rows import RowId, Rows, to_float32
+from ..steps.student import ProbabilityRows
 
-__all__ = ["PoolPredictions", "read_predictions"]
+__all__ = ["PoolPredictions", "PredictedRows", "read_predictions"]
 
 Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 # How far the probabilities of a row may be from 1 in sum: bfloat16 rounds each by up to 0.4 %.
 _TOLERANCE = 0.01
+
+
+class PredictedRows(ProbabilityRows):
+    """Class probabilities of rows, computed by a model whenever they are read; shape (N, C).
+
+    Attributes
+    ----------
+    is_labelled : ndarray, shape (N,), bool, or None
+        Rows that had a label, on which the model may have been trained; None where these are other rows.
+    class_names : list of str or None
+    """
+
+    def __init__(
+        self, logits: Rows, of: Rows, is_labelled: npt.NDArray[np.bool_] | None, class_names: list[str] | None
+    ) -> None:
+        super().__init__(logits)
+        self.is_labelled, self.class_names = is_labelled, class_names
+        self._of = of
+
+    @cached_property
+    def most_probable(self) -> tuple[Int32, Float32]:
+        """Class and probability, see :class:`PoolPredictions`: one pass, whose outcome is kept."""
+        return _most_probable(self)
+
+    def row_ids(self) -> Iterator[RowId] | None:
+        return self._of.row_ids()
+
+    def ids_at(self, rows: Int64) -> list[RowId] | None:
+        return self._of.ids_at(rows)
+
+    def former_ids(self) -> dict[str, list[int]]:
+        return self._of.former_ids()
+
+    def vanished(self) -> Int64:
+        return self._of.vanished()
 
 
 class PoolPredictions(NamedTuple):
@@ -39,7 +79,7 @@ class PoolPredictions(NamedTuple):
     """
 
     rows: Rows
-    labels: npt.NDArray[np.int32]
+    labels: Int32
     largest: Float32
     scores: Float32
     fingerprint: str
@@ -61,6 +101,13 @@ def read_predictions(probabilities: Any, scores: Any = None) -> PoolPredictions:
         Not real numbers.
     """
     rows = open_logits(probabilities, "probabilities")
+    labels, largest = rows.most_probable if isinstance(rows, PredictedRows) else _most_probable(rows)
+    own = largest if scores is None else _checked_scores(scores, rows.n_rows)
+    return PoolPredictions(rows, labels, largest, own, _fingerprint(labels, own, rows.n_columns))
+
+
+def _most_probable(rows: Rows) -> tuple[Int32, Float32]:
+    """The most probable class of each row, the lower of equal ones, and its probability."""
     labels, largest = np.empty(rows.n_rows, np.int32), np.empty(rows.n_rows, np.float32)
     for start, chunk in rows.chunks():
         values = to_float32(chunk)
@@ -69,8 +116,7 @@ def read_predictions(probabilities: Any, scores: Any = None) -> PoolPredictions:
         largest[at] = values.max(axis=1)
         _check_probabilities(values, largest[at], start)
         del chunk, values  # before the next is read
-    own = largest if scores is None else _checked_scores(scores, rows.n_rows)
-    return PoolPredictions(rows, labels, largest, own, _fingerprint(labels, own, rows.n_columns))
+    return labels, largest
 
 
 def _check_probabilities(values: Float32, largest: Float32, start: int) -> None:
@@ -102,7 +148,7 @@ def _checked_scores(scores: Any, n_rows: int) -> Float32:
     return found
 
 
-def _fingerprint(labels: npt.NDArray[np.int32], scores: Float32, n_classes: int) -> str:
+def _fingerprint(labels: Int32, scores: Float32, n_classes: int) -> str:
     digest = hashlib.blake2b(f"{n_classes} classes\n".encode(), digest_size=16)
     for array in (np.ascontiguousarray(labels, dtype="<i4"), np.ascontiguousarray(scores, dtype="<f4")):
         digest.update(array.data)

@@ -12,13 +12,22 @@ from ..config import CCMAConfig
 from ..pool.agreement import accepted, differing_encoders
 from ..pool.open import open_rows
 from ..pool.rows import Rows
+from ..query.validation import LazilyValidatedRows
 from ..steps.combination import log_softmax
 from ..steps.student import check_two_classes
 from ..steps.teacher import Teacher
 from ..steps.train import train
 from ..steps.trained import Trained
 
-__all__ = ["LabelErrors", "check_same_teacher", "label_errors", "rows_to_predict", "train_on_labels"]
+__all__ = [
+    "LabelErrors",
+    "TrainedOn",
+    "check_same_teacher",
+    "label_errors",
+    "predicted_logits",
+    "rows_to_predict",
+    "train_on_labels",
+]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -57,23 +66,68 @@ def train_on_labels(
     Raises
     ------
     ValueError
-        Fewer than two labelled classes.
+        Fewer than two labelled classes, or a row that is not finite among those that are read.
     """
     labelled = np.flatnonzero(labels >= 0)
     check_two_classes(labels[labelled])
     return train(
         student,
-        features,
+        _validated(features, backend),
         labelled,
         labels[labelled],
         n_classes,
         teacher=teacher,
-        teacher_source=None if teacher is None else teacher.source,
+        teacher_source=None if teacher is None else _validated_source(teacher, backend),
         config=config,
         rng=np.random.default_rng(random_state),
         backend=backend,
         hold_all_out=hold_all_out,
     )
+
+
+class TrainedOn(NamedTuple):
+    """Models, and what they are trained on."""
+
+    features: Rows
+    labelled: Int64
+    labels: Int64
+    models: Trained
+
+    @classmethod
+    def of(cls, features: Rows, labels: Int64, models: Trained) -> TrainedOn:
+        labelled = np.flatnonzero(labels >= 0)
+        return cls(features, labelled, labels[labelled], models)
+
+    def is_on(self, features: Rows, labels: Int64) -> bool:
+        """Whether another pool and its labels, shape (N,), are these."""
+        labelled = np.flatnonzero(labels >= 0)
+        return (
+            features is self.features
+            and np.array_equal(labelled, self.labelled)
+            and np.array_equal(labels[labelled], self.labels)
+        )
+
+
+def predicted_logits(
+    models: Trained | None, rows: Rows, teacher: Teacher | None, n_classes: int, backend: Backend
+) -> Rows:
+    """Logits by trained models, or where these are None by the teacher alone; rows are validated as they are read."""
+    reading = None if teacher is None else teacher.reading(_validated_source(teacher, backend))
+    if models is not None:
+        return models.combined_logits(_validated(rows, backend), reading, n_classes, backend)
+    assert reading is not None, "there is a model"
+    return reading.logits(backend)
+
+
+def _validated(rows: Rows, backend: Backend, *, directions: bool = False) -> Rows:
+    def refuse() -> None:
+        backend.check_rows(rows, directions=directions)  # raises for the first such row
+
+    return LazilyValidatedRows(rows, backend, directions=directions, refuse=refuse)
+
+
+def _validated_source(teacher: Teacher, backend: Backend) -> Rows:
+    return _validated(teacher.source, backend, directions=teacher.class_directions is not None)
 
 
 def check_same_teacher(teacher: Any, rows: Rows, of_pool: Teacher | None) -> None:

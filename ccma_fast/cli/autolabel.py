@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from ..system.output_files import check_can_write, check_no_input, write_whole
+from ..system.output_files import check_can_write, check_no_input
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, fraction
 from .command import Command
+from .csv_output import write_csv_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,7 +60,11 @@ The same calls in Python: ccma_fast.audit_forecast, ccma_fast.audit_sample, ccma
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     pool = parser.add_argument_group("the pool")
     pool.add_argument(
-        "--probabilities", required=True, metavar="P.npy", help="N x C probabilities of the classes, by the model"
+        "--probabilities",
+        required=True,
+        metavar="P.npy",
+        help="N x C probabilities of the classes, by the model: a file that ccma-fast predict wrote (.npy, or .parquet "
+        "with --probabilities, which has the ids), or any file or folder that ccma-fast select takes as features",
     )
     pool.add_argument(
         "--labels",
@@ -178,7 +182,6 @@ def _check_outputs(arguments: argparse.Namespace, *files: Path) -> None:
 
 def _write(path: Path, rows: Rows, columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str] | None) -> None:
     """Write columns, with the ids of the rows beside their numbers, block by block."""
-    from .csv_output import write_csv
 
     def table() -> Iterator[Sequence[Any]]:
         n_rows = columns["index"].size
@@ -194,12 +197,7 @@ def _write(path: Path, rows: Rows, columns: Mapping[str, npt.NDArray[Any]], name
             ]
             yield from zip(*(cells if ids is None else [cells[0], ids, *cells[1:]]), strict=True)
 
-    def write(file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        write_csv(text, table())
-        text.detach()  # flushed; the file stays open
-
-    write_whole(path, write)
+    write_csv_file(path, table())
 
 
 COMMAND = Command(

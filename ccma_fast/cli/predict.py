@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Iterator
-from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..system.output_files import check_can_write, check_no_input, write_whole
+from ..system.output_files import check_can_write, check_no_input
 from ..system.streams import tell
 from .argument_types import at_least_0
 from .command import Command
-from .csv_output import write_csv
-from .shared_options import add_backend_option, add_config_option, add_teacher_options, teacher_from
+from .csv_output import write_csv_file
+from .predictions_file import SUFFIXES, check_writable, write_predictions
+from .shared_options import (
+    add_backend_option,
+    add_config_option,
+    add_head_option,
+    add_teacher_options,
+    config_from,
+    teacher_from,
+)
 
 if TYPE_CHECKING:
     from ..campaign.prediction import LabelErrors
     from ..pool.rows import Rows
 
 __all__ = ["COMMAND"]
-
-_SUFFIXES = (".csv", ".npy")
 
 # Options that name files.
 _INPUTS = ("features", "labels", "class_names", "teacher_images", "teacher_classes", "teacher_logits")
@@ -37,10 +41,14 @@ classes. Labelled rows are predicted as well. The pool is read in place, a chunk
 
 _EPILOG = """\
 output, by the suffix of --out:
-  .csv                    index (row of the features, from 0), image_path (where the features have ids), label (a
+  .csv, .parquet          index (row of the features, from 0), image_path (where the features have ids), label (a
                           number), name (where classes have names), confidence (its probability) and margin (to the
-                          second)
-  .npy                    all probabilities, N x C float32, as ccma-fast autolabel --probabilities takes them
+                          second); with --probabilities those of all classes too: in a .csv a column p_NAME for each
+                          class, p_0, p_1, ... where classes have no names; in a .parquet one column, probabilities, of
+                          lists of C float32
+  .npy                    all probabilities, N x C float32
+
+A .npy, or a .parquet with --probabilities, is what ccma-fast autolabel --probabilities takes; a .parquet tells it ids.
 
 --label-errors lists the labelled rows, those first whose labels the models, trained without them, doubt most: index,
 image_path, label, suggested, and margin, the natural logarithm of p(label) / p(suggested). It is a ranking.
@@ -61,22 +69,26 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_teacher_options(parser)
     method = parser.add_argument_group("the method")
     add_config_option(method)
+    add_head_option(method)
     method.add_argument("--seed", type=at_least_0, default=0, metavar="N", help="draws folds and sample (default: 0)")
     add_backend_option(method)
     method.add_argument(
         "--student-only", action="store_true", help="predict by the classifier alone, though the teacher trains it too"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=f"ends in {' or '.join(_SUFFIXES)}")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=f"by its suffix {', '.join(SUFFIXES)}")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="of all classes, beside the predicted one (.csv, .parquet)"
+    )
     parser.add_argument("--label-errors", type=Path, metavar="FILE.csv", help="where to list likely label errors")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no summary on stderr")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary on stderr")
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..backends.choose import choose_backend
     from ..campaign.classes import check_implied_count, declared_classes
-    from ..campaign.prediction import label_errors, train_on_labels
-    from ..pool.checked import check_rows
+    from ..campaign.pool_predictions import PredictedRows
+    from ..campaign.prediction import label_errors, predicted_logits, train_on_labels
     from ..pool.labels import read_labels
     from ..pool.open import open_rows
     from ..steps.student import class_count, has_two_classes
@@ -87,38 +99,37 @@ def _run(arguments: argparse.Namespace) -> None:
     teacher = teacher_from(arguments, arguments.class_names)
     if teacher is not None:
         teacher.check_rows(rows)
-        check_rows(teacher.source, backend.row_lengths, directions=teacher.class_directions is not None)
-    check_rows(rows, backend.row_lengths)
     classes = declared_classes(None, arguments.class_names, teacher, None)
     files = [Path(file) for file in arguments.labels]
     labels = read_labels(files, rows, n_classes=classes.n_classes, class_names=classes.names)
     check_implied_count(labels, "labels", classes, None, rows)
     n_classes = classes.n_classes or class_count(None, labels, rows.n_rows)
-    training = (None, rows, labels, n_classes, teacher, arguments.config, arguments.seed, backend)
+    training = (None, rows, labels, n_classes, teacher, config_from(arguments), arguments.seed, backend)
     predicting = None if arguments.student_only else teacher
     if predicting is None or has_two_classes(labels[labels >= 0]):
-        models = "the student" if predicting is None else "student and teacher"
-        logits = train_on_labels(*training).combined_logits(rows, predicting, n_classes, backend)
+        who, models = "the student" if predicting is None else "student and teacher", train_on_labels(*training)
     else:
-        models, logits = "the teacher", predicting.logits(backend)
+        who, models = "the teacher", None
+    logits = predicted_logits(models, rows, predicting, n_classes, backend)
     errors: LabelErrors | None = None
     if arguments.label_errors is not None:
         labelled = np.flatnonzero(labels >= 0)
         errors = label_errors(train_on_labels(*training, hold_all_out=True), labelled, labels[labelled])
-    if arguments.out.suffix.lower() == ".npy":
-        write_whole(arguments.out, lambda file: _write_npy(file, logits))
-    else:
-        _write_csv(arguments.out, _table(logits, rows, classes.names))
+    write_predictions(
+        arguments.out,
+        PredictedRows(logits, rows, labels >= 0, classes.names),
+        has_all=arguments.probabilities,
+        is_shown=not arguments.quiet,
+    )
     if errors is not None:  # last, since the pool may fail while all its rows are predicted
-        _write_csv(arguments.label_errors, _error_table(errors, rows))
+        write_csv_file(arguments.label_errors, _error_table(errors, rows))
     if not arguments.quiet:
-        tell(f"{rows.n_rows} rows predicted by {models}, {int((labels >= 0).sum())} labels -> {arguments.out}")
+        tell(f"{rows.n_rows} rows predicted by {who}, {int((labels >= 0).sum())} labels -> {arguments.out}")
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Outputs can be written, are no inputs and not each other, and replace nothing unasked."""
-    if arguments.out.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"--out must end in {' or '.join(_SUFFIXES)}, got {str(arguments.out)!r}")
+    check_writable(arguments.out, has_all=arguments.probabilities)
     if arguments.label_errors is not None and arguments.label_errors.suffix.lower() != ".csv":
         raise ValueError(f"--label-errors must end in .csv, got {str(arguments.label_errors)!r}")
     given = [(name, getattr(arguments, name)) for name in _INPUTS]
@@ -137,52 +148,6 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise FileExistsError(f"{option} {str(file)!r} is there already; expected another file, or --overwrite")
     if arguments.label_errors is not None and arguments.label_errors.resolve() == arguments.out.resolve():
         raise ValueError(f"--label-errors must be another file than --out, got {str(arguments.out)!r} for both")
-
-
-def _probabilities(logits: Rows) -> Iterator[tuple[int, Any]]:
-    from ..pool.rows import to_float32
-    from ..steps.student import softmax
-
-    for start, chunk in logits.chunks():
-        yield start, softmax(to_float32(chunk))
-
-
-def _write_npy(file: BinaryIO, logits: Rows) -> None:
-    shape = (logits.n_rows, logits.n_columns)
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    for _, p in _probabilities(logits):
-        file.write(np.ascontiguousarray(p, "<f4").data)
-
-
-def _write_csv(path: Path, table: Iterator[list[Any]]) -> None:
-    def write(file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        write_csv(text, table)
-        text.detach()  # flushes; the file is closed by whoever opened it
-
-    write_whole(path, write)
-
-
-def _table(logits: Rows, rows: Rows, names: list[str] | None) -> Iterator[list[Any]]:
-    """The header, and a line for every row."""
-    ids = rows.row_ids()
-    at_id, at_name = [] if ids is None else ["image_path"], [] if names is None else ["name"]
-    yield ["index", *at_id, "label", *at_name, "confidence", "margin"]
-    of_row = repeat(None) if ids is None else iter(ids)
-    for start, p in _probabilities(logits):
-        labels = p.argmax(axis=1).tolist()
-        second, largest = np.partition(p, -2, axis=1)[:, -2:].T
-        # str() of a float32 is the shortest text that reads back as the same float32.
-        for i, (label, a, b) in enumerate(zip(labels, largest, largest - second, strict=True)):
-            image = next(of_row)
-            yield [
-                start + i,
-                *([image] * len(at_id)),
-                label,
-                *([] if names is None else [names[label]]),
-                str(a),
-                str(b),
-            ]
 
 
 def _error_table(found: LabelErrors, rows: Rows) -> Iterator[list[Any]]:

@@ -19,7 +19,15 @@ from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
 from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
-from .shared_options import add_backend_option, add_config_option, add_memory_option, add_teacher_options, teacher_from
+from .shared_options import (
+    add_backend_option,
+    add_config_option,
+    add_head_option,
+    add_memory_option,
+    add_teacher_options,
+    config_from,
+    teacher_from,
+)
 
 if TYPE_CHECKING:
     from ..pool.rows import Rows
@@ -98,6 +106,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     method = parser.add_argument_group("the method")
     add_config_option(method)
+    add_head_option(method)
     method.add_argument(
         "--subpool-size",
         type=rows_or_all,
@@ -174,8 +183,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> CCMAConfig:
-    """The constants of --config, with those that have an option of their own."""
-    config: CCMAConfig = arguments.config
+    """The constants of --config, with those that have options of their own."""
+    if arguments.head is not None and arguments.student_logits is not None:
+        raise ValueError("give either --head or --student-logits, whose classifier is trained already, not both")
+    config = config_from(arguments)
     if arguments.subpool_size is not None:
         config = replace(config, subpool_size=None if arguments.subpool_size == "all" else arguments.subpool_size)
     if arguments.kappa is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..backends.choose import BACKENDS
-from ..config import PAPER_DATASETS
+from ..config import HEADS, PAPER_DATASETS, CCMAConfig
 from .argument_types import above_0, config, memory_limit
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "add_backend_option",
     "add_config_option",
+    "add_head_option",
     "add_memory_option",
     "add_teacher_options",
+    "config_from",
     "teacher_from",
 ]
 
@@ -75,6 +78,21 @@ def add_config_option(group: argparse._ArgumentGroup) -> None:
         help="constants of the method: default; paper, the published run; or paper:SET, the published run on SET, one "
         f"of {', '.join(PAPER_DATASETS)}",
     )
+
+
+def add_head_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--head",
+        choices=HEADS,
+        help="the classifier: distilled (labels, and the teacher as far as these show that it helps), ridge (labels "
+        "alone) or published (as in the paper) (default: that of --config, distilled where this is not given)",
+    )
+
+
+def config_from(arguments: argparse.Namespace) -> CCMAConfig:
+    """The constants of --config, with the classifier of --head where that is given."""
+    config: CCMAConfig = arguments.config
+    return config if arguments.head is None else replace(config, head=arguments.head)
 
 
 def add_backend_option(group: argparse._ArgumentGroup) -> None:

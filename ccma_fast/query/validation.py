@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.protocol import Backend
 from ..checks import LEAST_LENGTH
 from ..pool.arrays import KeptRows
 from ..pool.derived import RowSubset
@@ -87,15 +88,12 @@ class Validation:
         """One of the sources, each row validated when it is read where that has not been done."""
         if rows not in self.lazy:
             return rows
-        backend = self.settings.backend
-        least = LEAST_LENGTH if rows in self.directions else 0.0
-
-        def validate(chunk: Chunk) -> None:
-            lengths = backend.row_lengths(chunk)
-            if not (np.isfinite(lengths) & (lengths >= least)).all():
-                self._validate(self.sources)  # raises for the first such row
-
-        return LazilyValidatedRows(rows, validate)
+        return LazilyValidatedRows(
+            rows,
+            self.settings.backend,
+            directions=rows in self.directions,
+            refuse=lambda: self._validate(self.sources),  # raises for the first such row
+        )
 
     def _validate(self, sources: Iterable[Rows]) -> None:
         backend, chunk_size = self.settings.backend, self.settings.chunk_size
@@ -104,13 +102,25 @@ class Validation:
 
 
 class LazilyValidatedRows(Rows):
-    """A view of another matrix that passes every chunk to `validate` before returning it."""
+    """A view of another matrix whose rows are validated when they are read.
 
-    def __init__(self, source: Rows, validate: Callable[[Chunk], None]) -> None:
+    Parameters
+    ----------
+    source : Rows
+    backend : Backend
+        Computes norms.
+    directions : bool
+        Whether rows need a norm large enough to normalise.
+    refuse : callable
+        Called where a row is not valid; raises.
+    """
+
+    def __init__(self, source: Rows, backend: Backend, *, directions: bool, refuse: Callable[[], None]) -> None:
         self.name = source.name
         self.n_rows, self.n_columns = source.n_rows, source.n_columns
         self._source = source
-        self._validate = validate
+        self._backend, self._refuse = backend, refuse
+        self._least = LEAST_LENGTH if directions else 0.0
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
@@ -126,7 +136,9 @@ class LazilyValidatedRows(Rows):
         return self._validated(self._source.take(indices))
 
     def _validated(self, chunk: Chunk) -> Chunk:
-        self._validate(chunk)
+        lengths = self._backend.row_lengths(chunk)
+        if not (np.isfinite(lengths) & (lengths >= self._least)).all():
+            self._refuse()
         return chunk
 
     def row_number(self, row: int) -> int:

@@ -16,7 +16,7 @@ from ..pool.class_limits import MOST_CLASSES, check_class_count, check_trainable
 from ..pool.derived import LinearRows
 from ..pool.open import open_rows
 from ..pool.rows import Chunk, Rows, to_float32
-from .student import ChunkedStudent, check_two_classes, probabilities
+from .student import ChunkedStudent, ProbabilityRows, check_two_classes
 from .training import DROPOUT_STEPS, random_bits
 
 __all__ = ["AffineHead", "checked_state"]
@@ -66,7 +66,7 @@ class AffineHead(ChunkedStudent):
 
     def predict_proba(self, X: Any) -> Float32:
         """p^S = softmax(z^S), shape (M, C), float32."""
-        return probabilities(self._checked_logits(X))
+        return ProbabilityRows(self._checked_logits(X)).float32()
 
     def predict(self, X: Any) -> Int64:
         """The most probable class of each row (ties: the lowest)."""

@@ -7,6 +7,7 @@ A student is any classifier with `fit` and `predict_proba`. A :class:`ChunkedStu
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..pool.rows import Chunk, Rows, to_float32
 
 __all__ = [
     "ChunkedStudent",
+    "ProbabilityRows",
     "check_head",
     "check_student",
     "check_two_classes",
@@ -28,7 +30,6 @@ __all__ = [
     "declared_count",
     "fit_student",
     "has_two_classes",
-    "probabilities",
     "softmax",
     "student_logits",
 ]
@@ -145,22 +146,33 @@ def _known_classes(fitted: Any, n_classes: int) -> Int64:
     return known.astype(np.int64)
 
 
-def probabilities(logits: Rows) -> Float32:
-    """softmax of logits, shape (M, C), a chunk at a time.
+class ProbabilityRows(DerivedRows):
+    """softmax of each row of logits, computed as chunks are read.
 
-    Raises
-    ------
-    ValueError
-        A row of logits that float32 cannot hold, which is named.
+    Reading raises ValueError for a row of logits that float32 cannot hold, which is named.
     """
-    p = np.empty((logits.n_rows, logits.n_columns), np.float32)
-    for start, chunk in logits.chunks():
-        z = to_float32(chunk)
-        finite = np.isfinite(z).all(axis=1)
+
+    def __init__(self, logits: Rows) -> None:
+        super().__init__(logits, "probabilities", logits.n_columns, lambda chunk: softmax(to_float32(chunk)))
+
+    def slice(self, start: int, stop: int) -> Chunk:
+        return self._compute(self._finite(self.source.slice(start, stop), range(start, stop)))
+
+    def take(self, indices: Int64) -> Chunk:
+        return self._compute(self._finite(self.source.take(indices), indices))
+
+    def float32(self) -> Float32:
+        p = np.empty((self.n_rows, self.n_columns), np.float32)
+        for start, chunk in self.chunks():
+            p[start : start + len(chunk)] = chunk
+            del chunk  # before the next is computed
+        return p
+
+    def _finite(self, logits: Chunk, rows: Sequence[int] | Int64) -> Chunk:
+        finite = np.isfinite(to_float32(logits)).all(axis=1)
         if not finite.all():
-            raise_not_finite(logits.name, logits.row_number(start + int(finite.argmin())))
-        p[start : start + len(chunk)] = softmax(z)
-    return p
+            raise_not_finite(self.source.name, self.source.row_number(int(rows[int(finite.argmin())])))
+        return logits
 
 
 def softmax(z: Float32) -> Float32:

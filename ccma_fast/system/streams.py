@@ -49,9 +49,9 @@ def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def progress_bar(total: int, done: int, unit: str, *, is_shown: bool) -> Any:
-    """A ``tqdm`` bar on stderr, which a program without a console does not have."""
+def progress_bar(total: int, done: int, unit: str, *, is_shown: bool, delay: float = 0.0) -> Any:
+    """A ``tqdm`` bar on stderr, which a program without a console does not have; shown after `delay` seconds."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     hidden = not is_shown or sys.stderr is None
-    return tqdm(total=total, initial=done, unit=unit, disable=hidden, file=sys.stderr)
+    return tqdm(total=total, initial=done, unit=unit, disable=hidden, file=sys.stderr, delay=delay)

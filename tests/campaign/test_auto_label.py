@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
+from ccma_fast.pool.arrays import ArrayRows
+from ccma_fast.pool.open import open_rows
 
 N, C = 4000, 4
 
@@ -136,6 +139,132 @@ def test_the_report_says_what_holds_and_what_an_audit_is_too_small_for(pool: dic
     assert nothing.for_people.size == N - 90
     assert "An audit of 40 rows is too small to show so small an error" in str(nothing)
     assert "are wrong, if" not in str(nothing)
+
+
+# --- the probabilities of a loop ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def loop_pool(blobs: Any) -> dict[str, Any]:
+    """Features, the truth, a teacher's logits, and labels of 60 rows, named."""
+    x, truth = blobs(2500, 8, 3, seed=2)
+    z = (3 * np.eye(3)[truth] + np.random.default_rng(5).standard_normal((2500, 3))).astype(np.float32)
+    return {
+        "x": x,
+        "truth": truth,
+        "z": z,
+        "labels": np.where(np.arange(2500) % 41 == 0, truth, -1),
+        "names": list("abc"),
+    }
+
+
+def loop_of(pool: dict[str, Any], features: Any = None, **options: Any) -> Any:
+    given = {"labels": pool["labels"], "class_names": pool["names"], "teacher": cf.Teacher.from_logits(pool["z"])}
+    return cf.ActiveLearner(pool["x"] if features is None else features, **{**given, **options})
+
+
+def test_a_loop_gives_what_its_array_gives_in_one_pass(loop_pool: dict[str, Any]) -> None:
+    rows, truth, labels = open_rows(loop_pool["x"], "features"), loop_pool["truth"], loop_pool["labels"]
+    loop = loop_of(loop_pool, rows)
+    array = loop.predict_proba()
+    n_bytes = rows.bytes_read
+    p = loop.probabilities()
+    assert rows.bytes_read == n_bytes
+    audit = cf.audit_sample(p, 400)
+    found = cf.auto_label(p, audit, np.array(loop_pool["names"])[truth[audit.rows]])
+    forecast = cf.audit_forecast(p, [100, 400], audit=audit, audit_labels=truth[audit.rows], repetitions=5)
+    margins = np.diff(np.sort(array, axis=1)[:, 1:], axis=1)[:, 0]
+    by_margin = cf.audit_sample(p, 400, scores=margins)
+    assert rows.bytes_read - n_bytes == loop_pool["x"].nbytes
+
+    assert (labels[audit.rows] < 0).all()
+    expected = cf.audit_sample(array, 400, labels=labels)
+    np.testing.assert_array_equal(audit.rows, expected.rows)
+    assert (audit.predictions, audit.labelled, audit.n_labelled) == (expected.predictions, expected.labelled, 61)
+    same = cf.auto_label(array, expected, truth[expected.rows], labels=labels, class_names=loop_pool["names"])
+    assert found.rows.size > 1000
+    for name in ("rows", "labels", "scores", "for_people", "people_scores", "thresholds", "bounds"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(same, name))
+    assert str(found) == str(same)
+    again = cf.audit_forecast(
+        array, [100, 400], labels=labels, audit=expected, audit_labels=truth[expected.rows], repetitions=5
+    )
+    assert str(forecast) == str(again)
+    assert by_margin.predictions == cf.audit_sample(array, 400, labels=labels, scores=margins).predictions
+
+
+def test_probabilities_of_a_loop_are_those_of_its_labels_then(loop_pool: dict[str, Any]) -> None:
+    truth = loop_pool["truth"]
+    loop = loop_of(loop_pool)
+    p = loop.probabilities()
+    array = loop.predict_proba()
+    audit = cf.audit_sample(p, 300)
+    loop.label(audit.rows, truth[audit.rows])
+    np.testing.assert_array_equal(np.asarray(p), array)
+    found = cf.auto_label(p, audit, truth[audit.rows])
+    assert not np.isin(found.rows, audit.rows).any()
+    with pytest.raises(ValueError, match="are not those that the audit was drawn for"):
+        cf.auto_label(loop.probabilities(), audit, truth[audit.rows])
+    loop.unlabel(audit.rows)  # the loop is as it was
+    np.testing.assert_array_equal(cf.auto_label(loop.probabilities(), audit, truth[audit.rows]).rows, found.rows)
+    # Labels of other rows that somebody has given since leave the draw too.
+    more = np.where(np.arange(2500) < 1000, truth, -1)
+    rows = cf.audit_sample(p, 500, labels=more).rows
+    assert ((rows >= 1000) & (loop_pool["labels"][rows] < 0)).all()
+    with pytest.raises(ValueError, match=r"class_names must be those of the loop, \['a', 'b', 'c'\], got \['a', 'c'"):
+        cf.audit_sample(p, 10, class_names=["a", "c", "b"])
+
+
+def test_of_new_rows_all_may_be_drawn(loop_pool: dict[str, Any]) -> None:
+    new = loop_of(loop_pool).probabilities(loop_pool["x"][:70], cf.Teacher.from_logits(loop_pool["z"][:70]))
+    np.testing.assert_array_equal(np.sort(cf.audit_sample(new, 70).rows), np.arange(70))
+
+
+def test_a_teacher_alone_labels_too(loop_pool: dict[str, Any]) -> None:
+    truth = loop_pool["truth"]
+    p = loop_of(loop_pool, labels=None).probabilities()
+    audit = cf.audit_sample(p, 600)
+    found = cf.auto_label(p, audit, truth[audit.rows], max_error=0.1)
+    assert found.rows.size > 1000
+    assert (truth[found.rows] != found.labels).mean() <= 0.1
+
+
+def test_rows_whose_images_are_gone_are_neither_drawn_nor_labelled(loop_pool: dict[str, Any]) -> None:
+    class Pool(ArrayRows):
+        gone: Any = np.arange(100, 700)
+
+        def vanished(self) -> Any:
+            return self.gone
+
+    pool = Pool(loop_pool["x"], "features")
+    p = loop_of(loop_pool, pool).probabilities()
+    n_free = int((np.delete(loop_pool["labels"], pool.gone) < 0).sum())
+    audit = cf.audit_sample(p, n_free)
+    assert not np.isin(audit.rows, pool.gone).any()
+    few = cf.audit_sample(p, 300)
+    found = cf.auto_label(p, few, loop_pool["truth"][few.rows])
+    assert found.rows.size + found.for_people.size == n_free - 300
+    assert not np.isin(np.concatenate([found.rows, found.for_people]), pool.gone).any()
+    pool.gone = np.arange(100, 701)
+    with pytest.raises(ValueError, match=r"got others: .* \(601 rows whose images are gone count as labelled\)"):
+        cf.auto_label(p, few, loop_pool["truth"][few.rows])
+
+
+def test_a_loop_takes_memory_for_a_chunk_and_some_bytes_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, n_classes = 20_000, 400
+    monkeypatch.setattr("ccma_fast.pool.rows._CHUNK_BYTES", 1 << 20)
+    rng = np.random.default_rng(0)
+    x, z = rng.standard_normal((n, 4), np.float32), rng.standard_normal((n, n_classes), np.float32)
+    loop = cf.ActiveLearner(x, teacher=cf.Teacher.from_logits(z))
+    tracemalloc.start()
+    try:
+        p = loop.probabilities()
+        audit = cf.audit_sample(p, 100)
+        cf.auto_label(p, audit, np.zeros(100, int))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * (1 << 20) + 32 * n < 4 * n * n_classes / 3
 
 
 # --- what would bound nothing ---------------------------------------------------------------------

@@ -136,6 +136,43 @@ def test_predictions_follow_the_labels(data, partly_labelled):
     assert not np.array_equal(learner.predict_proba(x[:20]), before)
 
 
+def test_models_are_trained_anew_where_labels_or_rows_are_others(data, partly_labelled, tmp_path):
+    x, y = data
+    (tmp_path / "x").mkdir()
+    np.save(tmp_path / "x" / "0.npy", x[:300])
+    learner = cf.ActiveLearner(tmp_path / "x", labels=partly_labelled(y[:300], 30), n_classes=5)
+    before, models = learner.predict_proba(), learner._trained
+    rows = np.flatnonzero(learner.labels < 0)[:40]
+    learner.label(rows, y[rows])
+    learner.unlabel(rows)
+    np.testing.assert_array_equal(learner.predict_proba(), before)
+    assert learner._trained is models
+    np.save(tmp_path / "x" / "1.npy", x[300:])
+    learner.query(5)  # takes in the second shard
+    expected = cf.ActiveLearner(x, labels=learner.labels, n_classes=5).predict_proba()
+    np.testing.assert_array_equal(learner.predict_proba(), expected)
+    assert not np.array_equal(expected[:300], before)
+
+
+def test_probabilities_are_computed_as_they_are_read(data, partly_labelled):
+    x, y = data
+    learner = cf.ActiveLearner(x, labels=partly_labelled(y, 30), n_classes=5, config=QUICK)
+    whole, p = learner.predict_proba(), learner.probabilities()
+    np.testing.assert_array_equal(np.concatenate([chunk for _, chunk in p.chunks(70)]), whole)
+    np.testing.assert_array_equal(p.take(np.array([7, 3, 7])), whole[[7, 3, 7]])
+    np.testing.assert_allclose(whole.sum(axis=1), 1, rtol=1e-5)
+    new = x[:9].copy()
+    new[5] = np.nan
+    bad = learner.probabilities(new)
+    np.testing.assert_array_equal(bad.read(0, 5), whole[:5])
+    for read in (lambda: bad.read(4, 9), lambda: bad.take(np.array([8, 5])), lambda: learner.predict_proba(new)):
+        with pytest.raises(ValueError, match="X must be finite, got NaN or infinity at row 5"):
+            read()
+    huge = cf.ActiveLearner(x, teacher=cf.Teacher.from_logits(np.full((len(x), 2), 3e38), temperature=1e-3))
+    with pytest.raises(ValueError, match="teacher_logits must be finite, got NaN or infinity at row 8"):
+        huge.probabilities().take(np.array([8]))
+
+
 def test_labels_are_taken_whole_or_not_at_all(data):
     learner = cf.ActiveLearner(data[0], n_classes=5)
     learner.label([3, 4], [1, 2])

@@ -50,7 +50,7 @@ def test_the_combination_is_a_weighted_geometric_mean(pool, head, kind):
     loop = learner(x, y, 60, teacher(slice(None)), config=cf.CCMAConfig(head=head, max_epochs=20))
     new = slice(300, None)
     p = loop.predict_proba(x[new], teacher(new))
-    trained = loop._trained
+    trained = loop._trained.models
     _, (share, scale) = trained.out_of_fold
     z = teacher(new).source.float32()
     if kind == "features":

@@ -82,6 +82,10 @@ def teacher(data: dict[str, np.ndarray[Any, Any]], **kwargs: float) -> cf.Teache
             },
         ),
         (
+            (*LABELS, *TEACHER, "--head", "ridge", "--kappa", 3),
+            lambda d: {"labels": d["y"], "teacher": teacher(d), "config": cf.CCMAConfig(head="ridge", kappa=3)},
+        ),
+        (
             ("--seed", 7, "--backend", "reference"),
             lambda d: {"random_state": 7, "backend": "reference"},
         ),
@@ -111,6 +115,7 @@ def test_the_options_reach_the_method(data: Any, capsys: pytest.CaptureFixture[s
         (student, LABELS),
         ((*judged, "--config", "paper"), TEACHER_LOGITS),
         (LABELS, TEACHER),
+        ((*LABELS, *TEACHER), ("--head", "ridge")),
         (LABELS, TEACHER_LOGITS),
         ((*LABELS, *TEACHER, "--config", "paper"), ("--temperature", 0.2)),
         (("--config", "paper"), TEACHER),  # the first labels of the default cover the pool, teacher or not
@@ -355,6 +360,8 @@ def broken_files(data: Any) -> None:
         (("--teacher-images", "v.npy"), "--teacher-images and --teacher-classes must be given together"),
         (("--teacher-classes", "t.npy"), "--teacher-images and --teacher-classes must be given together"),
         (("--teacher-logits", "zt.npy", *TEACHER), "give either --teacher-logits or --teacher-images"),
+        (("--head", "ridge", "--student-logits", "z.npy"), "give either --head or --student-logits"),
+        (("--head", "linear"), "argument --head: invalid choice: 'linear'"),
         (("--config", "papre"), "argument --config: must be one of default, paper, paper:food101"),
         (("--config", "paper:"), "argument --config: must be one of default, paper, paper:food101"),
         (("--config", "paper:mnist"), "argument --config: must be one of default, paper, paper:food101"),
