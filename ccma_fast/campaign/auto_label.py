@@ -209,6 +209,15 @@ def auto_label(
     >>> found = cf.auto_label(p, audit, truth[audit.rows], max_error=0.1)
     >>> bool((truth[found.rows] != found.labels).mean() <= 0.1)
     True
+
+    By the models of a loop, without an array of all probabilities:
+
+    >>> x = rng.standard_normal((10_000, 2), dtype=np.float32) + 2 * np.eye(2, dtype=np.float32)[truth]
+    >>> p = cf.ActiveLearner(x, labels=np.where(np.arange(10_000) < 50, truth, -1)).probabilities()
+    >>> audit = cf.audit_sample(p, 500)
+    >>> found = cf.auto_label(p, audit, truth[audit.rows])
+    >>> bool((truth[found.rows] != found.labels).mean() <= 0.05)
+    True
     """
     max_error, confidence = check_fraction("max_error", max_error), check_fraction("confidence", confidence)
     per_class = check_flag("per_class", per_class)

@@ -56,7 +56,8 @@ image_path, label, suggested, and margin, the natural logarithm of p(label) / p(
 example:
   ccma-fast predict --features x.npy --labels y.npy --teacher-images v.npy --teacher-classes t.npy --out p.npy
 
-The same in Python: ccma_fast.ActiveLearner(features, labels=..., teacher=...).predict_proba().
+The same in Python: ccma_fast.ActiveLearner(features, labels=..., teacher=...).predict_proba(), or .probabilities(),
+computed as they are read.
 """
 
 
