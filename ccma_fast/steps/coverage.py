@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend, Coverage, Kernel, UnitRows, on_device, on_host
 from ..pool.checked import check_lengths
 from ..pool.rows import Rows, to_float32
+from .nearer_pairs import NearerPairs, positions
 
 __all__ = ["HostUnitRows", "squared_distances", "unit_rows"]
 
@@ -27,8 +28,8 @@ _SQUARE = 1024
 # Candidates of one product.
 _BATCH = 1024
 
-# Candidates whose gains are evaluated together, first and at most.
-_FIRST_EVALUATED, _MOST_EVALUATED = 64, 1024
+# Candidates whose gains are evaluated together: by lists of pairs, by products first, and at most.
+_LISTED, _FIRST_EVALUATED, _MOST_EVALUATED = 8, 64, 1024
 
 # Share of pairs with a gain from which on the kernel is computed densely, for all pairs.
 _DENSE = 0.25
@@ -123,7 +124,8 @@ class _Candidates:
 
     def __init__(self, coverage: _Coverage, candidates: Int64, n_rows: int) -> None:
         self._coverage, self._rows = coverage, candidates
-        gains = coverage.bounds()[candidates] if candidates.size == n_rows else coverage.gains(candidates)
+        self._is_all = candidates.size == n_rows
+        gains = coverage.bounds() if self._is_all else coverage.gains(candidates)
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(gains, -np.inf)
 
@@ -133,24 +135,40 @@ class _Candidates:
             self._coverage.add(int(self._rows[best]))
             self._bounds[best] = -np.inf
             chosen.append(best)
+            # Selected rows leave fewer pairs with a gain: try again to list them after the same work without lists.
+            if self._is_all and self._coverage.n_evaluated > self._rows.size // 2:
+                np.minimum(self._bounds[:-1], self._coverage.bounds(), out=self._bounds[:-1])
         return np.asarray(chosen, np.int64)
 
     def _best(self) -> int:
         """The candidate of largest gain (ties: the first), or −1 where no gain is positive."""
+        if self._coverage.is_listed and self._rows.size > _LISTED:
+            # Most often the few of largest bounds tell, which are found without sorting all.
+            leading = np.argpartition(-self._bounds, _LISTED)
+            best, best_gain = self._evaluated(leading[:_LISTED])
+            bound = float(self._bounds[leading[_LISTED]])
+            if bound <= 0.0 or bound < best_gain:
+                return best
         order = np.argsort(-self._bounds, kind="stable")
         best, best_gain = -1, 0.0
         start, size = 0, _FIRST_EVALUATED
         while True:
             stop = min(start + size, self._rows.size)
-            batch = np.sort(order[start:stop])
-            self._bounds[batch] = gains = self._coverage.gains(self._rows[batch])
-            first, following = int(gains.argmax()), int(order[stop])
-            gain, candidate, bound = float(gains[first]), int(batch[first]), float(self._bounds[following])
+            candidate, gain = self._evaluated(order[start:stop])
+            following = int(order[stop])
+            bound = float(self._bounds[following])
             if gain > best_gain or (gain == best_gain and candidate < best):
                 best, best_gain = candidate, gain
             if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
                 return best
             start, size = stop, min(2 * size, _MOST_EVALUATED)
+
+    def _evaluated(self, candidates: Int64) -> tuple[int, float]:
+        """That of largest gain among some candidates (ties: the first) and its gain; −1 where none is positive."""
+        candidates = np.sort(candidates)
+        self._bounds[candidates] = gains = self._coverage.gains(self._rows[candidates])
+        first = int(gains.argmax())
+        return (int(candidates[first]), float(gains[first])) if gains[first] > 0.0 else (-1, 0.0)
 
 
 class _Coverage:
@@ -160,69 +178,96 @@ class _Coverage:
         self._pool, self._near, self._kernel = pool, near, kernel
         self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
         self._added: list[int] = []  # selected rows that are not yet in `near`
+        self._pairs: NearerPairs | None = None
+        self.n_evaluated = 0
+        """Rows whose gain was computed by products since :meth:`bounds` was."""
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the pairs of rows with a gain are listed, so that no gain takes a product."""
+        return self._pairs is not None
 
     def add(self, row: int) -> None:
         """Select one more row."""
-        self._added.append(row)
+        if self._pairs is None:
+            self._added.append(row)
+        else:
+            i, similarity = self._pairs.of(row)
+            self._near[i] = np.maximum(self._near[i], similarity)
 
     def gains(self, rows: Int64) -> Float64:
         """Marginal gain of each of `rows`, shape (M,); each is summed in the same order whatever else is in `rows`."""
+        if self._pairs is not None:
+            listed = [self._pairs.of(row) for row in rows.tolist()]
+            i, similarity = (np.concatenate(parts) for parts in zip(*listed, strict=True))
+            j = np.repeat(np.arange(rows.size), [len(part) for part, _ in listed])
+            gained = self._kernel(np.maximum(similarity, self._near[i])) - self._kernel(self._near[i])
+            return np.bincount(j, gained * self._weights[i], minlength=rows.size)
         gains = np.zeros(rows.size)
         for start in range(0, rows.size, _BATCH):
-            # The rows added last are columns of the same product: no pass over the pool of their own.
-            added, self._added = self._added, []
-            part_gains = gains[start : start + _BATCH]
-            others = np.concatenate([np.asarray(added, np.int64), rows[start : start + _BATCH]])
-            for part, similarity in self._pool.similarities(self._pool.take(others)):
-                for column in range(len(added)):
-                    np.maximum(self._near[part], similarity[:, column], out=self._near[part])
-                self._add_gains(part_gains, similarity[:, len(added) :], part)
+            others = rows[start : start + _BATCH]
+            self._add_products(others, gains[start : start + _BATCH])
+        self.n_evaluated += rows.size
         return gains
 
-    def bounds(self) -> Float64:
-        """Upper bounds, tight up to rounding, of the initial gain of each row of the pool, shape (N,).
+    def _add_products(self, rows: Int64, gains: Float64) -> None:
+        # The rows added last are columns of the same product: no pass over the pool of their own.
+        added, self._added = self._added, []
+        others = np.append(np.asarray(added, np.int64), rows)
+        for part, similarity in self._pool.similarities(self._pool.take(others)) if others.size else ():
+            for column in range(len(added)):
+                np.maximum(self._near[part], similarity[:, column], out=self._near[part])
+            self._add_gains(gains, similarity[:, len(added) :], part)
 
-        Each pair of rows is multiplied once, for the gains of both.
+    def bounds(self) -> Float64:
+        """Upper bounds, tight up to rounding, of the gain of each row of the pool, shape (N,).
+
+        Each pair of rows is multiplied once, for the gains of both. The pairs with a gain are listed if they are few.
         """
         n = self._pool.n_rows
         gains = np.zeros(n)
+        self._add_products(np.empty(0, np.int64), gains[:0])
+        self.n_evaluated, pairs = 0, NearerPairs(n, _SQUARE)
         for start in range(0, n, _SQUARE):
             rows = slice(start, min(start + _SQUARE, n))
             unit = self._pool.between(rows.start, rows.stop)
             for other in range(0, start + 1, _SQUARE):
                 columns = slice(other, min(other + _SQUARE, n))
                 similarity = self._pool.backend.linear(unit, self._pool.between(columns.start, columns.stop))
-                self._add_gains(gains[columns], similarity, rows)
+                self._add_gains(gains[columns], similarity, rows, pairs, columns.start)
                 if other < start:
-                    self._add_gains(gains[rows], similarity.T, columns)
+                    self._add_gains(gains[rows], similarity.T, columns, pairs, rows.start)
+                pairs.seen(similarity.size * (1 + (other < start)))
+        self._pairs = pairs.complete()
         return gains * (1.0 + _ROUNDING)
 
-    def _add_gains(self, gains: Float64, similarity: Float32, rows: slice) -> None:
-        """Adds Σ_i w_i · max(0, k(s_ij) − k(s_i)) over some rows i to the gain of each column j."""
+    def _add_gains(
+        self,
+        gains: Float64,
+        similarity: Float32,
+        rows: slice,
+        pairs: NearerPairs | None = None,
+        first_candidate: int = 0,
+    ) -> None:
+        """Adds Σ_i w_i · max(0, k(s_ij) − k(s_i)) over some rows i to the gain of each column j, and lists pairs."""
         near, weights = self._near[rows, None], self._weights[rows, None]
         covered = self._kernel(near)
+        lists = pairs is not None and pairs.is_open
         for start in range(0, len(similarity), _SUM_ROWS):
             piece = slice(start, start + _SUM_ROWS)
             part = similarity[piece]
             nearer = part > near[piece]
-            if np.count_nonzero(nearer) > _DENSE * nearer.size:
+            if not lists and np.count_nonzero(nearer) > _DENSE * nearer.size:
                 gained = self._kernel(np.maximum(part, near[piece]))
                 gained -= covered[piece]
                 gained *= weights[piece]
                 gains += gained.sum(axis=0, dtype=np.float64)
             else:
                 # Few rows are nearer to a candidate than to a selected row: compute the kernel of those alone.
-                i, j = _positions(nearer)
-                gained = self._kernel(part[i, j])
-                gained -= covered[piece][i, 0]
+                i, j = positions(nearer)
+                nearest = part[i, j]
+                if lists and pairs is not None:
+                    pairs.add(i, j, nearest, first_row=rows.start + start, first_candidate=first_candidate)
+                gained = self._kernel(nearest) - covered[piece][i, 0]
                 gained *= weights[piece][i, 0]
                 gains += np.bincount(j, gained, minlength=gains.size)
-
-
-def _positions(mask: npt.NDArray[np.bool_]) -> tuple[Int64, Int64]:
-    """numpy.nonzero of a matrix that lies in memory by rows or by columns, a column's rows ascending; far faster."""
-    if mask.flags.c_contiguous:
-        i, j = np.divmod(np.flatnonzero(mask), mask.shape[1])
-    else:
-        j, i = np.divmod(np.flatnonzero(mask.T), mask.shape[0])
-    return i, j

@@ -16,7 +16,7 @@ from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage, representatives
+from ccma_fast.steps import coverage, nearer_pairs, representatives
 from ccma_fast.steps.trained import Trained
 from ccma_fast.strategies import herding
 
@@ -357,11 +357,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize("dense", [0.0, 1.0])
+@pytest.mark.parametrize("most_pairs", [0, 30_000, 1 << 24])
 def test_the_size_of_blocks_changes_no_choice(
-    either: tuple[np.ndarray, np.ndarray], small_blocks: pytest.MonkeyPatch, dense: float
+    either: tuple[np.ndarray, np.ndarray], small_blocks: pytest.MonkeyPatch, dense: float, most_pairs: int
 ) -> None:
     x, labels = either
     small_blocks.setattr(coverage, "_DENSE", dense)
+    small_blocks.setattr(nearer_pairs, "_MOST_PAIRS", most_pairs)
     kernel = np.exp(2.0 * similarities(x) - 2.0)
     assert choose("max-herding", make_round(x, labels, 12)) == exhaustive_greedy(kernel, labels, 12)
 
@@ -386,9 +388,41 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(
         alone = [covered(0.0).gains(np.array([row]))[0] for row in state.unlabelled[:50]]
         np.testing.assert_array_equal(alone, together[:50])
     # Bounds are bounds, and tight.
-    bounds = covered(0.0).bounds()[state.unlabelled]
+    known = covered(0.0)
+    bounds = known.bounds()[state.unlabelled]
     assert (bounds >= together).all()
     np.testing.assert_allclose(bounds, together, rtol=1e-5)
+    # Gains by listed pairs are those by products, also beside rows selected since.
+    assert known.is_listed
+    np.testing.assert_allclose(known.gains(state.unlabelled), together, rtol=1e-9)
+    np.testing.assert_array_equal(known.gains(state.unlabelled[7:8]), known.gains(state.unlabelled)[7:8])
+    for row in state.unlabelled[:3].tolist():
+        known.add(row)
+    by_products = covered(0.0)
+    for row in state.unlabelled[:3].tolist():
+        by_products.add(row)
+    np.testing.assert_allclose(known.gains(state.unlabelled), by_products.gains(state.unlabelled), rtol=1e-6, atol=1e-6)
+
+
+def test_pairs_are_listed_once_selected_rows_leave_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).standard_normal((600, 4), dtype=np.float32)
+    rows = open_rows(x, "features")
+    unit = coverage.HostUnitRows(rows, choose_backend("cpu"))
+    monkeypatch.setattr(coverage, "_SQUARE", 100)
+    picks = {}
+    for most_pairs in (0, 20_000, 360_000):
+        monkeypatch.setattr(nearer_pairs, "_MOST_PAIRS", most_pairs)
+        near = np.full(600, -1.0, np.float32)
+        known = coverage._Coverage(unit, near, Kernel(), None)
+        start = coverage._Candidates(known, np.arange(600), 600)
+        assert known.is_listed == (most_pairs == 360_000)
+        picks[most_pairs] = start.choose(60).tolist()
+        assert known.is_listed == (most_pairs > 0)
+        # What is listed stands: every row's similarity to the nearest pick.
+        similarity = similarities(x)[:, picks[most_pairs]].max(axis=1)
+        known.gains(np.arange(1))
+        np.testing.assert_allclose(near, similarity, atol=1e-6)
+    assert picks[0] == picks[20_000] == picks[360_000]
 
 
 def test_equal_rows_go_to_the_lower_index(pool: tuple[np.ndarray, np.ndarray]) -> None:
