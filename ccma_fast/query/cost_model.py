@@ -242,8 +242,7 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
         n_sample = sample_size(given.pool.n_rows, given.n_classes)
         read[given.pool] = read.get(given.pool, 0) + n_sample
         if given.teacher is not None:
-            n_reads = 2 if given.space is given.teacher else 1  # for its logits, and image features as they are
-            read[given.teacher] = read.get(given.teacher, 0) + n_reads * (n_sample + given.n_labelled)
+            read[given.teacher] = read.get(given.teacher, 0) + n_sample + given.n_labelled
     trainer = _TRAINER if given.head == "published" else 0
     retained = int((_RETAINED_REGRESSIONS if given.is_logistic else _RETAINED) * training)
     memory: float = training

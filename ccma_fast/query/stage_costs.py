@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES, WEIGHT_BYTES
 from ..pool.rows import Rows
 from ..steps.pool_sample import sample_size
+from ..steps.selection import n_held_out
 from ..system.mapped_pages import SCATTERED_BYTES
 from .cost_inputs import CostInputs
 from .rates import Rates
@@ -64,7 +65,7 @@ _LOSS_BYTES = 16 << 20
 
 # What is guessed: epochs of a head's training, evaluations of a regression, Lloyd iterations, and the share of the
 # products that directions leave.
-_EPOCHS, _EVALUATIONS, _ITERATIONS, _SHARE_ALONG = 60, 12, 10, 0.2
+_EPOCHS, _EVALUATIONS, _ITERATIONS, _SHARE_ALONG = 60, 7, 10, 0.2
 
 # A clustering of one class's candidates: overhead of calls, with hardly any arithmetic.
 _CLUSTERING_SECONDS = 4e-3
@@ -175,7 +176,8 @@ def _regression_bytes(given: CostInputs) -> int:
 
     Rows lie there as they are and packed for both products, those with labels once alone and once beside the sample.
     """
-    n, d, c, n_fits = given.n_labelled, given.pool.n_columns + 1, given.n_classes, given.config.n_folds + 1
+    n, d, c = given.n_labelled, given.pool.n_columns + 1, given.n_classes
+    n_fits = n_held_out(n, given.config.n_folds) + 1
     n_sample, n_soft = sample_size(given.pool.n_rows, c), _soft_rows(given)
     scaled = 4 * (n + n_sample) * d
     scaling = 24 * n_sample * d + picked_bytes(given.pool, 0)
@@ -197,7 +199,7 @@ def training_work(given: CostInputs, share: float) -> Work:
     if not given.head:
         return Work()
     if given.is_logistic:
-        n_fits = _PROBLEMS * given.config.n_folds + 1
+        n_fits = _PROBLEMS * n_held_out(given.n_labelled, given.config.n_folds) + 1
         rows = given.n_labelled + _soft_rows(given)
         of_evaluation = 2.0 * rows * given.pool.n_columns * given.n_classes
         return Work(products=share * n_fits * _EVALUATIONS * of_evaluation)

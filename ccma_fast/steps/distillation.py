@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Backend
-from .selection import FOLD_TOLERANCE, TOLERANCE, Candidate, likeliest, simplest, tempered_log_likelihoods, unseen
+from .selection import TOLERANCE, Candidate, likeliest, simplest, tempered_log_likelihoods, unseen
 from .softmax_regression import SoftmaxRegression
 
 __all__ = ["Distilled", "distilled"]
@@ -80,7 +80,7 @@ def distilled(
 
     def held_out(constants: tuple[float, float]) -> Float32:
         for k in range(n_folds):
-            z[fold == k] = backend.linear(x[fold == k], folds[k].at(*constants, FOLD_TOLERANCE))
+            z[fold == k] = backend.linear(x[fold == k], folds[k].at(*constants))
         return z[fold >= 0]
 
     known, seen = labels[fold >= 0], ~unseen(labels, fold)
@@ -104,7 +104,7 @@ def distilled(
         if weight:
             penalty = _best_penalty(partial(told, weight)).constant
     whole = fit(np.ones(labels.size, np.bool_), soft)
-    coef = whole.at(weight, penalty, TOLERANCE, start=folds[0].at(weight, penalty, FOLD_TOLERANCE))
+    coef = whole.at(weight, penalty, start=folds[0].at(weight, penalty))
     return Distilled(coef, penalty, weight, whole.n_evaluations, held_out((weight, penalty)))
 
 
@@ -135,16 +135,16 @@ class _Fit:
         self._found: dict[tuple[float, float], Float32] = {}
         self.n_evaluations = 0
 
-    def at(self, weight: float, penalty: float, tolerance: float, start: Float32 | None = None) -> Float32:
+    def at(self, weight: float, penalty: float, start: Float32 | None = None) -> Float32:
         """The coefficients; the search starts where the last one ended, which saw the same rows."""
         if (weight, penalty) not in self._found:
             if start is None and self._found:
                 start = next(reversed(self._found.values()))
             if weight == 0.0 or self._both is None:
-                found = self._alone.solve(penalty=penalty, start=start, tolerance=tolerance)
+                found = self._alone.solve(penalty=penalty, start=start, tolerance=TOLERANCE)
             else:
                 found = self._both.solve(
-                    penalty=penalty, soft_weight=weight / self._m, start=start, tolerance=tolerance
+                    penalty=penalty, soft_weight=weight / self._m, start=start, tolerance=TOLERANCE
                 )
             self._found[weight, penalty], self.n_evaluations = found.coef, found.n_evaluations
         return self._found[weight, penalty]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NearerPairs", "positions"]
+__all__ = ["NearerPairs", "most_pair_bytes", "positions"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-# Pairs that are kept at most, 10 bytes each.
-_MOST_PAIRS = 1 << 24
+# Pairs that are kept at most, and bytes of one.
+_MOST_PAIRS, _PAIR = 1 << 24, 10
 
 
 class NearerPairs:
@@ -69,6 +69,11 @@ class NearerPairs:
         starts, rows, similarity = self._found[square]
         part = slice(starts[column], starts[column + 1])
         return rows[part], similarity[part]
+
+
+def most_pair_bytes(n_rows: int) -> int:
+    """Bytes of the pairs of so many rows, at most."""
+    return _PAIR * min(n_rows * n_rows, _MOST_PAIRS)
 
 
 def positions(mask: npt.NDArray[np.bool_]) -> tuple[Int64, Int64]:

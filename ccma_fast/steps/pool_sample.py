@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["sample_size"]
 
 # Rows of the pool that centre it and that the teacher labels softly, and the posteriors that these may be.
-_SAMPLE_ROWS, _SAMPLE_POSTERIORS = 4096, 1 << 19
+_SAMPLE_ROWS, _SAMPLE_POSTERIORS = 4096, 1 << 22
 
 
 def sample_size(n_rows: int, n_classes: int) -> int:

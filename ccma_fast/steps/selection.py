@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -11,18 +12,21 @@ import numpy.typing as npt
 from .temperature import log_likelihoods, smoothed_temperature
 
 __all__ = [
-    "FOLD_TOLERANCE",
     "TOLERANCE",
     "Candidate",
     "likeliest",
+    "n_held_out",
     "simplest",
     "stratified_folds",
     "tempered_log_likelihoods",
     "unseen",
 ]
 
-FOLD_TOLERANCE, TOLERANCE = 1e-2, 1e-3
-"""Of the gradient at W = 0, up to which regressions are solved: what decides between constants, and what is kept."""
+TOLERANCE = 1e-2
+"""Of the gradient at W = 0, up to which regressions are solved, of a fold and of all labels alike."""
+
+# Held-out rows that are enough: where some of the folds have so many, the others are not held out.
+_HELD_OUT = 512
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -55,6 +59,11 @@ def stratified_folds(labels: Int64, n_folds: int, rng: np.random.Generator) -> I
     folds = np.empty(len(labels), np.int64)
     folds[order] = np.arange(len(labels)) % min(n_folds, len(labels))
     return folds
+
+
+def n_held_out(n_labels: int, n_folds: int) -> int:
+    """How many of some folds are held out in turn: as many as have enough rows together."""
+    return min(n_folds, math.ceil(_HELD_OUT * n_folds / n_labels))
 
 
 def tempered_log_likelihoods(logits: npt.NDArray[np.float32], labels: Int64) -> Float64:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from ..backends.protocol import Backend
 from ..checks import LEAST_LENGTH, raise_not_finite
+from ..pool.arrays import KeptRows
 from ..pool.rows import Rows
 from .corrected_teacher import Correction, TeacherSample
-from .selection import FOLD_TOLERANCE, TOLERANCE, likeliest, simplest
+from .selection import TOLERANCE, likeliest, simplest
 from .softmax_regression import SoftmaxRegression
 from .teacher_rows import TeacherRows
 from .temperature import log_likelihoods, smoothed_temperature
@@ -47,6 +48,8 @@ def read_teacher(teacher: TeacherRows, source: Rows, backend: Backend) -> tuple[
     ValueError
         Logits that float32 cannot hold, or their differences; the row is named.
     """
+    if teacher.class_directions is not None:
+        source = KeptRows(source)  # for the logits, and as they are
     z = teacher.reading(source).logits(backend).float32()
     with np.errstate(over="ignore", invalid="ignore"):
         z = z - z.max(axis=1, keepdims=True)
@@ -79,7 +82,7 @@ def corrected(
 
     def of_penalty(penalty: float) -> npt.NDArray[np.float64]:
         for k, fit in enumerate(folds):
-            z[fold == k] = fit.at(penalty, FOLD_TOLERANCE)(sample.of(fold == k), backend)
+            z[fold == k] = fit.at(penalty)(sample.of(fold == k), backend)
         return log_likelihoods(z[fold >= 0], labels[fold >= 0])
 
     n_numbers = sample.features.shape[1] * sample.logits.shape[1]
@@ -88,8 +91,8 @@ def corrected(
     penalties = _PENALTIES if n_numbers <= _MOST_NUMBERS and is_even else _PENALTIES[:1]
     candidates = likeliest(penalties, of_penalty)
     penalty = simplest(sorted(candidates, key=lambda candidate: -candidate.constant)).constant
-    of_folds = [fit.at(penalty, FOLD_TOLERANCE) for fit in folds]
-    return _Fit(sample, labels, backend).at(penalty, TOLERANCE, of_folds[0].coef), of_folds
+    of_folds = [fit.at(penalty) for fit in folds]
+    return _Fit(sample, labels, backend).at(penalty, of_folds[0].coef), of_folds
 
 
 class _Fit:
@@ -107,9 +110,9 @@ class _Fit:
         )
         self._found: dict[float, Float32 | None] = {math.inf: None}
 
-    def at(self, penalty: float, tolerance: float, start: Float32 | None = None) -> Correction:
+    def at(self, penalty: float, start: Float32 | None = None) -> Correction:
         """The correction under a penalty; the search starts where that of the last penalty ended."""
         if penalty not in self._found:
             last = next(reversed(self._found.values())) if start is None else start
-            self._found[penalty] = self._regression.solve(penalty=penalty, start=last, tolerance=tolerance).coef
+            self._found[penalty] = self._regression.solve(penalty=penalty, start=last, tolerance=TOLERANCE).coef
         return Correction(self._beta, self._found[penalty], penalty)

@@ -22,7 +22,7 @@ from .nonconformity import labelled_scores
 from .out_of_fold import out_of_fold_logits, out_of_fold_scores
 from .pool_sample import sample_size
 from .scaling import Scaling
-from .selection import stratified_folds, unseen
+from .selection import n_held_out, stratified_folds, unseen
 from .student import fit_student, softmax
 from .teacher_correction import corrected, read_teacher
 from .teacher_rows import TeacherRows
@@ -33,9 +33,6 @@ __all__ = ["is_logistic", "train"]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-
-# Held-out rows that are enough: where some of the folds have so many, the others are not held out.
-_HELD_OUT = 512
 
 
 def is_logistic(student: Any, config: CCMAConfig) -> bool:
@@ -127,7 +124,8 @@ def _logistic(
     scaling = Scaling.of(x_sample)
     x, x_sample = scaling(x), scaling(x_sample)
     fold = stratified_folds(labels, config.n_folds, fold_rng)
-    fold[fold > np.searchsorted(np.cumsum(np.bincount(fold)), labels.size if hold_all_out else _HELD_OUT)] = -1
+    if not hold_all_out:
+        fold[fold >= n_held_out(labels.size, config.n_folds)] = -1
     held_out = np.flatnonzero(fold >= 0)
 
     judged, soft, soft_of_folds = None, None, None

@@ -12,6 +12,7 @@ from ...config import CCMAConfig
 from ...pool.rows import Rows
 from ...steps.coverage import unit_rows
 from ...steps.greedy import greedy_coverage
+from ...steps.nearer_pairs import most_pair_bytes
 from ..cost_inputs import CostInputs
 from ..picks import Picks, Tally
 from ..settings import RowNumbers, Settings
@@ -64,7 +65,7 @@ def student_picks_cost(given: CostInputs) -> StageCost:
     config, pool = given.config, given.pool
     n = _candidates(config, given.budget, given.n_scored)
     filled = picked_bytes(pool, min(n, chunk_rows(given, pool)))
-    greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns
+    greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns + most_pair_bytes(n)
     memory = kept_bytes(given, pool, n) + max(filled, greedy)
     return StageCost({pool: n + given.n_labelled}, memory, Work(products=2.0 * n * n * pool.n_columns))
 
