@@ -202,7 +202,8 @@ class _Coverage:
             i, similarity = (np.concatenate(parts) for parts in zip(*listed, strict=True))
             j = np.repeat(np.arange(rows.size), [len(part) for part, _ in listed])
             gained = self._kernel(np.maximum(similarity, self._near[i])) - self._kernel(self._near[i])
-            return np.bincount(j, gained * self._weights[i], minlength=rows.size)
+            of_listed: Float64 = np.bincount(j, gained * self._weights[i], minlength=rows.size)
+            return of_listed
         gains = np.zeros(rows.size)
         for start in range(0, rows.size, _BATCH):
             others = rows[start : start + _BATCH]
