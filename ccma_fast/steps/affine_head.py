@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
-from ..pool.array_like import as_array, uncoerced
+from ..pool.array_like import as_array, check_weights, uncoerced
 from ..pool.arrays import KeptRows
 from ..pool.checked import check_rows
 from ..pool.class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
@@ -29,6 +29,8 @@ Head = TypeVar("Head", bound="AffineHead")
 class AffineHead(ChunkedStudent):
     """z^S = W x + b. A subclass learns W and b, and says which arguments its constructor has.
 
+    scikit-learn's tools, such as `cross_val_score`, take it for one of their classifiers; it does without scikit-learn.
+
     Attributes
     ----------
     classes_ : ndarray, shape (C,), int64
@@ -40,6 +42,7 @@ class AffineHead(ChunkedStudent):
     """
 
     _PARAMETERS: tuple[str, ...]
+    _estimator_type = "classifier"  # what scikit-learn before 1.6 asks for
 
     classes_: Int64
     coef_: Float32
@@ -60,9 +63,35 @@ class AffineHead(ChunkedStudent):
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which calls this and so is there, is to know: a classifier of several classes."""
+        from sklearn.utils import ClassifierTags, Tags, TargetTags  # type: ignore[import-untyped]
+
+        target_tags = TargetTags(required=True)
+        return Tags(estimator_type="classifier", target_tags=target_tags, classifier_tags=ClassifierTags())
+
+    def score(self, X: Any, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Accuracy: the share of rows whose class is the most probable one.
+
+        Parameters
+        ----------
+        X : array_like, torch.Tensor or path, shape (M, D)
+            M ≥ 1.
+        y : array_like, shape (M,), int
+            Classes; one that the head does not know counts as wrong.
+        sample_weight : array_like, shape (M,), optional
+            Rows' weights, at least 0; 1 by default, and where all are 0.
+        """
+        predicted = self.predict(X)
+        is_right = predicted == _integer_labels(y, predicted.size)
+        if not is_right.size:
+            raise ValueError("X must have at least one row, got none")
+        return float(np.average(is_right, weights=check_weights(sample_weight, predicted.size, "sample_weight")))
+
     def decision_function(self, X: Any) -> Float32:
-        """Logits z^S, shape (M, C), float32."""
-        return KeptRows(self._checked_logits(X)).float32()
+        """Logits z^S, shape (M, C), float32; of two classes z_1 − z_0, shape (M,), as scikit-learn's tools expect."""
+        z = KeptRows(self._checked_logits(X)).float32()
+        return z if z.shape[1] != 2 else z[:, 1] - z[:, 0]
 
     def predict_proba(self, X: Any) -> Float32:
         """p^S = softmax(z^S), shape (M, C), float32."""
@@ -145,12 +174,17 @@ def checked_state(state: dict[str, Any], *numbers: str) -> tuple[Float32, Float3
     return coef, intercept, mean
 
 
-def _checked_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
+def _integer_labels(y: npt.ArrayLike, n_rows: int) -> npt.NDArray[Any]:
     labels = as_array("y", uncoerced(y))
     if labels.dtype.kind not in "iu":
         raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
     if labels.shape != (n_rows,):
         raise ValueError(f"y must have shape ({n_rows},) as X has rows, got {labels.shape}")
+    return labels
+
+
+def _checked_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
+    labels = _integer_labels(y, n_rows)
     upper = MOST_CLASSES if n_classes is None else n_classes
     bad = np.flatnonzero((labels < 0) | (labels >= upper))
     if bad.size:
