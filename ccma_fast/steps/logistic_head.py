@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..pool.checked import check_rows
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from .affine_head import AffineHead, checked_state
+from .affine_head import AffineHead, Check, checked_state
 from .scaling import Scaling
 from .selection import stratified_folds
 from .softmax_regression import SoftmaxRegression
@@ -170,28 +171,34 @@ class LogisticHead(AffineHead):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """The fitted state, as plain arrays and numbers.
+        """The fitted state, as plain arrays, which are copies, and numbers.
 
         It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
         """
-        self._check_fitted()
         return {
-            "classes": self.classes_,
-            "coef": self.coef_,
-            "intercept": self.intercept_,
-            "mean": self.mean_,
+            **self._affine_state(),
             "scale": self.scale_,
             "penalty": self.penalty_,
             "n_iter": self.n_iter_,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> LogisticHead:
-        """Take over what another head learnt."""
-        affine = checked_state(state, "scale", "penalty", "n_iter")
-        scale, penalty = (check_number(name, state[name], above=0.0) for name in ("scale", "penalty"))
-        self.n_iter_ = check_integer("n_iter", state["n_iter"], minimum=0)
+    def load_state_dict(self, state: Mapping[str, Any]) -> LogisticHead:
+        """Take over a copy of what another head learnt, as :meth:`state_dict` returned it.
+
+        Raises
+        ------
+        ValueError
+            Missing or unknown keys, shapes that do not agree with each other or with `n_classes`, numbers out of range
+            or not finite. This head is left as it was then.
+        TypeError
+            Numbers of another type.
+        """
+        positive = partial(check_number, above=0.0)
+        checks: dict[str, Check] = {"scale": positive, "penalty": positive, "n_iter": partial(check_integer, minimum=0)}
+        affine, numbers = checked_state(state, self.n_classes, checks)
         self.coef_, self.intercept_, self.mean_ = affine
-        self.scale_, self.penalty_, self.classes_ = scale, penalty, np.arange(len(self.coef_))
+        self.scale_, self.penalty_, self.n_iter_ = numbers
+        self.classes_ = np.arange(len(self.coef_))
         return self
 
 
