@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
-from ..pool.array_like import as_array, check_weights, uncoerced
+from ..pool.array_like import as_array, row_weights, uncoerced
 from ..pool.arrays import KeptRows
 from ..pool.checked import check_rows
 from ..pool.class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
@@ -91,7 +91,7 @@ class AffineHead(ChunkedStudent):
         is_right = predicted == _integer_labels(y, predicted.size)
         if not is_right.size:
             raise ValueError("X must have at least one row, got none")
-        return float(np.average(is_right, weights=check_weights(sample_weight, predicted.size, "sample_weight")))
+        return float(np.average(is_right, weights=row_weights(sample_weight, predicted.size, "sample_weight")))
 
     def decision_function(self, X: Any) -> Float32:
         """Logits z^S, shape (M, C), float32; of two classes z_1 − z_0, shape (M,), as scikit-learn's tools expect."""

@@ -15,7 +15,7 @@ from .. import reference
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
 from ..checks import check_integer, check_number, random_generator
-from ..pool.array_like import check_weights
+from ..pool.array_like import row_weights
 from ..pool.checked import check_rows
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES
 from ..pool.open import open_rows
@@ -59,7 +59,7 @@ class LogisticHead(AffineHead):
         Folds of "auto", at least 2, stratified; no more of them than rows are made.
     class_weight : None, "balanced", mapping or array_like, shape (C,), default None
         Factors of the rows' weights by class, as scikit-learn has them: "balanced" gives all classes with labels the
-        same total; a mapping need not name all classes, the others have 1.
+        same total; a mapping need not name all classes, the others have 1. At least 0; 1 where all are 0.
     random_state : int, Generator, SeedSequence or None, default 0
         Shuffles the rows before they are dealt into folds. No global generator is drawn from.
 
@@ -119,7 +119,8 @@ class LogisticHead(AffineHead):
         Raises
         ------
         ValueError
-            Wrong shapes, labels out of range, fewer than two classes, NaN or infinity in a row (which is named).
+            Wrong shapes, labels or weights out of range, fewer than two classes, no row with a weight above 0, NaN or
+            infinity in a row (which is named).
         TypeError
             Inputs of the wrong type.
         """
@@ -211,7 +212,7 @@ def _check_parameters(head: LogisticHead) -> None:
 
 
 def _likeliest_penalty(
-    regression: SoftmaxRegression, scaled: Float32, labels: Int64, weights: Float32, folds: Int64, backend: Backend
+    regression: SoftmaxRegression, scaled: Float32, labels: Int64, weights: Float64, folds: Int64, backend: Backend
 ) -> tuple[float, Float32]:
     """The penalty of the least weighted loss out of fold, and a fold's W for it.
 
@@ -221,7 +222,7 @@ def _likeliest_penalty(
     coefs: list[Float32] = []
     for fold in range(int(folds.max()) + 1):
         held_out = folds == fold
-        trained = np.where(held_out, np.float32(0.0), weights)
+        trained = np.where(held_out, 0.0, weights)
         coefs, start = [], None
         for i, penalty in enumerate(PENALTIES):
             start = regression.solve(
@@ -233,7 +234,7 @@ def _likeliest_penalty(
     return PENALTIES[best], coefs[best]
 
 
-def _loss(logits: Float32, labels: Int64, weights: Float32) -> float:
+def _loss(logits: Float32, labels: Int64, weights: Float64) -> float:
     """Σ w CE of rows of logits, nats."""
     below = logits - logits.max(axis=1, keepdims=True)
     of_label = below[np.arange(len(labels)), labels].astype(np.float64)
@@ -241,9 +242,9 @@ def _loss(logits: Float32, labels: Int64, weights: Float32) -> float:
     return float((weights * losses).sum())
 
 
-def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | None, class_weight: Any) -> Float32:
-    """The weight of each row, shape (n,)."""
-    weights = check_weights(sample_weight, len(labels), "sample_weight")
+def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | None, class_weight: Any) -> Float64:
+    """The weight of each row, shape (n,), at least one of them above zero."""
+    weights = row_weights(sample_weight, len(labels), "sample_weight")
     if class_weight is None:
         return weights
     of_class = np.ones(n_classes)
@@ -257,7 +258,10 @@ def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | N
         for label, weight in class_weight.items():
             number = check_integer("a class of class_weight", label, minimum=0, maximum=n_classes - 1)
             of_class[number] = check_number(f"class_weight of class {number}", weight, minimum=0.0)
+        of_class = row_weights(of_class, n_classes, "class_weight")
     else:
-        of_class = check_weights(class_weight, n_classes, "class_weight").astype(np.float64)
-    product: Float32 = (weights * of_class[labels]).astype(np.float32)
+        of_class = row_weights(class_weight, n_classes, "class_weight")
+    product: Float64 = weights * of_class[labels]
+    if not product.any():
+        raise ValueError("class_weight must leave a row of y with a weight above 0, got 0 for the classes of all")
     return product

@@ -29,6 +29,10 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
+# F is divided by a power of two that leaves the largest weight between 1 and 2, or a large penalty near this: float32
+# holds neither the squares of very large gradients nor those of very small ones.
+_LARGEST_PENALTY = 16.0
+
 # Steps that the metric remembers.
 _MEMORY = 5
 
@@ -164,7 +168,8 @@ class SoftmaxRegression:
         ValueError
             A shape or a weight that does not fit; numbers that are not finite.
         """
-        weights = self._weights(penalty, soft_weight, label_weights)
+        weights, unit = self._weights(penalty, soft_weight, label_weights)
+        penalty, soft_weight = penalty / unit, soft_weight / unit
         shape = self.n_classes, self.n_columns
         if start is not None and start.shape != shape:
             raise ValueError(f"start must have shape {shape}, got {start.shape}")
@@ -180,12 +185,15 @@ class SoftmaxRegression:
             first = at_zero if start is None else problem.at(rows.vector(start))
             found = _descend(problem, first, self._metric(penalty, soft_weight, weights), tolerance * at_zero.size)
             ratio = found.size / at_zero.size if at_zero.size else 0.0
-            return Solution(np.array(on_host(found.coef)), problem.n_evaluations, found.loss, ratio)
+            return Solution(np.array(on_host(found.coef)), problem.n_evaluations, unit * found.loss, ratio)
 
-    def _weights(self, penalty: float, soft_weight: float, label_weights: npt.NDArray[Any] | None) -> Float32:
+    def _weights(
+        self, penalty: float, soft_weight: float, label_weights: npt.NDArray[Any] | None
+    ) -> tuple[Float32, float]:
+        """The weights of all rows in units that suit float32, and this unit."""
         if not (penalty > 0.0 and math.isfinite(penalty)):
             raise ValueError(f"penalty must be a finite number above 0, got {penalty}")
-        weights = np.full(self.n_rows, soft_weight, np.float32)
+        weights = np.full(self.n_rows, soft_weight, np.float64)
         weights[: self._n_labels] = 1.0
         if label_weights is not None:
             if np.shape(label_weights) != (self._n_labels,):
@@ -193,7 +201,9 @@ class SoftmaxRegression:
             weights[: self._n_labels] = label_weights
         if not ((weights >= 0.0) & np.isfinite(weights)).all():
             raise ValueError("weights must be finite numbers of at least 0")
-        return weights
+        _, exponent = math.frexp(max(float(weights.max(initial=0.0)), penalty / _LARGEST_PENALTY))
+        unit = math.ldexp(1.0, exponent - 1)
+        return (weights / unit).astype(np.float32), unit
 
     def _metric(self, penalty: float, soft_weight: float, weights: Float32) -> Metric | None:
         """The inverse of the curvature at W = 0, of all labelled rows as if they had one weight.
