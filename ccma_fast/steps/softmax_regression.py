@@ -8,6 +8,10 @@ in nats: convex, with one optimum. It is found by limited-memory BFGS (Nocedal &
 whose first metric, where one pays, is the curvature at W = 0, 1/C Σ w x xᵀ + penalty I for each class (Böhning,
 Multinomial logistic regression algorithm, 1992, bounds the curvature everywhere by C/2 times the first term).
 
+Without soft targets and offsets all classes without a label have the same row w of W, since F does not change where two
+of them are exchanged. k of them count as one class then, of coefficients √k w and logits w x + ln k: ‖W‖² stays what it
+is, and so does every step of the search, which takes the time and memory of the classes that have labels.
+
 The host's sums are formed in an order that depends on the shapes alone, by the backend's own products: not a bit
 depends on the number of threads.
 """
@@ -23,7 +27,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend, HostBackend, on_device, on_host
 from .regression_rows import DeviceRows, HostRows, Metric, RegressionRows
 
-__all__ = ["SoftmaxRegression", "Solution", "solve"]
+__all__ = ["SoftmaxRegression", "Solution"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -65,27 +69,6 @@ class Solution(NamedTuple):
     """‖∇F‖ there as a share of ‖∇F‖ at W = 0; above the tolerance only where float32 resolves no more."""
 
 
-def solve(
-    x: Any,
-    labels: Int64,
-    *,
-    n_classes: int,
-    penalty: float,
-    backend: Backend,
-    soft: Float32 | None = None,
-    soft_weight: float = 0.0,
-    label_weights: npt.NDArray[Any] | None = None,
-    offset: Float32 | None = None,
-    start: Float32 | None = None,
-    tolerance: float = 1e-4,
-) -> Solution:
-    """The optimum of one problem, see :class:`SoftmaxRegression` and its :meth:`~SoftmaxRegression.solve`."""
-    regression = SoftmaxRegression(x, labels, n_classes=n_classes, backend=backend, soft=soft, offset=offset)
-    return regression.solve(
-        penalty=penalty, soft_weight=soft_weight, label_weights=label_weights, start=start, tolerance=tolerance
-    )
-
-
 class SoftmaxRegression:
     """Rows and what they are to be, for any number of weights and penalties.
 
@@ -119,12 +102,17 @@ class SoftmaxRegression:
     ) -> None:
         self.n_rows, self.n_columns, self.n_classes = len(x), x.shape[1], n_classes
         self._n_labels = len(labels)
-        targets = np.ascontiguousarray(labels, np.int64), _soft_targets(soft, self.n_rows - len(labels), n_classes)
         if offset is not None and offset.shape != (self.n_rows, n_classes):
             raise ValueError(f"offset must have shape {(self.n_rows, n_classes)}, got {offset.shape}")
         for name, given in (("soft", soft), ("offset", offset)):
             if given is not None and not np.isfinite(given.sum(dtype=np.float64)):
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
+        targets = np.ascontiguousarray(labels, np.int64), _soft_targets(soft, self.n_rows - len(labels), n_classes)
+        are_alike = len(labels) == self.n_rows and offset is None
+        self._merged = _merged_classes(targets[0], n_classes) if are_alike else None
+        if self._merged is not None:
+            targets = self._merged.labels(targets[0]), np.empty((self._merged.n_classes, 0), np.float32)
+            offset = self._merged.offset(self.n_rows)
         device = on_device(backend)
         self._rows: RegressionRows
         if device is None:
@@ -173,9 +161,12 @@ class SoftmaxRegression:
         shape = self.n_classes, self.n_columns
         if start is not None and start.shape != shape:
             raise ValueError(f"start must have shape {shape}, got {start.shape}")
-        rows = self._rows
+        rows, merged = self._rows, self._merged
+        if merged is not None:
+            shape, start = (merged.n_classes, self.n_columns), None if start is None else merged.of_whole(start)
         with rows.settings():
-            problem = _Problem(rows, rows.vector(weights), penalty)
+            scale = None if merged is None else rows.vector(merged.scale)
+            problem = _Problem(rows, rows.vector(weights), penalty, scale)
             if self._zero is None or not np.array_equal(self._zero[0], weights):
                 # The penalty is not felt at W = 0: a chain of penalties shares it.
                 self._zero = weights, problem.at(rows.vector(np.zeros(shape, np.float32)))
@@ -185,7 +176,8 @@ class SoftmaxRegression:
             first = at_zero if start is None else problem.at(rows.vector(start))
             found = _descend(problem, first, self._metric(penalty, soft_weight, weights), tolerance * at_zero.size)
             ratio = found.size / at_zero.size if at_zero.size else 0.0
-            return Solution(np.array(on_host(found.coef)), problem.n_evaluations, unit * found.loss, ratio)
+            coef = np.array(on_host(found.coef)) if merged is None else merged.whole(on_host(found.coef))
+            return Solution(coef, problem.n_evaluations, unit * found.loss, ratio)
 
     def _weights(
         self, penalty: float, soft_weight: float, label_weights: npt.NDArray[Any] | None
@@ -218,6 +210,55 @@ class SoftmaxRegression:
         return self._metrics[key]
 
 
+class _MergedClasses(NamedTuple):
+    """The classes that have labels, and all others as one behind them."""
+
+    present: Int64
+    """Ascending."""
+    n_others: int
+
+    @property
+    def n_classes(self) -> int:
+        return self.present.size + 1
+
+    @property
+    def scale(self) -> Float32:
+        """Coefficients of logits, as a share of those that F is of; shape (classes, 1)."""
+        scale = np.ones((self.n_classes, 1), np.float32)
+        scale[-1] = 1.0 / math.sqrt(self.n_others)
+        return scale
+
+    def labels(self, labels: Int64) -> Int64:
+        """Classes by their number here."""
+        found: Int64 = np.searchsorted(self.present, labels)
+        return found
+
+    def offset(self, n_rows: int) -> Float32:
+        """What is added to logits, shape (rows, classes)."""
+        offset = np.zeros((n_rows, self.n_classes), np.float32)
+        offset[:, -1] = math.log(self.n_others)
+        return offset
+
+    def of_whole(self, coef: Float32) -> Float32:
+        """Of the coefficients (C, D) of all classes those here, the others' mean for the others."""
+        others = np.delete(coef, self.present, axis=0).mean(axis=0, dtype=np.float64)
+        return np.concatenate([coef[self.present], [math.sqrt(self.n_others) * others]]).astype(np.float32)
+
+    def whole(self, coef: Float32) -> Float32:
+        """Of coefficients here, those of all classes, (C, D)."""
+        whole = np.empty((self.present.size + self.n_others, coef.shape[1]), np.float32)
+        whole[:] = self.scale[-1] * coef[-1]
+        whole[self.present] = coef[:-1]
+        return whole
+
+
+def _merged_classes(labels: Int64, n_classes: int) -> _MergedClasses | None:
+    """None where fewer than two classes have no label, or none has one."""
+    present = np.unique(labels)
+    n_others = n_classes - present.size
+    return _MergedClasses(present, n_others) if present.size and n_others > 1 else None
+
+
 def _soft_targets(soft: Float32 | None, m: int, n_classes: int) -> Float32:
     """Shape (C, m), as the logits lie."""
     if soft is None:
@@ -244,15 +285,17 @@ class _Point(NamedTuple):
 class _Problem:
     """F of some weights and a penalty, and how often it was computed."""
 
-    def __init__(self, rows: RegressionRows, weights: Any, penalty: float) -> None:
+    def __init__(self, rows: RegressionRows, weights: Any, penalty: float, scale: Any) -> None:
         self.rows, self.n_evaluations = rows, 0
-        self._weights, self._penalty = weights, penalty
+        self._weights, self._penalty, self._scale = weights, penalty, scale
 
     def at(self, coef: Any, direction: Any = None) -> _Point:
         """F at `coef`, and its slope along `direction`."""
         self.n_evaluations += 1
         rows = self.rows
-        loss, gradient = rows.loss_and_gradient(coef, self._weights)
+        loss, gradient = rows.loss_and_gradient(coef if self._scale is None else self._scale * coef, self._weights)
+        if self._scale is not None:
+            gradient *= self._scale
         gradient += self._penalty * coef
         along = gradient if direction is None else direction
         numbers = rows.fetched(

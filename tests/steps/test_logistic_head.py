@@ -15,6 +15,7 @@ from ccma_fast.steps import logistic_head, softmax_regression
 from ccma_fast.steps.logistic_head import PENALTIES
 from ccma_fast.steps.scaling import INTERCEPT, Scaling
 from ccma_fast.steps.selection import stratified_folds
+from ccma_fast.steps.softmax_regression import SoftmaxRegression
 
 pytestmark = pytest.mark.processor
 
@@ -89,14 +90,8 @@ def test_the_penalty_is_the_likeliest_out_of_fold(data):
         losses.append(0.0)
         for fold in range(3):
             train, test = folds != fold, folds == fold
-            solution = softmax_regression.solve(
-                z[train],
-                y[train],
-                n_classes=4,
-                penalty=penalty,
-                backend=choose_backend("cpu"),
-                label_weights=weights[train],
-            )
+            regression = SoftmaxRegression(z[train], y[train], n_classes=4, backend=choose_backend("cpu"))
+            solution = regression.solve(penalty=penalty, label_weights=weights[train])
             of_label = reference.nonconformity(z[test] @ solution.coef.T)[np.arange(test.sum()), y[test]]
             losses[-1] += (weights[test] * of_label).sum()
     assert np.ptp(losses) > 1.0
