@@ -195,8 +195,8 @@ def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, l
     guessing = n * math.log(n_classes)
     if min(not_far, guessing) - best < _EVIDENCE or guessing - best < _INFORMED * guessing:
         return []
-    is_ever_right = bool((z[np.arange(n), labels] == z.max(axis=1)).all())
-    most = f"any below {temperature / _FAR:.2g}" if is_ever_right else f"{likeliest:.2g}"
+    is_never_wrong = bool((z[np.arange(n), labels] == z.max(axis=1)).all())
+    most = f"any below {temperature / _FAR:.2g}" if is_never_wrong else f"{likeliest:.2g}"
     advice = (
         "it is 1 / logit_scale, 0.01 for CLIP, and cosines need one as small"
         if off > 1.0
