@@ -241,8 +241,9 @@ class _MergedClasses(NamedTuple):
 
     def of_whole(self, coef: Float32) -> Float32:
         """Of the coefficients (C, D) of all classes those here, the others' mean for the others."""
-        others = np.delete(coef, self.present, axis=0).mean(axis=0, dtype=np.float64)
-        return np.concatenate([coef[self.present], [math.sqrt(self.n_others) * others]]).astype(np.float32)
+        present = coef[self.present]
+        others = (coef.sum(axis=0, dtype=np.float64) - present.sum(axis=0, dtype=np.float64)) / self.n_others
+        return np.concatenate([present, [math.sqrt(self.n_others) * others]]).astype(np.float32)
 
     def whole(self, coef: Float32) -> Float32:
         """Of coefficients here, those of all classes, (C, D)."""
