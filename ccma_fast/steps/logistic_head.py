@@ -23,7 +23,7 @@ from ..pool.rows import Rows
 from .affine_head import AffineHead, Check, checked_state
 from .scaling import Scaling
 from .selection import stratified_folds
-from .softmax_regression import SoftmaxRegression
+from .softmax_regression import SoftmaxRegression, Solution
 
 __all__ = ["PENALTIES", "LogisticHead"]
 
@@ -213,25 +213,23 @@ def _check_parameters(head: LogisticHead) -> None:
 
 def _likeliest_penalty(
     regression: SoftmaxRegression, scaled: Float32, labels: Int64, weights: Float64, folds: Int64, backend: Backend
-) -> tuple[float, Float32]:
-    """The penalty of the least weighted loss out of fold, and a fold's W for it.
+) -> tuple[float, Solution]:
+    """The penalty of the least weighted loss out of fold, and a fold's solution for it.
 
     Each fold has a chain of its own, from strong to weak: a start that has seen the rows would leak to them.
     """
     losses = np.zeros(len(PENALTIES))
-    coefs: list[Float32] = []
+    solutions: list[Solution] = []
     for fold in range(int(folds.max()) + 1):
         held_out = folds == fold
         trained = np.where(held_out, 0.0, weights)
-        coefs, start = [], None
+        solutions, start = [], None
         for i, penalty in enumerate(PENALTIES):
-            start = regression.solve(
-                penalty=penalty, label_weights=trained, start=start, tolerance=_FOLD_TOLERANCE
-            ).coef
-            losses[i] += _loss(backend.linear(scaled[held_out], start), labels[held_out], weights[held_out])
-            coefs.append(start)
+            start = regression.solve(penalty=penalty, label_weights=trained, start=start, tolerance=_FOLD_TOLERANCE)
+            losses[i] += _loss(*start.logits(scaled[held_out], labels[held_out], backend), weights[held_out])
+            solutions.append(start)
     best = int(losses.argmin())
-    return PENALTIES[best], coefs[best]
+    return PENALTIES[best], solutions[best]
 
 
 def _loss(logits: Float32, labels: Int64, weights: Float64) -> float:

@@ -56,17 +56,74 @@ _PATIENCE = 30
 _MOST_TRIALS = 20
 
 
+class _MergedClasses(NamedTuple):
+    """The classes that have labels, and all others as one behind them."""
+
+    present: Int64
+    """Ascending."""
+    n_others: int
+
+    @property
+    def n_classes(self) -> int:
+        return self.present.size + 1
+
+    @property
+    def scale(self) -> Float32:
+        """Coefficients of logits, as a share of those that F is of; shape (classes, 1)."""
+        scale = np.ones((self.n_classes, 1), np.float32)
+        scale[-1] = 1.0 / math.sqrt(self.n_others)
+        return scale
+
+    @property
+    def offset(self) -> Float32:
+        """What is added to the logits of every row, shape (classes,)."""
+        offset = np.zeros(self.n_classes, np.float32)
+        offset[-1] = math.log(self.n_others)
+        return offset
+
+    def labels(self, labels: Int64) -> Int64:
+        """Classes by their number here."""
+        found: Int64 = np.searchsorted(self.present, labels)
+        return found
+
+    def of_whole(self, coef: Float32) -> Float32:
+        """Of the coefficients (C, D) of all classes those here; the first of the others stands for them."""
+        in_order = np.append(self.present == np.arange(self.present.size), False)
+        other = coef[int(in_order.argmin())]
+        return np.concatenate([coef[self.present], [other / self.scale[-1]]]).astype(np.float32)
+
+    def whole(self, coef: Float32) -> Float32:
+        """Of coefficients here, those of all classes, (C, D)."""
+        whole = np.empty((self.present.size + self.n_others, coef.shape[1]), np.float32)
+        whole[:] = self.scale[-1] * coef[-1]
+        whole[self.present] = coef[:-1]
+        return whole
+
+
 class Solution(NamedTuple):
     """The optimum, and how it was found."""
 
-    coef: Float32
-    """W, shape (C, D)."""
+    found: Float32
+    """W of the classes that were told apart."""
     n_evaluations: int
     """How often F and its gradient were computed."""
     loss: float
     """F, nats."""
     gradient_ratio: float
     """‖∇F‖ there as a share of ‖∇F‖ at W = 0; above the tolerance only where float32 resolves no more."""
+    merged: _MergedClasses | None = None
+    """Where these are not all classes."""
+
+    @property
+    def coef(self) -> Float32:
+        """W, shape (C, D)."""
+        return self.found if self.merged is None else self.merged.whole(self.found)
+
+    def logits(self, x: Float32, labels: Int64, backend: Backend) -> tuple[Float32, Int64]:
+        """Logits of rows and their labels, classes of the regression's labels, by the classes that were told apart."""
+        if self.merged is None:
+            return backend.linear(x, self.found), labels
+        return backend.linear(x, self.merged.scale * self.found, self.merged.offset), self.merged.labels(labels)
 
 
 class SoftmaxRegression:
@@ -112,7 +169,7 @@ class SoftmaxRegression:
         self._merged = _merged_classes(targets[0], n_classes) if are_alike else None
         if self._merged is not None:
             targets = self._merged.labels(targets[0]), np.empty((self._merged.n_classes, 0), np.float32)
-            offset = self._merged.offset(self.n_rows)
+            offset = np.tile(self._merged.offset, (self.n_rows, 1))
         device = on_device(backend)
         self._rows: RegressionRows
         if device is None:
@@ -128,7 +185,7 @@ class SoftmaxRegression:
         penalty: float,
         soft_weight: float = 0.0,
         label_weights: npt.NDArray[Any] | None = None,
-        start: Float32 | None = None,
+        start: Float32 | Solution | None = None,
         tolerance: float = 1e-4,
     ) -> Solution:
         """W of least F.
@@ -141,7 +198,7 @@ class SoftmaxRegression:
             w of each row with a soft target, at least 0.
         label_weights : ndarray, shape (n,), optional
             w of the rows with labels, at least 0; 1 by default.
-        start : ndarray, shape (C, D), float32, optional
+        start : ndarray, shape (C, D), float32, or Solution of this regression, optional
             Where the search starts, 0 by default. The optimum does not depend on it, beyond the tolerance.
         tolerance : float, default 1e-4
             The search ends where ‖∇F‖ is at most this share of what it is at W = 0, or where float32 cannot tell it
@@ -158,26 +215,28 @@ class SoftmaxRegression:
         """
         weights, unit = self._weights(penalty, soft_weight, label_weights)
         penalty, soft_weight = penalty / unit, soft_weight / unit
-        shape = self.n_classes, self.n_columns
-        if start is not None and start.shape != shape:
-            raise ValueError(f"start must have shape {shape}, got {start.shape}")
         rows, merged = self._rows, self._merged
-        if merged is not None:
-            shape, start = (merged.n_classes, self.n_columns), None if start is None else merged.of_whole(start)
+        n_classes = self.n_classes if merged is None else merged.n_classes
+        begin = start.found if isinstance(start, Solution) else self._begin(start)
         with rows.settings():
             scale = None if merged is None else rows.vector(merged.scale)
             problem = _Problem(rows, rows.vector(weights), penalty, scale)
             if self._zero is None or not np.array_equal(self._zero[0], weights):
                 # The penalty is not felt at W = 0: a chain of penalties shares it.
-                self._zero = weights, problem.at(rows.vector(np.zeros(shape, np.float32)))
+                self._zero = weights, problem.at(rows.vector(np.zeros((n_classes, self.n_columns), np.float32)))
             at_zero = self._zero[1]
             if not math.isfinite(at_zero.size):
                 raise ValueError("x must be finite, got NaN or infinity")
-            first = at_zero if start is None else problem.at(rows.vector(start))
+            first = at_zero if begin is None else problem.at(rows.vector(begin))
             found = _descend(problem, first, self._metric(penalty, soft_weight, weights), tolerance * at_zero.size)
             ratio = found.size / at_zero.size if at_zero.size else 0.0
-            coef = np.array(on_host(found.coef)) if merged is None else merged.whole(on_host(found.coef))
-            return Solution(coef, problem.n_evaluations, unit * found.loss, ratio)
+            return Solution(np.array(on_host(found.coef)), problem.n_evaluations, unit * found.loss, ratio, merged)
+
+    def _begin(self, start: Float32 | None) -> Float32 | None:
+        shape = self.n_classes, self.n_columns
+        if start is not None and start.shape != shape:
+            raise ValueError(f"start must have shape {shape}, got {start.shape}")
+        return start if start is None or self._merged is None else self._merged.of_whole(start)
 
     def _weights(
         self, penalty: float, soft_weight: float, label_weights: npt.NDArray[Any] | None
@@ -208,49 +267,6 @@ class SoftmaxRegression:
         if key not in self._metrics:
             self._metrics[key] = self._rows.metric(mean, soft_weight, penalty)
         return self._metrics[key]
-
-
-class _MergedClasses(NamedTuple):
-    """The classes that have labels, and all others as one behind them."""
-
-    present: Int64
-    """Ascending."""
-    n_others: int
-
-    @property
-    def n_classes(self) -> int:
-        return self.present.size + 1
-
-    @property
-    def scale(self) -> Float32:
-        """Coefficients of logits, as a share of those that F is of; shape (classes, 1)."""
-        scale = np.ones((self.n_classes, 1), np.float32)
-        scale[-1] = 1.0 / math.sqrt(self.n_others)
-        return scale
-
-    def labels(self, labels: Int64) -> Int64:
-        """Classes by their number here."""
-        found: Int64 = np.searchsorted(self.present, labels)
-        return found
-
-    def offset(self, n_rows: int) -> Float32:
-        """What is added to logits, shape (rows, classes)."""
-        offset = np.zeros((n_rows, self.n_classes), np.float32)
-        offset[:, -1] = math.log(self.n_others)
-        return offset
-
-    def of_whole(self, coef: Float32) -> Float32:
-        """Of the coefficients (C, D) of all classes those here, the others' mean for the others."""
-        present = coef[self.present]
-        others = (coef.sum(axis=0, dtype=np.float64) - present.sum(axis=0, dtype=np.float64)) / self.n_others
-        return np.concatenate([present, [math.sqrt(self.n_others) * others]]).astype(np.float32)
-
-    def whole(self, coef: Float32) -> Float32:
-        """Of coefficients here, those of all classes, (C, D)."""
-        whole = np.empty((self.present.size + self.n_others, coef.shape[1]), np.float32)
-        whole[:] = self.scale[-1] * coef[-1]
-        whole[self.present] = coef[:-1]
-        return whole
 
 
 def _merged_classes(labels: Int64, n_classes: int) -> _MergedClasses | None:

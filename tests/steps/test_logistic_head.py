@@ -80,7 +80,8 @@ def test_attributes(data, fitted):
     np.testing.assert_allclose(fitted.decision_function(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_penalty_is_the_likeliest_out_of_fold(data):
+@pytest.mark.parametrize("n_classes", [4, 50])
+def test_the_penalty_is_the_likeliest_out_of_fold(data, n_classes):
     x, y = data
     x, y = x[:60], y[:60]
     z, weights = scaled(x).astype(np.float32), np.linspace(0.5, 2.0, 60)
@@ -90,13 +91,21 @@ def test_the_penalty_is_the_likeliest_out_of_fold(data):
         losses.append(0.0)
         for fold in range(3):
             train, test = folds != fold, folds == fold
-            regression = SoftmaxRegression(z[train], y[train], n_classes=4, backend=choose_backend("cpu"))
+            regression = SoftmaxRegression(z[train], y[train], n_classes=n_classes, backend=choose_backend("cpu"))
             solution = regression.solve(penalty=penalty, label_weights=weights[train])
             of_label = reference.nonconformity(z[test] @ solution.coef.T)[np.arange(test.sum()), y[test]]
             losses[-1] += (weights[test] * of_label).sum()
     assert np.ptp(losses) > 1.0
-    head = cf.LogisticHead(random_state=7).fit(x, y, weights)
+    head = cf.LogisticHead(n_classes, random_state=7).fit(x, y, weights)
     assert head.penalty_ == PENALTIES[int(np.argmin(losses))]
+
+
+def test_a_hundred_thousand_classes_of_which_few_have_labels(data):
+    x, y = data
+    head = cf.LogisticHead(100_000).fit(x[:40], 1000 * y[:40])
+    assert head.coef_.shape == (100_000, x.shape[1])
+    np.testing.assert_array_equal(head.coef_[1], head.coef_[-1])
+    assert (head.predict(x) == 1000 * y).mean() > 0.5
 
 
 def test_folds_share_out_every_class():
