@@ -131,14 +131,14 @@ def audit_forecast(
     names = agreed_class_names(class_names, None)
     predictions = read_predictions(probabilities, scores)
     unlabelled = unlabelled_rows(predictions, labels, names)
-    if not unlabelled.size:
-        raise ValueError(
-            f"labels must leave at least one row without a label, got {predictions.rows.n_rows} rows that all have one"
-        )
     groups = AuditedGroups(predictions, unlabelled, per_class=check_flag("per_class", per_class))
     first = None
     if audit is not None:
         first = _FirstAudit(*checked_audit(audit, audit_labels, predictions, unlabelled, names), predictions, groups)
+    if not unlabelled.size:
+        raise ValueError(
+            f"labels must leave at least one row without a label, got {predictions.rows.n_rows} rows that all have one"
+        )
     possible = [n for n in wanted if n < unlabelled.size]
     shares = np.zeros((len(possible), repetitions))
     for i, n in enumerate(possible):
