@@ -723,13 +723,14 @@ def _squared_distances(x: Float64, others: Float64) -> Float64:
     return np.stack([((x - other) ** 2).sum(axis=1) for other in others], axis=1)
 
 
-def greedy_coverage(x: Float64, covered: Float64, n_picks: int, weights: Array, rng: np.random.Generator) -> Int64:
+def greedy_coverage(x: Float64, covered: Float64, n_picks: int, weights: Array) -> Int64:
     """Rows of x that one after the other reduce Σ_i w_i · min_j ‖x_i − x_j‖² the most, by trying every row each time.
 
     j runs over the rows of `covered` and those chosen; unit rows that nothing covers are at their largest squared
-    distance, 4. Ties go to the lower index; where no row reduces anything, `rng` draws the rest.
+    distance, 4. Where no row reduces anything, the rest follow in falling order of weight. Ties go to the lower index.
     """
     w = np.asarray(weights, dtype=np.float64)[:, None]
+    by_weight = np.argsort(-w[:, 0], kind="stable")
     to_nearest = np.full(len(x), 4.0)
     if len(covered):
         to_nearest = _squared_distances(x, covered).min(axis=1)
@@ -740,8 +741,8 @@ def greedy_coverage(x: Float64, covered: Float64, n_picks: int, weights: Array, 
         gains[chosen] = 0.0
         best = int(gains.argmax())
         if gains[best] == 0.0:
-            rest = np.setdiff1d(np.arange(len(x)), chosen)
-            chosen.extend(rng.choice(rest, n_picks - len(chosen), replace=False).tolist())
+            rest = by_weight[~np.isin(by_weight, chosen)]
+            chosen.extend(rest[: n_picks - len(chosen)].tolist())
             break
         chosen.append(best)
         to_nearest = np.minimum(to_nearest, to_others[:, best])
@@ -881,7 +882,7 @@ def query(
     if n_led < budget:
         free = np.setdiff1d(np.arange(scored.size), led.positions)
         covered = np.concatenate([labelled, scored[led.positions]])
-        rest = _picks_by_student(uncertainty, free, x[scored], x[covered], budget - n_led, config, rng_coverage)
+        rest = _picks_by_student(uncertainty, free, x[scored], x[covered], budget - n_led, config)
         whole = _Picks(
             np.concatenate([led.positions, rest.positions]),
             np.concatenate([led.scores, rest.scores]),
@@ -1016,14 +1017,13 @@ def _picks_by_student(
     covered: Float64,
     n_picks: int,
     config: CCMAConfig,
-    rng: np.random.Generator,
 ) -> _Picks:
     """The picks that the student leads: of the most uncertain `free` rows those that cover them, greedily."""
     n_candidates = min(config.student_kappa * n_picks, max(config.candidate_limit, 2 * n_picks))
     candidates = free[np.sort(top_m(uncertainty[free], n_candidates))]
     rows = unit_rows(x[candidates])
     known = unit_rows(covered) if len(covered) else covered
-    picks = greedy_coverage(rows, known, n_picks, uncertainty[candidates], rng)
+    picks = greedy_coverage(rows, known, n_picks, uncertainty[candidates])
     # A pick stands for itself, also where an equal row was picked before it.
     nearest, _ = assign(rows, rows[picks])
     nearest[picks] = np.arange(n_picks)

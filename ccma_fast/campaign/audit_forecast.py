@@ -35,7 +35,7 @@ class AuditForecast:
         Between these are 80 % of them.
     n_unlabelled : int
     least : int
-        The least size at which anything can be labelled (without ``per_class``).
+        The least size at which anything can be labelled (without ``per_class``); `n_unlabelled` where there is none.
     n_audited : int
         Rows of a first audit that the forecast is made from; 0 where it believes the model's own probabilities.
     max_error, confidence : float
@@ -53,7 +53,7 @@ class AuditForecast:
 
     def __str__(self) -> str:
         by = (
-            f"the {self.n_audited:,} rows audited so far"
+            f"the {self.n_audited:,} row{'s' if self.n_audited > 1 else ''} audited so far"
             if self.n_audited
             else "the model's own probabilities (as good as its calibration)"
         )
@@ -64,10 +64,16 @@ class AuditForecast:
         for n, share, low, high in zip(self.sizes, self.share, self.low, self.high, strict=True):
             between = f"{100 * low:.1f} to {100 * high:.1f} %"
             lines.append(f"{n:>10,}   {100 * share:>19.1f} %   {between:>16}")
-        lines.append(f"At least {self.least:,} audit rows are needed for anything.")
+        if not self.sizes.size:
+            lines.append(f"no size is below {self.n_unlabelled:,}, the rows without a label")
+        if self.least < self.n_unlabelled:
+            lines.append(f"At least {self.least:,} audit rows are needed for anything.")
+        else:
+            lines.append("With so few rows without a label, no audit that leaves one shows so small an error.")
         return "\n".join(lines)
 
 
+# long: its docstring
 def audit_forecast(
     probabilities: Any,
     sizes: Sequence[int] = (100, 200, 500, 1000, 2000),
@@ -88,8 +94,11 @@ def audit_forecast(
     Audits are drawn and judged as `auto_label` would; whether a row of one is wrong is simulated. Without a first audit
     it is wrong with the probability that the model gives the other classes: a forecast that believes the model. With
     one it is wrong where a row of next higher or lower score in that audit is, drawn with replacement for each
-    simulation (bootstrap), so that the spread covers what a small audit does not tell. Who has looked at the labels of
-    an audit cannot extend it and keep the guarantee; the next audit is a new draw, for example by another seed.
+    simulation (bootstrap), so that the spread covers what a small audit does not tell. The model is then believed as if
+    it were one more row: each simulation draws for how many rows from Beta(1, n), as a Dirichlet process has it
+    (Ferguson 1973), or an audit of three rows without an error would forecast that there is none. Who has looked at the
+    labels of an audit cannot extend it and keep the guarantee; the next audit is a new draw, for example by another
+    seed.
 
     Parameters
     ----------
@@ -110,11 +119,11 @@ def audit_forecast(
     Raises
     ------
     ValueError, TypeError
-        As :func:`auto_label`; no size, or an audit without its labels.
+        As :func:`auto_label`; no size, no row without a label, or an audit without its labels.
     """
     max_error, confidence = check_fraction("max_error", max_error), check_fraction("confidence", confidence)
     repetitions = check_integer("repetitions", repetitions, minimum=1)
-    wanted = [check_integer("sizes", n, minimum=1) for n in sizes]
+    wanted = _checked_sizes(sizes)
     if (audit is None) != (audit_labels is None):
         raise ValueError("audit and audit_labels must be given together")
     rng = random_generator(random_state)
@@ -123,6 +132,10 @@ def audit_forecast(
     first = None
     if audit is not None:
         first = _FirstAudit(*checked_audit(audit, audit_labels, predictions, unlabelled, names), predictions, groups)
+    if not unlabelled.size:
+        raise ValueError(
+            f"labels must leave at least one row without a label, got {predictions.rows.n_rows} rows that all have one"
+        )
     possible = [n for n in wanted if n < unlabelled.size]
     shares = np.zeros((len(possible), repetitions))
     for i, n in enumerate(possible):
@@ -146,6 +159,17 @@ def audit_forecast(
     )
 
 
+def _checked_sizes(sizes: Any) -> list[int]:
+    given = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise TypeError(
+            f"sizes must be a sequence of integers, such as [100, 200], got {type(given).__name__} {given!r}"
+        )
+    if not given:
+        raise ValueError("sizes must have at least one entry, got none")
+    return [check_integer("sizes", n, minimum=1) for n in given]
+
+
 class _FirstAudit:
     """Simulates whether predictions are wrong from the rows of an audit."""
 
@@ -157,7 +181,10 @@ class _FirstAudit:
         return int(self._rows.size)
 
     def simulated(self, rows: Int64, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """Whether each of some rows is predicted wrongly, as a neighbour by score in a resample of the audit is."""
+        """Whether each of some rows is predicted wrongly, as a neighbour by score in a resample of the audit is.
+
+        Or, of some, as the model itself believes.
+        """
         resample = rng.integers(len(self), size=len(self))
         of_resample, of_rows = self._groups.of_rows(self._rows[resample]), self._groups.of_rows(rows)
         is_wrong = np.empty(rows.size, np.bool_)
@@ -172,4 +199,6 @@ class _FirstAudit:
             above = np.searchsorted(scores[order], wanted, side="right")
             neighbour = np.clip(rng.integers(below, above + 1), 0, known.size - 1)
             is_wrong[at] = self._is_wrong[known[order[neighbour]]]
+        by_model = rng.random(rows.size) < rng.beta(1, len(self))
+        is_wrong[by_model] = rng.random(int(by_model.sum())) >= self._predictions.largest[rows[by_model]]
         return is_wrong

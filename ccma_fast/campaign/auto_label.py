@@ -93,6 +93,10 @@ class AutoLabels:
             f"labelled          {self.rows.size:,} rows, {100 * self.share:.1f} % of those that nobody has labelled",
             f"for people        {self.for_people.size:,} rows, the least sure first",
         ]
+        if self.n_audited == self.n_unlabelled:
+            return "\n".join(
+                [*lines, "People have labelled every row of the audit, which is every row that had no label."]
+            )
         if self.per_class:
             lines += self._of_classes()
         elif self.rows.size:
@@ -114,6 +118,8 @@ class AutoLabels:
 
     def _nothing(self) -> str:
         least = least_audit(self.n_unlabelled, self.max_error, 1 - self.confidence)
+        if least == self.n_unlabelled:
+            return f"No audit that leaves one of {least:,} rows to the model shows so small an error."
         if self.n_audited < least:
             return (
                 f"An audit of {self.n_audited:,} rows is too small to show so small an error, however good the model: "

@@ -23,6 +23,7 @@ __all__ = [
     "read_only",
     "real_array",
     "real_vector",
+    "row_weights",
     "uncoerced",
 ]
 
@@ -116,6 +117,22 @@ def check_weights(weights: Any, n_rows: int, name: str = "weights") -> npt.NDArr
     """Non-negative finite weights as float32; unit weights for None, and where every weight is zero."""
     if weights is None:
         return np.ones(n_rows, dtype=np.float32)
+    array = _weights(weights, n_rows, name)
+    least, largest = np.finfo(np.float32).tiny, array.max(initial=0)
+    if 0 < largest < least:
+        raise ValueError(f"{name} must have one of at least {least:g} (float32), got at most {largest:g}")
+    return array.astype(np.float32) if largest else np.ones(n_rows, dtype=np.float32)
+
+
+def row_weights(weights: Any, n_rows: int, name: str = "weights") -> npt.NDArray[np.float64]:
+    """The same as float64, for what does not mind how small the largest is."""
+    if weights is None:
+        return np.ones(n_rows)
+    array = _weights(weights, n_rows, name)
+    return array.astype(np.float64) if array.any() else np.ones(n_rows)
+
+
+def _weights(weights: Any, n_rows: int, name: str) -> npt.NDArray[Any]:
     array = as_array(name, weights)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
@@ -128,8 +145,7 @@ def check_weights(weights: Any, n_rows: int, name: str = "weights") -> npt.NDArr
     bad = np.flatnonzero(array > most)
     if bad.size:
         raise ValueError(f"{name} must be at most {most:g} (float32), got {array[bad[0]]} at row {bad[0]}")
-    array = array.astype(np.float32)
-    return array if array.any() else np.ones(n_rows, dtype=np.float32)
+    return array
 
 
 def real_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:

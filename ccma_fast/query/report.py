@@ -76,9 +76,9 @@ class Report(StageTotals):
     start and unless ``acquisition="trust"``.
     """
     likeliest_temperature: float = float("nan")
-    """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, 1e-6
-    where the teacher is right on every labelled row, NaN without a teacher or labels. Of many labelled rows a random
-    share is used, see :attr:`warnings`.
+    """The teacher's τ under which the labels are the likeliest: infinite where no τ is likelier than guessing, at most
+    1e-6 where the teacher is right on every labelled row, NaN without a teacher or labels. Of many labelled rows a
+    random share is used, see :attr:`warnings`.
     """
     warnings: list[str] = field(default_factory=list)
     """Failed sanity checks of the teacher or `student_logits`, a sentence each, see :func:`select`."""

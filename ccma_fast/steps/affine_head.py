@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
-from ..pool.array_like import as_array, uncoerced
+from ..pool.array_like import as_array, row_weights, uncoerced
 from ..pool.arrays import KeptRows
 from ..pool.checked import check_rows
 from ..pool.class_limits import MOST_CLASSES, check_class_count, check_trainable, inferred_count
@@ -19,15 +20,21 @@ from ..pool.rows import Chunk, Rows, to_float32
 from .student import ChunkedStudent, ProbabilityRows, check_two_classes
 from .training import DROPOUT_STEPS, random_bits
 
-__all__ = ["AffineHead", "checked_state"]
+__all__ = ["AffineHead", "Check", "checked_state"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Head = TypeVar("Head", bound="AffineHead")
+Check = Callable[[str, Any], Any]
+
+# Of a saved head, beside its numbers.
+_ARRAYS = ("classes", "coef", "intercept", "mean")
 
 
 class AffineHead(ChunkedStudent):
     """z^S = W x + b. A subclass learns W and b, and says which arguments its constructor has.
+
+    scikit-learn's tools, such as `cross_val_score`, take it for one of their classifiers; it does without scikit-learn.
 
     Attributes
     ----------
@@ -40,6 +47,7 @@ class AffineHead(ChunkedStudent):
     """
 
     _PARAMETERS: tuple[str, ...]
+    _estimator_type = "classifier"  # what scikit-learn before 1.6 asks for
 
     classes_: Int64
     coef_: Float32
@@ -60,9 +68,35 @@ class AffineHead(ChunkedStudent):
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which calls this and so is there, is to know: a classifier of several classes."""
+        from sklearn.utils import ClassifierTags, Tags, TargetTags  # type: ignore[import-untyped]
+
+        target_tags = TargetTags(required=True)
+        return Tags(estimator_type="classifier", target_tags=target_tags, classifier_tags=ClassifierTags())
+
+    def score(self, X: Any, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Accuracy: the share of rows whose class is the most probable one.
+
+        Parameters
+        ----------
+        X : array_like, torch.Tensor or path, shape (M, D)
+            M ≥ 1.
+        y : array_like, shape (M,), int
+            Classes; one that the head does not know counts as wrong.
+        sample_weight : array_like, shape (M,), optional
+            Rows' weights, at least 0; 1 by default, and where all are 0.
+        """
+        predicted = self.predict(X)
+        is_right = predicted == _integer_labels(y, predicted.size)
+        if not is_right.size:
+            raise ValueError("X must have at least one row, got none")
+        return float(np.average(is_right, weights=row_weights(sample_weight, predicted.size, "sample_weight")))
+
     def decision_function(self, X: Any) -> Float32:
-        """Logits z^S, shape (M, C), float32."""
-        return KeptRows(self._checked_logits(X)).float32()
+        """Logits z^S, shape (M, C), float32; of two classes z_1 − z_0, shape (M,), as scikit-learn's tools expect."""
+        z = KeptRows(self._checked_logits(X)).float32()
+        return z if z.shape[1] != 2 else z[:, 1] - z[:, 0]
 
     def predict_proba(self, X: Any) -> Float32:
         """p^S = softmax(z^S), shape (M, C), float32."""
@@ -115,6 +149,11 @@ class AffineHead(ChunkedStudent):
         check_rows(rows, backend.row_lengths)
         return self.logits(rows, backend)
 
+    def _affine_state(self) -> dict[str, Any]:
+        """Copies of the arrays that :func:`checked_state` takes."""
+        self._check_fitted()
+        return {name: np.array(getattr(self, f"{name}_")) for name in _ARRAYS}
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "coef_"):
             raise ValueError(f"{type(self).__name__} must be fitted first: call fit(X, y)")
@@ -129,28 +168,60 @@ class AffineHead(ChunkedStudent):
         return labels, n_classes
 
 
-def checked_state(state: dict[str, Any], *numbers: str) -> tuple[Float32, Float32, Float32]:
-    """Coefficients, intercept and mean of a saved head, which has these numbers besides."""
-    expected = {"classes", "coef", "intercept", "mean", *numbers}
+def checked_state(
+    state: Mapping[str, Any], n_classes: int | None, numbers: Mapping[str, Check]
+) -> tuple[tuple[Float32, Float32, Float32], list[Any]]:
+    """Copies of coefficients, intercept and mean of a saved head, and what the checks make of its numbers.
+
+    `n_classes` are those of the head that takes them over, None for any number.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be a mapping, such as state_dict returns, got {type(state).__name__}")
+    expected = {*_ARRAYS, *numbers}
     if set(state) != expected:
-        raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state)}")
-    classes = as_array("classes", state["classes"])
-    if not np.array_equal(classes, np.arange(len(state["coef"]))):
+        raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state, key=str)}")
+    checked = [check(name, state[name]) for name, check in numbers.items()]
+    coef, intercept, mean = (_float32_copy(name, state[name]) for name in ("coef", "intercept", "mean"))
+    if coef.ndim != 2 or coef.shape[1] == 0 or not 2 <= len(coef) <= MOST_CLASSES:
         raise ValueError(
-            f"classes must be 0 to {len(state['coef']) - 1}, one for each row of coef, got {classes!r:.200}"
+            f"coef must have a row for each of 2 to {MOST_CLASSES} classes and a column for each feature, got shape "
+            f"{coef.shape}"
         )
-    coef, intercept, mean = (
-        np.ascontiguousarray(state[name], dtype=np.float32) for name in ("coef", "intercept", "mean")
-    )
-    return coef, intercept, mean
+    classes = as_array("classes", state["classes"])
+    if not np.array_equal(classes, np.arange(len(coef))):
+        raise ValueError(f"classes must be 0 to {len(coef) - 1}, one for each row of coef, got {classes!r:.200}")
+    for name, array, shape in (("intercept", intercept, coef.shape[:1]), ("mean", mean, coef.shape[1:])):
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape} beside coef of shape {coef.shape}, got {array.shape}")
+    if n_classes not in (None, len(coef)):
+        raise ValueError(f"state must be of a head of n_classes={n_classes}, got coef of {len(coef)} classes")
+    return (coef, intercept, mean), checked
 
 
-def _checked_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
+def _float32_copy(name: str, values: Any) -> Float32:
+    """Finite numbers as an array of its own, in C order."""
+    array = as_array(name, values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # infinity is refused
+        copy = np.array(array, np.float32, order="C")
+    if not np.isfinite(copy).all():
+        at = np.unravel_index(int(np.isfinite(copy).argmin()), copy.shape)
+        raise ValueError(f"{name} must be finite in float32, got {array[at]} at {tuple(map(int, at))}")
+    return copy
+
+
+def _integer_labels(y: npt.ArrayLike, n_rows: int) -> npt.NDArray[Any]:
     labels = as_array("y", uncoerced(y))
     if labels.dtype.kind not in "iu":
         raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
     if labels.shape != (n_rows,):
         raise ValueError(f"y must have shape ({n_rows},) as X has rows, got {labels.shape}")
+    return labels
+
+
+def _checked_labels(y: npt.ArrayLike, n_rows: int, n_classes: int | None) -> Int64:
+    labels = _integer_labels(y, n_rows)
     upper = MOST_CLASSES if n_classes is None else n_classes
     bad = np.flatnonzero((labels < 0) | (labels >= upper))
     if bad.size:

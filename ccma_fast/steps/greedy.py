@@ -41,9 +41,10 @@ def greedy_coverage(
     kernel : Kernel
         k, of similarities s.
     rng : Generator
-        Draws the remaining picks where no candidate has a positive gain.
+        Draws the remaining picks where no candidate has a positive gain and there are no weights.
     weights : ndarray, shape (N,), float32, optional
-        w, not negative; unit weights where missing.
+        w, not negative; unit weights where missing. Where no candidate has a positive gain, the remaining picks are
+        those of largest weight.
     least : float, default −∞
         Lower bound of every row's similarity to the rows that cover.
 
@@ -61,5 +62,10 @@ def greedy_coverage(
     chosen = candidates[pool.coverage(covered, least, candidates, kernel, weights).choose(n_picks)]
     if chosen.size < n_picks:
         rest = np.setdiff1d(candidates, chosen, assume_unique=True)
-        chosen = np.concatenate([chosen, rng.choice(rest, n_picks - chosen.size, replace=False)])
+        n_left = n_picks - chosen.size
+        if weights is None:
+            filled = rng.choice(rest, n_left, replace=False)
+        else:
+            filled = rest[np.argsort(-weights[rest], kind="stable")[:n_left]]
+        chosen = np.concatenate([chosen, filled])
     return chosen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from ..config import CCMAConfig
 from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from .affine_head import AffineHead, checked_state
+from .affine_head import AffineHead, Check, checked_state
 from .training import TrainedHead, train_head
 
 __all__ = ["CONSTANTS", "LinearHead"]
@@ -132,25 +134,33 @@ class LinearHead(AffineHead):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """The fitted state, as plain arrays and numbers.
+        """The fitted state, as plain arrays, which are copies, and numbers.
 
         It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
         """
-        self._check_fitted()
         return {
-            "classes": self.classes_,
-            "coef": self.coef_,
-            "intercept": self.intercept_,
-            "mean": self.mean_,
+            **self._affine_state(),
             "n_iter": self.n_iter_,
             "loss": self.loss_,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> LinearHead:
-        """Take over what another head learnt."""
-        affine = checked_state(state, "n_iter", "loss")
-        n_iter, loss = check_integer("n_iter", state["n_iter"], minimum=0), float(state["loss"])
-        return self._learnt(TrainedHead(*affine, n_iter, loss))
+    def load_state_dict(self, state: Mapping[str, Any]) -> LinearHead:
+        """Take over a copy of what another head learnt, as :meth:`state_dict` returned it.
+
+        Raises
+        ------
+        ValueError
+            Missing or unknown keys, shapes that do not agree with each other or with `n_classes`, numbers out of range
+            or not finite. This head is left as it was then.
+        TypeError
+            Numbers of another type.
+        """
+        checks: dict[str, Check] = {
+            "n_iter": partial(check_integer, minimum=0),
+            "loss": partial(check_number, minimum=0.0),
+        }
+        affine, numbers = checked_state(state, self.n_classes, checks)
+        return self._learnt(TrainedHead(*affine, *numbers))
 
     def _learnt(self, trained: TrainedHead) -> LinearHead:
         self.coef_, self.intercept_, self.mean_, self.n_iter_, self.loss_ = trained

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,15 @@ from .. import reference
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
 from ..checks import check_integer, check_number, random_generator
-from ..pool.array_like import check_weights
+from ..pool.array_like import row_weights
 from ..pool.checked import check_rows
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from .affine_head import AffineHead, checked_state
+from .affine_head import AffineHead, Check, checked_state
 from .scaling import Scaling
 from .selection import stratified_folds
-from .softmax_regression import SoftmaxRegression
+from .softmax_regression import SoftmaxRegression, Solution
 
 __all__ = ["PENALTIES", "LogisticHead"]
 
@@ -58,7 +59,7 @@ class LogisticHead(AffineHead):
         Folds of "auto", at least 2, stratified; no more of them than rows are made.
     class_weight : None, "balanced", mapping or array_like, shape (C,), default None
         Factors of the rows' weights by class, as scikit-learn has them: "balanced" gives all classes with labels the
-        same total; a mapping need not name all classes, the others have 1.
+        same total; a mapping need not name all classes, the others have 1. At least 0; 1 where all are 0.
     random_state : int, Generator, SeedSequence or None, default 0
         Shuffles the rows before they are dealt into folds. No global generator is drawn from.
 
@@ -118,7 +119,8 @@ class LogisticHead(AffineHead):
         Raises
         ------
         ValueError
-            Wrong shapes, labels out of range, fewer than two classes, NaN or infinity in a row (which is named).
+            Wrong shapes, labels or weights out of range, fewer than two classes, no row with a weight above 0, NaN or
+            infinity in a row (which is named).
         TypeError
             Inputs of the wrong type.
         """
@@ -170,28 +172,34 @@ class LogisticHead(AffineHead):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """The fitted state, as plain arrays and numbers.
+        """The fitted state, as plain arrays, which are copies, and numbers.
 
         It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
         """
-        self._check_fitted()
         return {
-            "classes": self.classes_,
-            "coef": self.coef_,
-            "intercept": self.intercept_,
-            "mean": self.mean_,
+            **self._affine_state(),
             "scale": self.scale_,
             "penalty": self.penalty_,
             "n_iter": self.n_iter_,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> LogisticHead:
-        """Take over what another head learnt."""
-        affine = checked_state(state, "scale", "penalty", "n_iter")
-        scale, penalty = (check_number(name, state[name], above=0.0) for name in ("scale", "penalty"))
-        self.n_iter_ = check_integer("n_iter", state["n_iter"], minimum=0)
+    def load_state_dict(self, state: Mapping[str, Any]) -> LogisticHead:
+        """Take over a copy of what another head learnt, as :meth:`state_dict` returned it.
+
+        Raises
+        ------
+        ValueError
+            Missing or unknown keys, shapes that do not agree with each other or with `n_classes`, numbers out of range
+            or not finite. This head is left as it was then.
+        TypeError
+            Numbers of another type.
+        """
+        positive = partial(check_number, above=0.0)
+        checks: dict[str, Check] = {"scale": positive, "penalty": positive, "n_iter": partial(check_integer, minimum=0)}
+        affine, numbers = checked_state(state, self.n_classes, checks)
         self.coef_, self.intercept_, self.mean_ = affine
-        self.scale_, self.penalty_, self.classes_ = scale, penalty, np.arange(len(self.coef_))
+        self.scale_, self.penalty_, self.n_iter_ = numbers
+        self.classes_ = np.arange(len(self.coef_))
         return self
 
 
@@ -204,29 +212,27 @@ def _check_parameters(head: LogisticHead) -> None:
 
 
 def _likeliest_penalty(
-    regression: SoftmaxRegression, scaled: Float32, labels: Int64, weights: Float32, folds: Int64, backend: Backend
-) -> tuple[float, Float32]:
-    """The penalty of the least weighted loss out of fold, and a fold's W for it.
+    regression: SoftmaxRegression, scaled: Float32, labels: Int64, weights: Float64, folds: Int64, backend: Backend
+) -> tuple[float, Solution]:
+    """The penalty of the least weighted loss out of fold, and a fold's solution for it.
 
     Each fold has a chain of its own, from strong to weak: a start that has seen the rows would leak to them.
     """
     losses = np.zeros(len(PENALTIES))
-    coefs: list[Float32] = []
+    solutions: list[Solution] = []
     for fold in range(int(folds.max()) + 1):
         held_out = folds == fold
-        trained = np.where(held_out, np.float32(0.0), weights)
-        coefs, start = [], None
+        trained = np.where(held_out, 0.0, weights)
+        solutions, start = [], None
         for i, penalty in enumerate(PENALTIES):
-            start = regression.solve(
-                penalty=penalty, label_weights=trained, start=start, tolerance=_FOLD_TOLERANCE
-            ).coef
-            losses[i] += _loss(backend.linear(scaled[held_out], start), labels[held_out], weights[held_out])
-            coefs.append(start)
+            start = regression.solve(penalty=penalty, label_weights=trained, start=start, tolerance=_FOLD_TOLERANCE)
+            losses[i] += _loss(*start.logits(scaled[held_out], labels[held_out], backend), weights[held_out])
+            solutions.append(start)
     best = int(losses.argmin())
-    return PENALTIES[best], coefs[best]
+    return PENALTIES[best], solutions[best]
 
 
-def _loss(logits: Float32, labels: Int64, weights: Float32) -> float:
+def _loss(logits: Float32, labels: Int64, weights: Float64) -> float:
     """Σ w CE of rows of logits, nats."""
     below = logits - logits.max(axis=1, keepdims=True)
     of_label = below[np.arange(len(labels)), labels].astype(np.float64)
@@ -234,9 +240,9 @@ def _loss(logits: Float32, labels: Int64, weights: Float32) -> float:
     return float((weights * losses).sum())
 
 
-def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | None, class_weight: Any) -> Float32:
-    """The weight of each row, shape (n,)."""
-    weights = check_weights(sample_weight, len(labels), "sample_weight")
+def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | None, class_weight: Any) -> Float64:
+    """The weight of each row, shape (n,), at least one of them above zero."""
+    weights = row_weights(sample_weight, len(labels), "sample_weight")
     if class_weight is None:
         return weights
     of_class = np.ones(n_classes)
@@ -250,7 +256,10 @@ def _row_weights(labels: Int64, n_classes: int, sample_weight: npt.ArrayLike | N
         for label, weight in class_weight.items():
             number = check_integer("a class of class_weight", label, minimum=0, maximum=n_classes - 1)
             of_class[number] = check_number(f"class_weight of class {number}", weight, minimum=0.0)
+        of_class = row_weights(of_class, n_classes, "class_weight")
     else:
-        of_class = check_weights(class_weight, n_classes, "class_weight").astype(np.float64)
-    product: Float32 = (weights * of_class[labels]).astype(np.float32)
+        of_class = row_weights(class_weight, n_classes, "class_weight")
+    product: Float64 = weights * of_class[labels]
+    if not product.any():
+        raise ValueError("class_weight must leave a row of y with a weight above 0, got 0 for the classes of all")
     return product

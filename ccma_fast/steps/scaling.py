@@ -28,7 +28,7 @@ class Scaling(NamedTuple):
     scale: float
 
     @classmethod
-    def of(cls, x: Float32, weights: Float32 | None = None) -> Scaling:
+    def of(cls, x: Float32, weights: Float64 | None = None) -> Scaling:
         """Of rows (n, D), n > 0: their mean, and the root of the mean squared distance from it (1 where that is 0).
 
         `weights` (n,) say how often each row counts; where all are 0 they are alike.

@@ -8,6 +8,10 @@ in nats: convex, with one optimum. It is found by limited-memory BFGS (Nocedal &
 whose first metric, where one pays, is the curvature at W = 0, 1/C Σ w x xᵀ + penalty I for each class (Böhning,
 Multinomial logistic regression algorithm, 1992, bounds the curvature everywhere by C/2 times the first term).
 
+Without soft targets and offsets all classes without a label have the same row w of W, since F does not change where two
+of them are exchanged. k of them count as one class then, of coefficients √k w and logits w x + ln k: ‖W‖² stays what it
+is, and so does every step of the search, which takes the time and memory of the classes that have labels.
+
 The host's sums are formed in an order that depends on the shapes alone, by the backend's own products: not a bit
 depends on the number of threads.
 """
@@ -23,11 +27,15 @@ import numpy.typing as npt
 from ..backends.protocol import Backend, HostBackend, on_device, on_host
 from .regression_rows import DeviceRows, HostRows, Metric, RegressionRows
 
-__all__ = ["SoftmaxRegression", "Solution", "solve"]
+__all__ = ["SoftmaxRegression", "Solution"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+# F is divided by a power of two that leaves the largest weight between 1 and 2, or a large penalty near this: float32
+# holds neither the squares of very large gradients nor those of very small ones.
+_LARGEST_PENALTY = 16.0
 
 # Steps that the metric remembers.
 _MEMORY = 5
@@ -48,38 +56,74 @@ _PATIENCE = 30
 _MOST_TRIALS = 20
 
 
+class _MergedClasses(NamedTuple):
+    """The classes that have labels, and all others as one behind them."""
+
+    present: Int64
+    """Ascending."""
+    n_others: int
+
+    @property
+    def n_classes(self) -> int:
+        return self.present.size + 1
+
+    @property
+    def scale(self) -> Float32:
+        """Coefficients of logits, as a share of those that F is of; shape (classes, 1)."""
+        scale = np.ones((self.n_classes, 1), np.float32)
+        scale[-1] = 1.0 / math.sqrt(self.n_others)
+        return scale
+
+    @property
+    def offset(self) -> Float32:
+        """What is added to the logits of every row, shape (classes,)."""
+        offset = np.zeros(self.n_classes, np.float32)
+        offset[-1] = math.log(self.n_others)
+        return offset
+
+    def labels(self, labels: Int64) -> Int64:
+        """Classes by their number here."""
+        found: Int64 = np.searchsorted(self.present, labels)
+        return found
+
+    def of_whole(self, coef: Float32) -> Float32:
+        """Of the coefficients (C, D) of all classes those here; the first of the others stands for them."""
+        in_order = np.append(self.present == np.arange(self.present.size), False)
+        other = coef[int(in_order.argmin())]
+        return np.concatenate([coef[self.present], [other / self.scale[-1]]]).astype(np.float32)
+
+    def whole(self, coef: Float32) -> Float32:
+        """Of coefficients here, those of all classes, (C, D)."""
+        whole = np.empty((self.present.size + self.n_others, coef.shape[1]), np.float32)
+        whole[:] = self.scale[-1] * coef[-1]
+        whole[self.present] = coef[:-1]
+        return whole
+
+
 class Solution(NamedTuple):
     """The optimum, and how it was found."""
 
-    coef: Float32
-    """W, shape (C, D)."""
+    found: Float32
+    """W of the classes that were told apart."""
     n_evaluations: int
     """How often F and its gradient were computed."""
     loss: float
     """F, nats."""
     gradient_ratio: float
     """‖∇F‖ there as a share of ‖∇F‖ at W = 0; above the tolerance only where float32 resolves no more."""
+    merged: _MergedClasses | None = None
+    """Where these are not all classes."""
 
+    @property
+    def coef(self) -> Float32:
+        """W, shape (C, D)."""
+        return self.found if self.merged is None else self.merged.whole(self.found)
 
-def solve(
-    x: Any,
-    labels: Int64,
-    *,
-    n_classes: int,
-    penalty: float,
-    backend: Backend,
-    soft: Float32 | None = None,
-    soft_weight: float = 0.0,
-    label_weights: npt.NDArray[Any] | None = None,
-    offset: Float32 | None = None,
-    start: Float32 | None = None,
-    tolerance: float = 1e-4,
-) -> Solution:
-    """The optimum of one problem, see :class:`SoftmaxRegression` and its :meth:`~SoftmaxRegression.solve`."""
-    regression = SoftmaxRegression(x, labels, n_classes=n_classes, backend=backend, soft=soft, offset=offset)
-    return regression.solve(
-        penalty=penalty, soft_weight=soft_weight, label_weights=label_weights, start=start, tolerance=tolerance
-    )
+    def logits(self, x: Float32, labels: Int64, backend: Backend) -> tuple[Float32, Int64]:
+        """Logits of rows and their labels, classes of the regression's labels, by the classes that were told apart."""
+        if self.merged is None:
+            return backend.linear(x, self.found), labels
+        return backend.linear(x, self.merged.scale * self.found, self.merged.offset), self.merged.labels(labels)
 
 
 class SoftmaxRegression:
@@ -115,12 +159,17 @@ class SoftmaxRegression:
     ) -> None:
         self.n_rows, self.n_columns, self.n_classes = len(x), x.shape[1], n_classes
         self._n_labels = len(labels)
-        targets = np.ascontiguousarray(labels, np.int64), _soft_targets(soft, self.n_rows - len(labels), n_classes)
         if offset is not None and offset.shape != (self.n_rows, n_classes):
             raise ValueError(f"offset must have shape {(self.n_rows, n_classes)}, got {offset.shape}")
         for name, given in (("soft", soft), ("offset", offset)):
             if given is not None and not np.isfinite(given.sum(dtype=np.float64)):
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
+        targets = np.ascontiguousarray(labels, np.int64), _soft_targets(soft, self.n_rows - len(labels), n_classes)
+        are_alike = len(labels) == self.n_rows and offset is None
+        self._merged = _merged_classes(targets[0], n_classes) if are_alike else None
+        if self._merged is not None:
+            targets = self._merged.labels(targets[0]), np.empty((self._merged.n_classes, 0), np.float32)
+            offset = np.tile(self._merged.offset, (self.n_rows, 1))
         device = on_device(backend)
         self._rows: RegressionRows
         if device is None:
@@ -136,7 +185,7 @@ class SoftmaxRegression:
         penalty: float,
         soft_weight: float = 0.0,
         label_weights: npt.NDArray[Any] | None = None,
-        start: Float32 | None = None,
+        start: Float32 | Solution | None = None,
         tolerance: float = 1e-4,
     ) -> Solution:
         """W of least F.
@@ -149,7 +198,7 @@ class SoftmaxRegression:
             w of each row with a soft target, at least 0.
         label_weights : ndarray, shape (n,), optional
             w of the rows with labels, at least 0; 1 by default.
-        start : ndarray, shape (C, D), float32, optional
+        start : ndarray, shape (C, D), float32, or Solution of this regression, optional
             Where the search starts, 0 by default. The optimum does not depend on it, beyond the tolerance.
         tolerance : float, default 1e-4
             The search ends where ‖∇F‖ is at most this share of what it is at W = 0, or where float32 cannot tell it
@@ -164,28 +213,38 @@ class SoftmaxRegression:
         ValueError
             A shape or a weight that does not fit; numbers that are not finite.
         """
-        weights = self._weights(penalty, soft_weight, label_weights)
-        shape = self.n_classes, self.n_columns
-        if start is not None and start.shape != shape:
-            raise ValueError(f"start must have shape {shape}, got {start.shape}")
-        rows = self._rows
+        weights, unit = self._weights(penalty, soft_weight, label_weights)
+        penalty, soft_weight = penalty / unit, soft_weight / unit
+        rows, merged = self._rows, self._merged
+        n_classes = self.n_classes if merged is None else merged.n_classes
+        begin = start.found if isinstance(start, Solution) else self._begin(start)
         with rows.settings():
-            problem = _Problem(rows, rows.vector(weights), penalty)
+            scale = None if merged is None else rows.vector(merged.scale)
+            problem = _Problem(rows, rows.vector(weights), penalty, scale)
             if self._zero is None or not np.array_equal(self._zero[0], weights):
                 # The penalty is not felt at W = 0: a chain of penalties shares it.
-                self._zero = weights, problem.at(rows.vector(np.zeros(shape, np.float32)))
+                self._zero = weights, problem.at(rows.vector(np.zeros((n_classes, self.n_columns), np.float32)))
             at_zero = self._zero[1]
             if not math.isfinite(at_zero.size):
                 raise ValueError("x must be finite, got NaN or infinity")
-            first = at_zero if start is None else problem.at(rows.vector(start))
+            first = at_zero if begin is None else problem.at(rows.vector(begin))
             found = _descend(problem, first, self._metric(penalty, soft_weight, weights), tolerance * at_zero.size)
             ratio = found.size / at_zero.size if at_zero.size else 0.0
-            return Solution(np.array(on_host(found.coef)), problem.n_evaluations, found.loss, ratio)
+            return Solution(np.array(on_host(found.coef)), problem.n_evaluations, unit * found.loss, ratio, merged)
 
-    def _weights(self, penalty: float, soft_weight: float, label_weights: npt.NDArray[Any] | None) -> Float32:
+    def _begin(self, start: Float32 | None) -> Float32 | None:
+        shape = self.n_classes, self.n_columns
+        if start is not None and start.shape != shape:
+            raise ValueError(f"start must have shape {shape}, got {start.shape}")
+        return start if start is None or self._merged is None else self._merged.of_whole(start)
+
+    def _weights(
+        self, penalty: float, soft_weight: float, label_weights: npt.NDArray[Any] | None
+    ) -> tuple[Float32, float]:
+        """The weights of all rows in units that suit float32, and this unit."""
         if not (penalty > 0.0 and math.isfinite(penalty)):
             raise ValueError(f"penalty must be a finite number above 0, got {penalty}")
-        weights = np.full(self.n_rows, soft_weight, np.float32)
+        weights = np.full(self.n_rows, soft_weight, np.float64)
         weights[: self._n_labels] = 1.0
         if label_weights is not None:
             if np.shape(label_weights) != (self._n_labels,):
@@ -193,7 +252,9 @@ class SoftmaxRegression:
             weights[: self._n_labels] = label_weights
         if not ((weights >= 0.0) & np.isfinite(weights)).all():
             raise ValueError("weights must be finite numbers of at least 0")
-        return weights
+        _, exponent = math.frexp(max(float(weights.max(initial=0.0)), penalty / _LARGEST_PENALTY))
+        unit = math.ldexp(1.0, exponent - 1)
+        return (weights / unit).astype(np.float32), unit
 
     def _metric(self, penalty: float, soft_weight: float, weights: Float32) -> Metric | None:
         """The inverse of the curvature at W = 0, of all labelled rows as if they had one weight.
@@ -206,6 +267,13 @@ class SoftmaxRegression:
         if key not in self._metrics:
             self._metrics[key] = self._rows.metric(mean, soft_weight, penalty)
         return self._metrics[key]
+
+
+def _merged_classes(labels: Int64, n_classes: int) -> _MergedClasses | None:
+    """None where fewer than two classes have no label, or none has one."""
+    present = np.unique(labels)
+    n_others = n_classes - present.size
+    return _MergedClasses(present, n_others) if present.size and n_others > 1 else None
 
 
 def _soft_targets(soft: Float32 | None, m: int, n_classes: int) -> Float32:
@@ -234,15 +302,17 @@ class _Point(NamedTuple):
 class _Problem:
     """F of some weights and a penalty, and how often it was computed."""
 
-    def __init__(self, rows: RegressionRows, weights: Any, penalty: float) -> None:
+    def __init__(self, rows: RegressionRows, weights: Any, penalty: float, scale: Any) -> None:
         self.rows, self.n_evaluations = rows, 0
-        self._weights, self._penalty = weights, penalty
+        self._weights, self._penalty, self._scale = weights, penalty, scale
 
     def at(self, coef: Any, direction: Any = None) -> _Point:
         """F at `coef`, and its slope along `direction`."""
         self.n_evaluations += 1
         rows = self.rows
-        loss, gradient = rows.loss_and_gradient(coef, self._weights)
+        loss, gradient = rows.loss_and_gradient(coef if self._scale is None else self._scale * coef, self._weights)
+        if self._scale is not None:
+            gradient *= self._scale
         gradient += self._penalty * coef
         along = gradient if direction is None else direction
         numbers = rows.fetched(

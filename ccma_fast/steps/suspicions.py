@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from .intervals import coverage_interval
-from .temperature import LEAST_TEMPERATURE, likeliest_temperature, log_loss
+from .temperature import likeliest_temperature, log_loss
 
 __all__ = [
     "Suspicions",
@@ -195,7 +195,8 @@ def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, l
     guessing = n * math.log(n_classes)
     if min(not_far, guessing) - best < _EVIDENCE or guessing - best < _INFORMED * guessing:
         return []
-    most = f"{likeliest:.2g}" if likeliest > LEAST_TEMPERATURE else f"any below {temperature / _FAR:.2g}"
+    is_never_wrong = bool((z[np.arange(n), labels] == z.max(axis=1)).all())
+    most = f"any below {temperature / _FAR:.2g}" if is_never_wrong else f"{likeliest:.2g}"
     advice = (
         "it is 1 / logit_scale, 0.01 for CLIP, and cosines need one as small"
         if off > 1.0

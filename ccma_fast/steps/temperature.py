@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAST_TEMPERATURE", "likeliest_temperature", "log_likelihoods", "log_loss", "smoothed_temperature"]
+__all__ = ["likeliest_temperature", "log_likelihoods", "log_loss", "smoothed_temperature"]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-# Bounds of every temperature in use, for cosines as for logits.
-LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-6, 1e6
-_BISECTIONS = 24
+# β times the largest gap of two logits up to which all classes are as good as equally likely, and β times the smallest
+# from which on no row is in doubt: exp(−1000) is 0. In units of the logits, whose scale may be any.
+_EVEN, _CERTAIN = 1e-6, 1e3
+
+# Where no row is wrong a smaller temperature is never less likely; this one is small for cosines as for logits.
+_LEAST_TEMPERATURE = 1e-6
+
+# Relative width of the interval that the search ends with.
+_PRECISION = 1e-6
 
 # Logits that a smoothed temperature is fitted to.
 _MOST_LOGITS = 1 << 18
@@ -37,9 +43,12 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
     Returns
     -------
     float
-        Infinite where uniform guessing is likeliest, and 1e-6 where no row is wrong.
+        In proportion to s. Infinite where uniform guessing is likeliest, and where no row is wrong 1e-6, or less where
+        logits differ by less than 1e-3.
     """
     s = similarities - similarities.max(axis=1, keepdims=True)
+    if not s.any():
+        return math.inf
     smoothing = pseudo_rows / (labels.size + pseudo_rows)
     true = (1.0 - smoothing) * s[np.arange(labels.size), labels].sum() + smoothing * np.median(s, axis=1).sum()
 
@@ -47,12 +56,12 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
         e = np.exp(beta * s)
         return float(true - (np.einsum("ic,ic->i", e, s) / e.sum(axis=1)).sum())
 
-    low, high = 1.0 / _LARGEST_TEMPERATURE, 1.0 / LEAST_TEMPERATURE
+    low, high = _EVEN / -float(s.min()), _CERTAIN / -float(s.max(where=s < 0.0, initial=-math.inf))
     if slope(low) <= 0.0:
         return math.inf
-    if slope(high) >= 0.0:
-        return LEAST_TEMPERATURE
-    for _ in range(_BISECTIONS):
+    if true == 0.0:
+        return min(_LEAST_TEMPERATURE, 1.0 / high)
+    while high > (1.0 + _PRECISION) * low:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) > 0.0 else (low, middle)
     return 1.0 / math.sqrt(low * high)

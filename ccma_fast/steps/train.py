@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from .distillation import Distilled, distilled
 from .linear_head import LinearHead
 from .logistic_head import LogisticHead
 from .nonconformity import labelled_scores
-from .out_of_fold import out_of_fold_logits, out_of_fold_scores
+from .out_of_fold import Refit, out_of_fold_logits, out_of_fold_scores, refits
 from .pool_sample import sample_size
 from .scaling import Scaling
 from .selection import n_held_out, stratified_folds, unseen
@@ -89,8 +90,11 @@ def train(
         student = LinearHead.from_config(config, n_classes, rng)
     fitted = fit_student(student, known, labels, n_classes, backend)
 
-    def refits() -> tuple[HeldOut, Combination | None]:
-        rows, z = out_of_fold_logits(student, known, labels, n_classes, config, fold_rng or rng, backend)
+    def folds() -> Iterator[Refit]:
+        return refits(student, known, labels, n_classes, config, fold_rng or rng, backend)
+
+    def of_both() -> tuple[HeldOut, Combination | None]:
+        rows, z = out_of_fold_logits(folds(), labels.size, n_classes)
         if teacher is None or teacher_source is None:
             return HeldOut(rows, z, None), None
         z_teacher = teacher.reading(RowSubset(teacher_source, labelled[rows])).logits(backend).float32()
@@ -100,8 +104,8 @@ def train(
 
     return Trained(
         fitted,
-        _student_scores=lambda: out_of_fold_scores(student, known, labels, n_classes, config, fold_rng or rng, backend),
-        _refits=refits,
+        _student_scores=lambda: out_of_fold_scores(folds(), labels, config, backend),
+        _refits=of_both,
     )
 
 

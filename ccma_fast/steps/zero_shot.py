@@ -52,7 +52,7 @@ class ZeroShot:
         The teacher's τ, and the mean −ln p of the true classes at it, in nats.
     best_temperature, best_log_loss : float
         The τ of the largest likelihood, and the same at it; infinite where guessing evenly is likelier than anything
-        that the teacher says, and 1e-6 where no row is wrong.
+        that the teacher says, and at most 1e-6 where no row is wrong.
     recall : ndarray, shape (C,), float64
         Share of the rows of each class that are predicted as it; NaN where there is none.
     near_duplicates : list of (int, int, float)

@@ -24,7 +24,8 @@ Int64 = npt.NDArray[np.int64]
 _CENTRE, _STEEPNESS = 0.8, 50.0
 # ... the purity that a ball must have, 0.4 + 0.2 · coverage, ...
 _LEAST_PURITY, _PURITY_SLOPE = 0.4, 0.2
-# ... the largest radius, and the intervals between 0 and that one which a bisection to a width of 0.05 ends in.
+# ... and the halvings of a bisection to a width of 0.05, from a largest radius that the published code leaves to its
+# configuration and that two codes derived from it set to 1.1.
 _LARGEST_RADIUS, _HALVINGS = 1.1, 5
 
 # Centres of balls in one product, and rows of it whose distances are placed together: few enough to stay in cache.
@@ -93,8 +94,9 @@ def pure_radii(state: Round, pool: HostUnitRows, predicted: Int32, purity: float
     """δ of each labelled row's open ball {x : ‖x − x_i‖ < δ}, shape (L,): the largest whose purity is enough.
 
     Purity is the share of the ball's rows, its centre included, that are predicted to be of the centre's class.
-    Bisection of [0, 1.1] in five steps, as in the published code, and the middle of the interval that is left: where
-    purity does not fall with the radius, a larger ball may be pure as well.
+    Bisection of [0, 1.1] in five steps, as in the published code but for its early end where a purity is the wanted one
+    to the last bit, and the middle of the interval that is left: where purity does not fall with the radius, a larger
+    ball may be pure as well.
 
     Parameters
     ----------

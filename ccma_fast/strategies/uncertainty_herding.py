@@ -39,8 +39,8 @@ def uncertainty_herding(state: Round) -> Int64:
     2412.20644. u_i = 1 − (p_1 − p_2) of the two largest softmax(z^S_i / τ), 0 for labelled rows; k as in
     :func:`~.max_herding.max_herding`. Both parameters adapt: τ to calibration (:func:`calibrated_temperature`), which
     at few labels makes all u alike, so that coverage decides; σ to the labels (:func:`bandwidth`), which at many makes
-    what a row covers small, so that uncertainty decides. Ties go to the lower index; where no row adds anything, the
-    rest is drawn at random. Departure: large pools, see :func:`~.herding.herd`.
+    what a row covers small, so that uncertainty decides; it decides as well where no row adds anything. Ties go to the
+    lower index. Departure: large pools, see :func:`~.herding.herd`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import training as head_training
 from ccma_fast.steps.linear_head import LinearHead
-from ccma_fast.steps.out_of_fold import out_of_fold_scores
+from ccma_fast.steps.out_of_fold import out_of_fold_scores, refits
 
 CUDA, CPU = choose_backend("cuda"), choose_backend("cpu")
 
@@ -100,7 +100,12 @@ def test_refits_on_the_device():
     config = cf.CCMAConfig(max_epochs=4, n_folds=3)
     expected, found = (
         out_of_fold_scores(
-            LinearHead.from_config(config, 3, 0), open_rows(x, "X"), y, 3, config, np.random.default_rng(1), backend
+            refits(
+                LinearHead.from_config(config, 3, 0), open_rows(x, "X"), y, 3, config, np.random.default_rng(1), backend
+            ),
+            y,
+            config,
+            backend,
         )
         for backend in (CPU, CUDA)
     )

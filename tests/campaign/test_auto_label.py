@@ -377,3 +377,48 @@ def test_the_forecast_is_near_what_audits_give(pool: dict[str, Any]) -> None:
     assert by_class.share[2] < forecast.share[2]
     with pytest.raises(ValueError, match="audit and audit_labels must be given together"):
         cf.audit_forecast(p, audit=first)
+
+
+def test_a_first_audit_of_a_row_does_not_make_the_model_perfect(pool: dict[str, Any]) -> None:
+    p, truth = pool["p"], pool["truth"]
+    audits = (cf.audit_sample(p, 1, random_state=seed) for seed in range(99))
+    first = next(audit for audit in audits if truth[audit.rows] == p[audit.rows].argmax(axis=1))
+    by_one = cf.audit_forecast(p, [300], audit=first, audit_labels=truth[first.rows])
+    by_model = cf.audit_forecast(p, [300])
+    assert by_model.share[0] < by_one.share[0] < 0.95
+    assert by_one.low[0] < 0.9 < by_one.high[0]
+    assert "by the 1 row audited so far" in str(by_one)
+
+
+def test_no_size_and_no_row_to_audit(pool: dict[str, Any]) -> None:
+    p, truth = pool["p"][:40], pool["truth"][:40]
+    for sizes, kind, text in (
+        (100, TypeError, "sizes must be a sequence of integers, such as .100, 200., got int 100"),
+        ("100", TypeError, "sizes must be a sequence of integers, such as .100, 200., got str '100'"),
+        ({100}, TypeError, "sizes must be a sequence of integers, such as .100, 200., got set .100."),
+        ([np.nan], TypeError, "sizes must be an integer, got float nan"),
+        ([], ValueError, "sizes must have at least one entry, got none"),
+        ([0], ValueError, "sizes must be at least 1, got 0"),
+    ):
+        with pytest.raises(kind, match=f"^{text}$"):
+            cf.audit_forecast(p, sizes)
+    with pytest.raises(ValueError, match="must leave at least one row without a label, got 40 rows that all have one"):
+        cf.audit_forecast(p, labels=truth)
+    none = cf.audit_forecast(p, np.array([40, 100]))
+    assert none.sizes.size == 0
+    assert "no size is below 40, the rows without a label" in str(none)
+    few = cf.audit_forecast(p[:10], [5])
+    assert (few.share.tolist(), few.least) == ([0.0], 10)
+    assert "no audit that leaves one shows so small an error" in str(few)
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_an_audit_of_every_row_leaves_nothing(pool: dict[str, Any], per_class: bool) -> None:
+    p, truth = pool["p"][:60], pool["truth"][:60]
+    audit = cf.audit_sample(p, 60)
+    found = cf.auto_label(p, audit, truth[audit.rows], per_class=per_class)
+    assert (found.rows.size, found.for_people.size, found.share) == (0, 0, 0.0)
+    assert np.isinf(found.thresholds).all()
+    assert str(found).endswith("People have labelled every row of the audit, which is every row that had no label.")
+    small = cf.audit_sample(p[:10], 9)
+    assert "No audit that leaves one of 10 rows to the model" in str(cf.auto_label(p[:10], small, truth[small.rows]))

@@ -243,7 +243,7 @@ def test_picks_of_the_student_are_those_of_an_exhaustive_greedy(seed, n, n_cover
     weights = rng.random(n, dtype=np.float32)
     n_picks = int(rng.integers(1, n + 1))
     known = reference.unit_rows(covered) if n_covered else covered.astype(np.float64)
-    expected = reference.greedy_coverage(reference.unit_rows(x), known, n_picks, weights, np.random.default_rng(0))
+    expected = reference.greedy_coverage(reference.unit_rows(x), known, n_picks, weights)
     for backend in map(choose_backend, BACKENDS):
         rows, known_rows = (unit_rows(open_rows(of, "x"), backend) for of in (x, covered))
         picks = greedy_coverage(
@@ -257,6 +257,19 @@ def test_picks_of_the_student_are_those_of_an_exhaustive_greedy(seed, n, n_cover
             least=-1.0,
         )
         np.testing.assert_array_equal(picks, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_that_add_no_coverage_are_picked_by_their_uncertainty(backend):
+    """Equal rows beside a label of their kind: no pick covers anything, so the most uncertain rows come first."""
+    rng = np.random.default_rng(4)
+    labels = np.where(np.arange(50) < 4, np.arange(50) % 2, -1)
+    z = np.zeros((50, 2), np.float32)
+    z[:, 0] = rng.integers(10, size=50) / 4  # coarse: there are ties
+    picks = cf.select(np.ones((50, 3)), 20, labels=labels, student_logits=z, backend=backend)
+    uncertainty = 1.0 - reference.score(z).margin[4:]
+    expected = 4 + np.argsort(-uncertainty, kind="stable")[:20]
+    np.testing.assert_array_equal(picks.indices, expected)
 
 
 def test_the_students_candidates_are_its_most_uncertain_rows(pool):

@@ -15,6 +15,7 @@ from ccma_fast.steps import logistic_head, softmax_regression
 from ccma_fast.steps.logistic_head import PENALTIES
 from ccma_fast.steps.scaling import INTERCEPT, Scaling
 from ccma_fast.steps.selection import stratified_folds
+from ccma_fast.steps.softmax_regression import SoftmaxRegression
 
 pytestmark = pytest.mark.processor
 
@@ -79,7 +80,8 @@ def test_attributes(data, fitted):
     np.testing.assert_allclose(fitted.decision_function(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_penalty_is_the_likeliest_out_of_fold(data):
+@pytest.mark.parametrize("n_classes", [4, 50])
+def test_the_penalty_is_the_likeliest_out_of_fold(data, n_classes):
     x, y = data
     x, y = x[:60], y[:60]
     z, weights = scaled(x).astype(np.float32), np.linspace(0.5, 2.0, 60)
@@ -89,19 +91,21 @@ def test_the_penalty_is_the_likeliest_out_of_fold(data):
         losses.append(0.0)
         for fold in range(3):
             train, test = folds != fold, folds == fold
-            solution = softmax_regression.solve(
-                z[train],
-                y[train],
-                n_classes=4,
-                penalty=penalty,
-                backend=choose_backend("cpu"),
-                label_weights=weights[train],
-            )
+            regression = SoftmaxRegression(z[train], y[train], n_classes=n_classes, backend=choose_backend("cpu"))
+            solution = regression.solve(penalty=penalty, label_weights=weights[train])
             of_label = reference.nonconformity(z[test] @ solution.coef.T)[np.arange(test.sum()), y[test]]
             losses[-1] += (weights[test] * of_label).sum()
     assert np.ptp(losses) > 1.0
-    head = cf.LogisticHead(random_state=7).fit(x, y, weights)
+    head = cf.LogisticHead(n_classes, random_state=7).fit(x, y, weights)
     assert head.penalty_ == PENALTIES[int(np.argmin(losses))]
+
+
+def test_a_hundred_thousand_classes_of_which_few_have_labels(data):
+    x, y = data
+    head = cf.LogisticHead(100_000).fit(x[:40], 1000 * y[:40])
+    assert head.coef_.shape == (100_000, x.shape[1])
+    np.testing.assert_array_equal(head.coef_[1], head.coef_[-1])
+    assert (head.predict(x) == 1000 * y).mean() > 0.5
 
 
 def test_folds_share_out_every_class():
@@ -162,6 +166,29 @@ def test_balanced_classes_and_weights_of_each(data):
     np.testing.assert_array_equal(balanced.coef_, by_row.coef_)
     plain = cf.LogisticHead(penalty=0.1).fit(x[few], y[few])
     assert (balanced.predict(x) == 1).sum() > (plain.predict(x) == 1).sum()
+
+
+@pytest.mark.parametrize("unit", [2.0**-120, 2.0**-20, 2.0**20, 2.0**120])
+def test_weights_and_penalty_in_any_unit(data, unit):
+    """F times a power of two, of which float32 would hold no square."""
+    x, y = data
+    expected = cf.LogisticHead(penalty=0.1).fit(x, y)
+    found = cf.LogisticHead(penalty=0.1 * unit).fit(x, y, sample_weight=np.full(len(y), unit))
+    np.testing.assert_array_equal(found.coef_, expected.coef_)
+
+
+def test_weights_that_outweigh_the_penalty_or_vanish_beside_it(data):
+    x, y = data
+    nearly = cf.LogisticHead(penalty=1e-9).fit(x, y).predict_proba(x)
+    for weights in ({"sample_weight": np.full(len(y), 1e36)}, {"class_weight": dict.fromkeys(range(4), 1e30)}):
+        head = cf.LogisticHead(penalty=0.1, class_weight=weights.get("class_weight"))
+        p = head.fit(x, y, weights.get("sample_weight")).predict_proba(x)
+        np.testing.assert_allclose(p, nearly, atol=0.02)
+    for weight in (1e-30, 1e-300):
+        none = cf.LogisticHead(penalty=0.1).fit(x, y, np.full(len(y), weight))
+        np.testing.assert_allclose(none.predict_proba(x), 0.25, atol=1e-6)
+    both = cf.LogisticHead(penalty=0.1, class_weight=np.full(4, 1e-30)).fit(x, y, np.full(len(y), 1e30))
+    np.testing.assert_allclose(both.coef_, cf.LogisticHead(penalty=0.1).fit(x, y).coef_, atol=1e-3)
 
 
 @pytest.mark.usefixtures("restore_threads")
@@ -269,6 +296,18 @@ WITH_NAN = np.where(np.arange(6)[:, None] == 3, np.nan, X)
          "a class of class_weight must be at most 2, got 3"),
         (lambda: cf.LogisticHead(class_weight={0: -1.0}).fit(X, Y), ValueError,
          "class_weight of class 0 must be at least 0, got -1.0"),
+        (lambda: cf.LogisticHead(class_weight={0: np.inf}).fit(X, Y), ValueError,
+         "class_weight of class 0 must be finite, got inf"),
+        (lambda: cf.LogisticHead(class_weight={0: 1e300}).fit(X, Y), ValueError,
+         "class_weight must be at most 3.40282e.38 .float32., got 1e.300 at row 0"),
+        (lambda: cf.LogisticHead(4, class_weight={0: 0, 1: 0, 2: 0}).fit(X, Y), ValueError,
+         "class_weight must leave a row of y with a weight above 0, got 0 for the classes of all"),
+        (lambda: cf.LogisticHead().fit(X, Y, np.full(6, np.nan)), ValueError,
+         "sample_weight must be finite and not negative, got nan at row 0"),
+        (lambda: cf.LogisticHead().fit(X, Y, np.full(6, 1e300)), ValueError,
+         "sample_weight must be at most 3.40282e.38 .float32., got 1e.300 at row 0"),
+        (lambda: cf.weighted_kmeans(X, 2, weights=[1e-300, 2e-300, 0, 0, 0, 0]), ValueError,
+         "weights must have one of at least 1.17549e-38 .float32., got at most 2e-300"),
         (lambda: cf.LogisticHead(class_weight=[1.0]).fit(X, Y), ValueError,
          r"class_weight must have shape \(3,\), got \(1,\)"),
     ],

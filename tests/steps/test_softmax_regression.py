@@ -11,7 +11,7 @@ import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.steps import regression_rows
-from ccma_fast.steps.softmax_regression import SoftmaxRegression, solve
+from ccma_fast.steps.softmax_regression import SoftmaxRegression, Solution
 
 CPU = choose_backend("cpu")
 
@@ -31,8 +31,13 @@ class Problem:
         self.label_weights = rng.random(n).astype(np.float32)
         self.n_classes = n_classes
 
-    def solve(self, backend: Any = CPU, **given: Any) -> Any:
-        return solve(self.x, self.labels, n_classes=self.n_classes, backend=backend, soft=self.soft, **given)
+    def regression(self, backend: Any = CPU, offset: Any = None) -> SoftmaxRegression:
+        return SoftmaxRegression(
+            self.x, self.labels, n_classes=self.n_classes, backend=backend, soft=self.soft, offset=offset
+        )
+
+    def solve(self, backend: Any = CPU, *, offset: Any = None, **given: Any) -> Solution:
+        return self.regression(backend, offset).solve(**given)
 
     def loss_and_gradient(
         self, coef: Any, penalty: float, soft_weight: float, label_weights: Any = None, offset: Any = 0.0
@@ -90,16 +95,9 @@ def test_a_soft_target_that_is_a_class():
     problem = Problem(60, 0, 9, 5)
     expected = problem.solve(penalty=0.1, tolerance=1e-6)
     for n in (0, 13):
-        found = solve(
-            problem.x,
-            problem.labels[:n],
-            n_classes=5,
-            penalty=0.1,
-            backend=CPU,
-            soft=np.eye(5, dtype=np.float32)[problem.labels[n:]],
-            soft_weight=1.0,
-            tolerance=1e-6,
-        )
+        soft = np.eye(5, dtype=np.float32)[problem.labels[n:]]
+        regression = SoftmaxRegression(problem.x, problem.labels[:n], n_classes=5, backend=CPU, soft=soft)
+        found = regression.solve(penalty=0.1, soft_weight=1.0, tolerance=1e-6)
         np.testing.assert_allclose(found.coef, expected.coef, atol=1e-5)
 
 
@@ -107,7 +105,8 @@ def test_a_weight_is_a_repetition_and_none_is_a_row_that_is_missing():
     problem = Problem(60, 0, 9, 4)
     times = np.random.default_rng(0).integers(0, 4, 60)
     rows = np.repeat(np.arange(60), times)
-    expected = solve(problem.x[rows], problem.labels[rows], n_classes=4, penalty=0.1, backend=CPU, tolerance=1e-6)
+    repeated = SoftmaxRegression(problem.x[rows], problem.labels[rows], n_classes=4, backend=CPU)
+    expected = repeated.solve(penalty=0.1, tolerance=1e-6)
     found = problem.solve(penalty=0.1, label_weights=times, tolerance=1e-6)
     np.testing.assert_allclose(found.coef, expected.coef, atol=1e-5)
 
@@ -208,6 +207,25 @@ def test_classes_without_a_label_are_no_more_likely_than_others():
     assert (coef[3:, -1] < coef[:3, -1].min()).all()
 
 
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_classes_without_a_label_count_as_one(backend, monkeypatch):
+    """They have the coefficients that they would have each by itself, at the price of one class."""
+    rng = np.random.default_rng(0)
+    problem, chosen = Problem(12, 0, 5, 40), choose_backend(backend)
+    problem.labels = np.array([3, 17, 31])[rng.integers(3, size=12)]
+    given = {"penalty": 0.1, "tolerance": 1e-6, "label_weights": problem.label_weights}
+    each = problem.solve(chosen, offset=np.zeros((12, 40), np.float32), **given)
+    sizes: list[int] = []
+    of_rows = type(problem.regression(chosen)._rows)
+    stack = of_rows.stack
+    monkeypatch.setattr(of_rows, "stack", lambda self, n: sizes.append(len(stack(self, n)[0])) or stack(self, n))
+    for start in (None, rng.standard_normal((40, 5)).astype(np.float32)):
+        found = problem.solve(chosen, start=start, **given)
+        np.testing.assert_allclose(found.coef, each.coef, atol=2e-5)
+        assert found.loss == pytest.approx(each.loss, rel=1e-6)
+    assert set(sizes) == {4}
+
+
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize(("n_classes", "n", "m"), [(1, 3, 0), (2, 16, 1), (7, 0, 33), (300, 20, 700), (5, 0, 0)])
 def test_residuals(n_classes, n, m, backend):
@@ -245,7 +263,7 @@ def test_errors(given, text):
 
 def test_soft_targets_of_the_wrong_shape():
     with pytest.raises(ValueError, match=r"soft must have shape \(4, 3\), .*, got \(0, 3\)"):
-        solve(PLAIN.x, PLAIN.labels, n_classes=3, penalty=0.1, backend=CPU)
+        SoftmaxRegression(PLAIN.x, PLAIN.labels, n_classes=3, backend=CPU)
 
 
 @pytest.mark.parametrize("name", ["x", "soft", "offset"])
@@ -253,4 +271,4 @@ def test_numbers_that_are_not_finite(name):
     given = {"x": PLAIN.x.copy(), "soft": PLAIN.soft.copy(), "offset": PLAIN.offset.copy()}
     given[name][-1, -1] = np.nan
     with pytest.raises(ValueError, match=f"^{name} must be finite, got NaN or infinity$"):
-        solve(given.pop("x"), PLAIN.labels, n_classes=3, penalty=0.1, backend=CPU, soft_weight=0.1, **given)
+        SoftmaxRegression(given.pop("x"), PLAIN.labels, n_classes=3, backend=CPU, **given).solve(penalty=0.1)

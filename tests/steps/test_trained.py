@@ -37,6 +37,24 @@ def test_a_masked_class_does_not_cost_the_teacher_its_say(pool, masked: float) -
     assert right > (z.argmax(axis=1) == y)[labels < 0].mean() - 0.01
 
 
+@pytest.mark.filterwarnings("ignore:the teacher's temperature")
+@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e6, 1e8])
+def test_the_scale_of_a_teachers_logits_changes_nothing(pool, scale: float) -> None:
+    x, z, _, labels = pool
+
+    def learner(logits: np.ndarray) -> cf.ActiveLearner:
+        return cf.ActiveLearner(x, labels=labels, teacher=cf.Teacher.from_logits(logits.astype(np.float32)))
+
+    given, scaled = learner(z), learner(scale * z)
+    np.testing.assert_allclose(scaled.predict_proba(), given.predict_proba(), atol=1e-4)
+    expected, found = given.query(8), scaled.query(8)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    for name in ("penalty", "soft_weight", "correction_penalty"):
+        assert getattr(found.report, name) == getattr(expected.report, name)
+    for name in ("teacher_temperature", "likeliest_temperature"):
+        assert getattr(found.report, name) == pytest.approx(scale * getattr(expected.report, name), rel=1e-5)
+
+
 def test_logits_beyond_float32_are_refused_by_their_row(pool) -> None:
     x, z, _, labels = pool
     large = np.where(z > 0.0, 3e38, -3e38).astype(np.float32)

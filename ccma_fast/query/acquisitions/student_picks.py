@@ -35,8 +35,9 @@ def picks_of_student(
 ) -> Picks:
     """Greedy facility location among the most uncertain rows, relative to the labelled and the selected rows.
 
-    Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, with j over the labelled and selected rows. The rows
-    `led` are the teacher's picks; their uncertainty is set below that of all others.
+    Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, with j over the labelled and selected rows. Where no
+    row reduces it, as among equal rows, the most uncertain come first. The rows `led` are the teacher's picks; their
+    uncertainty is set below that of all others.
     """
     backend = settings.backend
     n_candidates = _candidates(settings.config, n_picks, scored.size - led.size)
