@@ -51,7 +51,7 @@ def test_labels_are_exact(n_rows, n_columns, k, dtype):
     rng = np.random.default_rng(n_columns)
     x = on_device(rng.standard_normal((n_rows, n_columns)) / n_columns**0.5, dtype)
     centroids = (rng.standard_normal((k, n_columns)) / n_columns**0.5).astype(np.float32)
-    if k < 500:
+    if k < 500 and dtype == "float32":
         assert_nearest(x, centroids)
     assert_nearest(x, centroids, rng.uniform(0.5, 2.0, n_rows).astype(np.float32))
 

@@ -25,7 +25,7 @@ def selected(backend: str, temperature: float = 0.01, **given: object) -> cf.Sel
     x = (0.2 * centres[y][:, :4] + rng.standard_normal((150, 4))).astype(np.float32)
     v = (centres[y] + 0.7 * rng.standard_normal((150, 6))).astype(np.float32)
     labels = np.where(np.arange(150) < 30, y, -1)
-    config = cf.CCMAConfig(acquisition="trust", head="published", max_epochs=5, kappa=4)
+    config = cf.CCMAConfig(acquisition="trust", head="published", max_epochs=2, kappa=4, kmeans_max_iter=2)
     rows, images = (torch.from_numpy(m).to(device()) for m in (x, v)) if backend == "cuda" else (x, v)
     return cf.select(
         rows,

@@ -56,11 +56,22 @@ SHAPES = [
     for n_rows in (1, 2, 31, 32, 33, 1000)
     if n_rows * n_classes <= 1_000_000
 ]
+# Half of the scales of every type, the others at the next shape; of large shapes one scale of each type. The rest: slow.
+SCALES = (0.01, 1.0, 10.0, 80.0)
+CASES = [
+    pytest.param(
+        *shape,
+        dtype,
+        scale,
+        marks=[pytest.mark.slow] if (i + j + k) % (2 if shape[0] * shape[1] <= 30_000 else 4) else [],
+    )
+    for i, shape in enumerate(SHAPES)
+    for j, dtype in enumerate(DTYPES)
+    for k, scale in enumerate(SCALES)
+]
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0, 80.0])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n_rows", "n_classes"), SHAPES)
+@pytest.mark.parametrize(("n_rows", "n_classes", "dtype", "scale"), CASES)
 def test_target_size_threshold_is_exact(simd_levels, n_rows, n_classes, dtype, scale):
     rng = np.random.default_rng([n_rows, n_classes])
     tensor = stored(scale * rng.standard_normal((n_rows, n_classes)), dtype)
