@@ -197,14 +197,13 @@ class _Coverage:
 
     def gains(self, rows: Int64) -> Float64:
         """Marginal gain of each of `rows`, shape (M,); each is summed in the same order whatever else is in `rows`."""
+        gains = np.zeros(rows.size)
         if self._pairs is not None:
             listed = [self._pairs.of(row) for row in rows.tolist()]
             i, similarity = (np.concatenate(parts) for parts in zip(*listed, strict=True))
             j = np.repeat(np.arange(rows.size), [len(part) for part, _ in listed])
             gained = self._kernel(np.maximum(similarity, self._near[i])) - self._kernel(self._near[i])
-            of_listed: Float64 = np.bincount(j, gained * self._weights[i], minlength=rows.size)
-            return of_listed
-        gains = np.zeros(rows.size)
+            return gains + np.bincount(j, gained * self._weights[i], minlength=rows.size)
         for start in range(0, rows.size, _BATCH):
             others = rows[start : start + _BATCH]
             self._add_products(others, gains[start : start + _BATCH])

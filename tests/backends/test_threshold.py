@@ -56,7 +56,7 @@ SHAPES = [
     for n_rows in (1, 2, 31, 32, 33, 1000)
     if n_rows * n_classes <= 1_000_000
 ]
-# Half of the scales of every type, the others at the next shape; of large shapes one scale of each type. The rest: slow.
+# Half of the scales of every type, the others at the next shape; of large shapes one of each type. The rest: slow.
 SCALES = (0.01, 1.0, 10.0, 80.0)
 CASES = [
     pytest.param(

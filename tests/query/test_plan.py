@@ -62,7 +62,7 @@ SMALL = 15e6
 
 
 def make_pool(folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=None, dtype=np.float16, logits=True):
-    """A pool on disk, in files and in shards, with logits where they are wanted; every 100th row is labelled, or as many as are wanted."""
+    """A pool on disk, in files and shards, with logits where asked; every 100th row labelled, or as many as given."""
     rng = np.random.default_rng(0)
     truth = rng.integers(n_classes, size=n)
     for name, d in (("x", d_student), ("v", d_teacher), ("z", None))[: 3 if logits else 2]:
