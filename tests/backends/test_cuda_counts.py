@@ -173,7 +173,7 @@ def test_what_a_query_costs_the_host_does_not_grow_with_the_pool(card, blobs, pa
 def test_what_the_default_query_costs_the_host(card, blobs, partly_labelled, monkeypatch):
     """Training waits twice for each evaluation of a loss, however many rows there are; the rest as with others."""
     for name in (distillation, teacher_correction):
-        monkeypatch.setattr(name, "FOLD_TOLERANCE", 0.3)  # few evaluations: the interpreter is slow
+        monkeypatch.setattr(name, "TOLERANCE", 0.3)  # few evaluations: the interpreter is slow
     for n_rows in (30, 90):
         x, y = blobs(n_rows, 8, 3, distance=1.0)
         pool = card.put(torch.from_numpy(x))

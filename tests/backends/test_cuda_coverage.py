@@ -147,7 +147,7 @@ def test_rows_without_a_direction_are_named(value):
 @pytest.mark.parametrize("teacher", [True, False])
 def test_a_query_picks_what_the_cpu_picks(teacher, monkeypatch):
     for module in (distillation, teacher_correction):
-        monkeypatch.setattr(module, "FOLD_TOLERANCE", 0.3)  # few evaluations: the interpreter is slow
+        monkeypatch.setattr(module, "TOLERANCE", 0.3)  # few evaluations: the interpreter is slow
     rng = np.random.default_rng(5)
     y = np.arange(60) % 3
     x = (rng.standard_normal((3, 8))[y] + rng.standard_normal((60, 8))).astype(np.float32)

@@ -616,9 +616,9 @@ def test_report(pool, partly_labelled):
     ]
     assert all(stage.seconds >= 0 and stage.bytes_read >= 0 for stage in report.stages.values())
     # The labelled rows first, and all others once, when their posteriors are computed. Training reads a sample, which
-    # all rows are here, and the teacher's labelled rows, both of the teacher twice: for its logits and as they are.
+    # all rows are here, and the labelled rows of the teacher.
     assert report.stages["check"].bytes_read == (pool.x.nbytes + pool.v.nbytes) * 40 // 300
-    sample = pool.x.nbytes + 2 * pool.v.nbytes * 340 // 300
+    sample = pool.x.nbytes + pool.v.nbytes * 340 // 300
     assert report.stages["posteriors"].bytes_read == (pool.x.nbytes + pool.v.nbytes) * 260 // 300 + sample
     assert report.stages["thresholds"].bytes_read == 0
     assert report.backend.startswith("cpu (")
