@@ -20,19 +20,19 @@ from ..pool.rows import Chunk, Rows, to_float32
 from .student import ChunkedStudent, ProbabilityRows, check_two_classes
 from .training import DROPOUT_STEPS, random_bits
 
-__all__ = ["AffineHead", "Check", "checked_state"]
+__all__ = ["AffineHead"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Head = TypeVar("Head", bound="AffineHead")
-Check = Callable[[str, Any], Any]
+Check = Callable[[str, Any], Any]  # of a name and a value; returns the value as it is kept
 
 # Of a saved head, beside its numbers.
 _ARRAYS = ("classes", "coef", "intercept", "mean")
 
 
 class AffineHead(ChunkedStudent):
-    """z^S = W x + b. A subclass learns W and b, and says which arguments its constructor has.
+    """z^S = W x + b. A subclass learns W and b, and says its constructor's arguments and its own numbers.
 
     scikit-learn's tools, such as `cross_val_score`, take it for one of their classifiers; it does without scikit-learn.
 
@@ -47,6 +47,7 @@ class AffineHead(ChunkedStudent):
     """
 
     _PARAMETERS: tuple[str, ...]
+    _NUMBERS: Mapping[str, Check]  # fitted ones, and how they are checked
     _estimator_type = "classifier"  # what scikit-learn before 1.6 asks for
 
     classes_: Int64
@@ -102,6 +103,30 @@ class AffineHead(ChunkedStudent):
         """p^S = softmax(z^S), shape (M, C), float32."""
         return ProbabilityRows(self._checked_logits(X)).float32()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The fitted state, as plain arrays, which are copies, and numbers.
+
+        It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
+        """
+        self._check_fitted()
+        arrays = {name: np.array(getattr(self, f"{name}_")) for name in _ARRAYS}
+        return arrays | {name: getattr(self, f"{name}_") for name in self._NUMBERS}
+
+    def load_state_dict(self: Head, state: Mapping[str, Any]) -> Head:
+        """Take over a copy of what another head learnt, as :meth:`state_dict` returned it.
+
+        Raises
+        ------
+        ValueError
+            Missing or unknown keys, shapes that do not agree with each other or with `n_classes`, numbers out of range
+            or not finite. This head is left as it was then.
+        TypeError
+            Numbers of another type.
+        """
+        for name, value in _checked_state(state, self.n_classes, self._NUMBERS).items():
+            setattr(self, f"{name}_", value)
+        return self
+
     def predict(self, X: Any) -> Int64:
         """The most probable class of each row (ties: the lowest)."""
         logits = self._checked_logits(X)
@@ -149,11 +174,6 @@ class AffineHead(ChunkedStudent):
         check_rows(rows, backend.row_lengths)
         return self.logits(rows, backend)
 
-    def _affine_state(self) -> dict[str, Any]:
-        """Copies of the arrays that :func:`checked_state` takes."""
-        self._check_fitted()
-        return {name: np.array(getattr(self, f"{name}_")) for name in _ARRAYS}
-
     def _check_fitted(self) -> None:
         if not hasattr(self, "coef_"):
             raise ValueError(f"{type(self).__name__} must be fitted first: call fit(X, y)")
@@ -168,10 +188,8 @@ class AffineHead(ChunkedStudent):
         return labels, n_classes
 
 
-def checked_state(
-    state: Mapping[str, Any], n_classes: int | None, numbers: Mapping[str, Check]
-) -> tuple[tuple[Float32, Float32, Float32], list[Any]]:
-    """Copies of coefficients, intercept and mean of a saved head, and what the checks make of its numbers.
+def _checked_state(state: Mapping[str, Any], n_classes: int | None, numbers: Mapping[str, Check]) -> dict[str, Any]:
+    """Copies of the arrays of a saved head, and what the checks make of its numbers.
 
     `n_classes` are those of the head that takes them over, None for any number.
     """
@@ -180,7 +198,7 @@ def checked_state(
     expected = {*_ARRAYS, *numbers}
     if set(state) != expected:
         raise ValueError(f"state must have the keys {sorted(expected)}, got {sorted(state, key=str)}")
-    checked = [check(name, state[name]) for name, check in numbers.items()]
+    checked = {name: check(name, state[name]) for name, check in numbers.items()}
     coef, intercept, mean = (_float32_copy(name, state[name]) for name in ("coef", "intercept", "mean"))
     if coef.ndim != 2 or coef.shape[1] == 0 or not 2 <= len(coef) <= MOST_CLASSES:
         raise ValueError(
@@ -195,7 +213,7 @@ def checked_state(
             raise ValueError(f"{name} must have shape {shape} beside coef of shape {coef.shape}, got {array.shape}")
     if n_classes not in (None, len(coef)):
         raise ValueError(f"state must be of a head of n_classes={n_classes}, got coef of {len(coef)} classes")
-    return (coef, intercept, mean), checked
+    return {"classes": np.arange(len(coef)), "coef": coef, "intercept": intercept, "mean": mean, **checked}
 
 
 def _float32_copy(name: str, values: Any) -> Float32:

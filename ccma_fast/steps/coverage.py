@@ -234,9 +234,10 @@ class _Coverage:
             for other in range(0, start + 1, _SQUARE):
                 columns = slice(other, min(other + _SQUARE, n))
                 similarity = self._pool.backend.linear(unit, self._pool.between(columns.start, columns.stop))
-                self._add_gains(gains[columns], similarity, rows, pairs, columns.start)
+                kept = pairs if pairs.is_open else None
+                self._add_gains(gains[columns], similarity, rows, kept, columns.start)
                 if other < start:
-                    self._add_gains(gains[rows], similarity.T, columns, pairs, rows.start)
+                    self._add_gains(gains[rows], similarity.T, columns, kept, rows.start)
                 pairs.seen(similarity.size * (1 + (other < start)))
         self._pairs = pairs.complete()
         return gains * (1.0 + _ROUNDING)
@@ -252,12 +253,11 @@ class _Coverage:
         """Adds Σ_i w_i · max(0, k(s_ij) − k(s_i)) over some rows i to the gain of each column j, and lists pairs."""
         near, weights = self._near[rows, None], self._weights[rows, None]
         covered = self._kernel(near)
-        lists = pairs is not None and pairs.is_open
         for start in range(0, len(similarity), _SUM_ROWS):
             piece = slice(start, start + _SUM_ROWS)
             part = similarity[piece]
             nearer = part > near[piece]
-            if not lists and np.count_nonzero(nearer) > _DENSE * nearer.size:
+            if pairs is None and np.count_nonzero(nearer) > _DENSE * nearer.size:
                 gained = self._kernel(np.maximum(part, near[piece]))
                 gained -= covered[piece]
                 gained *= weights[piece]
@@ -266,7 +266,7 @@ class _Coverage:
                 # Few rows are nearer to a candidate than to a selected row: compute the kernel of those alone.
                 i, j = positions(nearer)
                 nearest = part[i, j]
-                if lists and pairs is not None:
+                if pairs is not None:
                     pairs.add(i, j, nearest, first_row=rows.start + start, first_candidate=first_candidate)
                 gained = self._kernel(nearest) - covered[piece][i, 0]
                 gained *= weights[piece][i, 0]

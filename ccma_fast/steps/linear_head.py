@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from ..config import CCMAConfig
 from ..pool.class_limits import WEIGHT_BYTES
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from .affine_head import AffineHead, Check, checked_state
-from .training import TrainedHead, train_head
+from .affine_head import AffineHead
+from .training import train_head
 
 __all__ = ["CONSTANTS", "LinearHead"]
 
@@ -75,6 +75,9 @@ class LinearHead(AffineHead):
 
     weight_bytes = WEIGHT_BYTES
     _PARAMETERS = ("n_classes", *CONSTANTS, "random_state")
+    _NUMBERS = MappingProxyType(
+        {"n_iter": partial(check_integer, minimum=0), "loss": partial(check_number, minimum=0.0)}
+    )
 
     def __init__(
         self,
@@ -130,41 +133,9 @@ class LinearHead(AffineHead):
         _check_parameters(self)
         labels, n_classes = self._training_labels(y, rows)
         given = {name: getattr(self, name) for name in (*CONSTANTS, "random_state")}  # a subclass may have more
-        self._learnt(train_head(rows, labels, backend, n_classes=n_classes, **given))
-        return self
-
-    def state_dict(self) -> dict[str, Any]:
-        """The fitted state, as plain arrays, which are copies, and numbers.
-
-        It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
-        """
-        return {
-            **self._affine_state(),
-            "n_iter": self.n_iter_,
-            "loss": self.loss_,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> LinearHead:
-        """Take over a copy of what another head learnt, as :meth:`state_dict` returned it.
-
-        Raises
-        ------
-        ValueError
-            Missing or unknown keys, shapes that do not agree with each other or with `n_classes`, numbers out of range
-            or not finite. This head is left as it was then.
-        TypeError
-            Numbers of another type.
-        """
-        checks: dict[str, Check] = {
-            "n_iter": partial(check_integer, minimum=0),
-            "loss": partial(check_number, minimum=0.0),
-        }
-        affine, numbers = checked_state(state, self.n_classes, checks)
-        return self._learnt(TrainedHead(*affine, *numbers))
-
-    def _learnt(self, trained: TrainedHead) -> LinearHead:
+        trained = train_head(rows, labels, backend, n_classes=n_classes, **given)
         self.coef_, self.intercept_, self.mean_, self.n_iter_, self.loss_ = trained
-        self.classes_ = np.arange(len(trained.coef))
+        self.classes_ = np.arange(n_classes)
         return self
 
 

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..pool.checked import check_rows
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from .affine_head import AffineHead, Check, checked_state
+from .affine_head import AffineHead
 from .scaling import Scaling
 from .selection import stratified_folds
 from .softmax_regression import SoftmaxRegression, Solution
@@ -88,6 +89,13 @@ class LogisticHead(AffineHead):
 
     weight_bytes = LOGISTIC_WEIGHT_BYTES
     _PARAMETERS = ("n_classes", "penalty", "n_folds", "class_weight", "random_state")
+    _NUMBERS = MappingProxyType(
+        {
+            "scale": partial(check_number, above=0.0),
+            "penalty": partial(check_number, above=0.0),
+            "n_iter": partial(check_integer, minimum=0),
+        }
+    )
 
     def __init__(
         self,
@@ -169,37 +177,6 @@ class LogisticHead(AffineHead):
         self.coef_, self.intercept_ = scaling.of_raw(solution.coef)
         self.mean_, self.scale_ = scaling.mean.astype(np.float32), scaling.scale
         self.classes_, self.penalty_, self.n_iter_ = np.arange(n_classes), float(penalty), solution.n_evaluations
-        return self
-
-    def state_dict(self) -> dict[str, Any]:
-        """The fitted state, as plain arrays, which are copies, and numbers.
-
-        It is enough for :meth:`load_state_dict` to predict the same bits, on one machine.
-        """
-        return {
-            **self._affine_state(),
-            "scale": self.scale_,
-            "penalty": self.penalty_,
-            "n_iter": self.n_iter_,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> LogisticHead:
-        """Take over a copy of what another head learnt, as :meth:`state_dict` returned it.
-
-        Raises
-        ------
-        ValueError
-            Missing or unknown keys, shapes that do not agree with each other or with `n_classes`, numbers out of range
-            or not finite. This head is left as it was then.
-        TypeError
-            Numbers of another type.
-        """
-        positive = partial(check_number, above=0.0)
-        checks: dict[str, Check] = {"scale": positive, "penalty": positive, "n_iter": partial(check_integer, minimum=0)}
-        affine, numbers = checked_state(state, self.n_classes, checks)
-        self.coef_, self.intercept_, self.mean_ = affine
-        self.scale_, self.penalty_, self.n_iter_ = numbers
-        self.classes_ = np.arange(len(self.coef_))
         return self
 
 

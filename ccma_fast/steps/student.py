@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..checks import raise_not_finite
 from ..pool.array_like import as_array
+from ..pool.arrays import KeptRows
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES, check_class_count, check_trainable, inferred_count
 from ..pool.derived import DerivedRows
 from ..pool.rows import Chunk, Rows, to_float32
@@ -162,11 +163,7 @@ class ProbabilityRows(DerivedRows):
         return self._compute(self._finite(self.source.take(indices), indices))
 
     def float32(self) -> Float32:
-        p = np.empty((self.n_rows, self.n_columns), np.float32)
-        for start, chunk in self.chunks():
-            p[start : start + len(chunk)] = chunk
-            del chunk  # before the next is computed
-        return p
+        return KeptRows(self).float32()  # logits a chunk at a time
 
     def _finite(self, logits: Chunk, rows: Sequence[int] | Int64) -> Chunk:
         finite = np.isfinite(to_float32(logits)).all(axis=1)
