@@ -589,12 +589,12 @@ for line in sys.stdin:
 """
 
 
-def test_three_kills(images: Path, hub: str, tmp_path: Path) -> None:
+def test_five_kills(images: Path, hub: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", KILL_SERVER, str(broken(images, tmp_path)), f"{hub}:tiny"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             survive(
-                lambda out: Forked(server, out), lambda i: tmp_path / f"pool{i}", kills=3, n_shards=(N + 4 + 1) // 2
+                lambda out: Forked(server, out), lambda i: tmp_path / f"pool{i}", kills=5, n_shards=(N + 4 + 1) // 2
             )
         finally:
             server.kill()

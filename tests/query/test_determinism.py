@@ -65,7 +65,7 @@ def test_threads_and_chunks(simd, data):
     }
     cf.set_num_threads(1)
     expected = {name: run() for name, run in cases.items()}
-    for n_threads, chunk_size in ((1, 1), (2, 7), (7, 64), (7, None)):
+    for n_threads, chunk_size in ((1, 1), (1, 7), (2, 7), (2, 64), (7, 64), (2, None), (7, None)):
         cf.set_num_threads(n_threads)
         for name, run in cases.items():
             assert_same(run(chunk_size=chunk_size), expected[name])

@@ -30,10 +30,10 @@ cf.simulate(
 """
 
 
-def test_three_kills(tmp_path: Path) -> None:
+def test_five_kills(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    survive(lambda out: [sys.executable, str(script), str(out)], tmp_path, kills=3, n_rounds=6 * 5)
+    survive(lambda out: [sys.executable, str(script), str(out)], tmp_path, kills=5, n_rounds=6 * 5)
 
 
 @pytest.mark.slow
