@@ -118,10 +118,13 @@ def check_weights(weights: Any, n_rows: int, name: str = "weights") -> npt.NDArr
     if weights is None:
         return np.ones(n_rows, dtype=np.float32)
     array = _weights(weights, n_rows, name)
-    least, largest = np.finfo(np.float32).tiny, array.max(initial=0)
-    if 0 < largest < least:
-        raise ValueError(f"{name} must have one of at least {least:g} (float32), got at most {largest:g}")
-    return array.astype(np.float32) if largest else np.ones(n_rows, dtype=np.float32)
+    found = array.astype(np.float32)
+    if found.any():
+        return found
+    if array.any():
+        least = np.finfo(np.float32).smallest_subnormal
+        raise ValueError(f"{name} must have one of at least {least:g} (float32), got at most {array.max():g}")
+    return np.ones(n_rows, dtype=np.float32)
 
 
 def row_weights(weights: Any, n_rows: int, name: str = "weights") -> npt.NDArray[np.float64]:

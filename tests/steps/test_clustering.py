@@ -120,3 +120,10 @@ def test_a_subpool_by_each_method():
         picks = cf.select(x, 10, student_logits=logits, config=config)
         assert picks.report.n_scored == picks.report.n_subpool_clusters == 200
         assert len(np.unique(picks.indices)) == 10
+
+
+def test_the_smallest_weights_that_float32_holds():
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    found = cf.weighted_kmeans(x, 2, weights=np.full(6, 1e-45, np.float32), backend="cpu")
+    assert np.isfinite(found.centroids).all()
+    assert set(found.labels.tolist()) == {0, 1}

@@ -307,7 +307,7 @@ WITH_NAN = np.where(np.arange(6)[:, None] == 3, np.nan, X)
         (lambda: cf.LogisticHead().fit(X, Y, np.full(6, 1e300)), ValueError,
          "sample_weight must be at most 3.40282e.38 .float32., got 1e.300 at row 0"),
         (lambda: cf.weighted_kmeans(X, 2, weights=[1e-300, 2e-300, 0, 0, 0, 0]), ValueError,
-         "weights must have one of at least 1.17549e-38 .float32., got at most 2e-300"),
+         "weights must have one of at least 1.4013e-45 .float32., got at most 2e-300"),
         (lambda: cf.LogisticHead(class_weight=[1.0]).fit(X, Y), ValueError,
          r"class_weight must have shape \(3,\), got \(1,\)"),
     ],
