@@ -26,8 +26,10 @@ class CostInputs:
     """The matrix that the teacher's logits are read or computed from."""
     space: Rows
     """The embedding space of the coverage step."""
+    posteriors: tuple[Rows, ...]
+    """Sources of the logits of every scored row."""
     computed: tuple[Rows, ...]
-    """Sources whose logits are computed, not read."""
+    """Those of them whose logits are computed, not read."""
     lazy: frozenset[Rows]
     """Sources that are validated while they are scored."""
     n_labelled: int
@@ -41,6 +43,8 @@ class CostInputs:
     n_classes: int
     budget: int
     cold: bool
+    forms_sets: bool
+    """Whether the picks depend on conformal sets."""
     head: Literal["", "published", "ridge", "distilled"]
     """The head that is fitted, as a configuration names it; empty where none is."""
 
@@ -49,10 +53,9 @@ class CostInputs:
         return list(dict.fromkeys(rows for rows in (self.pool, self.student_logits, self.teacher) if rows is not None))
 
     @property
-    def posteriors(self) -> list[Rows]:
-        """Sources of the logits."""
-        student = [] if self.cold else [self.pool if self.student_logits is None else self.student_logits]
-        return student if self.teacher is None else [*student, self.teacher]
+    def student_source(self) -> Rows:
+        """The matrix that the student's logits are read or computed from."""
+        return self.pool if self.student_logits is None else self.student_logits
 
     @property
     def is_logistic(self) -> bool:

@@ -11,12 +11,14 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
   assignment to its start and two times in each iteration (update and assignment).
 - posteriors: a sample of the pool and of the teacher, and the teacher's labelled rows, where the default student is
   fitted; the M rows once, where their logits fit into a quarter of the limit and are kept.
-- thresholds: the teacher's labelled rows, unless student and teacher were trained together; with target sizes and
-  logits that are not kept 2¹⁵ rows more for a sample (as many times as its logits are needed, where they do not fit
-  either), the M rows once for thresholds and scores together and once again those few whose sets both ends of the
-  bracket do not settle. Below 2¹⁸ rows two times the M rows.
-- disagreement: the M rows once, unless thresholds or posteriors have read them; with labels the rows of the teacher and
-  of ready-made logits that the sanity checks look at, 16,384 at most.
+- thresholds, where the picks depend on sets: the teacher's labelled rows, unless student and teacher were trained
+  together; with target sizes and logits that are not kept 2¹⁵ rows more for a sample (as many times as its logits are
+  needed, where they do not fit either), the M rows once for thresholds and scores together and once again those few
+  whose sets both ends of the bracket do not settle. Below 2¹⁸ rows two times the M rows. Where the picks depend on no
+  sets, a sample of the M rows by both models, for the report.
+- disagreement: the M rows once, unless thresholds or posteriors have read them, those of the teacher only where the
+  picks depend on sets; with labels the rows of the teacher and of ready-made logits that the sanity checks look at,
+  16,384 at most.
 - coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
   of all unlabelled rows, which where some are labelled are read before for their distances from these.
 
@@ -38,7 +40,7 @@ from ..pool.rows import Rows
 from ..steps.logistic_head import LogisticHead
 from ..steps.pool_sample import sample_size
 from ..steps.suspicions import sampled_rows
-from .acquisitions.acquisition import Acquisition
+from .acquisitions.acquisition import Acquisition, scores_teacher
 from .cost_inputs import CostInputs
 from .inputs import Inputs
 from .plan import Plan, StagePlan
@@ -46,6 +48,7 @@ from .rates import Rates
 from .stage_costs import (
     COMPARED_ROWS,
     COUNTED_ROW,
+    SCORED_ROW,
     SIMILARITIES,
     SIMILARITY_BYTES,
     SORTED_ROW,
@@ -84,12 +87,15 @@ _RETAINED, _RETAINED_REGRESSIONS = 0.25, 0.5
 _OPEN_SHARE, _OPEN_ROW = 13.0, 200
 
 
-def cost_inputs_of(inputs: Inputs, lazy: frozenset[Rows]) -> CostInputs:
+def cost_inputs_of(inputs: Inputs, acquisition: Acquisition, lazy: frozenset[Rows]) -> CostInputs:
     """The inputs of the cost model, given the lazily validated sources."""
     settings, teacher, ready_made = inputs.settings, inputs.teacher, inputs.student_logits
-    computed = [] if inputs.cold or ready_made is not None else [inputs.pool]
-    if teacher is not None and isinstance(teacher.logits(settings.backend), DerivedRows):
-        computed.append(teacher.source)
+    posteriors = [] if inputs.cold else [inputs.pool if ready_made is None else ready_made]
+    computed = [rows for rows in posteriors if ready_made is None]
+    if teacher is not None and scores_teacher(acquisition, inputs):
+        posteriors.append(teacher.source)
+        if isinstance(teacher.logits(settings.backend), DerivedRows):
+            computed.append(teacher.source)
     return CostInputs(
         config=settings.config,
         memory=settings.memory,
@@ -98,6 +104,7 @@ def cost_inputs_of(inputs: Inputs, lazy: frozenset[Rows]) -> CostInputs:
         student_logits=ready_made,
         teacher=None if teacher is None else teacher.source,
         space=inputs.space,
+        posteriors=tuple(posteriors),
         computed=tuple(computed),
         lazy=lazy,
         n_labelled=inputs.labelled.size,
@@ -108,6 +115,7 @@ def cost_inputs_of(inputs: Inputs, lazy: frozenset[Rows]) -> CostInputs:
         n_classes=inputs.n_classes,
         budget=inputs.budget,
         cold=inputs.cold,
+        forms_sets=acquisition.forms_sets(teacher is not None, inputs.labelled.size),
         head=_head(inputs),
     )
 
@@ -254,19 +262,19 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
     return StageCost(read, trainer + memory, work, keeps)
 
 
-def _one_pass_sample(given: CostInputs, acquisition: Acquisition) -> int:
+def _one_pass_sample(given: CostInputs) -> int:
     """Rows of the sample that lets one pass give thresholds and scores; 0 where it takes several."""
-    if not acquisition.forms_sets(given.teacher is not None, given.n_labelled) or not given.config.has_sizes_only:
+    if not (given.forms_sets and given.config.has_sizes_only):
         return 0
     return size_sample(given.n_scored, given.n_classes)
 
 
 def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
-    if not acquisition.forms_sets(given.teacher is not None, given.n_labelled):
-        return StageCost({}, 0)
+    if not given.forms_sets:
+        return StageCost({}, 0) if given.teacher is None else _comparison_cost(given, given.teacher)
     if given.config.calibration == "coverage":
         return _calibration_cost(given)
-    m, is_kept, n_sample = given.n_scored, _keeps_logits(given), _one_pass_sample(given, acquisition)
+    m, is_kept, n_sample = given.n_scored, _keeps_logits(given), _one_pass_sample(given)
     if not n_sample:
         again: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, m)
         chunk = 0 if is_kept else scored_chunk(given, is_kept=False)
@@ -280,13 +288,24 @@ def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
     return StageCost(read, memory, Work(scored=rows * given.n_classes) if is_kept else posterior_work(given, rows))
 
 
+def _comparison_cost(given: CostInputs, teacher: Rows) -> StageCost:
+    """The thresholds stage, where only the report depends on them: a sample by both models."""
+    n, sources = sample_size(given.n_scored, given.n_classes), [given.student_source, teacher]
+    calibration = _calibration_cost(given) if given.n_labelled else StageCost({}, 0)
+    read = {rows: n + calibration.read.get(rows, 0) for rows in sources}
+    logits = n * (8 * given.n_classes + SCORED_ROW)
+    memory = max(calibration.memory, logits + max(picked_bytes(rows, n) for rows in sources))
+    columns = sum(rows.n_columns for rows in sources)  # at most: some logits are read
+    work = Work(products=n * columns * given.n_classes + calibration.work.products, scored=n * given.n_classes)
+    return StageCost(read, memory, work)
+
+
 def _calibration_cost(given: CostInputs) -> StageCost:
     """The thresholds stage, where labelled rows calibrate the sets."""
     if given.is_logistic:  # they were held out when student and teacher were trained
         return StageCost({}, 0)
-    read: dict[Rows, float] = dict.fromkeys(given.posteriors[1:] if given.head else given.posteriors, given.n_labelled)
-    if not given.head and given.student_logits is None:
-        read.pop(given.pool, None)
+    ready_made = (given.student_logits, given.teacher)
+    read: dict[Rows, float] = dict.fromkeys([rows for rows in ready_made if rows is not None], given.n_labelled)
     labelled = [picked_bytes(rows, given.n_labelled) + 4 * given.n_classes * given.n_labelled for rows in read]
     return StageCost(read, max([training_bytes(given), *labelled]), training_work(given, given.config.n_folds - 1.0))
 
@@ -298,10 +317,10 @@ def _bracketed_bytes(given: CostInputs) -> int:
 
 def _disagreement_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
     m, is_kept = given.n_scored, _keeps_logits(given)
-    scores = m * acquisition.score_bytes(given.teacher is not None)
+    scores = m * acquisition.score_bytes(given.teacher is not None and given.forms_sets)
     read: dict[Rows, float] = {}
     memory, work = 0.0, Work()
-    if not _one_pass_sample(given, acquisition):
+    if not _one_pass_sample(given):
         kept = given.computed if is_kept else ()
         read = dict.fromkeys([rows for rows in given.posteriors if rows not in kept], m)
         memory = scored_chunk(given, is_kept=is_kept)

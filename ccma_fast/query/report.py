@@ -33,7 +33,8 @@ class Report(StageTotals):
 
     Counts are rows. Thresholds are in units of the nonconformity score, for "lac" −ln p in nats: the median over the
     scored rows where calibration is weighted, NaN where there is none. Set sizes and the overlap are mean numbers of
-    classes over the scored rows.
+    classes over the scored rows; where the picks depend on no sets, as by default, over a random sample of them (4,096
+    up to 1,024 classes), like the disagreement and by the sample's thresholds.
     """
 
     backend: str = ""

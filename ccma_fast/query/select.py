@@ -18,14 +18,15 @@ from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory
-from .acquisitions.acquisition import Acquisition
+from .acquisitions.acquisition import Acquisition, scores_teacher
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
+from .comparison import compared
 from .cost_model import cost_inputs_of, forecast
 from .disagreement import scored_rows
 from .inputs import Inputs
-from .logits import kept_logits
+from .logits import Logits, kept_logits
 from .picks import NO_PICKS, Picks
 from .plan import Plan
 from .posteriors import posteriors, teacher_logits, trained_models
@@ -164,20 +165,21 @@ def select(
 
     Notes
     -----
-    How often the pool is read: where every unlabelled row is scored, once, features and teacher alike. In that pass
-    each row is validated and then turned into logits; those are cut and scored while in memory, with target-size
-    thresholds too where the pool has 2¹⁰ rows or more (a sample, which is read before, says where they must lie).
-    Before it the labelled rows and the student's sample are read, after it the candidates. What needs a number from all
-    rows first takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept,
+    How often the pool is read: where every unlabelled row is scored, once. In that pass each row is validated and then
+    turned into logits; those are cut and scored while in memory. By default the picks depend on the student's scores
+    alone: logits of the teacher are computed of the rows that the student learns from and of a sample for the report,
+    its other rows are only validated. With "trust" and "delta" features and teacher are read alike, and the pass gives
+    target-size thresholds too where the pool has 2¹⁰ rows or more (a sample, which is read before, says where they must
+    lie). Before it the labelled rows and the student's sample are read, after it the candidates. What needs a number
+    from all rows first takes one more pass each: target-size thresholds of a smaller pool whose logits are not kept,
     ``reweight``, "aps" and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold
     start with a teacher or beside `student_logits`) is read once, to be validated, and so is everything before a
     student of your own or a clustered subpool. k-means reads all rows that it clusters once in each iteration and some
     times before: :func:`plan` counts them.
 
     Files are asked for one chunk ahead, and the pages of what has been read are let go. Beside chunks and what
-    `memory_limit` allows, a row takes 4 bytes with the published score and 14 with the default, and some 16 more while
-    it is sorted; at a cold start without a teacher some 32. Cuts of "aps", "raps" and ``reweight`` are 8 bytes a row
-    and model more.
+    `memory_limit` allows, a row takes 4 bytes, with "trust" 14, and some 16 more while it is sorted; at a cold start
+    some 32. Cuts of "aps", "raps" and ``reweight`` are 8 bytes a row and model more.
 
     Examples
     --------
@@ -268,7 +270,7 @@ def plan(
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
-    given = cost_inputs_of(inputs, _validation(inputs, acquisition).lazy)
+    given = cost_inputs_of(inputs, acquisition, _validation(inputs, acquisition).lazy)
     return forecast(given, acquisition, machine_rates(given, arguments.backend))
 
 
@@ -308,7 +310,9 @@ def query(
 
 
 def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
-    return planned_validation(inputs, covers_pool=acquisition.covers_pool, teacher_first=acquisition.teacher_first)
+    return planned_validation(
+        inputs, covers_pool=acquisition.covers_pool, scores_teacher=scores_teacher(acquisition, inputs)
+    )
 
 
 def _selection(arguments: Arguments) -> Selection:
@@ -319,7 +323,7 @@ def _selection(arguments: Arguments) -> Selection:
             acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
-            plan = forecast(cost_inputs_of(inputs, validation.lazy), acquisition)
+            plan = forecast(cost_inputs_of(inputs, acquisition, validation.lazy), acquisition)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
             report = _first_report(inputs, plan)
         rows: RowNumbers = inputs.unlabelled
@@ -345,6 +349,8 @@ def _scored_picks(
 ) -> tuple[RowNumbers, Picks, Report]:
     """The method, with labels or logits: the scored rows, the picks among them, and the report up to the picks."""
     settings, has_teacher = inputs.settings, inputs.teacher is not None
+    forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
+    columns = acquisition.columns(has_teacher and forms_sets, inputs.n_classes)
     # 1. Subpool
     with clock.stage("subpool"):
         scored, n_subpool_clusters = diverse_subpool(inputs)
@@ -352,25 +358,26 @@ def _scored_picks(
     with clock.stage("posteriors"):
         trained = trained_models(inputs, x_labelled, validation)
         pool_logits = posteriors(inputs, trained, validation)
-        logits = kept_logits(pool_logits, scored, settings)
+        logits = kept_logits(pool_logits if forms_sets else Logits(pool_logits.student), scored, settings)
     # 3. Conformal sets, with the scores where one pass gives both
-    forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
-    columns = acquisition.columns(has_teacher, inputs.n_classes)
     with clock.stage("thresholds"):
-        cuts, scores = NO_CUTS, None
+        cuts, scores, of_both = NO_CUTS, None, None
         if forms_sets:
             cuts, scores = thresholds(inputs, columns, pool_logits, logits, trained)
+        elif has_teacher:
+            cuts, of_both = compared(inputs, pool_logits, scored, trained)
     # 4. Disagreement
     with clock.stage("disagreement"):
         if scores is None:
-            scores = scored_rows(settings, logits, cuts, columns)
+            scores = scored_rows(settings, logits, cuts if forms_sets else NO_CUTS, columns)
         del logits
-        differing = scores.mean("top1_differs") if trained.disagreement is None else trained.disagreement
+        told = scores if of_both is None else of_both
+        differing = told.mean("top1_differs") if trained.disagreement is None else trained.disagreement
         suspected = suspicions_from_labels(inputs, pool_logits.student, differing)
     # 5. Candidates and 6. Coverage
     with clock.stage("coverage"):
         picks = acquisition.picks(inputs, scored, scores)
-    has_both = forms_sets and has_teacher
+    has_sets = forms_sets or (has_teacher and inputs.labelled.size > 0)
     return (
         scored,
         picks,
@@ -378,14 +385,14 @@ def _scored_picks(
             report,
             n_subpool_clusters=n_subpool_clusters,
             n_scored=scored.size,
-            calibration=settings.config.calibration if forms_sets else "",
+            calibration=settings.config.calibration if has_sets else "",
             **trained.choice._asdict(),
             q_student=cuts.q_student,
             q_teacher=cuts.q_teacher,
-            mean_student_set=scores.mean("student_size") if forms_sets else math.nan,
-            mean_teacher_set=scores.mean("teacher_size") if has_both else math.nan,
-            mean_overlap=scores.mean("overlap") if has_both else math.nan,
-            top1_disagreement=scores.mean("top1_differs") if has_teacher else math.nan,
+            mean_student_set=told.mean("student_size") if has_sets else math.nan,
+            mean_teacher_set=told.mean("teacher_size") if has_sets and has_teacher else math.nan,
+            mean_overlap=told.mean("overlap") if has_sets and has_teacher else math.nan,
+            top1_disagreement=told.mean("top1_differs") if has_teacher else math.nan,
             likeliest_temperature=suspected.likeliest_temperature,
             warnings=report.warnings + suspected.texts,
         ),

@@ -25,11 +25,12 @@ class Streams(NamedTuple):
     subpool: np.random.Generator
     student: np.random.Generator
     coverage: np.random.Generator
+    comparison: np.random.Generator
 
 
 def random_streams(random_state: int) -> Streams:
     """The streams of a query that follow from its seed."""
-    return Streams(*map(np.random.default_rng, np.random.SeedSequence(random_state).spawn(3)))
+    return Streams(*map(np.random.default_rng, np.random.SeedSequence(random_state).spawn(4)))
 
 
 @dataclass(frozen=True, eq=False)

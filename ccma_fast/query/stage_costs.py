@@ -15,6 +15,7 @@ from .rates import Rates
 __all__ = [
     "COMPARED_ROWS",
     "COUNTED_ROW",
+    "SCORED_ROW",
     "SIMILARITIES",
     "SIMILARITY_BYTES",
     "SORTED_ROW",
@@ -38,7 +39,7 @@ SORTED_ROW = 16
 
 # Scores of a chunk's row as the core writes them and as they are put together, lengths and factors; and, where rows are
 # left out, the numbers of those that are not.
-_SCORED_ROW, COUNTED_ROW = 88, 24
+SCORED_ROW, COUNTED_ROW = 88, 24
 
 # Similarities that greedy coverage computes in one block (two blocks are alive at a time), and rows that are compared
 # with all others in one pass.
@@ -145,7 +146,7 @@ def scored_chunk(given: CostInputs, *, is_kept: bool) -> int:
     sources = given.posteriors
     n = logit_rows(given, sources[0] if sources[0] in again else None)
     read = sum(_read_bytes(given, rows, n) for rows in sources if rows in again or rows not in given.computed)
-    return read + n * (4 * given.n_classes * len(again) + _SCORED_ROW)
+    return read + n * (4 * given.n_classes * len(again) + SCORED_ROW)
 
 
 def posterior_work(given: CostInputs, n: float) -> Work:

@@ -23,7 +23,7 @@ from .settings import Settings
 __all__ = ["LazilyValidatedRows", "Validation", "planned_validation"]
 
 
-def planned_validation(inputs: Inputs, *, covers_pool: bool, teacher_first: bool) -> Validation:
+def planned_validation(inputs: Inputs, *, covers_pool: bool, scores_teacher: bool) -> Validation:
     """Which sources are validated when, and what their rows need.
 
     Parameters
@@ -31,21 +31,21 @@ def planned_validation(inputs: Inputs, *, covers_pool: bool, teacher_first: bool
     inputs : Inputs
     covers_pool : bool
         Whether the coverage step may also run in the student's embedding space.
-    teacher_first : bool
-        Whether the cold start selects by the teacher, where there is one.
+    scores_teacher : bool
+        Whether the teacher's posteriors of every row are scored.
     """
     directions = {inputs.space, inputs.pool} if covers_pool and not inputs.cold else {inputs.space}
     if inputs.teacher is not None and inputs.teacher.class_directions is not None:
         directions.add(inputs.teacher.source)  # zero-shot logits are of unit rows
-    lazy = _lazy_sources(inputs, teacher_first) if inputs.budget and inputs.settings.backend.ON_HOST else []
+    lazy = _lazy_sources(inputs, scores_teacher) if inputs.budget and inputs.settings.backend.ON_HOST else []
     return Validation(inputs.settings, inputs.sources, frozenset(directions), frozenset(lazy))
 
 
-def _lazy_sources(inputs: Inputs, teacher_first: bool) -> list[Rows]:
+def _lazy_sources(inputs: Inputs, scores_teacher: bool) -> list[Rows]:
     """The sources of which every unlabelled row will be scored."""
-    of_teacher = [] if inputs.teacher is None else [inputs.teacher.source]
+    of_teacher = [inputs.teacher.source] if scores_teacher and inputs.teacher is not None else []
     if inputs.cold:
-        return of_teacher if teacher_first else []
+        return of_teacher
     if inputs.n_scored < inputs.unlabelled.size:
         return []
     if inputs.student_logits is not None:

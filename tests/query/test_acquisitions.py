@@ -95,10 +95,46 @@ def test_a_report_tells_sets_where_they_are_formed(name: str, with_teacher: bool
     if name == "delta":
         config = dataclasses.replace(config, calibration="target_size", student_set_size=2, teacher_set_size=2)
     report = cf.select(z, 5, labels=labels, student_logits=z, teacher=teacher, config=config).report
-    is_formed = ACQUISITIONS[name].forms_sets(with_teacher, n_labelled)
+    compared = with_teacher and n_labelled > 0  # told from a sample where the picks do not depend on it
+    is_formed = compared or ACQUISITIONS[name].forms_sets(with_teacher, n_labelled)
     assert (report.calibration == config.calibration) == is_formed
     assert np.isfinite([report.q_student, report.mean_student_set]).all() == is_formed
     assert np.isfinite(report.mean_teacher_set) == (is_formed and with_teacher)
+
+
+def test_where_the_student_alone_picks_a_sample_of_the_teacher_is_read() -> None:
+    """The picks are those without a teacher, and the report's means those of all rows within five standard errors."""
+    rng = np.random.default_rng(7)
+    n, m = 30_000, 4096
+    y = rng.integers(C, size=n)
+    z, z_teacher = ((2 * np.eye(C)[y] + rng.standard_normal((n, C))).astype(np.float32) for _ in range(2))
+    labels = np.where(np.arange(n) < 60, y, -1)
+    of_sample, of_all = (
+        cf.select(
+            z,
+            5,
+            labels=labels,
+            student_logits=z,
+            teacher=cf.Teacher.from_logits(z_teacher),
+            config=cf.CCMAConfig(acquisition=name),
+        )
+        for name in ("coverage", "trust")
+    )
+    alone = cf.select(z, 5, labels=labels, student_logits=z, config=cf.CCMAConfig(acquisition="coverage"))
+    np.testing.assert_array_equal(of_sample.indices, alone.indices)
+    sampled, exact = of_sample.report, of_all.report
+    assert (sampled.q_student, sampled.q_teacher) == (exact.q_student, exact.q_teacher)
+    for name, most in (
+        ("mean_student_set", C),
+        ("mean_teacher_set", C),
+        ("mean_overlap", C),
+        ("top1_disagreement", 1),
+    ):
+        found, expected = getattr(sampled, name), getattr(exact, name)
+        assert found != expected  # of a sample
+        assert abs(found - expected) < 5 * most / 2 / m**0.5
+    assert sampled.stages["check"].bytes_read >= z_teacher.nbytes  # every row is validated
+    assert sampled.stages["disagreement"].bytes_read < z.nbytes + m * C * 4
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)

@@ -11,7 +11,7 @@ from ..scores import Columns, Scores
 from ..settings import RowNumbers
 from ..stage_costs import StageCost
 
-__all__ = ["Acquisition"]
+__all__ = ["Acquisition", "scores_teacher"]
 
 
 class Acquisition(Protocol):
@@ -23,7 +23,7 @@ class Acquisition(Protocol):
     """Whether the cold start selects by the teacher, where there is one."""
 
     def forms_sets(self, has_teacher: bool, n_labelled: int) -> bool:
-        """Whether the picks depend on conformal sets."""
+        """Whether the picks depend on conformal sets; where they do not, they depend on the student alone."""
         ...
 
     def columns(self, has_teacher: bool, n_classes: int) -> Columns:
@@ -41,3 +41,10 @@ class Acquisition(Protocol):
     def coverage_cost(self, given: CostInputs) -> StageCost:
         """Reads, memory and work of :meth:`picks`, for the cost model."""
         ...
+
+
+def scores_teacher(acquisition: Acquisition, inputs: Inputs) -> bool:
+    """Whether the teacher's posteriors of every scored row are needed."""
+    if inputs.teacher is None:
+        return False
+    return acquisition.teacher_first if inputs.cold else acquisition.forms_sets(True, inputs.labelled.size)

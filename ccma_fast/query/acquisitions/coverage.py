@@ -22,8 +22,8 @@ class Coverage:
     teacher_first = False
 
     def forms_sets(self, has_teacher: bool, n_labelled: int) -> bool:
-        """With labels and a teacher, for the report: the picks do not depend on sets."""
-        return has_teacher and n_labelled > 0
+        """Never: the teacher's say is in what the student has learnt."""
+        return False
 
     def columns(self, has_teacher: bool, n_classes: int) -> Columns:
         """The student's margin."""

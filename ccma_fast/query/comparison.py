@@ -1,0 +1,33 @@
+"""What the report tells of student and teacher together, where the picks depend on the student alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..steps.cuts import Cuts
+from ..steps.pool_sample import sample_size
+from ..steps.trained import Trained
+from .disagreement import scored_rows
+from .inputs import Inputs
+from .logits import Logits, kept_logits
+from .scores import Scores
+from .settings import RowNumbers
+from .thresholds import NO_CUTS, thresholds
+
+__all__ = ["compared"]
+
+
+def compared(inputs: Inputs, pool_logits: Logits, scored: RowNumbers, trained: Trained) -> tuple[Cuts, Scores]:
+    """Thresholds and mean scores of a random sample of the scored rows; without labels no sets are formed.
+
+    A report alone is not worth a pass over the teacher's rows, as long as the student's, and of 4,096 rows a share has
+    a standard error of at most 0.008.
+    """
+    settings = inputs.settings
+    n = sample_size(scored.size, inputs.n_classes)
+    sample = scored[np.sort(settings.streams.comparison.choice(scored.size, n, replace=False))]
+    logits = kept_logits(pool_logits, sample, settings)
+    cuts, scores = NO_CUTS, None
+    if inputs.labelled.size:
+        cuts, scores = thresholds(inputs, {}, pool_logits, logits, trained)
+    return cuts, scored_rows(settings, logits, cuts, {}) if scores is None else scores
