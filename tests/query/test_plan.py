@@ -115,8 +115,21 @@ SHAPES = {
     "one class by coverage": {"config": QUICK, "labels": "one class", "teacher": False},
 }
 
+# Those whose stages are the ones of others, otherwise stored or labelled.
+LIKE_OTHERS = {
+    "default, in memory",
+    "ridge",
+    "published, in memory",
+    "first by the teacher, a folder",
+    "first by coverage, in memory",
+    "one class by the teacher",
+    "one class by default",
+}
 
-@pytest.mark.parametrize("shape", SHAPES)
+
+@pytest.mark.parametrize(
+    "shape", [pytest.param(shape, marks=pytest.mark.slow) if shape in LIKE_OTHERS else shape for shape in SHAPES]
+)
 def test_the_forecast_holds(pools, run_forked, shape):
     found = measured(run_forked, pools[0], **SHAPES[shape])
     expected = found["report"]["plan"]["total"]

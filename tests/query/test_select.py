@@ -13,7 +13,6 @@ import torch
 import ccma_fast as cf
 from ccma_fast import reference
 
-pytestmark = pytest.mark.processor
 
 BACKENDS = ("cpu", "reference")
 # The published query without the caps of the published run.
@@ -214,6 +213,7 @@ class TestWhereThePosteriorsComeFrom:
         # Ready-made logits need nobody to be fitted.
         assert cf.select(pool.x, 5, student_logits=pool.student_logits, **options).report.mode == "query"
 
+    @pytest.mark.processor
     @pytest.mark.parametrize("teacher", ["none", "features", "logits"])
     @pytest.mark.parametrize("student", ["head", "logits", "classifier"])
     @pytest.mark.parametrize("backend", BACKENDS)
@@ -265,6 +265,7 @@ class TestWhereThePosteriorsComeFrom:
         assert_valid(picks, 8, np.full(300, -1))
         assert picks.report.mode == "query"
 
+    @pytest.mark.processor
     @pytest.mark.parametrize("n_classes", [None, 5])
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("acquisition", ACQUISITIONS)
@@ -289,6 +290,7 @@ class TestWhereThePosteriorsComeFrom:
         learner = cf.ActiveLearner(pool.x, labels=labels, student=cf.LinearHead(9, max_epochs=5))
         assert learner.predict_proba(pool.x[:3]).shape == (3, 9)
 
+    @pytest.mark.processor
     def test_every_kind_of_scikit_learn_classifier(self, pool, partly_labelled):
         from sklearn.ensemble import RandomForestClassifier
         from sklearn.linear_model import LogisticRegression
@@ -311,6 +313,7 @@ class TestWhereThePosteriorsComeFrom:
             assert not hasattr(student, "classes_")
             assert str(student.get_params()) == str(before)
 
+    @pytest.mark.processor
     def test_a_student_of_ones_own(self, pool, partly_labelled):
         """Anything with fit and predict_proba, also without classes_."""
 
@@ -422,6 +425,7 @@ def assert_as_expected(picks: cf.Selection, expected: reference.QueryResult, bac
         assert found == pytest.approx(getattr(expected, name), abs=1e-6, nan_ok=True), (name, backend)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("teacher", "seed"), [("none", 0), ("logits", 0), ("features", 1)])
 def test_same_picks_as_the_reference(partly_labelled, teacher, seed, name):
@@ -448,6 +452,7 @@ def test_same_picks_as_the_reference(partly_labelled, teacher, seed, name):
         assert picks.report.n_scored == expected.scored.size
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("budget", [1, 2, 30, 119, 120, 200])
 @pytest.mark.parametrize("n_classes", [2, 7, 30])
 @pytest.mark.parametrize("signal", [(1.0, 0.0), (1.0, 1.5), (0.5, 9.0)], ids=["poor", "good", "perfect"])
@@ -465,6 +470,7 @@ def test_same_picks_as_the_reference_for_any_budget(partly_labelled, acquisition
         assert_as_expected(picks, expected, backend)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("budget", [1, 40, 300])
 @pytest.mark.parametrize("teacher", ["none", "logits", "features"])
 @pytest.mark.parametrize("config", [cf.CCMAConfig(), cf.CCMAConfig(pick="highest", confident_share=0.6), DELTA])
@@ -487,6 +493,7 @@ def test_the_reference_fits_no_student(pool):
         reference.query(pool.x, 3, labels=pool.y)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(
     "config", [cf.CCMAConfig(), replace(TRUST, kappa=4), replace(DELTA, subpool_size=None, kappa=4)]
@@ -504,6 +511,7 @@ def test_same_picks_as_the_reference_in_the_teachers_space(pool, partly_labelled
     np.testing.assert_array_equal(picks.represents, expected.represents)
 
 
+@pytest.mark.processor
 def test_candidates_are_the_rows_of_largest_delta(pool, partly_labelled):
     labels = partly_labelled(pool.y, 40)
     unlabelled = np.flatnonzero(labels < 0)
@@ -533,6 +541,7 @@ def test_candidates_are_the_rows_of_largest_delta(pool, partly_labelled):
     assert (report.n_classes, report.n_subpool_clusters) == (5, 0)
 
 
+@pytest.mark.processor
 def test_as_many_candidates_as_picks_come_in_order_of_delta(pool, partly_labelled):
     labels = partly_labelled(pool.y, 40)
     picks = cf.select(
@@ -542,6 +551,7 @@ def test_as_many_candidates_as_picks_come_in_order_of_delta(pool, partly_labelle
     assert (picks.represents == 1).all()
 
 
+@pytest.mark.processor
 def test_highest_takes_the_largest_delta_of_each_cluster(pool):
     nearest, highest = (
         cf.select(
@@ -559,6 +569,7 @@ def test_highest_takes_the_largest_delta_of_each_cluster(pool):
     assert highest.scores.sum() > nearest.scores.sum()
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("acquisition", ACQUISITIONS)
 def test_coverage_calibration_uses_the_labelled_rows(pool, partly_labelled, acquisition):
     labels = partly_labelled(pool.y, 60)
@@ -576,6 +587,7 @@ def test_coverage_calibration_uses_the_labelled_rows(pool, partly_labelled, acqu
         assert q == pytest.approx(reference.coverage_threshold(scores, 0.2), abs=1e-9)
 
 
+@pytest.mark.processor
 def test_coverage_calibration_never_scores_a_row_by_a_student_fitted_on_it(pool, partly_labelled):
     """A student that remembers its training rows is certain of them, and of nothing else."""
 
@@ -703,6 +715,7 @@ def test_paper_coverage(n_candidates, budget, clusters):
     assert cf.CCMAConfig.paper().cluster_count(n_candidates, budget) == clusters
 
 
+@pytest.mark.processor
 def test_paper_steps_are_those_of_the_report(blobs):
     x, _ = blobs(900, 8, 4)
     z = np.random.default_rng(0).standard_normal((900, 4), dtype=np.float32)
