@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from .argument_types import at_least_0, at_least_1
 from .command import Command
-from .shared_options import add_backend_option, add_config_option, add_memory_option, add_teacher_options, teacher_from
+from .shared_options import (
+    add_backend_option,
+    add_config_option,
+    add_head_option,
+    add_memory_option,
+    add_teacher_options,
+    config_from,
+    teacher_from,
+)
 
 if TYPE_CHECKING:
     from ..research.results import Results
@@ -27,7 +35,7 @@ strategies:
   random                  a name; with --teacher-images or --teacher-logits every strategy may use the teacher
   ccma:kappa=5            a name with constants of ccma_fast.CCMAConfig
   ccma:paper              the published constants
-  margins:head=ridge      another student: published, ridge (labels alone) or distilled (the default: teacher too)
+  margins:head=ridge      another student than that of --head
   margins:start=NAME      another choice of the first labels than --start
   all                     every strategy that there is
 
@@ -90,6 +98,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", default="random", metavar="NAME", help="strategy that chooses the first labels (default: random)"
     )
     add_config_option(protocol)
+    add_head_option(protocol)
     add_backend_option(protocol)
     protocol.add_argument("--jobs", type=at_least_1, default=1, metavar="N", help="processes (default: 1)")
     add_memory_option(protocol, "what all jobs together may add to memory")
@@ -117,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> None:
         start=arguments.start,
         teacher=teacher_from(arguments),
         class_names=arguments.class_names,
-        config=arguments.config,
+        config=config_from(arguments),
         out=arguments.out,
         jobs=arguments.jobs,
         progress=not arguments.quiet,

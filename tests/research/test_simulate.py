@@ -1555,6 +1555,18 @@ def test_the_command_is_the_call(files: Path, data: Any, capsys: pytest.CaptureF
         assert [cell.strip() for cell in line.split("   ") if cell.strip()] == [strategy, *cells]
 
 
+def test_the_head_that_is_asked_for_is_that_of_every_strategy(files: Path) -> None:
+    def accuracies(*options: str) -> list[Any]:
+        folder = "run" + "".join(options)
+        assert main(["simulate", *GIVEN, *QUICK, *options, "--out", folder]) == 0
+        results = read_results(folder)
+        return [results.curve(name).accuracy.tolist() for name in results.strategies]
+
+    asked = accuracies("--head", "published", "--strategies", "random", "random:head=ridge")
+    assert asked == accuracies("--strategies", "random:head=published", "random:head=ridge")
+    assert asked[0] != accuracies("--strategies", "random")[0]
+
+
 def test_the_command_takes_names_of_classes(files: Path, data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for file, labels in (("y.csv", data["y"]), ("ty.csv", data["ty"])):
         Path(file).write_text("label\n" + "".join(f"{NAMES[c]}\n" for c in labels))
