@@ -13,7 +13,6 @@ import torch
 import ccma_fast as cf
 from ccma_fast import reference
 
-
 BACKENDS = ("cpu", "reference")
 # The published query without the caps of the published run.
 DELTA = cf.CCMAConfig(acquisition="delta", head="published", calibration="target_size", subpool_size=10_000)
