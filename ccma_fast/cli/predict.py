@@ -17,8 +17,7 @@ from .csv_output import write_csv_file
 from .predictions_file import SUFFIXES, check_writable, write_predictions
 from .shared_options import (
     add_backend_option,
-    add_config_option,
-    add_head_option,
+    add_config_options,
     add_teacher_options,
     config_from,
     teacher_from,
@@ -69,8 +68,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class-names", metavar="FILE", help="as of ccma-fast select")
     add_teacher_options(parser)
     method = parser.add_argument_group("the method")
-    add_config_option(method)
-    add_head_option(method)
+    add_config_options(method)
     method.add_argument("--seed", type=at_least_0, default=0, metavar="N", help="draws folds and sample (default: 0)")
     add_backend_option(method)
     method.add_argument(

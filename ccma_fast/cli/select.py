@@ -21,8 +21,7 @@ from .command import Command
 from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from .shared_options import (
     add_backend_option,
-    add_config_option,
-    add_head_option,
+    add_config_options,
     add_memory_option,
     add_teacher_options,
     config_from,
@@ -105,8 +104,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_teacher_options(parser)
 
     method = parser.add_argument_group("the method")
-    add_config_option(method)
-    add_head_option(method)
+    add_config_options(method)
     method.add_argument(
         "--subpool-size",
         type=rows_or_all,

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_backend_option",
-    "add_config_option",
-    "add_head_option",
+    "add_config_options",
     "add_memory_option",
     "add_teacher_options",
     "config_from",
@@ -69,7 +68,8 @@ def teacher_from(arguments: argparse.Namespace, class_names: str | None = None) 
     return None
 
 
-def add_config_option(group: argparse._ArgumentGroup) -> None:
+def add_config_options(group: argparse._ArgumentGroup) -> None:
+    """What :func:`config_from` reads."""
     group.add_argument(
         "--config",
         type=config,
@@ -78,9 +78,6 @@ def add_config_option(group: argparse._ArgumentGroup) -> None:
         help="constants of the method: default; paper, the published run; or paper:SET, the published run on SET, one "
         f"of {', '.join(PAPER_DATASETS)}",
     )
-
-
-def add_head_option(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--head",
         choices=HEADS,

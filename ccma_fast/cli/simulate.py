@@ -9,8 +9,7 @@ from .argument_types import at_least_0, at_least_1
 from .command import Command
 from .shared_options import (
     add_backend_option,
-    add_config_option,
-    add_head_option,
+    add_config_options,
     add_memory_option,
     add_teacher_options,
     config_from,
@@ -97,8 +96,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--start", default="random", metavar="NAME", help="strategy that chooses the first labels (default: random)"
     )
-    add_config_option(protocol)
-    add_head_option(protocol)
+    add_config_options(protocol)
     add_backend_option(protocol)
     protocol.add_argument("--jobs", type=at_least_1, default=1, metavar="N", help="processes (default: 1)")
     add_memory_option(protocol, "what all jobs together may add to memory")

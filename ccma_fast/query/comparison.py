@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..steps.cuts import Cuts
-from ..steps.pool_sample import sample_size
+from ..steps.pool_sample import pool_sample
 from ..steps.trained import Trained
 from .disagreement import scored_rows
 from .inputs import Inputs
@@ -24,8 +22,7 @@ def compared(inputs: Inputs, pool_logits: Logits, scored: RowNumbers, trained: T
     a standard error of at most 0.008.
     """
     settings = inputs.settings
-    n = sample_size(scored.size, inputs.n_classes)
-    sample = scored[np.sort(settings.streams.comparison.choice(scored.size, n, replace=False))]
+    sample = scored[pool_sample(scored.size, inputs.n_classes, settings.streams.comparison)]
     logits = kept_logits(pool_logits, sample, settings)
     cuts, scores = NO_CUTS, None
     if inputs.labelled.size:

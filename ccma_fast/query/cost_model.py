@@ -291,7 +291,8 @@ def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
 def _comparison_cost(given: CostInputs, teacher: Rows) -> StageCost:
     """The thresholds stage, where only the report depends on them: a sample by both models."""
     n, sources = sample_size(given.n_scored, given.n_classes), [given.student_source, teacher]
-    calibration = _calibration_cost(given) if given.n_labelled else StageCost({}, 0)
+    is_calibrated = given.n_labelled > 0 and given.config.calibration == "coverage"
+    calibration = _calibration_cost(given) if is_calibrated else StageCost({}, 0)
     read = {rows: n + calibration.read.get(rows, 0) for rows in sources}
     logits = n * (8 * given.n_classes + SCORED_ROW)
     memory = max(calibration.memory, logits + max(picked_bytes(rows, n) for rows in sources))

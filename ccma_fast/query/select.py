@@ -350,7 +350,8 @@ def _scored_picks(
     """The method, with labels or logits: the scored rows, the picks among them, and the report up to the picks."""
     settings, has_teacher = inputs.settings, inputs.teacher is not None
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
-    columns = acquisition.columns(has_teacher and forms_sets, inputs.n_classes)
+    scores_both = scores_teacher(acquisition, inputs)
+    columns = acquisition.columns(scores_both, inputs.n_classes)
     # 1. Subpool
     with clock.stage("subpool"):
         scored, n_subpool_clusters = diverse_subpool(inputs)
@@ -358,26 +359,27 @@ def _scored_picks(
     with clock.stage("posteriors"):
         trained = trained_models(inputs, x_labelled, validation)
         pool_logits = posteriors(inputs, trained, validation)
-        logits = kept_logits(pool_logits if forms_sets else Logits(pool_logits.student), scored, settings)
+        logits = kept_logits(pool_logits if scores_both else Logits(pool_logits.student), scored, settings)
     # 3. Conformal sets, with the scores where one pass gives both
     with clock.stage("thresholds"):
-        cuts, scores, of_both = NO_CUTS, None, None
+        cuts, scores, of_sample = NO_CUTS, None, None
         if forms_sets:
             cuts, scores = thresholds(inputs, columns, pool_logits, logits, trained)
         elif has_teacher:
-            cuts, of_both = compared(inputs, pool_logits, scored, trained)
+            of_sample = compared(inputs, pool_logits, scored, trained)
     # 4. Disagreement
     with clock.stage("disagreement"):
         if scores is None:
-            scores = scored_rows(settings, logits, cuts if forms_sets else NO_CUTS, columns)
+            scores = scored_rows(settings, logits, cuts, columns)
         del logits
-        told = scores if of_both is None else of_both
+        told_cuts, told = of_sample or (cuts, scores)
         differing = told.mean("top1_differs") if trained.disagreement is None else trained.disagreement
         suspected = suspicions_from_labels(inputs, pool_logits.student, differing)
     # 5. Candidates and 6. Coverage
     with clock.stage("coverage"):
         picks = acquisition.picks(inputs, scored, scores)
-    has_sets = forms_sets or (has_teacher and inputs.labelled.size > 0)
+    has_sets = told_cuts is not NO_CUTS
+    has_both = has_sets and has_teacher
     return (
         scored,
         picks,
@@ -387,11 +389,11 @@ def _scored_picks(
             n_scored=scored.size,
             calibration=settings.config.calibration if has_sets else "",
             **trained.choice._asdict(),
-            q_student=cuts.q_student,
-            q_teacher=cuts.q_teacher,
+            q_student=told_cuts.q_student,
+            q_teacher=told_cuts.q_teacher,
             mean_student_set=told.mean("student_size") if has_sets else math.nan,
-            mean_teacher_set=told.mean("teacher_size") if has_sets and has_teacher else math.nan,
-            mean_overlap=told.mean("overlap") if has_sets and has_teacher else math.nan,
+            mean_teacher_set=told.mean("teacher_size") if has_both else math.nan,
+            mean_overlap=told.mean("overlap") if has_both else math.nan,
             top1_disagreement=told.mean("top1_differs") if has_teacher else math.nan,
             likeliest_temperature=suspected.likeliest_temperature,
             warnings=report.warnings + suspected.texts,

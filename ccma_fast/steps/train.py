@@ -21,7 +21,7 @@ from .linear_head import LinearHead
 from .logistic_head import LogisticHead
 from .nonconformity import labelled_scores
 from .out_of_fold import Refit, out_of_fold_logits, out_of_fold_scores, refits
-from .pool_sample import sample_size
+from .pool_sample import pool_sample
 from .scaling import Scaling
 from .selection import n_held_out, stratified_folds, unseen
 from .student import fit_student, softmax
@@ -123,7 +123,7 @@ def _logistic(
     hold_all_out: bool,
 ) -> Trained:
     """A logistic regression, with the teacher's soft labels of a sample of the pool as far as they help."""
-    sample = np.sort(rng.choice(pool.n_rows, sample_size(pool.n_rows, n_classes), replace=False))
+    sample = pool_sample(pool.n_rows, n_classes, rng)
     x, x_sample = known.float32(), RowSubset(pool, sample).float32()
     scaling = Scaling.of(x_sample)
     x, x_sample = scaling(x), scaling(x_sample)

@@ -50,7 +50,7 @@ def assert_good(kernels: list[dict[str, Any]]) -> None:
 
 def test_kernels_for_hopper(tmp_path: Path) -> None:
     """Some of the configurations; ``pytest -m slow`` compiles all, for every generation."""
-    assert_good(compiled("90", 10, tmp_path))
+    assert_good(compiled("90", 5, tmp_path))
 
 
 @pytest.mark.slow

@@ -118,7 +118,6 @@ SHAPES = {
 # Those whose stages are the ones of others, otherwise stored or labelled.
 LIKE_OTHERS = {
     "default, in memory",
-    "ridge",
     "published, in memory",
     "first by the teacher, a folder",
     "first by coverage, in memory",
