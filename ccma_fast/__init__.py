@@ -39,6 +39,7 @@ if _typing.TYPE_CHECKING:
     from .campaign.audit import AuditSample, audit_sample
     from .campaign.audit_forecast import AuditForecast, audit_forecast
     from .campaign.auto_label import AutoLabels, auto_label
+    from .campaign.campaign import Campaign
     from .campaign.learner import ActiveLearner
     from .images.extract import Extraction, extract
     from .research.results import Results
@@ -51,6 +52,7 @@ __all__ = [
     "AutoLabels",
     "BackendUnavailableError",
     "CCMAConfig",
+    "Campaign",
     "ExchangeabilityWarning",
     "Extraction",
     "FileReadError",
@@ -99,6 +101,7 @@ _WHERE = {
     "AuditForecast": ".campaign.audit_forecast",
     "AuditSample": ".campaign.audit",
     "AutoLabels": ".campaign.auto_label",
+    "Campaign": ".campaign.campaign",
     "Extraction": ".images.extract",
     "Results": ".research.results",
     "audit_forecast": ".campaign.audit_forecast",

@@ -18,7 +18,7 @@ from ..pool.row_ids import check_beside
 from ..pool.rows import Rows
 from .pool_predictions import PoolPredictions, PredictedRows, read_predictions
 
-__all__ = ["AuditSample", "PredictedPool", "audit_sample", "checked_audit", "predicted_pool"]
+__all__ = ["AuditSample", "PredictedPool", "audit_sample", "checked_audit", "drawn_rows", "predicted_pool"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -102,7 +102,7 @@ def audit_sample(
     if n > unlabelled.size:
         raise ValueError(f"n must be at most the number of rows without a label, {unlabelled.size}, got {n}")
     return AuditSample(
-        rows=_drawn(unlabelled, n, seed),
+        rows=drawn_rows(unlabelled, n, seed),
         n_rows=predictions.rows.n_rows,
         n_labelled=predictions.rows.n_rows - int(unlabelled.size),
         random_state=seed,
@@ -220,11 +220,11 @@ def _check_same_pool(audit: AuditSample, predictions: PoolPredictions, unlabelle
             "audit_sample did not draw it"
         )
     seed = check_integer("random_state of audit", audit.random_state, minimum=0, maximum=math.inf)
-    if not np.array_equal(audit.rows, _drawn(unlabelled, len(audit), seed)):
+    if not np.array_equal(audit.rows, drawn_rows(unlabelled, len(audit), seed)):
         raise ValueError(f"audit must be as audit_sample drew it, got rows that random_state={seed} does not draw")
 
 
-def _drawn(rows: Int64, n: int, seed: int) -> Int64:
+def drawn_rows(rows: Int64, n: int, seed: int) -> Int64:
     """`n` of `rows`, uniformly without replacement, in the order of the draw.
 
     Of the raw bits of the generator alone, which NumPy promises to keep from version to version (NEP 19).

@@ -27,7 +27,7 @@ from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file
-from .classes import agreed_names, check_implied_count, declared_classes
+from .classes import check_implied_count, declared_classes
 from .identity import class_digests
 from .input_files import input_files
 from .labelled_pool import LabelledPool
@@ -43,6 +43,7 @@ from .prediction import (
     train_on_labels,
 )
 from .relocation import relocated
+from .saved_classes import agreed_names
 from .saved_loop import SavedLoop, check_may_replace, read_loop, write_loop
 
 __all__ = ["ActiveLearner"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,7 @@ from ..pool.rows import Rows
 from .teacher_rows import TeacherRows, teacher_suspicions
 from .zero_shot import ZeroShot, measured
 
-__all__ = ["Teacher"]
+__all__ = ["Teacher", "teacher_of_classes"]
 
 
 class Teacher(TeacherRows):
@@ -223,6 +224,35 @@ class Teacher(TeacherRows):
             class_names=self.class_names,
             warnings=found,
         )
+
+
+def teacher_of_classes(teacher: Teacher, groups: Sequence[Sequence[int]], class_names: Sequence[str]) -> Teacher:
+    """A teacher for other classes, each of which is one of its own or several of them together.
+
+    Parameters
+    ----------
+    teacher : Teacher
+    groups : sequence of sequence of int
+        Its classes that each of the others is; the direction of several is that of the sum of theirs.
+    class_names : sequence of str
+        What the others are called.
+
+    Raises
+    ------
+    ValueError
+        Ready-made logits of other classes, or in another order; fewer than two classes.
+    """
+    names, other = read_class_names(class_names), copy.copy(teacher)
+    if teacher._class_directions is not None:
+        sums = np.stack([teacher._class_directions[[*group]].sum(axis=0) for group in groups])
+        other._class_directions = _unit(open_rows(sums, "class_features"))
+    elif [[*group] for group in groups] != [[c] for c in range(teacher.n_classes)]:
+        raise ValueError(
+            f"ready-made teacher logits must be of the classes {names!r:.200} in their order, got those of "
+            f"{teacher.class_names or teacher.n_classes!r:.200}"
+        )
+    other.n_classes, other._class_names = len(names), names
+    return other
 
 
 def _check_temperature(temperature: Any) -> float:

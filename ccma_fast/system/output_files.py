@@ -20,6 +20,7 @@ __all__ = [
     "locked",
     "locked_file",
     "remove_leftovers",
+    "sync_directory",
     "write_whole",
 ]
 
@@ -117,7 +118,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
-    _sync_directory(file.parent)
+    sync_directory(file.parent)
 
 
 def remove_leftovers(directory: Path, names: str) -> None:
@@ -262,7 +263,7 @@ def _link_error(file: Path, path: str | os.PathLike[str]) -> FileExistsError:
     )
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """A rename in a directory survives a loss of power, where the file system can promise that."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,228 @@
+"""Answers of people, on their way into the log: whose, of which image, which class, and whether they are new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .class_changes import added_class, unknown_class
+from .exchange.answer import Answer
+from .log import events as kinds
+from .log.database import Log, Writing
+from .log.events import NewEvent, as_text
+from .log.state import State
+from .log.votes import REFUSAL
+from .places import Place
+
+__all__ = ["Taken", "join", "take_answers", "withdraw"]
+
+FindPlaces = Callable[[Sequence[str]], "dict[str, Place]"]
+"""From ids to where the images are in the pool, without those that it has not."""
+
+# Images named in an error message.
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of answers that came in.
+
+    Attributes
+    ----------
+    n_new : int
+        Answers that are in the log now.
+    n_known : int
+        Answers that were there before.
+    superseded : list of str
+        Images of those among the known answers that count no more, since something else was said later.
+    never_issued : list of str
+        Images that no batch had asked about; their answers are taken.
+    unknown : list of str
+        Images that the pool does not have, whose answers were left out.
+    added_classes : list of str
+    n_undecided : int
+        Images among those answered about that need one more person.
+    """
+
+    n_new: int = 0
+    n_known: int = 0
+    superseded: list[str] = field(default_factory=list)
+    never_issued: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    added_classes: list[str] = field(default_factory=list)
+    n_undecided: int = 0
+
+
+class _Located(NamedTuple):
+    """Where images that were never issued are, and those that are nowhere."""
+
+    places: dict[str, Place]
+    unknown: list[str]
+
+
+def take_answers(
+    log: Log,
+    answers: Sequence[Answer],
+    find_places: FindPlaces,
+    *,
+    kind: str | None = None,
+    new_classes: bool = False,
+    skip_unknown: bool = False,
+) -> Taken:
+    """Add answers to a log; all of them or, on an error, none.
+
+    Parameters
+    ----------
+    log : Log
+    answers : sequence of Answer
+        Those without a key of their own get one of image, annotator, answer and time where `kind` is None.
+    find_places : callable
+        Is asked only about images that the log does not know.
+    kind : str, optional
+        What all of them are, :data:`~.log.events.CORRECTED` for one; by default labels and refusals.
+    new_classes : bool
+        Add classes that are not known, instead of refusing their names.
+    skip_unknown : bool
+        Leave out answers about images that the pool does not have, instead of refusing all.
+
+    Raises
+    ------
+    ValueError
+        Unknown classes or images.
+    """
+    located = _located(log.refresh(), answers, find_places)
+    if located.unknown and not skip_unknown:
+        raise ValueError(
+            f"answers must be about images of the pool, got {len(located.unknown)} others, first "
+            f"{located.unknown[:_SHOWN]!r}"
+        )
+    unknown = set(located.unknown)
+    known_answers = [answer for answer in answers if answer.image not in unknown]
+    with log.writing() as writing:
+        labels, added = _labels(writing, known_answers, new_classes=new_classes)
+        keys = [answer.key or (_key(answer) if kind is None else None) for answer in known_answers]
+        there = writing.known_keys(key for key in keys if key is not None)
+        state, batch_of = writing.state, writing.state.batch_of()
+        superseded: dict[str, None] = {}
+        never_issued: dict[str, None] = {}
+        n_known = 0
+        for answer, key in zip(known_answers, keys, strict=True):
+            image = state.name_now(answer.image)
+            label = None if answer.label is None else labels[answer.label]
+            if key is not None and key in there:
+                n_known += 1
+                if state.votes(image).get(answer.annotator) != (REFUSAL if label is None else label):
+                    superseded[image] = None
+                continue
+            if key is not None:
+                there.add(key)
+            join(writing, answer.annotator)
+            place = located.places.get(answer.image)
+            if image not in batch_of:
+                never_issued[image] = None
+            writing.add(_event(answer, kind, label, key, None if image in state.images else place))
+        images = {state.name_now(answer.image) for answer in known_answers}
+        return Taken(
+            n_new=len(known_answers) - n_known,
+            n_known=n_known,
+            superseded=[*superseded],
+            never_issued=[*never_issued],
+            unknown=located.unknown,
+            added_classes=added,
+            n_undecided=sum(bool(state.votes(image)) and state.outcome(image).vote is None for image in images),
+        )
+
+
+def withdraw(log: Log, images: Sequence[str], kind: str, annotator: str) -> None:
+    """Withdraw what an annotator said of images, or set aside all that was said of them.
+
+    Parameters
+    ----------
+    log : Log
+    images : sequence of str
+    kind : str
+        :data:`~.log.events.RETRACTED` or :data:`~.log.events.REOPENED`.
+    annotator : str
+
+    Raises
+    ------
+    ValueError
+        Nothing counts that they, or anybody, said of one of the images.
+    """
+    with log.writing() as writing:
+        state = writing.state
+        join(writing, annotator)
+        for given in images:
+            image = state.name_now(given)
+            votes = state.votes(image)
+            if not votes if kind == kinds.REOPENED else annotator not in votes:
+                whose = "anybody" if kind == kinds.REOPENED else repr(annotator)
+                raise ValueError(f"images must have an answer by {whose}, got {given!r}, which has none")
+            writing.add(NewEvent(kind, annotator, image))
+
+
+def join(writing: Writing, annotator: str) -> None:
+    """Note that an annotator takes part, where that is new."""
+    if annotator and annotator not in writing.state.annotators:
+        writing.add(NewEvent(kinds.JOINED, annotator))
+
+
+def _located(state: State, answers: Iterable[Answer], find_places: FindPlaces) -> _Located:
+    batch_of = state.batch_of()
+    missing = {
+        answer.image: None
+        for answer in answers
+        if (name := state.name_now(answer.image)) not in batch_of and name not in state.images
+    }
+    if not missing:
+        return _Located({}, [])
+    places = find_places([*missing])
+    return _Located(places, [image for image in missing if image not in places])
+
+
+def _labels(writing: Writing, answers: Iterable[Answer], *, new_classes: bool) -> tuple[dict[str, int], list[str]]:
+    """The class that each name means, and the names of classes that were added for it."""
+    labels: dict[str, int] = {}
+    added = []
+    for answer in answers:
+        name = answer.label
+        if name is None or name in labels:
+            continue
+        label = writing.state.classes.called(name)
+        if label is None:
+            if not new_classes:
+                raise unknown_class(writing.state, name, f" for image {answer.image!r}")
+            join(writing, answer.annotator)
+            label = added_class(writing, name, answer.annotator)
+            added.append(name.strip())
+        labels[name] = label
+    return labels, added
+
+
+def _event(answer: Answer, kind: str | None, label: int | None, key: str | None, place: Place | None) -> NewEvent:
+    data: dict[str, Any] = {} if place is None else {"row": place.row, "digest": place.digest}
+    for name in ("refusal", "seconds", "order", "note"):
+        value = getattr(answer, name)
+        if value not in (None, ""):
+            data[name] = value
+    if answer.shown is not None:
+        data["shown"] = [*answer.shown]
+    return NewEvent(
+        kind or (kinds.REFUSED if label is None else kinds.LABELLED),
+        answer.annotator,
+        answer.image,
+        label,
+        answered=None if answer.answered is None else as_text(answer.answered),
+        key=key,
+        data=data,
+        saw=answer.saw,
+    )
+
+
+def _key(answer: Answer) -> str:
+    time = "" if answer.answered is None else as_text(answer.answered)
+    content = json.dumps([answer.image, answer.annotator, answer.label, answer.refusal, time])
+    return hashlib.blake2b(content.encode("ascii"), digest_size=16).hexdigest()

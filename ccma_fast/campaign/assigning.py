@@ -1,0 +1,109 @@
+"""Which images go to which annotator."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from .answering import join
+from .exchange.assignment import Assignment, Task
+from .log import events as kinds
+from .log.database import Log
+from .log.events import NewEvent
+from .log.state import Batch, State
+
+__all__ = ["assign"]
+
+
+def assign(log: Log, annotator: str, n: int | None) -> Assignment:
+    """The images that are out and that an annotator may answer about, and a note in the log of who was asked.
+
+    First those that the annotator was asked about before and has not answered; then, up to `n` in all, those for which
+    people are still missing, the ones that others were asked about counting as people.
+
+    Parameters
+    ----------
+    log : Log
+    annotator : str
+        Empty for whoever does it; counts as one person.
+    n : int or None
+        None for all.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to do.
+    """
+    with log.writing() as writing:
+        state, now = writing.state, datetime.now(timezone.utc)
+        own, free, n_of_others = [], [], 0
+        pending, batch_of = state.pending(now), state.batch_of()
+        for image in _in_order(state, pending, batch_of):
+            asked = state.assigned(image, now)
+            if annotator in state.votes(image):
+                continue
+            if annotator in asked:
+                own.append(image)
+            elif len(asked) < pending[image]:
+                free.append(image)
+            else:
+                n_of_others += 1
+        chosen = own + (free if n is None else free[: max(0, n - len(own))])
+        if not chosen:
+            whom = f"{annotator!r}" if annotator else "anybody without a name"
+            raise ValueError(
+                f"there is no image for {whom} to label: of {len(pending)} that are out {n_of_others} were given to "
+                f"others and {len(pending) - n_of_others} have an answer of {whom}; expected a new batch first"
+            )
+        join(writing, annotator)
+        until = [batch_of[image].expires if image in batch_of else "" for image in chosen]
+        new = [image for image in chosen if image not in set(own)]
+        if new:
+            # Of batches that expire at different times the last counts: an answer is taken whenever it comes.
+            expires = "" if "" in until else max(until)
+            writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": expires}))
+        tasks = _tasks(log, state, chosen)
+        return Assignment(
+            str(state.settings["campaign"]), annotator, tuple(state.classes.live.values()), tuple(tasks), state.digest
+        )
+
+
+def _in_order(state: State, pending: Iterable[str], batch_of: Mapping[str, Batch]) -> list[str]:
+    """Images by batch and rank; behind them those that somebody answered about unasked."""
+    wanted = set(pending)
+    issued = [image for batch in state.batches for image in batch.images if batch_of[image] is batch]
+    return [image for image in issued if image in wanted] + sorted(wanted - batch_of.keys())
+
+
+def _tasks(log: Log, state: State, images: Iterable[str]) -> Iterator[Task]:
+    """What an annotator gets to know of each image."""
+    of_batch: dict[int, dict[str, tuple[int, int, dict[str, Any]]]] = {}
+    batch_of = state.batch_of()
+    for image in images:
+        batch = batch_of.get(image)
+        if batch is None:
+            place = state.images[image].place
+            yield Task(image, -1 if place is None else place[0], 0, 0, math.nan)
+            continue
+        if batch.number not in of_batch:
+            records = map(json.loads, log.picks(batch.event))
+            entries = zip(batch.images, batch.rows, records, strict=True)
+            of_batch[batch.number] = {
+                name: (rank, row, record) for rank, (name, row, record) in enumerate(entries, start=1)
+            }
+        rank, row, record = of_batch[batch.number][image]
+        score = math.nan if record["score"] is None else record["score"]
+        yield Task(image, row, batch.number, rank, score, _likeliest(state, record.get("likeliest", ())))
+
+
+def _likeliest(state: State, likeliest: Iterable[Sequence[Any]]) -> tuple[tuple[str, float], ...]:
+    """A shortlist of classes as they are called now; merged ones count together."""
+    found: dict[str, float] = {}
+    for name, probability in likeliest:
+        label = state.classes.called(name)
+        if label is not None:
+            found[state.classes.name_of(label)] = found.get(state.classes.name_of(label), 0.0) + probability
+    return tuple(sorted(((name, min(p, 1.0)) for name, p in found.items()), key=lambda pair: -pair[1]))

@@ -1,0 +1,81 @@
+"""The classes of a campaign, as events add, rename and merge them."""
+
+from __future__ import annotations
+
+from ...pool.class_names import same_name
+from . import events as kinds
+from .events import Event
+
+__all__ = ["ClassList"]
+
+
+class ClassList:
+    """Classes, each known by the number of the event that added it."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}  # in the order in which they were added
+        self._ever_called: dict[str, int] = {}  # every name that a class ever had; of several the last
+        self._merged: dict[int, int] = {}
+        self._n_declared = 0
+
+    def apply(self, event: Event) -> None:
+        """Take in what an event does to classes."""
+        if event.kind == kinds.CLASS_ADDED:
+            details = event.details
+            self._call(event.number, details["name"])
+            self._n_declared += bool(details.get("declared"))
+        elif event.kind == kinds.CLASS_RENAMED:
+            assert event.label is not None, "a new name is one of a class"
+            self._call(event.label, event.details["name"])
+        elif event.kind == kinds.CLASS_MERGED:
+            assert event.label is not None, "classes are merged into a class"
+            assert event.target is not None, "a class is merged"
+            self._merged[event.target] = event.label
+
+    def _call(self, label: int, name: str) -> None:
+        self._names[label] = name
+        self._ever_called[_key(name)] = label
+
+    @property
+    def live(self) -> dict[int, str]:
+        """Those that were not merged into others: the declared ones in their order, then the added ones by name.
+
+        The order in which people met new classes says nothing; in one of their own the same answers give the same
+        models, whoever came first.
+        """
+        there = [(label, name) for label, name in self._names.items() if label not in self._merged]
+        n_declared = len(set(self.declared) - self._merged.keys())
+        return dict(there[:n_declared] + sorted(there[n_declared:], key=lambda pair: pair[1]))
+
+    @property
+    def declared(self) -> list[int]:
+        """Those that the campaign began with, merged ones included."""
+        return [*self._names][: self._n_declared]
+
+    def called(self, name: str) -> int | None:
+        """The class that has a name, or had it before it was renamed or merged; None where none ever had."""
+        now = self.called_now(name)
+        if now is not None:
+            return now
+        former = self._ever_called.get(_key(name))
+        return None if former is None else self.resolved(former)
+
+    def called_now(self, name: str) -> int | None:
+        """The class that has a name; None where none has."""
+        wanted = _key(name)
+        return next((label for label, own in self.live.items() if _key(own) == wanted), None)
+
+    def name_of(self, label: int) -> str:
+        """What a class is called, or the one that it was merged into."""
+        return self._names[self.resolved(label)]
+
+    def resolved(self, label: int) -> int:
+        """The class that a class is, after merges."""
+        while label in self._merged:
+            label = self._merged[label]
+        return label
+
+
+def _key(name: str) -> str:
+    """What names that are the same have in common."""
+    return same_name(name.strip())
