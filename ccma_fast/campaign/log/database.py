@@ -304,10 +304,12 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
         with _errors(part, what="written"):
             connection = sqlite3.connect(part, isolation_level=None)
             try:
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {_FORMAT}")
-                connection.executescript(_SCHEMA)
+                connection.executescript(
+                    f"PRAGMA synchronous = OFF; BEGIN; PRAGMA application_id = {_APPLICATION}; "
+                    f"PRAGMA user_version = {_FORMAT}; {_SCHEMA}"
+                )
                 _insert(connection, new, number=0, digest="")
+                connection.execute("COMMIT")
             finally:
                 connection.close()
         with open(part, "rb+") as handle:

@@ -200,8 +200,9 @@ def _write_by(log: Log, name: str, n: int, n_together: int = 1) -> None:
                 writing.add(label(f"{name}{k * n_together + j}"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_processes_share_a_file(file: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_write, args=(file, name, 40)) for name in "xyz"]
     for writer in writers:
         writer.start()
