@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from .checks import check_choice, check_flag, check_fraction, check_integer, check_number
@@ -224,6 +224,10 @@ class CCMAConfig:
             return published
         check_choice("dataset", dataset, tuple(PAPER_DATASETS))
         return replace(published, **PAPER_DATASETS[dataset])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every constant by its name; what a subclass adds is not among them."""
+        return {constant.name: getattr(self, constant.name) for constant in fields(CCMAConfig)}
 
     @property
     def has_sizes_only(self) -> bool:

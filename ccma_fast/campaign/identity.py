@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 
@@ -10,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import FileReadError, LabelWarning
-from ..pool.derived import RowSubset
-from ..pool.rows import RowId, Rows, to_float32
+from ..pool.row_digests import DIGEST_BYTES, Digests, digests_of, row_digests
+from ..pool.rows import RowId, Rows
 from ..steps.teacher import Teacher
 
-__all__ = ["DIGEST_BYTES", "Digests", "Identity", "RowDigests", "class_digests", "known_rows", "row_digests"]
+__all__ = ["Identity", "RowDigests", "class_digests", "known_rows"]
 
 Int64 = npt.NDArray[np.int64]
-Digests = npt.NDArray[np.uint8]
 
-DIGEST_BYTES = 16
 _UNREADABLE = bytes(DIGEST_BYTES)
 
 
@@ -102,20 +99,8 @@ def known_rows(labels: Int64, chosen: Int64) -> Int64:
     return known
 
 
-def row_digests(rows: Rows, numbers: Int64) -> Digests:
-    """Digests of some rows as float32: the same for the same values, whatever type holds them."""
-    parts = [_digests(to_float32(chunk)) for _, chunk in RowSubset(rows, numbers).chunks()]
-    return np.concatenate([np.empty((0, DIGEST_BYTES), dtype=np.uint8), *parts])
-
-
 def class_digests(teacher: Teacher | None) -> Digests | None:
     """Digests of a teacher's class directions; None where it has none."""
     if teacher is None or teacher.class_directions is None:
         return None
-    return _digests(teacher.class_directions)
-
-
-def _digests(values: npt.NDArray[np.float32]) -> Digests:
-    rows = np.ascontiguousarray(values, dtype="<f4")
-    text = b"".join(hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in rows)
-    return np.frombuffer(text, dtype=np.uint8).reshape(len(rows), DIGEST_BYTES)
+    return digests_of(teacher.class_directions)

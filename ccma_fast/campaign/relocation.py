@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import LabelWarning, PoolMismatchError
+from ..pool.row_digests import row_digests
 from ..pool.row_ids import rows_with_ids
 from ..pool.rows import RowId, Rows
-from .identity import Identity, row_digests
+from .identity import Identity
 from .saved_loop import SavedLoop
 
 __all__ = ["relocated"]

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from ..config import CCMAConfig
 from ..errors import FileReadError
 from ..pool.class_limits import MOST_CLASSES, check_class_count
 from ..pool.class_names import read_class_names
+from ..pool.row_digests import DIGEST_BYTES, Digests
 from ..system.bounded_read import Arrays, read_whole
 from ..system.output_files import write_whole
 from ..version import __version__, newer_error
-from .identity import DIGEST_BYTES, Digests, Identity, known_rows
+from .identity import Identity, known_rows
 
 __all__ = ["SavedLoop", "check_may_replace", "read_loop", "write_loop"]
 
@@ -122,7 +123,7 @@ def write_loop(path: str | os.PathLike[str], loop: SavedLoop) -> str:
         "n_classes": loop.n_classes,
         "class_names": loop.class_names,
         "random_state": loop.random_state,
-        "config": asdict(loop.config),
+        "config": loop.config.to_dict(),
         "n_columns": loop.identity.n_columns,
         "ids": loop.identity.ids,
     }

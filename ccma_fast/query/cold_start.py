@@ -42,7 +42,7 @@ def _picks_of_teacher(inputs: Inputs, z_teacher: Rows) -> Picks:
         inputs.budget,
         n_candidates=lambda quota, n_rows: max(quota, int(share * n_rows)),
         weighted=False,
-    )
+    ).led_by("teacher")
 
 
 def _covering_picks(inputs: Inputs) -> Picks:
@@ -52,5 +52,5 @@ def _covering_picks(inputs: Inputs) -> Picks:
     if inputs.labelled.size:
         known = inputs.settings.kept(inputs.space, inputs.labelled)
         weights = squared_distances(rows, known, inputs.settings.backend)
-    positions, represents, tally = cover(inputs.settings, rows, weights, inputs.budget)
-    return Picks(positions, np.empty(0, np.float32), represents, tally)
+    positions, represents, tally, nearest = cover(inputs.settings, rows, weights, inputs.budget)
+    return Picks(positions, np.empty(0, np.float32), represents, tally, nearest=nearest).led_by("coverage")

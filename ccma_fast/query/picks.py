@@ -16,6 +16,7 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.quotas import class_quotas
 from ..steps.representatives import representatives
+from .represented import MOST_NEAREST, NO_NEAREST, nearest_represented, numbers_of
 from .settings import RowNumbers, Settings
 
 __all__ = ["NO_PICKS", "Picks", "Tally", "cover", "picks_among", "picks_by_class"]
@@ -59,31 +60,65 @@ class Picks(NamedTuple):
     tally: Tally = Tally()
     trust: float = math.nan
     """Fraction t of the picks made by the teacher's criterion; NaN where the acquisition has no such fraction."""
+    nearest: Int64 = NO_NEAREST
+    """Positions of the nearest rows that each pick represents, see :func:`~.represented.nearest_represented`; empty
+    where these are not asked for."""
+    leaders: npt.NDArray[np.str_] = np.empty(0, np.str_)
+    """By whose criterion each pick was selected, see :class:`~.explanation.PickOrigin`."""
 
     def in_order(self, order: Int64) -> Picks:
         return self._replace(
-            positions=self.positions[order], scores=self.scores[order], represents=self.represents[order]
+            positions=self.positions[order],
+            scores=self.scores[order],
+            represents=self.represents[order],
+            nearest=self.nearest[order] if self.nearest.size else self.nearest,
         )
+
+    def led_by(self, leader: str) -> Picks:
+        """The same picks, all by one criterion."""
+        return self._replace(leaders=np.full(self.positions.size, leader))
 
     @classmethod
     def joined(cls, parts: Sequence[Picks]) -> Picks:
         """The parts, concatenated; without `trust`."""
-        positions, scores, represents, tallies, _ = zip(*parts, strict=True)
+        positions, scores, represents, tallies, _, nearest, leaders = zip(*parts, strict=True)
         whole = Tally()
         for tally in tallies:
             whole = whole.plus(tally)
-        return cls(np.concatenate(positions), np.concatenate(scores), np.concatenate(represents), whole)
+        return cls(
+            np.concatenate(positions),
+            np.concatenate(scores),
+            np.concatenate(represents),
+            whole,
+            nearest=np.concatenate(nearest),
+            leaders=np.concatenate(leaders),
+        )
 
 
 NO_PICKS = Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
-def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int) -> tuple[Int64, Int64, Tally]:
-    """Step 6: positions in `rows` of the picks, their cluster sizes, and the tally."""
+class Covering(NamedTuple):
+    """The rows that cover others, as :class:`Picks` has them."""
+
+    positions: Int64
+    represents: Int64
+    tally: Tally
+    nearest: Int64
+
+    def of(self, rows: Int64, scores: Float32) -> Picks:
+        """The picks, where the covered rows are at these positions among the scored rows and have these scores."""
+        nearest = numbers_of(self.nearest, rows)
+        return Picks(rows[self.positions], scores[self.positions], self.represents, self.tally, nearest=nearest)
+
+
+def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int) -> Covering:
+    """Step 6: the rows that cover all of `rows`, as positions in these."""
     config, n = settings.config, rows.n_rows
     if n <= n_picks:
         order = np.arange(n) if weights is None else settings.backend.top_m(weights, n)
-        return order, np.ones(n, dtype=np.int64), Tally(n)
+        nothing = np.full((n if settings.explains else 0, MOST_NEAREST), -1, np.int64)
+        return Covering(order, np.ones(n, dtype=np.int64), Tally(n), nothing)
     n_clusters = config.cluster_count(n, n_picks)
     of_clusters = weights if config.weighted_coverage else None
     found = settings.backend.weighted_kmeans(
@@ -99,7 +134,10 @@ def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int)
     )
     preference = weights if config.pick == "highest" else None
     picks, represents = representatives(found, n_picks, of_clusters, preference)
-    return picks, represents, Tally(n, n_clusters, found.n_iter, found.inertia)
+    nearest = NO_NEAREST
+    if settings.explains:
+        nearest = nearest_represented(settings.backend, rows, picks, found.labels, found.squared_distances)
+    return Covering(picks, represents, Tally(n, n_clusters, found.n_iter, found.inertia), nearest)
 
 
 def picks_among(
@@ -130,8 +168,7 @@ def picks_among(
         Whether the scores are the weights of the coverage.
     """
     weights = scores if weighted else None
-    picks, represents, tally = cover(settings, settings.kept(space, scored[candidates]), weights, n_picks)
-    return Picks(candidates[picks], scores[picks], represents, tally)
+    return cover(settings, settings.kept(space, scored[candidates]), weights, n_picks).of(candidates, scores)
 
 
 def picks_by_class(
@@ -181,8 +218,8 @@ def picks_by_class(
         for part, quota in zip(block.parts, block.quotas, strict=True):
             members = RowSubset(rows, np.arange(part.start - block.first, part.stop - block.first))
             weights = of_candidates[part]
-            picks, represents, tally = cover(block.settings, members, weights if weighted else None, quota)
-            parts.append(Picks(candidates[part][picks], weights[picks], represents, tally))
+            covering = cover(block.settings, members, weights if weighted else None, quota)
+            parts.append(covering.of(candidates[part], weights))
     whole = Picks.joined(parts)
     return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
 

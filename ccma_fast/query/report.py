@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.rows import RowId
+from .explanation import Explanation
 from .plan import Plan
 from .stage_totals import StageTotals
 
@@ -37,6 +38,11 @@ class Report(StageTotals):
     up to 1,024 classes), like the disagreement and by the sample's thresholds.
     """
 
+    version: str = ""
+    """Of this package."""
+    random_state: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    """Every constant, see :class:`ccma_fast.CCMAConfig`."""
     backend: str = ""
     mode: str = ""
     """"cold start" (labels of fewer than two classes and no student logits, so that no student can be fitted) or
@@ -102,7 +108,7 @@ class Report(StageTotals):
 
     def __str__(self) -> str:
         empty = {name for name in ("forced", "n_vanished") if not getattr(self, name)}
-        left_out = {"stages", "plan", "warnings"} | empty
+        left_out = {"config", "stages", "plan", "warnings"} | empty
         lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
         lines += [f"warning: {text}" for text in self.warnings]
         for name, stage in self.stages.items():
@@ -136,6 +142,8 @@ class Selection:
         The ids of the picked images, where the pool has them: in the metadata of a folder that
         :func:`ccma_fast.extract` or clip-retrieval wrote, or in a column ``image_path`` beside the vectors. None for
         an image without one.
+    explanation : Explanation or None
+        Where each pick comes from, see :class:`ccma_fast.query.explanation.Explanation`; None unless asked for.
     """
 
     indices: npt.NDArray[np.int64]
@@ -143,6 +151,7 @@ class Selection:
     represents: npt.NDArray[np.int64]
     report: Report
     ids: list[RowId] | None = None
+    explanation: Explanation | None = None
 
     def __len__(self) -> int:
         return int(self.indices.size)

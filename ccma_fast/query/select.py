@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Backend
+from ..checks import check_flag
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.labels import ReadLabels
@@ -18,13 +19,15 @@ from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory
+from ..version import __version__
 from .acquisitions.acquisition import Acquisition, scores_teacher
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
-from .comparison import compared
+from .comparison import compared, sampled_cuts
 from .cost_model import cost_inputs_of, forecast
 from .disagreement import scored_rows
+from .explained import Evidence, Models, explained
 from .inputs import Inputs
 from .logits import Logits, kept_logits
 from .picks import NO_PICKS, Picks
@@ -59,6 +62,7 @@ def select(
     backend: str = "auto",
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
+    explain: bool = False,
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
 
@@ -133,6 +137,9 @@ def select(
         what is left of that; at least 512 MB. It decides what is kept between steps and what is read or computed again,
         never what is picked. What classes, labelled rows and candidates take by themselves (:func:`plan` tells it) has
         to fit.
+    explain : bool, default False
+        Tell where each pick comes from, in ``Selection.explanation``: who led it, both conformal sets, the classes that
+        its label is likely to be, and the nearest rows that it represents. The picks are the same bit for bit.
 
     Returns
     -------
@@ -204,10 +211,11 @@ def select(
         memory_limit=memory_limit,
     )
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
-    picks = _selection(arguments)
+    picks = _selection(arguments, explain=check_flag("explain", explain))
     if picks.report.warnings:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
-    return replace(picks, ids=arguments.pool.ids_at(picks.indices))
+    told = picks.explanation
+    return replace(picks, ids=arguments.pool.ids_at(picks.indices) if told is None else told.ids)
 
 
 def plan(
@@ -315,28 +323,35 @@ def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
     )
 
 
-def _selection(arguments: Arguments) -> Selection:
+def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
     """One query: its picks and its report."""
     with StageClock(arguments.pool) as clock:
         with clock.stage("check"):
             inputs = inputs_of(arguments)
+            inputs = replace(inputs, settings=replace(inputs.settings, explains=explain))
             acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
             plan = forecast(cost_inputs_of(inputs, acquisition, validation.lazy), acquisition)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
-            report = _first_report(inputs, plan)
+            report = _first_report(inputs, plan, arguments.random_state)
         rows: RowNumbers = inputs.unlabelled
+        evidence = Evidence()
         if inputs.budget == 0:
             picks = NO_PICKS
         elif inputs.cold:
             with clock.stage("coverage"):
                 z_teacher = teacher_logits(inputs, validation) if acquisition.teacher_first else None
                 picks = first_picks(inputs, z_teacher)
+            evidence = Evidence(Models(teacher=teacher_logits(inputs, validation)))
         else:
-            rows, picks, report = _scored_picks(inputs, acquisition, validation, x_labelled, clock, report)
+            rows, picks, report, evidence = _scored_picks(inputs, acquisition, validation, x_labelled, clock, report)
+        explanation = None
+        if explain:
+            with clock.stage("explanation"):
+                explanation = explained(inputs, rows, picks, evidence)
     report = replace(report, **picks.tally._asdict(), trust=picks.trust, stages=clock.stages)
-    return Selection(rows[picks.positions], picks.scores, picks.represents, report)
+    return Selection(rows[picks.positions], picks.scores, picks.represents, report, explanation=explanation)
 
 
 def _scored_picks(
@@ -346,8 +361,8 @@ def _scored_picks(
     x_labelled: Rows,
     clock: StageClock,
     report: Report,
-) -> tuple[RowNumbers, Picks, Report]:
-    """The method, with labels or logits: the scored rows, the picks among them, and the report up to the picks."""
+) -> tuple[RowNumbers, Picks, Report, Evidence]:
+    """The method, with labels or logits: the scored rows, picks, the report up to them, and what explains them."""
     settings, has_teacher = inputs.settings, inputs.teacher is not None
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
     scores_both = scores_teacher(acquisition, inputs)
@@ -367,6 +382,9 @@ def _scored_picks(
             cuts, scores = thresholds(inputs, columns, pool_logits, logits, trained)
         elif has_teacher:
             of_sample = compared(inputs, pool_logits, scored, trained)
+        shown = NO_CUTS if of_sample is None else of_sample[0]
+        if settings.explains and not (forms_sets or has_teacher):
+            shown = sampled_cuts(inputs, pool_logits, scored, trained)
     # 4. Disagreement
     with clock.stage("disagreement"):
         if scores is None:
@@ -398,12 +416,16 @@ def _scored_picks(
             likeliest_temperature=suspected.likeliest_temperature,
             warnings=report.warnings + suspected.texts,
         ),
+        Evidence(Models(*pool_logits, trained.combination), cuts, shown),
     )
 
 
-def _first_report(inputs: Inputs, plan: Plan) -> Report:
+def _first_report(inputs: Inputs, plan: Plan, random_state: int) -> Report:
     """The report of a query before any row is scored."""
     return Report(
+        version=__version__,
+        random_state=random_state,
+        config=inputs.settings.config.to_dict(),
         backend=inputs.settings.backend.describe(),
         mode="cold start" if inputs.cold else "query",
         n_rows=inputs.pool.n_rows,

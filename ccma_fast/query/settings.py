@@ -43,6 +43,8 @@ class Settings:
     chunk_size: int | None
     """Rows read at once; None for the default of each matrix."""
     streams: Streams
+    explains: bool = False
+    """Whether the rows that each pick represents are looked for."""
 
     def kept(self, rows: Rows, indices: RowNumbers) -> Rows:
         """Some rows, which will be read several times: kept where they fit."""

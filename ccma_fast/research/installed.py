@@ -11,23 +11,11 @@ from pathlib import Path
 
 from .record import UNKNOWN
 
-__all__ = ["installed_version", "package_digest"]
+__all__ = ["installed_version"]
 
 _PACKAGE = __name__.partition(".")[0]
 # Their versions are those of the whole run.
 _OF_EVERY_RUN = ("numpy", "torch", _PACKAGE)
-
-
-@functools.cache
-def package_digest() -> str:
-    """SHA-256 of the Python sources of this package."""
-    kernels = importlib.util.find_spec(f"{_PACKAGE}.kernels")
-    folders = [Path(__file__).parents[1], *map(Path, (kernels and kernels.submodule_search_locations) or ())]
-    digest = hashlib.sha256()
-    for folder in folders:
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(f"{folder.name}/{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def installed_version(package: str) -> str | None:

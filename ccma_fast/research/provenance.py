@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from ..backends.core import thread_count
 from ..config import CCMAConfig
 from ..pool.rows import Rows
+from ..query.environment import environment
 from ..steps.teacher import Teacher
 from ..system.qualified_names import qualified_name
 from .identity import digest_of_array, identity
-from .installed import package_digest
 from .record import FORMAT, UNKNOWN
 from .resume import differences
 from .study import Contender, Study
@@ -27,8 +23,6 @@ __all__ = ["check_code", "code_of", "run_record"]
 
 def run_record(study: Study, seeds: Sequence[int], start: str) -> dict[str, Any]:
     """A run as plain values: all that decides its results, and the versions that did the arithmetic."""
-    from importlib.metadata import version  # slow to import
-
     return {
         "format": FORMAT,
         "arguments": {
@@ -39,22 +33,15 @@ def run_record(study: Study, seeds: Sequence[int], start: str) -> dict[str, Any]
             "n_start": study.n_start,
             "start": start,
             "n_classes": study.n_classes,
-            "config": _of_config(study.base),
+            "config": study.base.to_dict(),
             "backend": study.backend_name,
         },
         "contenders": {contender.label: _of_contender(contender) for contender in study.contenders},
         "student": _of_student(study.student),
         "data": _of_data(study),
         **({"forced": list(study.forced)} if study.forced else {}),
-        "package": {"version": version("ccma-fast"), "sha256": package_digest()},
         "arithmetic": study.backend.arithmetic(),
-        "versions": {
-            "numpy": np.__version__,
-            "torch": version("torch"),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        },
-        "threads": thread_count(),
+        **environment(),
     }
 
 
@@ -89,17 +76,13 @@ def _of_contender(contender: Contender) -> dict[str, Any]:
     return {
         "strategy": qualified_name(contender.strategy),
         "start": contender.start,
-        "config": _of_config(contender.config),
+        "config": contender.config.to_dict(),
         "code": _code_of_contender(contender),
     }
 
 
 def _code_of_contender(contender: Contender) -> dict[str, str]:
     return identity(contender.strategy, contender.first) | _of_derived(contender.config, CCMAConfig)
-
-
-def _of_config(config: CCMAConfig) -> dict[str, Any]:
-    return {constant.name: getattr(config, constant.name) for constant in fields(CCMAConfig)}
 
 
 def _of_derived(thing: Any, known: type) -> dict[str, str]:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from ..checks import check_choice
 from ..system.extras import optional
+from ..system.json_text import as_json
 from ..system.output_files import check_can_replace, write_whole
 from .curves import LearningCurve
-from .record import as_json
 from .rounds import METRICS, RoundRecord
 
 __all__ = ["Columns", "Results", "as_csv", "results_of"]

@@ -30,8 +30,9 @@ import numpy as np
 from ..errors import FileReadError
 from ..system.bounded_read import Arrays
 from ..system.file_integrity import open_regular
+from ..system.json_text import as_json
 from ..system.output_files import check_can_write_into, locked, remove_leftovers, write_whole
-from .record import as_json, read_record
+from .record import read_record
 from .results import Columns, Results, as_csv, results_of
 from .resume import resumed, unknown_parts
 from .rounds import RoundRecord, read_rounds, rounds_as_bytes

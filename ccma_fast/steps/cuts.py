@@ -33,8 +33,8 @@ class Cuts(NamedTuple):
     q_teacher: float
     """The same of the teacher; NaN without one."""
 
-    def of_rows(self, rows: slice) -> tuple[float | Float64, float | Float64]:
-        """The thresholds of student and teacher for a slice of the rows."""
+    def of_rows(self, rows: slice | npt.NDArray[np.int64]) -> tuple[float | Float64, float | Float64]:
+        """The thresholds of student and teacher for some of the rows."""
         student, teacher = (cut[rows] if isinstance(cut, np.ndarray) else cut for cut in (self.student, self.teacher))
         return student, teacher
 

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 import ccma_fast as cf
+from ccma_fast.query.environment import package_digest
 from ccma_fast.research.identity import identity
-from ccma_fast.research.installed import package_digest
 from ccma_fast.research.record import UNKNOWN
 from ccma_fast.strategies.registry import built_in
 

@@ -38,7 +38,8 @@ class Published:
         settings, delta = inputs.settings, scores["delta"]
         candidates = np.sort(settings.backend.top_m(delta, settings.config.kappa * inputs.budget))
         of_candidates = on_host(delta[candidates])
-        return picks_among(settings, inputs.space, scored, candidates, of_candidates, inputs.budget, weighted=True)
+        picks = picks_among(settings, inputs.space, scored, candidates, of_candidates, inputs.budget, weighted=True)
+        return picks.led_by("student" if inputs.teacher is None else "both")
 
     def coverage_cost(self, given: CostInputs) -> StageCost:
         """The candidates are read once where they can be kept, else in each pass of the k-means."""

@@ -15,6 +15,7 @@ from ...steps.greedy import greedy_coverage
 from ...steps.nearer_pairs import most_pair_bytes
 from ..cost_inputs import CostInputs
 from ..picks import Picks, Tally
+from ..represented import NO_NEAREST, nearest_represented, numbers_of
 from ..settings import RowNumbers, Settings
 from ..stage_costs import COMPARED_ROWS, SIMILARITY_BYTES, StageCost, Work, chunk_rows, kept_bytes, picked_bytes
 
@@ -43,7 +44,8 @@ def picks_of_student(
     n_candidates = _candidates(settings.config, n_picks, scored.size - led.size)
     candidates = np.sort(backend.top_m(uncertainty, n_candidates))
     covered = np.concatenate([labelled, scored[led]])
-    rows, known = (unit_rows(settings.kept(pool, of), backend) for of in (scored[candidates], covered))
+    x, x_covered = (settings.kept(pool, of) for of in (scored[candidates], covered))
+    rows, known = (unit_rows(of, backend) for of in (x, x_covered))
     of_candidates = on_host(uncertainty[candidates])
     chosen = greedy_coverage(
         rows,
@@ -58,7 +60,11 @@ def picks_of_student(
     nearest = rows.most_similar(chosen)
     nearest[chosen] = np.arange(n_picks)  # a pick represents itself, also where an equal row was picked before it
     represents = np.bincount(nearest, minlength=n_picks)
-    return Picks(candidates[chosen], of_candidates[chosen], represents, Tally(candidates.size))
+    behind = NO_NEAREST
+    if settings.explains:
+        behind = numbers_of(nearest_represented(backend, x, chosen, nearest), candidates)
+    picks = Picks(candidates[chosen], of_candidates[chosen], represents, Tally(candidates.size), nearest=behind)
+    return picks.led_by("student")
 
 
 def student_picks_cost(given: CostInputs) -> StageCost:

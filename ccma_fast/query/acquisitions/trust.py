@@ -95,4 +95,4 @@ def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncert
         n_picks,
         n_candidates=lambda quota, n_rows: kappa * quota,
         weighted=True,
-    )
+    ).led_by("teacher")
