@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
 
 from .answering import join
 from .exchange.assignment import Assignment, Task
@@ -14,6 +12,7 @@ from .log import events as kinds
 from .log.database import Log
 from .log.events import NewEvent
 from .log.state import Batch, State
+from .pick_records import PickRecord
 
 __all__ = ["assign"]
 
@@ -80,7 +79,7 @@ def _in_order(state: State, pending: Iterable[str], batch_of: Mapping[str, Batch
 
 def _tasks(log: Log, state: State, images: Iterable[str]) -> Iterator[Task]:
     """What an annotator gets to know of each image."""
-    of_batch: dict[int, dict[str, tuple[int, int, dict[str, Any]]]] = {}
+    of_batch: dict[int, dict[str, tuple[int, int, PickRecord]]] = {}
     batch_of = state.batch_of()
     for image in images:
         batch = batch_of.get(image)
@@ -89,21 +88,10 @@ def _tasks(log: Log, state: State, images: Iterable[str]) -> Iterator[Task]:
             yield Task(image, -1 if place is None else place[0], 0, 0, math.nan)
             continue
         if batch.number not in of_batch:
-            records = map(json.loads, log.picks(batch.event))
+            records = map(PickRecord.of_json, log.records(batch.event).picks)
             entries = zip(batch.images, batch.rows, records, strict=True)
             of_batch[batch.number] = {
                 name: (rank, row, record) for rank, (name, row, record) in enumerate(entries, start=1)
             }
         rank, row, record = of_batch[batch.number][image]
-        score = math.nan if record["score"] is None else record["score"]
-        yield Task(image, row, batch.number, rank, score, _likeliest(state, record.get("likeliest", ())))
-
-
-def _likeliest(state: State, likeliest: Iterable[Sequence[Any]]) -> tuple[tuple[str, float], ...]:
-    """A shortlist of classes as they are called now; merged ones count together."""
-    found: dict[str, float] = {}
-    for name, probability in likeliest:
-        label = state.classes.called(name)
-        if label is not None:
-            found[state.classes.name_of(label)] = found.get(state.classes.name_of(label), 0.0) + probability
-    return tuple(sorted(((name, min(p, 1.0)) for name, p in found.items()), key=lambda pair: -pair[1]))
+        yield Task(image, row, batch.number, rank, record.score, record.shortlist.now(state.classes))

@@ -37,6 +37,7 @@ from .log.database import Log, Writing, create_log
 from .log.events import Event, NewEvent
 from .places import check_distinct_ids
 from .queries import Queries
+from .status import Status, status_of
 from .undoing import undo
 
 __all__ = ["Campaign"]
@@ -143,6 +144,7 @@ class Campaign:
         settings = {
             "campaign": secrets.token_hex(16),
             "random_state": seed,
+            "n_rows": pool.rows.n_rows,
             "labels_per_image": n_wanted,
             "expires": None if expires is None else check_duration("expires", expires),
             "config": asdict(config or CCMAConfig()),
@@ -414,6 +416,14 @@ class Campaign:
         """Make one class part of another; its labels become labels of that."""
         with self._changing(annotator) as writing:
             merge_classes(writing, merged, into, annotator)
+
+    def status(self) -> Status:
+        """How the campaign stands: answers, people, how often models were right, and whether predictions are stable.
+
+        Of the pool itself only images that were drawn for an audit tell how good the models are; chosen ones are
+        harder. Intervals are of 95 % (Wilson).
+        """
+        return status_of(self._log, now())
 
     def events(self, image: str | None = None) -> list[Event]:
         """What happened, in the order in which it was written; of one image where it is given."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -14,11 +13,11 @@ import numpy.typing as npt
 from ..pool.rows import Rows
 from ..query.report import Selection
 from ..system.output_files import locked_file
-from .identity import row_digests
 from .log import events as kinds
 from .log.database import Log
 from .log.events import NewEvent, as_text
 from .log.state import Batch, State
+from .pick_records import records_of
 from .places import known_places, located, names_of
 
 __all__ = ["Issued", "Snapshot", "in_order_of", "issue", "now", "snapshot"]
@@ -167,6 +166,9 @@ def issue(
                     f"no image is left to label: of {pool.n_rows} rows {int((known.codes >= 0).sum())} have a label, "
                     f"{known.refused.size} were refused and {known.pending.size} are out"
                 )
+            told = selection.explanation
+            assert told is not None, "a campaign asks for explanations"
+            records = records_of(selection, pool, state.settings["n_rows"], known.class_names)
             images = names_of(pool, selection.indices)
             with log.writing() as writing:
                 pending = writing.state.pending(time)
@@ -181,12 +183,12 @@ def issue(
                         data={
                             "images": images,
                             "rows": selection.indices.tolist(),
-                            "digests": [digest.tobytes().hex() for digest in row_digests(pool, selection.indices)],
+                            "digests": [pick.digest for pick in told.picks],
                             "expires": "" if expires is None else as_text(time + expires),
                         },
                         saw=known.digest,
                     ),
-                    picks=_records(selection),
+                    records,
                 )
                 (batch,) = (batch for batch in writing.state.batches if batch.event == event.number)
             return Issued(batch, selection)
@@ -197,18 +199,12 @@ def in_order_of(selection: Selection, rows: Int64) -> Selection:
     sorter = np.argsort(selection.indices)
     order = sorter[np.searchsorted(selection.indices, rows, sorter=sorter)]
     ids = None if selection.ids is None else [selection.ids[k] for k in order.tolist()]
+    told = selection.explanation
     return replace(
         selection,
+        explanation=None if told is None else replace(told, picks=tuple(told.picks[k] for k in order.tolist())),
         indices=selection.indices[order],
         scores=selection.scores[order],
         represents=selection.represents[order],
         ids=ids,
     )
-
-
-def _records(selection: Selection) -> list[str]:
-    """What the query says of each pick, as JSON."""
-    return [
-        json.dumps({"score": None if np.isnan(score) else float(score), "represents": int(represents)})
-        for score, represents in zip(selection.scores, selection.represents, strict=True)
-    ]

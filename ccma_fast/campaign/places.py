@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import LabelWarning, PoolMismatchError
+from ..pool.row_digests import row_digests
 from ..pool.row_ids import distinct_rows, rows_with_ids
 from ..pool.rows import Rows
-from .identity import row_digests
 from .log.state import State
 
 __all__ = ["Located", "Place", "check_distinct_ids", "has_ids", "known_places", "located", "names_of", "places_of"]

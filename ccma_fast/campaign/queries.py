@@ -93,6 +93,7 @@ class Queries:
             random_state=seed,
             backend=self._backend,
             memory_limit=self._memory_limit,
+            explain=True,
             **{name: value for name, value in more.items() if value is not None},
         )
 

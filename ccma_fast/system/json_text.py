@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["as_json"]
+__all__ = ["as_json", "finite"]
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
@@ -25,16 +25,17 @@ def _text(value: Any, depth: int) -> str:
         entries = [f"{indent}  {json.dumps(key)}: {_text(item, depth + 1)}" for key, item in value.items()]
         return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
-        lines = [f"{indent}  {json.dumps(_finite(item), allow_nan=False)}" for item in value]
+        lines = [f"{indent}  {json.dumps(finite(item), allow_nan=False)}" for item in value]
         return "[\n" + ",\n".join(lines) + f"\n{indent}]"
-    return json.dumps(_finite(value), allow_nan=False)
+    return json.dumps(finite(value), allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value for JSON, which has neither NaN (null here) nor infinities (texts here)."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

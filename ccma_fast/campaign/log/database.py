@@ -3,6 +3,7 @@
 ======================  ========================================================================================
 ``events``              one row an event, see :class:`~.events.Event`; triggers refuse every change and removal
 ``picks``               one row a pick: by the number of its batch's event and its rank, what the query said of it
+``queries``             one row a batch: what the query said of itself
 ``application_id``      tells that the file is a campaign; ``user_version`` is the number of the format
 ======================  ========================================================================================
 
@@ -13,6 +14,8 @@ without every later digest being wrong; :meth:`Log.verify` looks.
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import secrets
 import sqlite3
@@ -21,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import FileReadError
 from ...system.network_file_systems import network_file_system
@@ -30,7 +34,7 @@ from . import events as kinds
 from .events import Event, NewEvent, as_text
 from .state import State
 
-__all__ = ["Log", "Writing", "create_log"]
+__all__ = ["Log", "Records", "Writing", "create_log"]
 
 _FORMAT = 1
 _APPLICATION = 0x63636D61  # "ccma"
@@ -60,15 +64,42 @@ CREATE TABLE picks (
   record TEXT NOT NULL,
   PRIMARY KEY (event, rank)
 ) WITHOUT ROWID;
+CREATE TABLE queries (
+  event INTEGER PRIMARY KEY REFERENCES events (number),
+  record TEXT NOT NULL
+);
 CREATE INDEX events_of_image ON events (image) WHERE image IS NOT NULL;
 CREATE TRIGGER events_stay BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER events_remain BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are never removed'); END;
 CREATE TRIGGER picks_stay BEFORE UPDATE ON picks BEGIN SELECT RAISE(ABORT, 'picks are never changed'); END;
 CREATE TRIGGER picks_remain BEFORE DELETE ON picks BEGIN SELECT RAISE(ABORT, 'picks are never removed'); END;
+CREATE TRIGGER queries_stay BEFORE UPDATE ON queries BEGIN SELECT RAISE(ABORT, 'queries are never changed'); END;
+CREATE TRIGGER queries_remain BEFORE DELETE ON queries BEGIN SELECT RAISE(ABORT, 'queries are never removed'); END;
 """
 
 _COLUMNS = ", ".join(Event._fields)
 _PLACES = ", ".join("?" * len(Event._fields))
+
+
+class Records(NamedTuple):
+    """What the query of a batch said, as JSON.
+
+    Attributes
+    ----------
+    query : str
+        Of itself.
+    picks : list of str
+        Of each pick, in the order of choice.
+    """
+
+    query: str
+    picks: list[str]
+
+    @property
+    def digest(self) -> str:
+        """Of all of it, 32 hexadecimal digits."""
+        content = json.dumps([self.query, *self.picks]).encode("ascii")
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 class Log:
@@ -165,12 +196,13 @@ class Log:
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM events WHERE number = ?", [number]).fetchone()
             return None if row is None else Event(*row)
 
-    def picks(self, event: int) -> list[str]:
-        """What the query said of the picks of a batch, in their order, as JSON."""
+    def records(self, event: int) -> Records:
+        """What the query of a batch said."""
         with self._lock, _errors(self.file):
             self._use_own_connection()
-            found = self._connection.execute("SELECT record FROM picks WHERE event = ? ORDER BY rank", [event])
-            return [record for (record,) in found]
+            picks = self._connection.execute("SELECT record FROM picks WHERE event = ? ORDER BY rank", [event])
+            of_query = self._connection.execute("SELECT record FROM queries WHERE event = ?", [event])
+            return Records(of_query.fetchone()[0], [record for (record,) in picks])
 
     def verify(self) -> None:
         """Check every page of the file and the chain of digests.
@@ -187,9 +219,11 @@ class Log:
             if found != "ok" or broken is not None:
                 raise FileReadError(f"{str(self.file)!r} is damaged: {found if found != 'ok' else broken}")
             digest, number = "", 0
-            for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number"):
+            for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number").fetchall():
                 event, number = Event(*row), number + 1
-                if event.number != number or event.chained(digest) != event.digest:
+                records = self.records(event.number) if event.kind in kinds.BATCHES else None
+                is_whole = records is None or records.digest == event.details["records"]
+                if event.number != number or event.chained(digest) != event.digest or not is_whole:
                     raise FileReadError(f"{str(self.file)!r} was changed: event {number} is not as it was written")
                 digest = event.digest
 
@@ -271,11 +305,15 @@ class Writing:
         self.has_undone = False
         self._connection = connection
 
-    def add(self, new: NewEvent, picks: Iterable[str] = ()) -> Event:
-        """Add one event, for a batch with what the query said of its picks."""
+    def add(self, new: NewEvent, records: Records | None = None) -> Event:
+        """Add one event, for a batch with what its query said."""
+        if records is not None:
+            new = new._replace(data={**new.data, "records": records.digest})
         event = _insert(self._connection, [new], number=self.state.number, digest=self.state.digest)[0]
-        records = ((event.number, rank, record) for rank, record in enumerate(picks, start=1))
-        self._connection.executemany("INSERT INTO picks (event, rank, record) VALUES (?, ?, ?)", records)
+        if records is not None:
+            picks = ((event.number, rank, record) for rank, record in enumerate(records.picks, start=1))
+            self._connection.executemany("INSERT INTO picks (event, rank, record) VALUES (?, ?, ?)", picks)
+            self._connection.execute("INSERT INTO queries VALUES (?, ?)", [event.number, records.query])
         self.state.apply(event)
         self.has_undone |= event.kind == kinds.UNDONE
         return event

@@ -14,6 +14,7 @@ __all__ = [
     "ANSWERS",
     "ASSIGNED",
     "AUDIT_DRAWN",
+    "BATCHES",
     "BATCH_ISSUED",
     "CLASS_ADDED",
     "CLASS_MERGED",
@@ -51,6 +52,9 @@ RETRACTED = "retraction"
 REOPENED = "reopening"
 UNDONE = "undo"
 
+BATCHES = (BATCH_ISSUED, AUDIT_DRAWN)
+"""What issues images."""
+
 ANSWERS = (LABELLED, REFUSED, CORRECTED, RETRACTED, REOPENED)
 """What is said of one image; each takes effect at the time at which it was said."""
 
@@ -62,8 +66,7 @@ KINDS = (
     CLASS_MERGED,
     IMAGES_RENAMED,
     JOINED,
-    BATCH_ISSUED,
-    AUDIT_DRAWN,
+    *BATCHES,
     ASSIGNED,
     *ANSWERS,
     UNDONE,

@@ -141,11 +141,11 @@ class State:
         """Take in the next event. An undone one changes nothing but the digest."""
         self.number, self.digest = event.number, event.digest
         if event.number in self._undone:
-            if event.kind in (kinds.BATCH_ISSUED, kinds.AUDIT_DRAWN):
+            if event.kind in kinds.BATCHES:
                 self._n_issued += 1
         elif event.kind in kinds.ANSWERS:
             self._answer(event)
-        elif event.kind in (kinds.BATCH_ISSUED, kinds.AUDIT_DRAWN):
+        elif event.kind in kinds.BATCHES:
             self._issue(event)
         elif event.kind == kinds.ASSIGNED:
             details = event.details

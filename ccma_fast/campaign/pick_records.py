@@ -1,0 +1,167 @@
+"""What a campaign keeps of a query: where each pick came from, and what the models said of a fixed part of the pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..pool.row_digests import row_digests
+from ..pool.rows import Rows
+from ..query.explanation import ClassSet, Explanation, PickOrigin
+from ..query.report import Selection
+from ..system.json_text import finite
+from .audit import drawn_rows
+from .log.class_list import ClassList
+from .log.database import Records
+
+__all__ = ["NamedSet", "PickRecord", "QueryRecord", "records_of"]
+
+# Rows of which every query tells the predicted class: of so many a share has a standard error of at most 0.011.
+_STOP_SET = 2048
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """Classes of an image, as they were called when the query asked.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The most probable first.
+    probabilities : tuple of float
+    size : int
+        Classes in the whole set, of which many are not all listed.
+    """
+
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    size: int
+
+    @classmethod
+    def of(cls, found: ClassSet, names: Sequence[str]) -> NamedSet:
+        return cls(tuple(names[c] for c in found.classes), found.probabilities, found.size)
+
+    def now(self, classes: ClassList) -> tuple[tuple[str, float], ...]:
+        """The classes as they are called now, with their probabilities; merged ones count together."""
+        found: dict[str, float] = {}
+        for name, probability in zip(self.names, self.probabilities, strict=True):
+            label = classes.called(name)
+            if label is not None:
+                called = classes.name_of(label)
+                found[called] = min(1.0, found.get(called, 0.0) + probability)
+        return tuple(sorted(found.items(), key=lambda pair: -pair[1]))
+
+    def holds(self, label: int, classes: ClassList) -> bool:
+        """Whether a class is among those that are listed."""
+        return any(classes.called(name) == label for name in self.names)
+
+
+@dataclass(frozen=True)
+class PickRecord:
+    """Where a pick came from, see :class:`ccma_fast.query.explanation.PickOrigin`."""
+
+    score: float
+    represents: int
+    led_by: str
+    student_set: NamedSet | None
+    teacher_set: NamedSet | None
+    shortlist: NamedSet
+    nearest: tuple[str, ...]
+    """Ids of the images that it stands for, the nearest first."""
+
+    @classmethod
+    def of(cls, pick: PickOrigin, names: Sequence[str]) -> PickRecord:
+        student, teacher = (
+            None if found is None else NamedSet.of(found, names) for found in (pick.student_set, pick.teacher_set)
+        )
+        ids = pick.nearest if pick.nearest_ids is None else pick.nearest_ids
+        shortlist = NamedSet.of(pick.shortlist, names)
+        return cls(pick.score, pick.represents, pick.led_by, student, teacher, shortlist, tuple(map(str, ids)))
+
+    def to_json(self) -> str:
+        score = None if math.isnan(self.score) else self.score
+        sets = (self.student_set, self.teacher_set, self.shortlist)
+        listed = [None if found is None else [found.names, found.probabilities, found.size] for found in sets]
+        return json.dumps([score, self.represents, self.led_by, *listed, self.nearest], separators=(",", ":"))
+
+    @classmethod
+    def of_json(cls, text: str) -> PickRecord:
+        score, represents, led_by, *sets, nearest = json.loads(text)
+        student, teacher, shortlist = (
+            None if found is None else NamedSet(tuple(found[0]), tuple(found[1]), found[2]) for found in sets
+        )
+        assert shortlist is not None, "every pick has a shortlist, which may be empty"
+        score = math.nan if score is None else score
+        return cls(score, represents, led_by, student, teacher, shortlist, tuple(nearest))
+
+
+@dataclass(frozen=True)
+class QueryRecord:
+    """What a query says of itself.
+
+    Attributes
+    ----------
+    about : dict
+        Its report, and what it was asked about.
+    stop_set : str
+        Digest of the rows of the stop set and of what they hold; empty where there was no model.
+    predicted : tuple of str
+        Name of the most probable class of each of them.
+    """
+
+    about: dict[str, Any]
+    stop_set: str
+    predicted: tuple[str, ...]
+
+    def to_json(self) -> str:
+        content = [finite(self.about), self.stop_set, self.predicted]
+        return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def of_json(cls, text: str) -> QueryRecord:
+        about, stop_set, predicted = json.loads(text)
+        return cls(about, stop_set, tuple(predicted))
+
+
+def records_of(selection: Selection, pool: Rows, n_rows: int, names: Sequence[str]) -> Records:
+    """What a campaign keeps of a query.
+
+    Parameters
+    ----------
+    selection : Selection
+        With an explanation.
+    pool : Rows
+    n_rows : int
+        Rows that the pool had when the campaign began, of which the stop set is drawn.
+    names : sequence of str
+        What the classes are called, in their order.
+    """
+    told = selection.explanation
+    assert told is not None, "a campaign asks for explanations"
+    picks = [PickRecord.of(pick, names).to_json() for pick in told.picks]
+    return Records(_query_record(selection, told, pool, n_rows, names).to_json(), picks)
+
+
+def _query_record(
+    selection: Selection, told: Explanation, pool: Rows, n_rows: int, names: Sequence[str]
+) -> QueryRecord:
+    about = {
+        "report": selection.report.to_dict(),
+        "inputs": told.inputs,
+        "calibration": told.calibration,
+        "q_student": told.q_student,
+        "q_teacher": told.q_teacher,
+    }
+    every = np.arange(min(n_rows, pool.n_rows))
+    rows = np.sort(drawn_rows(every, min(_STOP_SET, every.size), 0))
+    predicted = told.predict(rows)
+    if predicted is None:
+        return QueryRecord(about, "", ())
+    digest = hashlib.blake2b(rows.astype("<i8").tobytes() + row_digests(pool, rows).tobytes(), digest_size=16)
+    return QueryRecord(about, digest.hexdigest(), tuple(names[c] for c in predicted.classes.tolist()))

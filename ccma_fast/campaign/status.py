@@ -1,0 +1,270 @@
+"""How a campaign stands: what was answered, how good the models are, and what another batch would bring."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ..steps.intervals import coverage_interval
+from .log import events as kinds
+from .log.database import Log
+from .log.state import Batch, State
+from .log.votes import krippendorff_alpha
+from .pick_records import PickRecord, QueryRecord
+from .stopping import Agreement, agreement, is_stable
+
+__all__ = ["AnnotatorStatus", "BatchStatus", "Share", "Status", "status_of"]
+
+
+class Share(NamedTuple):
+    """A share that was counted, with its 95 % confidence interval; NaN and (0, 1) of nothing."""
+
+    n: int
+    share: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, hits: Iterable[bool]) -> Share:
+        counted = [*hits]
+        n, n_hits = len(counted), sum(counted)
+        return cls(n, n_hits / n if n else float("nan"), *coverage_interval(n_hits, n))
+
+
+class ModelChecks(NamedTuple):
+    """How often what the models had said of images was right, once people had answered.
+
+    Attributes
+    ----------
+    top1 : Share
+        The class that student and teacher together held for the likeliest was the label.
+    student_set, teacher_set : Share
+        The conformal set held it.
+    """
+
+    top1: Share
+    student_set: Share
+    teacher_set: Share
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """How a batch stands.
+
+    Attributes
+    ----------
+    number : int
+    issued, expires : str
+    is_audit : bool
+    n_images, n_labelled, n_refused, n_out : int
+    agreement : Agreement or None
+        Of the models of this query with those of the query before it, on the same random rows of the pool: what the
+        labels in between changed. None where there were no models, or the pool holds other rows there now.
+    """
+
+    number: int
+    issued: str
+    expires: str
+    is_audit: bool
+    n_images: int
+    n_labelled: int
+    n_refused: int
+    n_out: int
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True)
+class AnnotatorStatus:
+    """How an annotator stands.
+
+    Attributes
+    ----------
+    name : str
+        Empty for answers without a name.
+    joined : str
+    n_labels, n_refusals : int
+        That count now.
+    with_others : Share
+        How often they said what the image's people agreed on, where others had answered too.
+    median_seconds : float or None
+        Per answer, where that is known.
+    """
+
+    name: str
+    joined: str
+    n_labels: int
+    n_refusals: int
+    with_others: Share
+    median_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a campaign stands, see :meth:`ccma_fast.Campaign.status`.
+
+    Attributes
+    ----------
+    n_rows : int
+        Of the pool when the campaign began.
+    n_labelled, n_refused : int
+        Images on which people agree.
+    n_out : int
+        Images that are reserved, or that somebody has answered about and more people have to.
+    n_undecided : int
+        Those among them about which somebody has answered.
+    by_class : dict of str to int
+    annotators : tuple of AnnotatorStatus
+    alpha : float
+        Krippendorff's α of their answers, refusals as one class; NaN where no image has two.
+    n_several : int
+        Images with answers of two or more.
+    audits, picks : ModelChecks
+        Of random images, which are like the pool; and of those that queries chose, which are harder than it.
+    batches : tuple of BatchStatus
+    is_stable : bool or None
+        The criterion of :mod:`ccma_fast.campaign.stopping`; None while it is too early to tell.
+    """
+
+    n_rows: int
+    n_labelled: int
+    n_refused: int
+    n_out: int
+    n_undecided: int
+    by_class: dict[str, int]
+    annotators: tuple[AnnotatorStatus, ...]
+    alpha: float
+    n_several: int
+    audits: ModelChecks
+    picks: ModelChecks
+    batches: tuple[BatchStatus, ...]
+    is_stable: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as plain Python values, for JSON."""
+        named = {"audits": self.audits, "picks": self.picks}
+        checks = {
+            name: {part: share._asdict() for part, share in found._asdict().items()} for name, found in named.items()
+        }
+        annotators = [asdict(entry) | {"with_others": entry.with_others._asdict()} for entry in self.annotators]
+        batches = [
+            asdict(entry) | {"agreement": None if entry.agreement is None else entry.agreement._asdict()}
+            for entry in self.batches
+        ]
+        return asdict(self) | checks | {"annotators": annotators, "batches": batches}
+
+
+def status_of(log: Log, time: datetime) -> Status:
+    """How a campaign stands at a time."""
+    with log.reading() as state:
+        outcomes = dict(state.outcomes())
+        pending = state.pending(time)
+        labels = {image: found.vote for image, found in outcomes.items() if found.vote is not None}
+        refused = {image for image, found in outcomes.items() if found.is_refused}
+        counts = Counter(label for image, label in labels.items() if image not in refused)
+        votes = {image: state.votes(image) for image in outcomes}
+        agreements = _agreements(log, state)
+        return Status(
+            n_rows=state.settings["n_rows"],
+            n_labelled=sum(counts.values()),
+            n_refused=len(refused),
+            n_out=len(pending),
+            n_undecided=sum(found.vote is None for found in outcomes.values()),
+            by_class={name: counts[label] for label, name in state.classes.live.items()},
+            annotators=tuple(_annotators(log, state, votes, labels)),
+            alpha=krippendorff_alpha(votes.values()),
+            n_several=sum(len(given) > 1 for given in votes.values()),
+            audits=_checks(log, state, labels, is_audit=True),
+            picks=_checks(log, state, labels, is_audit=False),
+            batches=tuple(
+                _batch(batch, labels, refused, pending, agreements.get(batch.event)) for batch in state.batches
+            ),
+            is_stable=is_stable([*agreements.values()]),
+        )
+
+
+def _batch(
+    batch: Batch,
+    labels: Mapping[str, int],
+    refused: set[str],
+    pending: Mapping[str, int],
+    changed: Agreement | None,
+) -> BatchStatus:
+    return BatchStatus(
+        number=batch.number,
+        issued=batch.issued,
+        expires=batch.expires,
+        is_audit=batch.is_audit,
+        n_images=len(batch.images),
+        n_labelled=sum(image in labels and image not in refused for image in batch.images),
+        n_refused=sum(image in refused for image in batch.images),
+        n_out=sum(image in pending for image in batch.images),
+        agreement=changed,
+    )
+
+
+def _annotators(
+    log: Log, state: State, votes: Mapping[str, Mapping[str, int]], labels: Mapping[str, int]
+) -> Iterable[AnnotatorStatus]:
+    seconds: dict[str, list[float]] = {}
+    for event in log.events([kinds.LABELLED, kinds.REFUSED, kinds.CORRECTED]):
+        if '"seconds"' in event.data and not state.is_undone(event.number):
+            seconds.setdefault(event.annotator, []).append(event.details["seconds"])
+    given: dict[str, list[tuple[str, int]]] = {}
+    for image, of_image in votes.items():
+        for name, vote in of_image.items():
+            given.setdefault(name, []).append((image, vote))
+    for name in sorted(given.keys() | state.annotators.keys()):
+        own = given.get(name, [])
+        n_refusals = sum(vote < 0 for _, vote in own)
+        yield AnnotatorStatus(
+            name=name,
+            joined=state.annotators.get(name, ""),
+            n_labels=len(own) - n_refusals,
+            n_refusals=n_refusals,
+            with_others=Share.of(
+                vote == labels[image] for image, vote in own if image in labels and len(votes[image]) > 1
+            ),
+            median_seconds=statistics.median(seconds[name]) if name in seconds else None,
+        )
+
+
+def _checks(log: Log, state: State, labels: Mapping[str, int], *, is_audit: bool) -> ModelChecks:
+    top1, in_student, in_teacher = [], [], []
+    for batch in state.batches:
+        if batch.is_audit != is_audit:
+            continue
+        for image, text in zip(batch.images, log.records(batch.event).picks, strict=True):
+            label = labels.get(image, -1)
+            if label < 0:
+                continue
+            record = PickRecord.of_json(text)
+            if record.shortlist.names:
+                top1.append(state.classes.called(record.shortlist.names[0]) == label)
+            for found, hits in ((record.student_set, in_student), (record.teacher_set, in_teacher)):
+                if found is not None:
+                    hits.append(found.holds(label, state.classes))
+    return ModelChecks(Share.of(top1), Share.of(in_student), Share.of(in_teacher))
+
+
+def _agreements(log: Log, state: State) -> dict[int, Agreement | None]:
+    """Of the models of each query, by the number of its event, with those of the query before."""
+    found: dict[int, Agreement | None] = {}
+    before: QueryRecord | None = None
+    for batch in state.batches:
+        record = QueryRecord.of_json(log.records(batch.event).query)
+        is_same = before is not None and record.stop_set and record.stop_set == before.stop_set
+        found[batch.event] = None
+        if is_same and before is not None:
+            found[batch.event] = agreement(_now(before, state), _now(record, state))
+        before = record
+    return found
+
+
+def _now(record: QueryRecord, state: State) -> list[str]:
+    """The predicted classes as they are called now."""
+    names = {name: state.classes.called(name) for name in set(record.predicted)}
+    return [name if names[name] is None else state.classes.name_of(names[name] or 0) for name in record.predicted]

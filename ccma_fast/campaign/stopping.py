@@ -1,0 +1,60 @@
+"""When another batch would change little: the criterion of stabilising predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..steps.intervals import coverage_interval
+
+__all__ = ["Agreement", "agreement", "is_stable"]
+
+# Bloodgood and Vijay-Shanker (CoNLL 2009, "A Method for Stopping Active Learning Based on Stabilizing Predictions and
+# the Need for User-Adjustable Stopping"): predictions are stable when the mean kappa of three successive pairs of models
+# is at least 0.99.
+_N_PAIRS, _LEAST_KAPPA = 3, 0.99
+
+
+class Agreement(NamedTuple):
+    """How far two successive models agree on the same random rows of the pool.
+
+    Attributes
+    ----------
+    n : int
+        Rows.
+    changed : float
+        Share whose predicted class changed. No accuracy on the pool can have changed by more.
+    low, high : float
+        Its 95 % confidence interval.
+    kappa : float
+        Cohen's κ of both predictions; 1 where both predict one class for every row.
+    """
+
+    n: int
+    changed: float
+    low: float
+    high: float
+    kappa: float
+
+
+def agreement(before: Sequence[str], now: Sequence[str]) -> Agreement:
+    """How far two models agree, by the class that each predicts for the same n ≥ 1 rows."""
+    n = len(now)
+    n_changed = sum(a != b for a, b in zip(before, now, strict=True))
+    first, second = Counter(before), Counter(now)
+    by_chance = sum(count * second[name] for name, count in first.items()) / n**2
+    observed = 1.0 - n_changed / n
+    kappa = 1.0 if by_chance == 1.0 else (observed - by_chance) / (1.0 - by_chance)
+    return Agreement(n, n_changed / n, *coverage_interval(n_changed, n), kappa)
+
+
+def is_stable(agreements: Sequence[Agreement | None]) -> bool | None:
+    """Whether predictions have become stable, by the agreements of all successive models, the last one last.
+
+    None, where it is too early to tell: not three pairs of models in a row whose predictions are of the same rows.
+    """
+    last = [found for found in agreements[-_N_PAIRS:] if found is not None]
+    if len(last) < _N_PAIRS:
+        return None
+    return sum(found.kappa for found in last) / _N_PAIRS >= _LEAST_KAPPA

@@ -1,0 +1,556 @@
+"""Labels come from people: late, partly, wrongly, two at a time; none is lost, and nobody is asked twice."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+import ccma_fast as cf
+from ccma_fast.campaign.exchange.answer import NO_CLASS, Answer
+from ccma_fast.campaign.log import events as kinds
+from ccma_fast.pool.labels import ReadLabels
+
+N, D, C = 90, 6, 3
+NAMES = ["ant", "bee", "cat"]
+RNG = np.random.default_rng(0)
+Y = RNG.integers(C, size=N)
+X = (RNG.standard_normal((N, D)) + 3 * np.eye(C, D)[Y]).astype(np.float32)
+T = np.eye(C, D, dtype=np.float32)
+IDS = [f"photos/{i:03}.jpg" for i in range(N)]
+QUICK = cf.CCMAConfig(head="ridge")
+
+
+def folder(path: Path, x: np.ndarray = X, ids: Any = IDS) -> Path:
+    """A pool with ids."""
+    for part in ("img_emb", "metadata"):
+        (path / part).mkdir(parents=True)
+    np.save(path / "img_emb" / "img_emb_0.npy", x)
+    parquet.write_table(pyarrow.table({"image_path": list(ids)}), path / "metadata" / "metadata_0.parquet")
+    return path
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return folder(tmp_path / "pool")
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, pool: Path) -> Iterator[cf.Campaign]:
+    with cf.Campaign.create(tmp_path / "a.campaign", pool, class_names=NAMES, config=QUICK) as made:
+        yield made
+
+
+def truth(images: Any) -> list[str]:
+    """The classes of images, by their ids or the numbers of their rows."""
+    return [NAMES[Y[IDS.index(image) if image in IDS else int(image)]] for image in images]
+
+
+def answer(campaign: cf.Campaign, images: Any, annotator: str = "ana", **more: Any) -> Any:
+    return campaign.label(images, truth(images), annotator=annotator, **more)
+
+
+def rounds(campaign: cf.Campaign, n: int, budget: int = 4) -> list[tuple[str, ...]]:
+    """Some batches that an oracle answers."""
+    issued = []
+    for _ in range(n):
+        images = campaign.next(budget).batch.images
+        answer(campaign, images)
+        issued.append(images)
+    return issued
+
+
+class TestQueries:
+    @pytest.mark.parametrize("teacher", [False, True])
+    def test_with_nothing_out_the_picks_are_those_of_select(self, tmp_path: Path, pool: Path, teacher: bool) -> None:
+        given = {"teacher": cf.Teacher(X, T, class_names=NAMES) if teacher else None}
+        campaign = cf.Campaign.create(tmp_path / "a", pool, class_names=NAMES, config=QUICK, random_state=3, **given)
+        learner = cf.ActiveLearner(pool, class_names=NAMES, config=QUICK, random_state=3, **given)
+        for _ in range(3):
+            issued, picks = campaign.next(5), learner.query(5)
+            assert issued.selection.indices.tolist() == picks.indices.tolist()
+            assert [*issued.batch.images] == picks.ids
+            answer(campaign, issued.batch.images)
+            learner.label(picks.indices, Y[picks.indices])
+        np.testing.assert_array_equal(campaign.labels, learner.labels)
+
+    def test_no_image_is_out_twice(self, campaign: cf.Campaign) -> None:
+        batches = [campaign.next(20).batch.images for _ in range(4)]
+        assert len({*itertools.chain(*batches)}) == 80
+        assert len(campaign.next(20)) == 10
+        with pytest.raises(ValueError, match=r"no image is left.* 0 have a label, 0 were refused and 90 are out"):
+            campaign.next(1)
+
+    def test_pending_images_count_as_covered(self, campaign: cf.Campaign, pool: Path) -> None:
+        rounds(campaign, 2)
+        out = campaign.next(4)
+        following = campaign.next(4)
+        assert not {*out.batch.rows} & {*following.batch.rows}
+        alone = cf.select(
+            pool,
+            4,
+            labels=ReadLabels(campaign.labels),
+            class_names=NAMES,
+            pending=np.sort(out.selection.indices),
+            config=QUICK,
+            random_state=following.selection.report.random_state,
+        )
+        assert alone.indices.tolist() == [*following.batch.rows]
+
+    def test_refused_images_are_never_offered_again_unless_reopened(self, campaign: cf.Campaign) -> None:
+        images = campaign.next(4).batch.images
+        campaign.refuse(images, NO_CLASS, annotator="ana")
+        assert len(campaign.next(N).batch.images) == N - 4
+        campaign.reopen(images[:1])
+        assert campaign.pending()[images[0]] == 1
+
+    def test_what_expired_is_free_again_and_a_late_answer_is_taken(self, campaign: cf.Campaign) -> None:
+        images = campaign.next(4, expires=timedelta(microseconds=1)).batch.images
+        assert campaign.pending() == {}
+        assert campaign.next(4).batch.images == images, "with nothing answered the query is the same"
+        taken = answer(campaign, images)
+        assert (taken.n_new, taken.never_issued) == (4, [])
+        assert campaign.pending() == {}
+
+    def test_labels_of_one_class_go_on_covering_the_pool(self, campaign: cf.Campaign) -> None:
+        for _ in range(3):
+            images = campaign.next(3).batch.images
+            campaign.label(images, ["ant"] * 3)
+        assert campaign.next(3).selection.report.mode == "cold start"
+
+    def test_a_campaign_may_begin_without_classes(self, tmp_path: Path) -> None:
+        campaign = cf.Campaign.create(tmp_path / "a", X, config=QUICK)
+        images = campaign.next(30).batch.images
+        with pytest.raises(ValueError, match="one of the campaign's 0 classes, got '.*'; new classes"):
+            answer(campaign, images)
+        taken = answer(campaign, images, new_classes=True)
+        assert sorted(taken.added_classes) == NAMES == campaign.class_names
+        assert campaign.next(3).selection.report.mode == "query"
+        np.testing.assert_array_equal(campaign.labels[[int(i) for i in images]], Y[[int(i) for i in images]])
+
+    def test_the_same_answers_in_another_order_give_the_same_picks(self, tmp_path: Path, pool: Path) -> None:
+        found = []
+        for seed in range(3):
+            campaign = cf.Campaign.create(tmp_path / f"{seed}", pool, config=QUICK)
+            images = [*campaign.next(20).batch.images]
+            np.random.default_rng(seed).shuffle(images)
+            for image in images:
+                answer(campaign, [image], new_classes=True)
+            found.append(campaign.next(10).batch.images)
+            assert campaign.class_names == NAMES
+        assert found[0] == found[1] == found[2]
+
+    def test_options_of_select(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 2)
+        assert {*campaign.next(5, include=np.arange(40, 60)).batch.rows} <= {*range(40, 60)}
+
+    def test_queries_of_several_threads_share_nothing(self, campaign: cf.Campaign) -> None:
+        found: list[tuple[str, ...]] = []
+        threads = [threading.Thread(target=lambda: found.append(campaign.next(9).batch.images)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({*itertools.chain(*found)}) == 45
+
+    def test_an_answer_during_a_query_is_not_overlooked(
+        self, campaign: cf.Campaign, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rounds(campaign, 2)
+        calls, select = [], cf.select
+
+        def slow(*given: Any, **more: Any) -> Any:
+            picks = select(*given, **more)
+            if not calls:
+                answer(campaign, picks.ids[:1], "ben")
+            calls.append(picks.ids)
+            return picks
+
+        monkeypatch.setattr("ccma_fast.campaign.queries.select", slow)
+        images = campaign.next(4).batch.images
+        assert len(calls) == 2
+        assert calls[0][0] not in images
+        assert [*images] == calls[1]
+
+    def test_a_query_that_fails_issues_nothing(self, campaign: cf.Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*given: Any, **more: Any) -> Any:
+            raise MemoryError
+
+        before = campaign.events()
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr("ccma_fast.campaign.queries.select", broken)
+            campaign.next(4)
+        assert campaign.events() == before
+        assert len(campaign.next(4)) == 4
+
+    def test_an_undone_batch_is_chosen_again(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 2)
+        images = campaign.next(4).batch.images
+        (event,) = campaign.undo()
+        assert event.kind == kinds.BATCH_ISSUED
+        issued = campaign.next(4)
+        assert issued.batch.images == images
+        assert issued.batch.number == 4
+
+
+class TestAnswers:
+    def test_images_by_id_or_row(self, campaign: cf.Campaign) -> None:
+        campaign.label([5, 7], ["ant", "bee"])
+        campaign.label([IDS[9]], ["cat"])
+        assert np.flatnonzero(campaign.labels >= 0).tolist() == [5, 7, 9]
+
+    def test_labels_of_images_that_were_never_issued_are_said(self, campaign: cf.Campaign) -> None:
+        issued = campaign.next(3).batch.images
+        others = [image for image in IDS if image not in issued][:2]
+        taken = answer(campaign, [*issued, *others])
+        assert taken.never_issued == others
+        assert int((campaign.labels >= 0).sum()) == 5
+
+    @pytest.mark.parametrize(
+        ("images", "classes", "text"),
+        [
+            (["photos/999.jpg"], ["ant"], r"images of the pool, got 1 others, first \['photos/999.jpg'\]"),
+            ([IDS[0], IDS[0]], ["ant", "ant"], "distinct, got 'photos/000.jpg' more than once"),
+            ([IDS[0]], ["aunt"], "3 classes, got 'aunt' for image 'photos/000.jpg' .did you mean 'ant'"),
+            ([IDS[0], IDS[1]], ["ant"], "classes has 1 rows but images has 2"),
+            ([IDS[0]], [""], "names of classes, got ''"),
+            ([N], ["ant"], "rows from 0 to 89, got 90"),
+            ([[0, 1]], ["ant"], "one dimension"),
+        ],
+    )
+    def test_bad_answers_are_refused_whole(self, campaign: cf.Campaign, images: Any, classes: Any, text: str) -> None:
+        before = campaign.events()
+        with pytest.raises(ValueError, match=text):
+            campaign.label(images, classes)
+        assert campaign.events() == before
+
+    def test_bad_types(self, campaign: cf.Campaign) -> None:
+        with pytest.raises(TypeError, match="names of classes, got int 0"):
+            campaign.label([0], [0])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="annotator must be text"):
+            campaign.label([0], ["ant"], annotator=3)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="reason must be text"):
+            campaign.refuse([0], 3)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"datetime.timedelta, got int 7"):
+            campaign.next(1, expires=7)  # type: ignore[arg-type]
+
+    def test_unknown_images_may_be_left_out(self, campaign: cf.Campaign) -> None:
+        answers = [Answer(image, "ant") for image in (IDS[0], "gone.jpg", IDS[1])]
+        taken = campaign.take(answers, skip_unknown=True)
+        assert (taken.n_new, taken.unknown) == (2, ["gone.jpg"])
+
+    def test_answers_that_come_twice_count_once(self, campaign: cf.Campaign) -> None:
+        answers = [Answer(image, "ant", annotator="ana", key=f"k{k}") for k, image in enumerate(IDS[:3])]
+        assert campaign.take(answers).n_new == 3
+        events = campaign.events()
+        taken = campaign.take([*answers, Answer(IDS[3], "bee", annotator="ana", key="k3")])
+        assert (taken.n_new, taken.n_known, taken.superseded) == (1, 3, [])
+        assert campaign.events()[:-1] == events
+
+    def test_an_old_answer_does_not_come_back(self, campaign: cf.Campaign) -> None:
+        answers = [Answer(IDS[0], "ant", annotator="ana")]
+        campaign.take(answers)
+        campaign.label(IDS[:1], ["bee"], annotator="ana")
+        taken = campaign.take(answers)
+        assert (taken.n_new, taken.n_known, taken.superseded) == (0, 1, IDS[:1])
+        assert campaign.labels[0] == 1
+
+    def test_the_later_answer_counts_whichever_comes_first(self, campaign: cf.Campaign) -> None:
+        when = [datetime(2026, 1, day, tzinfo=timezone.utc) for day in (2, 1)]
+        campaign.take([Answer(IDS[0], "bee", annotator="ana", answered=when[0])])
+        campaign.take([Answer(IDS[0], "ant", annotator="ana", answered=when[1])])
+        assert campaign.labels[0] == 1
+
+    def test_corrections_retractions_and_undo(self, campaign: cf.Campaign) -> None:
+        image = IDS[:1]
+        campaign.label(image, ["ant"], annotator="ana")
+        campaign.correct(image, ["bee"], annotator="lead")
+        assert campaign.labels[0] == 1
+        campaign.undo(annotator="lead")
+        assert campaign.labels[0] == 0
+        campaign.retract(image, annotator="ana")
+        assert campaign.labels[0] == -1
+        with pytest.raises(ValueError, match=r"an answer by 'ana', got 'photos/000.jpg'"):
+            campaign.retract(image, annotator="ana")
+        campaign.undo(annotator="ana")
+        assert campaign.labels[0] == 0
+        with pytest.raises(ValueError, match="undone already"):
+            campaign.undo(campaign.events()[-1].target)
+        with pytest.raises(ValueError, match="no event 999"):
+            campaign.undo(999)
+        with pytest.raises(ValueError, match=r"event 1 \(campaign created\) cannot be undone"):
+            campaign.undo(1)
+
+    def test_several_undone_at_once_or_none(self, campaign: cf.Campaign) -> None:
+        for k in range(4):
+            answer(campaign, [IDS[k]])
+        numbers = [event.number for event in campaign.events() if event.kind == kinds.LABELLED]
+        with pytest.raises(ValueError, match="no event"):
+            campaign.undo(*numbers, 500)
+        assert int((campaign.labels >= 0).sum()) == 4
+        campaign.undo(*numbers)
+        assert int((campaign.labels >= 0).sum()) == 0
+
+    def test_every_event_says_who_when_and_what_they_saw(self, campaign: cf.Campaign) -> None:
+        images = campaign.next(3, annotator="lead").batch.images
+        answer(campaign, images)
+        events = campaign.events()
+        digests = {event.digest for event in events}
+        assert all(event.version == cf.__version__ and event.time.endswith("+00:00") for event in events)
+        assert all(event.saw in digests for event in events[1:])
+        assert {event.annotator for event in events if event.kind in kinds.ANSWERS} == {"ana"}
+        assert [event.annotator for event in events if event.kind == kinds.JOINED] == ["ana"]
+        campaign.verify()
+
+
+class TestAnnotators:
+    @pytest.fixture
+    def two(self, tmp_path: Path, pool: Path) -> Iterator[cf.Campaign]:
+        given: dict[str, Any] = {"class_names": NAMES, "config": QUICK, "labels_per_image": 2}
+        with cf.Campaign.create(tmp_path / "a", pool, **given) as made:
+            yield made
+
+    def test_each_image_is_given_once(self, campaign: cf.Campaign) -> None:
+        images = campaign.next(9).batch.images
+        ana, ben = campaign.assign("ana", 4), campaign.assign("ben")
+        assert [task.image for task in ana.tasks] == [*images[:4]]
+        assert [task.image for task in ben.tasks] == [*images[4:]]
+        assert campaign.assign("ana").tasks == ana.tasks
+        with pytest.raises(ValueError, match="no image for 'cem' to label: of 9 that are out 9 were given to others"):
+            campaign.assign("cem")
+        answer(campaign, images[:2])
+        assert [task.image for task in campaign.assign("ana").tasks] == [*images[2:4]]
+
+    def test_an_undone_assignment_frees_its_images(self, campaign: cf.Campaign) -> None:
+        campaign.next(4)
+        campaign.assign("ana")
+        campaign.undo(annotator="ana")
+        assert len(campaign.assign("ben").tasks) == 4
+
+    def test_two_people_a_row_and_a_third_for_a_tie(self, two: cf.Campaign) -> None:
+        first, second, third = two.next(3).batch.images
+        assert len(two.assign("ana").tasks) == len(two.assign("ben").tasks) == 3
+        with pytest.raises(ValueError, match="no image for 'cem'"):
+            two.assign("cem")
+        two.label([first, second, third], ["ant", "ant", "ant"], annotator="ana")
+        assert (two.labels < 0).all(), "one is not two"
+        taken = two.label([first, second], ["ant", "bee"], annotator="ben")
+        assert taken.n_undecided == 1
+        assert two.pending() == {second: 1, third: 1}
+        assert [task.image for task in two.assign("cem").tasks] == [second]
+        two.label([second], ["bee"], annotator="cem")
+        assert [two.labels[IDS.index(image)] for image in (first, second, third)] == [0, 1, -1]
+        status = two.status()
+        assert (status.n_labelled, status.n_undecided, status.n_several) == (2, 1, 2)
+        by_name = {entry.name: entry for entry in status.annotators}
+        assert by_name["ana"].with_others[:2] == (2, 0.5)
+        assert by_name["ben"].with_others[:2] == (2, 1.0)
+        assert not np.isnan(status.alpha)
+
+    def test_an_assignment_tells_the_shortlist(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 3, budget=6)
+        campaign.next(5)
+        tasks = campaign.assign("ana").tasks
+        assert [task.rank for task in tasks] == [1, 2, 3, 4, 5]
+        assert {task.batch for task in tasks} == {4}
+        for task in tasks:
+            p = [probability for _, probability in task.likeliest]
+            assert p == sorted(p, reverse=True)
+            assert p
+            assert all(0 <= value <= 1 for value in p)
+            assert {name for name, _ in task.likeliest} <= {*NAMES}
+        campaign.rename_class("ant", "hyena")
+        renamed = [{name for name, _ in task.likeliest} for task in campaign.assign("ana").tasks]
+        assert not any("ant" in names for names in renamed)
+        assert any("hyena" in names for names in renamed)
+
+
+class TestClasses:
+    def test_an_added_class_keeps_every_label(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 3)
+        before = campaign.labels
+        campaign.add_class("aardvark")
+        assert campaign.class_names == [*NAMES, "aardvark"]
+        np.testing.assert_array_equal(campaign.labels, before)
+        assert len(campaign.next(3)) == 3
+
+    def test_merged_and_renamed_classes(self, campaign: cf.Campaign) -> None:
+        campaign.label(IDS[:3], NAMES)
+        campaign.merge_classes("bee", "ant")
+        assert campaign.labels[:3].tolist() == [0, 0, 1]
+        campaign.rename_class("ant", "insect")
+        assert campaign.class_names == ["insect", "cat"]
+        campaign.label([IDS[4]], ["bee"])
+        assert campaign.labels[4] == 0, "a page of yesterday says bee"
+        with pytest.raises(ValueError, match="got 'bee'"):
+            campaign.rename_class("bee", "wasp")
+
+    @pytest.mark.parametrize("name", ["", " ", "ant", " ant "])
+    def test_names_that_cannot_be(self, campaign: cf.Campaign, name: str) -> None:
+        with pytest.raises(ValueError, match="name"):
+            campaign.add_class(name)
+        with pytest.raises(ValueError, match="name"):
+            campaign.rename_class("bee", name)
+
+    def test_a_class_that_is_used_is_not_undone(self, campaign: cf.Campaign) -> None:
+        campaign.add_class("dog", annotator="lead")
+        campaign.label([0], ["dog"], annotator="ana")
+        with pytest.raises(ValueError, match=r"cannot be undone while event \d+ \(label\) is about this class"):
+            campaign.undo(annotator="lead")
+        campaign.undo(annotator="ana")
+        campaign.undo(annotator="lead")
+        assert campaign.class_names == NAMES
+
+    def test_a_teacher_is_asked_for_features_of_new_classes(self, tmp_path: Path, pool: Path) -> None:
+        teacher = cf.Teacher(X, T, class_names=NAMES)
+        campaign = cf.Campaign.create(tmp_path / "a", pool, teacher=teacher, config=QUICK)
+        rounds(campaign, 2)
+        campaign.add_class("dog")
+        with pytest.raises(ValueError, match="no text features of 'dog'.* expected a teacher with a row for each class"):
+            campaign.next(3)
+        wider = cf.Teacher(X, np.eye(4, D, dtype=np.float32), class_names=["dog", *NAMES])
+        with cf.Campaign.open(tmp_path / "a", pool, teacher=wider) as again:
+            assert len(again.next(3)) == 3
+        stranger = cf.Teacher(X, T, class_names=["ant", "bee", "elk"])
+        with cf.Campaign.open(tmp_path / "a", pool, teacher=stranger) as again:
+            with pytest.raises(ValueError, match="knows the class 'elk', which the campaign has not"):
+                again.next(3)
+
+    def test_merged_classes_are_one_for_the_teacher(self, tmp_path: Path, pool: Path) -> None:
+        teacher = cf.Teacher(X, T, class_names=NAMES)
+        campaign = cf.Campaign.create(tmp_path / "a", pool, teacher=teacher, config=QUICK)
+        rounds(campaign, 2)
+        campaign.merge_classes("cat", "ant")
+        campaign.rename_class("ant", "animal")
+        picks = campaign.next(4).batch.images
+        merged = cf.Teacher(X, np.stack([T[0] + T[2], T[1]]), class_names=["animal", "bee"])
+        again = cf.Campaign.open(tmp_path / "a", pool, teacher=merged)
+        again.undo()
+        assert again.next(4).batch.images == picks
+
+
+class TestPools:
+    def test_images_keep_their_labels_wherever_they_are(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        rounds(campaign, 2)
+        out = campaign.next(4).batch.images
+        labelled = {IDS[row]: code for row, code in enumerate(campaign.labels.tolist()) if code >= 0}
+        order = np.random.default_rng(1).permutation(N)
+        ids = [IDS[k] for k in order]
+        other = folder(tmp_path / "other", np.concatenate([X[:5] + 9, X[order]]), [*map(str, range(5)), *ids])
+        with cf.Campaign.open(tmp_path / "a.campaign", other) as again:
+            found = again.labels
+            assert {ids[row - 5]: code for row, code in enumerate(found.tolist()) if code >= 0} == labelled
+            assert not {*again.next(10).batch.images} & {*out, *labelled}
+
+    def test_vanished_images_are_said(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        (images,) = rounds(campaign, 1)
+        kept = [k for k in range(N) if IDS[k] != images[0]]
+        other = folder(tmp_path / "other", X[kept], [IDS[k] for k in kept])
+        with cf.Campaign.open(tmp_path / "a.campaign", other) as again:
+            with pytest.warns(cf.LabelWarning, match=f"1 of 4 images .* no longer in features, first '{images[0]}'"):
+                labels = again.labels
+            assert int((labels >= 0).sum()) == 3
+            assert again.status().n_labelled == 4
+
+    def test_another_image_of_the_same_name_is_said(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        (images,) = rounds(campaign, 1)
+        x = X.copy()
+        x[IDS.index(images[2])] += 1
+        with cf.Campaign.open(tmp_path / "a.campaign", folder(tmp_path / "other", x)) as again:
+            with pytest.warns(cf.LabelWarning, match=f"1 of 4 images .*'{images[2]}'.* another image may have its name"):
+                again.next(2)
+
+    def test_another_encoder_is_no_reason_to_warn(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        rounds(campaign, 1)
+        other = folder(tmp_path / "other", np.hstack([X, X]))
+        with cf.Campaign.open(tmp_path / "a.campaign", other) as again, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(again.next(2)) == 2
+
+    def test_a_pool_without_ids_must_hold_what_it_held(self, tmp_path: Path) -> None:
+        with cf.Campaign.create(tmp_path / "a", X, class_names=NAMES, config=QUICK) as campaign:
+            images = campaign.next(4).batch.images
+            answer(campaign, images)
+            assert [int(image) for image in images] == np.flatnonzero(campaign.labels >= 0).tolist() or images
+        with cf.Campaign.open(tmp_path / "a", np.vstack([X, X[:3]])) as longer:
+            assert int((longer.labels >= 0).sum()) == 4
+        with cf.Campaign.open(tmp_path / "a", X[::-1]) as turned, pytest.raises(cf.PoolMismatchError, match="no ids"):
+            turned.next(2)
+        first = min(int(image) for image in images)
+        with cf.Campaign.open(tmp_path / "a", X[:first]) as short, pytest.raises(cf.PoolMismatchError, match="more rows"):
+            short.next(2)
+
+    @pytest.mark.parametrize(("bad", "text"), [(None, "none at row 7"), (IDS[3], "'photos/003.jpg' at rows 3 and 7")])
+    def test_ids_must_be_distinct(self, tmp_path: Path, bad: Any, text: str) -> None:
+        ids: list[Any] = [*IDS]
+        ids[7] = bad
+        with pytest.raises(ValueError, match=text):
+            cf.Campaign.create(tmp_path / "a", folder(tmp_path / "pool", X, ids), class_names=NAMES)
+        assert not (tmp_path / "a").exists()
+
+    def test_answers_need_no_pool(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        images = campaign.next(4).batch.images
+        with cf.Campaign.open(tmp_path / "a.campaign") as without:
+            answer(without, images)
+            assert without.status().n_labelled == 4
+            with pytest.raises(ValueError, match="opened without its pool"):
+                without.next(2)
+        assert int((campaign.labels >= 0).sum()) == 4
+
+
+class TestStatus:
+    def test_audits_tell_how_good_the_models_are(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 3, budget=6)
+        issued = campaign.draw_audit(30)
+        assert issued.batch.is_audit
+        assert campaign.status().audits.top1.n == 0
+        answer(campaign, issued.batch.images)
+        audits = campaign.status().audits
+        shortlists = [pick.shortlist.classes[0] for pick in issued.selection.explanation.picks]  # type: ignore[union-attr]
+        expected = float(np.mean(shortlists == Y[[*issued.batch.rows]]))
+        assert audits.top1[:2] == (30, expected)
+        assert audits.top1.low < expected < audits.top1.high or expected == 1.0
+        assert audits.student_set.n == 30
+
+    def test_an_audit_is_a_uniform_draw_in_its_order(self, tmp_path: Path, pool: Path) -> None:
+        counts = np.zeros(N, int)
+        for seed in range(40):
+            with cf.Campaign.create(tmp_path / f"{seed}", pool, class_names=NAMES, random_state=seed) as campaign:
+                counts[[*campaign.draw_audit(9).batch.rows]] += 1
+        assert counts.sum() == 360
+        assert counts.max() < 15, "of 40 draws with probability 0.1 each"
+
+    def test_audits_and_queries_do_not_disturb_each_other(self, tmp_path: Path, pool: Path) -> None:
+        with cf.Campaign.create(tmp_path / "a", pool, class_names=NAMES, config=QUICK) as campaign:
+            first = campaign.draw_audit(5).batch.images
+            campaign.undo()
+            campaign.next(5)
+            campaign.undo()
+            assert campaign.draw_audit(5).batch.images == first
+
+    def test_predictions_become_stable(self, campaign: cf.Campaign) -> None:
+        assert campaign.status().is_stable is None
+        rounds(campaign, 12, budget=6)
+        status = campaign.status()
+        known = [entry.agreement for entry in status.batches if entry.agreement is not None]
+        assert len(known) == 10, "the first batch had no models, and the second no models before it"
+        for found in known:
+            assert found.n == N
+            assert found.low <= found.changed <= found.high
+        assert status.is_stable is (np.mean([found.kappa for found in known[-3:]]) >= 0.99)
+        assert status.to_dict()["batches"][3]["n_labelled"] == 6
+
+    def test_the_learner_has_the_labels(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 3, budget=6)
+        learner = campaign.learner()
+        np.testing.assert_array_equal(learner.labels, campaign.labels)
+        assert (learner.predict_proba().argmax(axis=1) == Y).mean() > 0.8
