@@ -14,6 +14,7 @@ from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.labels import ReadLabels
+from ..pool.row_masks import RowMask
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
@@ -59,6 +60,9 @@ def select(
     backend: str = "auto",
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
+    exclude: Any = None,
+    pending: Any = None,
+    include: Any = None,
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
 
@@ -133,12 +137,19 @@ def select(
         what is left of that; at least 512 MB. It decides what is kept between steps and what is read or computed again,
         never what is picked. What classes, labelled rows and candidates take by themselves (:func:`plan` tells it) has
         to fit.
+    exclude, pending, include : array_like or path, optional
+        Rows that are never picked; rows that somebody is labelling, which are never picked and count as covered, as
+        labelled rows do, without a class; the only rows that may be picked. Each a mask of booleans, shape (N,), row
+        numbers, ids, or a file, see :func:`ccma_fast.pool.row_masks.read_row_mask`. A row with a label is neither
+        pending nor excluded any more, and an excluded one neither pending nor included. Excluded rows, such as broken
+        images or those of no class, are never read, while the student's sample of the pool has pending rows and those
+        that `include` leaves out.
 
     Returns
     -------
     Selection
-        Exactly min(B, number of unlabelled rows) picks; rows whose images have vanished, as :func:`ccma_fast.extract`
-        found, do not count as such.
+        Exactly min(B, number of rows that can be picked) picks: unlabelled ones that the masks leave and whose images
+        have not vanished, as :func:`ccma_fast.extract` found.
 
     Warns
     -----
@@ -202,6 +213,9 @@ def select(
         backend=backend,
         chunk_size=chunk_size,
         memory_limit=memory_limit,
+        exclude=exclude,
+        pending=pending,
+        include=include,
     )
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = _selection(arguments)
@@ -223,6 +237,9 @@ def plan(
     backend: str = "auto",
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
+    exclude: Any = None,
+    pending: Any = None,
+    include: Any = None,
 ) -> Plan:
     """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
@@ -233,6 +250,8 @@ def plan(
     Parameters
     ----------
     features, budget, labels, class_names, teacher, student, student_logits, config, backend, chunk_size, memory_limit
+        As in :func:`select`.
+    exclude, pending, include
         As in :func:`select`.
 
     Returns
@@ -267,6 +286,9 @@ def plan(
         backend=backend,
         chunk_size=chunk_size,
         memory_limit=memory_limit,
+        exclude=exclude,
+        pending=pending,
+        include=include,
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
@@ -285,6 +307,9 @@ def query(
     random_state: int,
     backend: Backend,
     memory_limit: int,
+    exclude: RowMask | None = None,
+    pending: RowMask | None = None,
+    include: RowMask | None = None,
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and trained its models on the labelled rows.
 
@@ -304,6 +329,9 @@ def query(
         chunk_size=None,
         memory=Memory(memory_limit, has_fixed_chunks=True),
         vanished=np.empty(0, np.int64),
+        exclude=exclude,
+        pending=pending,
+        include=include,
         trained=trained,
     )
     return _selection(arguments)
@@ -324,7 +352,7 @@ def _selection(arguments: Arguments) -> Selection:
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
             plan = forecast(cost_inputs_of(inputs, acquisition, validation.lazy), acquisition)
-            x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
+            x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
             report = _first_report(inputs, plan)
         rows: RowNumbers = inputs.unlabelled
         if inputs.budget == 0:
@@ -409,7 +437,9 @@ def _first_report(inputs: Inputs, plan: Plan) -> Report:
         n_rows=inputs.pool.n_rows,
         n_labelled=inputs.labelled.size,
         n_unlabelled=inputs.unlabelled.size,
-        n_vanished=inputs.n_vanished,
+        n_pending=inputs.rows.pending.size,
+        n_excluded=inputs.rows.n_excluded,
+        n_vanished=inputs.rows.n_vanished,
         n_classes=inputs.n_classes,
         warnings=suspicions_from_logits(inputs) if inputs.cold or inputs.labelled.size == 0 else [],
         forced=inputs.forced,
