@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["COMMAND"]
 
 # Options that name files.
-_INPUTS = ("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits")
+_INPUTS = (
+    *("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits"),
+    *("exclude", "pending", "include"),
+)
 
 _DESCRIPTION = """\
 Choose the rows of a pool of N images whose labels teach a classifier the most. A matrix has one row per image, in the
@@ -102,6 +105,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     add_teacher_options(parser)
+    _add_mask_options(parser)
 
     method = parser.add_argument_group("the method")
     add_config_options(method)
@@ -141,6 +145,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_mask_options(parser: argparse.ArgumentParser) -> None:
+    rows = parser.add_argument_group(
+        "which rows (optional)",
+        "a file with a column image_path (ids) or index (rows), .csv or .parquet, such as the output of this command; "
+        "with a mask of N booleans or row numbers, .npy; or with an id in each line, .txt; several files are joined",
+    )
+    for name, text in (
+        ("exclude", "rows never to choose, such as images of no class or broken ones: they are not read at all"),
+        ("pending", "rows that somebody is labelling: not chosen again, and covered as those that have a label"),
+        ("include", "the only rows to choose from (default: all)"),
+    ):
+        rows.add_argument(f"--{name}", metavar="FILE", nargs="+", action="extend", help=text)
+
+
 def _picks_path(text: str) -> Path:
     """An argument type."""
     file = Path(text)
@@ -157,9 +175,12 @@ def _run(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     teacher = teacher_from(arguments, arguments.class_names)
     features = open_rows(arguments.features, "features")
-    labels = None if arguments.labels is None else [Path(file) for file in arguments.labels]
+    labels = _paths(arguments.labels)
     query: dict[str, Any] = {
         "labels": labels,
+        "exclude": _paths(arguments.exclude),
+        "pending": _paths(arguments.pending),
+        "include": _paths(arguments.include),
         "class_names": arguments.class_names,
         "teacher": teacher,
         "student_logits": arguments.student_logits,
@@ -178,6 +199,10 @@ def _run(arguments: argparse.Namespace) -> None:
         if teacher is not None and labels is not None and picks.report.n_labelled:
             tell(_diagnosis(teacher, labels, features, picks.report.warnings))
         tell(_summary(picks, arguments))
+
+
+def _paths(files: list[str] | None) -> list[Path] | None:
+    return None if files is None else [Path(file) for file in files]
 
 
 def _config(arguments: argparse.Namespace) -> CCMAConfig:
@@ -277,6 +302,8 @@ def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
     where = "" if arguments.out is None else f" -> {arguments.out}"
     there = " whose images are there" if report.n_vanished else ""
     more = f"but no more rows are unlabelled{there}"
+    if report.n_pending or report.n_excluded:
+        more = "but no other rows may be chosen"
     short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, {more})"
     return f"{report}\n{len(picks)} picks{short}{where}"
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .rows import Chunk, Rows
 
-__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowSubset"]
+__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowSubset", "rows_where"]
 
 
 class AllBut:
@@ -32,6 +32,13 @@ class AllBut:
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(self.size))
         return positions + np.searchsorted(self.smaller, positions, side="right")
+
+
+def rows_where(mask: npt.NDArray[np.bool_]) -> AllBut | npt.NDArray[np.int64]:
+    """The numbers of the rows where a mask is true, ascending, in the form that takes less memory."""
+    if 2 * np.count_nonzero(mask) < mask.size:
+        return np.flatnonzero(mask)
+    return AllBut(mask.size, np.flatnonzero(~mask))
 
 
 class RowSubset(Rows):

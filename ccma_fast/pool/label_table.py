@@ -17,7 +17,7 @@ from .row_ids import rows_with_ids
 from .rows import RowId, Rows
 from .tables import Columns
 
-__all__ = ["ID", "INDEX", "LabelTable", "check_in_order", "joined"]
+__all__ = ["ID", "INDEX", "LabelTable", "check_in_order", "joined", "named_rows"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -43,6 +43,8 @@ class LabelTable(NamedTuple):
     place: str
     """Suffix of a row number in error messages."""
     typed: bool
+    what: str = "label"
+    """What an entry is, in error messages."""
 
 
 def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
@@ -80,8 +82,23 @@ def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
         check_same_rows(name, codes.size, rows.name, rows.n_rows)
         return codes
     known = np.flatnonzero(codes >= 0)
+    return _placed(table, codes, known, named_rows(table, known, rows, name), rows, name)
+
+
+def named_rows(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int64:
+    """The rows of a pool that entries of a table are of, by their ids or, where one has none, their numbers.
+
+    Parameters
+    ----------
+    table : LabelTable
+        With ids or row numbers.
+    known : ndarray, shape (n,), int64
+        Positions of the entries that count.
+    rows, name
+        As in :func:`joined`, and so are errors and warnings.
+    """
     if table.ids is not None and rows.row_ids() is not None:
-        return _placed(table, codes, known, _rows_of_ids(table, known, rows, name), rows, name)
+        return _rows_of_ids(table, known, rows, name)
     if table.row_numbers is None:
         raise ValueError(
             f"{name} have the ids of their images{table.place} where {rows.name} has none; expected a "
@@ -96,7 +113,7 @@ def joined(table: LabelTable, codes: Int64, rows: Rows, name: str) -> Int64:
             f"{name}: {INDEX} must be a row from 0 to {rows.n_rows - 1}, got "
             f"{table.row_numbers[row]!s} at row {row}{table.place}"
         )
-    return _placed(table, codes, known, numbers[known], rows, name)
+    return numbers[known]
 
 
 def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int64:
@@ -109,7 +126,7 @@ def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int6
     assert there is not None, "checked by the caller"
     if None in there and not there[None]:
         row = known[ids.index(None)]
-        raise ValueError(f"{name} must have an {ID} beside each label, got '' at row {row}{table.place}")
+        raise ValueError(f"{name} must have an {ID} beside each {table.what}, got '' at row {row}{table.place}")
     _check_known([row_id for row_id in dict.fromkeys(ids) if not there[row_id]], table.place, rows, name)
     found: Int64 = known.copy()
     for k, (row_id, number) in enumerate(zip(ids, numbers.tolist(), strict=True)):
@@ -128,11 +145,11 @@ def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int6
     if moved.size:
         first = moved[0]
         warnings.warn(
-            f"{name}: {moved.size} of {known.size} labels{table.place} are of another row than their "
+            f"{name}: {moved.size} of {known.size} {table.what}s{table.place} are of another row than their "
             f"{INDEX} says, first {ids[first]!r}, which is row {found[first]} and not {numbers[first]}; "
             f"{ID} is taken",
             LabelWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
     return found
 
@@ -213,7 +230,7 @@ def _id(table: LabelTable, row: int, name: str) -> RowId:
     found = table.ids[row]
     if found is None or isinstance(found, str) or (isinstance(found, int) and not isinstance(found, bool)):
         return None if found is None else str(found) or None
-    raise ValueError(f"{name} must have an {ID} beside each label, got {found!r} at row {row}{table.place}")
+    raise ValueError(f"{name} must have an {ID} beside each {table.what}, got {found!r} at row {row}{table.place}")
 
 
 def _integers(table: LabelTable, name: str, missing: int | None = None) -> Int64:

@@ -37,7 +37,7 @@ def rows_with_ids(rows: Rows, wanted: Collection[RowId]) -> dict[RowId, list[int
     return found
 
 
-def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
+def distinct_rows(rows: Rows, indices: npt.ArrayLike, name: str = "indices") -> Int64:
     """Distinct rows of a pool, in the given order.
 
     Parameters
@@ -45,6 +45,8 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     rows : Rows
     indices : array_like, shape (n,), int or str
         Their numbers, or their ids where the pool has ids.
+    name : str
+        Their name in error messages.
 
     Raises
     ------
@@ -53,21 +55,21 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike) -> Int64:
     TypeError
         Neither integers nor text, or text where the pool has no ids.
     """
-    given = as_array("indices", uncoerced(indices))
+    given = as_array(name, uncoerced(indices))
     if given.ndim != 1:
-        raise ValueError(f"indices must have one dimension, got shape {given.shape}")
+        raise ValueError(f"{name} must have one dimension, got shape {given.shape}")
     if given.size == 0:
         return np.empty(0, dtype=np.int64)
     if given.dtype.kind in "OUT" and not all(map(_is_integer, given.tolist())):
-        given = _rows_of_ids(rows, given.tolist())
+        given = _rows_of_ids(rows, given.tolist(), name)
     if given.dtype.kind not in "Oiu":
-        raise TypeError(f"indices must be all integers, or all ids of images, got dtype {given.dtype}")
+        raise TypeError(f"{name} must be all integers, or all ids of images, got dtype {given.dtype}")
     outside = np.flatnonzero((given < 0) | (given >= rows.n_rows))
     if outside.size:
-        raise ValueError(f"indices must be rows from 0 to {rows.n_rows - 1}, got {given[outside[0]]}")
+        raise ValueError(f"{name} must be rows from 0 to {rows.n_rows - 1}, got {given[outside[0]]}")
     unique, counts = np.unique(given, return_counts=True)
     if unique.size < given.size:
-        raise ValueError(f"indices must be distinct, got row {unique[counts > 1][0]} more than once")
+        raise ValueError(f"{name} must be distinct, got row {unique[counts > 1][0]} more than once")
     return given.astype(np.int64)
 
 
@@ -102,22 +104,22 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
 
 
-def _rows_of_ids(rows: Rows, ids: list[Any]) -> Int64:
+def _rows_of_ids(rows: Rows, ids: list[Any], name: str) -> Int64:
     for row_id in ids:
         if not isinstance(row_id, str):
             raise TypeError(
-                f"indices must be all integers, or all ids of images, got {type(row_id).__name__} {row_id!r}"
+                f"{name} must be all integers, or all ids of images, got {type(row_id).__name__} {row_id!r}"
             )
     found = rows_with_ids(rows, ids)
     if found is None:
-        raise TypeError(f"indices must be integers where {rows.name} has no ids, got {ids[0]!r}")
+        raise TypeError(f"{name} must be integers where {rows.name} has no ids, got {ids[0]!r}")
     for row_id in ids:
         if not found[row_id]:
             known = rows.ids_at(np.arange(min(3, rows.n_rows)))
-            raise ValueError(f"indices must be ids of images of {rows.name}, such as {known!r}, got {row_id!r}")
+            raise ValueError(f"{name} must be ids of images of {rows.name}, such as {known!r}, got {row_id!r}")
         if len(found[row_id]) > 1:
             raise ValueError(
-                f"indices must be ids of one image each, got {row_id!r}, which rows {found[row_id][:3]!r} have; give "
+                f"{name} must be ids of one image each, got {row_id!r}, which rows {found[row_id][:3]!r} have; give "
                 "their numbers"
             )
     return np.array([found[row_id][0] for row_id in ids], dtype=np.int64)

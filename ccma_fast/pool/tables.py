@@ -47,7 +47,12 @@ class Columns(NamedTuple):
 
 
 def read_columns(
-    file: str, name: str, wanted: Sequence[str], *, only: str, is_value: Callable[[str], bool] = lambda cell: False
+    file: str,
+    name: str,
+    wanted: Sequence[str],
+    *,
+    only: str | None = None,
+    is_value: Callable[[str], bool] = lambda cell: False,
 ) -> Columns:
     """The flat columns of a CSV or parquet file, an index that pandas wrote to parquet included.
 
@@ -59,9 +64,9 @@ def read_columns(
     wanted : sequence of str
         ``image_path`` may also be called ``path``, ``filepath``, ``filename`` or ``file``; the first that is there is
         taken.
-    only : str
+    only : str, optional
         The one that must exist; in a file of one column it may have any name that does not mean something else, and in
-        a CSV file none.
+        a CSV file none. By default none must, and each has its name.
     is_value : callable, optional
         Whether text is a value of `only` and so not a header: the path of an image that exists, the name of a class.
 
@@ -75,7 +80,8 @@ def read_columns(
         if Path(file).suffix.lower() == ".parquet"
         else _csv_table(file, name, only, is_value)
     )
-    calls = {column: (column, *_ALSO_CALLED.get(column, ())) for column in dict.fromkeys((only, *wanted))}
+    must = () if only is None else (only,)
+    calls = {column: (column, *_ALSO_CALLED.get(column, ())) for column in dict.fromkeys((*must, *wanted))}
     found = {column: next((call for call in calls[column] if call in table), None) for column in calls}
     for column, call in found.items():
         nearer = calls[column] if call is None else calls[column][: calls[column].index(call) + 1]
@@ -83,10 +89,10 @@ def read_columns(
             if header not in calls[column] and (expected := _plain(header)) in nearer:
                 raise FileReadError(f"{name}: the column {header!r} of {file!r} must be called {expected!r}")
     plain = [header for header, cells in table.items() if not isinstance(cells, _Nested)] or [*table]
-    if len(plain) == 1 and not any(found.values()):
+    if only is not None and len(plain) == 1 and not any(found.values()):
         (found[only],) = plain
         _check_meaning(plain[0], only, calls[only], file, name)
-    if found[only] is None:
+    if only is not None and found[only] is None:
         expected = " or ".join(map(repr, calls[only]))
         raise FileReadError(f"{name}: no column {expected} in {file!r}, got {', '.join(map(repr, table)) or 'none'}")
     used = {header: column for column, header in found.items() if header is not None}
@@ -116,7 +122,7 @@ def _check_meaning(header: str, only: str, calls: Sequence[str], file: str, name
             )
 
 
-def _csv_table(file: str, name: str, only: str, is_value: Callable[[str], bool]) -> dict[str, list[Any]]:
+def _csv_table(file: str, name: str, only: str | None, is_value: Callable[[str], bool]) -> dict[str, list[Any]]:
     try:
         with io.TextIOWrapper(open_regular(file), newline="", encoding="utf-8-sig") as handle:
             text = handle.read()
@@ -131,7 +137,7 @@ def _csv_table(file: str, name: str, only: str, is_value: Callable[[str], bool])
     _check_separator(rows[0], file, name)
     if len(rows[0]) <= 1:
         rows = [row or [""] for row in rows]  # an empty line is an empty cell here, and skipped in a wider table
-        if not _is_header(rows[0][0], rows[1:], only, is_value):
+        if only is not None and not _is_header(rows[0][0], rows[1:], only, is_value):
             rows.insert(0, [only])
     else:
         rows = [row for row in rows if row]

@@ -15,16 +15,17 @@ from ..checks import check_integer, check_same_rows
 from ..config import CCMAConfig
 from ..pool.agreement import accepted, differing_images
 from ..pool.class_names import agreed_class_names
-from ..pool.derived import AllBut
 from ..pool.labels import read_labels
 from ..pool.logits import open_logits
 from ..pool.open import open_rows
+from ..pool.row_masks import RowMask, read_row_mask
 from ..pool.rows import Rows
 from ..steps.student import check_head, check_student, class_count, has_two_classes
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory, check_memory_limit
 from .inputs import Inputs
+from .selectable_rows import selectable_rows
 from .settings import Settings, random_streams
 
 __all__ = ["Arguments", "check_arguments", "checked_arguments", "inputs_of"]
@@ -52,6 +53,9 @@ class Arguments:
     memory: Memory
     vanished: Int64
     """Rows whose images are gone, ascending."""
+    exclude: RowMask | None = None
+    pending: RowMask | None = None
+    include: RowMask | None = None
     trained: Trained | None = None
     """Student and teacher, where they are trained on the labelled rows already."""
 
@@ -80,6 +84,9 @@ def checked_arguments(
     backend: Any,
     chunk_size: Any,
     memory_limit: Any,
+    exclude: Any,
+    pending: Any,
+    include: Any,
 ) -> Arguments:
     """The arguments of :func:`ccma_fast.select`, checked one by one; the pool is opened."""
     check_arguments(teacher, student, config)
@@ -89,6 +96,8 @@ def checked_arguments(
     chosen, memory = choose_backend(backend), check_memory_limit(memory_limit)
     pool = open_rows(features, "features")
     vanished = pool.vanished()
+    named = {"exclude": exclude, "pending": pending, "include": include}
+    masks = {name: None if given is None else read_row_mask(given, pool, name) for name, given in named.items()}
     return Arguments(
         pool=pool,
         budget=check_integer("budget", budget, minimum=1),
@@ -103,6 +112,7 @@ def checked_arguments(
         chunk_size=chunk_size,
         memory=memory,
         vanished=vanished,
+        **masks,
     )
 
 
@@ -136,8 +146,14 @@ def inputs_of(arguments: Arguments) -> Inputs:
     chunk_size = arguments.chunk_size
     if chunk_size is None:
         chunk_size = arguments.memory.chunk_rows([*(rows.n_columns for rows in sources), n_classes or 1])
-    withheld = np.union1d(labelled, arguments.vanished)
-    unlabelled = AllBut(pool.n_rows, withheld)
+    rows = selectable_rows(
+        pool.n_rows,
+        labelled,
+        arguments.vanished,
+        exclude=arguments.exclude,
+        pending=arguments.pending,
+        include=arguments.include,
+    )
     streams = random_streams(arguments.random_state)
     return Inputs(
         settings=Settings(arguments.config, arguments.backend, arguments.memory, chunk_size, streams),
@@ -154,10 +170,9 @@ def inputs_of(arguments: Arguments) -> Inputs:
         labelled=labelled,
         classes=classes,
         has_labels=arguments.labels is not None,
-        unlabelled=unlabelled,
-        n_vanished=withheld.size - labelled.size,
+        rows=rows,
         cold=cold,
-        budget=min(arguments.budget, unlabelled.size),
+        budget=min(arguments.budget, rows.selectable.size),
         forced=forced,
     )
 

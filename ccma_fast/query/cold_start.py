@@ -46,11 +46,12 @@ def _picks_of_teacher(inputs: Inputs, z_teacher: Rows) -> Picks:
 
 
 def _covering_picks(inputs: Inputs) -> Picks:
-    """One row per k-means cluster, each row weighted by its squared distance to the nearest labelled row, if any."""
+    """One row per k-means cluster, each row weighted by its squared distance to the nearest covered row, if any."""
     rows = RowSubset(inputs.space, inputs.unlabelled)
     weights: npt.NDArray[np.float32] | None = None
-    if inputs.labelled.size:
-        known = inputs.settings.kept(inputs.space, inputs.labelled)
+    covered = inputs.covered
+    if covered.size:
+        known = inputs.settings.kept(inputs.space, covered)
         weights = squared_distances(rows, known, inputs.settings.backend)
     positions, represents, tally, nearest = cover(inputs.settings, rows, weights, inputs.budget)
     return Picks(positions, np.empty(0, np.float32), represents, tally, nearest=nearest).led_by("coverage")

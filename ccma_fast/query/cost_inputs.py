@@ -33,8 +33,12 @@ class CostInputs:
     lazy: frozenset[Rows]
     """Sources that are validated while they are scored."""
     n_labelled: int
+    n_covered: int
+    """Labelled and pending rows."""
+    n_population: int
+    """Rows that may be read, from which the student's sample is drawn: all but the excluded."""
     n_unlabelled: int
-    """Without the rows whose images have vanished."""
+    """Rows that can be selected."""
     has_labels: bool
     """Whether labels were given, even if no row has one."""
     n_left: int
@@ -64,5 +68,5 @@ class CostInputs:
 
     @property
     def leaves_rows_out(self) -> bool:
-        """Whether chunks of the unlabelled rows are non-contiguous, so that they are copied."""
+        """Whether chunks of the selectable rows are non-contiguous, so that they are copied."""
         return self.n_unlabelled < self.pool.n_rows

@@ -3,10 +3,11 @@
 Bytes and memory follow from shapes and the configuration alone. Seconds need the machine's rates, which
 :func:`ccma_fast.query.rates.machine_rates` measures in under a second.
 
-What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · B or fewer candidates):
+What is read, in rows of each source (n labelled, U selectable, M scored, κ · B or fewer candidates):
 
-- check: the labelled rows of every source that the posteriors are computed from, and all rows of every other source.
-  Where a user's own estimator is fitted, or not every unlabelled row is scored, all rows of every source.
+- check: the labelled rows of every source that the posteriors are computed from, the pending rows of the features, and
+  all rows of every other source. Where a user's own estimator is fitted, or not every selectable row is scored, all
+  rows of every source. Excluded rows are never read.
 - subpool: its clustering reads U rows once for their lengths, once for the directions it compares along, twice for the
   assignment to its start and two times in each iteration (update and assignment).
 - posteriors: a sample of the pool and of the teacher, and the teacher's labelled rows, where the default student is
@@ -19,8 +20,9 @@ What is read, in rows of each source (n labelled, U unlabelled, M scored, κ · 
 - disagreement: the M rows once, unless thresholds or posteriors have read them, those of the teacher only where the
   picks depend on sets; with labels the rows of the teacher and of ready-made logits that the sanity checks look at,
   16,384 at most.
-- coverage: the candidates, and for the student's picks the labelled rows; at cold start without a teacher a clustering
-  of all unlabelled rows, which where some are labelled are read before for their distances from these.
+- coverage: the candidates, and for the student's picks the labelled and pending rows; at cold start without a teacher a
+  clustering of all selectable rows, which where some are labelled or pending are read before for their distances from
+  these.
 
 What is resident, beyond what was when the query began: at most 32 bytes a row; the labelled rows, and what training a
 head on them takes; logits that are kept; a chunk of each source and its logits; the candidates, and what k-means holds
@@ -63,6 +65,7 @@ from .stage_costs import (
     picked_bytes,
     posterior_work,
     scored_chunk,
+    selected_bytes,
     training_bytes,
     training_work,
 )
@@ -108,6 +111,8 @@ def cost_inputs_of(inputs: Inputs, acquisition: Acquisition, lazy: frozenset[Row
         computed=tuple(computed),
         lazy=lazy,
         n_labelled=inputs.labelled.size,
+        n_covered=inputs.covered.size,
+        n_population=inputs.rows.population.size,
         n_unlabelled=inputs.unlabelled.size,
         has_labels=inputs.has_labels,
         n_left=inputs.n_left,
@@ -167,16 +172,19 @@ def _stage_plan(given: CostInputs, cost: StageCost, held: int) -> StagePlan:
 def _check_cost(given: CostInputs) -> StageCost:
     kept = kept_bytes(given, given.pool, given.n_labelled)
     read: dict[Rows, float] = {
-        rows: given.n_labelled
+        rows: (given.n_covered if rows is given.pool else given.n_labelled)
         if rows in given.lazy
-        else rows.n_rows + (given.n_labelled if rows is given.pool and kept else 0)
+        else given.n_population + (given.n_labelled if rows is given.pool and kept else 0)
         for rows in given.sources
     }
+    is_picked = given.n_population < given.pool.n_rows
     chunks = [
-        rows.resident_bytes(n := chunk_rows(given, rows)) + 8 * n for rows in given.sources if rows not in given.lazy
+        rows.resident_bytes(n := chunk_rows(given, rows), picked=is_picked) + 8 * n
+        for rows in given.sources
+        if rows not in given.lazy
     ]
     chunks += [picked_bytes(rows, min(given.n_labelled, chunk_rows(given, rows))) for rows in given.lazy]
-    labels = 9 * given.pool.n_rows if given.has_labels else 0
+    labels = (10 if given.has_labels else 2) * given.pool.n_rows
     return StageCost(read, max(labels, picked_bytes(given.pool, 0) * (kept > 0), *chunks) + kept, keeps=kept)
 
 
@@ -207,20 +215,20 @@ def _cover_cost(given: CostInputs) -> StageCost:
     passes, memory, work = clustering_cost(
         given, given.space, n, n_clusters, given.config.kmeans_max_iter, with_start=True
     )
-    if given.n_labelled:  # distances to the labelled rows: lengths once, and products in blocks of them
-        passes += 1 + -(-given.n_labelled // COMPARED_ROWS)
+    if given.n_covered:  # distances to the covered rows: lengths once, and products in blocks of them
+        passes += 1 + -(-given.n_covered // COMPARED_ROWS)
         chunk = min(n, given.space.chunk_rows())
-        compared = min(given.n_labelled, COMPARED_ROWS)
+        compared = min(given.n_covered, COMPARED_ROWS)
         similarities = min(SIMILARITY_BYTES, 8 * chunk * compared)
-        of_lengths = given.space.resident_bytes(chunk, picked=True) + chunk * COUNTED_ROW
+        of_lengths = selected_bytes(given, given.space, chunk, picked=True) + chunk * COUNTED_ROW
         of_similarities = similarities + int(min(1.0, SIMILARITIES / (chunk * compared)) * of_lengths)
         # The allocator may retain the memory of a chunk's copy: half of it is wrong by the least either way.
-        copied = of_lengths - chunk * (COUNTED_ROW + given.space.row_bytes * given.space.is_mapped)
+        copied = given.space.resident_bytes(chunk, picked=True) - chunk * given.space.row_bytes * given.space.is_mapped
         memory = max(copied // 2 + memory, 8 * n + max(of_lengths, of_similarities)) + kept_bytes(
-            given, given.space, given.n_labelled
+            given, given.space, given.n_covered
         )
-        work = work._replace(products=work.products + float(n) * given.space.n_columns * given.n_labelled)
-    return StageCost({given.space: passes * n + given.n_labelled}, memory, work)
+        work = work._replace(products=work.products + float(n) * given.space.n_columns * given.n_covered)
+    return StageCost({given.space: passes * n + given.n_covered}, memory, work)
 
 
 def _subpool_cost(given: CostInputs) -> StageCost:
@@ -247,7 +255,7 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
     is_kept, logits, training = _keeps_logits(given), logits_bytes(given), training_bytes(given)
     read: dict[Rows, float] = dict.fromkeys(given.computed, given.n_scored) if is_kept else {}
     if given.is_logistic:
-        n_sample = sample_size(given.pool.n_rows, given.n_classes)
+        n_sample = sample_size(given.n_population, given.n_classes)
         read[given.pool] = read.get(given.pool, 0) + n_sample
         if given.teacher is not None:
             read[given.teacher] = read.get(given.teacher, 0) + n_sample + given.n_labelled

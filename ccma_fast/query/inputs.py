@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..pool.derived import AllBut
 from ..pool.rows import Rows
 from ..steps.student import ChunkedStudent
 from ..steps.teacher_rows import TeacherRows
 from ..steps.trained import Trained
-from .settings import Settings
+from .selectable_rows import SelectableRows
+from .settings import RowNumbers, Settings
 
 __all__ = ["Inputs"]
 
@@ -50,14 +50,12 @@ class Inputs:
     """Labels of the labelled rows."""
     has_labels: bool
     """Whether labels were given, even if no row has one."""
-    unlabelled: AllBut
-    """Rows that can be selected: without a label, and their images have not vanished."""
-    n_vanished: int
-    """Unlabelled rows whose images have vanished."""
+    rows: SelectableRows
+    """Which of the others can be selected, and which cannot."""
     cold: bool
     """Whether no student can be fitted: labels of fewer than two classes, and no logits."""
     budget: int
-    """Rows to select, capped at the number of unlabelled rows."""
+    """Rows to select, capped at the number of rows that can be selected."""
     forced: list[str]
     """Manifest mismatches of the teacher that were overridden by `force`."""
 
@@ -68,8 +66,18 @@ class Inputs:
         return student is None or isinstance(student, ChunkedStudent)
 
     @property
+    def unlabelled(self) -> RowNumbers:
+        """Rows that can be selected, ascending."""
+        return self.rows.selectable
+
+    @property
+    def covered(self) -> Int64:
+        """Rows relative to which others are covered, ascending: labelled and pending ones."""
+        return np.union1d(self.labelled, self.rows.pending)
+
+    @property
     def n_left(self) -> int:
-        """Number of unlabelled rows that may be scored: all, or a random sample."""
+        """Number of selectable rows that may be scored: all, or a random sample."""
         limit = self.settings.config.pool_limit
         n_unlabelled = self.unlabelled.size
         return n_unlabelled if limit is None else min(n_unlabelled, max(limit, self.budget))

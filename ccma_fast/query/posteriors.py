@@ -32,6 +32,7 @@ def trained_models(inputs: Inputs, x_labelled: Rows, validation: Validation) -> 
         rng=settings.streams.student,
         backend=settings.backend,
         x_labelled=x_labelled,
+        population=inputs.rows.population,
     )
 
 

@@ -16,6 +16,10 @@ from .stage_totals import StageTotals
 __all__ = ["Report", "Selection", "Stage"]
 
 
+# Fields that are printed where there is something to say.
+_ONLY_WHERE_SOME = ("n_pending", "n_excluded", "n_vanished", "forced")
+
+
 @dataclass(frozen=True)
 class Stage:
     """Measured cost of one stage of a query."""
@@ -52,8 +56,12 @@ class Report(StageTotals):
     n_labelled: int = 0
     n_unlabelled: int = 0
     """Unlabelled rows that can be selected."""
+    n_pending: int = 0
+    """Rows that `pending` names, neither labelled nor excluded: they cannot be selected, and count as covered."""
+    n_excluded: int = 0
+    """Other unlabelled rows that cannot be selected, since `exclude` names them or `include` does not."""
     n_vanished: int = 0
-    """Unlabelled rows that cannot be selected, since :func:`ccma_fast.extract` found their images gone."""
+    """Other unlabelled rows that cannot be selected, since :func:`ccma_fast.extract` found their images gone."""
     n_classes: int = 0
     """0 at cold start without a teacher and names of classes."""
     n_subpool_clusters: int = 0
@@ -107,7 +115,7 @@ class Report(StageTotals):
         return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
 
     def __str__(self) -> str:
-        empty = {name for name in ("forced", "n_vanished") if not getattr(self, name)}
+        empty = {name for name in _ONLY_WHERE_SOME if not getattr(self, name)}
         left_out = {"config", "stages", "plan", "warnings"} | empty
         lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
         lines += [f"warning: {text}" for text in self.warnings]
@@ -130,7 +138,8 @@ class Selection:
     Attributes
     ----------
     indices : ndarray, shape (B,), int64
-        Positions in `features`, distinct, never a labelled row or one whose image has vanished, in the order of choice:
+        Positions in `features`, distinct, never a labelled, pending or excluded row or one whose image has vanished, in
+        the order of choice:
         with ``acquisition="trust"`` those that the teacher leads, largest δ first, before the others; with "delta" and
         without labels the first pick of every cluster, heaviest cluster first, then second picks.
     scores : ndarray, shape (B,), float32

@@ -15,6 +15,7 @@ from ..checks import check_flag
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.labels import ReadLabels
+from ..pool.row_masks import RowMask
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
@@ -62,6 +63,9 @@ def select(
     backend: str = "auto",
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
+    exclude: Any = None,
+    pending: Any = None,
+    include: Any = None,
     explain: bool = False,
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
@@ -137,6 +141,13 @@ def select(
         what is left of that; at least 512 MB. It decides what is kept between steps and what is read or computed again,
         never what is picked. What classes, labelled rows and candidates take by themselves (:func:`plan` tells it) has
         to fit.
+    exclude, pending, include : array_like or path, optional
+        Rows that are never picked; rows that somebody is labelling, which are never picked and count as covered, as
+        labelled rows do, without a class; the only rows that may be picked. Each a mask of booleans, shape (N,), row
+        numbers, ids, or a file, see :func:`ccma_fast.pool.row_masks.read_row_mask`. A row with a label is neither
+        pending nor excluded any more, and an excluded one neither pending nor included. Excluded rows, such as broken
+        images or those of no class, are never read, while the student's sample of the pool has pending rows and those
+        that `include` leaves out.
     explain : bool, default False
         Tell where each pick comes from, in ``Selection.explanation``: who led it, both conformal sets, the classes that
         its label is likely to be, and the nearest rows that it represents. The picks are the same bit for bit.
@@ -144,8 +155,8 @@ def select(
     Returns
     -------
     Selection
-        Exactly min(B, number of unlabelled rows) picks; rows whose images have vanished, as :func:`ccma_fast.extract`
-        found, do not count as such.
+        Exactly min(B, number of rows that can be picked) picks: unlabelled ones that the masks leave and whose images
+        have not vanished, as :func:`ccma_fast.extract` found.
 
     Warns
     -----
@@ -209,6 +220,9 @@ def select(
         backend=backend,
         chunk_size=chunk_size,
         memory_limit=memory_limit,
+        exclude=exclude,
+        pending=pending,
+        include=include,
     )
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = _selection(arguments, explain=check_flag("explain", explain))
@@ -231,6 +245,9 @@ def plan(
     backend: str = "auto",
     chunk_size: int | None = None,
     memory_limit: int | str | None = None,
+    exclude: Any = None,
+    pending: Any = None,
+    include: Any = None,
 ) -> Plan:
     """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
@@ -241,6 +258,8 @@ def plan(
     Parameters
     ----------
     features, budget, labels, class_names, teacher, student, student_logits, config, backend, chunk_size, memory_limit
+        As in :func:`select`.
+    exclude, pending, include
         As in :func:`select`.
 
     Returns
@@ -275,6 +294,9 @@ def plan(
         backend=backend,
         chunk_size=chunk_size,
         memory_limit=memory_limit,
+        exclude=exclude,
+        pending=pending,
+        include=include,
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
@@ -293,6 +315,9 @@ def query(
     random_state: int,
     backend: Backend,
     memory_limit: int,
+    exclude: RowMask | None = None,
+    pending: RowMask | None = None,
+    include: RowMask | None = None,
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and trained its models on the labelled rows.
 
@@ -312,6 +337,9 @@ def query(
         chunk_size=None,
         memory=Memory(memory_limit, has_fixed_chunks=True),
         vanished=np.empty(0, np.int64),
+        exclude=exclude,
+        pending=pending,
+        include=include,
         trained=trained,
     )
     return _selection(arguments)
@@ -333,7 +361,7 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
             plan = forecast(cost_inputs_of(inputs, acquisition, validation.lazy), acquisition)
-            x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled)
+            x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
             report = _first_report(inputs, plan, arguments.random_state)
         rows: RowNumbers = inputs.unlabelled
         evidence = Evidence()
@@ -431,7 +459,9 @@ def _first_report(inputs: Inputs, plan: Plan, random_state: int) -> Report:
         n_rows=inputs.pool.n_rows,
         n_labelled=inputs.labelled.size,
         n_unlabelled=inputs.unlabelled.size,
-        n_vanished=inputs.n_vanished,
+        n_pending=inputs.rows.pending.size,
+        n_excluded=inputs.rows.n_excluded,
+        n_vanished=inputs.rows.n_vanished,
         n_classes=inputs.n_classes,
         warnings=suspicions_from_logits(inputs) if inputs.cold or inputs.labelled.size == 0 else [],
         forced=inputs.forced,

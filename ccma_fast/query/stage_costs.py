@@ -30,6 +30,7 @@ __all__ = [
     "picked_bytes",
     "posterior_work",
     "scored_chunk",
+    "selected_bytes",
     "training_bytes",
     "training_work",
 ]
@@ -112,12 +113,18 @@ def picked_bytes(rows: Rows, n: int) -> int:
     return n * rows.row_bytes + rows.is_mapped * min(SCATTERED_BYTES, rows.n_rows * rows.row_bytes)
 
 
+def selected_bytes(given: CostInputs, rows: Rows, n: int, *, picked: bool = False) -> int:
+    """Bytes of a chunk of n of the selectable rows; `picked`: whether they are copied even where all are."""
+    if 2 * given.n_unlabelled < given.pool.n_rows:  # scattered
+        return picked_bytes(rows, n)
+    return rows.resident_bytes(n, picked=picked or given.leaves_rows_out)
+
+
 def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
     """Bytes of a chunk of n of the scored rows of a source."""
     if given.n_scored < given.n_left or given.n_left < given.n_unlabelled:
         return picked_bytes(rows, n)
-    is_picked = given.leaves_rows_out
-    return rows.resident_bytes(n, picked=is_picked) + n * COUNTED_ROW * is_picked
+    return selected_bytes(given, rows, n) + n * COUNTED_ROW * given.leaves_rows_out
 
 
 def logits_bytes(given: CostInputs) -> int:
@@ -169,7 +176,7 @@ def training_bytes(given: CostInputs) -> int:
 def _soft_rows(given: CostInputs) -> int:
     """Rows of the pool that the teacher labels softly."""
     has_soft = given.head == "distilled" and given.teacher is not None
-    return sample_size(given.pool.n_rows, given.n_classes) if has_soft else 0
+    return sample_size(given.n_population, given.n_classes) if has_soft else 0
 
 
 def _regression_bytes(given: CostInputs) -> int:
@@ -179,7 +186,7 @@ def _regression_bytes(given: CostInputs) -> int:
     """
     n, d, c = given.n_labelled, given.pool.n_columns + 1, given.n_classes
     n_fits = n_held_out(n, given.config.n_folds) + 1
-    n_sample, n_soft = sample_size(given.pool.n_rows, c), _soft_rows(given)
+    n_sample, n_soft = sample_size(given.n_population, c), _soft_rows(given)
     scaled = 4 * (n + n_sample) * d
     scaling = 24 * n_sample * d + picked_bytes(given.pool, 0)
     metric = 4 * d * d * (_PROBLEMS + 3) if 8 * d * d * d <= 160 * (n + n_soft) * d * c else 0
@@ -234,7 +241,7 @@ def clustering_cost(
     centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
     is_picked = given.leaves_rows_out or n < given.pool.n_rows
     n_chunk = min(n, chunk_rows(given, rows))
-    chunk = rows.resident_bytes(n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
+    chunk = selected_bytes(given, rows, n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
     # Or a gather of the rows of two clusters, one of which became empty.
     chunk = 0 if is_kept else max(chunk, picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
     n_sample = min(n, 2048)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..pool.derived import AllBut, RowSubset
+from ..pool.derived import RowSubset
 from ..steps.clustering import cluster
 from ..steps.representatives import representatives
 from .inputs import Inputs
@@ -25,7 +25,7 @@ class Subpool(NamedTuple):
 
 
 def diverse_subpool(inputs: Inputs) -> Subpool:
-    """All unlabelled rows or a random sample; of these all, or the rows nearest to k-means centroids."""
+    """All selectable rows or a random sample; of these all, or the rows nearest to k-means centroids."""
     settings, unlabelled = inputs.settings, inputs.unlabelled
     config, rng = settings.config, settings.streams.subpool
     left: RowNumbers = unlabelled
@@ -36,7 +36,7 @@ def diverse_subpool(inputs: Inputs) -> Subpool:
     n_clusters = config.cluster_count(left.size, inputs.n_scored)
     found = cluster(
         settings.backend,
-        RowSubset(inputs.space, left) if isinstance(left, AllBut) else settings.kept(inputs.space, left),
+        RowSubset(inputs.space, left) if left is unlabelled else settings.kept(inputs.space, left),
         n_clusters,
         method=config.subpool_method,
         init="random",

@@ -1,7 +1,8 @@
 """Validation of every row of a query: finite and, where coverage needs one, with a direction.
 
-A source of which every unlabelled row will be scored is validated lazily: its rows are read once, and validated before
-anything else is done with them. All other sources are validated before the query's first step.
+A source of which every selectable row will be scored is validated lazily: its rows are read once, and validated before
+anything else is done with them. All other sources are validated before the query's first step, but for excluded rows,
+which nothing reads.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..pool.arrays import KeptRows
 from ..pool.derived import RowSubset
 from ..pool.rows import Chunk, Rows
 from .inputs import Inputs
-from .settings import Settings
+from .settings import RowNumbers, Settings
 
 __all__ = ["LazilyValidatedRows", "Validation", "planned_validation"]
 
@@ -38,11 +39,11 @@ def planned_validation(inputs: Inputs, *, covers_pool: bool, scores_teacher: boo
     if inputs.teacher is not None and inputs.teacher.class_directions is not None:
         directions.add(inputs.teacher.source)  # zero-shot logits are of unit rows
     lazy = _lazy_sources(inputs, scores_teacher) if inputs.budget and inputs.settings.backend.ON_HOST else []
-    return Validation(inputs.settings, inputs.sources, frozenset(directions), frozenset(lazy))
+    return Validation(inputs.settings, inputs.sources, frozenset(directions), frozenset(lazy), inputs.rows.population)
 
 
 def _lazy_sources(inputs: Inputs, scores_teacher: bool) -> list[Rows]:
-    """The sources of which every unlabelled row will be scored."""
+    """The sources of which every selectable row will be scored."""
     of_teacher = [inputs.teacher.source] if scores_teacher and inputs.teacher is not None else []
     if inputs.cold:
         return of_teacher
@@ -65,9 +66,11 @@ class Validation:
     """Sources whose rows must be non-zero."""
     lazy: frozenset[Rows]
     """Sources whose rows are validated as they are read."""
+    population: RowNumbers
+    """The rows that may be read."""
 
-    def validate_up_front(self, pool: Rows, labelled: npt.NDArray[np.int64]) -> Rows:
-        """Validate what is not validated lazily, and the labelled rows of every source.
+    def validate_up_front(self, pool: Rows, labelled: npt.NDArray[np.int64], pending: npt.NDArray[np.int64]) -> Rows:
+        """Validate what is not validated lazily, the labelled rows of every source, and the pending ones of the pool.
 
         Returns
         -------
@@ -78,10 +81,14 @@ class Validation:
         x_labelled = self.settings.kept(self.validated(pool), labelled)
         is_read = isinstance(x_labelled, KeptRows)
         for rows in dict.fromkeys(self.sources):
-            if rows not in self.lazy or (is_read and rows is pool):
+            if rows not in self.lazy:
                 continue
-            for _ in RowSubset(self.validated(rows), labelled).chunks(self.settings.chunk_size):
-                pass
+            needed = [] if is_read and rows is pool else [labelled]
+            if rows is pool:
+                needed.append(pending)
+            for part in needed:
+                for _ in RowSubset(self.validated(rows), part).chunks(self.settings.chunk_size):
+                    pass
         return x_labelled
 
     def validated(self, rows: Rows) -> Rows:
@@ -98,7 +105,9 @@ class Validation:
     def _validate(self, sources: Iterable[Rows]) -> None:
         backend, chunk_size = self.settings.backend, self.settings.chunk_size
         for rows in sources:
-            backend.check_rows(rows, directions=rows in self.directions, chunk_size=chunk_size)
+            is_whole = self.population.size == rows.n_rows
+            needed = rows if is_whole else RowSubset(rows, self.population)
+            backend.check_rows(needed, directions=rows in self.directions, chunk_size=chunk_size)
 
 
 class LazilyValidatedRows(Rows):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.arrays import ArrayRows
-from ..pool.derived import RowSubset
+from ..pool.derived import AllBut, RowSubset
 from ..pool.rows import Rows
 from .combination import Combination, combination
 from .corrected_teacher import CorrectedTeacher, Correction, TeacherSample
@@ -55,6 +55,7 @@ def train(
     fold_rng: np.random.Generator | None = None,
     backend: Backend,
     x_labelled: Rows | None = None,
+    population: AllBut | Int64 | None = None,
     hold_all_out: bool = False,
 ) -> Trained:
     """Train on the labelled rows.
@@ -77,6 +78,8 @@ def train(
     backend : Backend
     x_labelled : Rows, optional
         The labelled rows of the pool, where they are in memory.
+    population : AllBut or ndarray, int64, optional
+        The rows that the sample of the pool is drawn from, ascending; all by default.
     hold_all_out : bool
         Hold every row out, also of many.
     """
@@ -84,7 +87,18 @@ def train(
     if is_logistic(student, config):
         of_teacher = None if teacher is None or teacher_source is None else (teacher, teacher_source)
         return _logistic(
-            pool, known, labelled, labels, n_classes, of_teacher, config, rng, fold_rng or rng, backend, hold_all_out
+            pool,
+            known,
+            labelled,
+            labels,
+            n_classes,
+            of_teacher,
+            config,
+            rng,
+            fold_rng or rng,
+            backend,
+            AllBut(pool.n_rows, np.empty(0, np.int64)) if population is None else population,
+            hold_all_out,
         )
     if student is None:
         student = LinearHead.from_config(config, n_classes, rng)
@@ -120,10 +134,11 @@ def _logistic(
     rng: np.random.Generator,
     fold_rng: np.random.Generator,
     backend: Backend,
+    population: AllBut | Int64,
     hold_all_out: bool,
 ) -> Trained:
     """A logistic regression, with the teacher's soft labels of a sample of the pool as far as they help."""
-    sample = pool_sample(pool.n_rows, n_classes, rng)
+    sample = population[pool_sample(population.size, n_classes, rng)]
     x, x_sample = known.float32(), RowSubset(pool, sample).float32()
     scaling = Scaling.of(x_sample)
     x, x_sample = scaling(x), scaling(x_sample)

@@ -457,3 +457,37 @@ def test_the_examples_of_the_help_run(data: Any, capsys: pytest.CaptureFixture[s
     assert len(commands) == 3
     for command in commands:
         assert main(command) == 0, command
+
+
+# --- which rows -----------------------------------------------------------------------------------
+
+
+def test_masks_are_those_of_select(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files of every kind; the output of one call is the input of the next."""
+    assert select("--budget", 5, *LABELS, "--out", "first.csv", "-q") == 0
+    first = np.genfromtxt("first.csv", delimiter=",", skip_header=1)[:, 1].astype(int)
+    np.save("mask.npy", np.arange(N) % 3 == 0)
+    np.save("rows.npy", np.arange(40, N))
+    Path("more.csv").write_text("index\n50\n51\n", encoding="utf-8")
+    named = ("--pending", "first.csv", "--exclude", "mask.npy", "more.csv", "--include", "rows.npy")
+    assert select("--budget", 6, *LABELS, *named, "--out", "second.csv") == 0
+    second = np.genfromtxt("second.csv", delimiter=",", skip_header=1)[:, 1].astype(int)
+    exclude = np.union1d(np.arange(0, N, 3), [50, 51])
+    expected = cf.select(data["x"], 6, labels=data["y"], pending=first, exclude=exclude, include=np.arange(40, N))
+    assert second.tolist() == expected.indices.tolist()
+    report = capsys.readouterr().err
+    assert f"n_pending            {expected.report.n_pending}\n" in report
+    assert f"n_excluded           {expected.report.n_excluded}\n" in report
+    assert select("--budget", 6, "--include", "more.csv") == 0
+    assert "2 picks (budget 6, but no other rows may be chosen)" in capsys.readouterr().err
+    assert select("--budget", 6, *LABELS, *named, "--plan") == 0
+    assert capsys.readouterr().out.startswith("stage")
+
+
+def test_a_mask_is_not_written_over(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert select("--budget", 5, "--out", "first.csv", "-q") == 0
+    for name in ("exclude", "pending", "include"):
+        assert select("--budget", 5, f"--{name}", "first.csv", "--out", "first.csv") == 2
+        assert f"--out 'first.csv' is also --{name}; expected another file" in capsys.readouterr().err
+        assert select("--budget", 5, f"--{name}", "none.csv") == 2
+        assert f"{name}: no file 'none.csv'" in capsys.readouterr().err

@@ -36,6 +36,8 @@ labels = np.load(f"{folder}/y.npy") if asked["labels"] else None
 if asked["labels"] == "one class":
     labels[labels != 1] = -1
 given = np.load(f"{folder}/z.npy", mmap_mode="r") if asked["logits"] else None
+n_rows = len(np.load(f"{folder}/y.npy"))
+masks = {name: np.arange(start, n_rows, step) for name, (start, step) in asked["masks"].items()}
 cf.select(np.eye(8, dtype=np.float32), 2)  # what the code takes that every query runs is no query's
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 picks = cf.select(
@@ -46,6 +48,7 @@ picks = cf.select(
     student_logits=given,
     memory_limit=limit,
     config=cf.CCMAConfig(**asked["config"]),
+    **masks,
 )
 rose = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
 report = picks.report
@@ -88,9 +91,20 @@ def pools(tmp_path_factory):
 
 
 def measured(
-    run_forked, folder, config, *, labels=True, teacher=True, logits=False, stored="file", limit="", budget=30
+    run_forked,
+    folder,
+    config,
+    *,
+    labels=True,
+    teacher=True,
+    logits=False,
+    masks=None,
+    stored="file",
+    limit="",
+    budget=30,
 ):
     asked = {"config": config, "labels": labels, "teacher": teacher, "logits": logits, "budget": budget}
+    asked["masks"] = masks or {}
     return json.loads(run_forked(SCRIPT, str(folder), stored, limit, json.dumps(asked)))
 
 
@@ -105,6 +119,16 @@ SHAPES = {
     "published": {"config": PUBLISHED},
     "published, in memory": {"config": PUBLISHED, "stored": "memory"},
     "subpool": {"config": {**PUBLISHED, "subpool_size": 500, "subpool_max_iter": 2}},
+    "masks": {"config": QUICK, "masks": {"pending": (3, 50), "exclude": (1, 3)}},
+    "a tenth": {"config": QUICK, "masks": {"include": (5, 10)}},
+    "a tenth by ready-made logits": {"config": TRUST, "logits": True, "masks": {"include": (5, 10)}},
+    "a tenth first by the teacher": {"config": TRUST, "labels": False, "masks": {"include": (5, 10)}},
+    "a tenth first by coverage": {
+        "config": QUICK,
+        "labels": False,
+        "teacher": False,
+        "masks": {"pending": (3, 50), "include": (5, 10)},
+    },
     "first by the teacher": {"config": TRUST, "labels": False},
     "first by the teacher, a folder": {"config": TRUST, "labels": False, "stored": "folder"},
     "first by default": {"config": QUICK, "labels": False},

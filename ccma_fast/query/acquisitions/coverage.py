@@ -34,14 +34,14 @@ class Coverage:
         return 4
 
     def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
-        """Steps 5 and 6: of the rows of smallest margin those that cover them best, beside the labelled ones."""
+        """Steps 5 and 6: of the rows of smallest margin those that cover them best, beside the covered ones."""
         uncertainty = scores["margin"]
         uncertainty *= -1.0
         uncertainty += 1.0
         return picks_of_student(
             inputs.settings,
             inputs.pool,
-            inputs.labelled,
+            inputs.covered,
             scored,
             uncertainty,
             np.empty(0, np.int64),

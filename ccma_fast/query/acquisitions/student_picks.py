@@ -1,4 +1,4 @@
-"""The student's picks: uncertainty coverage, relative to the labelled and the selected rows."""
+"""The student's picks: uncertainty coverage, relative to the labelled, the pending and the selected rows."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _COMPARED = 16
 def picks_of_student(
     settings: Settings,
     pool: Rows,
-    labelled: npt.NDArray[np.int64],
+    covered: npt.NDArray[np.int64],
     scored: RowNumbers,
     uncertainty: Any,
     led: npt.NDArray[np.int64],
     n_picks: int,
 ) -> Picks:
-    """Greedy facility location among the most uncertain rows, relative to the labelled and the selected rows.
+    """Greedy facility location among the most uncertain rows, relative to the covered and the selected rows.
 
-    Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, with j over the labelled and selected rows. Where no
+    Minimises Σ_i u_i · min_j ‖x_i − x_j‖² over the candidates i, with j over the covered and selected rows. Where no
     row reduces it, as among equal rows, the most uncertain come first. The rows `led` are the teacher's picks; their
     uncertainty is set below that of all others.
     """
     backend = settings.backend
     n_candidates = _candidates(settings.config, n_picks, scored.size - led.size)
     candidates = np.sort(backend.top_m(uncertainty, n_candidates))
-    covered = np.concatenate([labelled, scored[led]])
-    x, x_covered = (settings.kept(pool, of) for of in (scored[candidates], covered))
-    rows, known = (unit_rows(of, backend) for of in (x, x_covered))
+    known_rows = np.concatenate([covered, scored[led]])
+    x, x_known = (settings.kept(pool, of) for of in (scored[candidates], known_rows))
+    rows, known = (unit_rows(of, backend) for of in (x, x_known))
     of_candidates = on_host(uncertainty[candidates])
     chosen = greedy_coverage(
         rows,
@@ -74,7 +74,7 @@ def student_picks_cost(given: CostInputs) -> StageCost:
     filled = picked_bytes(pool, min(n, chunk_rows(given, pool)))
     greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns + most_pair_bytes(n)
     memory = kept_bytes(given, pool, n) + max(filled, greedy)
-    return StageCost({pool: n + given.n_labelled}, memory, Work(products=2.0 * n * n * pool.n_columns))
+    return StageCost({pool: n + given.n_covered}, memory, Work(products=2.0 * n * n * pool.n_columns))
 
 
 def _candidates(config: CCMAConfig, n_picks: int, n_rows: int) -> int:

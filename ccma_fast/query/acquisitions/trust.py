@@ -58,7 +58,7 @@ class Trust:
         by_student = picks_of_student(
             inputs.settings,
             inputs.pool,
-            inputs.labelled,
+            inputs.covered,
             scored,
             uncertainty,
             led.positions,
