@@ -28,7 +28,12 @@ def input_digests(inputs: Inputs) -> dict[str, Any]:
     return {
         "features": _rows(inputs.pool),
         "labels": labels,
-        "n_vanished": inputs.n_vanished,
+        "n_vanished": inputs.rows.n_vanished,
+        "n_excluded": inputs.rows.n_excluded,
+        "pending": {
+            "n_pending": inputs.rows.pending.size,
+            "sha256": hashlib.sha256(inputs.rows.pending.astype("<i8").tobytes()).hexdigest(),
+        },
         "teacher": None if inputs.teacher is None else _teacher(inputs.teacher),
         "student_logits": None if given is None else _rows(given),
     }
