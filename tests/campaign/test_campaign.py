@@ -116,10 +116,10 @@ class TestQueries:
     def test_what_expired_is_free_again_and_a_late_answer_is_taken(self, campaign: cf.Campaign) -> None:
         images = campaign.next(4, expires=timedelta(microseconds=1)).batch.images
         assert campaign.pending() == {}
-        assert campaign.next(4).batch.images == images, "with nothing answered the query is the same"
+        assert len(campaign.next(N)) == N, "nothing is reserved any more"
         taken = answer(campaign, images)
         assert (taken.n_new, taken.never_issued) == (4, [])
-        assert campaign.pending() == {}
+        assert len(campaign.pending()) == N - 4
 
     def test_labels_of_one_class_go_on_covering_the_pool(self, campaign: cf.Campaign) -> None:
         for _ in range(3):
@@ -415,7 +415,9 @@ class TestClasses:
         campaign = cf.Campaign.create(tmp_path / "a", pool, teacher=teacher, config=QUICK)
         rounds(campaign, 2)
         campaign.add_class("dog")
-        with pytest.raises(ValueError, match="no text features of 'dog'.* expected a teacher with a row for each class"):
+        with pytest.raises(
+            ValueError, match="no text features of 'dog'.* expected a teacher with a row for each class"
+        ):
             campaign.next(3)
         wider = cf.Teacher(X, np.eye(4, D, dtype=np.float32), class_names=["dog", *NAMES])
         with cf.Campaign.open(tmp_path / "a", pool, teacher=wider) as again:
@@ -465,9 +467,10 @@ class TestPools:
         (images,) = rounds(campaign, 1)
         x = X.copy()
         x[IDS.index(images[2])] += 1
-        with cf.Campaign.open(tmp_path / "a.campaign", folder(tmp_path / "other", x)) as again:
-            with pytest.warns(cf.LabelWarning, match=f"1 of 4 images .*'{images[2]}'.* another image may have its name"):
-                again.next(2)
+        with cf.Campaign.open(tmp_path / "a.campaign", folder(tmp_path / "other", x)) as again, pytest.warns(
+            cf.LabelWarning, match=f"1 of 4 images .*'{images[2]}'.* another image may have its name"
+        ):
+            again.next(2)
 
     def test_another_encoder_is_no_reason_to_warn(self, tmp_path: Path, campaign: cf.Campaign) -> None:
         rounds(campaign, 1)
@@ -486,7 +489,10 @@ class TestPools:
         with cf.Campaign.open(tmp_path / "a", X[::-1]) as turned, pytest.raises(cf.PoolMismatchError, match="no ids"):
             turned.next(2)
         first = min(int(image) for image in images)
-        with cf.Campaign.open(tmp_path / "a", X[:first]) as short, pytest.raises(cf.PoolMismatchError, match="more rows"):
+        with (
+            cf.Campaign.open(tmp_path / "a", X[:first]) as short,
+            pytest.raises(cf.PoolMismatchError, match="more rows"),
+        ):
             short.next(2)
 
     @pytest.mark.parametrize(("bad", "text"), [(None, "none at row 7"), (IDS[3], "'photos/003.jpg' at rows 3 and 7")])
@@ -546,7 +552,7 @@ class TestStatus:
         for found in known:
             assert found.n == N
             assert found.low <= found.changed <= found.high
-        assert status.is_stable is (np.mean([found.kappa for found in known[-3:]]) >= 0.99)
+        assert status.is_stable == (np.mean([found.kappa for found in known[-3:]]) >= 0.99)
         assert status.to_dict()["batches"][3]["n_labelled"] == 6
 
     def test_the_learner_has_the_labels(self, campaign: cf.Campaign) -> None:
