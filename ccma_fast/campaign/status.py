@@ -233,7 +233,9 @@ def _annotators(
 
 
 def _checks(log: Log, state: State, labels: Mapping[str, int], *, is_audit: bool) -> ModelChecks:
-    top1, in_student, in_teacher = [], [], []
+    top1: list[bool] = []
+    in_student: list[bool] = []
+    in_teacher: list[bool] = []
     for batch in state.batches:
         if batch.is_audit != is_audit:
             continue

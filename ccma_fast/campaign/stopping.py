@@ -11,8 +11,8 @@ from ..steps.intervals import coverage_interval
 __all__ = ["Agreement", "agreement", "is_stable"]
 
 # Bloodgood and Vijay-Shanker (CoNLL 2009, "A Method for Stopping Active Learning Based on Stabilizing Predictions and
-# the Need for User-Adjustable Stopping"): predictions are stable when the mean kappa of three successive pairs of models
-# is at least 0.99.
+# the Need for User-Adjustable Stopping"): predictions are stable when the mean kappa of three successive pairs of
+# models is at least 0.99.
 _N_PAIRS, _LEAST_KAPPA = 3, 0.99
 
 
