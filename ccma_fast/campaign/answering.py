@@ -204,10 +204,7 @@ def _labels(writing: Writing, answers: Iterable[Answer], *, new_classes: bool) -
 
 def _event(answer: Answer, kind: str | None, label: int | None, key: str | None, place: Place | None) -> NewEvent:
     data: dict[str, Any] = {} if place is None else {"row": place.row, "digest": place.digest}
-    for name in ("refusal", "seconds", "order", "note"):
-        value = getattr(answer, name)
-        if value not in (None, ""):
-            data[name] = value
+    data |= {name: value for name in ("order", "note") if (value := getattr(answer, name))}
     if answer.shown is not None:
         data["shown"] = [*answer.shown]
     return NewEvent(
@@ -216,6 +213,8 @@ def _event(answer: Answer, kind: str | None, label: int | None, key: str | None,
         answer.image,
         label,
         answered=None if answer.answered is None else as_text(answer.answered),
+        refusal=answer.refusal,
+        seconds=answer.seconds,
         key=key,
         data=data,
         saw=answer.saw,

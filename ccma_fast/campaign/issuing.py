@@ -74,7 +74,7 @@ def snapshot(state: State, pool: Rows, time: datetime) -> Snapshot:
     codes = np.full(pool.n_rows, -1, dtype=np.int64)
     position = {label: c for c, label in enumerate(state.classes.live)}
     refused = []
-    for image, result in state.outcomes():
+    for image, (_, result) in state.tallies().items():
         row = row_of[image]
         if row < 0 or result.vote is None:
             continue

@@ -10,10 +10,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..steps.intervals import coverage_interval
-from .log import events as kinds
 from .log.database import Log
 from .log.state import Batch, State
-from .log.votes import krippendorff_alpha
+from .log.votes import REFUSAL, krippendorff_alpha
 from .pick_records import PickRecord, QueryRecord
 from .stopping import Agreement, agreement, is_stable
 
@@ -160,74 +159,65 @@ class Status:
 def status_of(log: Log, time: datetime) -> Status:
     """How a campaign stands at a time."""
     with log.reading() as state:
-        outcomes = dict(state.outcomes())
-        pending = state.pending(time)
-        labels = {image: found.vote for image, found in outcomes.items() if found.vote is not None}
-        refused = {image for image, found in outcomes.items() if found.is_refused}
-        counts = Counter(label for image, label in labels.items() if image not in refused)
-        votes = {image: state.votes(image) for image in outcomes}
+        tallies, pending = state.tallies(), state.pending(time)
+        labels = {image: found.vote for image, (_, found) in tallies.items() if found.vote is not None}
+        counts = Counter(labels.values())
+        n_refused = counts.pop(REFUSAL, 0)
+        several = [image for image, (votes, _) in tallies.items() if len(votes) > 1]
         agreements = _agreements(log, state)
         return Status(
             n_rows=state.settings["n_rows"],
-            n_labelled=sum(counts.values()),
-            n_refused=len(refused),
+            n_labelled=len(labels) - n_refused,
+            n_refused=n_refused,
             n_out=len(pending),
-            n_undecided=sum(found.vote is None for found in outcomes.values()),
+            n_undecided=len(tallies) - len(labels),
             by_class={name: counts[label] for label, name in state.classes.live.items()},
-            annotators=tuple(_annotators(log, state, votes, labels)),
-            alpha=krippendorff_alpha(votes.values()),
-            n_several=sum(len(given) > 1 for given in votes.values()),
+            annotators=tuple(_annotators(log, state, several, labels)),
+            alpha=krippendorff_alpha(tallies[image].votes for image in several),
+            n_several=len(several),
             audits=_checks(log, state, labels, is_audit=True),
             picks=_checks(log, state, labels, is_audit=False),
-            batches=tuple(
-                _batch(batch, labels, refused, pending, agreements.get(batch.event)) for batch in state.batches
-            ),
+            batches=tuple(_batch(batch, labels, pending, agreements[batch.event]) for batch in state.batches),
             is_stable=is_stable([*agreements.values()]),
         )
 
 
 def _batch(
-    batch: Batch,
-    labels: Mapping[str, int],
-    refused: set[str],
-    pending: Mapping[str, int],
-    changed: Agreement | None,
+    batch: Batch, labels: Mapping[str, int], pending: Mapping[str, int], changed: Agreement | None
 ) -> BatchStatus:
+    found = [labels.get(image) for image in batch.images]
+    n_refused = found.count(REFUSAL)
     return BatchStatus(
         number=batch.number,
         issued=batch.issued,
         expires=batch.expires,
         is_audit=batch.is_audit,
-        n_images=len(batch.images),
-        n_labelled=sum(image in labels and image not in refused for image in batch.images),
-        n_refused=sum(image in refused for image in batch.images),
+        n_images=len(found),
+        n_labelled=len(found) - n_refused - found.count(None),
+        n_refused=n_refused,
         n_out=sum(image in pending for image in batch.images),
         agreement=changed,
     )
 
 
-def _annotators(
-    log: Log, state: State, votes: Mapping[str, Mapping[str, int]], labels: Mapping[str, int]
-) -> Iterable[AnnotatorStatus]:
+def _annotators(log: Log, state: State, several: Iterable[str], labels: Mapping[str, int]) -> Iterable[AnnotatorStatus]:
     seconds: dict[str, list[float]] = {}
-    for event in log.events([kinds.LABELLED, kinds.REFUSED, kinds.CORRECTED]):
-        if '"seconds"' in event.data and not state.is_undone(event.number):
-            seconds.setdefault(event.annotator, []).append(event.details["seconds"])
-    given: dict[str, list[tuple[str, int]]] = {}
-    for image, of_image in votes.items():
-        for name, vote in of_image.items():
-            given.setdefault(name, []).append((image, vote))
-    for name in sorted(given.keys() | state.annotators.keys()):
-        own = given.get(name, [])
-        n_refusals = sum(vote < 0 for _, vote in own)
+    for number, name, taken in log.seconds():
+        if not state.is_undone(number):
+            seconds.setdefault(name, []).append(taken)
+    counts = Counter((name, vote < 0) for votes, _ in state.tallies().values() for name, vote in votes.items())
+    agreed: dict[str, list[bool]] = {}
+    for image in several:
+        for name, vote in state.tallies()[image].votes.items():
+            if image in labels:
+                agreed.setdefault(name, []).append(vote == labels[image])
+    for name in sorted({name for name, _ in counts} | state.annotators.keys()):
         yield AnnotatorStatus(
             name=name,
             joined=state.annotators.get(name, ""),
-            n_labels=len(own) - n_refusals,
-            n_refusals=n_refusals,
-            with_others=Share.of(
-                vote == labels[image] for image, vote in own if image in labels and len(votes[image]) > 1
-            ),
+            n_labels=counts[name, False],
+            n_refusals=counts[name, True],
+            with_others=Share.of(agreed.get(name, ())),
             median_seconds=statistics.median(seconds[name]) if name in seconds else None,
         )
 

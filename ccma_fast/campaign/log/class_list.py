@@ -70,7 +70,7 @@ class ClassList:
         return self._names[self.resolved(label)]
 
     def resolved(self, label: int) -> int:
-        """The class that a class is, after merges."""
+        """The class that a class is, after merges; a refusal stays one."""
         while label in self._merged:
             label = self._merged[label]
         return label

@@ -32,7 +32,7 @@ from ...system.output_files import check_can_write, sync_directory
 from ...version import __version__, newer_error
 from . import events as kinds
 from .events import Event, NewEvent, as_text
-from .state import State
+from .state import ANSWER_COLUMNS, State
 
 __all__ = ["Log", "Records", "Writing", "create_log"]
 
@@ -52,6 +52,8 @@ CREATE TABLE events (
   label INTEGER REFERENCES events (number),
   target INTEGER REFERENCES events (number),
   answered TEXT,
+  refusal TEXT,
+  seconds REAL,
   key TEXT UNIQUE,
   data TEXT NOT NULL,
   version TEXT NOT NULL,
@@ -204,6 +206,13 @@ class Log:
             of_query = self._connection.execute("SELECT record FROM queries WHERE event = ?", [event])
             return Records(of_query.fetchone()[0], [record for (record,) in picks])
 
+    def seconds(self) -> list[tuple[int, str, float]]:
+        """The time that each answer took, where it is known, with the number of its event and the annotator."""
+        with self._lock, _errors(self.file):
+            self._use_own_connection()
+            found = self._connection.execute("SELECT number, annotator, seconds FROM events WHERE seconds IS NOT NULL")
+            return found.fetchall()
+
     def verify(self) -> None:
         """Check every page of the file and the chain of digests.
 
@@ -281,11 +290,20 @@ def _state_of(connection: sqlite3.Connection, file: str) -> State:
         if number not in undone:
             undone.add(target)
     state = State(undone)
+    last = connection.execute("SELECT number, digest FROM events ORDER BY number DESC LIMIT 1").fetchone()
+    if last is None:
+        raise FileReadError(f"{file!r} is damaged: it has no events")
+    of_answers = f"({', '.join('?' * len(kinds.ANSWERS))})"
+    others = connection.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE kind NOT IN {of_answers} ORDER BY number", kinds.ANSWERS
+    )
+    answers = connection.execute(
+        f"SELECT {', '.join(ANSWER_COLUMNS)} FROM events WHERE kind IN {of_answers} ORDER BY number", kinds.ANSWERS
+    )
     try:
-        for row in connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number"):
-            state.apply(Event(*row))
+        state.apply_all(map(Event._make, others), answers, *last)
     except (LookupError, ValueError, TypeError, AssertionError) as error:
-        raise FileReadError(f"{file!r} is damaged: event {state.number} says {error!r}") from error
+        raise FileReadError(f"{file!r} is damaged: after event {state.number} comes {error!r}") from error
     return state
 
 

@@ -90,6 +90,10 @@ class NewEvent(NamedTuple):
         Number of the event that it undoes; the class that it renames or merges into `label`.
     answered : str or None
         When it was said, where that is known to be earlier than when it was written.
+    refusal : str or None
+        In the words of whoever refused.
+    seconds : float or None
+        That an answer took.
     key : str or None
         Unique among events: an answer that comes in again has the key that it had.
     data : mapping
@@ -104,6 +108,8 @@ class NewEvent(NamedTuple):
     label: int | None = None
     target: int | None = None
     answered: str | None = None
+    refusal: str | None = None
+    seconds: float | None = None
     key: str | None = None
     data: Mapping[str, Any] = {}
     saw: str = ""
@@ -132,6 +138,8 @@ class Event(NamedTuple):
     label: int | None
     target: int | None
     answered: str | None
+    refusal: str | None
+    seconds: float | None
     key: str | None
     data: str
     version: str
@@ -143,11 +151,6 @@ class Event(NamedTuple):
         """What :attr:`data` holds."""
         found: dict[str, Any] = json.loads(self.data)
         return found
-
-    @property
-    def said(self) -> str:
-        """When it took effect: when it was said, but not after it was written, for clocks of others may be wrong."""
-        return self.time if self.answered is None else min(self.answered, self.time)
 
     @classmethod
     def of(cls, new: NewEvent, number: int, time: str, digest_before: str) -> Event:
@@ -162,6 +165,8 @@ class Event(NamedTuple):
             new.label,
             new.target,
             new.answered,
+            new.refusal,
+            new.seconds,
             new.key,
             data,
             __version__,

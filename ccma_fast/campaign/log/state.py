@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ...system.garbage import no_collection
 from . import events as kinds
 from .class_list import ClassList
 from .events import Event, as_text
 from .votes import REFUSAL, Outcome, outcome
 
-__all__ = ["Batch", "ImageAnswers", "State", "Vote"]
+__all__ = ["ANSWER_COLUMNS", "Batch", "ImageAnswers", "State", "Tally", "Vote"]
+
+
+ANSWER_COLUMNS = ("number", "time", "kind", "annotator", "image", "label", "answered", "refusal", "data")
+"""What :meth:`State.apply_all` needs to know of an answer."""
+
+_NEVER = ("", 0)
 
 
 class Vote(NamedTuple):
@@ -21,16 +29,9 @@ class Vote(NamedTuple):
     said: str
     event: int
     label: int | None
-    """Number of the event that added the class; None for a refusal and for an answer that was withdrawn."""
-    refusal: str | None
-    """In the words of the person."""
-
-    @property
-    def is_withdrawn(self) -> bool:
-        return self.label is None and self.refusal is None
+    """Number of the event that added the class, :data:`~.votes.REFUSAL`, or None for an answer that was withdrawn."""
 
 
-@dataclass
 class ImageAnswers:
     """What people said of one image.
 
@@ -40,13 +41,16 @@ class ImageAnswers:
         The last of each annotator, withdrawn ones included.
     since : (str, int)
         When all answers before were set aside, by a correction or a reopening, and by which event.
-    place : (int, str) or None
-        Its row in the pool and the digest of what that held, where no batch says so.
+    details : str
+        Of the first event about it, as JSON: where it was in the pool, if no batch says so.
     """
 
-    votes: dict[str, Vote] = field(default_factory=dict)
-    since: tuple[str, int] = ("", 0)
-    place: tuple[int, str] | None = None
+    __slots__ = ("details", "since", "votes")
+
+    def __init__(self, details: str = "") -> None:
+        self.votes: dict[str, Vote] = {}
+        self.since = _NEVER
+        self.details = details
 
     def add(self, annotator: str, vote: Vote) -> None:
         """Take in a vote, where it is the annotator's last."""
@@ -57,14 +61,24 @@ class ImageAnswers:
     def take_in(self, other: ImageAnswers) -> None:
         """Take in what was said of the same image under another name."""
         self.since = max(self.since, other.since)
-        self.place = self.place or other.place
+        self.details = self.details or other.details
         for annotator, vote in other.votes.items():
             self.add(annotator, vote)
 
     @property
-    def valid(self) -> dict[str, Vote]:
-        """The votes that count."""
-        return {name: vote for name, vote in self.votes.items() if vote[:2] >= self.since and not vote.is_withdrawn}
+    def place(self) -> tuple[int, str] | None:
+        """Its row in the pool, and the digest of what that held; None where a batch has both."""
+        if '"row"' not in self.details:
+            return None
+        found = json.loads(self.details)
+        return found["row"], found["digest"]
+
+
+class Tally(NamedTuple):
+    """What was said of an image, and what that comes to."""
+
+    votes: dict[str, int]
+    outcome: Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +145,11 @@ class State:
         self.batches: list[Batch] = []
         self.images: dict[str, ImageAnswers] = {}
         self.annotators: dict[str, str] = {}
-        self.n_answers = 0
         self._undone = frozenset(undone)
         self._n_issued = 0
         self._assigned: dict[str, dict[str, str]] = {}  # of an image: until when to whom
         self._renamed: dict[str, str] = {}
+        self._tallies: tuple[int, dict[str, Tally]] | None = None  # as of which event
 
     def apply(self, event: Event) -> None:
         """Take in the next event. An undone one changes nothing but the digest."""
@@ -144,7 +158,7 @@ class State:
             if event.kind in kinds.BATCHES:
                 self._n_issued += 1
         elif event.kind in kinds.ANSWERS:
-            self._answer(event)
+            self._answer(*(getattr(event, name) for name in ANSWER_COLUMNS))
         elif event.kind in kinds.BATCHES:
             self._issue(event)
         elif event.kind == kinds.ASSIGNED:
@@ -164,20 +178,48 @@ class State:
         """Whether an event counts no more."""
         return number in self._undone
 
-    def _answer(self, event: Event) -> None:
-        assert event.image is not None, "an answer is about an image"
-        of_image = self.images.setdefault(self.name_now(event.image), ImageAnswers())
-        said = (event.said, event.number)
-        details = event.details if event.data != "{}" else {}
-        if "row" in details:
-            of_image.place = (details["row"], details["digest"])
-        self.n_answers += 1
-        if event.kind in (kinds.CORRECTED, kinds.REOPENED):
-            of_image.since = max(of_image.since, said)
-        if event.kind == kinds.REOPENED:
-            return
-        refusal = details.get("refusal") if event.kind != kinds.RETRACTED else None
-        of_image.add(event.annotator, Vote(*said, event.label, refusal))
+    def apply_all(self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, digest: str) -> None:
+        """Take in a whole log at once, up to the event of a number and a digest.
+
+        Parameters
+        ----------
+        others : iterable of Event
+            Everything but answers. These change nothing of the others, so that they come first.
+        answers : iterable of sequence
+            The values of :data:`ANSWER_COLUMNS` of each answer.
+        """
+        with no_collection():
+            for event in others:
+                self.apply(event)
+            for answer in answers:
+                if answer[0] not in self._undone:
+                    self._answer(*answer)
+        self.number, self.digest = number, digest
+
+    def _answer(
+        self,
+        number: int,
+        time: str,
+        kind: str,
+        annotator: str,
+        image: str | None,
+        label: int | None,
+        answered: str | None,
+        refusal: str | None,
+        data: str,
+    ) -> None:
+        assert image is not None, "an answer is about an image"
+        if self._renamed:
+            image = self.name_now(image)
+        of_image = self.images.get(image)
+        if of_image is None:
+            of_image = self.images[image] = ImageAnswers(data)
+        said = time if answered is None else min(answered, time)  # clocks of others may be ahead
+        if kind in (kinds.CORRECTED, kinds.REOPENED):
+            of_image.since = max(of_image.since, (said, number))
+        if kind != kinds.REOPENED:
+            label = REFUSAL if refusal is not None else None if kind == kinds.RETRACTED else label
+            of_image.add(annotator, Vote(said, number, label))
 
     def _issue(self, event: Event) -> None:
         self._n_issued += 1
@@ -223,35 +265,38 @@ class State:
     def votes(self, image: str) -> dict[str, int]:
         """The class that each annotator gives an image, or :data:`~.votes.REFUSAL`."""
         found = self.images.get(image)
-        if found is None:
-            return {}
-        return {
-            name: REFUSAL if vote.label is None else self.classes.resolved(vote.label)
-            for name, vote in found.valid.items()
-        }
+        return {} if found is None else self._votes(found)
+
+    def _votes(self, of_image: ImageAnswers) -> dict[str, int]:
+        since, resolved = of_image.since, self.classes.resolved
+        given = of_image.votes.items()
+        if since is not _NEVER:
+            given = {name: vote for name, vote in given if vote[:2] >= since}.items()
+        return {name: resolved(vote[2]) for name, vote in given if vote[2] is not None}
 
     def outcome(self, image: str) -> Outcome:
         """What the answers about an image come to."""
         return outcome(self.votes(image).values(), self.n_wanted)
 
-    def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Every image of which somebody has said something that counts, and what that comes to."""
-        for image in self.images:
-            votes = self.votes(image)
-            if votes:
-                yield image, outcome(votes.values(), self.n_wanted)
+    def tallies(self) -> dict[str, Tally]:
+        """Every image of which somebody has said something that counts."""
+        if self._tallies is None or self._tallies[0] != self.number:
+            n_wanted, counted = self.n_wanted, ((image, self._votes(found)) for image, found in self.images.items())
+            with no_collection():
+                tallies = {image: Tally(votes, outcome(votes.values(), n_wanted)) for image, votes in counted if votes}
+            self._tallies = (self.number, tallies)
+        return self._tallies[1]
 
     def pending(self, now: datetime) -> dict[str, int]:
         """How many more people have to answer about each image that is out.
 
         Out are images of batches that have not expired and, without end, those that somebody has answered about.
         """
-        found = {image: result.n_missing for image, result in self.outcomes()}
-        time = as_text(now)
-        out = {image: n for image, n in found.items() if n}
+        time, tallies = as_text(now), self.tallies()
+        out = {image: n for image, (_, (_, n)) in tallies.items() if n}
         for batch in self.batches:
             if batch.is_open(time):
-                out.update((image, self.n_wanted) for image in batch.images if image not in found)
+                out.update((image, self.n_wanted) for image in batch.images if image not in tallies)
         return out
 
     def assigned(self, image: str, now: datetime) -> set[str]:

@@ -41,10 +41,13 @@ def outcome(votes: Iterable[int], n_wanted: int) -> Outcome:
     n_wanted : int
         How many people are to answer.
     """
-    counts = Counter(votes)
-    n_missing = n_wanted - sum(counts.values())
+    given = [*votes]
+    n_missing = n_wanted - len(given)
     if n_missing > 0:
         return Outcome(None, n_missing)
+    if len(given) == 1:
+        return Outcome(given[0], 0)
+    counts = Counter(given)
     (first, most), *others = counts.most_common(2)
     return Outcome(None, 1) if others and others[0][1] == most else Outcome(first, 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 import ccma_fast as cf
 from ccma_fast.campaign.log import events as kinds
-from ccma_fast.campaign.log.database import Log, create_log
+from ccma_fast.campaign.log.database import Log, Records, create_log
 from ccma_fast.campaign.log.events import NewEvent
 from ccma_fast.system.network_file_systems import network_file_system
 
@@ -76,12 +76,14 @@ def test_two_connections_see_what_the_other_wrote(file: Path) -> None:
         "DELETE FROM events WHERE number = 4",
         "UPDATE picks SET record = ''",
         "DELETE FROM picks",
+        "UPDATE queries SET record = ''",
+        "DELETE FROM queries",
     ],
 )
 def test_nothing_is_changed_through_sql(file: Path, change: str) -> None:
     log = Log(file)
     with log.writing() as writing:
-        writing.add(label("a.jpg"), picks=["{}"])
+        writing.add(label("a.jpg"), Records("{}", ["{}"]))
     log.close()
     connection = sqlite3.connect(file)
     with pytest.raises(sqlite3.DatabaseError, match="never"):
@@ -160,7 +162,7 @@ def test_an_event_that_no_version_writes_is_said_so(file: Path) -> None:
     connection.execute("UPDATE events SET data = '[' WHERE number = 4")
     connection.commit()
     connection.close()
-    with pytest.raises(cf.FileReadError, match="damaged: event 4"):
+    with pytest.raises(cf.FileReadError, match="damaged: after event 4"):
         Log(file)
 
 

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,9 +44,16 @@ def state_of(*new: NewEvent, n_wanted: int = 1) -> State:
     return state
 
 
-def said(kind: str, annotator: str, image: str, label: int | None = None, minute: float | None = None, **data: Any):
+def said(
+    kind: str,
+    annotator: str,
+    image: str,
+    label: int | None = None,
+    minute: float | None = None,
+    refusal: str | None = None,
+) -> NewEvent:
     answered = None if minute is None else at(minute)
-    return NewEvent(kind, annotator, image, label, answered=answered, data=data)
+    return NewEvent(kind, annotator, image, label, answered=answered, refusal=refusal)
 
 
 def batch(*images: str, expires: str = "", kind: str = kinds.BATCH_ISSUED) -> NewEvent:
@@ -167,7 +173,14 @@ def test_the_order_in_which_answers_come_in_does_not_matter(data: st.DataObject)
         st.sampled_from(kinds.ANSWERS), st.sampled_from("abc"), st.sampled_from("xy"), st.sampled_from([2, 3])
     )
     answers = [
-        said(kind, name, image, label if kind in (kinds.LABELLED, kinds.CORRECTED) else None, minute, refusal="?")
+        said(
+            kind,
+            name,
+            image,
+            label if kind in (kinds.LABELLED, kinds.CORRECTED) else None,
+            minute,
+            "?" if kind == kinds.REFUSED else None,
+        )
         for minute, (kind, name, image, label) in enumerate(data.draw(st.lists(answer, max_size=12)))
     ]
     n_wanted = data.draw(st.integers(1, 3))
