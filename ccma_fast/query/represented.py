@@ -53,7 +53,10 @@ def nearest_represented(
     nearest = np.full((picks.size, MOST_NEAREST), -1, np.int64)
     pick_of_group = np.full(int(group.max(initial=-1)) + 1, -1, np.int64)
     pick_of_group[group[picks[::-1]]] = np.arange(picks.size)[::-1]
-    members = np.arange(group.size) if cost is None else _nearest_to_centroids(group, pick_of_group, cost)
+    if cost is None:
+        members = np.flatnonzero(pick_of_group[group] >= 0)
+    else:
+        members = _nearest_to_centroids(group, pick_of_group, cost)
     members = members[~_are_in(members, np.sort(picks))]
     of_pick = pick_of_group[group[members]]
     members, of_pick = members[order := np.argsort(of_pick, kind="stable")], of_pick[order]
