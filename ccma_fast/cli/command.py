@@ -22,7 +22,8 @@ class Command:
     add_arguments : callable
         Adds its arguments to its parser.
     run : callable
-        Runs it with the parsed arguments; imports what only it needs, so that other commands start fast.
+        Runs it with the parsed arguments, and the words of the command line as ``words``; imports what only it needs,
+        so that other commands start fast.
     prints_tables : bool
         Whether stdout is for people to read, so that a character which its encoding lacks may become a ``?``.
     results_only_on_stdout : callable

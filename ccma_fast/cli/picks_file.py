@@ -17,12 +17,17 @@ from .csv_output import write_csv
 if TYPE_CHECKING:
     from ..query.report import Selection
 
-__all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone"]
+__all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone", "record_path"]
 
 SUFFIXES = (".csv", ".json", ".npy")
 
 # For pools without and with ids.
 _COLUMNS = (["rank", "index", "score", "represents"], ["rank", "index", "image_path", "score", "represents"])
+
+
+def record_path(out: Path) -> Path:
+    """Where the record of the picks in a file goes."""
+    return out.with_suffix(".selection.json")
 
 
 def holds_picks_alone(file: Path) -> bool:

@@ -65,11 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         commands = {name: _load(name) for name in COMMANDS}
         try:
-            arguments = _parser(commands).parse_args(argv)
+            words = sys.argv[1:] if argv is None else list(argv)
+            arguments = _parser(commands).parse_args(words)
         except SystemExit as stop:  # argparse has printed the help or the error
             code = stop.code if isinstance(stop.code, int) else SUCCESS
         else:
             program = f"ccma-fast {arguments.command}"
+            arguments.words = ["ccma-fast", *words]
             _run(commands[arguments.command], arguments, stdout_is_closed=1 in closed)
             code = SUCCESS
     except KeyboardInterrupt:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import CCMAConfig
-from ..errors import LabelWarning, TeacherWarning
+from ..errors import FileReadError, LabelWarning, TeacherWarning
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
-from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
+from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone, record_path
 from .shared_options import (
     add_backend_option,
     add_config_options,
@@ -65,6 +65,10 @@ output, one entry per pick, in the order of choice (the first ones matter most):
   score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
   represents              candidate rows that the pick stands for, itself included
   .csv has these columns; .json has them as lists, and the report; .npy has the indices alone (int64).
+
+beside picks.csv (or .json, .npy) goes picks.selection.json, the record of where the picks come from: version, command,
+seed, configuration, backend, digests of the inputs, and of each pick the models' conformal sets, the classes that it
+probably is of, who led it, and the rows that it stands for.
 
 examples:
   ccma-fast select --features x.npy --budget 100 --out picks.csv
@@ -137,6 +141,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--overwrite", action="store_true", help="replace whatever --out is, also where it may be somebody's work"
     )
+    output.add_argument(
+        "--parent",
+        metavar="FILE",
+        type=Path,
+        help="the record (.selection.json) of the selection before, whose digest goes into the record of this one",
+    )
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
     output.add_argument(
         "--plan",
@@ -169,9 +179,13 @@ def _picks_path(text: str) -> Path:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..pool.open import open_rows
+    from ..query.provenance import read_selection
     from ..query.select import plan, select
 
+    if arguments.parent is not None and arguments.out is None:
+        raise ValueError("--parent goes into the record beside --out, which is missing")
     _check_output(arguments)
+    parent = None if arguments.parent is None else read_selection(arguments.parent).sha256
     config = _config(arguments)
     teacher = teacher_from(arguments, arguments.class_names)
     features = open_rows(arguments.features, "features")
@@ -193,8 +207,10 @@ def _run(arguments: argparse.Namespace) -> None:
             print(plan(features, arguments.budget, **query))
         return
     with _one_line_warnings(of_teacher=arguments.quiet):  # else the report below has them
-        picks = select(features, arguments.budget, random_state=arguments.seed, **query)
-    _write_picks(picks, arguments)
+        picks = select(
+            features, arguments.budget, random_state=arguments.seed, explain=arguments.out is not None, **query
+        )
+    _write_picks(picks, arguments, parent)
     if not arguments.quiet:
         if teacher is not None and labels is not None and picks.report.n_labelled:
             tell(_diagnosis(teacher, labels, features, picks.report.warnings))
@@ -217,17 +233,22 @@ def _config(arguments: argparse.Namespace) -> CCMAConfig:
     return config
 
 
-def _write_picks(picks: Selection, arguments: argparse.Namespace) -> None:
+def _write_picks(picks: Selection, arguments: argparse.Namespace, parent: str | None) -> None:
+    """Write the record, and then the picks: the record has them too, should this be killed in between."""
+    from ..query.provenance import selection_record
+
     if arguments.out is None:
         sys.stdout.write(as_csv(picks))
         sys.stdout.flush()
         return
     content = as_bytes(picks, arguments.out.suffix.lower())
+    record = selection_record(picks, command=arguments.words, parent=parent)
     try:
-        _check_output(arguments)  # again: the file may have been written to meanwhile
+        _check_output(arguments)  # again: the files may have been written to meanwhile
     except (OSError, ValueError):
         sys.stdout.write(as_csv(picks))  # rather than lost
         raise
+    write_whole(record_path(arguments.out), lambda file: file.write(record))
     write_whole(arguments.out, lambda file: file.write(content))
 
 
@@ -235,22 +256,39 @@ def _check_output(arguments: argparse.Namespace) -> None:
     """Check that --out can be written, is none of the inputs, and replaces nothing but picks."""
     if arguments.out is None:
         return
-    check_can_write(arguments.out)
-    out = repr(str(arguments.out))
+    out, record = arguments.out, record_path(arguments.out)
+    for path, what in ((out, "--out"), (record, "the record beside --out,")):
+        check_can_write(path)
+        for name, source in _input_paths(arguments):
+            check_no_input(path, [(f"--{name}", source)], what=what)
     for name, source in _input_paths(arguments):
-        check_no_input(arguments.out, [(f"--{name}", source)], what="--out")
-        below = arguments.out.suffix.lower() != ".csv" and source.is_dir()
-        if below and arguments.out.resolve().is_relative_to(source.resolve()):
+        below = out.suffix.lower() != ".csv" and source.is_dir()
+        if below and out.resolve().is_relative_to(source.resolve()):
             raise ValueError(
-                f"--out {out} would be among the files of --{name} {str(source)!r}; expected another folder"
+                f"--out {str(out)!r} would be among the files of --{name} {str(source)!r}; expected another folder"
             )
-    if not arguments.out.exists():
+    if arguments.overwrite:
         return
-    if not (arguments.overwrite or holds_picks_alone(arguments.out)):
+    if out.exists() and not holds_picks_alone(out):
         raise ValueError(
-            f"--out {out} is there already and holds something else than picks, or more; expected another file, or "
-            "--overwrite"
+            f"--out {str(out)!r} is there already and holds something else than picks, or more; expected another file, "
+            "or --overwrite"
         )
+    if record.exists() and not _is_record(record):
+        raise ValueError(
+            f"{str(record)!r}, where the record beside --out goes, is there already and holds something else; expected "
+            "another --out, or --overwrite"
+        )
+
+
+def _is_record(path: Path) -> bool:
+    from ..query.provenance import read_selection
+
+    try:
+        read_selection(path)
+    except FileReadError:
+        return False
+    return True
 
 
 def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:

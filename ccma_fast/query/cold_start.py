@@ -53,5 +53,4 @@ def _covering_picks(inputs: Inputs) -> Picks:
     if covered.size:
         known = inputs.settings.kept(inputs.space, covered)
         weights = squared_distances(rows, known, inputs.settings.backend)
-    positions, represents, tally, nearest = cover(inputs.settings, rows, weights, inputs.budget)
-    return Picks(positions, np.empty(0, np.float32), represents, tally, nearest=nearest).led_by("coverage")
+    return cover(inputs.settings, rows, weights, inputs.budget).picks(inputs.settings, rows).led_by("coverage")

@@ -117,18 +117,6 @@ def explained(inputs: Inputs, scored: RowNumbers, picks: Picks, evidence: Eviden
     )
 
 
-class _Said(NamedTuple):
-    """What one model says of some rows."""
-
-    logits: Float32
-    posteriors: Float32
-    sets: Bool | None
-
-    def set_of(self, k: int) -> ClassSet | None:
-        """The set of one of the rows."""
-        return None if self.sets is None else _listed(self.posteriors[k], np.flatnonzero(self.sets[k]))
-
-
 def _cuts_of_picks(inputs: Inputs, scored: RowNumbers, picks: Picks, evidence: Evidence) -> Cuts | None:
     """The thresholds of the picks' sets, one for all or one for each; None where no sets are formed."""
     (student, teacher, _), cuts, found = evidence
@@ -145,6 +133,14 @@ def _cuts_of_picks(inputs: Inputs, scored: RowNumbers, picks: Picks, evidence: E
     return found._replace(student=of_student, teacher=of_teacher)
 
 
+class _Said(NamedTuple):
+    """What one model says of some rows."""
+
+    logits: Float32
+    posteriors: Float32
+    sets: Bool | None
+
+
 def _sets(
     inputs: Inputs, rows: Int64, models: Models, cuts: Cuts | None
 ) -> Iterator[tuple[ClassSet | None, ClassSet | None, ClassSet]]:
@@ -154,20 +150,19 @@ def _sets(
         student = _said(inputs, models.student, rows[part], q_student)
         teacher = _said(inputs, models.teacher, rows[part], q_teacher)
         said = [each for each in (student, teacher) if each is not None]
-        combined = said[0].posteriors if said else None
+        if not said:
+            yield from [(None, None, _NO_CLASSES)] * rows[part].size
+            continue
+        combined = said[0].posteriors
         if student is not None and teacher is not None:
             combined = softmax(models.weights(student.logits, teacher.logits))
         sets = [each.sets for each in said if each.sets is not None]
-        union = np.logical_or.reduce(sets) if sets else None
-        for k in range(rows[part].size):
-            if combined is None:
-                shortlist = _NO_CLASSES
-            elif union is None:
-                shortlist = _listed(combined[k], _most_probable(combined[k], _SHORTLIST_MASS))
-            else:
-                shortlist = _listed(combined[k], np.flatnonzero(union[k]))
-            of_student, of_teacher = (None if each is None else each.set_of(k) for each in (student, teacher))
-            yield of_student, of_teacher, shortlist
+        union = np.logical_or.reduce(sets) if sets else _most_probable(combined, _SHORTLIST_MASS)
+        own = [
+            [None] * len(union) if each is None or each.sets is None else _listed(each.posteriors, each.sets)
+            for each in (student, teacher)
+        ]
+        yield from zip(*own, _listed(combined, union), strict=True)
 
 
 def _said(inputs: Inputs, logits: Rows | None, rows: Int64, cut: float | Float64 | None) -> _Said | None:
@@ -178,19 +173,33 @@ def _said(inputs: Inputs, logits: Rows | None, rows: Int64, cut: float | Float64
     return _Said(z, softmax(z), sets)
 
 
-def _listed(p: Float32, members: Int64) -> ClassSet:
-    """A set of classes, ascending, with their probabilities."""
-    top = members
-    if members.size > MOST_LISTED:
-        top = members[p[members] >= np.partition(p[members], -MOST_LISTED)[-MOST_LISTED]]
-    top = top[np.argsort(-p[top], kind="stable")][:MOST_LISTED]
-    return ClassSet(tuple(top.tolist()), tuple(p[top].tolist()), members.size)
+def _listed(p: Float32, sets: Bool) -> list[ClassSet]:
+    """The sets of rows, with the probabilities of their classes, shape (n, C)."""
+    sizes = sets.sum(axis=1)
+    large = np.flatnonzero(sizes > MOST_LISTED)
+    if large.size:
+        least = np.partition(np.where(sets[large], p[large], -1.0), -MOST_LISTED, axis=1)[:, -MOST_LISTED]
+        sets = sets.copy()
+        sets[large] &= p[large] >= least[:, None]
+    row, found = np.nonzero(sets)
+    probability = p[row, found]
+    order = np.lexsort((-probability, row))  # of equal ones the first
+    ends = np.cumsum(np.bincount(row, minlength=len(p)))
+    starts = (ends - np.diff(ends, prepend=0)).tolist()
+    classes, probabilities = found[order].tolist(), probability[order].tolist()
+    listed = []
+    for start, end, size in zip(starts, ends.tolist(), sizes.tolist(), strict=True):
+        own = slice(start, min(end, start + MOST_LISTED))
+        listed.append(ClassSet(tuple(classes[own]), tuple(probabilities[own]), size))
+    return listed
 
 
-def _most_probable(p: Float32, mass: float) -> Int64:
-    """The fewest classes, ascending, whose total probability reaches a mass; of equal ones the lower."""
-    descending = np.sort(p)[::-1]
-    size = min(p.size, int(np.searchsorted(np.cumsum(descending, dtype=np.float64), mass)) + 1)
-    least = descending[size - 1]
-    above, equal = np.flatnonzero(p > least), np.flatnonzero(p == least)
-    return np.union1d(above, equal[: size - above.size])
+def _most_probable(p: Float32, mass: float) -> Bool:
+    """The fewest classes of each row whose total probability reaches a mass; of equal ones the lower."""
+    descending = np.sort(p, axis=1)[:, ::-1]
+    sizes = 1 + (np.cumsum(descending, axis=1, dtype=np.float64)[:, :-1] < mass).sum(axis=1)
+    least = descending[np.arange(len(p)), sizes - 1, None]
+    above, equal = p > least, p == least
+    missing = sizes - above.sum(axis=1)
+    above |= equal & (np.cumsum(equal, axis=1) <= missing[:, None])
+    return above

@@ -64,7 +64,7 @@ class PickOrigin:
         the teacher alone where no student was trained. Without any model it is empty.
     nearest : tuple of int
         The rows nearest to the pick among those that it represents, by their cosines, at most 10, the pick itself not
-        among them. In a cluster of more than 64 rows they are looked for among the 64 nearest to its centroid.
+        among them. In a cluster of more than 32 rows they are looked for among the 32 nearest to its centroid.
     nearest_ids : tuple of (str or None), or None
         The ids of their images; None where the pool has no ids.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.quotas import class_quotas
 from ..steps.representatives import representatives
-from .represented import MOST_NEAREST, NO_NEAREST, nearest_represented, numbers_of
+from .represented import NO_NEAREST, nearest_represented, numbers_of
 from .settings import RowNumbers, Settings
 
 __all__ = ["NO_PICKS", "Picks", "Tally", "cover", "picks_among", "picks_by_class"]
@@ -82,14 +83,11 @@ class Picks(NamedTuple):
     def joined(cls, parts: Sequence[Picks]) -> Picks:
         """The parts, concatenated; without `trust`."""
         positions, scores, represents, tallies, _, nearest, leaders = zip(*parts, strict=True)
-        whole = Tally()
-        for tally in tallies:
-            whole = whole.plus(tally)
         return cls(
             np.concatenate(positions),
             np.concatenate(scores),
             np.concatenate(represents),
-            whole,
+            functools.reduce(Tally.plus, tallies),
             nearest=np.concatenate(nearest),
             leaders=np.concatenate(leaders),
         )
@@ -99,17 +97,52 @@ NO_PICKS = Picks(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.
 
 
 class Covering(NamedTuple):
-    """The rows that cover others, as :class:`Picks` has them."""
+    """Rows that cover others, by their positions among these."""
 
     positions: Int64
     represents: Int64
     tally: Tally
-    nearest: Int64
+    groups: npt.NDArray[np.integer[Any]] = np.empty(0, np.int64)
+    """Cluster of each row, where the rows that a pick represents are asked for."""
+    cost: Float32 = np.empty(0, np.float32)
+    """Squared distances to the centroids, likewise."""
 
-    def of(self, rows: Int64, scores: Float32) -> Picks:
-        """The picks, where the covered rows are at these positions among the scored rows and have these scores."""
-        nearest = numbers_of(self.nearest, rows)
-        return Picks(rows[self.positions], scores[self.positions], self.represents, self.tally, nearest=nearest)
+    @classmethod
+    def joined(cls, parts: Sequence[Covering]) -> Covering:
+        """The coverings of rows that lie behind each other, as one of all of them."""
+        positions, represents, tallies, groups, cost = zip(*parts, strict=True)
+        n_rows = [tally.n_candidates for tally in tallies]
+        starts = (np.cumsum(n_rows) - n_rows).tolist()  # no part has more clusters than rows
+        return cls(
+            np.concatenate([start + part for start, part in zip(starts, positions, strict=True)]),
+            np.concatenate(represents),
+            functools.reduce(Tally.plus, tallies),
+            np.concatenate([start + part for start, part in zip(starts, groups, strict=True)]),
+            np.concatenate(cost),
+        )
+
+    def picks(
+        self, settings: Settings, rows: Rows, numbers: Int64 | None = None, scores: Float32 | None = None
+    ) -> Picks:
+        """The picks, with the rows that each represents where these are asked for.
+
+        Parameters
+        ----------
+        settings : Settings
+        rows : Rows, shape (m, D)
+            The rows that were covered.
+        numbers : ndarray, shape (m,), int64, optional
+            Their positions among the scored rows; by default they are those.
+        scores : ndarray, shape (m,), float32, optional
+            NaN where missing.
+        """
+        at, nearest = self.positions, NO_NEAREST
+        of_picks = np.full(at.size, np.nan, np.float32) if scores is None else scores[at]
+        if settings.explains:
+            nearest = nearest_represented(settings.backend, rows, at, self.groups, self.cost)
+        if numbers is not None:
+            at, nearest = numbers[at], numbers_of(nearest, numbers)
+        return Picks(at, of_picks, self.represents, self.tally, nearest=nearest)
 
 
 def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int) -> Covering:
@@ -117,8 +150,8 @@ def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int)
     config, n = settings.config, rows.n_rows
     if n <= n_picks:
         order = np.arange(n) if weights is None else settings.backend.top_m(weights, n)
-        nothing = np.full((n if settings.explains else 0, MOST_NEAREST), -1, np.int64)
-        return Covering(order, np.ones(n, dtype=np.int64), Tally(n), nothing)
+        own = (np.arange(n), np.zeros(n, np.float32)) if settings.explains else ()
+        return Covering(order, np.ones(n, dtype=np.int64), Tally(n), *own)
     n_clusters = config.cluster_count(n, n_picks)
     of_clusters = weights if config.weighted_coverage else None
     found = settings.backend.weighted_kmeans(
@@ -134,10 +167,8 @@ def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int)
     )
     preference = weights if config.pick == "highest" else None
     picks, represents = representatives(found, n_picks, of_clusters, preference)
-    nearest = NO_NEAREST
-    if settings.explains:
-        nearest = nearest_represented(settings.backend, rows, picks, found.labels, found.squared_distances)
-    return Covering(picks, represents, Tally(n, n_clusters, found.n_iter, found.inertia), nearest)
+    clusters = (found.labels, found.squared_distances) if settings.explains else ()
+    return Covering(picks, represents, Tally(n, n_clusters, found.n_iter, found.inertia), *clusters)
 
 
 def picks_among(
@@ -168,7 +199,8 @@ def picks_among(
         Whether the scores are the weights of the coverage.
     """
     weights = scores if weighted else None
-    return cover(settings, settings.kept(space, scored[candidates]), weights, n_picks).of(candidates, scores)
+    rows = settings.kept(space, scored[candidates])
+    return cover(settings, rows, weights, n_picks).picks(settings, rows, candidates, scores)
 
 
 def picks_by_class(
@@ -218,9 +250,9 @@ def picks_by_class(
         for part, quota in zip(block.parts, block.quotas, strict=True):
             members = RowSubset(rows, np.arange(part.start - block.first, part.stop - block.first))
             weights = of_candidates[part]
-            covering = cover(block.settings, members, weights if weighted else None, quota)
-            parts.append(covering.of(candidates[part], weights))
-    whole = Picks.joined(parts)
+            parts.append(cover(block.settings, members, weights if weighted else None, quota))
+    rows = RowSubset(space, scored[candidates])
+    whole = Covering.joined(parts).picks(settings, rows, candidates, of_candidates)
     return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
 
 

@@ -42,16 +42,16 @@ class Report(StageTotals):
     up to 1,024 classes), like the disagreement and by the sample's thresholds.
     """
 
-    version: str = ""
-    """Of this package."""
-    random_state: int = 0
-    config: dict[str, Any] = field(default_factory=dict)
-    """Every constant, see :class:`ccma_fast.CCMAConfig`."""
     backend: str = ""
     mode: str = ""
     """"cold start" (labels of fewer than two classes and no student logits, so that no student can be fitted) or
     "query".
     """
+    version: str = ""
+    """Of this package."""
+    random_state: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    """Every constant, see :class:`ccma_fast.CCMAConfig`."""
     n_rows: int = 0
     n_labelled: int = 0
     n_unlabelled: int = 0

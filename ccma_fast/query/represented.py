@@ -22,7 +22,7 @@ NO_NEAREST: Int64 = np.empty((0, MOST_NEAREST), np.int64)
 
 # Rows of a cluster, those nearest to its centroid, among which the nearest to its pick are looked for: a clustering of
 # the whole pool is not followed by another pass over it.
-_MOST_COMPARED = 64
+_MOST_COMPARED = 32
 
 # Rows that are gone through at a time.
 _PART = 1 << 18
@@ -43,7 +43,7 @@ def nearest_represented(
         The cluster of each row, or the pick that it is nearest to. The first pick of a group represents the others of
         the group but for later picks, which represent themselves alone.
     cost : ndarray, shape (M,), float32, optional
-        Squared distances to the centroids. Of each cluster the 64 rows of the least are compared; without it all are.
+        Squared distances to the centroids. Of each cluster the 32 rows of the least are compared; without it all are.
 
     Returns
     -------
@@ -53,11 +53,14 @@ def nearest_represented(
     nearest = np.full((picks.size, MOST_NEAREST), -1, np.int64)
     pick_of_group = np.full(int(group.max(initial=-1)) + 1, -1, np.int64)
     pick_of_group[group[picks[::-1]]] = np.arange(picks.size)[::-1]
-    members = np.arange(group.size) if cost is None else _nearest_to_centroids(group, pick_of_group, cost)
-    members = members[~np.isin(members, picks)]
+    if cost is None:
+        members = np.flatnonzero(pick_of_group[group] >= 0)
+    else:
+        members = _nearest_to_centroids(group, pick_of_group, cost)
+    members = members[~_are_in(members, np.sort(picks))]
     of_pick = pick_of_group[group[members]]
     members, of_pick = members[order := np.argsort(of_pick, kind="stable")], of_pick[order]
-    rank = _ranks(of_pick, -_similarities(backend, rows, members, picks, of_pick), members)
+    rank = _ranks(of_pick, -_similarities(backend, rows, members, picks, of_pick))
     listed = rank < MOST_NEAREST
     nearest[of_pick[listed], rank[listed]] = members[listed]
     return nearest
@@ -76,7 +79,7 @@ def _nearest_to_centroids(group: npt.NDArray[np.integer[Any]], pick_of_group: In
         part = slice(start, start + _PART)
         wanted = (pick_of_group[group[part]] >= 0) & (cost[part] < limit[group[part]])
         rows = np.concatenate([kept, start + np.flatnonzero(wanted)])
-        kept = rows[_ranks(group[rows], cost[rows], rows) < _MOST_COMPARED]
+        kept = rows[_ranks(group[rows], cost[rows]) < _MOST_COMPARED]
         is_full = np.bincount(group[kept], minlength=limit.size) == _MOST_COMPARED
         worst = np.zeros_like(limit)
         np.maximum.at(worst, group[kept], cost[kept])
@@ -84,14 +87,24 @@ def _nearest_to_centroids(group: npt.NDArray[np.integer[Any]], pick_of_group: In
     return kept
 
 
-def _ranks(group: npt.NDArray[np.integer[Any]], cost: Float32, rows: Int64) -> Int64:
-    """The place of each row in its group, from 0, by ascending cost; ties go to the lower row."""
-    order = np.lexsort((rows, cost, group))
-    in_order = group[order]
-    starts = np.flatnonzero(np.diff(in_order, prepend=-1))
-    ranks = np.empty(rows.size, np.int64)
-    ranks[order] = np.arange(rows.size) - np.repeat(starts, np.diff(starts, append=rows.size))
+def _ranks(group: npt.NDArray[np.integer[Any]], cost: Float32) -> Int64:
+    """The place of each row in its group, from 0, by ascending cost; ties go to the first."""
+    order = np.lexsort((cost, group))
+    starts = _starts(group[order])
+    ranks = np.empty(group.size, np.int64)
+    ranks[order] = np.arange(group.size) - np.repeat(starts, np.diff(starts, append=group.size))
     return ranks
+
+
+def _starts(group: npt.NDArray[np.integer[Any]]) -> Int64:
+    """Where each group begins, of groups that stand together."""
+    return np.flatnonzero(np.diff(group, prepend=-1))
+
+
+def _are_in(rows: Int64, ascending: Int64) -> npt.NDArray[np.bool_]:
+    """Which of some rows are among others; np.isin takes far longer for few."""
+    at = np.searchsorted(ascending, rows)
+    return np.equal(ascending[np.minimum(at, ascending.size - 1)], rows)
 
 
 def _similarities(backend: Backend, rows: Rows, members: Int64, picks: Int64, of_pick: Int64) -> Float32:
@@ -99,13 +112,14 @@ def _similarities(backend: Backend, rows: Rows, members: Int64, picks: Int64, of
 
     def unit(numbers: Int64) -> Float32:
         chunk = rows.take(numbers)
-        scaled: Float32 = to_float32(chunk) / backend.row_lengths(chunk).astype(np.float32)[:, None]
-        return scaled
+        x = to_float32(chunk)
+        return np.divide(x, backend.row_lengths(chunk)[:, None], out=x, casting="same_kind")
 
     similarity = np.empty(members.size, np.float32)
     step = rows.chunk_rows()
     for start in range(0, members.size, step):
         part = slice(start, start + step)
-        own, pick = np.unique(of_pick[part], return_inverse=True)
-        similarity[part] = np.einsum("nd,nd->n", unit(members[part]), unit(picks[own])[pick])
+        starts = _starts(of_pick[part])
+        own = np.repeat(unit(picks[of_pick[part][starts]]), np.diff(starts, append=of_pick[part].size), axis=0)
+        similarity[part] = np.einsum("nd,nd->n", unit(members[part]), own)
     return similarity

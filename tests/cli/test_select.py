@@ -184,7 +184,7 @@ def test_json(data: Any) -> None:
     for name in set(report) - {"stages", "plan"}:  # files are planned otherwise than arrays
         finite = not isinstance(report[name], float) or math.isfinite(report[name])
         assert whole["report"][name] == (report[name] if finite else None), name
-    assert list(whole["report"]["stages"]) == list(report["stages"])
+    assert list(whole["report"]["stages"]) == [*report["stages"], "explanation"]
 
 
 def test_json_has_null_where_python_has_nan(data: Any) -> None:
@@ -218,6 +218,7 @@ def test_without_out_csv_goes_to_stdout_and_the_report_to_stderr(
     assert "n_unlabelled         210" in err
     assert err.endswith("4 picks\n")
     os.remove("picks.csv")
+    os.remove("picks.selection.json")
     assert sorted(os.listdir(tmp_path)) == before
 
 
