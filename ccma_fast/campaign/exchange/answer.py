@@ -29,8 +29,8 @@ class Answer:
         When, with a time zone; None where the source does not say.
     key : str
         What makes the answer this one in its source, such as the program's number of it: an answer whose key is known
-        already is not taken again. Empty where the source has nothing of the kind; the campaign then makes one of image,
-        annotator, answer and time.
+        already is not taken again. Empty where the source has nothing of the kind; the campaign then makes one of
+        image, annotator, answer and time.
     seconds : float or None
         Time that the person took.
     shown : tuple of str, or None
