@@ -30,7 +30,7 @@ from .answer import CANNOT_TELL, NO_CLASS, Answer
 from .assignment import Assignment
 from .imported import Collected, Imported, check_classes, checked_text, label_or_refusal, parsed_time
 from .outline import Outline
-from .outside_files import is_zip, member_names, opened_zip, parse_xml, read_bytes, read_member, write_new
+from .outside_files import as_json, is_zip, member_names, opened_zip, parse_xml, read_bytes, read_member, write_new
 from .places import check_text_ids, without_suffix
 
 __all__ = ["export", "read", "recognises"]
@@ -90,12 +90,7 @@ def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path
         lines.append({"name": stem, "extension": name[len(stem) :], **size})
     labels = [{"name": name, "type": "tag", "attributes": []} for name in (*assignment.classes, CANNOT_TELL, NO_CLASS)]
     manifest = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-    return write_new(
-        {
-            file: manifest.encode(),
-            file.with_suffix(".labels.json"): json.dumps(labels, ensure_ascii=False, indent=1).encode(),
-        }
-    )
+    return write_new({file: manifest.encode(), file.with_suffix(".labels.json"): as_json(labels)})
 
 
 def _size(file: Path) -> dict[str, int]:
@@ -223,7 +218,7 @@ class _Document:
                 Answer(image, label, refusal, annotator=facts.get("assignee", ""), answered=_time(facts.get("updated")))
             )
         elif self._tags:
-            collected.leave_out(image, f"with several tags, such as {self._tags[0]!r} and {self._tags[1]!r}")
+            collected.leave_out(image, "with several tags")
         elif not self._n_automatic:
             collected.leave_out(image, "with shapes but no tag" if self._n_shapes else "without a tag")
 

@@ -2,9 +2,11 @@
 
 Out, ``classes`` and, in ``labels``, the shortlist of each image as ``Classifications``: the likeliest class first,
 each with its probability as its confidence; null where there is no shortlist. With `images`, the absolute path of the
-images' folder, an image is named by its absolute path, as FiftyOne does with ``abs_paths=True``; without, by its id
-without the suffix, as FiftyOne finds it in the folder ``data/`` beside the file. FiftyOne sorts the images by these
-names, so that the order of choice is lost there: ``fiftyone-csv`` carries it as the field ``rank``.
+images' folder, an image is named by its absolute path, as FiftyOne does with ``abs_paths=True``, and ``data.json`` is
+written beside the file, to be named when it is imported: ``fo.Dataset.from_dir(FOLDER,
+fo.types.FiftyOneImageClassificationDataset, data_path="data.json")``. Without, an image is named by its id without the
+suffix, as FiftyOne finds it in the folder ``data/`` beside the file. FiftyOne sorts the images by these names, so that
+the order of choice is lost there: ``fiftyone-csv`` carries it as the field ``rank``.
 
 In, a class by its name, or by its number where the file has ``classes``; a class called as a refusal is that refusal.
 A class with a confidence is a model's prediction and no answer, and so are several for one image: both are noted, as
@@ -17,7 +19,6 @@ CSVDataset may have all of them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -28,10 +29,10 @@ from .answer import Answer
 from .assignment import Assignment
 from .imported import Collected, Imported, check_classes, checked_text, label_or_refusal
 from .outline import Outline
-from .outside_files import read_json, write_new
+from .outside_files import as_json, read_json, write_new
 from .places import Lookup, check_text_ids, id_at, place_of, without_suffix
 
-__all__ = ["check_root", "export", "read", "recognises"]
+__all__ = ["check_root", "export", "manifest", "read", "recognises"]
 
 
 def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path]:
@@ -48,17 +49,17 @@ def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path
     Returns
     -------
     list of Path
-        The file.
+        The file, and with `images` ``data.json`` beside it.
 
     Raises
     ------
     FileExistsError
-        It is there.
+        One of them is there.
     ValueError
         `images` is relative, two ids differ in their suffix alone where it is empty, a class is called as a refusal is,
         or an id is no text.
     OSError
-        It cannot be written.
+        They cannot be written.
     """
     check_root(images)
     check_classes(assignment.classes, "FiftyOne")
@@ -75,7 +76,19 @@ def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path
         shortlist = [{"label": numbers[c], "confidence": probability} for c, probability in task.likeliest]
         labels[name] = shortlist or None
     content = {"classes": list(assignment.classes), "labels": labels}
-    return write_new({file: json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False).encode()})
+    return write_new({file: as_json(content), **manifest(assignment, file, images)})
+
+
+def manifest(assignment: Assignment, file: Path, images: str) -> dict[Path, bytes]:
+    """``data.json``, which says where each image is: without it or a folder ``data/`` FiftyOne reads nothing.
+
+    Returns
+    -------
+    dict
+        The file beside `file`, and its content; empty where `images` is.
+    """
+    paths = {task.image: place_of(task.image, images) for task in assignment.tasks}
+    return {file.with_name("data.json"): as_json(paths)} if images else {}
 
 
 def check_root(images: str) -> None:

@@ -1,9 +1,10 @@
 """FiftyOne: ``labels.csv`` of a ``CSVDataset``, out and in.
 
 Out, as :mod:`.answers_csv`, with ``filepath`` instead of ``image_path``: the absolute path where `images` is the
-folder of the images, else the id, which FiftyOne looks for in the folder ``data/`` beside the file. FiftyOne makes a
-field of every column, as text, and sorts the images by path: ``rank`` has their order. No cell is changed, for
-FiftyOne would read an apostrophe as a part of it: this is no file for a spreadsheet.
+folder of the images (and ``data.json`` beside the file, as :mod:`.fiftyone` writes it), else the id, which FiftyOne
+looks for in the folder ``data/`` beside the file. FiftyOne makes a field of every column, as text, and sorts the
+images by path: ``rank`` has their order. No cell is changed, for FiftyOne would read an apostrophe as a part of it:
+this is no file for a spreadsheet.
 
 In, ``filepath``, and ``label`` or the only column whose name ends in ``.label``, as FiftyOne names a field of
 classifications; all else is as in :mod:`.answers_csv`. A row whose confidence is given in a column such as
@@ -21,7 +22,7 @@ from ...errors import FileReadError
 from ...pool.tables import Columns, read_columns
 from .answers_csv import ASKED, COLUMNS, answers_in, rows_of
 from .assignment import Assignment
-from .fiftyone import check_root
+from .fiftyone import check_root, manifest
 from .imported import Imported, check_classes
 from .outline import Outline, outline_of
 from .outside_files import as_csv, check_size, write_new
@@ -46,16 +47,16 @@ def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path
     Returns
     -------
     list of Path
-        The file.
+        The file, and with `images` ``data.json`` beside it.
 
     Raises
     ------
     FileExistsError
-        It is there.
+        One of them is there.
     ValueError
         `images` is relative, a class is called as a refusal is, or an id is no text.
     OSError
-        It cannot be written.
+        They cannot be written.
     """
     check_root(images)
     check_classes(assignment.classes, "FiftyOne")
@@ -64,7 +65,7 @@ def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path
         [place_of(cell, images) if column == _PATH else cell for column, cell in enumerate(row)]
         for row in rows_of(assignment, str)
     ]
-    return write_new({file: as_csv([header, *rows])})
+    return write_new({file: as_csv([header, *rows]), **manifest(assignment, file, images)})
 
 
 def recognises(outline: Outline) -> bool:

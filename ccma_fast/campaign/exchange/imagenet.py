@@ -88,7 +88,7 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
             classes.setdefault(image, []).append(label)
     for image, labels in classes.items():
         if len(set(labels)) > 1:
-            collected.leave_out(image, f"of several classes, such as {labels[0]!r} and {labels[1]!r}")
+            collected.leave_out(image, "of several classes")
         else:
             collected.answers.append(Answer(image, *label_or_refusal(labels[0])))
     return collected.imported()

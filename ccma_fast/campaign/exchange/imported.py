@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 
 from ...errors import FileReadError
 from .answer import CANNOT_TELL, NO_CLASS, Answer
@@ -26,7 +26,8 @@ class Imported:
     Attributes
     ----------
     answers : list of Answer
-        In the order of the file. Images are named as the file names them; not all need be images of the campaign.
+        In the order of the file, or of time. Images are named as the file names them; not all need be images of the
+        campaign.
     notes : list of str
         What was in the file and is not among the answers, and why.
     by_row : bool
@@ -57,6 +58,10 @@ class Collected:
         """A campaign that the file names; empty where it names none."""
         if campaign:
             self._campaigns.add(campaign)
+
+    def sort_by_time(self) -> None:
+        """The earliest answer first; those of one time stay in their order. All have a time."""
+        self.answers.sort(key=lambda answer: answer.answered or datetime.max.replace(tzinfo=timezone.utc))
 
     def imported(self, *, by_row: bool = False) -> Imported:
         """All of it."""

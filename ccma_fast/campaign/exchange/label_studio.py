@@ -3,11 +3,9 @@
 Out, ``NAME.json`` with a task for each image, the most important first, which is the order of Label Studio's default
 task sampling, and ``NAME.xml``, the labelling interface: a search over the classes, the classes with both refusals,
 and a line for a note. In ``data`` stand ``image`` (the URL that is shown), ``image_path`` (the id), ``index`` (its
-row), ``rank``, ``batch``, ``campaign``, ``saw`` and ``likeliest``, a line of text under the image. ``predictions`` has
-one for each class of the shortlist, the most probable first, with its probability as ``score``. The first is of the
-model version ``ccma-fast``, the others of ``ccma-fast 2`` and so on: where a project is set to show the first,
-annotators start from the likeliest class, and the Data Manager sorts by its probability. Whether annotators see
-predictions at all is decided in the project.
+row), ``rank``, ``batch``, ``campaign``, ``saw`` and ``likeliest``, the shortlist with its probabilities, which is
+shown as a line of text. The prediction of a task is the likeliest class, its ``score`` the probability: by it the Data
+Manager sorts, and with it an annotation begins where the project shows predictions to annotators.
 
 An image's URL is ``/data/local-files/?d=`` and its path below ``LOCAL_FILES_DOCUMENT_ROOT``: the path of the images'
 folder below that root is the argument `images`. A local storage that covers the folder must be connected to the
@@ -42,7 +40,7 @@ from .answer import CANNOT_TELL, NO_CLASS, Answer
 from .assignment import Assignment, Task
 from .imported import Collected, Imported, check_classes, checked_text, label_or_refusal, parsed_time
 from .outline import Outline
-from .outside_files import check_size, read_json, write_new
+from .outside_files import as_json, check_size, read_json, write_new
 from .places import check_text_ids, id_at, place_of
 
 __all__ = ["export", "labelling_interface", "read", "recognises"]
@@ -92,8 +90,7 @@ def export(assignment: Assignment, file: Path, *, images: str = "") -> list[Path
     check_text_ids(assignment)
     interface = labelling_interface(assignment.classes)
     tasks = [_task(task, assignment, images) for task in assignment.tasks]
-    text = json.dumps(tasks, ensure_ascii=False, indent=1, allow_nan=False)
-    return write_new({file: text.encode(), file.with_suffix(".xml"): interface.encode()})
+    return write_new({file: as_json(tasks), file.with_suffix(".xml"): interface.encode()})
 
 
 def _task(task: Task, assignment: Assignment, images: str) -> dict[str, Any]:
@@ -110,11 +107,12 @@ def _task(task: Task, assignment: Assignment, images: str) -> dict[str, Any]:
     }
     predictions = [
         {
-            "model_version": _MODEL if place == 1 else f"{_MODEL} {place}",
+            "model_version": _MODEL,
             "score": min(max(float(probability), 0.0), 1.0),
             "result": [{"from_name": _LABEL, "to_name": _IMAGE, "type": "choices", "value": {"choices": [name]}}],
         }
-        for place, (name, probability) in enumerate(task.likeliest, 1)
+        # Of several, Label Studio would take the one that it imported last for the project's.
+        for name, probability in task.likeliest[:1]
     ]
     return {"data": data, "predictions": predictions}
 
@@ -192,6 +190,7 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
     Returns
     -------
     Imported
+        The earliest answer first: JSON-MIN and CSV begin with the latest of a task.
 
     Raises
     ------
@@ -202,7 +201,13 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
     if file.suffix.lower() == ".csv":
         for row, record in enumerate(_records_of_csv(file)):
             _collect_record(record, collected, images, f" at row {row} of {str(file)!r}")
-        return collected.imported()
+    else:
+        _collect_json(file, collected, images)
+    collected.sort_by_time()
+    return collected.imported()
+
+
+def _collect_json(file: Path, collected: Collected, images: str) -> None:
     tasks = read_json(file)
     if not isinstance(tasks, list):
         raise FileReadError(f"an export of Label Studio must be a list of tasks, got {tasks!r:.80} in {str(file)!r}")
@@ -214,7 +219,6 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
             _collect_task(task, collected, images, place)
         else:
             _collect_record(task, collected, images, place)
-    return collected.imported()
 
 
 def _collect_task(task: Mapping[str, Any], collected: Collected, images: str, place: str) -> None:
@@ -358,13 +362,13 @@ def _annotator(person: Any, place: str) -> str:
     """The e-mail address of a person, or the number."""
     if isinstance(person, dict):
         person = person.get("email") or person.get("id")
-    return "" if person is None else checked_text(str(person), "an annotator", place)
+    return "" if person is None else checked_text(str(person) if isinstance(person, int) else person, "a person", place)
 
 
 def _seconds(time: Any) -> float | None:
     """The time that an annotation took, where that is known: another program may write what it likes there."""
     try:
         seconds = float(time)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return seconds if 0 <= seconds < math.inf else None

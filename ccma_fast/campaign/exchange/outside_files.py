@@ -21,6 +21,7 @@ from ...system.output_files import write_whole
 
 __all__ = [
     "as_csv",
+    "as_json",
     "check_new",
     "check_size",
     "decoded",
@@ -78,6 +79,11 @@ def write_new(contents: dict[Path, bytes]) -> list[Path]:
 
 def _write(file: Path, content: bytes) -> None:
     write_whole(file, lambda handle: handle.write(content))
+
+
+def as_json(content: Any) -> bytes:
+    """Indented JSON in UTF-8; raises ValueError for NaN or infinity."""
+    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False).encode()
 
 
 def as_csv(rows: Iterable[Sequence[Any]]) -> bytes:
