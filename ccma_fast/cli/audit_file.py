@@ -23,9 +23,9 @@ from ..pool.label_table import ID, INDEX
 from ..pool.rows import RowId
 from ..pool.tables import read_columns
 from ..system.bounded_read import read_whole
+from ..system.csv_text import write_csv
 from ..system.output_files import write_whole
 from ..version import __version__, newer_error
-from .csv_output import write_csv
 
 __all__ = ["read_audit", "record_of", "write_audit"]
 

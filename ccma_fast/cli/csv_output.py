@@ -1,25 +1,16 @@
-"""CSV as the commands write it."""
+"""Files of CSV."""
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
+from ..system.csv_text import write_csv
 from ..system.output_files import write_whole
 
-__all__ = ["write_csv", "write_csv_file"]
-
-
-def write_csv(text: TextIO, rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows of cells, the header first."""
-    plain, quoting = csv.writer(text, lineterminator="\n"), csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    for row in rows:
-        # Left to itself, Python before 3.13 leaves a carriage return unquoted, and then reads two rows.
-        writer = quoting if any("\r" in str(cell) for cell in row) else plain
-        writer.writerow(row)
+__all__ = ["write_csv_file"]
 
 
 def write_csv_file(path: Path, rows: Iterable[Sequence[Any]]) -> None:

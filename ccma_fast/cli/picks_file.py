@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..system.csv_text import write_csv
 from ..system.file_integrity import open_regular
-from .csv_output import write_csv
 
 if TYPE_CHECKING:
     from ..query.report import Selection
