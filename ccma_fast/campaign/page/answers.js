@@ -104,6 +104,7 @@ class Answers {
   }
 
   put(positions, make) {
+    this.synchronise();
     const action = positions.map((position) => {
       const before = this.records[position];
       const after = make(before, Math.max(Date.now(), before.stamp + 1));
