@@ -36,6 +36,11 @@ function laterOf(one, other) {
   return JSON.stringify(one) >= JSON.stringify(other) ? one : other;
 }
 
+/** Whether two records say the same, whenever they were made. */
+function sayTheSame(one, other) {
+  return one.note === other.note && (one.answer && one.answer.key) === (other.answer && other.answer.key);
+}
+
 /**
  * The records of all images.
  *
@@ -123,7 +128,7 @@ class Answers {
       return { positions: [], why: "Nothing to undo since the page was opened." };
     }
     const positions = action.map((step) => step.position);
-    if (action.some(({ position, after }) => this.records[position].stamp !== after.stamp)) {
+    if (action.some(({ position, after }) => !sayTheSame(this.records[position], after))) {
       this.actions.pop();
       return { positions, why: "Changed in another tab meanwhile: not undone." };
     }
@@ -131,8 +136,8 @@ class Answers {
       return { positions, why: "Already exported: choose another answer instead of undoing it." };
     }
     this.actions.pop();
-    for (const { position, before, after } of action) {
-      this.records[position] = { ...before, stamp: Math.max(Date.now(), after.stamp + 1) };
+    for (const { position, before } of action) {
+      this.records[position] = { ...before, stamp: Math.max(Date.now(), this.records[position].stamp + 1) };
     }
     this.save(positions);
     return { positions, why: "" };
