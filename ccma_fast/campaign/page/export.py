@@ -74,17 +74,20 @@ def _answers(content: dict[str, Any]) -> tuple[str, list[Answer]]:
     if not _CAMPAIGN.fullmatch(campaign):
         raise ValueError(f"campaign must be 32 hexadecimal digits, got {campaign!r:.80}")
     annotator, saw = _get(content, "annotator", str), _get(content, "saw", str)
-    answers: list[Answer] = []
-    for number, entry in enumerate(_get(content, "answers", list)):
-        try:
-            answers.append(_answer(entry, annotator, saw))
-        except ValueError as error:
-            raise ValueError(f"answer {number}: {error}") from error
+    entries = _get(content, "answers", list)
+    answers = [_numbered_answer(number, entry, annotator, saw) for number, entry in enumerate(entries)]
     for what, values in (("key", [a.key for a in answers]), ("image", [a.image for a in answers])):
         if len({*values}) < len(values):
             twice = next(value for i, value in enumerate(values) if value in values[:i])
             raise ValueError(f"each {what} must stand there once, got {twice!r} again")
     return campaign, answers
+
+
+def _numbered_answer(number: int, entry: Any, annotator: str, saw: str) -> Answer:
+    try:
+        return _answer(entry, annotator, saw)
+    except ValueError as error:
+        raise ValueError(f"answer {number}: {error}") from error
 
 
 def _answer(entry: Any, annotator: str, saw: str) -> Answer:
@@ -127,6 +130,6 @@ def _get(mapping: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> A
         raise ValueError(f"it has no field {name!r}")
     value = mapping[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        expected = {str: "text", list: "a list"}.get(kind, "a number") if isinstance(kind, type) else "a number"
+        expected = "text" if kind is str else "a list" if kind is list else "a number"
         raise ValueError(f"{name} must be {expected}, got {type(value).__name__}")
     return value

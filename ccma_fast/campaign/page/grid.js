@@ -95,7 +95,6 @@ class Grid {
       tile.classList.toggle("answered", text !== "");
       tile.classList.toggle("target", !this.selected.size && position === this.at);
       tile.setAttribute("aria-selected", String(isSelected));
-      tile.setAttribute("aria-label", `${this.tasks[position].image}, ${text || "not answered"}`);
       tile.children[1].textContent = text;
     });
   }

@@ -263,7 +263,7 @@ function renderHeader() {
   byId("to-grid-name").textContent = state.isGrid ? "One image" : "Grid";
   byId("export").disabled = nAnswered === 0;
   byId("export").classList.toggle("primary", nNew > 0);
-  byId("export").textContent = nAnswered && !nNew ? `Exported ${nAnswered}` : `Export ${nAnswered}`;
+  byId("export").textContent = [nAnswered && !nNew ? "Exported" : "Export", nAnswered || ""].join(" ");
   byId("unsaved").hidden = answers.isSaved;
 }
 
@@ -350,7 +350,6 @@ function renderChoices(positions) {
     const hadFocus = list.contains(document.activeElement);
     list.dataset.signature = signature;
     list.replaceChildren(...state.offer.classes.map(choiceButton));
-    list.scrollTop = 0;
     if (list.firstChild) {
       list.firstChild.tabIndex = 0;
       if (hadFocus) {
@@ -361,6 +360,12 @@ function renderChoices(positions) {
   const labels = new Set(positions.map((position) => answers.answer(position)?.label ?? null));
   const only = labels.size === 1 ? [...labels][0] : null;
   state.offer.classes.forEach(({ index }, i) => press(list.children[i], index === only));
+  const seen = positions.join();
+  if (list.dataset.seen !== seen) {
+    list.dataset.seen = seen;
+    const chosen = list.querySelector('[aria-pressed="true"]');
+    list.scrollTop = chosen ? chosen.offsetTop - list.clientHeight / 2 : 0;
+  }
 }
 
 function choiceButton({ index, probability }, place) {

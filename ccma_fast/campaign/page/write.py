@@ -43,9 +43,9 @@ def write_page(
 ) -> dict[str, str]:
     """Write the page in which a person labels the images of an assignment.
 
-    One HTML file that needs nothing else, no server and no network: reduced copies of the images are inside. Answers are
-    kept by the browser (localStorage) under the campaign and a digest of the assignment, so that the page may be closed,
-    opened again and written anew; the person exports them as a file for :func:`read_page_export`.
+    One HTML file that needs nothing else, no server and no network: reduced copies of the images are inside. Answers
+    are kept by the browser (localStorage) under the campaign and a digest of the assignment, so that the page may be
+    closed, opened again and written anew; the person exports them as a file for :func:`.export.read_page_export`.
 
     Parameters
     ----------

@@ -22,7 +22,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("PIL", reason="Pillow, of the extra extract, is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright.sync_api import sync_playwright
 
 from ccma_fast.campaign.exchange.answer import CANNOT_TELL, NO_CLASS, Answer
 from ccma_fast.campaign.exchange.assignment import Assignment
@@ -35,7 +37,9 @@ Assigned = Callable[..., Assignment]
 Draw = Callable[..., None]
 
 CHROMIUM = next(
-    filter(None, [os.environ.get("CCMA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]),
+    filter(
+        None, [os.environ.get("CCMA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]
+    ),
     None,
 )
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -54,7 +58,7 @@ LIKELY = {
 def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, headless=True)
         yield browser
         browser.close()
@@ -367,7 +371,7 @@ def test_the_policy_stops_what_would_be_injected(assigned: Assigned, page_of: An
       const image = new Image();
       image.src = "https://example.invalid/x.png";
       document.body.append(image);
-      try { document.body.insertAdjacentHTML("beforeend", "<p onclick='1'></p>"); } catch { kinds.push("trusted types"); }
+      try { document.body.innerHTML = "<p onclick='1'></p>"; } catch { kinds.push("trusted types"); }
       await new Promise((resolve) => setTimeout(resolve, 200));
       return [...kinds, String(window.ran)];
     }""")
@@ -377,7 +381,7 @@ def test_the_policy_stops_what_would_be_injected(assigned: Assigned, page_of: An
 
 
 def test_two_tabs_lose_nothing(tmp_path: Path, assigned: Assigned, page_of: Any, tabs: Any) -> None:
-    """Each tab sees and keeps what the other answers; of two answers to an image the later one counts, undo included."""
+    """Each tab sees and keeps what the other answers; of two answers to an image the later counts, undo included."""
     file = page_of(assigned(LIKELY))
     browser = tabs()
     one, other = browser.open(file), browser.open(file)
@@ -436,7 +440,10 @@ def test_storage_that_is_full_for_a_while(assigned: Assigned, page_of: Any, tabs
     browser = tabs()
     browser.context.add_init_script("""
       const real = Storage.prototype.setItem;
-      Storage.prototype.setItem = function (...a) { if (window.full) { throw new DOMException("full"); } real.apply(this, a); };
+      Storage.prototype.setItem = function (...entry) {
+        if (window.full) { throw new DOMException("full"); }
+        real.apply(this, entry);
+      };
     """)
     tab = browser.open(page_of(assigned(LIKELY)))
     press(tab, "1")
@@ -456,7 +463,8 @@ def test_what_is_saved_may_be_damaged(assigned: Assigned, page_of: Any, tabs: An
     tab = tabs().open(page_of(assigned(LIKELY)))
     press(tab, "1 1 1 1")
     tab.evaluate("""() => {
-      const spoiled = ["{", "null", '{"stamp": 9e15, "note": "", "answer": {"key": "k", "label": 99, "shown": []}}', "[]"];
+      const unknown = '{"stamp": 9e15, "note": "", "answer": {"key": "k", "label": 99, "shown": []}}';
+      const spoiled = ["{", "null", unknown, "[]"];
       spoiled.forEach((text, i) => localStorage.setItem(answers.prefix + i, text));
       localStorage.setItem(`${answers.prefix}settings`, '{"order": 5, "annotator": {}}');
       localStorage.setItem(`${answers.prefix}exported`, "5");
@@ -491,7 +499,7 @@ def test_orders(tmp_path: Path, assigned: Assigned, page_of: Any, tabs: Any) -> 
     """Each answer has the list that was seen: shuffled by seed and image, the same at every visit; or all, in order."""
     classes = [f"class {i}" for i in range(9)]
     likely = [(name, 0.9 - i / 10) for i, name in enumerate(classes[:8])]
-    tab = tabs().open(page_of(assigned({name: likely for name in IMAGES}, classes=classes), order="shuffled", seed=5))
+    tab = tabs().open(page_of(assigned(dict.fromkeys(IMAGES, likely), classes=classes), order="shuffled", seed=5))
     expected = {name: shuffled(classes[:8], f"5\n{name}") for name in IMAGES}
     assert len({tuple(order) for order in expected.values()}) == 6
     assert choices(tab) == expected[IMAGES[0]]
@@ -797,7 +805,7 @@ def test_a_picture_that_is_missing(tmp_path: Path, assigned: Assigned, page_of: 
 
 
 def test_a_name_is_asked_for_once(tmp_path: Path, assigned: Assigned, page_of: Any, tabs: Any) -> None:
-    """Where the assignment names nobody; another page suggests the name; an export asks again for one that is missing."""
+    """Where the assignment names nobody; another page suggests the name; an export asks again where none was given."""
     browser = tabs()
     tab = browser.open(page_of(assigned(LIKELY, annotator="")))
     press(tab, "Escape 1")
