@@ -5,48 +5,59 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
-from ..checks import check_flag, check_integer
+from ..checks import check_integer
 from ..config import CCMAConfig
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..steps.teacher import Teacher
 from ..system.memory import check_memory_limit
-from .answering import Taken, join, take_answers, withdraw
+from ..system.output_files import check_can_write
 from .assigning import assign
+from .campaign_answers import CampaignAnswers
 from .campaign_pool import CampaignPool
-from .class_changes import added_class, merge_classes, rename_class
 from .classes import declared_classes
-from .exchange.answer import CANNOT_TELL, Answer
 from .exchange.assignment import Assignment
-from .given import answers_given, check_annotator, check_duration, images_given
+from .exchange.formats import check_can_export, export_assignment
+from .files import LabelledImage, labelled_images
+from .given import check_annotator, check_duration
+from .history import Happening, history_of
 from .issuing import Issued, now
 from .learner import ActiveLearner
 from .log import events as kinds
-from .log.database import Log, Writing, create_log
+from .log.database import Log, create_log
 from .log.events import Event, NewEvent
-from .places import check_distinct_ids
+from .page.write import write_page
+from .places import check_distinct_ids, has_ids
 from .queries import Queries
 from .status import Status, status_of
-from .undoing import undo
 
 __all__ = ["Campaign"]
+
+
+class WrittenPage(NamedTuple):
+    """A page that was written."""
+
+    n_images: int
+    without_picture: dict[str, str]
+    """Why the page has no picture of an image, by its id."""
+
 
 Int64 = npt.NDArray[np.int64]
 
 
 # long: half of it tells what a caller needs to know of each method
-class Campaign:
+class Campaign(CampaignAnswers):
     """A labelling campaign on disk: batches that know what is out, answers of several people, and no label lost.
 
     One SQLite file holds everything that happened: batches, answers, corrections, classes, each an event with its time,
@@ -81,7 +92,7 @@ class Campaign:
     """
 
     def __init__(self, log: Log, pool: CampaignPool, backend: str, memory_limit: int | str | None) -> None:
-        self._log, self._pool = log, pool
+        super().__init__(log, pool)
         self._queries = Queries(log, pool, backend, memory_limit)
 
     @classmethod
@@ -145,6 +156,7 @@ class Campaign:
             "campaign": secrets.token_hex(16),
             "random_state": seed,
             "n_rows": pool.rows.n_rows,
+            "has_ids": has_ids(pool.rows),
             "labels_per_image": n_wanted,
             "expires": None if expires is None else check_duration("expires", expires),
             "config": asdict(config or CCMAConfig()),
@@ -187,6 +199,11 @@ class Campaign:
         pool = CampaignPool(None if features is None else open_rows(features, "features"), teacher)
         return cls(Log(path), pool, backend, memory_limit)
 
+    @property
+    def has_ids(self) -> bool:
+        """Whether images have ids, and are not called by the numbers of their rows."""
+        return bool(self.settings["has_ids"])
+
     def close(self) -> None:
         """Close the file; nothing is lost where this is not called."""
         self._log.close()
@@ -203,11 +220,6 @@ class Campaign:
     def settings(self) -> dict[str, Any]:
         with self._log.reading() as state:
             return {**state.settings}
-
-    @property
-    def class_names(self) -> list[str]:
-        with self._log.reading() as state:
-            return [*state.classes.live.values()]
 
     @property
     def labels(self) -> Int64:
@@ -297,125 +309,42 @@ class Campaign:
         """
         return assign(self._log, check_annotator(annotator), None if n is None else check_integer("n", n, minimum=1))
 
-    def take(self, answers: Iterable[Answer], *, new_classes: bool = False, skip_unknown: bool = False) -> Taken:
-        """Add answers that were given elsewhere; all of them or, on an error, none.
-
-        An answer that came before is known by its key and changes nothing. Answers count from when they were given: of
-        two by one annotator about one image the later one does, whichever comes in first.
-
-        Parameters
-        ----------
-        answers : iterable of Answer
-        new_classes : bool, default False
-            Add classes that are not known, instead of refusing all answers.
-        skip_unknown : bool, default False
-            Leave out answers about images that the pool does not have, instead of refusing all.
-
-        Raises
-        ------
-        ValueError
-            Unknown classes or images; the text has the nearest names.
-        """
-        return take_answers(
-            self._log,
-            [*answers],
-            self._pool.places,
-            new_classes=check_flag("new_classes", new_classes),
-            skip_unknown=check_flag("skip_unknown", skip_unknown),
-        )
-
-    def label(self, images: Any, classes: Sequence[str], *, annotator: str = "", new_classes: bool = False) -> Taken:
-        """Label images; a second label by the same annotator replaces the first.
+    def export_file(
+        self,
+        path: str | os.PathLike[str],
+        file_format: str,
+        *,
+        annotator: str = "",
+        n: int | None = None,
+        images: str = "",
+    ) -> list[Path]:
+        """Assign images as :meth:`assign` does, and write them for a labelling program.
 
         Parameters
         ----------
-        images : array_like, shape (n,), str or int
-            Ids, or rows of the pool.
-        classes : sequence of str, shape (n,)
-            Names of their classes.
-        annotator : str
-        new_classes : bool, default False
-            Add classes that are not known.
+        path : path
+            A new file.
+        file_format : str
+            One of :func:`ccma_fast.campaign.exchange.formats.exported_formats`.
+        annotator, n
+            As for :meth:`assign`.
+        images : str, optional
+            What stands before the ids where the other program finds the images, see the format's module.
+
+        Returns
+        -------
+        list of Path
+            What was written.
 
         Raises
         ------
-        ValueError, TypeError
-            Images that are not in the pool, or are repeated; classes that are not known; lengths that differ.
-        """
-        return self._say(images, classes, kinds.LABELLED, annotator, new_classes=check_flag("new_classes", new_classes))
-
-    def refuse(self, images: Any, reason: str = CANNOT_TELL, *, annotator: str = "") -> Taken:
-        """Say of images that they cannot be labelled; where their people agree, they are never offered again.
-
-        Parameters
-        ----------
-        images : array_like, shape (n,), str or int
-        reason : str, default "cannot tell"
-            In any words.
-        annotator : str
-
-        Raises
-        ------
-        ValueError, TypeError
-            As for :meth:`label`.
-        """
-        return self._say(images, reason, kinds.REFUSED, annotator)
-
-    def correct(self, images: Any, classes: Sequence[str], *, annotator: str = "") -> Taken:
-        """Label images anew, whatever all others said of them before.
-
-        Parameters
-        ----------
-        images, classes, annotator
-            As for :meth:`label`.
-        """
-        return self._say(images, classes, kinds.CORRECTED, annotator)
-
-    def retract(self, images: Any, *, annotator: str = "") -> None:
-        """Withdraw what an annotator said of images.
-
-        Raises
-        ------
+        FileExistsError
+            A file is there.
         ValueError
-            They have said nothing of one.
+            No such format, or there is nothing to do for this annotator.
         """
-        withdraw(self._log, self._images(images), kinds.RETRACTED, check_annotator(annotator))
-
-    def reopen(self, images: Any, *, annotator: str = "") -> None:
-        """Set aside all that was said of images, refusals among it, so that they can be chosen again.
-
-        Raises
-        ------
-        ValueError
-            Nothing was said of one.
-        """
-        withdraw(self._log, self._images(images), kinds.REOPENED, check_annotator(annotator))
-
-    def undo(self, *numbers: int, annotator: str = "") -> list[Event]:
-        """Undo events by their numbers, or the last one of an annotator; an undo is an event, and can be undone.
-
-        Raises
-        ------
-        ValueError
-            No such event, one that was undone already, one that cannot be, or a class that labels are of.
-        """
-        checked = [check_integer("an event", number, minimum=1) for number in numbers]
-        return undo(self._log, checked, check_annotator(annotator))
-
-    def add_class(self, name: str, *, annotator: str = "") -> None:
-        """Add a class; a teacher then needs text features of it."""
-        with self._changing(annotator) as writing:
-            added_class(writing, name, annotator)
-
-    def rename_class(self, before: str, name: str, *, annotator: str = "") -> None:
-        """Call a class otherwise; its labels stay, and answers under its former name are still understood."""
-        with self._changing(annotator) as writing:
-            rename_class(writing, before, name, annotator)
-
-    def merge_classes(self, merged: str, into: str, *, annotator: str = "") -> None:
-        """Make one class part of another; its labels become labels of that."""
-        with self._changing(annotator) as writing:
-            merge_classes(writing, merged, into, annotator)
+        check_can_export(file_format, Path(path))
+        return export_assignment(file_format, self.assign(annotator, n), Path(path), images=images)
 
     def status(self) -> Status:
         """How the campaign stands: answers, people, how often models were right, and whether predictions are stable.
@@ -424,6 +353,10 @@ class Campaign:
         harder. Intervals are of 95 % (Wilson).
         """
         return status_of(self._log, now())
+
+    def history(self, image: str | None = None) -> list[Happening]:
+        """What happened, in the order in which it was written, as people read it; of one image where it is given."""
+        return history_of(self._log, image)
 
     def events(self, image: str | None = None) -> list[Event]:
         """What happened, in the order in which it was written; of one image where it is given."""
@@ -439,23 +372,61 @@ class Campaign:
         """
         self._log.verify()
 
+    def write_page(
+        self, path: str | os.PathLike[str], images: Any, *, annotator: str = "", n: int | None = None, **options: Any
+    ) -> WrittenPage:
+        """Assign images as :meth:`assign` does, and write the page in which a person labels them.
+
+        Parameters
+        ----------
+        path : path
+            An ``.html`` file; an earlier page there is replaced.
+        images : path, sequence of paths, or data set
+            A folder that the ids are paths in, or what :func:`ccma_fast.extract` got.
+        annotator, n
+            As for :meth:`assign`.
+        **options
+            ``order``, ``seed``, ``pixels`` and ``title`` of :func:`ccma_fast.campaign.page.write.write_page`.
+
+        Raises
+        ------
+        ValueError, OSError
+            As :func:`ccma_fast.campaign.page.write.write_page`, or there is nothing to do for this annotator.
+        """
+        check_can_write(path)
+        assignment = self.assign(annotator, n)
+        return WrittenPage(len(assignment.tasks), write_page(path, assignment, images, **options))
+
+    def labelled_images(self) -> list[LabelledImage]:
+        """Every image on whose class people agree, by id: what the campaign is for."""
+        with self._log.reading() as state:
+            return labelled_images(state)
+
+    def change_settings(
+        self,
+        *,
+        expires: timedelta | None = None,
+        labels_per_image: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        annotator: str = "",
+    ) -> None:
+        """Change what :meth:`create` was told, from now on; what is not given stays.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`create`.
+        """
+        data: dict[str, Any] = {}
+        if expires is not None:
+            data["expires"] = check_duration("expires", expires)
+        if labels_per_image is not None:
+            data["labels_per_image"] = check_integer("labels_per_image", labels_per_image, minimum=1)
+        if inputs is not None:
+            data["inputs"] = dict(inputs)
+        with self._changing(annotator) as writing:
+            writing.add(NewEvent(kinds.SETTINGS_CHANGED, annotator, data=data))
+
     def learner(self) -> ActiveLearner:
         """The models that the labels so far train, to predict, to find wrong labels and to label the rest."""
         return self._queries.learner()
-
-    @contextmanager
-    def _changing(self, annotator: str) -> Iterator[Writing]:
-        with self._log.writing() as writing:
-            join(writing, check_annotator(annotator))
-            yield writing
-
-    def _say(
-        self, images: Any, said: Sequence[str] | str, kind: str, annotator: str, *, new_classes: bool = False
-    ) -> Taken:
-        answers = answers_given(
-            self._images(images), said, check_annotator(annotator), is_refusal=kind == kinds.REFUSED
-        )
-        return take_answers(self._log, answers, self._pool.places, kind=kind, new_classes=new_classes)
-
-    def _images(self, given: Any) -> list[str]:
-        return images_given(given, self._pool)

@@ -1,4 +1,4 @@
-"""A labelled set in Croissant 1.0, the metadata format of MLCommons: JSON-LD that data set search engines and loaders read.
+"""A labelled set in Croissant 1.0, the metadata format of MLCommons: JSON-LD for data set search engines and loaders.
 
 The images stay where they are: a record names each by its id. Classes and labels stand in the record itself, so that
 ``mlcroissant.Dataset(jsonld=...)`` reads them without another file.

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
+from datetime import timedelta
 
 from ..checks import check_fraction, integer_in, number_in
 from ..config import PAPER_DATASETS, CCMAConfig
 from ..system.memory import check_memory_limit
 
-__all__ = ["above_0", "at_least_0", "at_least_1", "config", "fraction", "memory_limit", "percentage", "rows_or_all"]
+__all__ = [
+    "above_0",
+    "at_least_0",
+    "at_least_1",
+    "config",
+    "duration",
+    "event_numbers",
+    "fraction",
+    "memory_limit",
+    "percentage",
+    "rows_or_all",
+]
+
+
+# Seconds of a unit of time.
+_UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def at_least_0(text: str) -> int:
@@ -47,6 +63,28 @@ def percentage(text: str) -> float:
     if value > 100:
         raise ArgumentTypeError(f"must be at most 100, got {text}")
     return value / 100
+
+
+def duration(text: str) -> timedelta:
+    """A number of minutes, hours, days or weeks."""
+    unit = _UNITS.get(text[-1:])
+    number = number_in(text[:-1]) if unit else None
+    if number is None or unit is None:
+        raise ArgumentTypeError(
+            f"must be a number of minutes, hours, days or weeks such as 7d or 36h, got {text!r:.80}"
+        )
+    if not 0.0 < number * unit < 1e10:
+        raise ArgumentTypeError(f"must be longer than nothing and at most 300 years, got {text}")
+    return timedelta(seconds=number * unit)
+
+
+def event_numbers(text: str) -> range:
+    """Numbers of events: one, or the first and the last of several, as in 20-35."""
+    first, dash, last = text.partition("-")
+    numbers = _integer(first, 1), _integer(last if dash else first, 1)
+    if numbers[1] < numbers[0]:
+        raise ArgumentTypeError(f"must be the first and the last of some events, got {text!r:.80}")
+    return range(numbers[0], numbers[1] + 1)
 
 
 def memory_limit(text: str) -> int:

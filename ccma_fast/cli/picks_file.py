@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -17,12 +18,20 @@ from ..system.file_integrity import open_regular
 if TYPE_CHECKING:
     from ..query.report import Selection
 
-__all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone", "record_path"]
+__all__ = ["SUFFIXES", "as_bytes", "as_csv", "holds_picks_alone", "picks_path", "record_path"]
 
 SUFFIXES = (".csv", ".json", ".npy")
 
 # For pools without and with ids.
 _COLUMNS = (["rank", "index", "score", "represents"], ["rank", "index", "image_path", "score", "represents"])
+
+
+def picks_path(text: str) -> Path:
+    """An argument type."""
+    file = Path(text)
+    if file.suffix.lower() not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(SUFFIXES)}, got {text!r}")
+    return file
 
 
 def record_path(out: Path) -> Path:

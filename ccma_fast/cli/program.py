@@ -22,6 +22,8 @@ COMMANDS = (
     "demo",
     "extract",
     "select",
+    "campaign",
+    "label",
     "predict",
     "autolabel",
     "simulate",
@@ -40,6 +42,7 @@ examples:
   ccma-fast extract photos --out pool               embeddings of the images in a folder, by DINOv2
   ccma-fast select --features x.npy --budget 100    100 rows of x.npy that cover it
   ccma-fast select --help                           with labels and a vision-language teacher
+  ccma-fast campaign --help                         labels from people, over days
   ccma-fast predict --help                          the class of every row, by what the labels teach
   ccma-fast autolabel --help                        labels for the rest, with an error that an audit bounds
   ccma-fast simulate --help                         strategies compared where all labels are known

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import CCMAConfig
-from ..errors import FileReadError, LabelWarning, TeacherWarning
+from ..errors import LabelWarning, TeacherWarning
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
-from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone, record_path
+from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone, picks_path, record_path
 from .shared_options import (
     add_backend_option,
     add_config_options,
@@ -133,7 +133,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out",
-        type=_picks_path,
+        type=picks_path,
         metavar="FILE",
         help=f"file for the picks, by its suffix {', '.join(SUFFIXES)}; an existing .csv or .json file is replaced "
         "where it has the columns above and no others (default: CSV to stdout)",
@@ -167,14 +167,6 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         ("include", "the only rows to choose from (default: all)"),
     ):
         rows.add_argument(f"--{name}", metavar="FILE", nargs="+", action="extend", help=text)
-
-
-def _picks_path(text: str) -> Path:
-    """An argument type."""
-    file = Path(text)
-    if file.suffix.lower() not in SUFFIXES:
-        raise argparse.ArgumentTypeError(f"must end in {', '.join(SUFFIXES)}, got {text!r}")
-    return file
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -256,6 +248,8 @@ def _check_output(arguments: argparse.Namespace) -> None:
     """Check that --out can be written, is none of the inputs, and replaces nothing but picks."""
     if arguments.out is None:
         return
+    from ..query.provenance import is_selection
+
     out, record = arguments.out, record_path(arguments.out)
     for path, what in ((out, "--out"), (record, "the record beside --out,")):
         check_can_write(path)
@@ -274,21 +268,11 @@ def _check_output(arguments: argparse.Namespace) -> None:
             f"--out {str(out)!r} is there already and holds something else than picks, or more; expected another file, "
             "or --overwrite"
         )
-    if record.exists() and not _is_record(record):
+    if record.exists() and not is_selection(record):
         raise ValueError(
             f"{str(record)!r}, where the record beside --out goes, is there already and holds something else; expected "
             "another --out, or --overwrite"
         )
-
-
-def _is_record(path: Path) -> bool:
-    from ..query.provenance import read_selection
-
-    try:
-        read_selection(path)
-    except FileReadError:
-        return False
-    return True
 
 
 def _input_paths(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:

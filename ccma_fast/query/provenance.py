@@ -17,7 +17,7 @@ from ..version import check_format
 from .environment import environment
 from .report import Selection
 
-__all__ = ["FORMAT", "SavedSelection", "read_selection", "selection_record"]
+__all__ = ["FORMAT", "SavedSelection", "is_selection", "read_selection", "selection_record"]
 
 FORMAT = 1
 
@@ -121,6 +121,15 @@ def read_selection(path: str | os.PathLike[str]) -> SavedSelection:
     except ValueError as error:
         raise FileReadError(f"cannot read {str(file)!r}: {error}") from None
     return SavedSelection(content, hashlib.sha256(text).hexdigest())
+
+
+def is_selection(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is such a record."""
+    try:
+        read_selection(path)
+    except FileReadError:
+        return False
+    return True
 
 
 def _check(content: dict[str, Any]) -> None:

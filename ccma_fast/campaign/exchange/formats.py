@@ -10,11 +10,13 @@ from typing import Any
 
 from ...checks import check_choice
 from ...errors import FileReadError
+from ...system.output_files import check_can_write
 from .assignment import Assignment
 from .imported import Imported
 from .outline import outline_of
+from .outside_files import check_new
 
-__all__ = ["FORMATS", "Format", "detect", "export_assignment", "exported_formats", "read_answers"]
+__all__ = ["FORMATS", "Format", "check_can_export", "detect", "export_assignment", "exported_formats", "read_answers"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Format:
 
 
 FORMATS = {
+    "page": Format("page_answers", "the page of ccma-fast label: its answers", ""),
     "csv": Format("answers_csv", "CSV to fill in", ".csv"),
     "label-studio": Format("label_studio", "Label Studio: tasks; exports as JSON, JSON-MIN or CSV", ".json"),
     "fiftyone": Format("fiftyone", "FiftyOne: labels.json of a FiftyOneImageClassificationDataset", ".json"),
@@ -51,6 +54,13 @@ FORMATS = {
 def exported_formats() -> list[str]:
     """The names of the formats that assignments are exported to."""
     return [name for name, entry in FORMATS.items() if entry.suffix]
+
+
+def check_can_export(name: str, file: Path) -> None:
+    """Raises ValueError or OSError where :func:`export_assignment` could not write such a file."""
+    check_choice("format", name, exported_formats())
+    check_new([file])
+    check_can_write(file)
 
 
 def export_assignment(name: str, assignment: Assignment, file: Path, *, images: str = "") -> list[Path]:

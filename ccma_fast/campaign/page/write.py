@@ -19,7 +19,7 @@ from ...system.output_files import check_can_replace, write_whole
 from ...version import __version__
 from ..exchange.answer import CANNOT_TELL, NO_CLASS
 from ..exchange.assignment import Assignment, Task
-from .export import FORMAT, ORDERS
+from ..exchange.page_answers import FORMAT, ORDERS
 from .thumbnails import thumbnails
 
 __all__ = ["write_page"]
@@ -45,7 +45,8 @@ def write_page(
 
     One HTML file that needs nothing else, no server and no network: reduced copies of the images are inside. Answers
     are kept by the browser (localStorage) under the campaign and a digest of the assignment, so that the page may be
-    closed, opened again and written anew; the person exports them as a file for :func:`.export.read_page_export`.
+    closed, opened again and written anew; the person exports them as a file for
+    :mod:`ccma_fast.campaign.exchange.page_answers`.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ from playwright.sync_api import sync_playwright
 
 from ccma_fast.campaign.exchange.answer import CANNOT_TELL, NO_CLASS, Answer
 from ccma_fast.campaign.exchange.assignment import Assignment
-from ccma_fast.campaign.page.export import read_page_export
+from ccma_fast.campaign.exchange.page_answers import read_page_export
 from ccma_fast.campaign.page.write import write_page
 
 pytestmark = pytest.mark.browser

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ccma_fast.campaign.exchange.answer import CANNOT_TELL, Answer
-from ccma_fast.campaign.page.export import read_page_export
+from ccma_fast.campaign.exchange.page_answers import read_page_export
 from ccma_fast.errors import FileReadError
 
 CAMPAIGN = "0123456789abcdef0123456789abcdef"

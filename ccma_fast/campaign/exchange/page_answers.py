@@ -6,15 +6,19 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from ...errors import FileReadError
 from ...system.bounded_read import read_whole
 from ...version import newer_error
-from ..exchange.answer import Answer
+from .answer import Answer
+from .imported import Imported
+from .outline import Outline
 
-__all__ = ["FORMAT", "ORDERS", "read_page_export"]
+__all__ = ["FORMAT", "ORDERS", "read", "read_page_export", "recognises"]
 
 _NAME, _NEWEST = "ccma_fast page answers", 1
 
@@ -25,6 +29,35 @@ ORDERS = ("likeliest", "shuffled", "listed")
 """How the classes beside an image can be ordered."""
 
 _CAMPAIGN = re.compile(r"[0-9a-f]{32}")
+
+
+def recognises(outline: Outline) -> bool:
+    """Whether a file is of this format."""
+    return outline.kind == "json" and {"format", "campaign", "answers", "saw"} <= outline.names
+
+
+def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported:
+    """Read the answers that a person exported from a labelling page.
+
+    Parameters
+    ----------
+    file : Path
+    images : str, optional
+        Not used.
+    ids : collection of str, optional
+        Not used.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    FileReadError
+        As :func:`read_page_export`.
+    """
+    campaign, answers = read_page_export(file)
+    return Imported(answers, campaigns=frozenset({campaign}))
 
 
 def read_page_export(path: str | os.PathLike[str]) -> tuple[str, list[Answer]]:

@@ -1,0 +1,1 @@
+"""The actions of ``ccma-fast campaign``, one file each."""

@@ -1,0 +1,108 @@
+"""The action ``ccma-fast campaign export``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...campaign.exchange.formats import FORMATS, exported_formats
+from ...pool.label_table import ID, INDEX
+from ...system.json_text import as_json
+from ...system.output_files import check_can_write, write_whole
+from ...system.streams import tell
+from ..argument_types import at_least_1
+from ..command import Command
+from ..csv_output import write_csv_file
+from .shared import add_annotator_option, add_file_argument, open_campaign
+
+if TYPE_CHECKING:
+    from ...campaign.campaign import Campaign
+    from ...campaign.files import LabelledImage
+
+__all__ = ["ACTION"]
+
+_RESULTS = {"labels": "the labels, as CSV", "croissant": "the labels, as a Croissant record (JSON-LD)"}
+
+_DESCRIPTION = """\
+Write images for people to label, in a file for another program; or, with --to labels, the labels that people agree on.
+"""
+
+_FORMAT_LIST = "\n".join(
+    f"  {name:22} {text}"
+    for name, text in [*((name, FORMATS[name].title) for name in exported_formats()), *_RESULTS.items()]
+)
+
+_EPILOG = f"""\
+formats:
+{_FORMAT_LIST}
+
+Images that are written for an annotator are assigned to them: nobody else gets them, as far as no more people are to
+answer about them. The same annotator gets them again until they are answered. The labels have columns image_path (index
+where the pool has no ids) and label, as ccma-fast select --labels reads them, then annotators and n_others, how many
+said something else.
+
+examples:
+  ccma-fast campaign export birds.campaign --to label-studio --out tasks.json --images /data/local-files/?d=photos/
+  ccma-fast campaign export birds.campaign --to csv --annotator ana -n 50 --out ana.csv
+  ccma-fast campaign export birds.campaign --to labels --out labels.csv
+"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_file_argument(parser)
+    parser.add_argument(
+        "--to", required=True, choices=[*exported_formats(), *_RESULTS], metavar="FORMAT", help="one of those below"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="a new file")
+    add_annotator_option(parser, "for whom the images are (default: for whoever does it)")
+    parser.add_argument("-n", type=at_least_1, metavar="N", help="at most so many images (default: all that are out)")
+    parser.add_argument(
+        "--images", default="", metavar="PREFIX", help="what stands before the ids where the other program finds images"
+    )
+    parser.add_argument("--name", default="labels", help="name of the set in a Croissant record (default: labels)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of labels that is there")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    out = arguments.out
+    with open_campaign(arguments, with_pool=False) as campaign:
+        if arguments.to not in _RESULTS:
+            written = campaign.export_file(
+                out, arguments.to, annotator=arguments.annotator, n=arguments.n, images=arguments.images
+            )
+            tell("\n".join(f"-> {file}" for file in written))
+            return
+        check_can_write(out)
+        if out.exists() and not arguments.overwrite:
+            raise FileExistsError(f"--out {str(out)!r} is there already; expected a new file, or --overwrite")
+        labelled = campaign.labelled_images()
+        if arguments.to == "labels":
+            write_csv_file(out, _table(labelled, has_ids=campaign.has_ids))
+        else:
+            content = as_json(_croissant(campaign, labelled, arguments.name))
+            write_whole(out, lambda file: file.write(content))
+    tell(f"{len(labelled)} labels -> {out}")
+
+
+def _table(labelled: Iterable[LabelledImage], *, has_ids: bool) -> Iterable[Sequence[Any]]:
+    yield ID if has_ids else INDEX, "label", "annotators", "n_others"
+    for image, label, annotators, n_others in labelled:
+        yield image, label, "; ".join(annotators), n_others
+
+
+def _croissant(campaign: Campaign, labelled: Sequence[LabelledImage], name: str) -> dict[str, Any]:
+    from ...campaign.croissant import croissant_record
+
+    images, labels = [entry.image for entry in labelled], [entry.label for entry in labelled]
+    return croissant_record(name, classes=campaign.class_names, images=images, labels=labels)
+
+
+ACTION = Command(
+    summary="write images to label, or the labels",
+    description=_DESCRIPTION,
+    epilog=_EPILOG,
+    add_arguments=_add_arguments,
+    run=_run,
+)
