@@ -6,7 +6,7 @@ The images stay where they are: a record names each by its id. Classes and label
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -122,26 +122,37 @@ def croissant_record(
         "version": version,
         **{key: value for key, value in given.items() if value is not None},
         "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "classes",
-                "name": "classes",
-                "description": "The classes, in their order.",
-                "dataType": "sc:Enumeration",
-                "key": {"@id": "classes/name"},
-                "field": [_field("classes/name", "What the class is called.", ["sc:Text", "sc:name"])],
-                "data": [{"classes/name": each} for each in classes],
-            },
-            {
-                "@type": "cr:RecordSet",
-                "@id": "labels",
-                "name": "labels",
-                "description": "The labelled images.",
-                "key": {"@id": "labels/image"},
-                "field": fields,
-                "data": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-            },
+            _records(
+                "classes",
+                "The classes, in their order.",
+                "classes/name",
+                [_field("classes/name", "What the class is called.", ["sc:Text", "sc:name"])],
+                {"classes/name": classes},
+                dataType="sc:Enumeration",
+            ),
+            _records("labels", "The labelled images.", "labels/image", fields, columns),
         ],
+    }
+
+
+def _records(
+    name: str,
+    description: str,
+    key: str,
+    fields: Sequence[dict[str, Any]],
+    columns: Mapping[str, Sequence[Any]],
+    **more: Any,
+) -> dict[str, Any]:
+    """A record set, with its records inside."""
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": description,
+        **more,
+        "key": {"@id": key},
+        "field": list(fields),
+        "data": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     }
 
 

@@ -150,7 +150,8 @@ def select(
         that `include` leaves out.
     explain : bool, default False
         Tell where each pick comes from, in ``Selection.explanation``: who led it, both conformal sets, the classes that
-        its label is likely to be, and the nearest rows that it represents. The picks are the same bit for bit.
+        it is likely to be of, and the nearest rows that it represents. The picks are the same bit for bit. It reads the
+        picks once more and up to 32 rows of each cluster, which the plan does not count.
 
     Returns
     -------

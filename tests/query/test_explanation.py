@@ -146,6 +146,22 @@ def test_sets_are_those_of_the_reports_thresholds(pool, name, backend):
         assert pick.shortlist.probabilities == pytest.approx(p[list(pick.shortlist.classes)], rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the interpreter's arithmetic
+def test_a_device_says_the_same(pool):
+    rows = slice(20, 110)
+    given = {
+        "labels": pool.labels[rows],
+        "student_logits": pool.z_s[rows],
+        "teacher": cf.Teacher.from_logits(pool.z_t[rows]),
+        "config": cf.CCMAConfig(acquisition="trust", nonconformity="raps"),
+    }
+    found = [cf.select(pool.x[rows], 4, explain=True, backend=b, **given).explanation for b in ("cpu", "cuda")]
+    for pick, other in zip(found[0].picks, found[1].picks, strict=True):
+        assert (pick.row, pick.led_by, pick.nearest) == (other.row, other.led_by, other.nearest)
+        assert pick.teacher_set.classes == other.teacher_set.classes
+        assert pick.shortlist.probabilities == pytest.approx(other.shortlist.probabilities, rel=1e-4)
+
+
 def test_sets_by_weighted_thresholds_are_those_that_the_picks_depended_on(pool):
     """A threshold for each row: the sets of the picks are not those of the median."""
     picks = explained(pool, **QUERIES["delta, aps, reweighted"](pool))
