@@ -123,6 +123,11 @@ class QueryRecord:
         content = [finite(self.about), self.stop_set, self.predicted]
         return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
+    @property
+    def n_labelled(self) -> int:
+        """Labels that the models were trained on."""
+        return int(self.about["report"]["n_labelled"])
+
     @classmethod
     def of_json(cls, text: str) -> QueryRecord:
         about, stop_set, predicted = json.loads(text)

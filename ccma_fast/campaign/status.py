@@ -14,7 +14,7 @@ from .log.database import Log
 from .log.state import Batch, State
 from .log.votes import REFUSAL, krippendorff_alpha
 from .pick_records import PickRecord, QueryRecord
-from .stopping import Agreement, agreement, is_stable
+from .stopping import LEAST_NEW, Agreement, agreement, is_stable
 
 __all__ = ["AnnotatorStatus", "BatchStatus", "Share", "Status", "status_of"]
 
@@ -61,8 +61,8 @@ class BatchStatus:
     is_audit : bool
     n_images, n_labelled, n_refused, n_out : int
     agreement : Agreement or None
-        Of the models of this query with those of the query before it, on the same random rows of the pool: what the
-        labels in between changed. None where there were no models, or the pool holds other rows there now.
+        Of the models of this query with the last ones before that had at least ten labels fewer: what these labels
+        changed. None where there were no such models, or the pool held other rows then.
     """
 
     number: int
@@ -177,7 +177,7 @@ def status_of(log: Log, time: datetime) -> Status:
             n_several=len(several),
             audits=_checks(log, state, labels, is_audit=True),
             picks=_checks(log, state, labels, is_audit=False),
-            batches=tuple(_batch(batch, labels, pending, agreements[batch.event]) for batch in state.batches),
+            batches=tuple(_batch(batch, labels, pending, agreements.get(batch.event)) for batch in state.batches),
             is_stable=is_stable([*agreements.values()]),
         )
 
@@ -242,17 +242,19 @@ def _checks(log: Log, state: State, labels: Mapping[str, int], *, is_audit: bool
     return ModelChecks(Share.of(top1), Share.of(in_student), Share.of(in_teacher))
 
 
-def _agreements(log: Log, state: State) -> dict[int, Agreement | None]:
-    """Of the models of each query, by the number of its event, with those of the query before."""
-    found: dict[int, Agreement | None] = {}
+def _agreements(log: Log, state: State) -> dict[int, Agreement]:
+    """Of the models of queries, by the numbers of their events, with the last ones that had fewer labels."""
+    found: dict[int, Agreement] = {}
     before: QueryRecord | None = None
     for batch in state.batches:
         record = QueryRecord.of_json(log.records(batch.event).query)
-        is_same = before is not None and record.stop_set and record.stop_set == before.stop_set
-        found[batch.event] = None
-        if is_same and before is not None:
-            found[batch.event] = agreement(_now(before, state), _now(record, state))
-        before = record
+        if before is None or record.stop_set != before.stop_set:  # no model, or another pool: nothing to compare with
+            before = record if record.stop_set else None
+            continue
+        n_new = record.n_labelled - before.n_labelled
+        if n_new >= LEAST_NEW:
+            found[batch.event] = agreement(_now(before, state), _now(record, state), n_new)
+            before = record
     return found
 
 

@@ -550,12 +550,20 @@ class TestStatus:
         rounds(campaign, 12, budget=6)
         status = campaign.status()
         known = [entry.agreement for entry in status.batches if entry.agreement is not None]
-        assert len(known) == 10, "the first batch had no models, and the second no models before it"
+        assert len(known) == 5, "every second batch of those with models"
         for found in known:
-            assert found.n == N
+            assert (found.n, found.n_new) == (N, 12)
             assert found.low <= found.changed <= found.high
         assert status.is_stable == (np.mean([found.kappa for found in known[-3:]]) >= 0.99)
         assert status.to_dict()["batches"][3]["n_labelled"] == 6
+
+    def test_queries_without_new_labels_show_no_stability(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 2, budget=6)
+        for _ in range(6):
+            campaign.next(2)
+        status = campaign.status()
+        assert [entry.agreement for entry in status.batches] == [None] * 8
+        assert status.is_stable is None
 
     def test_the_learner_has_the_labels(self, campaign: cf.Campaign) -> None:
         rounds(campaign, 3, budget=6)

@@ -22,9 +22,9 @@ said was right, and whether their predictions still change.
 
 _EPILOG = """\
 Intervals are of 95 %. Audits are random images of the pool (ccma-fast campaign audit); picks are those that queries
-chose, which are harder. "changed" is the share of random images whose predicted class another batch of labels changed:
-the accuracy on the pool cannot have changed by more. Predictions are stable when Cohen's kappa of three such changes in
-a row is 0.99 on average (Bloodgood and Vijay-Shanker 2009): then more labels of the same kind bring little.
+chose, which are harder. What ten labels or more changed is the share of random images whose predicted class is another
+one: the accuracy on the pool cannot have changed by more. Predictions are stable when Cohen's kappa of three such
+changes in a row is 0.99 on average (Bloodgood and Vijay-Shanker 2009): then more labels of the same kind bring little.
 """
 
 
@@ -63,7 +63,10 @@ def _lines(status: Status) -> Iterator[str]:
     for batch in status.batches:
         what = "audit" if batch.is_audit else "batch"
         found = batch.agreement
-        changed = "" if found is None else f", predictions changed {_interval(found.changed, found.low, found.high)}"
+        changed = ""
+        if found is not None:
+            by = _interval(found.changed, found.low, found.high)
+            changed = f", {found.n_new} labels changed {by} of the predictions"
         counted = f"{batch.n_labelled} labelled, {batch.n_refused} refused, {batch.n_out} out of {batch.n_images}"
         yield f"{what} {batch.number:<6} {batch.issued[:16]}: {counted}{changed}"
     if status.is_stable is not None:
