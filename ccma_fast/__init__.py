@@ -40,6 +40,7 @@ if _typing.TYPE_CHECKING:
     from .campaign.audit_forecast import AuditForecast, audit_forecast
     from .campaign.auto_label import AutoLabels, auto_label
     from .campaign.campaign import Campaign
+    from .campaign.exchange.answer import Answer
     from .campaign.learner import ActiveLearner
     from .images.extract import Extraction, extract
     from .research.results import Results
@@ -47,6 +48,7 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "ActiveLearner",
+    "Answer",
     "AuditForecast",
     "AuditSample",
     "AutoLabels",
@@ -98,6 +100,7 @@ __all__ = [
 # What a query needs nothing of is imported when it is first asked for: beyond NumPy, an import takes a third less time.
 _WHERE = {
     "ActiveLearner": ".campaign.learner",
+    "Answer": ".campaign.exchange.answer",
     "AuditForecast": ".campaign.audit_forecast",
     "AuditSample": ".campaign.audit",
     "AutoLabels": ".campaign.auto_label",

@@ -119,6 +119,21 @@ class Issued:
     batch: Batch
     selection: Selection
 
+    @property
+    def number(self) -> int:
+        """Number of the batch, from 1."""
+        return self.batch.number
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Ids of the images, in the order of choice."""
+        return self.batch.images
+
+    @property
+    def rows(self) -> Int64:
+        """Their rows in the pool, shape (B,)."""
+        return self.selection.indices
+
     def __len__(self) -> int:
         return len(self.batch.images)
 
