@@ -26,7 +26,7 @@ __all__ = ["write_page"]
 
 _GENERATOR = "ccma_fast label"
 _BEGIN_BYTES = 2048  # the generator's mark stands in them
-_SCRIPTS = ("choices.js", "answers.js", "grid.js", "page.js")
+_SCRIPTS = ("choices.js", "answers.js", "grid.js", "page.js", "view.js", "controls.js", "keys.js")
 _CAMPAIGN = re.compile(r"[0-9a-f]{32}")
 _LARGEST_SEED = 2**53 - 1  # of JavaScript's integers
 
