@@ -207,6 +207,8 @@ def _event(answer: Answer, kind: str | None, label: int | None, key: str | None,
     data |= {name: value for name in ("order", "note") if (value := getattr(answer, name))}
     if answer.shown is not None:
         data["shown"] = [*answer.shown]
+    if answer.probabilities is not None:
+        data["probabilities"] = answer.probabilities
     return NewEvent(
         kind or (kinds.REFUSED if label is None else kinds.LABELLED),
         answer.annotator,

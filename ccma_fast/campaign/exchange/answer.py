@@ -37,6 +37,8 @@ class Answer:
         The shortlist of classes that the person saw, in its order; None where that is not known.
     order : str
         How that list was ordered: "likeliest", "shuffled" or "listed" (the order of the classes); empty where unknown.
+    probabilities : bool or None
+        Whether their probabilities were seen; None where that is not known.
     saw : str
         ``Assignment.saw`` of what was answered; empty where unknown.
     note : str
@@ -52,6 +54,7 @@ class Answer:
     seconds: float | None = None
     shown: tuple[str, ...] | None = None
     order: str = ""
+    probabilities: bool | None = None
     saw: str = ""
     note: str = ""
 

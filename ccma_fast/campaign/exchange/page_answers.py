@@ -28,6 +28,8 @@ FORMAT = f"{_NAME} {_NEWEST}"
 ORDERS = ("likeliest", "shuffled", "listed")
 """How the classes beside an image can be ordered."""
 
+_EXPECTED: dict[Any, str] = {str: "text", list: "a list", bool: "true or false"}
+
 _CAMPAIGN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -152,6 +154,7 @@ def _answer(entry: Any, annotator: str, saw: str) -> Answer:
         seconds=float(seconds),
         shown=tuple(shown),
         order=texts["order"],
+        probabilities=_get(entry, "probabilities", bool),
         saw=saw,
         note=texts["note"],
     )
@@ -162,7 +165,7 @@ def _get(mapping: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> A
     if name not in mapping:
         raise ValueError(f"it has no field {name!r}")
     value = mapping[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        expected = "text" if kind is str else "a list" if kind is list else "a number"
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = _EXPECTED.get(kind, "a number")
         raise ValueError(f"{name} must be {expected}, got {type(value).__name__}")
     return value

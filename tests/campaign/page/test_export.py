@@ -58,6 +58,7 @@ def test_answers_are_read(tmp_path: Path) -> None:
         seconds=2.5,
         shown=("owl", "cat"),
         order="likeliest",
+        probabilities=True,
         saw="5a17",
         note="blurred",
     )
