@@ -114,10 +114,13 @@ class Issued:
     ----------
     batch : Batch
     selection : Selection
+    parent : str or None
+        Digest of what the query before said, by which the log knows it; None for the first.
     """
 
     batch: Batch
     selection: Selection
+    parent: str | None
 
     @property
     def number(self) -> int:
@@ -205,8 +208,9 @@ def issue(
                     ),
                     records,
                 )
-                (batch,) = (batch for batch in writing.state.batches if batch.event == event.number)
-            return Issued(batch, selection)
+                *before, batch = writing.state.batches
+                assert batch.event == event.number, "the last batch is this one"
+            return Issued(batch, selection, before[-1].records if before else None)
 
 
 def in_order_of(selection: Selection, rows: Int64) -> Selection:

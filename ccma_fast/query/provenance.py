@@ -61,7 +61,7 @@ def selection_record(picks: Selection, *, command: Sequence[str], parent: str | 
     command : sequence of str
         What was called: the words of a command line, or ``["ccma_fast.select"]``.
     parent : str, optional
-        SHA-256 of the record of the selection before.
+        SHA-256 of the record of the selection before; in a campaign the digest by which its log knows that.
 
     Returns
     -------

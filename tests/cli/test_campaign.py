@@ -83,6 +83,10 @@ def test_a_campaign_from_its_first_batch_to_its_labels(capsys: pytest.CaptureFix
         rows = list(csv.DictReader(handle))
     assert [pick["id"] for pick in record["picks"]] == [row["image_path"] for row in rows]
     assert record["command"][:3] == ["ccma-fast", "campaign", "next"]
+    with cf.Campaign.open(FILE) as opened:
+        issued = [event.details["records"] for event in opened.events() if event.kind == "batch issued"]
+    assert record["parent"] == issued[1]
+    assert json.loads(Path("0.selection.json").read_text())["parent"] is None
 
 
 def test_the_file_may_be_used_from_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

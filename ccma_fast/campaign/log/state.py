@@ -101,6 +101,8 @@ class Batch:
         Of what these rows held.
     is_audit : bool
         They were drawn at random, and not chosen.
+    records : str
+        Digest of what the query said, see :class:`~.database.Records`.
     """
 
     number: int
@@ -111,6 +113,7 @@ class Batch:
     rows: tuple[int, ...]
     digests: tuple[str, ...]
     is_audit: bool
+    records: str
 
     def is_open(self, now: str) -> bool:
         """Whether its images are reserved."""
@@ -234,6 +237,7 @@ class State:
                 rows=tuple(details["rows"]),
                 digests=tuple(details["digests"]),
                 is_audit=event.kind == kinds.AUDIT_DRAWN,
+                records=details["records"],
             )
         )
 

@@ -45,7 +45,7 @@ def tell_issued(issued: Issued, arguments: argparse.Namespace) -> None:
 
     batch, selection = issued.batch, issued.selection
     if arguments.out is not None:
-        record = selection_record(selection, command=arguments.words)
+        record = selection_record(selection, command=arguments.words, parent=issued.parent)
         write_whole(record_path(arguments.out), lambda file: file.write(record))
         content = as_bytes(selection, arguments.out.suffix.lower())
         write_whole(arguments.out, lambda file: file.write(content))

@@ -58,7 +58,10 @@ def said(
 
 def batch(*images: str, expires: str = "", kind: str = kinds.BATCH_ISSUED) -> NewEvent:
     rows = [*range(len(images))]
-    return NewEvent(kind, data={"images": images, "rows": rows, "digests": ["0" * 32] * len(rows), "expires": expires})
+    return NewEvent(
+        kind,
+        data={"images": images, "rows": rows, "digests": ["0" * 32] * len(rows), "expires": expires, "records": ""},
+    )
 
 
 def test_the_last_answer_of_an_annotator_counts() -> None:
