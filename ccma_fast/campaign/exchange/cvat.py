@@ -40,6 +40,8 @@ _ANNOTATIONS = "annotations.xml"
 # Orientations of EXIF that lay an image on its side.
 _ORIENTATION, _FIRST_ON_SIDE = 274, 5
 
+_MOST_TEXT = 1000
+
 _SHAPES = {"box", "polygon", "polyline", "points", "cuboid", "mask", "ellipse", "skeleton"}
 
 # Where a file says who worked and when the task was last changed, below <meta>.
@@ -187,8 +189,9 @@ class _Document:
                 self._tags.append(checked_text(attributes.get("label"), "the label of a tag", self._place))
 
     def text(self, data: str) -> None:
-        """Text in the current element."""
-        self._text += data
+        """Text in the current element, as much of it as a name or a time may have."""
+        if len(self._text) < _MOST_TEXT:
+            self._text += data
 
     def end(self, tag: str) -> None:
         """The end of an element."""

@@ -5,7 +5,8 @@ task sampling, and ``NAME.xml``, the labelling interface: a search over the clas
 and a line for a note. In ``data`` stand ``image`` (the URL that is shown), ``image_path`` (the id), ``index`` (its
 row), ``rank``, ``batch``, ``campaign``, ``saw`` and ``likeliest``, the shortlist with its probabilities, which is
 shown as a line of text. The prediction of a task is the likeliest class, its ``score`` the probability: by it the Data
-Manager sorts, and with it an annotation begins where the project shows predictions to annotators.
+Manager sorts, and with it selected an annotation begins, for such is a new project. Who does not want to lead
+annotators turns that off in the project's settings ("Use predictions to prelabel tasks").
 
 An image's URL is ``/data/local-files/?d=`` and its path below ``LOCAL_FILES_DOCUMENT_ROOT``: the path of the images'
 folder below that root is the argument `images`. A local storage that covers the folder must be connected to the
@@ -40,7 +41,7 @@ from .answer import CANNOT_TELL, NO_CLASS, Answer
 from .assignment import Assignment, Task
 from .imported import Collected, Imported, check_classes, checked_text, label_or_refusal, parsed_time
 from .outline import Outline
-from .outside_files import as_json, check_size, read_json, write_new
+from .outside_files import as_json, check_size, is_json, read_json, write_new
 from .places import check_text_ids, id_at, place_of
 
 __all__ = ["export", "labelling_interface", "read", "recognises"]
@@ -130,20 +131,24 @@ def labelling_interface(classes: Sequence[str]) -> str:
         A class is called as a refusal is, or XML cannot hold it.
     """
     check_classes(classes, "Label Studio")
-    view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Image", name=_IMAGE, value=f"${_IMAGE}", zoom="true")
-    ElementTree.SubElement(view, "Text", name="shortlist", value="$likeliest")
-    ElementTree.SubElement(view, "Filter", name="search", toName=_LABEL, minlength="0", placeholder="Search a class")
+    view = ElementTree.Element("View", style="display: flex; gap: 1em")
+    shown = ElementTree.SubElement(view, "View", style="flex: 3")
+    ElementTree.SubElement(shown, "Image", name=_IMAGE, value=f"${_IMAGE}", zoom="true")
+    # Beside the image, so that thousands of classes and a tall image leave each other in sight.
+    asked = ElementTree.SubElement(view, "View", style="flex: 2; max-height: 80vh; overflow-y: auto")
+    ElementTree.SubElement(asked, "Text", name="shortlist", value="$likeliest")
+    ElementTree.SubElement(asked, "Filter", name="search", toName=_LABEL, minlength="0", placeholder="Search a class")
     choices = ElementTree.SubElement(
-        view, "Choices", name=_LABEL, toName=_IMAGE, choice="single", required="true", showInline="true"
+        asked, "Choices", name=_LABEL, toName=_IMAGE, choice="single", required="true", showInline="false"
     )
     for name in (*classes, CANNOT_TELL, NO_CLASS):
         if _NOT_XML.search(name):
             raise ValueError(f"names of classes must be text that XML can hold, got {name!r}")
-        # What begins with a dollar is looked up in the task's data unless there is an alias.
-        ElementTree.SubElement(choices, "Choice", {"value": name} | ({"alias": name} if "$" in name else {}))
+        # "$5" would be looked up in the task's data: what is shown has a joiner of no width in it, and an alias.
+        shown_name = name.replace("$", "$\N{WORD JOINER}")
+        ElementTree.SubElement(choices, "Choice", {"value": shown_name} | ({"alias": name} if "$" in name else {}))
     ElementTree.SubElement(
-        view, "TextArea", name=_NOTE, toName=_IMAGE, placeholder="Note", maxSubmissions="1", editable="true"
+        asked, "TextArea", name=_NOTE, toName=_IMAGE, placeholder="Note", maxSubmissions="1", editable="true"
     )
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode") + "\n"
@@ -198,7 +203,7 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
         No such file, or another one.
     """
     collected = Collected()
-    if file.suffix.lower() == ".csv":
+    if not is_json(file):
         for row, record in enumerate(_records_of_csv(file)):
             _collect_record(record, collected, images, f" at row {row} of {str(file)!r}")
     else:
@@ -274,13 +279,14 @@ def _collect_record(record: Mapping[str, Any], collected: Collected, images: str
         collected.leave_out(image, "without an annotation")
         return
     choice = next((record[name] for name in _CHOICES if name in record), None)
-    note = record.get(_NOTE)
+    note = record.get(_NOTE) or []
+    notes = [note] if isinstance(note, str) else note.get("text", []) if isinstance(note, dict) else note
     if isinstance(choice, str) and choice.startswith('{"choices":'):  # several in one cell
         choice = _several(choice)
     _collect(
         image,
         choice.get("choices", []) if isinstance(choice, dict) else [] if choice in (None, []) else [choice],
-        checked_text(note, "a note", place) if isinstance(note, str) else "",
+        "\n".join(checked_text(text, "a note", place) for text in notes),
         {name: record.get(name) for name in _ANNOTATION},
         record,
         collected,

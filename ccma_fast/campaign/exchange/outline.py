@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ...errors import FileReadError
-from .outside_files import first_bytes, is_zip, member_names, opened_zip, read_json, read_text
+from .outside_files import first_bytes, is_json, is_zip, member_names, opened_zip, read_json, read_text
 
 __all__ = ["Outline", "outline_of"]
 
@@ -36,12 +36,10 @@ def outline_of(file: Path) -> Outline:
     if is_zip(file):
         with opened_zip(file) as archive:
             return Outline("zip", frozenset(member_names(archive)))
-    beginning = first_bytes(file)
-    sign = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if sign == b"<" or beginning.startswith((b"\xff\xfe", b"\xfe\xff")):  # XML may be UTF-16
-        return Outline("xml", frozenset())
-    if sign in (b"{", b"["):
+    if is_json(file):
         return Outline("json", _keys(read_json(file)))
+    if first_bytes(file).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        return Outline("xml", frozenset())
     text = read_text(file)
     try:
         return Outline("csv", frozenset(next(csv.reader(io.StringIO(text, newline="")), [])))

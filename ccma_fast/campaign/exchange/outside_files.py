@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ __all__ = [
     "check_size",
     "decoded",
     "first_bytes",
+    "is_json",
     "is_zip",
     "member_names",
     "opened_zip",
@@ -126,6 +128,11 @@ def read_bytes(file: Path, what: str) -> bytes:
         return read_whole(file)
 
 
+def is_json(file: Path) -> bool:
+    """Whether a file begins as a JSON object or list does; raises FileReadError where it cannot be read."""
+    return first_bytes(file).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"["))
+
+
 def is_zip(file: Path) -> bool:
     """Whether a file begins as a ZIP archive does; raises FileReadError where it cannot be read."""
     return first_bytes(file).startswith((b"PK\x03\x04", b"PK\x05\x06"))  # the second where it is empty
@@ -173,8 +180,8 @@ def read_json(file: Path) -> Any:
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.80} stands twice in one object")
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key!r:.80} stands twice in one object")
     return found
 
 

@@ -91,7 +91,7 @@ def label_studio(program: str, images: Path) -> Iterator[str]:
 
 
 def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
+    for _ in range(900):  # it takes a minute of a processor to make its database
         if server.poll() is not None:
             break
         if _answers(f"{address}/health"):

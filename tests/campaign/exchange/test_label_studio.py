@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,10 @@ def test_interface(assignment: Assignment) -> None:
     assert "<b>" not in text
     view = ElementTree.fromstring(text)
     choices = [choice.attrib for choice in view.iter("Choice")]
-    assert [choice["value"] for choice in choices] == [*assignment.classes, CANNOT_TELL, NO_CLASS]
-    assert [choice.get("alias") for choice in choices if "alias" in choice] == ["$5 note"]
+    assert [choice.get("alias", choice["value"]) for choice in choices] == [*assignment.classes, CANNOT_TELL, NO_CLASS]
+    # Label Studio's own rule for what is looked up in a task's data: of "$5 note" it showed "undefined note".
+    assert not [choice for choice in choices if re.search(r"\$[\w[\].{}]", choice["value"])]
+    assert [choice["value"].replace("\N{WORD JOINER}", "") for choice in choices if "alias" in choice] == ["$5 note"]
     (control,) = view.iter("Choices")
     assert control.attrib.items() >= {"name": "label", "toName": "image", "choice": "single"}.items()
 
@@ -165,6 +168,21 @@ def test_what_is_no_answer_is_told(tmp_path: Path) -> None:
         "1 left out, an annotation with several classes: 'a.png'",
         "2 left out, an annotation without a class: 'a.png', 'a.png'",
     ]
+
+
+def test_notes_of_several_texts(tmp_path: Path) -> None:
+    record = {
+        "image": "a.png",
+        "annotation_id": 1,
+        "annotator": 1,
+        "updated_at": "2030-01-01T00:00:00Z",
+        "lead_time": 1,
+    }
+    file = tmp_path / "min.json"
+    file.write_text(json.dumps([record | {"label": "cat", "note": {"text": ["a", "b"]}}]))
+    result = [*annotation()["result"], {"type": "textarea", "value": {"text": ["a", "b"]}}]
+    for found in (read_answers(file), read_answers(exported(tmp_path, annotation(result=result)))):
+        assert [(answer.label, answer.note) for answer in found.answers] == [("cat", "a\nb")]
 
 
 def test_several_classes_in_json_min_and_csv(tmp_path: Path) -> None:
