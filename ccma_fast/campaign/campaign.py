@@ -26,6 +26,7 @@ from ..system.output_files import check_can_write
 from .assigning import assign
 from .campaign_answers import CampaignAnswers
 from .campaign_pool import CampaignPool
+from .class_changes import check_is_class
 from .classes import declared_classes
 from .exchange.assignment import Assignment
 from .exchange.formats import check_can_export, export_assignment
@@ -152,6 +153,8 @@ class Campaign(CampaignAnswers):
         check_distinct_ids(pool.rows)
         classes = declared_classes(None, class_names, teacher, None)
         names = classes.names or [str(c) for c in range(classes.n_classes or 0)]
+        for name in names:
+            check_is_class(name)
         settings = {
             "campaign": secrets.token_hex(16),
             "random_state": seed,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from ..pool.class_limits import MOST_CLASSES
+from .exchange.answer import CANNOT_TELL, NO_CLASS
 from .log import events as kinds
 from .log.database import Writing
 from .log.events import NewEvent
 from .log.state import State
 
-__all__ = ["added_class", "class_named", "merge_classes", "rename_class", "unknown_class"]
+__all__ = ["added_class", "check_is_class", "class_named", "merge_classes", "rename_class", "unknown_class"]
 
 
 def added_class(writing: Writing, name: str, annotator: str) -> int:
@@ -68,10 +69,17 @@ def unknown_class(state: State, name: str, where: str = "") -> ValueError:
     )
 
 
+def check_is_class(name: str) -> None:
+    """Check that a name of a class is none of the words by which programs know refusals."""
+    if name.strip().casefold() in (CANNOT_TELL, NO_CLASS):
+        raise ValueError(f"a class must not be called {name!r}, which is how images are refused")
+
+
 def _check_new_name(state: State, name: str) -> None:
     if not isinstance(name, str):
         raise TypeError(f"the name of a class must be text, got {type(name).__name__} {name!r}")
     if not name.strip():
         raise ValueError(f"the name of a class must not be empty, got {name!r}")
+    check_is_class(name)
     if state.classes.called_now(name) is not None:
         raise ValueError(f"each class must have a name of its own, got {name!r}, which one has")

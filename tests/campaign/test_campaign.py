@@ -395,7 +395,7 @@ class TestClasses:
         with pytest.raises(ValueError, match="got 'bee'"):
             campaign.rename_class("bee", "wasp")
 
-    @pytest.mark.parametrize("name", ["", " ", "ant", " ant "])
+    @pytest.mark.parametrize("name", ["", " ", "ant", " ant ", "Cannot tell"])
     def test_names_that_cannot_be(self, campaign: cf.Campaign, name: str) -> None:
         with pytest.raises(ValueError, match="name"):
             campaign.add_class(name)
