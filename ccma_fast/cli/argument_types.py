@@ -9,7 +9,17 @@ from ..checks import check_fraction, integer_in, number_in
 from ..config import PAPER_DATASETS, CCMAConfig
 from ..system.memory import check_memory_limit
 
-__all__ = ["above_0", "at_least_0", "at_least_1", "config", "fraction", "memory_limit", "percentage", "rows_or_all"]
+__all__ = [
+    "above_0",
+    "at_least_0",
+    "at_least_1",
+    "config",
+    "distance",
+    "fraction",
+    "memory_limit",
+    "percentage",
+    "rows_or_all",
+]
 
 
 def at_least_0(text: str) -> int:
@@ -39,6 +49,14 @@ def fraction(text: str) -> float:
         return check_fraction("it", above_0(text))
     except ValueError as error:
         raise ArgumentTypeError(str(error).removeprefix("it ")) from None
+
+
+def distance(text: str) -> float:
+    """A distance of unit rows."""
+    value = above_0(text)
+    if value > 2:
+        raise ArgumentTypeError(f"must be at most 2, got {text}")
+    return value
 
 
 def percentage(text: str) -> float:
