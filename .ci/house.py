@@ -22,7 +22,7 @@ USERS_OF_THE_CORE = ("backends/core.py", "backends/cpu/", "system/")
 DOCUMENT = Path("ARCHITECTURE.md")
 BEGIN, END = "<!-- drawn by .ci/house.py -->\n", "<!-- end -->\n"
 
-LONGEST_CHAIN = 15
+LONGEST_CHAIN = 16
 MOST_LINES = {ast.ClassDef: 200, ast.FunctionDef: 80, ast.AsyncFunctionDef: 80}
 LONGEST_MODULE = 500
 # The mathematics in one piece, to be read from top to bottom.

@@ -704,17 +704,21 @@ def representatives(
 # Selection with acquisition="coverage" and "trust" (steps 5 and 6)
 
 
-def class_quotas(available: Array, labelled: Array, budget: int) -> Int64:
+def class_quotas(available: Array, labelled: Array, budget: int, shares: Array | None = None) -> Int64:
     """Class-balanced quotas of `budget` picks, shape (C,): each pick goes to the class with the fewest labels.
 
     Labels are those there already and those of the picks before; ties go to the class with more `available` rows, then
-    to the lower index. No class gets more picks than it has rows.
+    to the lower index. No class gets more picks than it has rows. Given the `shares` s of labels that are wanted, each
+    pick goes to the class of least (labels + 1/2) / s, and to one of share 0 where no other has rows.
     """
     rows, labels = np.asarray(available), np.asarray(labelled)
+    wanted = np.ones(rows.size) if shares is None else np.asarray(shares, dtype=np.float64)
     quotas = np.zeros(rows.size, dtype=np.int64)
     for _ in range(budget):
         with_rows = np.flatnonzero(quotas < rows).tolist()
-        quotas[min(with_rows, key=lambda c: (labels[c] + quotas[c], -rows[c], c))] += 1
+        n = labels + quotas
+        filled = np.divide(n + 0.5, wanted, out=np.full(rows.size, math.inf), where=wanted > 0.0)
+        quotas[min(with_rows, key=lambda c: (filled[c], n[c], -rows[c], c))] += 1
     return quotas
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "at_least_0",
     "at_least_1",
     "config",
+    "distance",
     "duration",
     "event_numbers",
     "fraction",
@@ -55,6 +56,14 @@ def fraction(text: str) -> float:
         return check_fraction("it", above_0(text))
     except ValueError as error:
         raise ArgumentTypeError(str(error).removeprefix("it ")) from None
+
+
+def distance(text: str) -> float:
+    """A distance of unit rows."""
+    value = above_0(text)
+    if value > 2:
+        raise ArgumentTypeError(f"must be at most 2, got {text}")
+    return value
 
 
 def percentage(text: str) -> float:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import number_in
 from ..config import CCMAConfig
 from ..errors import LabelWarning, TeacherWarning
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
-from .argument_types import at_least_0, at_least_1, rows_or_all
+from .argument_types import at_least_0, at_least_1, distance, rows_or_all
 from .command import Command
 from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone, picks_path, record_path
 from .shared_options import (
@@ -38,7 +39,7 @@ __all__ = ["COMMAND"]
 # Options that name files.
 _INPUTS = (
     *("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits"),
-    *("exclude", "pending", "include"),
+    *("exclude", "pending", "include", "class_distribution"),
 )
 
 _DESCRIPTION = """\
@@ -60,7 +61,7 @@ the order of the rows, and no other column may name these.
 
 output, one entry per pick, in the order of choice (the first ones matter most):
   rank                    1, 2, 3, ...
-  index                   row of the features, counted from 0; never a row that has a label
+  index                   row of the features, counted from 0; never a row that has a label, is pending or excluded
   image_path              the image's id, where the features have ids
   score                   delta: disagreement and uncertainty; nan (in JSON null) where there were no labels
   represents              candidate rows that the pick stands for, itself included
@@ -109,7 +110,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     add_teacher_options(parser)
-    _add_mask_options(parser)
+    _add_row_options(parser)
 
     method = parser.add_argument_group("the method")
     add_config_options(method)
@@ -155,11 +156,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_mask_options(parser: argparse.ArgumentParser) -> None:
+def _add_row_options(parser: argparse.ArgumentParser) -> None:
     rows = parser.add_argument_group(
         "which rows (optional)",
-        "a file with a column image_path (ids) or index (rows), .csv or .parquet, such as the output of this command; "
-        "with a mask of N booleans or row numbers, .npy; or with an id in each line, .txt; several files are joined",
+        "FILE is a .csv or .parquet file with a column image_path or index, such as the output of this command, a\n"
+        ".npy file with N booleans or with row numbers, or a .txt file with an image_path in each line; several are "
+        "joined",
     )
     for name, text in (
         ("exclude", "rows never to choose, such as images of no class or broken ones: they are not read at all"),
@@ -167,6 +169,20 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         ("include", "the only rows to choose from (default: all)"),
     ):
         rows.add_argument(f"--{name}", metavar="FILE", nargs="+", action="extend", help=text)
+    rows.add_argument(
+        "--min-distance",
+        type=distance,
+        metavar="D",
+        help="the least distance of picks to each other, to labelled and to pending rows, up to 2: Euclidean, of the "
+        "features' rows at length 1 (default: none)",
+    )
+    rows.add_argument(
+        "--class-distribution",
+        nargs="+",
+        metavar="CLASS=SHARE",
+        help="the wanted shares of classes among labelled rows and picks, by the most probable class of each row: "
+        "cat=2 dog=1, 0 where a class is not named; or a .npy file with C numbers, or a .json file (default: none)",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -187,6 +203,8 @@ def _run(arguments: argparse.Namespace) -> None:
         "exclude": _paths(arguments.exclude),
         "pending": _paths(arguments.pending),
         "include": _paths(arguments.include),
+        "min_distance": arguments.min_distance,
+        "class_distribution": _distribution(arguments.class_distribution),
         "class_names": arguments.class_names,
         "teacher": teacher,
         "student_logits": arguments.student_logits,
@@ -211,6 +229,24 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _paths(files: list[str] | None) -> list[Path] | None:
     return None if files is None else [Path(file) for file in files]
+
+
+def _distribution(given: list[str] | None) -> dict[str, float] | Path | None:
+    """The shares of --class-distribution: of its pairs, or a file."""
+    if given is None:
+        return None
+    if len(given) == 1 and Path(given[0]).suffix.lower() in (".npy", ".json"):
+        return Path(given[0])
+    shares: dict[str, float] = {}
+    for pair in given:
+        name, _, share = pair.rpartition("=")
+        value = number_in(share)
+        if not name or value is None:
+            raise ValueError(f"--class-distribution must be CLASS=SHARE, or a .npy or .json file, got {pair!r}")
+        if name in shares:
+            raise ValueError(f"--class-distribution must have one share for a class, got several for {name!r}")
+        shares[name] = value
+    return shares
 
 
 def _config(arguments: argparse.Namespace) -> CCMAConfig:
@@ -326,6 +362,8 @@ def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
     more = f"but no more rows are unlabelled{there}"
     if report.n_pending or report.n_excluded:
         more = "but no other rows may be chosen"
+    if report.n_too_near:
+        more = "but no other rows are far enough"
     short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, {more})"
     return f"{report}\n{len(picks)} picks{short}{where}"
 

@@ -20,7 +20,14 @@ from ..errors import FileReadError
 from ..system.bounded_read import read_whole
 from .class_limits import MOST_CLASSES
 
-__all__ = ["agreed_class_names", "differing_names", "positions_of", "read_class_names", "same_name"]
+__all__ = [
+    "agreed_class_names",
+    "differing_names",
+    "positions_of",
+    "read_class_names",
+    "same_name",
+    "without_repetition",
+]
 
 # Files whose lines are more than names.
 _OTHER_FORMATS = {".csv", ".tsv", ".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
@@ -181,7 +188,7 @@ def _content(file: Path, name: str) -> Any:
         _check_lines(names, file, name)
         return names
     try:
-        content = json.loads(text, object_pairs_hook=_without_repetition)
+        content = json.loads(text, object_pairs_hook=without_repetition)
     except (ValueError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r} as JSON: {error}") from error
     if not isinstance(content, (list, dict)):
@@ -217,7 +224,8 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs of a JSON object; a key that stands there twice is refused."""
     content = dict(pairs)
     if len(content) < len(pairs):
         raise ValueError(f"a key stands there twice, got {[key for key, _ in pairs]!r:.80}")

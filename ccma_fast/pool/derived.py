@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from .rows import Chunk, Rows
 
-__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowSubset", "rows_where"]
+__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowMask", "RowSubset", "rows_where"]
+
+RowMask = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
+"""A mask, shape (N,), or distinct row numbers in any order: what indexes an array of N rows."""
 
 
 class AllBut:

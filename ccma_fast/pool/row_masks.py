@@ -16,18 +16,16 @@ from ..checks import check_same_rows, check_text
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
 from .array_like import as_array, uncoerced
+from .derived import RowMask
 from .label_table import ID, INDEX, LabelTable, named_rows
 from .readers.npy import load_npy
 from .row_ids import distinct_rows
 from .rows import Rows
 from .tables import read_columns
 
-__all__ = ["RowMask", "read_row_mask"]
+__all__ = ["read_row_mask"]
 
 Int64 = npt.NDArray[np.int64]
-
-RowMask = npt.NDArray[np.bool_] | Int64
-"""A mask, shape (N,), or distinct row numbers in any order: what indexes an array of N rows."""
 
 
 def read_row_mask(source: Any, rows: Rows, name: str) -> RowMask:

@@ -11,14 +11,16 @@ import numpy.typing as npt
 
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
-from ..checks import check_integer, check_same_rows
+from ..checks import check_integer, check_number, check_same_rows
 from ..config import CCMAConfig
 from ..pool.agreement import accepted, differing_images
 from ..pool.class_names import agreed_class_names
+from ..pool.class_shares import read_class_shares
+from ..pool.derived import RowMask
 from ..pool.labels import read_labels
 from ..pool.logits import open_logits
 from ..pool.open import open_rows
-from ..pool.row_masks import RowMask, read_row_mask
+from ..pool.row_masks import read_row_mask
 from ..pool.rows import Rows
 from ..steps.student import check_head, check_student, class_count, has_two_classes
 from ..steps.teacher import Teacher
@@ -56,6 +58,8 @@ class Arguments:
     exclude: RowMask | None = None
     pending: RowMask | None = None
     include: RowMask | None = None
+    min_distance: float = 0.0
+    class_distribution: Any = None
     trained: Trained | None = None
     """Student and teacher, where they are trained on the labelled rows already."""
 
@@ -87,6 +91,8 @@ def checked_arguments(
     exclude: Any,
     pending: Any,
     include: Any,
+    min_distance: Any,
+    class_distribution: Any,
 ) -> Arguments:
     """The arguments of :func:`ccma_fast.select`, checked one by one; the pool is opened."""
     check_arguments(teacher, student, config)
@@ -96,8 +102,10 @@ def checked_arguments(
     chosen, memory = choose_backend(backend), check_memory_limit(memory_limit)
     pool = open_rows(features, "features")
     vanished = pool.vanished()
-    named = {"exclude": exclude, "pending": pending, "include": include}
-    masks = {name: None if given is None else read_row_mask(given, pool, name) for name, given in named.items()}
+
+    def mask(name: str, given: Any) -> RowMask | None:
+        return None if given is None else read_row_mask(given, pool, name)
+
     return Arguments(
         pool=pool,
         budget=check_integer("budget", budget, minimum=1),
@@ -112,7 +120,11 @@ def checked_arguments(
         chunk_size=chunk_size,
         memory=memory,
         vanished=vanished,
-        **masks,
+        exclude=mask("exclude", exclude),
+        pending=mask("pending", pending),
+        include=mask("include", include),
+        min_distance=_distance(min_distance),
+        class_distribution=class_distribution,
     )
 
 
@@ -172,6 +184,8 @@ def inputs_of(arguments: Arguments) -> Inputs:
         has_labels=arguments.labels is not None,
         rows=rows,
         cold=cold,
+        min_distance=arguments.min_distance,
+        shares=_shares(arguments, n_classes, names, has_model=not cold or teacher is not None),
         budget=min(arguments.budget, rows.selectable.size),
         forced=forced,
     )
@@ -184,6 +198,27 @@ def _learns_from_teacher(arguments: Arguments) -> bool:
     if arguments.trained is not None:
         return arguments.trained.teacher is not None
     return arguments.student is None and arguments.student_logits is None
+
+
+def _distance(given: Any) -> float:
+    if given is None:
+        return 0.0
+    distance = check_number("min_distance", given, minimum=0.0)
+    if distance > 2.0:
+        raise ValueError(f"min_distance must be at most 2, the largest distance of unit rows, got {given}")
+    return distance
+
+
+def _shares(
+    arguments: Arguments, n_classes: int | None, names: list[str] | None, *, has_model: bool
+) -> npt.NDArray[np.float64] | None:
+    if arguments.class_distribution is None:
+        return None
+    if not has_model or n_classes is None:
+        raise ValueError(
+            "class_distribution needs a model that predicts classes: labels of two of them, student_logits or a teacher"
+        )
+    return read_class_shares(arguments.class_distribution, n_classes, names)
 
 
 def _opened_logits(source: Any, pool: Rows) -> Rows:

@@ -47,6 +47,10 @@ class CostInputs:
     n_classes: int
     budget: int
     cold: bool
+    class_bytes: int
+    """Bytes of each scored row's class, which is kept for a class distribution."""
+    has_spacing: bool
+    """Whether there is a minimum distance between picks."""
     forms_sets: bool
     """Whether the picks depend on conformal sets."""
     head: Literal["", "published", "ridge", "distilled"]

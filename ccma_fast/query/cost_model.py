@@ -36,6 +36,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from ..backends.order_statistic import size_sample
 from ..pool.derived import DerivedRows
 from ..pool.rows import Rows
@@ -47,6 +49,7 @@ from .cost_inputs import CostInputs
 from .inputs import Inputs
 from .plan import Plan, StagePlan
 from .rates import Rates
+from .scores import class_type
 from .stage_costs import (
     COMPARED_ROWS,
     COUNTED_ROW,
@@ -66,6 +69,7 @@ from .stage_costs import (
     posterior_work,
     scored_chunk,
     selected_bytes,
+    spaced_rows,
     training_bytes,
     training_work,
 )
@@ -120,6 +124,8 @@ def cost_inputs_of(inputs: Inputs, acquisition: Acquisition, lazy: frozenset[Row
         n_classes=inputs.n_classes,
         budget=inputs.budget,
         cold=inputs.cold,
+        class_bytes=0 if inputs.shares is None else np.dtype(class_type(inputs.n_classes)).itemsize,
+        has_spacing=inputs.min_distance > 0.0,
         forms_sets=acquisition.forms_sets(teacher is not None, inputs.labelled.size),
         head=_head(inputs),
     )
@@ -203,6 +209,7 @@ def _teacher_first_cost(given: CostInputs) -> StageCost:
     memory = 8 * n + max(n * SORTED_ROW + candidates + copied, chunk)
     read: dict[Rows, float] = dict.fromkeys(given.posteriors, n)
     read[given.space] = read.get(given.space, 0) + max(share * n, min(given.budget, n))
+    read[given.pool] = read.get(given.pool, 0) + spaced_rows(given)
     return StageCost(read, memory, posterior_work(given, n))
 
 
@@ -211,12 +218,15 @@ def _cover_cost(given: CostInputs) -> StageCost:
     n = given.n_unlabelled
     if n <= given.budget:
         return StageCost({}, 16 * n)
-    n_clusters = given.config.cluster_count(n, given.budget)
+    # For a class distribution the teacher's classes that have a quota are clustered, one after the other.
+    n_clustered = int(n * min(1.0, given.budget / given.n_classes)) if given.posteriors else n
+    n_clusters = given.config.cluster_count(n_clustered, given.budget)
     passes, memory, work = clustering_cost(
-        given, given.space, n, n_clusters, given.config.kmeans_max_iter, with_start=True
+        given, given.space, n_clustered, n_clusters, given.config.kmeans_max_iter, with_start=True
     )
+    read: dict[Rows, float] = {given.space: passes * n_clustered + given.n_covered}
     if given.n_covered:  # distances to the covered rows: lengths once, and products in blocks of them
-        passes += 1 + -(-given.n_covered // COMPARED_ROWS)
+        read[given.space] += n * (1 + -(-given.n_covered // COMPARED_ROWS))
         chunk = min(n, given.space.chunk_rows())
         compared = min(given.n_covered, COMPARED_ROWS)
         similarities = min(SIMILARITY_BYTES, 8 * chunk * compared)
@@ -228,7 +238,14 @@ def _cover_cost(given: CostInputs) -> StageCost:
             given, given.space, given.n_covered
         )
         work = work._replace(products=work.products + float(n) * given.space.n_columns * given.n_covered)
-    return StageCost({given.space: passes * n + given.n_covered}, memory, work)
+    if n_spaced := spaced_rows(given):
+        read[given.pool] = read.get(given.pool, 0) + n_spaced
+        memory += picked_bytes(given.pool, n_spaced)
+    for rows in given.posteriors:  # the teacher's
+        read[rows] = read.get(rows, 0) + n
+        memory = max(memory, scored_chunk(given, is_kept=False)) + 12 * n
+        work = Work(work.products, work.read, n * given.n_classes, work.clusterings)
+    return StageCost(read, memory, work)
 
 
 def _subpool_cost(given: CostInputs) -> StageCost:
@@ -289,7 +306,7 @@ def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
         return StageCost(again, chunk + _bracketed_bytes(given), posterior_work(given, m))
     sample = n_sample * (4 * given.n_classes + max(rows.row_bytes for rows in given.posteriors))
     n_open = m * min(1.0, _OPEN_SHARE / n_sample**0.5)
-    scores = m * acquisition.score_bytes(given.teacher is not None)
+    scores = m * (acquisition.score_bytes(given.teacher is not None) + given.class_bytes)
     memory = max(sample, scores + scored_chunk(given, is_kept=is_kept) + int(n_open * _OPEN_ROW))
     rows = m + n_sample
     read: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, rows)
@@ -326,7 +343,7 @@ def _bracketed_bytes(given: CostInputs) -> int:
 
 def _disagreement_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
     m, is_kept = given.n_scored, _keeps_logits(given)
-    scores = m * acquisition.score_bytes(given.teacher is not None and given.forms_sets)
+    scores = m * (acquisition.score_bytes(given.teacher is not None and given.forms_sets) + given.class_bytes)
     read: dict[Rows, float] = {}
     memory, work = 0.0, Work()
     if not _one_pass_sample(given):

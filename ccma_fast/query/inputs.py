@@ -54,6 +54,10 @@ class Inputs:
     """Which of the others can be selected, and which cannot."""
     cold: bool
     """Whether no student can be fitted: labels of fewer than two classes, and no logits."""
+    min_distance: float
+    """The least distance of picks from others; 0 where none is asked for."""
+    shares: npt.NDArray[np.float64] | None
+    """Wanted shares of the classes among labels and picks, shape (C,), where they are asked for."""
     budget: int
     """Rows to select, capped at the number of rows that can be selected."""
     forced: list[str]

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,28 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.quotas import class_quotas
 from ..steps.representatives import representatives
-from .represented import NO_NEAREST, nearest_represented, numbers_of
+from .represented import MOST_NEAREST, NO_NEAREST, nearest_represented, numbers_of
 from .settings import RowNumbers, Settings
 
-__all__ = ["NO_PICKS", "Picks", "Tally", "cover", "picks_among", "picks_by_class"]
+__all__ = [
+    "NO_PICKS",
+    "Apart",
+    "Picks",
+    "Tally",
+    "best_of_classes",
+    "class_sizes",
+    "cover",
+    "filled",
+    "picks_among",
+    "picks_by_class",
+]
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+# Rows of a cluster, on average, among which one far enough from others is looked for first.
+_RANKED = 4
 
 # Bytes of the candidates that are read together.
 _BLOCK_BYTES = 16 << 20
@@ -33,6 +48,25 @@ _BLOCK_BYTES = 16 << 20
 _SMALL = 1 << 24
 
 
+class Apart(Protocol):
+    """What keeps picks apart: see :class:`ccma_fast.query.spacing.Spacing`."""
+
+    @property
+    def n_too_near(self) -> int:
+        """Rows that were passed over."""
+        ...
+
+    def walk(self, numbers: Int64, n_picks: int) -> Int64:
+        """The positions of the first rows that may be picked."""
+        ...
+
+    def fill(
+        self, scored: RowNumbers, order: Int64, n_picks: int, *, classes: Any = None, room: Int64 | None = None
+    ) -> Int64:
+        """More picks, in an order of preference."""
+        ...
+
+
 class Tally(NamedTuple):
     """Counts of the candidates and clusterings behind the picks, for the report."""
 
@@ -40,6 +74,7 @@ class Tally(NamedTuple):
     n_clusters: int = 0
     kmeans_iterations: int = 0
     inertia: float = 0.0
+    n_too_near: int = 0
 
     def plus(self, other: Tally) -> Tally:
         """Sum of two tallies, with the larger number of iterations."""
@@ -48,6 +83,7 @@ class Tally(NamedTuple):
             self.n_clusters + other.n_clusters,
             max(self.kmeans_iterations, other.kmeans_iterations),
             self.inertia + other.inertia,
+            self.n_too_near + other.n_too_near,
         )
 
 
@@ -78,6 +114,12 @@ class Picks(NamedTuple):
     def led_by(self, leader: str) -> Picks:
         """The same picks, all by one criterion."""
         return self._replace(leaders=np.full(self.positions.size, leader))
+
+    def kept_apart(self, spacing: Apart | None) -> Picks:
+        """All picks of a query, told how many rows its minimum distance left out."""
+        if spacing is None:
+            return self
+        return self._replace(tally=self.tally._replace(n_too_near=spacing.n_too_near))
 
     @classmethod
     def joined(cls, parts: Sequence[Picks]) -> Picks:
@@ -145,13 +187,27 @@ class Covering(NamedTuple):
         return Picks(at, of_picks, self.represents, self.tally, nearest=nearest)
 
 
-def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int) -> Covering:
-    """Step 6: the rows that cover all of `rows`, as positions in these."""
+def cover(
+    settings: Settings,
+    rows: Rows,
+    weights: Float32 | None,
+    n_picks: int,
+    *,
+    numbers: RowNumbers | None = None,
+    spacing: Apart | None = None,
+) -> Covering:
+    """Step 6: the rows that cover all of `rows`, as positions in these.
+
+    Where there is a `spacing`, `numbers` are the rows' own in the pool, and rows that are too near are passed over for
+    the next of the clusters; fewer picks come back where none of the first few of each is far enough.
+    """
     config, n = settings.config, rows.n_rows
     if n <= n_picks:
         order = np.arange(n) if weights is None else settings.backend.top_m(weights, n)
+        if spacing is not None and numbers is not None:
+            order = order[spacing.walk(numbers[order], n_picks)]
         own = (np.arange(n), np.zeros(n, np.float32)) if settings.explains else ()
-        return Covering(order, np.ones(n, dtype=np.int64), Tally(n), *own)
+        return Covering(order, np.ones(order.size, dtype=np.int64), Tally(n), *own)
     n_clusters = config.cluster_count(n, n_picks)
     of_clusters = weights if config.weighted_coverage else None
     found = settings.backend.weighted_kmeans(
@@ -166,9 +222,18 @@ def cover(settings: Settings, rows: Rows, weights: Float32 | None, n_picks: int)
         kept_bytes=settings.memory.sketch,
     )
     preference = weights if config.pick == "highest" else None
-    picks, represents = representatives(found, n_picks, of_clusters, preference)
+    tally = Tally(n, n_clusters, found.n_iter, found.inertia)
     clusters = (found.labels, found.squared_distances) if settings.explains else ()
-    return Covering(picks, represents, Tally(n, n_clusters, found.n_iter, found.inertia), *clusters)
+    if spacing is None or numbers is None:
+        picks, represents = representatives(found, n_picks, of_clusters, preference)
+        return Covering(picks, represents, tally, *clusters)
+    order, _ = representatives(found, min(n, _RANKED * n_picks), of_clusters, preference)
+    picks = order[spacing.walk(numbers[order], n_picks)]
+    # The first of a cluster stands for its rows but for the later ones, which stand for themselves.
+    labels, first, n_of_cluster = np.unique(found.labels[picks], return_index=True, return_counts=True)
+    represents = np.ones(picks.size, np.int64)
+    represents[first] = np.bincount(found.labels, minlength=n_clusters)[labels] - n_of_cluster + 1
+    return Covering(picks, represents, tally, *clusters)
 
 
 def picks_among(
@@ -180,6 +245,7 @@ def picks_among(
     n_picks: int,
     *,
     weighted: bool,
+    spacing: Apart | None = None,
 ) -> Picks:
     """The candidates that cover all of them.
 
@@ -197,10 +263,52 @@ def picks_among(
     n_picks : int
     weighted : bool
         Whether the scores are the weights of the coverage.
+    spacing : Apart, optional
+        What limits the picks, see :func:`cover`.
     """
-    weights = scores if weighted else None
-    rows = settings.kept(space, scored[candidates])
-    return cover(settings, rows, weights, n_picks).picks(settings, rows, candidates, scores)
+    weights, numbers = scores if weighted else None, scored[candidates]
+    rows = settings.kept(space, numbers)
+    found = cover(settings, rows, weights, n_picks, numbers=numbers, spacing=spacing)
+    return found.picks(settings, rows, candidates, scores)
+
+
+def filled(
+    picks: Picks,
+    settings: Settings,
+    scored: RowNumbers,
+    scores: Any,
+    n_picks: int,
+    spacing: Apart | None,
+    *,
+    taken: Int64 | None = None,
+    classes: Any = None,
+    room: Int64 | None = None,
+) -> Picks:
+    """Picks and, where a `spacing` left fewer, more of all scored rows, those of largest score first.
+
+    Parameters
+    ----------
+    picks, settings, scored
+        As in :func:`picks_among`.
+    scores : ndarray or tensor, shape (M,)
+        Score of each scored row.
+    n_picks : int
+        Wanted of `picks`.
+    spacing, classes, room
+        As in :meth:`ccma_fast.query.spacing.Spacing.fill`.
+    taken : ndarray, int64, optional
+        Positions of other picks.
+    """
+    missing = n_picks - picks.positions.size
+    if spacing is None or not missing:
+        return picks
+    order = settings.backend.top_m(scores, scored.size)
+    order = order[~np.isin(order, picks.positions if taken is None else np.concatenate([picks.positions, taken]))]
+    of_rows = None if classes is None else on_host(classes)
+    more = spacing.fill(scored, order, missing, classes=of_rows, room=room)
+    behind = np.full((more.size, MOST_NEAREST), -1, np.int64) if settings.explains else NO_NEAREST
+    alone = Picks(more, on_host(scores[more]), np.ones(more.size, np.int64), Tally(more.size), nearest=behind)
+    return Picks.joined([picks, alone])
 
 
 def picks_by_class(
@@ -214,35 +322,38 @@ def picks_by_class(
     *,
     n_candidates: Callable[[int, int], int],
     weighted: bool,
+    shares: Float64 | None = None,
+    spacing: Apart | None = None,
 ) -> Picks:
-    """Class-balanced quotas, filled in each of the teacher's classes by k-means on its best rows.
+    """Class-balanced quotas, filled in each predicted class by k-means on its best rows.
 
     Parameters
     ----------
     settings, space, scored, weighted
         As in :func:`picks_among`.
     scores, classes : ndarray or tensor, shape (M,)
-        Score of each scored row, the larger the better, and the teacher's most probable class.
+        Score of each scored row, the larger the better, and its most probable class.
     already : ndarray, shape (C,), int64
         Number of labelled rows of each class; the quotas go first to classes with the fewest.
     n_picks : int
     n_candidates : callable
         Number of candidates of a class, from its quota and its number of rows.
+    shares : ndarray, shape (C,), float64, optional
+        Wanted shares of the classes among labels and picks; all equal by default.
+    spacing : Apart, optional
+        What limits the picks, see :func:`cover`; what the candidates of a class cannot fill goes to the rows of largest
+        score, of this class where there are some.
 
     Returns
     -------
     Picks
         Largest score first.
     """
-    device, n_classes = on_device(settings.backend), already.size
-    sizes = np.bincount(classes, minlength=n_classes) if device is None else device.class_sizes(classes, n_classes)
-    quotas = class_quotas(sizes, already, n_picks)
+    sizes = class_sizes(settings, classes, already.size)
+    quotas = class_quotas(sizes, already, n_picks, shares)
     pairs = zip(quotas.tolist(), sizes.tolist(), strict=True)
     wanted = np.asarray([min(n_candidates(quota, size), size) if quota else 0 for quota, size in pairs], np.int64)
-    if device is None:
-        candidates = _best_of_classes(settings, scores, classes, sizes, wanted)
-    else:
-        candidates = device.best_of_classes(scores, classes, sizes, wanted)
+    candidates = best_of_classes(settings, scores, classes, sizes, wanted)
     of_candidates = on_host(scores[candidates])
     parts = []
     for block in _blocks(settings, space, wanted, quotas):
@@ -250,14 +361,29 @@ def picks_by_class(
         for part, quota in zip(block.parts, block.quotas, strict=True):
             members = RowSubset(rows, np.arange(part.start - block.first, part.stop - block.first))
             weights = of_candidates[part]
-            parts.append(cover(block.settings, members, weights if weighted else None, quota))
-    rows = RowSubset(space, scored[candidates])
-    whole = Covering.joined(parts).picks(settings, rows, candidates, of_candidates)
+            numbers = scored[candidates[part]] if spacing is not None else None
+            of_class = weights if weighted else None
+            parts.append(cover(block.settings, members, of_class, quota, numbers=numbers, spacing=spacing))
+    whole = Covering.joined(parts).picks(settings, RowSubset(space, scored[candidates]), candidates, of_candidates)
+    if whole.positions.size < n_picks:
+        room = quotas - np.bincount(on_host(classes[whole.positions]), minlength=quotas.size)
+        whole = filled(whole, settings, scored, scores, n_picks, spacing, classes=classes, room=room)
     return whole.in_order(np.lexsort((whole.positions, -whole.scores)))
 
 
-def _best_of_classes(settings: Settings, scores: Any, classes: Any, sizes: Int64, wanted: Int64) -> Int64:
-    """:meth:`ccma_fast.backends.protocol.DeviceBackend.best_of_classes` on the host."""
+def class_sizes(settings: Settings, classes: Any, n_classes: int) -> Int64:
+    """How many rows each class has, shape (C,), from the class of each row, an array or tensor."""
+    device = on_device(settings.backend)
+    if device is not None:
+        return device.class_sizes(classes, n_classes)
+    return np.bincount(classes, minlength=n_classes)
+
+
+def best_of_classes(settings: Settings, scores: Any, classes: Any, sizes: Int64, wanted: Int64) -> Int64:
+    """As :meth:`ccma_fast.backends.protocol.DeviceBackend.best_of_classes`, wherever scores and classes are."""
+    device = on_device(settings.backend)
+    if device is not None:
+        return device.best_of_classes(scores, classes, sizes, wanted)
     by_class, ends = np.argsort(classes, kind="stable"), np.cumsum(sizes)
     found = []
     for c in np.flatnonzero(wanted).tolist():

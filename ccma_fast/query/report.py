@@ -17,7 +17,7 @@ __all__ = ["Report", "Selection", "Stage"]
 
 
 # Fields that are printed where there is something to say.
-_ONLY_WHERE_SOME = ("n_pending", "n_excluded", "n_vanished", "forced")
+_ONLY_WHERE_SOME = ("n_pending", "n_excluded", "n_vanished", "n_too_near", "forced")
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ class Report(StageTotals):
     warnings: list[str] = field(default_factory=list)
     """Failed sanity checks of the teacher or `student_logits`, a sentence each, see :func:`select`."""
     n_candidates: int = 0
+    n_too_near: int = 0
+    """Rows that were passed over, nearer than `min_distance` to one that is labelled, pending or picked."""
     n_clusters: int = 0
     """Clusters of the coverage step's k-means, summed over the classes."""
     kmeans_iterations: int = 0

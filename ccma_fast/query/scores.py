@@ -10,10 +10,15 @@ import numpy.typing as npt
 
 from ..reference import RowScores
 
-__all__ = ["Columns", "Scores"]
+__all__ = ["Columns", "Scores", "class_type"]
 
 Columns = Mapping[str, npt.DTypeLike]
 """Fields of :class:`ccma_fast.reference.RowScores` to keep per row, with their dtypes."""
+
+
+def class_type(n_classes: int) -> npt.DTypeLike:
+    """The narrowest dtype that holds every class: NumPy sorts 16-bit integers by radix sort."""
+    return np.uint16 if n_classes <= 1 << 16 else np.int32
 
 
 class Scores:

@@ -14,8 +14,8 @@ from ..backends.protocol import Backend
 from ..checks import check_flag
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
+from ..pool.derived import RowMask
 from ..pool.labels import ReadLabels
-from ..pool.row_masks import RowMask
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
@@ -37,6 +37,7 @@ from .posteriors import posteriors, teacher_logits, trained_models
 from .rates import machine_rates
 from .report import Report, Selection
 from .report_warnings import suspicions_from_labels, suspicions_from_logits
+from .scores import class_type
 from .settings import RowNumbers
 from .stage_clock import StageClock
 from .subpool import diverse_subpool
@@ -66,6 +67,8 @@ def select(
     exclude: Any = None,
     pending: Any = None,
     include: Any = None,
+    min_distance: float | None = None,
+    class_distribution: Any = None,
     explain: bool = False,
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
@@ -148,6 +151,16 @@ def select(
         pending nor excluded any more, and an excluded one neither pending nor included. Excluded rows, such as broken
         images or those of no class, are never read, while the student's sample of the pool has pending rows and those
         that `include` leaves out.
+    min_distance : float, optional
+        The least distance, from 0 to 2, of picks to each other, to labelled and to pending rows: Euclidean, of the
+        L2-normalised rows of `features`, up to 5e-7. Of rows that are nearer the acquisition's first one is picked;
+        where its candidates run out, those of largest score among all that are scored follow.
+    class_distribution : array_like, shape (C,), mapping or path, optional
+        The wanted shares of the classes among labelled rows and picks together, see
+        :func:`ccma_fast.pool.class_shares.read_class_shares`. Picks are divided into quotas by the most probable class
+        of each row, by the student; by the teacher for the picks that it leads and at a cold start. In each class the
+        acquisition chooses as it does. Classes without rows leave their quota to the others, and those of share 0 get
+        what these cannot take.
     explain : bool, default False
         Tell where each pick comes from, in ``Selection.explanation``: who led it, both conformal sets, the classes that
         it is likely to be of, and the nearest rows that it represents. The picks are the same bit for bit. It reads the
@@ -157,7 +170,8 @@ def select(
     -------
     Selection
         Exactly min(B, number of rows that can be picked) picks: unlabelled ones that the masks leave and whose images
-        have not vanished, as :func:`ccma_fast.extract` found.
+        have not vanished, as :func:`ccma_fast.extract` found. With `min_distance` fewer where no other scored row is
+        far enough.
 
     Warns
     -----
@@ -224,6 +238,8 @@ def select(
         exclude=exclude,
         pending=pending,
         include=include,
+        min_distance=min_distance,
+        class_distribution=class_distribution,
     )
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = _selection(arguments, explain=check_flag("explain", explain))
@@ -249,6 +265,8 @@ def plan(
     exclude: Any = None,
     pending: Any = None,
     include: Any = None,
+    min_distance: float | None = None,
+    class_distribution: Any = None,
 ) -> Plan:
     """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
@@ -260,7 +278,7 @@ def plan(
     ----------
     features, budget, labels, class_names, teacher, student, student_logits, config, backend, chunk_size, memory_limit
         As in :func:`select`.
-    exclude, pending, include
+    exclude, pending, include, min_distance, class_distribution
         As in :func:`select`.
 
     Returns
@@ -298,6 +316,8 @@ def plan(
         exclude=exclude,
         pending=pending,
         include=include,
+        min_distance=min_distance,
+        class_distribution=class_distribution,
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
@@ -319,6 +339,8 @@ def query(
     exclude: RowMask | None = None,
     pending: RowMask | None = None,
     include: RowMask | None = None,
+    min_distance: float | None = None,
+    class_distribution: npt.NDArray[np.float64] | None = None,
 ) -> Selection:
     """:func:`select` for a loop that has checked its inputs and trained its models on the labelled rows.
 
@@ -341,6 +363,8 @@ def query(
         exclude=exclude,
         pending=pending,
         include=include,
+        min_distance=min_distance or 0.0,
+        class_distribution=class_distribution,
         trained=trained,
     )
     return _selection(arguments)
@@ -370,8 +394,8 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             picks = NO_PICKS
         elif inputs.cold:
             with clock.stage("coverage"):
-                z_teacher = teacher_logits(inputs, validation) if acquisition.teacher_first else None
-                picks = first_picks(inputs, z_teacher)
+                z_teacher = teacher_logits(inputs, validation) if scores_teacher(acquisition, inputs) else None
+                picks = first_picks(inputs, z_teacher, teacher_leads=acquisition.teacher_first)
             evidence = Evidence(Models(teacher=teacher_logits(inputs, validation)))
         else:
             rows, picks, report, evidence = _scored_picks(inputs, acquisition, validation, x_labelled, clock, report)
@@ -395,7 +419,9 @@ def _scored_picks(
     settings, has_teacher = inputs.settings, inputs.teacher is not None
     forms_sets = acquisition.forms_sets(has_teacher, inputs.labelled.size)
     scores_both = scores_teacher(acquisition, inputs)
-    columns = acquisition.columns(scores_both, inputs.n_classes)
+    columns = dict(acquisition.columns(scores_both, inputs.n_classes))
+    if inputs.shares is not None:
+        columns["student_top1"] = class_type(inputs.n_classes)
     # 1. Subpool
     with clock.stage("subpool"):
         scored, n_subpool_clusters = diverse_subpool(inputs)

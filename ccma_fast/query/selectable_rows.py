@@ -7,9 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..pool.derived import rows_where
-from ..pool.row_masks import RowMask
-from .settings import RowNumbers
+from ..pool.derived import AllBut, RowMask, rows_where
 
 __all__ = ["SelectableRows", "selectable_rows"]
 
@@ -19,11 +17,11 @@ Int64 = npt.NDArray[np.int64]
 class SelectableRows(NamedTuple):
     """The rows of a pool by what a query may do with them; all ascending."""
 
-    selectable: RowNumbers
+    selectable: AllBut | Int64
     """Not labelled, pending, excluded or vanished, and included where some are."""
     pending: Int64
     """Neither labelled nor excluded."""
-    population: RowNumbers
+    population: AllBut | Int64
     """All but the excluded ones, which are never read. The student's sample of the pool is drawn from these."""
     n_excluded: int
     """Rows that cannot be selected since they are excluded, or not included; neither labelled nor pending."""

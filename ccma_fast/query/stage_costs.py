@@ -31,6 +31,7 @@ __all__ = [
     "posterior_work",
     "scored_chunk",
     "selected_bytes",
+    "spaced_rows",
     "training_bytes",
     "training_work",
 ]
@@ -118,6 +119,11 @@ def selected_bytes(given: CostInputs, rows: Rows, n: int, *, picked: bool = Fals
     if 2 * given.n_unlabelled < given.pool.n_rows:  # scattered
         return picked_bytes(rows, n)
     return rows.resident_bytes(n, picked=picked or given.leaves_rows_out)
+
+
+def spaced_rows(given: CostInputs) -> int:
+    """Rows of the pool that are compared for a minimum distance, where no candidates run out."""
+    return given.n_covered + min(given.n_scored, max(4 * given.budget, 256)) if given.has_spacing else 0
 
 
 def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Backend, Coverage, Kernel, UnitRows, on_device, on_host
+from ..backends.protocol import Backend, Kernel, UnitRows, on_device, on_host
 from ..pool.checked import check_lengths
 from ..pool.rows import Rows, to_float32
 from .nearer_pairs import NearerPairs, positions
 
-__all__ = ["HostUnitRows", "squared_distances", "unit_rows"]
+__all__ = ["HostUnitRows", "Limits", "squared_distances", "unit_rows"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -36,6 +37,17 @@ _DENSE = 0.25
 
 # Relative error bound of a sum in another order than that of `gains`.
 _ROUNDING = 1e-6
+
+
+class Limits(Protocol):
+    """What limits a greedy choice, beside the number of picks."""
+
+    closed: npt.NDArray[np.bool_]
+    """Rows that cannot be picked any more, shape (N,)."""
+
+    def admits(self, row: int) -> bool:
+        """Whether a row may be picked; then it is. Either way it is closed, and others may be."""
+        ...
 
 
 def unit_rows(rows: Rows, backend: Backend) -> UnitRows:
@@ -110,16 +122,16 @@ class HostUnitRows:
         candidates: Int64,
         kernel: Kernel,
         weights: Float32 | None,
-    ) -> Coverage:
+    ) -> HostCoverage:
         """The start of a greedy coverage of all rows, see :class:`ccma_fast.backends.protocol.UnitRows`."""
-        return _Candidates(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
+        return HostCoverage(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
 
     def most_similar(self, picks: Int64) -> Int64:
         """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
         return np.concatenate([part.argmax(axis=1) for _, part in self.similarities(self.take(picks))])
 
 
-class _Candidates:
+class HostCoverage:
     """Candidates and their bounds, see :class:`ccma_fast.backends.protocol.Coverage`."""
 
     def __init__(self, coverage: _Coverage, candidates: Int64, n_rows: int) -> None:
@@ -128,12 +140,17 @@ class _Candidates:
         gains = coverage.bounds() if self._is_all else coverage.gains(candidates)
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(gains, -np.inf)
+        self._limits: Limits | None = None
 
-    def choose(self, n_picks: int) -> Int64:
+    def choose(self, n_picks: int, limits: Limits | None = None) -> Int64:
+        """See :meth:`ccma_fast.backends.protocol.Coverage.choose`; within `limits` where there are any."""
+        self._limits = limits
         chosen: list[int] = []
         while len(chosen) < n_picks and (best := self._best()) >= 0:
-            self._coverage.add(int(self._rows[best]))
             self._bounds[best] = -np.inf
+            if limits is not None and not limits.admits(int(self._rows[best])):
+                continue
+            self._coverage.add(int(self._rows[best]))
             chosen.append(best)
             # Selected rows leave fewer pairs with a gain: try again to list them after the same work without lists.
             if self._is_all and self._coverage.n_evaluated > self._rows.size // 2:
@@ -145,7 +162,8 @@ class _Candidates:
         if self._coverage.is_listed and self._rows.size > _LISTED:
             # Most often the few of largest bounds tell, which are found without sorting all.
             leading = np.argpartition(-self._bounds, _LISTED)
-            best, best_gain = self._evaluated(leading[:_LISTED])
+            first = leading[:_LISTED]
+            best, best_gain = self._evaluated(first[first < self._rows.size])
             bound = float(self._bounds[leading[_LISTED]])
             if bound <= 0.0 or bound < best_gain:
                 return best
@@ -166,7 +184,10 @@ class _Candidates:
     def _evaluated(self, candidates: Int64) -> tuple[int, float]:
         """That of largest gain among some candidates (ties: the first) and its gain; −1 where none is positive."""
         candidates = np.sort(candidates)
-        self._bounds[candidates] = gains = self._coverage.gains(self._rows[candidates])
+        gains = self._coverage.gains(self._rows[candidates])
+        if self._limits is not None:
+            gains[self._limits.closed[self._rows[candidates]]] = -np.inf
+        self._bounds[candidates] = gains
         first = int(gains.argmax())
         return (int(candidates[first]), float(gains[first])) if gains[first] > 0.0 else (-1, 0.0)
 

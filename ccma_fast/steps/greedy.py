@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Kernel, UnitRows
+from .coverage import HostUnitRows, Limits
 
-__all__ = ["greedy_coverage"]
+__all__ = ["greedy_coverage", "limited_coverage"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -69,3 +70,23 @@ def greedy_coverage(
             filled = rest[np.argsort(-weights[rest], kind="stable")[:n_left]]
         chosen = np.concatenate([chosen, filled])
     return chosen
+
+
+def limited_coverage(
+    pool: HostUnitRows, covered: HostUnitRows, n_picks: int, limits: Limits, *, weights: Float32, least: float
+) -> Int64:
+    """:func:`greedy_coverage` by similarity, among all rows of a pool on the host, as far as limits allow.
+
+    Returns
+    -------
+    ndarray, int64
+        At most `n_picks` rows: fewer where the limits allow no other.
+    """
+    rows = np.arange(pool.n_rows)
+    chosen = pool.coverage(covered, least, rows, Kernel(), weights).choose(n_picks, limits).tolist()
+    for row in np.argsort(-weights, kind="stable").tolist():
+        if len(chosen) == n_picks:
+            break
+        if limits.admits(row):
+            chosen.append(row)
+    return np.asarray(chosen, np.int64)

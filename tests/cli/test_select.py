@@ -492,3 +492,41 @@ def test_a_mask_is_not_written_over(data: Any, capsys: pytest.CaptureFixture[str
         assert f"--out 'first.csv' is also --{name}; expected another file" in capsys.readouterr().err
         assert select("--budget", 5, f"--{name}", "none.csv") == 2
         assert f"{name}: no file 'none.csv'" in capsys.readouterr().err
+
+
+def test_limits_are_those_of_select(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("names.txt").write_text("cat\na=b\nowl\n", encoding="utf-8")
+    Path("shares.json").write_text('{"a=b": 3, "cat": 1}', encoding="utf-8")
+    np.save("shares.npy", [1.0, 3.0, 0.0])
+    options = {"labels": data["y"], "class_names": ["cat", "a=b", "owl"], "min_distance": 0.4}
+    expected = cf.select(data["x"], 12, **options, class_distribution={"a=b": 0.75, "cat": 0.25})
+    given = ("--budget", 12, *LABELS, "--class-names", "names.txt", "--min-distance", 0.4, "--out", "picks.npy")
+    for shares in (["cat=1", "a=b=3"], ["shares.json"], ["shares.npy"]):
+        assert select(*given, "--overwrite", "--class-distribution", *shares) == 0
+        np.testing.assert_array_equal(np.load("picks.npy"), expected.indices)
+    without = cf.select(data["x"], 12, labels=data["y"])
+    assert without.indices.tolist() != expected.indices.tolist()
+    capsys.readouterr()
+    assert select("--budget", N, "--min-distance", 1.2) == 0
+    assert f"picks (budget {N}, but no other rows are far enough)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--min-distance", "2.1"), "--min-distance: must be at most 2, got 2.1"),
+        (("--min-distance", "near"), "--min-distance: must be a number, got 'near'"),
+        (("--class-distribution", "cat"), "must be CLASS=SHARE, or a .npy or .json file, got 'cat'"),
+        (("--class-distribution", "0=much"), "must be CLASS=SHARE, or a .npy or .json file, got '0=much'"),
+        (("--class-distribution", "0=1", "0=2"), "must have one share for a class, got several for '0'"),
+        (("--class-distribution", "0=1"), "class_distribution needs a model that predicts classes"),
+        ((*LABELS, "--class-distribution", "7=1"), "got 7"),
+        ((*LABELS, "--class-distribution", "0=-1"), "must be finite and not negative, got -1 for class 0"),
+        ((*LABELS, "--class-distribution", "z.npy", "--out", "z.npy"), "--out 'z.npy' is also --class-distribution"),
+    ],
+)
+def test_limits_that_are_refused(
+    data: Any, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], text: str
+) -> None:
+    assert select("--budget", 3, *options) == 2
+    assert text in capsys.readouterr().err

@@ -49,6 +49,7 @@ picks = cf.select(
     memory_limit=limit,
     config=cf.CCMAConfig(**asked["config"]),
     **masks,
+    **asked["limits"],
 )
 rose = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
 report = picks.report
@@ -99,12 +100,13 @@ def measured(
     teacher=True,
     logits=False,
     masks=None,
+    limits=None,
     stored="file",
     limit="",
     budget=30,
 ):
     asked = {"config": config, "labels": labels, "teacher": teacher, "logits": logits, "budget": budget}
-    asked["masks"] = masks or {}
+    asked |= {"masks": masks or {}, "limits": limits or {}}
     return json.loads(run_forked(SCRIPT, str(folder), stored, limit, json.dumps(asked)))
 
 
@@ -129,6 +131,18 @@ SHAPES = {
         "teacher": False,
         "masks": {"pending": (3, 50), "include": (5, 10)},
     },
+    "apart": {"config": QUICK, "limits": {"min_distance": 0.3}},
+    "apart, published": {"config": PUBLISHED, "limits": {"min_distance": 0.3}},
+    "apart, first by coverage": {
+        "config": QUICK,
+        "labels": False,
+        "teacher": False,
+        "masks": {"pending": (3, 50)},
+        "limits": {"min_distance": 0.3},
+    },
+    "distributed": {"config": QUICK, "limits": {"class_distribution": [1.0] * C}},
+    "distributed, published": {"config": PUBLISHED, "limits": {"class_distribution": [1.0] * C}},
+    "distributed, first": {"config": QUICK, "labels": False, "limits": {"class_distribution": [1.0] * C}},
     "first by the teacher": {"config": TRUST, "labels": False},
     "first by the teacher, a folder": {"config": TRUST, "labels": False, "stored": "folder"},
     "first by default": {"config": QUICK, "labels": False},

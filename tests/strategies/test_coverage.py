@@ -414,7 +414,7 @@ def test_pairs_are_listed_once_selected_rows_leave_few(monkeypatch: pytest.Monke
         monkeypatch.setattr(nearer_pairs, "_MOST_PAIRS", most_pairs)
         near = np.full(600, -1.0, np.float32)
         known = coverage._Coverage(unit, near, Kernel(), None)
-        start = coverage._Candidates(known, np.arange(600), 600)
+        start = coverage.HostCoverage(known, np.arange(600), 600)
         assert known.is_listed == (most_pairs == 360_000)
         picks[most_pairs] = start.choose(60).tolist()
         assert known.is_listed == (most_pairs > 0)

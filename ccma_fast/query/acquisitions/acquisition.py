@@ -47,4 +47,6 @@ def scores_teacher(acquisition: Acquisition, inputs: Inputs) -> bool:
     """Whether the teacher's posteriors of every scored row are needed."""
     if inputs.teacher is None:
         return False
-    return acquisition.teacher_first if inputs.cold else acquisition.forms_sets(True, inputs.labelled.size)
+    if inputs.cold:
+        return acquisition.teacher_first or inputs.shares is not None
+    return acquisition.forms_sets(True, inputs.labelled.size)

@@ -9,8 +9,9 @@ from ..inputs import Inputs
 from ..picks import Picks
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
+from ..spacing import Spacing
 from ..stage_costs import StageCost
-from .student_picks import picks_of_student, student_picks_cost
+from .student_picks import WantedClasses, picks_of_student, student_picks_cost
 
 __all__ = ["Coverage"]
 
@@ -38,7 +39,11 @@ class Coverage:
         uncertainty = scores["margin"]
         uncertainty *= -1.0
         uncertainty += 1.0
-        return picks_of_student(
+        spacing = Spacing.of(inputs.settings, inputs.pool, inputs.covered, inputs.min_distance)
+        wanted = None
+        if inputs.shares is not None:
+            wanted = WantedClasses(scores["student_top1"], inputs.labels_by_class(), inputs.shares)
+        picks = picks_of_student(
             inputs.settings,
             inputs.pool,
             inputs.covered,
@@ -46,7 +51,10 @@ class Coverage:
             uncertainty,
             np.empty(0, np.int64),
             inputs.budget,
+            spacing=spacing,
+            wanted=wanted,
         )
+        return picks.kept_apart(spacing)
 
     def coverage_cost(self, given: CostInputs) -> StageCost:
         """The candidates and the labelled rows."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ...backends.protocol import on_host
+from ...pool.rows import Rows
 from ..cost_inputs import CostInputs
 from ..inputs import Inputs
-from ..picks import Picks, picks_among
+from ..picks import Picks, filled, picks_among, picks_by_class
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
-from ..stage_costs import StageCost, chunk_rows, clustering_cost, kept_bytes, picked_bytes
+from ..spacing import Spacing
+from ..stage_costs import StageCost, chunk_rows, clustering_cost, kept_bytes, picked_bytes, spaced_rows
 
 __all__ = ["Published"]
 
@@ -36,10 +38,36 @@ class Published:
     def picks(self, inputs: Inputs, scored: RowNumbers, scores: Scores) -> Picks:
         """Steps 5 and 6: the κ · B rows of largest δ, and k-means coverage of those, weighted by δ."""
         settings, delta = inputs.settings, scores["delta"]
+        spacing = Spacing.of(inputs.settings, inputs.pool, inputs.covered, inputs.min_distance)
+        leader = "student" if inputs.teacher is None else "both"
+        if inputs.shares is not None:
+            picks = picks_by_class(
+                settings,
+                inputs.space,
+                scored,
+                delta,
+                scores["student_top1"],
+                inputs.labels_by_class(),
+                inputs.budget,
+                n_candidates=lambda quota, n_rows: settings.config.kappa * quota,
+                weighted=True,
+                shares=inputs.shares,
+                spacing=spacing,
+            )
+            return picks.kept_apart(spacing).led_by(leader)
         candidates = np.sort(settings.backend.top_m(delta, settings.config.kappa * inputs.budget))
         of_candidates = on_host(delta[candidates])
-        picks = picks_among(settings, inputs.space, scored, candidates, of_candidates, inputs.budget, weighted=True)
-        return picks.led_by("student" if inputs.teacher is None else "both")
+        picks = picks_among(
+            settings,
+            inputs.space,
+            scored,
+            candidates,
+            of_candidates,
+            inputs.budget,
+            weighted=True,
+            spacing=spacing,
+        )
+        return filled(picks, settings, scored, delta, inputs.budget, spacing).kept_apart(spacing).led_by(leader)
 
     def coverage_cost(self, given: CostInputs) -> StageCost:
         """The candidates are read once where they can be kept, else in each pass of the k-means."""
@@ -50,5 +78,7 @@ class Published:
         passes, memory, work = clustering_cost(
             given, space, n, n_clusters, config.kmeans_max_iter, with_start=True, is_kept=kept > 0
         )
-        filled = picked_bytes(space, min(n, chunk_rows(given, space)))
-        return StageCost({space: n if kept else n * passes}, max(memory, filled) + kept, work)
+        touched = picked_bytes(space, min(n, chunk_rows(given, space)))
+        read: dict[Rows, float] = {space: n if kept else n * passes}
+        read[given.pool] = read.get(given.pool, 0) + spaced_rows(given)
+        return StageCost(read, max(memory, touched) + kept, work)

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.protocol import on_host
 from ...steps.cuts import teacher_share
 from ..cost_inputs import CostInputs
 from ..inputs import Inputs
 from ..picks import NO_PICKS, Picks, picks_by_class
-from ..scores import Columns, Scores
+from ..scores import Columns, Scores, class_type
 from ..settings import RowNumbers
+from ..spacing import Spacing
 from ..stage_costs import SORTED_ROW, StageCost
-from .student_picks import picks_of_student, student_picks_cost
+from .student_picks import WantedClasses, picks_of_student, student_picks_cost
 
 __all__ = ["Trust"]
 
@@ -34,9 +36,8 @@ class Trust:
         """The student's margin; with a teacher also its confidence max p^T, its top-1 class and the divergence J."""
         if not has_teacher:
             return {"margin": np.float32}
-        # The narrowest dtype that holds every class: NumPy sorts 16-bit integers by radix sort.
-        top1 = np.uint16 if n_classes <= 1 << 16 else np.int32
-        return {"margin": np.float32, "confidence": np.float32, "divergence": np.float32, "teacher_top1": top1}
+        of_teacher = {"confidence": np.float32, "divergence": np.float32, "teacher_top1": class_type(n_classes)}
+        return {"margin": np.float32, **of_teacher}
 
     def score_bytes(self, has_teacher: bool) -> int:
         """Bytes of the columns per row, for up to 2¹⁶ classes."""
@@ -51,10 +52,17 @@ class Trust:
         uncertainty = scores["margin"]
         uncertainty *= -1.0
         uncertainty += 1.0
-        led = _picks_of_teacher(inputs, scored, scores, uncertainty, n_led) if n_led else NO_PICKS
-        if n_led == inputs.budget:
-            return led._replace(trust=share)
+        spacing = Spacing.of(inputs.settings, inputs.pool, inputs.covered, inputs.min_distance)
+        led = _picks_of_teacher(inputs, scored, scores, uncertainty, n_led, spacing) if n_led else NO_PICKS
+        if led.positions.size == inputs.budget:
+            return led._replace(trust=share).kept_apart(spacing)
         uncertainty[led.positions] = -1.0  # below that of every other row
+        wanted = None
+        if inputs.shares is not None:
+            already = inputs.labels_by_class()
+            if led.positions.size:
+                already += np.bincount(on_host(scores["teacher_top1"][led.positions]), minlength=inputs.n_classes)
+            wanted = WantedClasses(scores["student_top1"], already, inputs.shares)
         by_student = picks_of_student(
             inputs.settings,
             inputs.pool,
@@ -62,9 +70,11 @@ class Trust:
             scored,
             uncertainty,
             led.positions,
-            inputs.budget - n_led,
+            inputs.budget - led.positions.size,
+            spacing=spacing,
+            wanted=wanted,
         )
-        return Picks.joined([led, by_student])._replace(trust=share)
+        return Picks.joined([led, by_student])._replace(trust=share).kept_apart(spacing)
 
     def coverage_cost(self, given: CostInputs) -> StageCost:
         """The student's candidates, the labelled rows, and the teacher's candidates, assuming t = 1/2."""
@@ -78,7 +88,9 @@ class Trust:
         return StageCost(read, max(cost.memory, m * SORTED_ROW), work)
 
 
-def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncertainty: Any, n_picks: int) -> Picks:
+def _picks_of_teacher(
+    inputs: Inputs, scored: RowNumbers, scores: Scores, uncertainty: Any, n_picks: int, spacing: Spacing | None
+) -> Picks:
     """Class-balanced quotas; per class weighted k-means on the κ · quota rows of largest δ."""
     kappa = inputs.settings.config.kappa
     disagreement = scores["divergence"]
@@ -95,4 +107,6 @@ def _picks_of_teacher(inputs: Inputs, scored: RowNumbers, scores: Scores, uncert
         n_picks,
         n_candidates=lambda quota, n_rows: kappa * quota,
         weighted=True,
+        shares=inputs.shares,
+        spacing=spacing,
     ).led_by("teacher")
