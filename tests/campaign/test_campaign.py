@@ -291,6 +291,23 @@ class TestAnswers:
         with pytest.raises(ValueError, match=r"event 1 \(campaign created\) cannot be undone"):
             campaign.undo(1)
 
+    def test_answers_outlive_the_batch_that_was_undone(self, campaign: cf.Campaign) -> None:
+        images = campaign.next(4).images
+        answer(campaign, images[:2])
+        (issued,) = (event.number for event in campaign.events() if event.kind == kinds.BATCH_ISSUED)
+        campaign.undo(issued)
+        assert {IDS[row] for row in np.flatnonzero(campaign.labels >= 0)} == {*images[:2]}
+        assert not {*images[:2]} & {*campaign.next(N - 2).images}
+
+    def test_answers_outlive_the_first_one_of_their_image(self, campaign: cf.Campaign) -> None:
+        campaign.label(IDS[:1], ["ant"], annotator="ana")
+        campaign.label(IDS[:1], ["bee"], annotator="ben")
+        campaign.undo(annotator="ana")
+        assert campaign.labels[0] == 1
+        campaign.undo(annotator="ben")
+        assert (campaign.labels < 0).all()
+        assert len(campaign.next(N)) == N
+
     def test_several_undone_at_once_or_none(self, campaign: cf.Campaign) -> None:
         for k in range(4):
             answer(campaign, [IDS[k]])

@@ -66,7 +66,7 @@ def test_two_connections_see_what_the_other_wrote(file: Path) -> None:
     assert first.refresh().digest == second.refresh().digest
     with second.writing() as writing:
         writing.add(NewEvent(kinds.UNDONE, target=4))
-    assert [*first.refresh().images] == [f"{k}.jpg" for k in range(1, 6)] == [*second.state.images]
+    assert [*first.refresh().tallies()] == [f"{k}.jpg" for k in range(1, 6)] == [*second.state.tallies()]
 
 
 @pytest.mark.parametrize(
