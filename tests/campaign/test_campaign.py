@@ -428,6 +428,50 @@ class TestClasses:
         campaign.undo(annotator="lead")
         assert campaign.class_names == NAMES
 
+    @pytest.mark.parametrize(
+        ("changes", "text"),
+        [
+            (["rename ant x", "add ant", "undo 5"], "two classes would be called 'ant'"),
+            (["merge ant bee", "add ant", "undo 5"], "two classes would be called 'ant'"),
+            (["add dog", "undo 5", "add dog", "undo 6"], "two classes would be called 'dog'"),
+            (["rename ant x", "undo 5", "rename bee x", "undo 6"], "two classes would be called 'x'"),
+            (["merge ant bee", "undo 5", "merge bee ant", "undo 6"], "'(ant|bee)' would be merged into itself"),
+            (
+                ["merge ant bee", "undo 5", "merge bee cat", "merge cat ant", "undo 6"],
+                "'(ant|bee|cat)' would be merged into itself",
+            ),
+            (["add dog", "label dog", "undo 6", "undo 5", "undo 7"], r"event 6 \(label\) would be about a class"),
+            (["add dog", "rename dog elk", "undo 6", "undo 5", "undo 7"], r"event 6 \(class renamed\) would be about"),
+            (["add dog", "merge dog ant", "undo 6", "undo 5", "undo 7"], r"event 6 \(class merged\) would be about"),
+            (["add dog", "merge ant dog", "undo 6", "undo 5", "undo 7"], r"event 6 \(class merged\) would be about"),
+        ],
+    )
+    def test_an_undo_that_classes_contradict_is_refused(
+        self, campaign: cf.Campaign, changes: list[str], text: str
+    ) -> None:
+        do: dict[str, Any] = {
+            "add": campaign.add_class,
+            "rename": campaign.rename_class,
+            "merge": campaign.merge_classes,
+            "undo": lambda number: campaign.undo(int(number)),
+            "label": lambda name: campaign.label([0], [name]),
+        }
+        *before, last = [change.split() for change in changes]
+        for action, *given in before:
+            do[action](*given)
+        names, events, labels = campaign.class_names, campaign.events(), campaign.labels
+        with pytest.raises(ValueError, match=text):
+            do[last[0]](*last[1:])
+        assert campaign.class_names == names
+        assert campaign.events() == events
+        assert len(campaign.history()) == len(events)
+        np.testing.assert_array_equal(campaign.labels, labels)
+        assert len(campaign.next(2)) == 2
+
+    def test_the_last_thing_that_was_done_is_not_the_first_classes(self, campaign: cf.Campaign) -> None:
+        with pytest.raises(ValueError, match="nothing of '' to undo"):
+            campaign.undo()
+
     def test_a_teacher_is_asked_for_features_of_new_classes(self, tmp_path: Path, pool: Path) -> None:
         teacher = cf.Teacher(X, T, class_names=NAMES)
         campaign = cf.Campaign.create(tmp_path / "a", pool, teacher=teacher, config=QUICK)

@@ -164,7 +164,7 @@ class Log:
             self._use_own_connection()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                writing = Writing(self._connection, self._refreshed())
+                writing = Writing(self._connection, str(self.file), self._refreshed())
                 yield writing
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -318,8 +318,9 @@ class Writing:
         Whether an event was undone, so that the state has to be put together anew.
     """
 
-    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+    def __init__(self, connection: sqlite3.Connection, file: str, state: State) -> None:
         self.state = state
+        self._file = file
         self.has_undone = False
         self._connection = connection
 
@@ -335,6 +336,10 @@ class Writing:
         self.state.apply(event)
         self.has_undone |= event.kind == kinds.UNDONE
         return event
+
+    def rebuilt(self) -> State:
+        """The state by all events that count, once some were undone."""
+        return _state_of(self._connection, self._file)
 
     def known_keys(self, keys: Iterable[str]) -> set[str]:
         """Those of some keys of answers that are known already."""
