@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from ..checks import check_words
 from ..pool.class_limits import MOST_CLASSES
 from .log import events as kinds
 from .log.database import Writing
@@ -69,8 +70,7 @@ def unknown_class(state: State, name: str, where: str = "") -> ValueError:
 
 
 def _check_new_name(state: State, name: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a class must be text, got {type(name).__name__} {name!r}")
+    check_words("the name of a class", name)
     if not name.strip():
         raise ValueError(f"the name of a class must not be empty, got {name!r}")
     if state.classes.called_now(name) is not None:

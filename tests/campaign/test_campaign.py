@@ -244,6 +244,45 @@ class TestAnswers:
         with pytest.raises(TypeError, match=r"datetime.timedelta, got int 7"):
             campaign.next(1, expires=7)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize(
+        ("more", "error", "text"),
+        [
+            ({"image": 5}, TypeError, "image must be text, got int 5"),
+            ({"label": 3}, TypeError, "label must be text, got int 3"),
+            ({"annotator": None}, TypeError, "annotator must be text, got NoneType"),
+            ({"annotator": "\ud800"}, ValueError, r"annotator must be text in UTF-8, got '\\ud800'"),
+            ({"label": None, "refusal": "\udcff"}, ValueError, "refusal must be text in UTF-8"),
+            ({"shown": ("a", 1)}, TypeError, "shown must be text, got int 1"),
+            ({"seconds": float("nan")}, ValueError, "seconds must be finite, got nan"),
+            ({"seconds": float("inf")}, ValueError, "seconds must be finite, got inf"),
+            ({"seconds": -1}, ValueError, "seconds must be at least 0, got -1"),
+            ({"seconds": "3"}, TypeError, "seconds must be a number, got str '3'"),
+            ({"answered": "2026-01-01"}, TypeError, "answered must be a datetime, got str"),
+            ({"answered": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))}, ValueError, "of the calendar"),
+        ],
+    )
+    def test_answers_that_cannot_be(self, more: dict[str, Any], error: type[Exception], text: str) -> None:
+        with pytest.raises(error, match=text):
+            Answer(**{"image": IDS[0], "label": "ant", **more})
+
+    def test_what_is_no_answer(self, campaign: cf.Campaign) -> None:
+        with pytest.raises(TypeError, match="of the type Answer, got str 'x'"):
+            campaign.take(["x"])  # type: ignore[list-item]
+
+    def test_seconds_are_stored_as_they_were_given(self, campaign: cf.Campaign) -> None:
+        campaign.take([Answer(IDS[0], "ant", seconds=3), Answer(IDS[1], "ant", seconds=np.float32(0.1))])  # type: ignore[arg-type]
+        campaign.verify()
+        assert campaign.status().annotators[0].median_seconds == pytest.approx(1.55)
+
+    def test_an_annotator_is_one_however_the_name_is_written(self, campaign: cf.Campaign) -> None:
+        campaign.change_settings(labels_per_image=2)
+        for name in ("Zoë", " Zoe\u0308\t"):
+            campaign.take([Answer(IDS[0], "ant", annotator=name)])
+        campaign.add_class("dog", annotator=" Zoë")
+        assert [entry.name for entry in campaign.status().annotators] == ["Zoë"]
+        assert campaign.pending() == {IDS[0]: 1}, "one person has answered"
+        assert campaign.undo(annotator="Zoë ")[0].kind == kinds.CLASS_ADDED
+
     def test_unknown_images_may_be_left_out(self, campaign: cf.Campaign) -> None:
         answers = [Answer(image, "ant") for image in (IDS[0], "gone.jpg", IDS[1])]
         taken = campaign.take(answers, skip_unknown=True)
