@@ -143,7 +143,7 @@ class CampaignAnswers:
         return self._say(images, reason, kinds.REFUSED, annotator)
 
     def correct(self, images: Any, classes: Sequence[str], *, annotator: str = "") -> Taken:
-        """Label images anew, whatever all others said of them before.
+        """Label images anew, whatever all others said of them before: one person is enough for that.
 
         Parameters
         ----------

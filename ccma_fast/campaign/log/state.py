@@ -66,6 +66,13 @@ class ImageAnswers:
             self.add(annotator, vote)
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether a correction set all others aside, and whoever made it has said nothing else since."""
+        if self.since is _NEVER:
+            return False
+        return any(vote.event == self.since[1] and vote.label is not None for vote in self.votes.values())
+
+    @property
     def place(self) -> tuple[int, str] | None:
         """Its row in the pool, and the digest of what that held; None where a batch has both."""
         if '"row"' not in self.details:
@@ -277,14 +284,21 @@ class State:
 
     def outcome(self, image: str) -> Outcome:
         """What the answers about an image come to."""
-        return outcome(self.votes(image).values(), self.n_wanted)
+        return self._outcome(self.images.get(image), self.votes(image), self.n_wanted)
+
+    @staticmethod
+    def _outcome(of_image: ImageAnswers | None, votes: Mapping[str, int], n_wanted: int) -> Outcome:
+        # One person is enough where that one has overruled all others, and nothing else since.
+        return outcome(votes.values(), 1 if of_image is not None and of_image.is_corrected else n_wanted)
 
     def tallies(self) -> dict[str, Tally]:
         """Every image of which somebody has said something that counts."""
         if self._tallies is None or self._tallies[0] != self.number:
-            n_wanted, counted = self.n_wanted, ((image, self._votes(found)) for image, found in self.images.items())
+            n_wanted, counted = self.n_wanted, ((i, found, self._votes(found)) for i, found in self.images.items())
             with no_collection():
-                tallies = {image: Tally(votes, outcome(votes.values(), n_wanted)) for image, votes in counted if votes}
+                tallies = {
+                    i: Tally(votes, self._outcome(found, votes, n_wanted)) for i, found, votes in counted if votes
+                }
             self._tallies = (self.number, tallies)
         return self._tallies[1]
 
