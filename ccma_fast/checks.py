@@ -24,6 +24,7 @@ __all__ = [
     "check_same_rows",
     "check_text",
     "check_threshold",
+    "check_words",
     "integer_in",
     "number_in",
     "raise_not_finite",
@@ -144,6 +145,17 @@ def check_text(text: str) -> None:
     """
     if inside := next((mark for mark in _NO_TEXT if mark in text), None):
         raise ValueError(f"must be text in UTF-8, got {_NO_TEXT[inside]} inside")
+
+
+def check_words(name: str, value: Any) -> str:
+    """`value` as text that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, got {type(value).__name__} {value!r:.80}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be text in UTF-8, got {value!r:.80}") from None
+    return value
 
 
 def check_same_rows(name: str, n_rows: int, other: str, n_other: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .class_changes import added_class, unknown_class
 from .exchange.answer import Answer
+from .given import check_annotator
 from .log import events as kinds
 from .log.database import Log, Writing
 from .log.events import NewEvent, as_text
@@ -93,6 +94,7 @@ def take_answers(
     ValueError
         Unknown classes or images.
     """
+    answers = [_by_known_annotator(answer) for answer in answers]
     located = _located(log.refresh(), answers, find_places)
     if located.unknown and not skip_unknown:
         raise ValueError(
@@ -168,6 +170,14 @@ def join(writing: Writing, annotator: str) -> None:
     """Note that an annotator takes part, where that is new."""
     if annotator and annotator not in writing.state.annotators:
         writing.add(NewEvent(kinds.JOINED, annotator))
+
+
+def _by_known_annotator(answer: Answer) -> Answer:
+    """An answer of somebody who is called as :func:`.given.check_annotator` says, wherever it comes from."""
+    if not isinstance(answer, Answer):
+        raise TypeError(f"answers must be of the type Answer, got {type(answer).__name__} {answer!r:.80}")
+    name = check_annotator(answer.annotator)
+    return answer if name == answer.annotator else replace(answer, annotator=name)
 
 
 def _located(state: State, answers: Iterable[Answer], find_places: FindPlaces) -> _Located:

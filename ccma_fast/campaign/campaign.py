@@ -427,8 +427,8 @@ class Campaign(CampaignAnswers):
             data["labels_per_image"] = check_integer("labels_per_image", labels_per_image, minimum=1)
         if inputs is not None:
             data["inputs"] = dict(inputs)
-        with self._changing(annotator) as writing:
-            writing.add(NewEvent(kinds.SETTINGS_CHANGED, annotator, data=data))
+        with self._changing(annotator) as (writing, whom):
+            writing.add(NewEvent(kinds.SETTINGS_CHANGED, whom, data=data))
 
     def learner(self) -> ActiveLearner:
         """The models that the labels so far train, to predict, to find wrong labels and to label the rest."""

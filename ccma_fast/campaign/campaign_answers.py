@@ -143,7 +143,7 @@ class CampaignAnswers:
         return self._say(images, reason, kinds.REFUSED, annotator)
 
     def correct(self, images: Any, classes: Sequence[str], *, annotator: str = "") -> Taken:
-        """Label images anew, whatever all others said of them before.
+        """Label images anew, whatever all others said of them before: one person is enough for that.
 
         Parameters
         ----------
@@ -185,24 +185,25 @@ class CampaignAnswers:
 
     def add_class(self, name: str, *, annotator: str = "") -> None:
         """Add a class; a teacher then needs text features of it."""
-        with self._changing(annotator) as writing:
-            added_class(writing, name, annotator)
+        with self._changing(annotator) as (writing, whom):
+            added_class(writing, name, whom)
 
     def rename_class(self, before: str, name: str, *, annotator: str = "") -> None:
         """Call a class otherwise; its labels stay, and answers under its former name are still understood."""
-        with self._changing(annotator) as writing:
-            rename_class(writing, before, name, annotator)
+        with self._changing(annotator) as (writing, whom):
+            rename_class(writing, before, name, whom)
 
     def merge_classes(self, merged: str, into: str, *, annotator: str = "") -> None:
         """Make one class part of another; its labels become labels of that."""
-        with self._changing(annotator) as writing:
-            merge_classes(writing, merged, into, annotator)
+        with self._changing(annotator) as (writing, whom):
+            merge_classes(writing, merged, into, whom)
 
     @contextmanager
-    def _changing(self, annotator: str) -> Iterator[Writing]:
+    def _changing(self, annotator: str) -> Iterator[tuple[Writing, str]]:
+        whom = check_annotator(annotator)
         with self._log.writing() as writing:
-            join(writing, check_annotator(annotator))
-            yield writing
+            join(writing, whom)
+            yield writing, whom
 
     def _say(
         self, images: Any, said: Sequence[str] | str, kind: str, annotator: str, *, new_classes: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from ..checks import check_words
 from ..pool.class_limits import MOST_CLASSES
 from .exchange.answer import CANNOT_TELL, NO_CLASS
 from .log import events as kinds
@@ -76,8 +77,7 @@ def check_is_class(name: str) -> None:
 
 
 def _check_new_name(state: State, name: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a class must be text, got {type(name).__name__} {name!r}")
+    check_words("the name of a class", name)
     if not name.strip():
         raise ValueError(f"the name of a class must not be empty, got {name!r}")
     check_is_class(name)

@@ -94,7 +94,7 @@ def answers_in_file(
     answers = found.answers
     if found.by_row:
         answers = _by_ids(answers, file, pool)
-    named = [answer if answer.annotator else replace(answer, annotator=annotator) for answer in answers]
+    named = [answer if answer.annotator.strip() else replace(answer, annotator=annotator) for answer in answers]
     return FileAnswers(named, found.notes)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from ..checks import check_same_rows
+from ..checks import check_same_rows, check_words
 from ..pool.array_like import as_array, uncoerced
+from ..pool.class_names import same_name
 from ..pool.row_ids import check_beside, distinct_rows
 from .campaign_pool import CampaignPool
 from .exchange.answer import Answer
@@ -63,10 +64,8 @@ def answers_given(images: Sequence[str], said: Any, annotator: str, *, is_refusa
 
 
 def check_annotator(name: Any) -> str:
-    """The name of an annotator, which may be empty."""
-    if not isinstance(name, str):
-        raise TypeError(f"annotator must be text, got {type(name).__name__} {name!r}")
-    return name.strip()
+    """The name of an annotator, which may be empty, as it is known: without spaces around it, in Unicode's NFC."""
+    return same_name(check_words("annotator", name).strip())
 
 
 def check_duration(name: str, value: Any) -> float:

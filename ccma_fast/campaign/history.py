@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .log import events as kinds
@@ -37,32 +38,36 @@ class Happening(NamedTuple):
 def history_of(log: Log, image: str | None = None) -> list[Happening]:
     """What happened, in the order in which it was written; of one image where it is given."""
     with log.reading() as state:
+        added = {event.number: str(event.details["name"]) for event in log.events([kinds.CLASS_ADDED])}
         return [
             Happening(
                 event.number,
                 event.time,
                 event.kind,
                 event.annotator,
-                _about(event, state),
+                _about(event, state, added),
                 state.is_undone(event.number),
             )
             for event in log.events(image=image)
         ]
 
 
-def _about(event: Event, state: State) -> str:
-    classes = state.classes
+def _about(event: Event, state: State, added: Mapping[int, str]) -> str:
+    def called(label: int) -> str:
+        is_there = not state.is_undone(label)
+        return state.classes.name_of(label) if is_there else added[label]
+
     if event.kind in kinds.ANSWERS:
-        said = event.refusal if event.label is None else classes.name_of(event.label)
+        said = event.refusal if event.label is None else called(event.label)
         return repr(event.image) if said is None else f"{event.image!r}: {said}"
     if event.kind == kinds.UNDONE:
         return f"event {event.target}"
     if event.kind == kinds.CLASS_ADDED:
-        return str(event.details["name"])
+        return added[event.number]
     if event.kind == kinds.CLASS_RENAMED:
         return f"to {event.details['name']}"
     if event.kind == kinds.CLASS_MERGED and event.label is not None:
-        return f"into {classes.name_of(event.label)}"
+        return f"into {called(event.label)}"
     if event.kind in (*kinds.BATCHES, kinds.ASSIGNED):
         return f"{len(event.details['images'])} images"
     return ""

@@ -86,7 +86,11 @@ def places_of(rows: Rows, given: npt.ArrayLike) -> dict[str, Place]:
 
 def known_places(state: State) -> dict[str, Place]:
     """Where each image that was issued or answered about was when it was last looked at."""
-    found = {image: Place(*given.place) for image, given in state.images.items() if given.place is not None}
+    found: dict[str, Place] = {}
+    for batch in state.undone_batches:
+        places = zip(batch.images, map(Place, batch.rows, batch.digests), strict=True)
+        found.update((image, place) for image, place in places if image in state.images)
+    found.update((image, Place(*given.place)) for image, given in state.images.items() if given.place is not None)
     for batch in state.batches:
         found.update(zip(batch.images, map(Place, batch.rows, batch.digests), strict=True))
     return found

@@ -14,6 +14,9 @@ __all__ = ["undo"]
 
 _FINAL = (kinds.CREATED, kinds.JOINED, kinds.IMAGES_RENAMED)
 
+# Without which classes may contradict each other, for later events were written while they counted, or did not.
+_OF_CLASSES = (kinds.CLASS_ADDED, kinds.CLASS_RENAMED, kinds.CLASS_MERGED, kinds.UNDONE)
+
 
 def undo(log: Log, numbers: Sequence[int], annotator: str) -> list[Event]:
     """Undo events, all of them or, on an error, none; without numbers the last one of an annotator that counts.
@@ -48,12 +51,15 @@ def undo(log: Log, numbers: Sequence[int], annotator: str) -> list[Event]:
         join(writing, annotator)
         for event in found:
             writing.add(NewEvent(kinds.UNDONE, annotator, target=event.number))
+        if any(event.kind in _OF_CLASSES for event in found):
+            _check_classes(log, writing.rebuilt(), [event.number for event in found])
         return found
 
 
 def _last(log: Log, annotator: str, state: State) -> int:
     for event in reversed(log.events()):
         is_left = not state.is_undone(event.number) and event.kind not in (*_FINAL, kinds.UNDONE)
+        is_left &= event.number not in state.classes.declared  # nobody did that: the campaign began so
         if event.annotator == annotator and is_left:
             return event.number
     raise ValueError(f"there is nothing of {annotator!r} to undo")
@@ -67,3 +73,16 @@ def _check_unused(log: Log, event: Event, state: State, undone: set[int]) -> Non
                 f"event {event.number} ({event.kind}) cannot be undone while event {other.number} ({other.kind}) is "
                 "about this class; undo that first, or merge the class into another"
             )
+
+
+def _check_classes(log: Log, state: State, undone: Sequence[int]) -> None:
+    """Check the classes of the state that an undo would lead to."""
+    contradiction = state.classes.contradiction()
+    if contradiction is None:
+        lacking = (event for event in log.events() if not state.is_undone(event.number) and state.classes.lacks(event))
+        event = next(lacking, None)
+        if event is None:
+            return
+        contradiction = f"event {event.number} ({event.kind}) would be about a class that there is not"
+    numbers = ", ".join(map(str, undone))
+    raise ValueError(f"without event {numbers} {contradiction}; expected that later events allow it, or are undone too")

@@ -244,6 +244,45 @@ class TestAnswers:
         with pytest.raises(TypeError, match=r"datetime.timedelta, got int 7"):
             campaign.next(1, expires=7)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize(
+        ("more", "error", "text"),
+        [
+            ({"image": 5}, TypeError, "image must be text, got int 5"),
+            ({"label": 3}, TypeError, "label must be text, got int 3"),
+            ({"annotator": None}, TypeError, "annotator must be text, got NoneType"),
+            ({"annotator": "\ud800"}, ValueError, r"annotator must be text in UTF-8, got '\\ud800'"),
+            ({"label": None, "refusal": "\udcff"}, ValueError, "refusal must be text in UTF-8"),
+            ({"shown": ("a", 1)}, TypeError, "shown must be text, got int 1"),
+            ({"seconds": float("nan")}, ValueError, "seconds must be finite, got nan"),
+            ({"seconds": float("inf")}, ValueError, "seconds must be finite, got inf"),
+            ({"seconds": -1}, ValueError, "seconds must be at least 0, got -1"),
+            ({"seconds": "3"}, TypeError, "seconds must be a number, got str '3'"),
+            ({"answered": "2026-01-01"}, TypeError, "answered must be a datetime, got str"),
+            ({"answered": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))}, ValueError, "of the calendar"),
+        ],
+    )
+    def test_answers_that_cannot_be(self, more: dict[str, Any], error: type[Exception], text: str) -> None:
+        with pytest.raises(error, match=text):
+            Answer(**{"image": IDS[0], "label": "ant", **more})
+
+    def test_what_is_no_answer(self, campaign: cf.Campaign) -> None:
+        with pytest.raises(TypeError, match="of the type Answer, got str 'x'"):
+            campaign.take(["x"])  # type: ignore[list-item]
+
+    def test_seconds_are_stored_as_they_were_given(self, campaign: cf.Campaign) -> None:
+        campaign.take([Answer(IDS[0], "ant", seconds=3), Answer(IDS[1], "ant", seconds=np.float32(0.1))])  # type: ignore[arg-type]
+        campaign.verify()
+        assert campaign.status().annotators[0].median_seconds == pytest.approx(1.55)
+
+    def test_an_annotator_is_one_however_the_name_is_written(self, campaign: cf.Campaign) -> None:
+        campaign.change_settings(labels_per_image=2)
+        for name in ("Zoë", " Zoe\u0308\t"):
+            campaign.take([Answer(IDS[0], "ant", annotator=name)])
+        campaign.add_class("dog", annotator=" Zoë")
+        assert [entry.name for entry in campaign.status().annotators] == ["Zoë"]
+        assert campaign.pending() == {IDS[0]: 1}, "one person has answered"
+        assert campaign.undo(annotator="Zoë ")[0].kind == kinds.CLASS_ADDED
+
     def test_unknown_images_may_be_left_out(self, campaign: cf.Campaign) -> None:
         answers = [Answer(image, "ant") for image in (IDS[0], "gone.jpg", IDS[1])]
         taken = campaign.take(answers, skip_unknown=True)
@@ -290,6 +329,23 @@ class TestAnswers:
             campaign.undo(999)
         with pytest.raises(ValueError, match=r"event 1 \(campaign created\) cannot be undone"):
             campaign.undo(1)
+
+    def test_answers_outlive_the_batch_that_was_undone(self, campaign: cf.Campaign) -> None:
+        images = campaign.next(4).images
+        answer(campaign, images[:2])
+        (issued,) = (event.number for event in campaign.events() if event.kind == kinds.BATCH_ISSUED)
+        campaign.undo(issued)
+        assert {IDS[row] for row in np.flatnonzero(campaign.labels >= 0)} == {*images[:2]}
+        assert not {*images[:2]} & {*campaign.next(N - 2).images}
+
+    def test_answers_outlive_the_first_one_of_their_image(self, campaign: cf.Campaign) -> None:
+        campaign.label(IDS[:1], ["ant"], annotator="ana")
+        campaign.label(IDS[:1], ["bee"], annotator="ben")
+        campaign.undo(annotator="ana")
+        assert campaign.labels[0] == 1
+        campaign.undo(annotator="ben")
+        assert (campaign.labels < 0).all()
+        assert len(campaign.next(N)) == N
 
     def test_several_undone_at_once_or_none(self, campaign: cf.Campaign) -> None:
         for k in range(4):
@@ -410,6 +466,50 @@ class TestClasses:
         campaign.undo(annotator="ana")
         campaign.undo(annotator="lead")
         assert campaign.class_names == NAMES
+
+    @pytest.mark.parametrize(
+        ("changes", "text"),
+        [
+            (["rename ant x", "add ant", "undo 5"], "two classes would be called 'ant'"),
+            (["merge ant bee", "add ant", "undo 5"], "two classes would be called 'ant'"),
+            (["add dog", "undo 5", "add dog", "undo 6"], "two classes would be called 'dog'"),
+            (["rename ant x", "undo 5", "rename bee x", "undo 6"], "two classes would be called 'x'"),
+            (["merge ant bee", "undo 5", "merge bee ant", "undo 6"], "'(ant|bee)' would be merged into itself"),
+            (
+                ["merge ant bee", "undo 5", "merge bee cat", "merge cat ant", "undo 6"],
+                "'(ant|bee|cat)' would be merged into itself",
+            ),
+            (["add dog", "label dog", "undo 6", "undo 5", "undo 7"], r"event 6 \(label\) would be about a class"),
+            (["add dog", "rename dog elk", "undo 6", "undo 5", "undo 7"], r"event 6 \(class renamed\) would be about"),
+            (["add dog", "merge dog ant", "undo 6", "undo 5", "undo 7"], r"event 6 \(class merged\) would be about"),
+            (["add dog", "merge ant dog", "undo 6", "undo 5", "undo 7"], r"event 6 \(class merged\) would be about"),
+        ],
+    )
+    def test_an_undo_that_classes_contradict_is_refused(
+        self, campaign: cf.Campaign, changes: list[str], text: str
+    ) -> None:
+        do: dict[str, Any] = {
+            "add": campaign.add_class,
+            "rename": campaign.rename_class,
+            "merge": campaign.merge_classes,
+            "undo": lambda number: campaign.undo(int(number)),
+            "label": lambda name: campaign.label([0], [name]),
+        }
+        *before, last = [change.split() for change in changes]
+        for action, *given in before:
+            do[action](*given)
+        names, events, labels = campaign.class_names, campaign.events(), campaign.labels
+        with pytest.raises(ValueError, match=text):
+            do[last[0]](*last[1:])
+        assert campaign.class_names == names
+        assert campaign.events() == events
+        assert len(campaign.history()) == len(events)
+        np.testing.assert_array_equal(campaign.labels, labels)
+        assert len(campaign.next(2)) == 2
+
+    def test_the_last_thing_that_was_done_is_not_the_first_classes(self, campaign: cf.Campaign) -> None:
+        with pytest.raises(ValueError, match="nothing of '' to undo"):
+            campaign.undo()
 
     def test_a_teacher_is_asked_for_features_of_new_classes(self, tmp_path: Path, pool: Path) -> None:
         teacher = cf.Teacher(X, T, class_names=NAMES)

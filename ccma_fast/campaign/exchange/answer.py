@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
+from typing import Any
+
+from ...checks import check_number, check_words
 
 __all__ = ["CANNOT_TELL", "NO_CLASS", "Answer"]
 
@@ -43,6 +46,12 @@ class Answer:
         ``Assignment.saw`` of what was answered; empty where unknown.
     note : str
         Whatever else the person wrote.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Values of other types, text that UTF-8 cannot hold, a time without a zone or outside the calendar, or seconds
+        that are negative or not finite.
     """
 
     image: str
@@ -63,5 +72,24 @@ class Answer:
             raise ValueError(
                 f"an answer must be a label or a refusal, got label {self.label!r} and refusal {self.refusal!r}"
             )
-        if self.answered is not None and self.answered.tzinfo is None:
-            raise ValueError(f"answered must have a time zone, got {self.answered!r}")
+        for name in ("image", "label", "refusal", "annotator", "key", "order", "saw", "note"):
+            value = getattr(self, name)
+            if value is not None or name not in ("label", "refusal"):
+                check_words(name, value)
+        for name in self.shown or ():
+            check_words("shown", name)
+        if self.answered is not None:
+            _check_time(self.answered)
+        if self.seconds is not None:  # as a float, which it is once it was stored
+            object.__setattr__(self, "seconds", check_number("seconds", self.seconds, minimum=0.0))
+
+
+def _check_time(time: Any) -> None:
+    if not isinstance(time, datetime):
+        raise TypeError(f"answered must be a datetime, got {type(time).__name__} {time!r}")
+    if time.tzinfo is None:
+        raise ValueError(f"answered must have a time zone, got {time!r}")
+    try:
+        time.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"answered must be a time of the calendar in UTC too, got {time!r}") from None

@@ -126,9 +126,11 @@ def parsed_time(text: str, place: str) -> datetime:
     fraction = (found[3] or "0")[:6].ljust(6, "0")
     clock = found[2] if found[2].count(":") == 2 else f"{found[2]}:00"
     try:
-        return datetime.fromisoformat(f"{found[1]}T{clock}.{fraction}{zone}")
-    except ValueError as error:
+        time = datetime.fromisoformat(f"{found[1]}T{clock}.{fraction}{zone}")
+        time.astimezone(timezone.utc)  # the first and the last day of the calendar may lie outside it there
+    except (ValueError, OverflowError) as error:
         raise FileReadError(f"a time must be one of the calendar, got {text!r:.80}{place}: {error}") from None
+    return time
 
 
 def check_classes(classes: Iterable[str], program: str) -> None:

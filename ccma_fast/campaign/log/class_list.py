@@ -15,6 +15,7 @@ class ClassList:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}  # in the order in which they were added
         self._ever_called: dict[str, int] = {}  # every name that a class ever had; of several the last
+        self._added: set[int] = set()
         self._merged: dict[int, int] = {}
         self._n_declared = 0
 
@@ -22,6 +23,7 @@ class ClassList:
         """Take in what an event does to classes."""
         if event.kind == kinds.CLASS_ADDED:
             details = event.details
+            self._added.add(event.number)
             self._call(event.number, details["name"])
             self._n_declared += bool(details.get("declared"))
         elif event.kind == kinds.CLASS_RENAMED:
@@ -35,6 +37,26 @@ class ClassList:
     def _call(self, label: int, name: str) -> None:
         self._names[label] = name
         self._ever_called[_key(name)] = label
+
+    def contradiction(self) -> str | None:
+        """What classes cannot be, once events between others count no more, or count again; None for nothing."""
+        for label in self._merged:
+            seen = {label}
+            while (label := self._merged.get(label, 0)) in self._merged:
+                if label in seen:
+                    return f"{self._names[label]!r} would be merged into itself"
+                seen.add(label)
+        called: dict[str, str] = {}
+        for name in self.live.values():
+            if _key(name) in called:
+                return f"two classes would be called {name!r}"
+            called[_key(name)] = name
+        return None
+
+    def lacks(self, event: Event) -> bool:
+        """Whether an event is about a class that was never added."""
+        about = (event.label, event.target if event.kind == kinds.CLASS_MERGED else None)
+        return any(label is not None and label not in self._added for label in about)
 
     @property
     def live(self) -> dict[int, str]:

@@ -164,7 +164,7 @@ class Log:
             self._use_own_connection()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                writing = Writing(self._connection, self._refreshed())
+                writing = Writing(self._connection, str(self.file), self._refreshed())
                 yield writing
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -204,7 +204,10 @@ class Log:
             self._use_own_connection()
             picks = self._connection.execute("SELECT record FROM picks WHERE event = ? ORDER BY rank", [event])
             of_query = self._connection.execute("SELECT record FROM queries WHERE event = ?", [event])
-            return Records(of_query.fetchone()[0], [record for (record,) in picks])
+            query = of_query.fetchone()
+            if query is None:
+                raise FileReadError(f"{str(self.file)!r} is damaged: it has no record of the batch of event {event}")
+            return Records(query[0], [record for (record,) in picks])
 
     def seconds(self) -> list[tuple[int, str, float]]:
         """The time that each answer took, where it is known, with the number of its event and the annotator."""
@@ -230,11 +233,18 @@ class Log:
             digest, number = "", 0
             for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number").fetchall():
                 event, number = Event(*row), number + 1
-                records = self.records(event.number) if event.kind in kinds.BATCHES else None
-                is_whole = records is None or records.digest == event.details["records"]
-                if event.number != number or event.chained(digest) != event.digest or not is_whole:
+                is_whole = event.number == number and event.chained(digest) == event.digest
+                if is_whole and event.kind in kinds.BATCHES:
+                    is_whole = self._has_records(event)
+                if not is_whole:
                     raise FileReadError(f"{str(self.file)!r} was changed: event {number} is not as it was written")
                 digest = event.digest
+
+    def _has_records(self, event: Event) -> bool:
+        try:
+            return self.records(event.number).digest == event.details["records"]
+        except (FileReadError, UnicodeError):
+            return False
 
     def _open(self) -> None:
         with _errors(self.file):
@@ -318,8 +328,9 @@ class Writing:
         Whether an event was undone, so that the state has to be put together anew.
     """
 
-    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+    def __init__(self, connection: sqlite3.Connection, file: str, state: State) -> None:
         self.state = state
+        self._file = file
         self.has_undone = False
         self._connection = connection
 
@@ -335,6 +346,10 @@ class Writing:
         self.state.apply(event)
         self.has_undone |= event.kind == kinds.UNDONE
         return event
+
+    def rebuilt(self) -> State:
+        """The state by all events that count, once some were undone."""
+        return _state_of(self._connection, self._file)
 
     def known_keys(self, keys: Iterable[str]) -> set[str]:
         """Those of some keys of answers that are known already."""
@@ -355,6 +370,7 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
     file = Path(path)
     _check_place(file)
     check_can_write(file)
+    _check_alone(file)
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.ccma-part")
     try:
         with _errors(part, what="written"):
@@ -382,9 +398,12 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
 
 def _insert(connection: sqlite3.Connection, new: Iterable[NewEvent], *, number: int, digest: str) -> list[Event]:
     added = []
+    # A clock that was set back makes nothing earlier than what is there: what was said last counts.
+    (time,) = connection.execute("SELECT time FROM events WHERE number = ?", [number]).fetchone() or ("",)
     for entry in new:
         number += 1
-        event = Event.of(entry, number, as_text(datetime.now(timezone.utc)), digest)
+        time = max(time, as_text(datetime.now(timezone.utc)))
+        event = Event.of(entry, number, time, digest)
         connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES ({_PLACES})", event)
         digest = event.digest
         added.append(event)
@@ -392,13 +411,24 @@ def _insert(connection: sqlite3.Connection, new: Iterable[NewEvent], *, number: 
 
 
 def _check_place(file: Path) -> None:
-    kind = network_file_system(file.parent)
+    kind = network_file_system(os.path.realpath(file))
     if kind is not None:
         raise OSError(
             errno.ENOTSUP,
             f"a campaign must lie on a disk of the machine that uses it, for several machines would damage it, got "
             f"{str(file)!r} on {kind}",
         )
+
+
+def _check_alone(file: Path) -> None:
+    """SQLite would take a log that lies beside a new file for its own, and write what it holds into it."""
+    for end in ("-wal", "-shm", "-journal"):
+        beside = file.with_name(file.name + end)
+        if os.path.lexists(beside):
+            raise FileExistsError(
+                f"{str(beside)!r} is there, of another file that was called {str(file)!r}, and may hold labels; expected "
+                "that both are together, or neither is there"
+            )
 
 
 def _check_format(connection: sqlite3.Connection, file: str) -> None:

@@ -123,7 +123,8 @@ class Event(NamedTuple):
     number : int
         1, 2, 3, … in the order in which events were written.
     time : str
-        When it was written: UTC, such as "2026-01-31T12:00:00.000000+00:00"; as text they sort by time.
+        When it was written: UTC, such as "2026-01-31T12:00:00.000000+00:00"; as text they sort by time. Never before
+        the event before it, even where the clock was set back.
     version : str
         Of the package that wrote it.
     digest : str

@@ -42,7 +42,7 @@ class ImageAnswers:
     since : (str, int)
         When all answers before were set aside, by a correction or a reopening, and by which event.
     details : str
-        Of the first event about it, as JSON: where it was in the pool, if no batch says so.
+        Of the first event about it, undone or not, as JSON: where it was in the pool, if no batch says so.
     """
 
     __slots__ = ("details", "since", "votes")
@@ -64,6 +64,13 @@ class ImageAnswers:
         self.details = self.details or other.details
         for annotator, vote in other.votes.items():
             self.add(annotator, vote)
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether a correction set all others aside, and whoever made it has said nothing else since."""
+        if self.since is _NEVER:
+            return False
+        return any(vote.event == self.since[1] and vote.label is not None for vote in self.votes.values())
 
     @property
     def place(self) -> tuple[int, str] | None:
@@ -133,10 +140,10 @@ class State:
         Its digest.
     settings : dict
     classes : ClassList
-    batches : list of Batch
-        Without undone ones.
+    batches, undone_batches : list of Batch
+        Those that count, and those that were undone, which still tell where their images were.
     images : dict of str to ImageAnswers
-        Every image of which somebody has said something.
+        Every image of which somebody has said something, be it undone.
     annotators : dict of str to str
         When each joined.
     """
@@ -146,24 +153,23 @@ class State:
         self.settings: dict[str, Any] = {}
         self.classes = ClassList()
         self.batches: list[Batch] = []
+        self.undone_batches: list[Batch] = []
         self.images: dict[str, ImageAnswers] = {}
         self.annotators: dict[str, str] = {}
         self._undone = frozenset(undone)
-        self._n_issued = 0
         self._assigned: dict[str, dict[str, str]] = {}  # of an image: until when to whom
         self._renamed: dict[str, str] = {}
         self._tallies: tuple[int, dict[str, Tally]] | None = None  # as of which event
 
     def apply(self, event: Event) -> None:
-        """Take in the next event. An undone one changes nothing but the digest."""
+        """Take in the next event. An undone one changes nothing but the digest, and tells where images were."""
         self.number, self.digest = event.number, event.digest
-        if event.number in self._undone:
-            if event.kind in kinds.BATCHES:
-                self._n_issued += 1
-        elif event.kind in kinds.ANSWERS:
+        if event.kind in kinds.ANSWERS:
             self._answer(*(getattr(event, name) for name in ANSWER_COLUMNS))
         elif event.kind in kinds.BATCHES:
             self._issue(event)
+        elif event.number in self._undone:
+            pass
         elif event.kind == kinds.ASSIGNED:
             details = event.details
             for image in details["images"]:
@@ -195,8 +201,7 @@ class State:
             for event in others:
                 self.apply(event)
             for answer in answers:
-                if answer[0] not in self._undone:
-                    self._answer(*answer)
+                self._answer(*answer)
         self.number, self.digest = number, digest
 
     def _answer(
@@ -217,6 +222,8 @@ class State:
         of_image = self.images.get(image)
         if of_image is None:
             of_image = self.images[image] = ImageAnswers(data)
+        if number in self._undone:
+            return
         said = time if answered is None else min(answered, time)  # clocks of others may be ahead
         if kind in (kinds.CORRECTED, kinds.REOPENED):
             of_image.since = max(of_image.since, (said, number))
@@ -225,11 +232,11 @@ class State:
             of_image.add(annotator, Vote(said, number, label))
 
     def _issue(self, event: Event) -> None:
-        self._n_issued += 1
         details = event.details
-        self.batches.append(
+        batches = self.undone_batches if event.number in self._undone else self.batches
+        batches.append(
             Batch(
-                number=self._n_issued,
+                number=len(self.batches) + len(self.undone_batches) + 1,
                 event=event.number,
                 issued=event.time,
                 expires=details["expires"],
@@ -243,7 +250,8 @@ class State:
 
     def _rename(self, names: Mapping[str, str]) -> None:
         self._renamed.update(names)
-        self.batches = [replace(batch, images=tuple(map(self.name_now, batch.images))) for batch in self.batches]
+        for batches in (self.batches, self.undone_batches):
+            batches[:] = [replace(batch, images=tuple(map(self.name_now, batch.images))) for batch in batches]
         for before, now in names.items():
             self._assigned.setdefault(now, {}).update(self._assigned.pop(before, {}))
             if before in self.images:
@@ -280,14 +288,21 @@ class State:
 
     def outcome(self, image: str) -> Outcome:
         """What the answers about an image come to."""
-        return outcome(self.votes(image).values(), self.n_wanted)
+        return self._outcome(self.images.get(image), self.votes(image), self.n_wanted)
+
+    @staticmethod
+    def _outcome(of_image: ImageAnswers | None, votes: Mapping[str, int], n_wanted: int) -> Outcome:
+        # One person is enough where that one has overruled all others, and nothing else since.
+        return outcome(votes.values(), 1 if of_image is not None and of_image.is_corrected else n_wanted)
 
     def tallies(self) -> dict[str, Tally]:
         """Every image of which somebody has said something that counts."""
         if self._tallies is None or self._tallies[0] != self.number:
-            n_wanted, counted = self.n_wanted, ((image, self._votes(found)) for image, found in self.images.items())
+            n_wanted, counted = self.n_wanted, ((i, found, self._votes(found)) for i, found in self.images.items())
             with no_collection():
-                tallies = {image: Tally(votes, outcome(votes.values(), n_wanted)) for image, votes in counted if votes}
+                tallies = {
+                    i: Tally(votes, self._outcome(found, votes, n_wanted)) for i, found, votes in counted if votes
+                }
             self._tallies = (self.number, tallies)
         return self._tallies[1]
 

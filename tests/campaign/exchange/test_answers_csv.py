@@ -124,6 +124,7 @@ def test_rows_of_a_pool_without_ids(tmp_path: Path) -> None:
         ("image_path,label\n,cat\n", "must have an image_path beside each label"),
         ("image_path,label,time\na.png,cat,2030-01-02 03:04\n", "with a time zone"),
         ("image_path,label,time\na.png,cat,2030-13-02T03:04Z\n", "of the calendar"),
+        ("image_path,label,time\na.png,cat,0001-01-01T00:00+09:00\n", "of the calendar"),
         ("image_path,label,time\na.png,cat,yesterday\n", "a time must be like"),
         ("image_path,label,seconds\na.png,cat,nan\n", "seconds must be a number of at least 0"),
         ("image_path,label,seconds\na.png,cat,-1\n", "seconds must be"),

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sqlite3
 import stat
+from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_two_connections_see_what_the_other_wrote(file: Path) -> None:
     assert first.refresh().digest == second.refresh().digest
     with second.writing() as writing:
         writing.add(NewEvent(kinds.UNDONE, target=4))
-    assert [*first.refresh().images] == [f"{k}.jpg" for k in range(1, 6)] == [*second.state.images]
+    assert [*first.refresh().tallies()] == [f"{k}.jpg" for k in range(1, 6)] == [*second.state.tallies()]
 
 
 @pytest.mark.parametrize(
@@ -92,22 +93,69 @@ def test_nothing_is_changed_through_sql(file: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["UPDATE events SET label = 3 WHERE number = 4", "DELETE FROM events WHERE number = 4"]
+    "change",
+    [
+        "UPDATE events SET label = 3 WHERE number = 4",
+        "DELETE FROM events WHERE number = 4",
+        "UPDATE events SET kind = 'batch issued' WHERE number = 4",
+        "UPDATE picks SET record = '{}' WHERE rank = 2",
+        "DELETE FROM picks WHERE rank = 2",
+        "DELETE FROM queries",
+    ],
 )
 def test_a_change_behind_its_back_is_found(file: Path, change: str) -> None:
     log = Log(file)
     with log.writing() as writing:
-        writing.add(label("a.jpg"))
+        if "events" in change:
+            writing.add(label("a.jpg"))
+        else:
+            data = {"images": ["a.jpg", "c.jpg"], "rows": [0, 1], "digests": ["", ""], "expires": ""}
+            writing.add(NewEvent(kinds.BATCH_ISSUED, data=data), Records("{}", ["{}", "[]"]))
         writing.add(label("b.jpg"))
-    log.close()
+    log.verify()
     connection = sqlite3.connect(file)
-    for name in ("events_stay", "events_remain"):
-        connection.execute(f"DROP TRIGGER {name}")
+    for table in ("events", "picks", "queries"):
+        connection.execute(f"DROP TRIGGER {table}_stay")
+        connection.execute(f"DROP TRIGGER {table}_remain")
     connection.execute(change)
     connection.commit()
     connection.close()
     with pytest.raises(cf.FileReadError, match="was changed: event 4"):
-        Log(file).verify()
+        log.verify()
+
+
+def test_a_clock_that_is_set_back_makes_nothing_earlier(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        time = datetime(2030, 1, 2, tzinfo=timezone.utc)
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls.time  # type: ignore[return-value]
+
+    monkeypatch.setattr("ccma_fast.campaign.log.database.datetime", Clock)
+    log = Log(file)
+    for day, number in ((2, 2), (1, 3)):
+        Clock.time = datetime(2030, 1, day, tzinfo=timezone.utc)
+        with log.writing() as writing:
+            writing.add(label("a.jpg", number))
+    assert log.refresh().votes("a.jpg") == {"ana": 3} == Log(file).state.votes("a.jpg")
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_a_log_that_another_file_left_is_not_taken_in(file: Path, end: str) -> None:
+    """SQLite replays a write-ahead log that lies beside a file, whichever file it was of."""
+    log = Log(file)
+    with log.writing() as writing:
+        writing.add(label("a.jpg"))
+    left = file.with_name(file.name + end)
+    if end == "-journal":
+        left.write_bytes(b"x")
+    os.remove(file)
+    with pytest.raises(FileExistsError, match=rf"a.campaign{end}' is there, of another file .* may hold labels"):
+        for other in {"-wal", "-shm", "-journal"} - {end}:
+            file.with_name(file.name + other).unlink(missing_ok=True)
+        create_log(file, FIRST)
+    assert not file.exists()
 
 
 def test_what_is_there_is_never_replaced(file: Path, tmp_path: Path) -> None:

@@ -103,6 +103,22 @@ def test_a_correction_sets_aside_what_all_said_before() -> None:
     assert state_of(*before, said(kinds.CORRECTED, "lead", "x", 3), later).outcome("x") == Outcome(None, 1)
 
 
+def test_a_correction_needs_no_second_person() -> None:
+    before = [said(kinds.LABELLED, name, "x", label) for name, label in (("a", 2), ("b", 3))]
+    corrected = [*before, said(kinds.CORRECTED, "lead", "x", 3)]
+    assert state_of(*corrected, n_wanted=3).outcome("x") == Outcome(3, 0)
+    assert state_of(*corrected, n_wanted=3).pending(NOW) == {}
+    assert state_of(*corrected, said(kinds.LABELLED, "a", "x", 3), n_wanted=3).outcome("x") == Outcome(3, 0)
+    assert state_of(*corrected, said(kinds.LABELLED, "a", "x", 2), n_wanted=3).outcome("x") == Outcome(None, 1)
+    # What is withdrawn, reopened or replaced by a label like any other decides no more alone.
+    for last in (
+        said(kinds.RETRACTED, "lead", "x"),
+        said(kinds.REOPENED, "lead", "x"),
+        said(kinds.LABELLED, "lead", "x", 3),
+    ):
+        assert state_of(*corrected, last, n_wanted=3).outcome("x").vote is None
+
+
 def test_reopening_and_retraction() -> None:
     refused = said(kinds.REFUSED, "a", "x", refusal="cannot tell")
     assert state_of(batch("x"), refused).pending(NOW) == {}
