@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..steps.intervals import coverage_interval
+from ..system.garbage import no_collection
 from .log.database import Log
 from .log.state import Batch, State
 from .log.votes import REFUSAL, krippendorff_alpha
@@ -158,7 +159,7 @@ class Status:
 
 def status_of(log: Log, time: datetime) -> Status:
     """How a campaign stands at a time."""
-    with log.reading() as state:
+    with log.reading() as state, no_collection():
         tallies, pending = state.tallies(), state.pending(time)
         labels = {image: found.vote for image, (_, found) in tallies.items() if found.vote is not None}
         counts = Counter(labels.values())
@@ -201,11 +202,13 @@ def _batch(
 
 
 def _annotators(log: Log, state: State, several: Iterable[str], labels: Mapping[str, int]) -> Iterable[AnnotatorStatus]:
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = defaultdict(list)
     for number, name, taken in log.seconds():
-        if not state.is_undone(number):
-            seconds.setdefault(name, []).append(taken)
-    counts = Counter((name, vote < 0) for votes, _ in state.tallies().values() for name, vote in votes.items())
+        if number not in state.undone:
+            seconds[name].append(taken)
+    counts: Counter[tuple[str, bool]] = Counter()
+    for (name, vote), n in Counter(pair for votes, _ in state.tallies().values() for pair in votes.items()).items():
+        counts[name, vote < 0] += n
     agreed: dict[str, list[bool]] = {}
     for image in several:
         for name, vote in state.tallies()[image].votes.items():

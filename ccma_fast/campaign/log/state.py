@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -23,13 +23,9 @@ ANSWER_COLUMNS = ("number", "time", "kind", "annotator", "image", "label", "answ
 _NEVER = ("", 0)
 
 
-class Vote(NamedTuple):
-    """What one person last said of an image."""
-
-    said: str
-    event: int
-    label: int | None
-    """Number of the event that added the class, :data:`~.votes.REFUSAL`, or None for an answer that was withdrawn."""
+Vote = tuple[str, int, "int | None"]
+"""What one person last said of an image: when, by which event, and the class, by the number of the event that added it;
+:data:`~.votes.REFUSAL`, or None where it was withdrawn. A plain tuple, since a campaign has a hundred thousand."""
 
 
 class ImageAnswers:
@@ -70,7 +66,7 @@ class ImageAnswers:
         """Whether a correction set all others aside, and whoever made it has said nothing else since."""
         if self.since is _NEVER:
             return False
-        return any(vote.event == self.since[1] and vote.label is not None for vote in self.votes.values())
+        return any(event == self.since[1] and label is not None for _, event, label in self.votes.values())
 
     @property
     def place(self) -> tuple[int, str] | None:
@@ -127,6 +123,7 @@ class Batch:
         return not self.expires or now < self.expires
 
 
+# long: events of every kind, and what they come to, in one place
 class State:
     """What the events so far come to; :meth:`apply` takes the next ones.
 
@@ -146,6 +143,8 @@ class State:
         Every image of which somebody has said something, be it undone.
     annotators : dict of str to str
         When each joined.
+    undone : frozenset of int
+        Numbers of the events that count no more.
     """
 
     def __init__(self, undone: Iterable[int] = ()) -> None:
@@ -156,7 +155,7 @@ class State:
         self.undone_batches: list[Batch] = []
         self.images: dict[str, ImageAnswers] = {}
         self.annotators: dict[str, str] = {}
-        self._undone = frozenset(undone)
+        self.undone = frozenset(undone)
         self._assigned: dict[str, dict[str, str]] = {}  # of an image: until when to whom
         self._renamed: dict[str, str] = {}
         self._tallies: tuple[int, dict[str, Tally]] | None = None  # as of which event
@@ -168,7 +167,7 @@ class State:
             self._answer(*(getattr(event, name) for name in ANSWER_COLUMNS))
         elif event.kind in kinds.BATCHES:
             self._issue(event)
-        elif event.number in self._undone:
+        elif event.number in self.undone:
             pass
         elif event.kind == kinds.ASSIGNED:
             details = event.details
@@ -185,7 +184,7 @@ class State:
 
     def is_undone(self, number: int) -> bool:
         """Whether an event counts no more."""
-        return number in self._undone
+        return number in self.undone
 
     def apply_all(self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, digest: str) -> None:
         """Take in a whole log at once, up to the event of a number and a digest.
@@ -200,8 +199,14 @@ class State:
         with no_collection():
             for event in others:
                 self.apply(event)
+            images, undone, is_renamed = self.images, self.undone, bool(self._renamed)
             for answer in answers:
-                self._answer(*answer)
+                event_number, time, kind, annotator, image, label, answered, _, data = answer
+                if kind != kinds.LABELLED or image in images or is_renamed or event_number in undone:
+                    self._answer(*answer)
+                else:  # most: the first label of an image, for which nothing needs to be compared
+                    images[image] = ImageAnswers(data)
+                    images[image].votes[annotator] = (_said(time, answered), event_number, label)
         self.number, self.digest = number, digest
 
     def _answer(
@@ -222,18 +227,18 @@ class State:
         of_image = self.images.get(image)
         if of_image is None:
             of_image = self.images[image] = ImageAnswers(data)
-        if number in self._undone:
+        if number in self.undone:
             return
-        said = time if answered is None else min(answered, time)  # clocks of others may be ahead
+        said = _said(time, answered)
         if kind in (kinds.CORRECTED, kinds.REOPENED):
             of_image.since = max(of_image.since, (said, number))
         if kind != kinds.REOPENED:
             label = REFUSAL if refusal is not None else None if kind == kinds.RETRACTED else label
-            of_image.add(annotator, Vote(said, number, label))
+            of_image.add(annotator, (said, number, label))
 
     def _issue(self, event: Event) -> None:
         details = event.details
-        batches = self.undone_batches if event.number in self._undone else self.batches
+        batches = self.undone_batches if event.number in self.undone else self.batches
         batches.append(
             Batch(
                 number=len(self.batches) + len(self.undone_batches) + 1,
@@ -298,13 +303,22 @@ class State:
     def tallies(self) -> dict[str, Tally]:
         """Every image of which somebody has said something that counts."""
         if self._tallies is None or self._tallies[0] != self.number:
-            n_wanted, counted = self.n_wanted, ((i, found, self._votes(found)) for i, found in self.images.items())
             with no_collection():
-                tallies = {
-                    i: Tally(votes, self._outcome(found, votes, n_wanted)) for i, found, votes in counted if votes
-                }
+                tallies = dict(self._counted())
             self._tallies = (self.number, tallies)
         return self._tallies[1]
+
+    def _counted(self) -> Iterator[tuple[str, Tally]]:
+        n_wanted, resolved = self.n_wanted, self.classes.resolved
+        decided: dict[int, Outcome] = {}
+        for image, found in self.images.items():
+            if n_wanted == 1 and len(found.votes) == 1 and found.since is _NEVER:  # most: one person, and nothing else
+                ((name, (_, _, label)),) = found.votes.items()
+                if label is not None:
+                    vote = resolved(label)
+                    yield image, Tally({name: vote}, decided.get(vote) or decided.setdefault(vote, Outcome(vote, 0)))
+            elif votes := self._votes(found):
+                yield image, Tally(votes, self._outcome(found, votes, n_wanted))
 
     def pending(self, now: datetime) -> dict[str, int]:
         """How many more people have to answer about each image that is out.
@@ -327,3 +341,8 @@ class State:
     def batch_of(self) -> Mapping[str, Batch]:
         """The last batch of each image that was issued."""
         return {image: batch for batch in self.batches for image in batch.images}
+
+
+def _said(time: str, answered: str | None) -> str:
+    """When an answer takes effect: when it was given, but not after it was written, for other clocks may be ahead."""
+    return time if answered is None else min(answered, time)

@@ -151,9 +151,9 @@ def test_a_log_that_another_file_left_is_not_taken_in(file: Path, end: str) -> N
     if end == "-journal":
         left.write_bytes(b"x")
     os.remove(file)
+    for other in {"-wal", "-shm", "-journal"} - {end}:
+        file.with_name(file.name + other).unlink(missing_ok=True)
     with pytest.raises(FileExistsError, match=rf"a.campaign{end}' is there, of another file .* may hold labels"):
-        for other in {"-wal", "-shm", "-journal"} - {end}:
-            file.with_name(file.name + other).unlink(missing_ok=True)
         create_log(file, FIRST)
     assert not file.exists()
 
