@@ -453,9 +453,9 @@ class TestClasses:
 
     @pytest.mark.parametrize("name", ["", " ", "ant", " ant ", "Cannot tell"])
     def test_names_that_cannot_be(self, campaign: cf.Campaign, name: str) -> None:
-        with pytest.raises(ValueError, match="name|must not be called"):
+        with pytest.raises(ValueError, match=r"name|must not be called"):
             campaign.add_class(name)
-        with pytest.raises(ValueError, match="name|must not be called"):
+        with pytest.raises(ValueError, match=r"name|must not be called"):
             campaign.rename_class("bee", name)
 
     def test_a_class_that_is_used_is_not_undone(self, campaign: cf.Campaign) -> None:
