@@ -39,6 +39,8 @@ class LabelledPool:
         Queries so far.
     row_digests : RowDigests
         Of the rows that were labelled or chosen.
+    refused : ndarray, int64
+        Rows that are no images to learn from, ascending.
     """
 
     def __init__(self, features: Rows, teacher: Teacher | None, labels: Int64) -> None:
@@ -48,6 +50,7 @@ class LabelledPool:
         self.chosen: set[int] = set()
         self.n_rounds = 0
         self.row_digests = RowDigests()
+        self.refused = np.empty(0, np.int64)
 
     @property
     def n_chosen_labelled(self) -> int:

@@ -16,6 +16,7 @@ from ..checks import check_choice, check_flag, check_integer
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
 from ..pool.array_like import read_only
+from ..pool.derived import AllBut
 from ..pool.labels import ReadLabels, read_labels
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
@@ -468,6 +469,7 @@ class ActiveLearner:
             self._config,
             self._random_state,
             backend,
+            population=AllBut(self._pool.features.n_rows, self._pool.refused),
             hold_all_out=hold_all_out,
         )
 

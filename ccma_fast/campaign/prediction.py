@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.agreement import accepted, differing_encoders
+from ..pool.derived import AllBut
 from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..query.validation import LazilyValidatedRows
@@ -59,6 +60,7 @@ def train_on_labels(
     random_state: int,
     backend: Backend,
     *,
+    population: AllBut | Int64 | None = None,
     hold_all_out: bool = False,
 ) -> Trained:
     """A copy of `student`, or where that is None the configured head, and the teacher, trained on the labelled rows.
@@ -81,6 +83,7 @@ def train_on_labels(
         config=config,
         rng=np.random.default_rng(random_state),
         backend=backend,
+        population=population,
         hold_all_out=hold_all_out,
     )
 

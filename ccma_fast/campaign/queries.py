@@ -67,7 +67,7 @@ class Queries:
         known = self.snapshot()
         with self._log.reading() as state:
             teacher, settings = teacher_of(self._pool.teacher, state), {**state.settings}
-        return ActiveLearner(
+        learner = ActiveLearner(
             self._pool.rows,
             labels=ReadLabels(known.codes),
             teacher=teacher,
@@ -77,6 +77,8 @@ class Queries:
             backend=self._backend,
             memory_limit=self._memory_limit,
         )
+        learner._pool.refused = known.refused
+        return learner
 
     def _select(self, known: Snapshot, budget: int, seed: int, **more: Any) -> Selection:
         with self._log.reading() as state:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checks import number_in
 from ..config import CCMAConfig
 from ..errors import LabelWarning, TeacherWarning
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
-from .argument_types import at_least_0, at_least_1, distance, rows_or_all
+from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
 from .picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone, picks_path, record_path
+from .row_options import add_row_options, row_options
 from .shared_options import (
     add_backend_option,
     add_config_options,
@@ -41,6 +41,8 @@ _INPUTS = (
     *("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits"),
     *("exclude", "pending", "include", "class_distribution"),
 )
+
+_MASKS = ("exclude", "pending", "include")
 
 _DESCRIPTION = """\
 Choose the rows of a pool of N images whose labels teach a classifier the most. A matrix has one row per image, in the
@@ -110,7 +112,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     add_teacher_options(parser)
-    _add_row_options(parser)
+    add_row_options(parser, _MASKS)
 
     method = parser.add_argument_group("the method")
     add_config_options(method)
@@ -156,35 +158,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_row_options(parser: argparse.ArgumentParser) -> None:
-    rows = parser.add_argument_group(
-        "which rows (optional)",
-        "FILE is a .csv or .parquet file with a column image_path or index, such as the output of this command, a\n"
-        ".npy file with N booleans or with row numbers, or a .txt file with an image_path in each line; several are "
-        "joined",
-    )
-    for name, text in (
-        ("exclude", "rows never to choose, such as images of no class or broken ones: they are not read at all"),
-        ("pending", "rows that somebody is labelling: not chosen again, and covered as those that have a label"),
-        ("include", "the only rows to choose from (default: all)"),
-    ):
-        rows.add_argument(f"--{name}", metavar="FILE", nargs="+", action="extend", help=text)
-    rows.add_argument(
-        "--min-distance",
-        type=distance,
-        metavar="D",
-        help="the least distance of picks to each other, to labelled and to pending rows, up to 2: Euclidean, of the "
-        "features' rows at length 1 (default: none)",
-    )
-    rows.add_argument(
-        "--class-distribution",
-        nargs="+",
-        metavar="CLASS=SHARE",
-        help="the wanted shares of classes among labelled rows and picks, by the most probable class of each row: "
-        "cat=2 dog=1, 0 where a class is not named; or a .npy file with C numbers, or a .json file (default: none)",
-    )
-
-
 def _run(arguments: argparse.Namespace) -> None:
     from ..pool.open import open_rows
     from ..query.provenance import read_selection
@@ -197,14 +170,10 @@ def _run(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     teacher = teacher_from(arguments, arguments.class_names)
     features = open_rows(arguments.features, "features")
-    labels = _paths(arguments.labels)
+    labels = None if arguments.labels is None else [Path(file) for file in arguments.labels]
     query: dict[str, Any] = {
         "labels": labels,
-        "exclude": _paths(arguments.exclude),
-        "pending": _paths(arguments.pending),
-        "include": _paths(arguments.include),
-        "min_distance": arguments.min_distance,
-        "class_distribution": _distribution(arguments.class_distribution),
+        **row_options(arguments, _MASKS),
         "class_names": arguments.class_names,
         "teacher": teacher,
         "student_logits": arguments.student_logits,
@@ -225,28 +194,6 @@ def _run(arguments: argparse.Namespace) -> None:
         if teacher is not None and labels is not None and picks.report.n_labelled:
             tell(_diagnosis(teacher, labels, features, picks.report.warnings))
         tell(_summary(picks, arguments))
-
-
-def _paths(files: list[str] | None) -> list[Path] | None:
-    return None if files is None else [Path(file) for file in files]
-
-
-def _distribution(given: list[str] | None) -> dict[str, float] | Path | None:
-    """The shares of --class-distribution: of its pairs, or a file."""
-    if given is None:
-        return None
-    if len(given) == 1 and Path(given[0]).suffix.lower() in (".npy", ".json"):
-        return Path(given[0])
-    shares: dict[str, float] = {}
-    for pair in given:
-        name, _, share = pair.rpartition("=")
-        value = number_in(share)
-        if not name or value is None:
-            raise ValueError(f"--class-distribution must be CLASS=SHARE, or a .npy or .json file, got {pair!r}")
-        if name in shares:
-            raise ValueError(f"--class-distribution must have one share for a class, got several for {name!r}")
-        shares[name] = value
-    return shares
 
 
 def _config(arguments: argparse.Namespace) -> CCMAConfig:

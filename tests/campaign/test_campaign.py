@@ -665,6 +665,18 @@ class TestStatus:
         assert [entry.agreement for entry in status.batches] == [None] * 8
         assert status.is_stable is None
 
+    def test_models_learn_nothing_from_refused_images(self, tmp_path: Path) -> None:
+        # Images of nothing, which a teacher is sure of: as many as there are others.
+        x = np.vstack([X, 50 * X[:, ::-1]])
+        teacher = cf.Teacher(x, T, class_names=NAMES)
+        with cf.Campaign.create(tmp_path / "a", x, teacher=teacher) as campaign:
+            campaign.label(np.arange(30), truth(np.arange(30)))
+            before = campaign.learner().predict_proba()
+            campaign.refuse(np.arange(N, 2 * N), NO_CLASS)
+            learner = campaign.learner()
+            np.testing.assert_array_equal(learner._pool.refused, np.arange(N, 2 * N))
+            assert (learner.predict_proba() != before).any()
+
     def test_the_learner_has_the_labels(self, campaign: cf.Campaign) -> None:
         rounds(campaign, 3, budget=6)
         learner = campaign.learner()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from ..argument_types import above_0, at_least_1, duration
+from ..argument_types import at_least_1, duration
 from ..command import Command
+from ..row_options import add_row_options, row_options
 from ..shared_options import add_backend_option, add_memory_option
 from .issued import add_output_options, check_output, tell_issued
 from .shared import add_annotator_option, add_file_argument, open_campaign
 
 __all__ = ["ACTION"]
+
+# A campaign knows itself what is out and what was refused.
+_MASKS = ("include",)
 
 _DESCRIPTION = """\
 Choose the next images to label, and reserve them: no other batch offers them until they are answered or expire. Earlier
@@ -30,16 +34,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expires", type=duration, metavar="TIME", help="as for init, for this batch (default: as init was told)"
     )
-    parser.add_argument("--include", metavar="FILE", help="choose among these images alone, as for ccma-fast select")
-    parser.add_argument(
-        "--min-distance", type=above_0, metavar="D", help="least distance between picks, as for ccma-fast select"
-    )
-    parser.add_argument(
-        "--class-distribution",
-        metavar="SHARES",
-        help="wanted shares of the classes among labels and picks, as for ccma-fast select",
-    )
     add_annotator_option(parser, "who asks, for the log")
+    add_row_options(parser, _MASKS)
     method = parser.add_argument_group("the method")
     add_backend_option(method)
     add_memory_option(method, "what it may add to the process's memory")
@@ -52,9 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
         issued = campaign.next(
             arguments.budget,
             expires=arguments.expires,
-            include=arguments.include,
-            min_distance=arguments.min_distance,
-            class_distribution=arguments.class_distribution,
+            **row_options(arguments, _MASKS),
             annotator=arguments.annotator,
         )
     tell_issued(issued, arguments)
