@@ -169,8 +169,8 @@ class State:
             pass
         elif event.kind == kinds.ASSIGNED:
             details = event.details
-            for image in details["images"]:
-                self._assigned.setdefault(self.name_now(image), {})[event.annotator] = details["expires"]
+            for image, expires in zip(details["images"], details["expires"], strict=True):
+                self._assigned.setdefault(self.name_now(image), {})[event.annotator] = expires
         elif event.kind == kinds.JOINED:
             self.annotators[event.annotator] = event.time
         elif event.kind in (kinds.CREATED, kinds.SETTINGS_CHANGED):

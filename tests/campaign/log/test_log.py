@@ -150,10 +150,9 @@ def test_a_log_that_another_file_left_is_not_taken_in(file: Path, end: str) -> N
     left = file.with_name(file.name + end)
     if end == "-journal":
         left.write_bytes(b"x")
-    os.remove(file)
+    for other in {"", "-wal", "-shm", "-journal"} - {end}:
+        file.with_name(file.name + other).unlink(missing_ok=True)
     with pytest.raises(FileExistsError, match=rf"a.campaign{end}' is there, of another file .* may hold labels"):
-        for other in {"-wal", "-shm", "-journal"} - {end}:
-            file.with_name(file.name + other).unlink(missing_ok=True)
         create_log(file, FIRST)
     assert not file.exists()
 
@@ -203,7 +202,7 @@ def test_a_damaged_file_is_said_so(file: Path) -> None:
 def test_an_event_that_no_version_writes_is_said_so(file: Path) -> None:
     log = Log(file)
     with log.writing() as writing:
-        writing.add(NewEvent(kinds.ASSIGNED, "ana", data={"images": [], "expires": ""}))
+        writing.add(NewEvent(kinds.ASSIGNED, "ana", data={"images": [], "expires": []}))
     log.close()
     connection = sqlite3.connect(file)
     connection.execute("DROP TRIGGER events_stay")
