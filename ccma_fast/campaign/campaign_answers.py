@@ -60,9 +60,11 @@ class CampaignAnswers:
         ValueError
             Unknown classes or images; the text has the nearest names.
         """
+        given = [*answers]
+        self._check_names(answer.image for answer in given if isinstance(answer, Answer))
         return take_answers(
             self._log,
-            [*answers],
+            given,
             self._pool.places,
             new_classes=check_flag("new_classes", new_classes),
             skip_unknown=check_flag("skip_unknown", skip_unknown),
@@ -214,4 +216,13 @@ class CampaignAnswers:
         return take_answers(self._log, answers, self._pool.places, kind=kind, new_classes=new_classes)
 
     def _images(self, given: Any) -> list[str]:
-        return images_given(given, self._pool)
+        images = images_given(given, self._pool)
+        self._check_names(images)
+        return images
+
+    def _check_names(self, images: Iterable[str]) -> None:
+        """Check that no other image of the pool is called as one of these was, before it was renamed."""
+        with self._log.reading() as state:
+            former = {image: now for image in images if (now := state.name_now(image)) != image}
+        if former:
+            self._pool.check_no_other_has(former)

@@ -19,6 +19,7 @@ __all__ = [
     "Located",
     "Place",
     "check_distinct_ids",
+    "check_no_other_has",
     "check_same_naming",
     "has_ids",
     "known_places",
@@ -194,12 +195,37 @@ def located(places: Mapping[str, Place], rows: Rows) -> Located:
     names = names_of(rows, now[there])
     renamed = {images[k]: name for k, name in zip(there.tolist(), names, strict=True) if name != images[k]}
     for image, name in renamed.items():
-        if name in places:
+        if name in places and places[name] != places[image]:  # else one image, of which people spoke by both names
             raise PoolMismatchError(
                 f"image {image!r} of the campaign is called {name!r} in {rows.name}, and so was another image of it; "
                 "expected names that no two images of the campaign ever shared"
             )
     return Located(now, renamed)
+
+
+def check_no_other_has(former: Mapping[str, str], rows: Rows) -> None:
+    """Check that no other image of a pool has a former name: nobody could say which is meant.
+
+    Parameters
+    ----------
+    former : mapping of str to str
+        Former names of images of the campaign, and their names now.
+    rows : Rows
+        The pool, whose images may have got their former names again.
+
+    Raises
+    ------
+    PoolMismatchError
+        One has.
+    """
+    by_id = (rows_with_ids(rows, {*former, *former.values()}) if former else None) or {}
+    for before, now in former.items() if by_id else ():
+        others = np.array([row for row in by_id[before] if row not in by_id[now]], dtype=np.int64)
+        if before in (rows.ids_at(others) or ()):
+            raise PoolMismatchError(
+                f"{rows.name} has an image {before!r}, which is what {now!r} of the campaign was called before it was "
+                "renamed; expected names that no two images of the campaign ever shared"
+            )
 
 
 def _found_by_ids(images: list[str], before: Int64, rows: Rows) -> Int64:

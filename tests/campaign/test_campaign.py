@@ -624,10 +624,10 @@ class TestPools:
 
     def test_a_pool_must_have_ids_where_the_campaign_has(self, tmp_path: Path, campaign: cf.Campaign) -> None:
         rounds(campaign, 1)
-        with pytest.raises(cf.PoolMismatchError, match="must be a pool with ids.* got one without"):
+        with pytest.raises(cf.PoolMismatchError, match=r"must be a pool with ids.* got one without"):
             cf.Campaign.open(tmp_path / "a.campaign", X)
         cf.Campaign.create(tmp_path / "b", X).close()
-        with pytest.raises(cf.PoolMismatchError, match="called by their rows.* got one with ids"):
+        with pytest.raises(cf.PoolMismatchError, match=r"called by their rows.* got one with ids"):
             cf.Campaign.open(tmp_path / "b", tmp_path / "pool")
 
     @pytest.mark.parametrize(("bad", "text"), [(None, "none at row 95"), ("z", "own, got 'z' at rows 9[0-9] and 9")])

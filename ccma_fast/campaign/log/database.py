@@ -242,7 +242,7 @@ class Log:
 
     def _has_records(self, event: Event) -> bool:
         try:
-            return self.records(event.number).digest == event.details["records"]
+            return bool(self.records(event.number).digest == event.details["records"])
         except (FileReadError, UnicodeError):
             return False
 

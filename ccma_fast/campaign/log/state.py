@@ -245,13 +245,20 @@ class State:
         )
 
     def _rename(self, names: Mapping[str, str]) -> None:
-        self._renamed.update(names)
+        for before, now in names.items():
+            self._renamed.pop(now, None)  # an image that has a former name again
+            self._renamed[before] = now
         for batches in (self.batches, self.undone_batches):
             batches[:] = [replace(batch, images=tuple(map(self.name_now, batch.images))) for batch in batches]
         for before, now in names.items():
             self._assigned.setdefault(now, {}).update(self._assigned.pop(before, {}))
             if before in self.images:
                 self.images.setdefault(now, ImageAnswers()).take_in(self.images.pop(before))
+
+    @property
+    def former_names(self) -> dict[str, str]:
+        """What images were called before they were found under other names, and what they are called now."""
+        return {before: self.name_now(before) for before in self._renamed}
 
     def name_now(self, image: str) -> str:
         """What an image is called since it was last found under another name."""
