@@ -1,4 +1,4 @@
-"""Images that are renamed while a campaign goes on: what people say of them is found by either name, and by no third."""
+"""Images that are renamed while a campaign goes on: what people say of them is found by both names."""
 
 from __future__ import annotations
 

@@ -131,10 +131,8 @@ class State:
 
     Attributes
     ----------
-    number : int
+    number, time, digest : int, str, str
         Of the last event.
-    digest : str
-        Its digest.
     settings : dict
     classes : ClassList
     batches, undone_batches : list of Batch
@@ -146,7 +144,7 @@ class State:
     """
 
     def __init__(self, undone: Iterable[int] = ()) -> None:
-        self.number, self.digest = 0, ""
+        self.number, self.time, self.digest = 0, "", ""
         self.settings: dict[str, Any] = {}
         self.classes = ClassList()
         self.batches: list[Batch] = []
@@ -160,7 +158,7 @@ class State:
 
     def apply(self, event: Event) -> None:
         """Take in the next event. An undone one changes nothing but the digest, and tells where images were."""
-        self.number, self.digest = event.number, event.digest
+        self.number, self.time, self.digest = event.number, event.time, event.digest
         if event.kind in kinds.ANSWERS:
             self._answer(*(getattr(event, name) for name in ANSWER_COLUMNS))
         elif event.kind in kinds.BATCHES:
@@ -184,8 +182,10 @@ class State:
         """Whether an event counts no more."""
         return number in self._undone
 
-    def apply_all(self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, digest: str) -> None:
-        """Take in a whole log at once, up to the event of a number and a digest.
+    def apply_all(
+        self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, time: str, digest: str
+    ) -> None:
+        """Take in a whole log at once, up to the event of a number, a time and a digest.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class State:
                 self.apply(event)
             for answer in answers:
                 self._answer(*answer)
-        self.number, self.digest = number, digest
+        self.number, self.time, self.digest = number, time, digest
 
     def _answer(
         self,
