@@ -445,8 +445,8 @@ def _check_alone(file: Path) -> None:
         beside = file.with_name(file.name + end)
         if os.path.lexists(beside):
             raise FileExistsError(
-                f"{str(beside)!r} is there, of another file that was called {file.name!r}, and may hold labels; expected "
-                "that both are together, or neither is there"
+                f"{str(beside)!r} is there, of another file that was called {file.name!r}, and may hold labels; "
+                "expected both together, or neither"
             )
 
 

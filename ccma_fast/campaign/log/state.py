@@ -12,6 +12,7 @@ from ...system.garbage import no_collection
 from . import events as kinds
 from .class_list import ClassList
 from .events import Event, as_text
+from .image_names import ImageNames
 from .votes import REFUSAL, Outcome, outcome
 
 __all__ = ["ANSWER_COLUMNS", "Batch", "ImageAnswers", "State", "Tally", "Vote"]
@@ -153,7 +154,7 @@ class State:
         self.annotators: dict[str, str] = {}
         self._undone = frozenset(undone)
         self._assigned: dict[str, dict[str, str]] = {}  # of an image: until when to whom
-        self._renamed: dict[str, str] = {}
+        self._names = ImageNames()
         self._tallies: tuple[int, dict[str, Tally]] | None = None  # as of which event
 
     def apply(self, event: Event) -> None:
@@ -214,7 +215,7 @@ class State:
         data: str,
     ) -> None:
         assert image is not None, "an answer is about an image"
-        if self._renamed:
+        if self._names:
             image = self.name_now(image)
         of_image = self.images.get(image)
         if of_image is None:
@@ -245,9 +246,7 @@ class State:
         )
 
     def _rename(self, names: Mapping[str, str]) -> None:
-        for before, now in names.items():
-            self._renamed.pop(now, None)  # an image that has a former name again
-            self._renamed[before] = now
+        self._names.rename(names)
         for batches in (self.batches, self.undone_batches):
             batches[:] = [replace(batch, images=tuple(map(self.name_now, batch.images))) for batch in batches]
         for before, now in names.items():
@@ -258,13 +257,11 @@ class State:
     @property
     def former_names(self) -> dict[str, str]:
         """What images were called before they were found under other names, and what they are called now."""
-        return {before: self.name_now(before) for before in self._renamed}
+        return self._names.former
 
     def name_now(self, image: str) -> str:
         """What an image is called since it was last found under another name."""
-        while image in self._renamed:
-            image = self._renamed[image]
-        return image
+        return self._names.now(image)
 
     @property
     def n_queries(self) -> int:

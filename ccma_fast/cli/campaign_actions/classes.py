@@ -11,9 +11,10 @@ from .shared import add_annotator_option, add_file_argument, open_campaign, prin
 __all__ = ["ACTION"]
 
 _DESCRIPTION = """\
-Add, rename and merge classes, in this order, all or none; then list them with their labels. Every label stays: those of a class that
-is merged become labels of the other, and answers under a former name are still understood. A teacher needs text
-features of each class: after one was added, give it a new file by ccma-fast campaign settings --teacher-classes.
+Add, rename and merge classes, in this order, all of it or nothing; then list them with their labels. Every label stays:
+those of a class that is merged become labels of the other, and answers under a former name are still understood. A
+teacher needs text features of each class: after one was added, give it a new file by ccma-fast campaign settings
+--teacher-classes.
 """
 
 
