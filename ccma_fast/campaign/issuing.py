@@ -68,7 +68,7 @@ def snapshot(state: State, pool: Rows, time: datetime) -> Snapshot:
     PoolMismatchError
         It is not the pool of the campaign.
     """
-    check_no_other_has(state.former_names, pool)
+    check_no_other_has(state.names.former, pool)
     places = known_places(state)
     rows, renamed = located(places, pool)
     row_of = dict(zip(places, rows.tolist(), strict=True))

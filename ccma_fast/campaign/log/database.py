@@ -44,6 +44,9 @@ _APPLICATION = 0x63636D61  # "ccma"
 # Seconds that a writer waits for others; each holds the file for milliseconds.
 _PATIENCE = 60.0
 
+# What the names of the files that SQLite has beside one end in.
+_BESIDE = ("-wal", "-shm", "-journal")
+
 _SCHEMA = """
 CREATE TABLE events (
   number INTEGER PRIMARY KEY,
@@ -139,8 +142,12 @@ class Log:
             raise FileReadError(f"no campaign {str(self.file)!r}")
         _check_place(self.file)
         self._open()
-        with _errors(self.file):
-            self.state = self._whole_state()
+        try:
+            with _errors(self.file):
+                self.state = self._whole_state()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Close the file. What was written is written."""
@@ -303,7 +310,7 @@ class Log:
         try:
             return _state_of(self._connection, str(self.file))
         finally:
-            if begins:
+            if begins and self._connection.in_transaction:  # which an error, such as of a full disk, may have ended
                 self._connection.execute("COMMIT")
 
 
@@ -410,7 +417,12 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
         sync_directory(file.parent)
     finally:
         part.unlink(missing_ok=True)
-    return Log(file)
+    try:
+        return Log(file)
+    except BaseException:  # such as for a full disk: there or not at all
+        for end in ("", *_BESIDE):
+            file.with_name(file.name + end).unlink(missing_ok=True)
+        raise
 
 
 def _insert(
@@ -441,7 +453,7 @@ def _check_place(file: Path) -> None:
 
 def _check_alone(file: Path) -> None:
     """SQLite would take a log that lies beside a new file for its own, and write what it holds into it."""
-    for end in ("-wal", "-shm", "-journal"):
+    for end in () if os.path.lexists(file) else _BESIDE:
         beside = file.with_name(file.name + end)
         if os.path.lexists(beside):
             raise FileExistsError(

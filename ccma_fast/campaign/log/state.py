@@ -138,6 +138,7 @@ class State:
     classes : ClassList
     batches, undone_batches : list of Batch
         Those that count, and those that were undone, which still tell where their images were.
+    names : ImageNames
     images : dict of str to ImageAnswers
         Every image of which somebody has said something, be it undone.
     annotators : dict of str to str
@@ -154,7 +155,7 @@ class State:
         self.annotators: dict[str, str] = {}
         self._undone = frozenset(undone)
         self._assigned: dict[str, dict[str, str]] = {}  # of an image: until when to whom
-        self._names = ImageNames()
+        self.names = ImageNames()
         self._tallies: tuple[int, dict[str, Tally]] | None = None  # as of which event
 
     def apply(self, event: Event) -> None:
@@ -215,7 +216,7 @@ class State:
         data: str,
     ) -> None:
         assert image is not None, "an answer is about an image"
-        if self._names:
+        if self.names:
             image = self.name_now(image)
         of_image = self.images.get(image)
         if of_image is None:
@@ -246,7 +247,7 @@ class State:
         )
 
     def _rename(self, names: Mapping[str, str]) -> None:
-        self._names.rename(names)
+        self.names.rename(names)
         for batches in (self.batches, self.undone_batches):
             batches[:] = [replace(batch, images=tuple(map(self.name_now, batch.images))) for batch in batches]
         for before, now in names.items():
@@ -254,14 +255,9 @@ class State:
             if before in self.images:
                 self.images.setdefault(now, ImageAnswers()).take_in(self.images.pop(before))
 
-    @property
-    def former_names(self) -> dict[str, str]:
-        """What images were called before they were found under other names, and what they are called now."""
-        return self._names.former
-
     def name_now(self, image: str) -> str:
         """What an image is called since it was last found under another name."""
-        return self._names.now(image)
+        return self.names.now(image)
 
     @property
     def n_queries(self) -> int:

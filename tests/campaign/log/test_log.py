@@ -124,6 +124,18 @@ def test_a_change_behind_its_back_is_found(file: Path, change: str) -> None:
         log.verify()
 
 
+def test_a_new_file_that_cannot_be_opened_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ccma_fast.campaign.log.database._state_of", full)
+        with pytest.raises(OSError, match="disk is full"):
+            create_log(tmp_path / "a.campaign", FIRST)
+    assert os.listdir(tmp_path) == []
+    create_log(tmp_path / "a.campaign", FIRST).close()
+
+
 def test_a_clock_that_is_set_back_makes_nothing_earlier(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(datetime):
         time = datetime(2030, 1, 2, tzinfo=timezone.utc)
