@@ -58,12 +58,11 @@ def assign(log: Log, annotator: str, n: int | None) -> Assignment:
                 f"others and {len(pending) - n_of_others} have an answer of {whom}; expected a new batch first"
             )
         join(writing, annotator)
-        until = [batch_of[image].expires if image in batch_of else "" for image in chosen]
         new = [image for image in chosen if image not in set(own)]
         if new:
-            # Of batches that expire at different times the last counts: an answer is taken whenever it comes.
-            expires = "" if "" in until else max(until)
-            writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": expires}))
+            # Each as long as its batch: what expired may be in another one, and others be asked about it.
+            until = [batch_of[image].expires if image in batch_of else "" for image in new]
+            writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": until}))
         tasks = _tasks(log, state, chosen)
         return Assignment(
             str(state.settings["campaign"]), annotator, tuple(state.classes.live.values()), tuple(tasks), state.digest

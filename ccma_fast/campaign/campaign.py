@@ -39,7 +39,7 @@ from .log import events as kinds
 from .log.database import Log, create_log
 from .log.events import Event, NewEvent
 from .page.write import write_page
-from .places import check_distinct_ids, has_ids
+from .places import check_distinct_ids, check_same_naming, has_ids
 from .queries import Queries
 from .status import Status, status_of
 
@@ -195,12 +195,17 @@ class Campaign(CampaignAnswers):
         ------
         FileReadError
             No such file, none of a campaign, a damaged one, or one of a newer version.
+        PoolMismatchError
+            A pool without ids where the campaign has them, or the other way round.
         """
         check_arguments(teacher, None, None)
         choose_backend(backend)
         check_memory_limit(memory_limit)
         pool = CampaignPool(None if features is None else open_rows(features, "features"), teacher)
-        return cls(Log(path), pool, backend, memory_limit)
+        log = Log(path)
+        if features is not None:
+            check_same_naming(pool.rows, has_ids_there=log.state.settings["has_ids"])
+        return cls(log, pool, backend, memory_limit)
 
     @property
     def has_ids(self) -> bool:

@@ -60,9 +60,11 @@ class CampaignAnswers:
         ValueError
             Unknown classes or images; the text has the nearest names.
         """
+        given = [*answers]
+        self._check_names(answer.image for answer in given if isinstance(answer, Answer))
         return take_answers(
             self._log,
-            [*answers],
+            given,
             self._pool.places,
             new_classes=check_flag("new_classes", new_classes),
             skip_unknown=check_flag("skip_unknown", skip_unknown),
@@ -185,18 +187,32 @@ class CampaignAnswers:
 
     def add_class(self, name: str, *, annotator: str = "") -> None:
         """Add a class; a teacher then needs text features of it."""
-        with self._changing(annotator) as (writing, whom):
-            added_class(writing, name, whom)
+        self.change_classes(add=[name], annotator=annotator)
 
     def rename_class(self, before: str, name: str, *, annotator: str = "") -> None:
         """Call a class otherwise; its labels stay, and answers under its former name are still understood."""
-        with self._changing(annotator) as (writing, whom):
-            rename_class(writing, before, name, whom)
+        self.change_classes(rename=(before, name), annotator=annotator)
 
     def merge_classes(self, merged: str, into: str, *, annotator: str = "") -> None:
         """Make one class part of another; its labels become labels of that."""
+        self.change_classes(merge=(merged, into), annotator=annotator)
+
+    def change_classes(
+        self,
+        *,
+        add: Iterable[str] = (),
+        rename: tuple[str, str] | None = None,
+        merge: tuple[str, str] | None = None,
+        annotator: str = "",
+    ) -> None:
+        """Add, rename and merge classes, in this order; all of it or, on an error, nothing."""
         with self._changing(annotator) as (writing, whom):
-            merge_classes(writing, merged, into, whom)
+            for name in add:
+                added_class(writing, name, whom)
+            if rename is not None:
+                rename_class(writing, *rename, whom)
+            if merge is not None:
+                merge_classes(writing, *merge, whom)
 
     @contextmanager
     def _changing(self, annotator: str) -> Iterator[tuple[Writing, str]]:
@@ -214,4 +230,13 @@ class CampaignAnswers:
         return take_answers(self._log, answers, self._pool.places, kind=kind, new_classes=new_classes)
 
     def _images(self, given: Any) -> list[str]:
-        return images_given(given, self._pool)
+        images = images_given(given, self._pool)
+        self._check_names(images)
+        return images
+
+    def _check_names(self, images: Iterable[str]) -> None:
+        """Check that no other image of the pool is called as one of these was, before it was renamed."""
+        with self._log.reading() as state:
+            former = {image: now for image in images if (now := state.name_now(image)) != image}
+        if former:
+            self._pool.check_no_other_has(former)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..pool.row_ids import rows_with_ids
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
-from .places import Place, check_distinct_ids, has_ids, places_of
+from .places import Place, check_distinct_ids, check_no_other_has, has_ids, places_of
 
 __all__ = ["CampaignPool"]
 
@@ -53,6 +53,11 @@ class CampaignPool:
                 teacher.check_rows(rows)
             self._rows, self.teacher = rows, teacher
         return rows
+
+    def check_no_other_has(self, former: Mapping[str, str]) -> None:
+        """As :func:`.places.check_no_other_has`; of a campaign that was opened without its pool nobody can say."""
+        if self._rows is not None:
+            check_no_other_has(former, self.grown())
 
     def places(self, images: Sequence[str]) -> dict[str, Place]:
         """Where some images are, without those that the pool does not have."""

@@ -18,7 +18,7 @@ from .log.database import Log
 from .log.events import NewEvent, as_text
 from .log.state import Batch, State
 from .pick_records import records_of
-from .places import known_places, located, names_of
+from .places import check_no_other_has, known_places, located, names_of
 
 __all__ = ["Issued", "Snapshot", "in_order_of", "issue", "now", "snapshot"]
 
@@ -68,6 +68,7 @@ def snapshot(state: State, pool: Rows, time: datetime) -> Snapshot:
     PoolMismatchError
         It is not the pool of the campaign.
     """
+    check_no_other_has(state.names.former, pool)
     places = known_places(state)
     rows, renamed = located(places, pool)
     row_of = dict(zip(places, rows.tolist(), strict=True))
@@ -178,6 +179,10 @@ def issue(
             time = now()
             with log.reading() as state:
                 known = snapshot(state, pool, time)
+            if known.renamed:
+                with log.writing() as writing:
+                    writing.add(NewEvent(kinds.IMAGES_RENAMED, annotator, data={"names": known.renamed}))
+                continue
             selection = query(known)
             if not len(selection):
                 raise ValueError(
@@ -192,8 +197,6 @@ def issue(
                 pending = writing.state.pending(time)
                 if any(image in pending or writing.state.outcome(image).vote is not None for image in images):
                     continue
-                if known.renamed:
-                    writing.add(NewEvent(kinds.IMAGES_RENAMED, annotator, data={"names": known.renamed}))
                 event = writing.add(
                     NewEvent(
                         kinds.AUDIT_DRAWN if is_audit else kinds.BATCH_ISSUED,

@@ -20,7 +20,7 @@ from .audit import drawn_rows
 from .log.class_list import ClassList
 from .log.database import Records
 
-__all__ = ["NamedSet", "PickRecord", "QueryRecord", "records_of"]
+__all__ = ["NamedSet", "PickRecord", "QueryRecord", "names_in_records", "records_of"]
 
 # Rows of which every query tells the predicted class: of so many a share has a standard error of at most 0.011.
 _STOP_SET = 2048
@@ -56,10 +56,6 @@ class NamedSet:
                 called = classes.name_of(label)
                 found[called] = min(1.0, found.get(called, 0.0) + probability)
         return tuple(sorted(found.items(), key=lambda pair: -pair[1]))
-
-    def holds(self, label: int, classes: ClassList) -> bool:
-        """Whether a class is among those that are listed."""
-        return any(classes.called(name) == label for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -132,6 +128,15 @@ class QueryRecord:
     def of_json(cls, text: str) -> QueryRecord:
         about, stop_set, predicted = json.loads(text)
         return cls(about, stop_set, tuple(predicted))
+
+
+def names_in_records(texts: Sequence[str]) -> list[tuple[list[str] | None, list[str] | None, list[str]]]:
+    """The classes in the student's set, in the teacher's and in the shortlist, by the JSON of many picks."""
+    every = json.loads(f"[{','.join(texts)}]")
+    return [
+        (student and student[0], teacher and teacher[0], shortlist[0])
+        for _, _, _, student, teacher, shortlist, _ in every
+    ]
 
 
 def records_of(selection: Selection, pool: Rows, n_rows: int, names: Sequence[str]) -> Records:

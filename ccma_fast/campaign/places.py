@@ -15,7 +15,18 @@ from ..pool.row_ids import distinct_rows, rows_with_ids
 from ..pool.rows import Rows
 from .log.state import State
 
-__all__ = ["Located", "Place", "check_distinct_ids", "has_ids", "known_places", "located", "names_of", "places_of"]
+__all__ = [
+    "Located",
+    "Place",
+    "check_distinct_ids",
+    "check_no_other_has",
+    "check_same_naming",
+    "has_ids",
+    "known_places",
+    "located",
+    "names_of",
+    "places_of",
+]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -64,10 +75,42 @@ def has_ids(rows: Rows) -> bool:
     return rows.ids_at(np.empty(0, np.int64)) is not None
 
 
+def check_same_naming(rows: Rows, *, has_ids_there: bool) -> None:
+    """Check that a pool has ids where the campaign has, and only there: else its images are called otherwise.
+
+    Raises
+    ------
+    PoolMismatchError
+        It is not so.
+    """
+    if has_ids(rows) != has_ids_there:
+        with_or_without = "with ids" if has_ids_there else "without ids, whose images are called by their rows"
+        raise PoolMismatchError(
+            f"{rows.name} must be a pool {with_or_without}, as the one that the campaign was begun with, got one "
+            f"{'without' if has_ids_there else 'with ids'}"
+        )
+
+
 def names_of(rows: Rows, numbers: Int64) -> list[str]:
-    """What images are called in a campaign: their ids, or the numbers of their rows where the pool has no ids."""
+    """What images are called in a campaign: their ids, or the numbers of their rows where the pool has no ids.
+
+    Raises
+    ------
+    ValueError
+        A row that has no id, in a pool that has, or two rows of one.
+    """
     ids = rows.ids_at(numbers)
-    return [str(number) for number in numbers.tolist()] if ids is None else [str(image) for image in ids]
+    if ids is None:
+        return [str(number) for number in numbers.tolist()]
+    seen: dict[str, int] = {}
+    for image, row in zip(ids, numbers.tolist(), strict=True):
+        if image is None:
+            raise ValueError(f"every row of {rows.name} must have the id of its image, got none at row {row}")
+        if seen.setdefault(image, row) != row:
+            raise ValueError(
+                f"each image of {rows.name} must have an id of its own, got {image!r} at rows {seen[image]} and {row}"
+            )
+    return ids  # type: ignore[return-value]  # none of them is None
 
 
 def places_of(rows: Rows, given: npt.ArrayLike) -> dict[str, Place]:
@@ -152,12 +195,37 @@ def located(places: Mapping[str, Place], rows: Rows) -> Located:
     names = names_of(rows, now[there])
     renamed = {images[k]: name for k, name in zip(there.tolist(), names, strict=True) if name != images[k]}
     for image, name in renamed.items():
-        if name in places:
+        if name in places and places[name] != places[image]:  # else one image, of which people spoke by both names
             raise PoolMismatchError(
                 f"image {image!r} of the campaign is called {name!r} in {rows.name}, and so was another image of it; "
                 "expected names that no two images of the campaign ever shared"
             )
     return Located(now, renamed)
+
+
+def check_no_other_has(former: Mapping[str, str], rows: Rows) -> None:
+    """Check that no other image of a pool has a former name: nobody could say which is meant.
+
+    Parameters
+    ----------
+    former : mapping of str to str
+        Former names of images of the campaign, and their names now.
+    rows : Rows
+        The pool, whose images may have got their former names again.
+
+    Raises
+    ------
+    PoolMismatchError
+        One has.
+    """
+    by_id = (rows_with_ids(rows, {*former, *former.values()}) if former else None) or {}
+    for before, now in former.items() if by_id else ():
+        others = np.array([row for row in by_id[before] if row not in by_id[now]], dtype=np.int64)
+        if before in (rows.ids_at(others) or ()):
+            raise PoolMismatchError(
+                f"{rows.name} has an image {before!r}, which is what {now!r} of the campaign was called before it was "
+                "renamed; expected names that no two images of the campaign ever shared"
+            )
 
 
 def _found_by_ids(images: list[str], before: Int64, rows: Rows) -> Int64:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from ..steps.intervals import coverage_interval
 from ..system.garbage import no_collection
+from .log.class_list import ClassList
 from .log.database import Log
 from .log.state import Batch, State
 from .log.votes import REFUSAL, krippendorff_alpha
-from .pick_records import PickRecord, QueryRecord
+from .pick_records import QueryRecord, names_in_records
 from .stopping import LEAST_NEW, Agreement, agreement, is_stable
 
 __all__ = ["AnnotatorStatus", "BatchStatus", "Share", "Status", "status_of"]
@@ -166,6 +167,7 @@ def status_of(log: Log, time: datetime) -> Status:
         n_refused = counts.pop(REFUSAL, 0)
         several = [image for image, (votes, _) in tallies.items() if len(votes) > 1]
         agreements = _agreements(log, state)
+        audits, picks = _checks(log, state, labels)
         return Status(
             n_rows=state.settings["n_rows"],
             n_labelled=len(labels) - n_refused,
@@ -176,8 +178,8 @@ def status_of(log: Log, time: datetime) -> Status:
             annotators=tuple(_annotators(log, state, several, labels)),
             alpha=krippendorff_alpha(tallies[image].votes for image in several),
             n_several=len(several),
-            audits=_checks(log, state, labels, is_audit=True),
-            picks=_checks(log, state, labels, is_audit=False),
+            audits=audits,
+            picks=picks,
             batches=tuple(_batch(batch, labels, pending, agreements.get(batch.event)) for batch in state.batches),
             is_stable=is_stable([*agreements.values()]),
         )
@@ -225,43 +227,68 @@ def _annotators(log: Log, state: State, several: Iterable[str], labels: Mapping[
         )
 
 
-def _checks(log: Log, state: State, labels: Mapping[str, int], *, is_audit: bool) -> ModelChecks:
-    top1: list[bool] = []
-    in_student: list[bool] = []
-    in_teacher: list[bool] = []
-    for batch in state.batches:
-        if batch.is_audit != is_audit:
+class _Labels(dict[str, "int | None"]):
+    """The class that each name means; found once for each, for a pool's picks have many thousands."""
+
+    def __init__(self, classes: ClassList) -> None:
+        self._classes = classes
+
+    def __missing__(self, name: str) -> int | None:
+        found = self[name] = self._classes.called(name)
+        return found
+
+
+class _Hits(NamedTuple):
+    """Whether each of :class:`ModelChecks` was right, image by image."""
+
+    top1: list[bool]
+    student_set: list[bool]
+    teacher_set: list[bool]
+
+    def shares(self) -> ModelChecks:
+        return ModelChecks(*map(Share.of, self))
+
+
+def _checks(log: Log, state: State, labels: Mapping[str, int]) -> tuple[ModelChecks, ModelChecks]:
+    """Of audits, and of picks."""
+    of_audits, of_picks = _Hits([], [], []), _Hits([], [], [])
+    label_of = _Labels(state.classes).__getitem__
+    batches = {batch.event: batch for batch in state.batches}
+    for event, texts in log.pick_records():
+        batch = batches.get(event)
+        if batch is None:
             continue
-        for image, text in zip(batch.images, log.records(batch.event).picks, strict=True):
+        top1, in_student, in_teacher = of_audits if batch.is_audit else of_picks
+        for image, (student, teacher, shortlist) in zip(batch.images, names_in_records(texts), strict=True):
             label = labels.get(image, -1)
             if label < 0:
                 continue
-            record = PickRecord.of_json(text)
-            if record.shortlist.names:
-                top1.append(state.classes.called(record.shortlist.names[0]) == label)
-            for found, hits in ((record.student_set, in_student), (record.teacher_set, in_teacher)):
-                if found is not None:
-                    hits.append(found.holds(label, state.classes))
-    return ModelChecks(Share.of(top1), Share.of(in_student), Share.of(in_teacher))
+            if shortlist:
+                top1.append(label_of(shortlist[0]) == label)
+            for names, hits in ((student, in_student), (teacher, in_teacher)):
+                if names is not None:
+                    hits.append(label in map(label_of, names))
+    return of_audits.shares(), of_picks.shares()
 
 
 def _agreements(log: Log, state: State) -> dict[int, Agreement]:
     """Of the models of queries, by the numbers of their events, with the last ones that had fewer labels."""
     found: dict[int, Agreement] = {}
     before: QueryRecord | None = None
+    texts, label_of = log.query_records(), _Labels(state.classes)
     for batch in state.batches:
-        record = QueryRecord.of_json(log.records(batch.event).query)
+        record = QueryRecord.of_json(texts[batch.event])
         if before is None or record.stop_set != before.stop_set:  # no model, or another pool: nothing to compare with
             before = record if record.stop_set else None
             continue
         n_new = record.n_labelled - before.n_labelled
         if n_new >= LEAST_NEW:
-            found[batch.event] = agreement(_now(before, state), _now(record, state), n_new)
+            found[batch.event] = agreement(_now(before, label_of), _now(record, label_of), n_new)
             before = record
     return found
 
 
-def _now(record: QueryRecord, state: State) -> list[str]:
-    """The predicted classes as they are called now."""
-    names = {name: state.classes.called(name) for name in set(record.predicted)}
-    return [name if names[name] is None else state.classes.name_of(names[name] or 0) for name in record.predicted]
+def _now(record: QueryRecord, label_of: Mapping[str, int | None]) -> list[int | str]:
+    """The predicted classes, whatever they were called; a name where none is called so any more."""
+    labels = {name: name if (label := label_of[name]) is None else label for name in {*record.predicted}}
+    return [*map(labels.__getitem__, record.predicted)]

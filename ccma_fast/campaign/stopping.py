@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from ..steps.intervals import coverage_interval
@@ -44,10 +45,10 @@ class Agreement(NamedTuple):
     kappa: float
 
 
-def agreement(before: Sequence[str], now: Sequence[str], n_new: int) -> Agreement:
+def agreement(before: Sequence[Hashable], now: Sequence[Hashable], n_new: int) -> Agreement:
     """How far two models agree, by the class that each predicts for the same n ≥ 1 rows, and by the new labels."""
     n = len(now)
-    n_changed = sum(a != b for a, b in zip(before, now, strict=True))
+    n_changed = sum(map(operator.ne, before, now))
     first, second = Counter(before), Counter(now)
     by_chance = sum(count * second[name] for name, count in first.items()) / n**2
     observed = 1.0 - n_changed / n

@@ -87,12 +87,18 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=number * unit)
 
 
+# More than a campaign has: each of a range is held in memory.
+_MOST_EVENTS = 10_000_000
+
+
 def event_numbers(text: str) -> range:
     """Numbers of events: one, or the first and the last of several, as in 20-35."""
     first, dash, last = text.partition("-")
     numbers = _integer(first, 1), _integer(last if dash else first, 1)
     if numbers[1] < numbers[0]:
         raise ArgumentTypeError(f"must be the first and the last of some events, got {text!r:.80}")
+    if numbers[1] - numbers[0] >= _MOST_EVENTS:
+        raise ArgumentTypeError(f"must be at most {_MOST_EVENTS} events, got {text!r:.80}")
     return range(numbers[0], numbers[1] + 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -283,6 +284,12 @@ class TestAnswers:
         assert campaign.pending() == {IDS[0]: 1}, "one person has answered"
         assert campaign.undo(annotator="Zoë ")[0].kind == kinds.CLASS_ADDED
 
+    def test_a_file_of_rows_may_have_several_answers_about_one(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        file = tmp_path / "rows.csv"
+        file.write_text("index,label,annotator\n5,ant,ana\n5,ant,ben\n7,bee,ana\n")
+        assert campaign.import_file(file).taken.n_new == 3
+        assert (campaign.labels[5], campaign.labels[7]) == (0, 1)
+
     def test_unknown_images_may_be_left_out(self, campaign: cf.Campaign) -> None:
         answers = [Answer(image, "ant") for image in (IDS[0], "gone.jpg", IDS[1])]
         taken = campaign.take(answers, skip_unknown=True)
@@ -386,6 +393,16 @@ class TestAnnotators:
             campaign.assign("cem")
         answer(campaign, images[:2])
         assert [task.image for task in campaign.assign("ana").tasks] == [*images[2:4]]
+
+    def test_an_assignment_ends_with_the_batch_of_each_image(self, campaign: cf.Campaign) -> None:
+        expiring = campaign.next(3, expires=timedelta(seconds=0.3)).images
+        lasting = campaign.next(2).images
+        assert len(campaign.assign("ana").tasks) == 5
+        time.sleep(0.4)
+        again = campaign.next(N - 2).images
+        assert {*expiring} <= {*again}
+        assert {task.image for task in campaign.assign("ben").tasks} == {*again}
+        assert [task.image for task in campaign.assign("ana").tasks] == [*lasting]
 
     def test_an_undone_assignment_frees_its_images(self, campaign: cf.Campaign) -> None:
         campaign.next(4)
@@ -604,6 +621,26 @@ class TestPools:
         with pytest.raises(ValueError, match=text):
             cf.Campaign.create(tmp_path / "a", folder(tmp_path / "pool", X, ids), class_names=NAMES)
         assert not (tmp_path / "a").exists()
+
+    def test_a_pool_must_have_ids_where_the_campaign_has(self, tmp_path: Path, campaign: cf.Campaign) -> None:
+        rounds(campaign, 1)
+        with pytest.raises(cf.PoolMismatchError, match=r"must be a pool with ids.* got one without"):
+            cf.Campaign.open(tmp_path / "a.campaign", X)
+        cf.Campaign.create(tmp_path / "b", X).close()
+        with pytest.raises(cf.PoolMismatchError, match=r"called by their rows.* got one with ids"):
+            cf.Campaign.open(tmp_path / "b", tmp_path / "pool")
+
+    @pytest.mark.parametrize(("bad", "text"), [(None, "none at row 95"), ("z", "own, got 'z' at rows 9[0-9] and 9")])
+    def test_another_pool_has_distinct_ids_as_well(
+        self, tmp_path: Path, campaign: cf.Campaign, bad: Any, text: str
+    ) -> None:
+        ids: list[Any] = [*IDS, *"abcdefgh"]
+        ids[95] = bad
+        ids[96] = "z"
+        other = folder(tmp_path / "other", np.vstack([X, X[:8] + 1]), ids)
+        with cf.Campaign.open(tmp_path / "a.campaign", other) as again, pytest.raises(ValueError, match=text):
+            again.next(98)
+        assert campaign.pending() == {}
 
     def test_answers_need_no_pool(self, tmp_path: Path, campaign: cf.Campaign) -> None:
         images = campaign.next(4).batch.images

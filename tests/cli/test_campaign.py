@@ -117,6 +117,10 @@ def test_what_is_bad_is_said_and_changes_nothing(capsys: pytest.CaptureFixture[s
         ("label", [IDS[0], "--retract"], "must have an answer by '', got 'a/000.jpg'"),
         ("undo", ["77"], "there is no event 77"),
         ("undo", ["5-3"], "the first and the last of some events, got '5-3'"),
+        ("undo", ["5-99999999999"], "at most 10000000 events, got '5-99999999999'"),
+        ("classes", ["--add", "dog", "ant"], "got 'ant', which one has"),
+        ("classes", ["--add", "dog", "--rename", "wasp", "x"], "got 'wasp'"),
+        ("classes", ["--add", "dog", "--rename", "ant", "x", "--merge", "ant", "x"], "got 'ant'"),
         ("next", ["--budget", "0"], "at least 1"),
         ("next", ["--budget", "3", "--expires", "7"], "such as 7d or 36h, got '7'"),
         ("next", ["--budget", "3", "--out", "names.txt"], "must end in .csv"),
@@ -136,6 +140,39 @@ def test_what_is_bad_is_said_and_changes_nothing(capsys: pytest.CaptureFixture[s
     assert campaign("status", file="names.txt") == 2
     assert campaign("init", "--features", "pool") == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_campaign_is_begun_with_its_labels_or_not_at_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.csv").write_text(f"image_path,label\n{IDS[0]},wasp\n")
+    for labels in ("none.csv", "bad.csv"):
+        given = ("--features", "pool", "--class-names", "names.txt", "--labels", *_known(20), labels)
+        assert campaign("init", *given) == 2
+        assert not [file.name for file in folder.iterdir() if file.name.startswith(FILE)]
+    begin("--labels", *_known(20))
+    assert "20 labels" in capsys.readouterr().err
+
+
+def test_what_people_wrote_controls_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    begin()
+    awkward = "a\nb\x1b[2J"
+    assert campaign("classes", "--add", awkward) == 0
+    assert campaign("label", IDS[0], "--class", awkward, "--annotator", awkward) == 0
+    assert campaign("label", IDS[1], "--refuse", awkward) == 0
+    for action, n_lines in (("log", 8), ("status", 7), ("classes", 4)):
+        capsys.readouterr()
+        assert campaign(action) == 0
+        out = capsys.readouterr().out
+        assert out.count("\n") == n_lines
+        assert r"a\nb\x1b[2J" in out
+        assert "\x1b" not in out
+
+
+def test_every_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    begin()
+    assert json_of(capsys, "label", IDS[0], "--class", "ant", "--json")["n_new"] == 1
+    assert json_of(capsys, "label", IDS[0], "--retract", "--json") == {"withdrawn": [IDS[0]]}
+    assert json_of(capsys, "label", IDS[0], "--refuse", "cannot tell", "--json")["n_new"] == 1
+    assert json_of(capsys, "label", IDS[0], "--reopen", "--json") == {"withdrawn": [IDS[0]]}
 
 
 def test_answers_by_hand_and_their_undo(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,12 @@ class ClassList:
         self._added: set[int] = set()
         self._merged: dict[int, int] = {}
         self._n_declared = 0
+        self._live: dict[int, str] | None = None  # until the next event
+        self._called_now: dict[str, int] = {}
 
     def apply(self, event: Event) -> None:
         """Take in what an event does to classes."""
+        self._live = None
         if event.kind == kinds.CLASS_ADDED:
             details = event.details
             self._added.add(event.number)
@@ -65,9 +68,18 @@ class ClassList:
         The order in which people met new classes says nothing; in one of their own the same answers give the same
         models, whoever came first.
         """
+        return {**self._known_live()}
+
+    def _known_live(self) -> dict[int, str]:
+        if self._live is None:
+            self._live = self._found_live()
+            self._called_now = {_key(name): label for label, name in reversed(self._live.items())}
+        return self._live
+
+    def _found_live(self) -> dict[int, str]:
         there = [(label, name) for label, name in self._names.items() if label not in self._merged]
         n_declared = len(set(self.declared) - self._merged.keys())
-        return dict(there[:n_declared] + sorted(there[n_declared:], key=lambda pair: pair[1]))
+        return dict(there[:n_declared] + sorted(there[n_declared:], key=lambda pair: _key(pair[1])))
 
     @property
     def declared(self) -> list[int]:
@@ -84,8 +96,8 @@ class ClassList:
 
     def called_now(self, name: str) -> int | None:
         """The class that has a name; None where none has."""
-        wanted = _key(name)
-        return next((label for label, own in self.live.items() if _key(own) == wanted), None)
+        self._known_live()
+        return self._called_now.get(_key(name))
 
     def name_of(self, label: int) -> str:
         """What a class is called, or the one that it was merged into."""

@@ -23,6 +23,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,9 @@ _APPLICATION = 0x63636D61  # "ccma"
 
 # Seconds that a writer waits for others; each holds the file for milliseconds.
 _PATIENCE = 60.0
+
+# What the names of the files that SQLite has beside one end in.
+_BESIDE = ("-wal", "-shm", "-journal")
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -137,8 +142,12 @@ class Log:
             raise FileReadError(f"no campaign {str(self.file)!r}")
         _check_place(self.file)
         self._open()
-        with _errors(self.file):
-            self.state = self._whole_state()
+        try:
+            with _errors(self.file):
+                self.state = self._whole_state()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Close the file. What was written is written."""
@@ -209,6 +218,20 @@ class Log:
                 raise FileReadError(f"{str(self.file)!r} is damaged: it has no record of the batch of event {event}")
             return Records(query[0], [record for (record,) in picks])
 
+    def pick_records(self) -> Iterator[tuple[int, list[str]]]:
+        """What the query of every batch said of its picks, by the number of the batch's event."""
+        with self._lock, _errors(self.file):
+            self._use_own_connection()
+            found = self._connection.execute("SELECT event, record FROM picks ORDER BY event, rank").fetchall()
+        for event, rows in groupby(found, key=itemgetter(0)):
+            yield event, [record for _, record in rows]
+
+    def query_records(self) -> dict[int, str]:
+        """What the query of every batch said of itself, by the number of the batch's event."""
+        with self._lock, _errors(self.file):
+            self._use_own_connection()
+            return dict(self._connection.execute("SELECT event, record FROM queries").fetchall())
+
     def seconds(self) -> list[tuple[int, str, float]]:
         """The time that each answer took, where it is known, with the number of its event and the annotator."""
         with self._lock, _errors(self.file):
@@ -242,7 +265,7 @@ class Log:
 
     def _has_records(self, event: Event) -> bool:
         try:
-            return self.records(event.number).digest == event.details["records"]
+            return bool(self.records(event.number).digest == event.details["records"])
         except (FileReadError, UnicodeError):
             return False
 
@@ -287,7 +310,7 @@ class Log:
         try:
             return _state_of(self._connection, str(self.file))
         finally:
-            if begins:
+            if begins and self._connection.in_transaction:  # which an error, such as of a full disk, may have ended
                 self._connection.execute("COMMIT")
 
 
@@ -300,7 +323,7 @@ def _state_of(connection: sqlite3.Connection, file: str) -> State:
         if number not in undone:
             undone.add(target)
     state = State(undone)
-    last = connection.execute("SELECT number, digest FROM events ORDER BY number DESC LIMIT 1").fetchone()
+    last = connection.execute("SELECT number, time, digest FROM events ORDER BY number DESC LIMIT 1").fetchone()
     if last is None:
         raise FileReadError(f"{file!r} is damaged: it has no events")
     of_answers = f"({', '.join('?' * len(kinds.ANSWERS))})"
@@ -338,7 +361,8 @@ class Writing:
         """Add one event, for a batch with what its query said."""
         if records is not None:
             new = new._replace(data={**new.data, "records": records.digest})
-        event = _insert(self._connection, [new], number=self.state.number, digest=self.state.digest)[0]
+        before = self.state
+        (event,) = _insert(self._connection, [new], number=before.number, time=before.time, digest=before.digest)
         if records is not None:
             picks = ((event.number, rank, record) for rank, record in enumerate(records.picks, start=1))
             self._connection.executemany("INSERT INTO picks (event, rank, record) VALUES (?, ?, ?)", picks)
@@ -380,7 +404,7 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
                     f"PRAGMA synchronous = OFF; BEGIN; PRAGMA application_id = {_APPLICATION}; "
                     f"PRAGMA user_version = {_FORMAT}; {_SCHEMA}"
                 )
-                _insert(connection, new, number=0, digest="")
+                _insert(connection, new)
                 connection.execute("COMMIT")
             finally:
                 connection.close()
@@ -393,15 +417,22 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
         sync_directory(file.parent)
     finally:
         part.unlink(missing_ok=True)
-    return Log(file)
+    try:
+        return Log(file)
+    except BaseException:  # such as for a full disk: there or not at all
+        for end in ("", *_BESIDE):
+            file.with_name(file.name + end).unlink(missing_ok=True)
+        raise
 
 
-def _insert(connection: sqlite3.Connection, new: Iterable[NewEvent], *, number: int, digest: str) -> list[Event]:
+def _insert(
+    connection: sqlite3.Connection, new: Iterable[NewEvent], *, number: int = 0, time: str = "", digest: str = ""
+) -> list[Event]:
+    """Add events behind the one with a number, a time and a digest."""
     added = []
-    # A clock that was set back makes nothing earlier than what is there: what was said last counts.
-    (time,) = connection.execute("SELECT time FROM events WHERE number = ?", [number]).fetchone() or ("",)
     for entry in new:
         number += 1
+        # A clock that was set back makes nothing earlier than what is there: what was said last counts.
         time = max(time, as_text(datetime.now(timezone.utc)))
         event = Event.of(entry, number, time, digest)
         connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES ({_PLACES})", event)
@@ -422,12 +453,12 @@ def _check_place(file: Path) -> None:
 
 def _check_alone(file: Path) -> None:
     """SQLite would take a log that lies beside a new file for its own, and write what it holds into it."""
-    for end in ("-wal", "-shm", "-journal"):
+    for end in () if os.path.lexists(file) else _BESIDE:
         beside = file.with_name(file.name + end)
         if os.path.lexists(beside):
             raise FileExistsError(
-                f"{str(beside)!r} is there, of another file that was called {str(file)!r}, and may hold labels; "
-                "expected that both are together, or neither is there"
+                f"{str(beside)!r} is there, of another file that was called {file.name!r}, and may hold labels; "
+                "expected both together, or neither"
             )
 
 

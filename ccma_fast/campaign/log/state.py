@@ -12,6 +12,7 @@ from ...system.garbage import no_collection
 from . import events as kinds
 from .class_list import ClassList
 from .events import Event, as_text
+from .image_names import ImageNames
 from .votes import REFUSAL, Outcome, outcome
 
 __all__ = ["ANSWER_COLUMNS", "Batch", "ImageAnswers", "State", "Tally", "Vote"]
@@ -131,14 +132,13 @@ class State:
 
     Attributes
     ----------
-    number : int
+    number, time, digest : int, str, str
         Of the last event.
-    digest : str
-        Its digest.
     settings : dict
     classes : ClassList
     batches, undone_batches : list of Batch
         Those that count, and those that were undone, which still tell where their images were.
+    names : ImageNames
     images : dict of str to ImageAnswers
         Every image of which somebody has said something, be it undone.
     annotators : dict of str to str
@@ -148,7 +148,7 @@ class State:
     """
 
     def __init__(self, undone: Iterable[int] = ()) -> None:
-        self.number, self.digest = 0, ""
+        self.number, self.time, self.digest = 0, "", ""
         self.settings: dict[str, Any] = {}
         self.classes = ClassList()
         self.batches: list[Batch] = []
@@ -157,12 +157,12 @@ class State:
         self.annotators: dict[str, str] = {}
         self.undone = frozenset(undone)
         self._assigned: dict[str, dict[str, str]] = {}  # of an image: until when to whom
-        self._renamed: dict[str, str] = {}
+        self.names = ImageNames()
         self._tallies: tuple[int, dict[str, Tally]] | None = None  # as of which event
 
     def apply(self, event: Event) -> None:
         """Take in the next event. An undone one changes nothing but the digest, and tells where images were."""
-        self.number, self.digest = event.number, event.digest
+        self.number, self.time, self.digest = event.number, event.time, event.digest
         if event.kind in kinds.ANSWERS:
             self._answer(*(getattr(event, name) for name in ANSWER_COLUMNS))
         elif event.kind in kinds.BATCHES:
@@ -171,8 +171,8 @@ class State:
             pass
         elif event.kind == kinds.ASSIGNED:
             details = event.details
-            for image in details["images"]:
-                self._assigned.setdefault(self.name_now(image), {})[event.annotator] = details["expires"]
+            for image, expires in zip(details["images"], details["expires"], strict=True):
+                self._assigned.setdefault(self.name_now(image), {})[event.annotator] = expires
         elif event.kind == kinds.JOINED:
             self.annotators[event.annotator] = event.time
         elif event.kind in (kinds.CREATED, kinds.SETTINGS_CHANGED):
@@ -186,8 +186,10 @@ class State:
         """Whether an event counts no more."""
         return number in self.undone
 
-    def apply_all(self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, digest: str) -> None:
-        """Take in a whole log at once, up to the event of a number and a digest.
+    def apply_all(
+        self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, time: str, digest: str
+    ) -> None:
+        """Take in a whole log at once, up to the event of a number, a time and a digest.
 
         Parameters
         ----------
@@ -199,15 +201,15 @@ class State:
         with no_collection():
             for event in others:
                 self.apply(event)
-            images, undone, is_renamed = self.images, self.undone, bool(self._renamed)
+            images, undone, are_renamed = self.images, self.undone, bool(self.names)
             for answer in answers:
-                event_number, time, kind, annotator, image, label, answered, _, data = answer
-                if kind != kinds.LABELLED or image in images or is_renamed or event_number in undone:
+                event_number, said_at, kind, annotator, image, label, answered, _, data = answer
+                if kind != kinds.LABELLED or image in images or are_renamed or event_number in undone:
                     self._answer(*answer)
                 else:  # most: the first label of an image, for which nothing needs to be compared
                     images[image] = ImageAnswers(data)
-                    images[image].votes[annotator] = (_said(time, answered), event_number, label)
-        self.number, self.digest = number, digest
+                    images[image].votes[annotator] = (_said(said_at, answered), event_number, label)
+        self.number, self.time, self.digest = number, time, digest
 
     def _answer(
         self,
@@ -222,7 +224,7 @@ class State:
         data: str,
     ) -> None:
         assert image is not None, "an answer is about an image"
-        if self._renamed:
+        if self.names:
             image = self.name_now(image)
         of_image = self.images.get(image)
         if of_image is None:
@@ -254,7 +256,7 @@ class State:
         )
 
     def _rename(self, names: Mapping[str, str]) -> None:
-        self._renamed.update(names)
+        self.names.rename(names)
         for batches in (self.batches, self.undone_batches):
             batches[:] = [replace(batch, images=tuple(map(self.name_now, batch.images))) for batch in batches]
         for before, now in names.items():
@@ -264,9 +266,7 @@ class State:
 
     def name_now(self, image: str) -> str:
         """What an image is called since it was last found under another name."""
-        while image in self._renamed:
-            image = self._renamed[image]
-        return image
+        return self.names.now(image)
 
     @property
     def n_queries(self) -> int:

@@ -6,14 +6,15 @@ import argparse
 
 from ..command import Command
 from ..json_output import add_json_option, print_json
-from .shared import add_annotator_option, add_file_argument, open_campaign
+from .shared import add_annotator_option, add_file_argument, open_campaign, printable
 
 __all__ = ["ACTION"]
 
 _DESCRIPTION = """\
-Add, rename and merge classes, in this order; then list them with their labels. Every label stays: those of a class that
-is merged become labels of the other, and answers under a former name are still understood. A teacher needs text
-features of each class: after one was added, give it a new file by ccma-fast campaign settings --teacher-classes.
+Add, rename and merge classes, in this order, all of it or nothing; then list them with their labels. Every label stays:
+those of a class that is merged become labels of the other, and answers under a former name are still understood. A
+teacher needs text features of each class: after one was added, give it a new file by ccma-fast campaign settings
+--teacher-classes.
 """
 
 
@@ -28,19 +29,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     with open_campaign(arguments, with_pool=False) as campaign:
-        by = {"annotator": arguments.annotator}
-        for name in arguments.add:
-            campaign.add_class(name, **by)
-        if arguments.rename:
-            campaign.rename_class(*arguments.rename, **by)
-        if arguments.merge:
-            campaign.merge_classes(*arguments.merge, **by)
+        if arguments.add or arguments.rename or arguments.merge:
+            campaign.change_classes(
+                add=arguments.add, rename=arguments.rename, merge=arguments.merge, annotator=arguments.annotator
+            )
         counts = campaign.status().by_class
     if arguments.json:
         print_json({"classes": counts})
         return
     for name, n in counts.items():
-        print(f"{n:8}  {name}")
+        print(f"{n:8}  {printable(name)}")
 
 
 ACTION = Command(

@@ -80,10 +80,14 @@ def _run(arguments: argparse.Namespace) -> None:
         expires=arguments.expires,
         inputs=kept_inputs(arguments),
     )
-    with campaign:
-        for file in arguments.labels or ():
-            campaign.import_file(file, file_format="csv", new_classes=not campaign.class_names)
-        status = campaign.status()
+    try:
+        with campaign:
+            for file in arguments.labels or ():
+                campaign.import_file(file, file_format="csv", new_classes=not campaign.class_names)
+            status = campaign.status()
+    except BaseException:  # all of it or nothing; it held nothing but what those files hold
+        arguments.campaign.unlink(missing_ok=True)
+        raise
     tell(f"{arguments.campaign}: {status.n_rows} images, {len(status.by_class)} classes, {status.n_labelled} labels")
 
 

@@ -39,6 +39,9 @@ def _run(arguments: argparse.Namespace) -> None:
         images, given = arguments.images, {"annotator": arguments.annotator}
         if arguments.retract or arguments.reopen:
             (campaign.retract if arguments.retract else campaign.reopen)(images, **given)
+            if arguments.json:
+                print_json({"withdrawn": images})
+                return
             tell(f"{len(images)} images have {'no answer of theirs' if arguments.retract else 'no answer'} any more")
             return
         if arguments.label is not None:

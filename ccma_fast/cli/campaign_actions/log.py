@@ -7,7 +7,7 @@ import argparse
 from ..argument_types import at_least_1
 from ..command import Command
 from ..json_output import add_json_option, print_json
-from .shared import add_file_argument, open_campaign
+from .shared import add_file_argument, open_campaign, printable
 
 __all__ = ["ACTION"]
 
@@ -35,8 +35,9 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     for entry in entries:
         sign = "-" if entry.is_undone else " "
-        by = f"  {entry.annotator}" if entry.annotator else ""
-        print(f"{sign}{entry.number:6}  {entry.time[:19]}  {entry.kind}{entry.about and '  '}{entry.about}{by}")
+        by = f"  {printable(entry.annotator)}" if entry.annotator else ""
+        about = entry.about and f"  {printable(entry.about)}"
+        print(f"{sign}{entry.number:6}  {entry.time[:19]}  {entry.kind}{about}{by}")
 
 
 ACTION = Command(

@@ -20,6 +20,7 @@ __all__ = [
     "image_folder",
     "kept_inputs",
     "open_campaign",
+    "printable",
     "taken_as_text",
 ]
 
@@ -90,6 +91,11 @@ def image_folder(arguments: argparse.Namespace, campaign: Campaign) -> str:
     if kept is None:
         raise ValueError("--images must say where the images are, which ccma-fast campaign init was not told")
     return str(kept)
+
+
+def printable(text: str) -> str:
+    """Text of people as a terminal may show it: in one line, and with no character that controls the terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def taken_as_text(taken: Taken, notes: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..command import Command
 from ..json_output import add_json_option, print_json
-from .shared import add_file_argument, open_campaign
+from .shared import add_file_argument, open_campaign, printable
 
 if TYPE_CHECKING:
     from ...campaign.status import ModelChecks, Share, Status
@@ -49,12 +49,12 @@ def _lines(status: Status) -> Iterator[str]:
     undecided = f", of which {status.n_undecided} need one more person or several" if status.n_undecided else ""
     yield f"out          {status.n_out}{undecided}"
     counts = sorted(status.by_class.items(), key=lambda pair: -pair[1])
-    shown = ", ".join(f"{name} {n}" for name, n in counts[:8])
+    shown = ", ".join(f"{printable(name)} {n}" for name, n in counts[:8])
     yield f"classes      {len(counts)}" + (f": {shown}{', ...' if len(counts) > 8 else ''}" if counts else "")
     for entry in status.annotators:
         seconds = "" if entry.median_seconds is None else f", {entry.median_seconds:.1f} s each"
         others = "" if not entry.with_others.n else f", with the others {_share(entry.with_others)}"
-        name = entry.name or "(no name)"
+        name = printable(entry.name) or "(no name)"
         yield f"annotator    {name}: {entry.n_labels} labels, {entry.n_refusals} refusals{seconds}{others}"
     if status.n_several:
         yield f"agreement    Krippendorff's alpha {status.alpha:.3f} on {status.n_several} images"

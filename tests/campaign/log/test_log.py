@@ -124,6 +124,18 @@ def test_a_change_behind_its_back_is_found(file: Path, change: str) -> None:
         log.verify()
 
 
+def test_a_new_file_that_cannot_be_opened_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ccma_fast.campaign.log.database._state_of", full)
+        with pytest.raises(OSError, match="disk is full"):
+            create_log(tmp_path / "a.campaign", FIRST)
+    assert os.listdir(tmp_path) == []
+    create_log(tmp_path / "a.campaign", FIRST).close()
+
+
 def test_a_clock_that_is_set_back_makes_nothing_earlier(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(datetime):
         time = datetime(2030, 1, 2, tzinfo=timezone.utc)
@@ -150,8 +162,7 @@ def test_a_log_that_another_file_left_is_not_taken_in(file: Path, end: str) -> N
     left = file.with_name(file.name + end)
     if end == "-journal":
         left.write_bytes(b"x")
-    os.remove(file)
-    for other in {"-wal", "-shm", "-journal"} - {end}:
+    for other in {"", "-wal", "-shm", "-journal"} - {end}:
         file.with_name(file.name + other).unlink(missing_ok=True)
     with pytest.raises(FileExistsError, match=rf"a.campaign{end}' is there, of another file .* may hold labels"):
         create_log(file, FIRST)
@@ -203,7 +214,7 @@ def test_a_damaged_file_is_said_so(file: Path) -> None:
 def test_an_event_that_no_version_writes_is_said_so(file: Path) -> None:
     log = Log(file)
     with log.writing() as writing:
-        writing.add(NewEvent(kinds.ASSIGNED, "ana", data={"images": [], "expires": ""}))
+        writing.add(NewEvent(kinds.ASSIGNED, "ana", data={"images": [], "expires": []}))
     log.close()
     connection = sqlite3.connect(file)
     connection.execute("DROP TRIGGER events_stay")

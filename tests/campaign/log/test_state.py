@@ -179,7 +179,7 @@ def test_a_renamed_image_keeps_what_was_said_of_it() -> None:
 
 
 def test_who_was_asked() -> None:
-    asked = NewEvent(kinds.ASSIGNED, "ana", data={"images": ["x", "y"], "expires": at(500)})
+    asked = NewEvent(kinds.ASSIGNED, "ana", data={"images": ["x", "y"], "expires": [at(500)] * 2})
     state = state_of(batch("x", "y"), asked, said(kinds.LABELLED, "ana", "x", 2))
     assert state.assigned("x", START) == set()
     assert state.assigned("y", START) == {"ana"}
