@@ -14,7 +14,7 @@ from ..system.garbage import no_collection
 from .log.class_list import ClassList
 from .log.database import Log
 from .log.state import Batch, State
-from .log.votes import REFUSAL, krippendorff_alpha
+from .log.votes import REFUSAL, krippendorff_alpha, outcome
 from .pick_records import QueryRecord, names_in_records
 from .stopping import LEAST_NEW, Agreement, agreement, is_stable
 
@@ -90,7 +90,7 @@ class AnnotatorStatus:
     n_labels, n_refusals : int
         That count now.
     with_others : Share
-        How often they said what the image's people agreed on, where others had answered too.
+        How often they said what most of the others said about an image; where others have no majority, it is left out.
     median_seconds : float or None
         Per answer, where that is known.
     """
@@ -175,7 +175,7 @@ def status_of(log: Log, time: datetime) -> Status:
             n_out=len(pending),
             n_undecided=len(tallies) - len(labels),
             by_class={name: counts[label] for label, name in state.classes.live.items()},
-            annotators=tuple(_annotators(log, state, several, labels)),
+            annotators=tuple(_annotators(log, state, several)),
             alpha=krippendorff_alpha(tallies[image].votes for image in several),
             n_several=len(several),
             audits=audits,
@@ -203,7 +203,7 @@ def _batch(
     )
 
 
-def _annotators(log: Log, state: State, several: Iterable[str], labels: Mapping[str, int]) -> Iterable[AnnotatorStatus]:
+def _annotators(log: Log, state: State, several: Iterable[str]) -> Iterable[AnnotatorStatus]:
     seconds: dict[str, list[float]] = defaultdict(list)
     for number, name, taken in log.seconds():
         if number not in state.undone:
@@ -213,9 +213,12 @@ def _annotators(log: Log, state: State, several: Iterable[str], labels: Mapping[
         counts[name, vote < 0] += n
     agreed: dict[str, list[bool]] = {}
     for image in several:
-        for name, vote in state.tallies()[image].votes.items():
-            if image in labels:
-                agreed.setdefault(name, []).append(vote == labels[image])
+        votes = state.tallies()[image].votes
+        for name, vote in votes.items():
+            # Without their own: what two people agree on is what each of them said.
+            most = outcome([said for other, said in votes.items() if other != name], 1).vote
+            if most is not None:
+                agreed.setdefault(name, []).append(vote == most)
     for name in sorted({name for name, _ in counts} | state.annotators.keys()):
         yield AnnotatorStatus(
             name=name,

@@ -9,9 +9,9 @@ Manager sorts, and with it selected an annotation begins, for such is a new proj
 annotators turns that off in the project's settings ("Use predictions to prelabel tasks").
 
 An image's URL is ``/data/local-files/?d=`` and its path below ``LOCAL_FILES_DOCUMENT_ROOT``: the path of the images'
-folder below that root is the argument `images`. A local storage that covers the folder must be connected to the
-project, else Label Studio shows none of its files. An `images` with ``://`` stands before ids as it is; in ``http(s)``
-URLs ids are quoted.
+folder below that root is the argument `images`, alone or with what the URL begins with. A local storage that covers the
+folder must be connected to the project, else Label Studio shows none of its files. An `images` with ``://`` stands
+before ids as it is; in ``http(s)`` URLs ids are quoted.
 
 In, each annotation is an answer: a cancelled (skipped) one is the refusal "cannot tell", and one whose choice is a
 refusal is that. Annotations that are marked as ground truth are answers like others. Drafts, predictions, tasks
@@ -157,7 +157,7 @@ def labelling_interface(classes: Sequence[str]) -> str:
 def _url(image: str, images: str) -> str:
     """What Label Studio finds an image by."""
     if "://" not in images:
-        return _LOCAL_FILES + quote(place_of(image, images))
+        return _LOCAL_FILES + quote(place_of(image, images.removeprefix(_LOCAL_FILES)))
     return place_of(quote(image) if _is_web(images) else image, images)
 
 
@@ -169,7 +169,7 @@ def _image_at(url: str, images: str) -> str:
     """The id of the image that a URL leads to; the URL itself where it is of another kind."""
     _, local, path = url.partition(_LOCAL_FILES)
     if local:
-        return id_at(unquote_plus(path), images)  # as Label Studio reads it
+        return id_at(unquote_plus(path), images.removeprefix(_LOCAL_FILES))  # as Label Studio reads it
     found = id_at(url, images)
     return unquote(found) if found != url and _is_web(images) else found
 

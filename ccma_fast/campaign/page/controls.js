@@ -23,7 +23,7 @@ function find() {
     return option;
   }));
   if (!state.found.length) {
-    byId("found-more").textContent = "No class has such a name.";
+    byId("found-more").textContent = "No class has such a name. If one is missing, name it by “Another reason …”.";
     byId("found-more").hidden = false;
   }
   activate(0);
@@ -143,6 +143,15 @@ byId("rename").addEventListener("submit", (event) => {
   setName(byId("rename-name").value);
   say(`Your name: ${state.annotator}`);
 });
+
+for (const id of ["refuse-text", "note-text"]) {
+  byId(id).addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      byId(id).form.requestSubmit();
+    }
+  });
+}
 
 byId("refuse-form").addEventListener("submit", (event) => {
   event.preventDefault();

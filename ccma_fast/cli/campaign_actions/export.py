@@ -38,13 +38,18 @@ _EPILOG = f"""\
 formats:
 {_FORMAT_LIST}
 
+where the images are (--images), if their ids alone do not tell:
+  label-studio           their folder below LOCAL_FILES_DOCUMENT_ROOT, or a URL
+  fiftyone, fiftyone-csv the absolute path of their folder
+  cvat                   their folder on this machine; the manifest then has their sizes, as cloud storages need
+
 Images that are written for an annotator are assigned to them: nobody else gets them, as far as no more people are to
 answer about them. The same annotator gets them again until they are answered. The labels have columns image_path (index
 where the pool has no ids) and label, as ccma-fast select --labels reads them, then annotators and n_others, how many
 said something else.
 
 examples:
-  ccma-fast campaign export birds.campaign --to label-studio --out tasks.json --images /data/local-files/?d=photos/
+  ccma-fast campaign export birds.campaign --to label-studio --out tasks.json --images photos
   ccma-fast campaign export birds.campaign --to csv --annotator ana -n 50 --out ana.csv
   ccma-fast campaign export birds.campaign --to labels --out labels.csv
 """
@@ -59,7 +64,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_annotator_option(parser, "for whom the images are (default: for whoever does it)")
     parser.add_argument("-n", type=at_least_1, metavar="N", help="at most so many images (default: all that are out)")
     parser.add_argument(
-        "--images", default="", metavar="PREFIX", help="what stands before the ids where the other program finds images"
+        "--images", default="", metavar="PREFIX", help="where the other program finds the images, see below"
     )
     parser.add_argument("--name", default="labels", help="name of the set in a Croissant record (default: labels)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file of labels that is there")
@@ -72,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> None:
             written = campaign.export_file(
                 out, arguments.to, annotator=arguments.annotator, n=arguments.n, images=arguments.images
             )
-            tell("\n".join(f"-> {file}" for file in written))
+            tell(f"-> {', '.join(map(str, written))}")
             return
         check_can_write(out)
         if out.exists() and not arguments.overwrite:

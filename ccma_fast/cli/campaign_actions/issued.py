@@ -66,6 +66,6 @@ def tell_issued(issued: Issued, arguments: argparse.Namespace) -> None:
         sys.stdout.write(as_csv(selection))
         sys.stdout.flush()
     if not arguments.quiet:
-        until = f" until {batch.expires}" if batch.expires else ""
+        until = f" until {batch.expires[:16]}Z" if batch.expires else ""
         where = "" if arguments.out is None else f" -> {arguments.out}"
         tell(f"{selection.report}\nbatch {batch.number}: {len(batch.images)} images, reserved{until}{where}")

@@ -21,10 +21,12 @@ said was right, and whether their predictions still change.
 """
 
 _EPILOG = """\
-Intervals are of 95 %. Audits are random images of the pool (ccma-fast campaign audit); picks are those that queries
-chose, which are harder. What ten labels or more changed is the share of random images whose predicted class is another
-one: the accuracy on the pool cannot have changed by more. Predictions are stable when Cohen's kappa of three such
-changes in a row is 0.99 on average (Bloodgood and Vijay-Shanker 2009): then more labels of the same kind bring little.
+Times are in UTC (Z), intervals of 95 %. Images that are out wait for answers: nobody has answered, or fewer people than
+are to. An annotator's agreement is how often they said what most of the others said about an image. Audits are random
+images of the pool (ccma-fast campaign audit); picks are those that queries chose, which are harder. What ten labels or
+more changed is the share of random images whose predicted class is another one: the accuracy on the pool cannot have
+changed by more. Predictions are stable when Cohen's kappa of three such changes in a row is 0.99 on average (Bloodgood
+and Vijay-Shanker 2009): then more labels of the same kind bring little.
 """
 
 
@@ -46,14 +48,14 @@ def _lines(status: Status) -> Iterator[str]:
     yield f"images       {status.n_rows}"
     yield f"labelled     {status.n_labelled}"
     yield f"refused      {status.n_refused}"
-    undecided = f", of which {status.n_undecided} need one more person or several" if status.n_undecided else ""
+    undecided = f", {status.n_undecided} of them answered, but not by enough people yet" if status.n_undecided else ""
     yield f"out          {status.n_out}{undecided}"
     counts = sorted(status.by_class.items(), key=lambda pair: -pair[1])
     shown = ", ".join(f"{printable(name)} {n}" for name, n in counts[:8])
     yield f"classes      {len(counts)}" + (f": {shown}{', ...' if len(counts) > 8 else ''}" if counts else "")
     for entry in status.annotators:
         seconds = "" if entry.median_seconds is None else f", {entry.median_seconds:.1f} s each"
-        others = "" if not entry.with_others.n else f", with the others {_share(entry.with_others)}"
+        others = "" if not entry.with_others.n else f", as most of the others {_share(entry.with_others)}"
         name = printable(entry.name) or "(no name)"
         yield f"annotator    {name}: {entry.n_labels} labels, {entry.n_refusals} refusals{seconds}{others}"
     if status.n_several:
@@ -67,8 +69,8 @@ def _lines(status: Status) -> Iterator[str]:
         if found is not None:
             by = _interval(found.changed, found.low, found.high)
             changed = f", {found.n_new} labels changed {by} of the predictions"
-        counted = f"{batch.n_labelled} labelled, {batch.n_refused} refused, {batch.n_out} out of {batch.n_images}"
-        yield f"{what} {batch.number:<6} {batch.issued[:16]}: {counted}{changed}"
+        counted = f"{batch.n_labelled} labelled, {batch.n_refused} refused, {batch.n_out} out"
+        yield f"{what} {batch.number:<6} {batch.issued[:16]}Z: {batch.n_images} images, {counted}{changed}"
     if status.is_stable is not None:
         yield f"predictions  {'are stable' if status.is_stable else 'still change'}"
 

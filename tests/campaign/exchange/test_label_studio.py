@@ -90,6 +90,21 @@ def test_tasks(assignment: Assignment, tmp_path: Path) -> None:
     assert tasks[3]["data"]["image"] == "/data/local-files/?d=photos/hash%231.png"
 
 
+def test_the_folder_may_be_given_as_label_studio_writes_it(assignment: Assignment, tmp_path: Path) -> None:
+    plain, _ = export_assignment("label-studio", assignment, tmp_path / "plain.json", images="photos/")
+    file, _ = export_assignment("label-studio", assignment, tmp_path / "t.json", images="/data/local-files/?d=photos/")
+    assert file.read_bytes() == plain.read_bytes()
+    tasks = json.loads(file.read_bytes())
+    for number, task in enumerate(tasks):
+        result = [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["cat"]}}]
+        annotation = {"id": number, "completed_by": 1, "result": result, "updated_at": "2026-01-01T00:00:00Z"}
+        task["annotations"] = [annotation]
+        del task["data"]["image_path"]
+    file.write_text(json.dumps(tasks), encoding="utf-8")
+    read = read_answers(file, "label-studio", images="/data/local-files/?d=photos/")
+    assert [answer.image for answer in read.answers] == [task.image for task in assignment.tasks]
+
+
 @pytest.mark.parametrize("probability", [1.0000001, -1e-9])
 def test_scores_lie_between_0_and_1(probability: float, tmp_path: Path) -> None:
     tasks = (Task("a.png", 0, 1, 1, 0.0, (("cat", probability),)),)

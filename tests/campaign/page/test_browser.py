@@ -169,7 +169,7 @@ def test_a_batch_by_keyboard(tmp_path: Path, assigned: Assigned, page_of: Any, t
     assert (image(tab), count(tab)) == ("photos/3.png", "3 of 6 answered")
     press(tab, "r")
     tab.keyboard.type("two animals")
-    press(tab, "Tab Tab Enter")  # over Cancel
+    press(tab, "Shift+Enter Enter")  # a line break, which is trimmed, and the answer
     assert (image(tab), count(tab)) == ("photos/4.png", "4 of 6 answered")
 
     tab.reload()
@@ -177,7 +177,7 @@ def test_a_batch_by_keyboard(tmp_path: Path, assigned: Assigned, page_of: Any, t
     assert tab.inner_text("#who").endswith("Ada Löv")
     press(tab, "n")
     tab.keyboard.type("in the dark")
-    press(tab, "Tab Tab Enter 1")
+    press(tab, "Tab Tab Enter 1")  # over Cancel
     assert image(tab) == "photos/5.png"
     press(tab, "u")  # the answer
     assert (image(tab), count(tab)) == ("photos/4.png", "4 of 6 answered")
@@ -289,7 +289,7 @@ def test_a_thousand_classes(tmp_path: Path, assigned: Assigned, page_of: Any, ta
     press(tab, "ArrowDown ArrowDown ArrowUp")
     assert tab.inner_text(f"#{tab.get_attribute('#search', 'aria-activedescendant')}") == "shade42 wren"
     tab.keyboard.type("zzqx")
-    assert tab.inner_text("#found-more") == "No class has such a name."
+    assert tab.inner_text("#found-more").startswith("No class has such a name.")
     press(tab, "Enter")
     assert count(tab) == "4 of 6 answered"
     press(tab, "Escape")
