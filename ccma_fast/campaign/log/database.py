@@ -109,6 +109,7 @@ class Records(NamedTuple):
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
+# long: every statement on the file, those of `Writing` aside
 class Log:
     """The events of a campaign.
 
@@ -186,11 +187,11 @@ class Log:
 
     def events(self, kinds_wanted: Iterable[str] | None = None, image: str | None = None) -> list[Event]:
         """Events in their order: all, or those of some kinds, or about one image."""
-        wanted = None if kinds_wanted is None else [*kinds_wanted]
-        conditions, values = [], []
-        if wanted is not None:
-            conditions.append(f"kind IN ({', '.join('?' * len(wanted))})")
-            values += wanted
+        conditions: list[str] = []
+        values: list[str] = []
+        if kinds_wanted is not None:
+            values += kinds_wanted
+            conditions.append(f"kind IN ({', '.join('?' * len(values))})")
         if image is not None:
             conditions.append("image = ?")
             values.append(image)
