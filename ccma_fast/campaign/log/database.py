@@ -173,6 +173,7 @@ class Log:
             self._use_own_connection()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_same_file()
                 writing = Writing(self._connection, str(self.file), self._refreshed())
                 yield writing
                 self._connection.execute("COMMIT")
@@ -272,6 +273,7 @@ class Log:
     def _open(self) -> None:
         with _errors(self.file):
             self._process = os.getpid()
+            self._identity = _identity_of(self.file)
             uri = f"{self.file.absolute().as_uri()}?mode=rw"
             self._connection = sqlite3.connect(
                 uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
@@ -284,6 +286,16 @@ class Log:
             except BaseException:
                 self._connection.close()
                 raise
+
+    def _check_same_file(self) -> None:
+        """What is written into a file that was removed, or replaced by another one, is lost."""
+        try:
+            now = _identity_of(self.file)
+        except FileNotFoundError:
+            now = None
+        if now != self._identity:
+            done = "removed" if now is None else "replaced by another one"
+            raise FileReadError(f"the campaign {str(self.file)!r} was {done} while it was open; nothing was written")
 
     def _use_own_connection(self) -> None:
         """A forked process must neither use nor close the connection of its parent."""
@@ -449,6 +461,11 @@ def _check_place(file: Path) -> None:
             f"a campaign must lie on a disk of the machine that uses it, for several machines would damage it, got "
             f"{str(file)!r} on {kind}",
         )
+
+
+def _identity_of(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_dev, found.st_ino
 
 
 def _check_alone(file: Path) -> None:
