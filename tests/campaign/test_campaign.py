@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 import ccma_fast as cf
 from ccma_fast.campaign.exchange.answer import NO_CLASS, Answer
+from ccma_fast.campaign.issuing import snapshot
 from ccma_fast.campaign.log import events as kinds
 from ccma_fast.pool.labels import ReadLabels
 
@@ -181,6 +182,27 @@ class TestQueries:
         assert len(calls) == 2
         assert calls[0][0] not in images
         assert [*images] == calls[1]
+
+    @pytest.mark.parametrize("change", [("rename_class", "ant", "zebra"), ("merge_classes", "cat", "ant")])
+    def test_classes_may_change_during_a_query(
+        self, tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]
+    ) -> None:
+        teacher, found = cf.Teacher(X, T, class_names=NAMES), []
+        for is_changed in (False, True):
+            campaign = cf.Campaign.create(tmp_path / f"{is_changed}", pool, teacher=teacher, config=QUICK)
+            rounds(campaign, 2)
+            action, *given = change
+
+            def changed(*asked: Any, of: cf.Campaign = campaign) -> Any:
+                known = snapshot(*asked)
+                getattr(of, action)(*given)
+                return known
+
+            with monkeypatch.context() as patch:
+                if is_changed:
+                    patch.setattr("ccma_fast.campaign.issuing.snapshot", changed)
+                found.append(campaign.next(4).images)
+        assert found[0] == found[1]
 
     def test_a_query_that_fails_issues_nothing(self, campaign: cf.Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*given: Any, **more: Any) -> Any:
