@@ -191,7 +191,7 @@ def issue(
                 )
             told = selection.explanation
             assert told is not None, "a campaign asks for explanations"
-            records = records_of(selection, pool, state.settings["n_rows"], [*known.classes.live.values()])
+            records = records_of(selection, pool, state.settings["n_rows"], [*known.classes.live])
             images = names_of(pool, selection.indices)
             with log.writing() as writing:
                 pending = writing.state.pending(time)

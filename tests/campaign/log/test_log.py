@@ -324,7 +324,7 @@ def test_network_file_systems_are_known(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_two_machines_on_one_file_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccma_fast.campaign.log.database.network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr("ccma_fast.campaign.log.file_place.network_file_system", lambda path: "nfs4")
     with pytest.raises(OSError, match=r"on a disk of the machine that uses it.* on nfs4"):
         Log(file)
     with pytest.raises(OSError, match="on nfs4"):
