@@ -38,7 +38,8 @@ class Taken:
     n_known : int
         Answers that were there before.
     superseded : list of str
-        Images of those among the known answers that count no more, since something else was said later.
+        Images of those among the known answers that count no more, since something else was said later, or they were
+        undone.
     never_issued : list of str
         Images that no batch had asked about; their answers are taken.
     unknown : list of str

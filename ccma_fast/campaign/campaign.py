@@ -418,7 +418,10 @@ class Campaign(CampaignAnswers):
         inputs: Mapping[str, Any] | None = None,
         annotator: str = "",
     ) -> None:
-        """Change what :meth:`create` was told, from now on; what is not given stays.
+        """Change what :meth:`create` was told; what is not given stays.
+
+        Batches that are out keep when they expire. How many people are to answer holds for every image: with more of
+        them, images that one person has labelled are undecided, and out, until others have answered too.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from ..pool.rows import Rows
 from ..query.report import Selection
 from ..system.output_files import locked_file
 from .log import events as kinds
+from .log.class_list import ClassList
 from .log.database import Log
 from .log.events import NewEvent, as_text
 from .log.state import Batch, State
@@ -34,7 +36,8 @@ class Snapshot(NamedTuple):
         The class of each row that people agree on, −1 for all others.
     refused, pending : ndarray, int64
         Rows that are never to be offered again, and rows that are out; ascending.
-    class_names : list of str
+    classes : ClassList
+        Which the log may change while a query goes on.
     renamed : dict of str to str
         What images that were found by a former name are called now.
     seed, audit_seed : int
@@ -46,7 +49,7 @@ class Snapshot(NamedTuple):
     codes: Int64
     refused: Int64
     pending: Int64
-    class_names: list[str]
+    classes: ClassList
     renamed: dict[str, str]
     seed: int
     audit_seed: int
@@ -89,7 +92,7 @@ def snapshot(state: State, pool: Rows, time: datetime) -> Snapshot:
         codes,
         np.array(sorted(refused), dtype=np.int64),
         np.array(sorted(pending), dtype=np.int64),
-        [*state.classes.live.values()],
+        deepcopy(state.classes),
         renamed,
         _seed(state, state.n_queries),
         _seed(state, n_audits, 1),
@@ -191,7 +194,7 @@ def issue(
                 )
             told = selection.explanation
             assert told is not None, "a campaign asks for explanations"
-            records = records_of(selection, pool, state.settings["n_rows"], known.class_names)
+            records = records_of(selection, pool, state.settings["n_rows"], [*known.classes.live])
             images = names_of(pool, selection.indices)
             with log.writing() as writing:
                 pending = writing.state.pending(time)

@@ -20,7 +20,7 @@ from .audit import drawn_rows
 from .log.class_list import ClassList
 from .log.database import Records
 
-__all__ = ["NamedSet", "PickRecord", "QueryRecord", "names_in_records", "records_of"]
+__all__ = ["NamedSet", "PickRecord", "QueryRecord", "labels_in_records", "records_of"]
 
 # Rows of which every query tells the predicted class: of so many a share has a standard error of at most 0.011.
 _STOP_SET = 2048
@@ -28,32 +28,31 @@ _STOP_SET = 2048
 
 @dataclass(frozen=True)
 class NamedSet:
-    """Classes of an image, as they were called when the query asked.
+    """Classes of an image.
 
     Attributes
     ----------
-    names : tuple of str
-        The most probable first.
+    labels : tuple of int
+        Numbers of the events that added them, whatever they are called; the most probable first.
     probabilities : tuple of float
     size : int
         Classes in the whole set, of which many are not all listed.
     """
 
-    names: tuple[str, ...]
+    labels: tuple[int, ...]
     probabilities: tuple[float, ...]
     size: int
 
     @classmethod
-    def of(cls, found: ClassSet, names: Sequence[str]) -> NamedSet:
-        return cls(tuple(names[c] for c in found.classes), found.probabilities, found.size)
+    def of(cls, found: ClassSet, labels: Sequence[int]) -> NamedSet:
+        return cls(tuple(labels[c] for c in found.classes), found.probabilities, found.size)
 
     def now(self, classes: ClassList) -> tuple[tuple[str, float], ...]:
         """The classes as they are called now, with their probabilities; merged ones count together."""
         found: dict[str, float] = {}
-        for name, probability in zip(self.names, self.probabilities, strict=True):
-            label = classes.called(name)
-            if label is not None:
-                called = classes.name_of(label)
+        for label, probability in zip(self.labels, self.probabilities, strict=True):
+            called = classes.find_name(label)
+            if called is not None:
                 found[called] = min(1.0, found.get(called, 0.0) + probability)
         return tuple(sorted(found.items(), key=lambda pair: -pair[1]))
 
@@ -72,18 +71,18 @@ class PickRecord:
     """Ids of the images that it stands for, the nearest first."""
 
     @classmethod
-    def of(cls, pick: PickOrigin, names: Sequence[str]) -> PickRecord:
+    def of(cls, pick: PickOrigin, labels: Sequence[int]) -> PickRecord:
         student, teacher = (
-            None if found is None else NamedSet.of(found, names) for found in (pick.student_set, pick.teacher_set)
+            None if found is None else NamedSet.of(found, labels) for found in (pick.student_set, pick.teacher_set)
         )
         ids = pick.nearest if pick.nearest_ids is None else pick.nearest_ids
-        shortlist = NamedSet.of(pick.shortlist, names)
+        shortlist = NamedSet.of(pick.shortlist, labels)
         return cls(pick.score, pick.represents, pick.led_by, student, teacher, shortlist, tuple(map(str, ids)))
 
     def to_json(self) -> str:
         score = None if math.isnan(self.score) else self.score
         sets = (self.student_set, self.teacher_set, self.shortlist)
-        listed = [None if found is None else [found.names, found.probabilities, found.size] for found in sets]
+        listed = [None if found is None else [found.labels, found.probabilities, found.size] for found in sets]
         return json.dumps([score, self.represents, self.led_by, *listed, self.nearest], separators=(",", ":"))
 
     @classmethod
@@ -107,13 +106,13 @@ class QueryRecord:
         Its report, and what it was asked about.
     stop_set : str
         Digest of the rows of the stop set and of what they hold; empty where there was no model.
-    predicted : tuple of str
-        Name of the most probable class of each of them.
+    predicted : tuple of int
+        The most probable class of each of them.
     """
 
     about: dict[str, Any]
     stop_set: str
-    predicted: tuple[str, ...]
+    predicted: tuple[int, ...]
 
     def to_json(self) -> str:
         content = [finite(self.about), self.stop_set, self.predicted]
@@ -130,7 +129,7 @@ class QueryRecord:
         return cls(about, stop_set, tuple(predicted))
 
 
-def names_in_records(texts: Sequence[str]) -> list[tuple[list[str] | None, list[str] | None, list[str]]]:
+def labels_in_records(texts: Sequence[str]) -> list[tuple[list[int] | None, list[int] | None, list[int]]]:
     """The classes in the student's set, in the teacher's and in the shortlist, by the JSON of many picks."""
     every = json.loads(f"[{','.join(texts)}]")
     return [
@@ -139,7 +138,7 @@ def names_in_records(texts: Sequence[str]) -> list[tuple[list[str] | None, list[
     ]
 
 
-def records_of(selection: Selection, pool: Rows, n_rows: int, names: Sequence[str]) -> Records:
+def records_of(selection: Selection, pool: Rows, n_rows: int, labels: Sequence[int]) -> Records:
     """What a campaign keeps of a query.
 
     Parameters
@@ -149,17 +148,17 @@ def records_of(selection: Selection, pool: Rows, n_rows: int, names: Sequence[st
     pool : Rows
     n_rows : int
         Rows that the pool had when the campaign began, of which the stop set is drawn.
-    names : sequence of str
-        What the classes are called, in their order.
+    labels : sequence of int
+        Numbers of the events that added the classes, in the order of the classes.
     """
     told = selection.explanation
     assert told is not None, "a campaign asks for explanations"
-    picks = [PickRecord.of(pick, names).to_json() for pick in told.picks]
-    return Records(_query_record(selection, told, pool, n_rows, names).to_json(), picks)
+    picks = [PickRecord.of(pick, labels).to_json() for pick in told.picks]
+    return Records(_query_record(selection, told, pool, n_rows, labels).to_json(), picks)
 
 
 def _query_record(
-    selection: Selection, told: Explanation, pool: Rows, n_rows: int, names: Sequence[str]
+    selection: Selection, told: Explanation, pool: Rows, n_rows: int, labels: Sequence[int]
 ) -> QueryRecord:
     about = {
         "report": selection.report.to_dict(),
@@ -174,4 +173,4 @@ def _query_record(
     if predicted is None:
         return QueryRecord(about, "", ())
     digest = hashlib.blake2b(rows.astype("<i8").tobytes() + row_digests(pool, rows).tobytes(), digest_size=16)
-    return QueryRecord(about, digest.hexdigest(), tuple(names[c] for c in predicted.classes.tolist()))
+    return QueryRecord(about, digest.hexdigest(), tuple(labels[c] for c in predicted.classes.tolist()))

@@ -66,11 +66,11 @@ class Queries:
         """The models that the labels so far train."""
         known = self.snapshot()
         with self._log.reading() as state:
-            teacher, settings = teacher_of(self._pool.teacher, state), {**state.settings}
+            settings = {**state.settings}
         learner = ActiveLearner(
             self._pool.rows,
             labels=ReadLabels(known.codes),
-            teacher=teacher,
+            teacher=teacher_of(self._pool.teacher, known.classes),
             class_names=_names(known),
             config=CCMAConfig(**settings["config"]),
             random_state=settings["random_state"],
@@ -82,13 +82,13 @@ class Queries:
 
     def _select(self, known: Snapshot, budget: int, seed: int, **more: Any) -> Selection:
         with self._log.reading() as state:
-            teacher, config = teacher_of(self._pool.teacher, state), CCMAConfig(**state.settings["config"])
+            config = CCMAConfig(**state.settings["config"])
         return select(
             self._pool.rows,
             budget,
             labels=ReadLabels(known.codes),
             class_names=_names(known),
-            teacher=teacher,
+            teacher=teacher_of(self._pool.teacher, known.classes),
             exclude=known.refused,
             pending=known.pending,
             config=config,
@@ -109,4 +109,5 @@ class Queries:
 
 def _names(known: Snapshot) -> list[str] | None:
     """The names of the classes, where there are two of them: fewer are none that a model could be trained on."""
-    return known.class_names if len(known.class_names) > 1 else None
+    names = [*known.classes.live.values()]
+    return names if len(names) > 1 else None

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from ..steps.intervals import coverage_interval
 from ..system.garbage import no_collection
-from .log.class_list import ClassList
 from .log.database import Log
 from .log.state import Batch, State
 from .log.votes import REFUSAL, krippendorff_alpha, outcome
-from .pick_records import QueryRecord, names_in_records
+from .pick_records import QueryRecord, labels_in_records
 from .stopping import LEAST_NEW, Agreement, agreement, is_stable
 
 __all__ = ["AnnotatorStatus", "BatchStatus", "Share", "Status", "status_of"]
@@ -230,17 +229,6 @@ def _annotators(log: Log, state: State, several: Iterable[str]) -> Iterable[Anno
         )
 
 
-class _Labels(dict[str, "int | None"]):
-    """The class that each name means; found once for each, for a pool's picks have many thousands."""
-
-    def __init__(self, classes: ClassList) -> None:
-        self._classes = classes
-
-    def __missing__(self, name: str) -> int | None:
-        found = self[name] = self._classes.called(name)
-        return found
-
-
 class _Hits(NamedTuple):
     """Whether each of :class:`ModelChecks` was right, image by image."""
 
@@ -255,22 +243,22 @@ class _Hits(NamedTuple):
 def _checks(log: Log, state: State, labels: Mapping[str, int]) -> tuple[ModelChecks, ModelChecks]:
     """Of audits, and of picks."""
     of_audits, of_picks = _Hits([], [], []), _Hits([], [], [])
-    label_of = _Labels(state.classes).__getitem__
+    resolved = state.classes.resolved
     batches = {batch.event: batch for batch in state.batches}
     for event, texts in log.pick_records():
         batch = batches.get(event)
         if batch is None:
             continue
         top1, in_student, in_teacher = of_audits if batch.is_audit else of_picks
-        for image, (student, teacher, shortlist) in zip(batch.images, names_in_records(texts), strict=True):
+        for image, (student, teacher, shortlist) in zip(batch.images, labels_in_records(texts), strict=True):
             label = labels.get(image, -1)
             if label < 0:
                 continue
             if shortlist:
-                top1.append(label_of(shortlist[0]) == label)
-            for names, hits in ((student, in_student), (teacher, in_teacher)):
-                if names is not None:
-                    hits.append(label in map(label_of, names))
+                top1.append(resolved(shortlist[0]) == label)
+            for labels_of, hits in ((student, in_student), (teacher, in_teacher)):
+                if labels_of is not None:
+                    hits.append(label in map(resolved, labels_of))
     return of_audits.shares(), of_picks.shares()
 
 
@@ -278,7 +266,7 @@ def _agreements(log: Log, state: State) -> dict[int, Agreement]:
     """Of the models of queries, by the numbers of their events, with the last ones that had fewer labels."""
     found: dict[int, Agreement] = {}
     before: QueryRecord | None = None
-    texts, label_of = log.query_records(), _Labels(state.classes)
+    texts, resolved = log.query_records(), state.classes.resolved
     for batch in state.batches:
         record = QueryRecord.of_json(texts[batch.event])
         if before is None or record.stop_set != before.stop_set:  # no model, or another pool: nothing to compare with
@@ -286,12 +274,7 @@ def _agreements(log: Log, state: State) -> dict[int, Agreement]:
             continue
         n_new = record.n_labelled - before.n_labelled
         if n_new >= LEAST_NEW:
-            found[batch.event] = agreement(_now(before, label_of), _now(record, label_of), n_new)
+            earlier, later = ([*map(resolved, entry.predicted)] for entry in (before, record))
+            found[batch.event] = agreement(earlier, later, n_new)
             before = record
     return found
-
-
-def _now(record: QueryRecord, label_of: Mapping[str, int | None]) -> list[int | str]:
-    """The predicted classes, whatever they were called; a name where none is called so any more."""
-    labels = {name: name if (label := label_of[name]) is None else label for name in {*record.predicted}}
-    return [*map(labels.__getitem__, record.predicted)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..steps.intervals import coverage_interval
@@ -45,7 +45,7 @@ class Agreement(NamedTuple):
     kappa: float
 
 
-def agreement(before: Sequence[Hashable], now: Sequence[Hashable], n_new: int) -> Agreement:
+def agreement(before: Sequence[int], now: Sequence[int], n_new: int) -> Agreement:
     """How far two models agree, by the class that each predicts for the same n ≥ 1 rows, and by the new labels."""
     n = len(now)
     n_changed = sum(map(operator.ne, before, now))

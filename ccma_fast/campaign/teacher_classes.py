@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..steps.teacher import Teacher, teacher_of_classes
-from .log.state import State
+from .log.class_list import ClassList
 
 __all__ = ["teacher_of"]
 
 
-def teacher_of(teacher: Teacher | None, state: State) -> Teacher | None:
+def teacher_of(teacher: Teacher | None, classes: ClassList) -> Teacher | None:
     """A teacher for the classes of a campaign in their order, joined by their names, earlier ones included.
 
     Classes that were merged since it was made are one class for it: the direction of the sum of theirs. A teacher
@@ -22,9 +22,9 @@ def teacher_of(teacher: Teacher | None, state: State) -> Teacher | None:
     """
     if teacher is None:
         return None
-    names = [*state.classes.live.values()]
-    groups: dict[int, list[int]] = {label: [] for label in state.classes.live}
-    for c, label in enumerate(_labels(teacher, state)):
+    names = [*classes.live.values()]
+    groups: dict[int, list[int]] = {label: [] for label in classes.live}
+    for c, label in enumerate(_labels(teacher, classes)):
         groups[label].append(c)
     unknown = [name for name, group in zip(names, groups.values(), strict=True) if not group]
     if unknown:
@@ -38,19 +38,19 @@ def teacher_of(teacher: Teacher | None, state: State) -> Teacher | None:
     return teacher_of_classes(teacher, of_each, names)
 
 
-def _labels(teacher: Teacher, state: State) -> list[int]:
+def _labels(teacher: Teacher, classes: ClassList) -> list[int]:
     """The class of the campaign that each of the teacher's classes is."""
     if teacher.class_names is None:
-        declared = state.classes.declared
+        declared = classes.declared
         if len(declared) != teacher.n_classes:
             raise ValueError(
                 f"a teacher without class names must be of the {len(declared)} classes that the campaign began with, "
                 f"got {teacher.n_classes}"
             )
-        return [state.classes.resolved(label) for label in declared]
+        return [classes.resolved(label) for label in declared]
     labels = []
     for name in teacher.class_names:
-        label = state.classes.called(name)
+        label = classes.called(name)
         if label is None:
             raise ValueError(f"the teacher knows the class {name!r}, which the campaign has not; add it there first")
         labels.append(label)

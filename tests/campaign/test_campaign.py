@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 import ccma_fast as cf
 from ccma_fast.campaign.exchange.answer import NO_CLASS, Answer
+from ccma_fast.campaign.issuing import snapshot
 from ccma_fast.campaign.log import events as kinds
 from ccma_fast.pool.labels import ReadLabels
 
@@ -181,6 +182,27 @@ class TestQueries:
         assert len(calls) == 2
         assert calls[0][0] not in images
         assert [*images] == calls[1]
+
+    @pytest.mark.parametrize("change", [("rename_class", "ant", "zebra"), ("merge_classes", "cat", "ant")])
+    def test_classes_may_change_during_a_query(
+        self, tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]
+    ) -> None:
+        teacher, found = cf.Teacher(X, T, class_names=NAMES), []
+        action, *given = change
+        for is_changed in (False, True):
+            campaign = cf.Campaign.create(tmp_path / f"{is_changed}", pool, teacher=teacher, config=QUICK)
+            rounds(campaign, 2)
+
+            def changed(*asked: Any, of: cf.Campaign = campaign) -> Any:
+                known = snapshot(*asked)
+                getattr(of, action)(*given)
+                return known
+
+            with monkeypatch.context() as patch:
+                if is_changed:
+                    patch.setattr("ccma_fast.campaign.issuing.snapshot", changed)
+                found.append(campaign.next(4).images)
+        assert found[0] == found[1]
 
     def test_a_query_that_fails_issues_nothing(self, campaign: cf.Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*given: Any, **more: Any) -> Any:
@@ -681,6 +703,24 @@ class TestStatus:
             campaign.next(5)
             campaign.undo()
             assert campaign.draw_audit(5).batch.images == first
+
+    def test_what_models_said_is_of_classes_whatever_they_are_called_now(self, campaign: cf.Campaign) -> None:
+        rounds(campaign, 3, budget=6)
+        answer(campaign, campaign.draw_audit(30).images)
+        rounds(campaign, 2, budget=6)
+        before = campaign.status()
+        for given in (("ant", "x"), ("bee", "ant"), ("x", "bee")):  # the names of both are exchanged
+            campaign.rename_class(*given)
+        status = campaign.status()
+        assert repr((status.audits, status.picks)) == repr((before.audits, before.picks))  # NaN is equal there
+        assert [entry.agreement for entry in status.batches] == [entry.agreement for entry in before.batches]
+        campaign.next(5)
+        shortlists = [task.likeliest for task in campaign.assign("ana").tasks]
+        for given in (("ant", "y"), ("bee", "ant"), ("y", "bee")):
+            campaign.rename_class(*given)
+        other = {"ant": "bee", "bee": "ant", "cat": "cat"}
+        exchanged = [tuple((other[name], p) for name, p in found) for found in shortlists]
+        assert [task.likeliest for task in campaign.assign("ana").tasks] == exchanged
 
     def test_predictions_become_stable(self, campaign: cf.Campaign) -> None:
         assert campaign.status().is_stable is None

@@ -103,6 +103,10 @@ class ClassList:
         """What a class is called, or the one that it was merged into."""
         return self._names[self.resolved(label)]
 
+    def find_name(self, label: int) -> str | None:
+        """As :meth:`name_of`; None of a class whose addition was undone."""
+        return self._names.get(self.resolved(label))
+
     def resolved(self, label: int) -> int:
         """The class that a class is, after merges; a refusal stays one."""
         while label in self._merged:

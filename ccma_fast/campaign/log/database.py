@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import FileReadError
-from ...system.network_file_systems import network_file_system
 from ...system.output_files import check_can_write, sync_directory
 from ...version import __version__, newer_error
 from . import events as kinds
 from .events import Event, NewEvent, as_text
+from .file_place import BESIDE, check_alone, check_place, check_same_file, identity_of
 from .state import ANSWER_COLUMNS, State
 
 __all__ = ["Log", "Records", "Writing", "create_log"]
@@ -43,9 +43,6 @@ _APPLICATION = 0x63636D61  # "ccma"
 
 # Seconds that a writer waits for others; each holds the file for milliseconds.
 _PATIENCE = 60.0
-
-# What the names of the files that SQLite has beside one end in.
-_BESIDE = ("-wal", "-shm", "-journal")
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -141,7 +138,7 @@ class Log:
         self._of_parents: list[sqlite3.Connection] = []
         if not self.file.is_file():
             raise FileReadError(f"no campaign {str(self.file)!r}")
-        _check_place(self.file)
+        check_place(self.file)
         self._open()
         try:
             with _errors(self.file):
@@ -174,6 +171,7 @@ class Log:
             self._use_own_connection()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                check_same_file(self.file, self._identity)
                 writing = Writing(self._connection, str(self.file), self._refreshed())
                 yield writing
                 self._connection.execute("COMMIT")
@@ -259,20 +257,15 @@ class Log:
                 event, number = Event(*row), number + 1
                 is_whole = event.number == number and event.chained(digest) == event.digest
                 if is_whole and event.kind in kinds.BATCHES:
-                    is_whole = self._has_records(event)
+                    is_whole = _has_records(self, event)
                 if not is_whole:
                     raise FileReadError(f"{str(self.file)!r} was changed: event {number} is not as it was written")
                 digest = event.digest
 
-    def _has_records(self, event: Event) -> bool:
-        try:
-            return bool(self.records(event.number).digest == event.details["records"])
-        except (FileReadError, UnicodeError):
-            return False
-
     def _open(self) -> None:
         with _errors(self.file):
             self._process = os.getpid()
+            self._identity = identity_of(self.file)
             uri = f"{self.file.absolute().as_uri()}?mode=rw"
             self._connection = sqlite3.connect(
                 uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
@@ -393,9 +386,9 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
         As for :class:`Log`.
     """
     file = Path(path)
-    _check_place(file)
+    check_place(file)
     check_can_write(file)
-    _check_alone(file)
+    check_alone(file)
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.ccma-part")
     try:
         with _errors(part, what="written"):
@@ -421,7 +414,7 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
     try:
         return Log(file)
     except BaseException:  # such as for a full disk: there or not at all
-        for end in ("", *_BESIDE):
+        for end in ("", *BESIDE):
             file.with_name(file.name + end).unlink(missing_ok=True)
         raise
 
@@ -442,25 +435,12 @@ def _insert(
     return added
 
 
-def _check_place(file: Path) -> None:
-    kind = network_file_system(os.path.realpath(file))
-    if kind is not None:
-        raise OSError(
-            errno.ENOTSUP,
-            f"a campaign must lie on a disk of the machine that uses it, for several machines would damage it, got "
-            f"{str(file)!r} on {kind}",
-        )
-
-
-def _check_alone(file: Path) -> None:
-    """SQLite would take a log that lies beside a new file for its own, and write what it holds into it."""
-    for end in () if os.path.lexists(file) else _BESIDE:
-        beside = file.with_name(file.name + end)
-        if os.path.lexists(beside):
-            raise FileExistsError(
-                f"{str(beside)!r} is there, of another file that was called {file.name!r}, and may hold labels; "
-                "expected both together, or neither"
-            )
+def _has_records(log: Log, event: Event) -> bool:
+    """Whether what the query of a batch said is there, as it was written."""
+    try:
+        return bool(log.records(event.number).digest == event.details["records"])
+    except (FileReadError, UnicodeError):
+        return False
 
 
 def _check_format(connection: sqlite3.Connection, file: str) -> None:

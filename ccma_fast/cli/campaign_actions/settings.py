@@ -14,7 +14,8 @@ __all__ = ["ACTION"]
 
 _DESCRIPTION = """\
 Change what init was told, from now on: where pool, teacher and images lie, how many people answer about an image, and
-when images expire. Without options, print what holds, as JSON.
+when images of the next batches expire. With more people an image, those that too few have labelled so far are out
+again. Without options, print what holds, as JSON.
 """
 
 

@@ -102,7 +102,7 @@ def taken_as_text(taken: Taken, notes: list[str]) -> str:
     """What became of answers, for people."""
     lines = [f"{taken.n_new} new answers, {taken.n_known} that were known"]
     for images, what in (
-        (taken.superseded, "known answers that count no more, for something else was said later"),
+        (taken.superseded, "known answers that count no more: something else was said later, or they were undone"),
         (taken.never_issued, "images that nobody was asked about (taken all the same)"),
         (taken.unknown, "images that the pool does not have (left out)"),
         (taken.added_classes, "classes that were added"),

@@ -136,6 +136,19 @@ def test_a_new_file_that_cannot_be_opened_is_not_there(tmp_path: Path, monkeypat
     create_log(tmp_path / "a.campaign", FIRST).close()
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_written_to_a_file_that_is_gone(file: Path, is_replaced: bool) -> None:
+    log = Log(file)
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.replace(file) if is_replaced else file.unlink()
+    with (
+        pytest.raises(cf.FileReadError, match=r"a.campaign' was (removed|replaced by another one) while it was open"),
+        log.writing() as writing,
+    ):
+        writing.add(label("a.jpg"))
+
+
 def test_a_clock_that_is_set_back_makes_nothing_earlier(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(datetime):
         time = datetime(2030, 1, 2, tzinfo=timezone.utc)
@@ -311,7 +324,7 @@ def test_network_file_systems_are_known(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_two_machines_on_one_file_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccma_fast.campaign.log.database.network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr("ccma_fast.campaign.log.file_place.network_file_system", lambda path: "nfs4")
     with pytest.raises(OSError, match=r"on a disk of the machine that uses it.* on nfs4"):
         Log(file)
     with pytest.raises(OSError, match="on nfs4"):
