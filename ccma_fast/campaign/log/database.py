@@ -370,6 +370,8 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
     file = Path(path)
     _check_place(file)
     check_can_write(file)
+    if os.path.lexists(file):
+        raise _is_there(file)
     _check_alone(file)
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.ccma-part")
     try:
@@ -389,7 +391,7 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
         try:
             os.link(part, file)  # never replaces what is there
         except FileExistsError:
-            raise FileExistsError(f"{str(file)!r} is there already; expected a new file") from None
+            raise _is_there(file) from None
         sync_directory(file.parent)
     finally:
         part.unlink(missing_ok=True)
@@ -418,6 +420,10 @@ def _check_place(file: Path) -> None:
             f"a campaign must lie on a disk of the machine that uses it, for several machines would damage it, got "
             f"{str(file)!r} on {kind}",
         )
+
+
+def _is_there(file: Path) -> FileExistsError:
+    return FileExistsError(f"{str(file)!r} is there already; expected a new file")
 
 
 def _check_alone(file: Path) -> None:

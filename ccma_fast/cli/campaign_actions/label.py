@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> None:
         images, given = arguments.images, {"annotator": arguments.annotator}
         if arguments.retract or arguments.reopen:
             (campaign.retract if arguments.retract else campaign.reopen)(images, **given)
-            tell(f"{len(images)} images have {'no answer of theirs' if arguments.retract else 'no answer'} any more")
+            tell(f"images without {'an answer of theirs' if arguments.retract else 'any answer'} now: {len(images)}")
             return
         if arguments.label is not None:
             classes = [arguments.label] * len(images)
