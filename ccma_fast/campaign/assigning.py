@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from .answering import join
@@ -13,8 +14,9 @@ from .log.database import Log
 from .log.events import NewEvent
 from .log.state import Batch, State
 from .pick_records import PickRecord
+from .undoing import undo
 
-__all__ = ["assign"]
+__all__ = ["assign", "assigned_for_file"]
 
 
 def assign(log: Log, annotator: str, n: int | None) -> Assignment:
@@ -36,6 +38,23 @@ def assign(log: Log, annotator: str, n: int | None) -> Assignment:
     ValueError
         There is nothing to do.
     """
+    return _assign(log, annotator, n)[0]
+
+
+@contextmanager
+def assigned_for_file(log: Log, annotator: str, n: int | None) -> Iterator[Assignment]:
+    """What :func:`assign` assigns, while it is written to a file; undone where that fails, for nobody got it then."""
+    assignment, number = _assign(log, annotator, n)
+    try:
+        yield assignment
+    except BaseException:
+        if number is not None:
+            undo(log, [number], annotator)
+        raise
+
+
+def _assign(log: Log, annotator: str, n: int | None) -> tuple[Assignment, int | None]:
+    """An assignment, and the number of its event; None where nothing is new in it."""
     with log.writing() as writing:
         state, now = writing.state, datetime.now(timezone.utc)
         own, free, n_of_others = [], [], 0
@@ -55,18 +74,19 @@ def assign(log: Log, annotator: str, n: int | None) -> Assignment:
             whom = f"{annotator!r}" if annotator else "anybody without a name"
             raise ValueError(
                 f"there is no image for {whom} to label: of {len(pending)} that are out {n_of_others} were given to "
-                f"others and {len(pending) - n_of_others} have an answer of {whom}; expected a new batch first"
+                f"others and {len(pending) - n_of_others} have an answer of {whom}; expected a new batch, or an "
+                "assignment that is undone, first"
             )
         join(writing, annotator)
         new = [image for image in chosen if image not in set(own)]
+        number = None
         if new:
             # Each as long as its batch: what expired may be in another one, and others be asked about it.
             until = [batch_of[image].expires if image in batch_of else "" for image in new]
-            writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": until}))
+            number = writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": until})).number
         tasks = _tasks(log, state, chosen)
-        return Assignment(
-            str(state.settings["campaign"]), annotator, tuple(state.classes.live.values()), tuple(tasks), state.digest
-        )
+        classes = tuple(state.classes.live.values())
+        return Assignment(str(state.settings["campaign"]), annotator, classes, tuple(tasks), state.digest), number
 
 
 def _in_order(state: State, pending: Iterable[str], batch_of: Mapping[str, Batch]) -> list[str]:

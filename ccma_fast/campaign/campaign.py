@@ -23,7 +23,7 @@ from ..query.arguments import check_arguments
 from ..steps.teacher import Teacher
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write
-from .assigning import assign
+from .assigning import assign, assigned_for_file
 from .campaign_answers import CampaignAnswers
 from .campaign_pool import CampaignPool
 from .class_changes import check_is_class
@@ -264,6 +264,11 @@ class Campaign(CampaignAnswers):
         annotator : str
             Who asked; the images are for everybody, see :meth:`assign`.
 
+        Returns
+        -------
+        Issued
+            The batch: its ``images`` (ids, in the order of choice), ``number``, ``batch``, and the ``selection``.
+
         Raises
         ------
         ValueError
@@ -291,6 +296,11 @@ class Campaign(CampaignAnswers):
         expires, annotator
             As for :meth:`next`.
 
+        Returns
+        -------
+        Issued
+            As :meth:`next`.
+
         Raises
         ------
         ValueError
@@ -310,12 +320,17 @@ class Campaign(CampaignAnswers):
         n : int, optional
             At most; all by default.
 
+        Returns
+        -------
+        Assignment
+            Its ``tasks`` have the ``image`` and its likeliest classes each.
+
         Raises
         ------
         ValueError
             There is nothing to do for this annotator.
         """
-        return assign(self._log, check_annotator(annotator), None if n is None else check_integer("n", n, minimum=1))
+        return assign(self._log, *_for_whom(annotator, n))
 
     def export_file(
         self,
@@ -326,7 +341,7 @@ class Campaign(CampaignAnswers):
         n: int | None = None,
         images: str = "",
     ) -> list[Path]:
-        """Assign images as :meth:`assign` does, and write them for a labelling program.
+        """Assign images as :meth:`assign` does, but to nobody where this fails, and write them for a labelling program.
 
         Parameters
         ----------
@@ -337,7 +352,7 @@ class Campaign(CampaignAnswers):
         annotator, n
             As for :meth:`assign`.
         images : str, optional
-            What stands before the ids where the other program finds the images, see the format's module.
+            Where the other program finds the images, see the format's module.
 
         Returns
         -------
@@ -352,7 +367,8 @@ class Campaign(CampaignAnswers):
             No such format, or there is nothing to do for this annotator.
         """
         check_can_export(file_format, Path(path))
-        return export_assignment(file_format, self.assign(annotator, n), Path(path), images=images)
+        with assigned_for_file(self._log, *_for_whom(annotator, n)) as assignment:
+            return export_assignment(file_format, assignment, Path(path), images=images)
 
     def status(self) -> Status:
         """How the campaign stands: answers, people, how often models were right, and whether predictions are stable.
@@ -383,7 +399,7 @@ class Campaign(CampaignAnswers):
     def write_page(
         self, path: str | os.PathLike[str], images: Any, *, annotator: str = "", n: int | None = None, **options: Any
     ) -> WrittenPage:
-        """Assign images as :meth:`assign` does, and write the page in which a person labels them.
+        """Assign images as :meth:`assign` does, but to nobody where this fails, and write the page to label them in.
 
         Parameters
         ----------
@@ -402,8 +418,8 @@ class Campaign(CampaignAnswers):
             As :func:`ccma_fast.campaign.page.write.write_page`, or there is nothing to do for this annotator.
         """
         check_can_write(path)
-        assignment = self.assign(annotator, n)
-        return WrittenPage(len(assignment.tasks), write_page(path, assignment, images, **options))
+        with assigned_for_file(self._log, *_for_whom(annotator, n)) as assignment:
+            return WrittenPage(len(assignment.tasks), write_page(path, assignment, images, **options))
 
     def labelled_images(self) -> list[LabelledImage]:
         """Every image on whose class people agree, by id: what the campaign is for."""
@@ -441,3 +457,7 @@ class Campaign(CampaignAnswers):
     def learner(self) -> ActiveLearner:
         """The models that the labels so far train, to predict, to find wrong labels and to label the rest."""
         return self._queries.learner()
+
+
+def _for_whom(annotator: str, n: int | None) -> tuple[str, int | None]:
+    return check_annotator(annotator), None if n is None else check_integer("n", n, minimum=1)

@@ -120,6 +120,11 @@ class CampaignAnswers:
         new_classes : bool, default False
             Add classes that are not known.
 
+        Returns
+        -------
+        Taken
+            How many answers are new, and what else became of them.
+
         Raises
         ------
         ValueError, TypeError

@@ -30,7 +30,8 @@ def teacher_of(teacher: Teacher | None, classes: ClassList) -> Teacher | None:
     if unknown:
         raise ValueError(
             f"the teacher has no text features of {unknown[0]!r}, the first of {len(unknown)} classes that were added "
-            "since it was made; expected a teacher with a row for each class, made with their names anew, or none"
+            "since it was made; expected a teacher with a row for each class (settings --teacher-classes "
+            "and --class-names in the shell), or none (settings --no-teacher)"
         )
     of_each = [*groups.values()]
     if of_each == [[c] for c in range(len(names))] and names == teacher.class_names:

@@ -34,7 +34,7 @@ a campaign, from its first batch to its labels:
   ccma-fast campaign init birds.campaign --features pool --class-names birds.txt --images photos
   ccma-fast campaign next birds.campaign --budget 100
   ccma-fast label birds.campaign --annotator ana --out ana.html       the page in which ana labels; she exports a file
-  ccma-fast campaign import birds.campaign ana-answers.json
+  ccma-fast campaign import birds.campaign answers-*.json
   ccma-fast campaign status birds.campaign
   ccma-fast campaign export birds.campaign --to labels --out labels.csv
 

@@ -71,7 +71,8 @@ def open_images(source: Any, *, suffixes: Sequence[str] | None = None, labels_fr
         for path in paths:
             _check_exists(path)
         raise FileReadError(
-            f"images: several files must all be .tar, or all be folders, got {[str(path) for path in paths]}"
+            f"images: several files must all be .tar, or all be folders, got {len(paths)}, first "
+            f"{[str(path) for path in paths[:3]]}; a list of images goes in a .csv or .parquet file"
         )
     if paths:
         return _of_table(paths[0])

@@ -432,6 +432,17 @@ class TestAnnotators:
         campaign.undo(annotator="ana")
         assert len(campaign.assign("ben").tasks) == 4
 
+    def test_images_whose_file_was_not_written_are_assigned_to_nobody(
+        self, campaign: cf.Campaign, tmp_path: Path
+    ) -> None:
+        campaign.next(4)
+        campaign.assign("ana", 1)
+        with pytest.raises(OSError, match="photos"):
+            campaign.write_page(tmp_path / "ana.html", tmp_path / "photos", annotator="ana")
+        with pytest.raises(ValueError, match="absolute path"):
+            campaign.export_file(tmp_path / "a.json", "fiftyone", annotator="ana", images="relative")
+        assert len(campaign.assign("ben").tasks) == 3
+
     def test_two_people_a_row_and_a_third_for_a_tie(self, two: cf.Campaign) -> None:
         first, second, third = two.next(3).batch.images
         assert len(two.assign("ana").tasks) == len(two.assign("ben").tasks) == 3

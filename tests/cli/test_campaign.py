@@ -178,7 +178,10 @@ def test_every_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_answers_by_hand_and_their_undo(capsys: pytest.CaptureFixture[str]) -> None:
     begin()
     assert campaign("label", *IDS[:2], "--class", "ant", "--annotator", "ana") == 0
-    assert "2 images that nobody was asked about" in capsys.readouterr().err
+    assert (
+        "images that nobody was asked about, taken all the same (2): 'a/000.jpg', 'a/001.jpg'"
+        in capsys.readouterr().err
+    )
     assert campaign("label", IDS[0], "--correct", "bee", "--annotator", "lead") == 0
     assert campaign("label", IDS[2], "--refuse", "cannot tell") == 0
     assert json_of(capsys, "classes", "--json")["classes"] == {"ant": 1, "bee": 1, "cow": 0}

@@ -388,6 +388,8 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
     file = Path(path)
     check_place(file)
     check_can_write(file)
+    if os.path.lexists(file):
+        raise _is_there(file)
     check_alone(file)
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.ccma-part")
     try:
@@ -407,7 +409,7 @@ def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
         try:
             os.link(part, file)  # never replaces what is there
         except FileExistsError:
-            raise FileExistsError(f"{str(file)!r} is there already; expected a new file") from None
+            raise _is_there(file) from None
         sync_directory(file.parent)
     finally:
         part.unlink(missing_ok=True)
@@ -441,6 +443,10 @@ def _has_records(log: Log, event: Event) -> bool:
         return bool(log.records(event.number).digest == event.details["records"])
     except (FileReadError, UnicodeError):
         return False
+
+
+def _is_there(file: Path) -> FileExistsError:
+    return FileExistsError(f"{str(file)!r} is there already; expected a new file")
 
 
 def _check_format(connection: sqlite3.Connection, file: str) -> None:

@@ -66,7 +66,10 @@ def thumbnails(images: Any, ids: Sequence[str], pixels: int) -> tuple[dict[str, 
         except Exception as error:  # as extraction: whatever a decoder meets costs that image alone
             missing[image] = str(error) if isinstance(error, UnreadableImageError) else reason_of(error)
     if not n_there:
-        raise FileReadError(f"images: none of the {len(ids)} images of the assignment is there, first {ids[0]!r}")
+        raise FileReadError(
+            f"images: none of the {len(ids)} images of the assignment is there, first {ids[0]!r}; "
+            "expected ids that are paths in the folder of the images"
+        )
     return uris, missing
 
 

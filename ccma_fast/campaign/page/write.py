@@ -122,7 +122,7 @@ def _check(assignment: Any) -> None:
     if not assignment.tasks:
         raise ValueError("assignment must have at least one image to label, got none")
     if not assignment.classes:
-        raise ValueError("assignment must have at least one class, got none")
+        raise ValueError("a page needs at least one class, got none; expected classes to be added first")
     for what, names in (("classes", assignment.classes), ("images", [task.image for task in assignment.tasks])):
         name, n_times = Counter(names).most_common(1)[0]
         if n_times > 1:

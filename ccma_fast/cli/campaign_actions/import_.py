@@ -27,7 +27,7 @@ formats, which a file's content tells in most cases:
 {_FORMAT_LIST}
 
 examples:
-  ccma-fast campaign import birds.campaign ana-answers.json ben-answers.json
+  ccma-fast campaign import birds.campaign answers-*.json
   ccma-fast campaign import birds.campaign annotations.xml --format cvat --annotator ana
 """
 
@@ -36,7 +36,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files, or folders of classes")
     parser.add_argument("--format", choices=[*FORMATS], metavar="NAME", default="", help="one of those below")
-    parser.add_argument("--images", default="", metavar="PREFIX", help="as for export")
+    parser.add_argument(
+        "--images", default="", metavar="PREFIX", help="where the other program found the images, as for export"
+    )
     parser.add_argument(
         "--new-classes", action="store_true", help="add classes that are not known, instead of refusing"
     )

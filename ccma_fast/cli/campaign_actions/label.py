@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
             if arguments.json:
                 print_json({"withdrawn": images})
                 return
-            tell(f"{len(images)} images have {'no answer of theirs' if arguments.retract else 'no answer'} any more")
+            tell(f"images without {'an answer of theirs' if arguments.retract else 'any answer'} now: {len(images)}")
             return
         if arguments.label is not None:
             classes = [arguments.label] * len(images)

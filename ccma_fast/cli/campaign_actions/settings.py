@@ -8,7 +8,7 @@ from ..argument_types import at_least_1, duration
 from ..command import Command
 from ..json_output import print_json
 from ..shared_options import add_teacher_options
-from .shared import add_annotator_option, add_file_argument, kept_inputs, open_campaign
+from .shared import add_annotator_option, add_file_argument, kept_inputs, open_campaign, open_with
 
 __all__ = ["ACTION"]
 
@@ -42,6 +42,8 @@ def _run(arguments: argparse.Namespace) -> None:
             "labels_per_image": arguments.labels_per_image,
             "inputs": None if inputs == campaign.settings["inputs"] else inputs,
         }
+        if changed["inputs"] is not None:
+            open_with(arguments, inputs).close()  # what cannot be opened is refused here, not by the next action
         if any(value is not None for value in changed.values()):
             campaign.change_settings(**changed, annotator=arguments.annotator)
         print_json(campaign.settings)

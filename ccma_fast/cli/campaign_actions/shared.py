@@ -20,6 +20,7 @@ __all__ = [
     "image_folder",
     "kept_inputs",
     "open_campaign",
+    "open_with",
     "printable",
     "taken_as_text",
 ]
@@ -61,7 +62,15 @@ def open_campaign(arguments: argparse.Namespace, *, with_pool: bool = True) -> C
     if not with_pool:
         return Campaign.open(arguments.campaign)
     with Campaign.open(arguments.campaign) as campaign:
-        inputs = found_inputs(arguments.campaign, campaign.settings["inputs"])
+        kept = campaign.settings["inputs"]
+    return open_with(arguments, kept)
+
+
+def open_with(arguments: argparse.Namespace, kept: Mapping[str, Any]) -> Campaign:
+    """The campaign, with the pool and the teacher of these inputs."""
+    from ...campaign.campaign import Campaign
+
+    inputs = found_inputs(arguments.campaign, kept)
     if inputs.features is None:
         return Campaign.open(arguments.campaign)
     return Campaign.open(
@@ -100,16 +109,16 @@ def printable(text: str) -> str:
 
 def taken_as_text(taken: Taken, notes: list[str]) -> str:
     """What became of answers, for people."""
-    lines = [f"{taken.n_new} new answers, {taken.n_known} that were known"]
+    lines = [f"{taken.n_new} new answers, {taken.n_known} known before"]
     for images, what in (
         (taken.superseded, "known answers that count no more: something else was said later, or they were undone"),
-        (taken.never_issued, "images that nobody was asked about (taken all the same)"),
-        (taken.unknown, "images that the pool does not have (left out)"),
-        (taken.added_classes, "classes that were added"),
+        (taken.never_issued, "images that nobody was asked about, taken all the same"),
+        (taken.unknown, "images that the pool does not have, left out"),
+        (taken.added_classes, "classes added"),
     ):
         if images:
             more = ", ..." if len(images) > _SHOWN else ""
-            lines.append(f"{len(images)} {what}: {', '.join(map(repr, images[:_SHOWN]))}{more}")
+            lines.append(f"{what} ({len(images)}): {', '.join(map(repr, images[:_SHOWN]))}{more}")
     if taken.n_undecided:
-        lines.append(f"{taken.n_undecided} images need one more person")
+        lines.append(f"images that need one more person: {taken.n_undecided}")
     return "\n".join(lines + notes)

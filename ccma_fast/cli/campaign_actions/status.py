@@ -68,7 +68,7 @@ def _lines(status: Status) -> Iterator[str]:
         changed = ""
         if found is not None:
             by = _interval(found.changed, found.low, found.high)
-            changed = f", {found.n_new} labels changed {by} of the predictions"
+            changed = f", chosen after {found.n_new} more labels, which changed {by} of the predictions"
         counted = f"{batch.n_labelled} labelled, {batch.n_refused} refused, {batch.n_out} out"
         yield f"{what} {batch.number:<6} {batch.issued[:16]}Z: {batch.n_images} images, {counted}{changed}"
     if status.is_stable is not None:

@@ -188,6 +188,10 @@ def test_what_is_there_is_never_replaced(file: Path, tmp_path: Path) -> None:
         create_log(file, FIRST)
     assert file.read_bytes() == content
     assert os.listdir(tmp_path) == [file.name]
+    with Log(file).writing() as writing:  # its own -wal lies beside it now
+        writing.add(label("a.jpg"))
+    with pytest.raises(FileExistsError, match=r"a\.campaign' is there already"):
+        create_log(file, FIRST)
 
 
 def test_other_files_are_refused(tmp_path: Path, file: Path) -> None:
