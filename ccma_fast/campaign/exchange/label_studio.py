@@ -9,9 +9,9 @@ Manager sorts, and with it selected an annotation begins, for such is a new proj
 annotators turns that off in the project's settings ("Use predictions to prelabel tasks").
 
 An image's URL is ``/data/local-files/?d=`` and its path below ``LOCAL_FILES_DOCUMENT_ROOT``: the path of the images'
-folder below that root is the argument `images`, alone or with what the URL begins with. A local storage that covers the folder must be connected to the
-project, else Label Studio shows none of its files. An `images` with ``://`` stands before ids as it is; in ``http(s)``
-URLs ids are quoted.
+folder below that root is the argument `images`, alone or with what the URL begins with. A local storage that covers the
+folder must be connected to the project, else Label Studio shows none of its files. An `images` with ``://`` stands
+before ids as it is; in ``http(s)`` URLs ids are quoted.
 
 In, each annotation is an answer: a cancelled (skipped) one is the refusal "cannot tell", and one whose choice is a
 refusal is that. Annotations that are marked as ground truth are answers like others. Drafts, predictions, tasks
