@@ -47,6 +47,8 @@ class Taken:
     added_classes : list of str
     n_undecided : int
         Images among those answered about that need one more person.
+    events : tuple of int, or None
+        Numbers of the first and the last event of these answers, by which all of them can be undone; None without one.
     """
 
     n_new: int = 0
@@ -56,6 +58,7 @@ class Taken:
     unknown: list[str] = field(default_factory=list)
     added_classes: list[str] = field(default_factory=list)
     n_undecided: int = 0
+    events: tuple[int, int] | None = None
 
 
 class _Located(NamedTuple):
@@ -105,6 +108,7 @@ def take_answers(
     unknown = set(located.unknown)
     known_answers = [answer for answer in answers if answer.image not in unknown]
     with log.writing() as writing:
+        before = writing.state.number
         labels, added = _labels(writing, known_answers, new_classes=new_classes)
         keys = [answer.key or (_key(answer) if kind is None else None) for answer in known_answers]
         there = writing.known_keys(key for key in keys if key is not None)
@@ -136,6 +140,7 @@ def take_answers(
             unknown=located.unknown,
             added_classes=added,
             n_undecided=sum(bool(state.votes(image)) and state.outcome(image).vote is None for image in images),
+            events=None if state.number == before else (before + 1, state.number),
         )
 
 

@@ -406,7 +406,8 @@ class Campaign(CampaignAnswers):
         path : path
             An ``.html`` file; an earlier page there is replaced.
         images : path, sequence of paths, or data set
-            A folder that the ids are paths in, or what :func:`ccma_fast.extract` got.
+            A folder that the ids are paths in, or what :func:`ccma_fast.extract` got; where the pool has no ids, a data
+            set in the order of its rows.
         annotator, n
             As for :meth:`assign`.
         **options

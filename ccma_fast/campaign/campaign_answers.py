@@ -180,7 +180,7 @@ class CampaignAnswers:
         withdraw(self._log, self._images(images), kinds.REOPENED, check_annotator(annotator))
 
     def undo(self, *numbers: int, annotator: str = "") -> list[Event]:
-        """Undo events by their numbers, or the last one of an annotator; an undo is an event, and can be undone.
+        """Undo events by their numbers, or the last one, of an annotator where one is given; an undo is an event too.
 
         Raises
         ------

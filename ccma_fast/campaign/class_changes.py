@@ -66,7 +66,7 @@ def unknown_class(state: State, name: str, where: str = "") -> ValueError:
     hint = f" (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else ""
     return ValueError(
         f"a label must be one of the campaign's {len(state.classes.live)} classes, got {name!r}{where}{hint}; new "
-        "classes are added one by one (add_class, classes --add) or with these answers (new_classes=True, --new-classes)"
+        "classes are added one by one (add_class, classes --add) or with the answers (new_classes=True, --new-classes)"
     )
 
 

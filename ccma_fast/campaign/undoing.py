@@ -42,6 +42,8 @@ def undo(log: Log, numbers: Sequence[int], annotator: str) -> list[Event]:
                 raise ValueError(f"there is no event {number}, the last one is {writing.state.number}")
             if writing.state.is_undone(number):
                 raise ValueError(f"event {number} ({event.kind}) was undone already")
+            if event.kind == kinds.JOINED and len(numbers) > 1:
+                continue  # as in the events of an import, of which nothing else may be left out
             if event.kind in _FINAL:
                 raise ValueError(f"event {number} ({event.kind}) cannot be undone")
             undone.add(number)
@@ -60,9 +62,9 @@ def _last(log: Log, annotator: str, state: State) -> int:
     for event in reversed(log.events()):
         is_left = not state.is_undone(event.number) and event.kind not in (*_FINAL, kinds.UNDONE)
         is_left &= event.number not in state.classes.declared  # nobody did that: the campaign began so
-        if event.annotator == annotator and is_left:
+        if annotator in ("", event.annotator) and is_left:
             return event.number
-    raise ValueError(f"there is nothing of {annotator!r} to undo")
+    raise ValueError(f"there is nothing{f' of {annotator!r}' if annotator else ''} to undo")
 
 
 def _check_unused(log: Log, event: Event, state: State, undone: set[int]) -> None:

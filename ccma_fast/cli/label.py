@@ -23,9 +23,10 @@ _EPILOG = """\
 Images that are written for an annotator are assigned to them, as ccma-fast campaign export does it. Beside each image
 the page lists the classes that student and teacher together find likely, the likeliest first, and all others behind a
 search. So that people are not led by it, --order shuffled mixes that list, and --order listed shows all classes as they
-are; what was shown is kept with each answer. The ids of the pool must be paths in the folder of the images: a pool
-without ids has no page. An image of a class that is missing is answered by "Another reason" and its name; once the
-class is there, ccma-fast campaign label --correct NAME gives it to the image.
+are; what was shown is kept with each answer. The ids of the pool must be paths in the folder of the images; for a pool
+without ids, Campaign.write_page in Python takes a data set in the order of the rows. An image of a class that is
+missing is answered by "Another reason" and its name; once the class is there, ccma-fast campaign label --correct NAME
+gives it to the image.
 
 example:
   ccma-fast label birds.campaign --annotator ana -n 100 --out ana.html

@@ -443,6 +443,22 @@ class TestAnnotators:
             campaign.export_file(tmp_path / "a.json", "fiftyone", annotator="ana", images="relative")
         assert len(campaign.assign("ben").tasks) == 3
 
+    def test_what_several_people_said_at_once_is_undone_at_once(self, campaign: cf.Campaign) -> None:
+        answers = [Answer(IDS[k], label="ant", annotator=name) for k, name in enumerate(("ana", "ben", "cem"))]
+        first, last = campaign.take(answers).events or (0, 0)
+        assert campaign.take(answers[:1]).n_known == 1
+        assert campaign.take(answers[:1]).events is None
+        campaign.undo(*range(first, last + 1))
+        assert (campaign.labels < 0).all()
+        with pytest.raises(ValueError, match="cannot be undone"):
+            campaign.undo(first)  # that ana takes part
+
+    def test_the_last_event_is_anybodys(self, campaign: cf.Campaign) -> None:
+        campaign.next(3)
+        campaign.label([IDS[0]], ["ant"], annotator="ana")
+        (event,) = campaign.undo()
+        assert (event.kind, event.annotator) == (kinds.LABELLED, "ana")
+
     def test_two_people_a_row_and_a_third_for_a_tie(self, two: cf.Campaign) -> None:
         first, second, third = two.next(3).batch.images
         assert len(two.assign("ana").tasks) == len(two.assign("ben").tasks) == 3
@@ -558,7 +574,7 @@ class TestClasses:
         assert len(campaign.next(2)) == 2
 
     def test_the_last_thing_that_was_done_is_not_the_first_classes(self, campaign: cf.Campaign) -> None:
-        with pytest.raises(ValueError, match="nothing of '' to undo"):
+        with pytest.raises(ValueError, match="nothing to undo"):
             campaign.undo()
 
     def test_a_teacher_is_asked_for_features_of_new_classes(self, tmp_path: Path, pool: Path) -> None:

@@ -44,10 +44,10 @@ where the images are (--images), if their ids alone do not tell:
   cvat                   their folder on this machine; the manifest then has their sizes, as cloud storages need
 
 Images that are written for an annotator are assigned to them: nobody else gets them, as far as no more people are to
-answer about them. The same annotator gets them again until they are answered. Name annotators
-as they are called in what comes back, in Label Studio by e-mail address: another spelling is another person. The labels have columns image_path (index
-where the pool has no ids) and label, as ccma-fast select --labels reads them, then annotators and n_others, how many
-said something else.
+answer about them. The same annotator gets them again until they are answered. Name annotators as they are called in
+what comes back, in Label Studio by e-mail address: another spelling is another person. The labels have columns
+image_path (index where the pool has no ids) and label, as ccma-fast select --labels reads them, then annotators and
+n_others, how many said something else.
 
 examples:
   ccma-fast campaign export birds.campaign --to label-studio --out tasks.json --images photos

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
 from ..json_output import add_json_option, print_json
@@ -12,7 +13,8 @@ from .shared import add_file_argument, open_campaign, printable
 __all__ = ["ACTION"]
 
 _DESCRIPTION = """\
-Everything that happened, the last first: number, time, what, which image or class, by whom; "-" before what was undone.
+Everything that happened, the last first: number, time (UTC), what, which image or class, by whom; "-" before what was
+undone.
 """
 
 
@@ -29,6 +31,8 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.verify:
             campaign.verify()
         entries = campaign.history(arguments.image)
+    if not entries:
+        tell(f"nothing happened to {arguments.image!r}")
     entries = entries[::-1][: arguments.n]
     if arguments.json:
         print_json({"events": [entry._asdict() for entry in entries]})

@@ -109,7 +109,11 @@ def printable(text: str) -> str:
 
 def taken_as_text(taken: Taken, notes: list[str]) -> str:
     """What became of answers, for people."""
-    lines = [f"{taken.n_new} new answers, {taken.n_known} known before"]
+    numbers = ""
+    if taken.events is not None:
+        first, last = taken.events
+        numbers = f" (event {first})" if first == last else f" (events {first}-{last})"
+    lines = [f"{taken.n_new} new answers{numbers}, {taken.n_known} known before"]
     for images, what in (
         (taken.superseded, "known answers that count no more: something else was said later, or they were undone"),
         (taken.never_issued, "images that nobody was asked about, taken all the same"),

@@ -19,7 +19,7 @@ removed: an undo is an event that makes another one count no more.
 _EPILOG = """\
 examples:
   ccma-fast campaign undo birds.campaign --annotator ana      the last thing that ana did
-  ccma-fast campaign undo birds.campaign 120 130-179          by the numbers of ccma-fast campaign log
+  ccma-fast campaign undo birds.campaign 120 130-179          by the numbers that import and log tell
 """
 
 
@@ -32,7 +32,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="numbers of events, or first-last (default: the last)",
     )
-    add_annotator_option(parser, "who undoes; without numbers, whose last event")
+    add_annotator_option(parser, "who undoes; without numbers, whose last event (default: anybody's)")
 
 
 def _run(arguments: argparse.Namespace) -> None:
