@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from .audit import drawn_rows
 from .log.class_list import ClassList
 from .log.database import Records
 
-__all__ = ["NamedSet", "PickRecord", "QueryRecord", "labels_in_records", "records_of"]
+__all__ = ["NamedSet", "PickRecord", "QueryRecord", "records_of"]
 
 # Rows of which every query tells the predicted class: of so many a share has a standard error of at most 0.011.
 _STOP_SET = 2048
@@ -79,6 +79,12 @@ class PickRecord:
         shortlist = NamedSet.of(pick.shortlist, labels)
         return cls(pick.score, pick.represents, pick.led_by, student, teacher, shortlist, tuple(map(str, ids)))
 
+    @property
+    def said(self) -> tuple[Sequence[int] | None, Sequence[int] | None, int | None]:
+        """What :attr:`QueryRecord.said` has of it."""
+        student, teacher = (None if found is None else found.labels for found in (self.student_set, self.teacher_set))
+        return student, teacher, next(iter(self.shortlist.labels), None)
+
     def to_json(self) -> str:
         score = None if math.isnan(self.score) else self.score
         sets = (self.student_set, self.teacher_set, self.shortlist)
@@ -108,14 +114,18 @@ class QueryRecord:
         Digest of the rows of the stop set and of what they hold; empty where there was no model.
     predicted : tuple of int
         The most probable class of each of them.
+    said : list
+        Of each pick the classes in the student's set and in the teacher's, None where there was none, and the likeliest
+        class by both together: what is compared with the labels, without what else is known of the picks.
     """
 
     about: dict[str, Any]
     stop_set: str
     predicted: tuple[int, ...]
+    said: list[tuple[Sequence[int] | None, Sequence[int] | None, int | None]]
 
     def to_json(self) -> str:
-        content = [finite(self.about), self.stop_set, self.predicted]
+        content = [finite(self.about), self.stop_set, self.predicted, self.said]
         return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
     @property
@@ -125,17 +135,8 @@ class QueryRecord:
 
     @classmethod
     def of_json(cls, text: str) -> QueryRecord:
-        about, stop_set, predicted = json.loads(text)
-        return cls(about, stop_set, tuple(predicted))
-
-
-def labels_in_records(texts: Sequence[str]) -> list[tuple[list[int] | None, list[int] | None, list[int]]]:
-    """The classes in the student's set, in the teacher's and in the shortlist, by the JSON of many picks."""
-    every = json.loads(f"[{','.join(texts)}]")
-    return [
-        (student and student[0], teacher and teacher[0], shortlist[0])
-        for _, _, _, student, teacher, shortlist, _ in every
-    ]
+        about, stop_set, predicted, said = json.loads(text)
+        return cls(about, stop_set, tuple(predicted), said)
 
 
 def records_of(selection: Selection, pool: Rows, n_rows: int, labels: Sequence[int]) -> Records:
@@ -153,8 +154,9 @@ def records_of(selection: Selection, pool: Rows, n_rows: int, labels: Sequence[i
     """
     told = selection.explanation
     assert told is not None, "a campaign asks for explanations"
-    picks = [PickRecord.of(pick, labels).to_json() for pick in told.picks]
-    return Records(_query_record(selection, told, pool, n_rows, labels).to_json(), picks)
+    picks = [PickRecord.of(pick, labels) for pick in told.picks]
+    of_query = replace(_query_record(selection, told, pool, n_rows, labels), said=[pick.said for pick in picks])
+    return Records(of_query.to_json(), [pick.to_json() for pick in picks])
 
 
 def _query_record(
@@ -171,6 +173,6 @@ def _query_record(
     rows = np.sort(drawn_rows(every, min(_STOP_SET, every.size), 0))
     predicted = told.predict(rows)
     if predicted is None:
-        return QueryRecord(about, "", ())
+        return QueryRecord(about, "", (), [])
     digest = hashlib.blake2b(rows.astype("<i8").tobytes() + row_digests(pool, rows).tobytes(), digest_size=16)
-    return QueryRecord(about, digest.hexdigest(), tuple(labels[c] for c in predicted.classes.tolist()))
+    return QueryRecord(about, digest.hexdigest(), tuple(labels[c] for c in predicted.classes.tolist()), [])

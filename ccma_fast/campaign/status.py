@@ -14,7 +14,7 @@ from ..system.garbage import no_collection
 from .log.database import Log
 from .log.state import Batch, State
 from .log.votes import REFUSAL, krippendorff_alpha, outcome
-from .pick_records import QueryRecord, labels_in_records
+from .pick_records import QueryRecord
 from .stopping import LEAST_NEW, Agreement, agreement, is_stable
 
 __all__ = ["AnnotatorStatus", "BatchStatus", "Share", "Status", "status_of"]
@@ -165,8 +165,9 @@ def status_of(log: Log, time: datetime) -> Status:
         counts = Counter(labels.values())
         n_refused = counts.pop(REFUSAL, 0)
         several = [image for image, (votes, _) in tallies.items() if len(votes) > 1]
-        agreements = _agreements(log, state)
-        audits, picks = _checks(log, state, labels)
+        records = {event: QueryRecord.of_json(text) for event, text in log.query_records().items()}
+        agreements = _agreements(state, records)
+        audits, picks = _checks(state, records, labels)
         return Status(
             n_rows=state.settings["n_rows"],
             n_labelled=len(labels) - n_refused,
@@ -240,35 +241,33 @@ class _Hits(NamedTuple):
         return ModelChecks(*map(Share.of, self))
 
 
-def _checks(log: Log, state: State, labels: Mapping[str, int]) -> tuple[ModelChecks, ModelChecks]:
+def _checks(
+    state: State, records: Mapping[int, QueryRecord], labels: Mapping[str, int]
+) -> tuple[ModelChecks, ModelChecks]:
     """Of audits, and of picks."""
     of_audits, of_picks = _Hits([], [], []), _Hits([], [], [])
     resolved = state.classes.resolved
-    batches = {batch.event: batch for batch in state.batches}
-    for event, texts in log.pick_records():
-        batch = batches.get(event)
-        if batch is None:
-            continue
+    for batch in state.batches:
         top1, in_student, in_teacher = of_audits if batch.is_audit else of_picks
-        for image, (student, teacher, shortlist) in zip(batch.images, labels_in_records(texts), strict=True):
+        for image, (student, teacher, likeliest) in zip(batch.images, records[batch.event].said, strict=True):
             label = labels.get(image, -1)
             if label < 0:
                 continue
-            if shortlist:
-                top1.append(resolved(shortlist[0]) == label)
+            if likeliest is not None:
+                top1.append(resolved(likeliest) == label)
             for labels_of, hits in ((student, in_student), (teacher, in_teacher)):
                 if labels_of is not None:
                     hits.append(label in map(resolved, labels_of))
     return of_audits.shares(), of_picks.shares()
 
 
-def _agreements(log: Log, state: State) -> dict[int, Agreement]:
+def _agreements(state: State, records: Mapping[int, QueryRecord]) -> dict[int, Agreement]:
     """Of the models of queries, by the numbers of their events, with the last ones that had fewer labels."""
     found: dict[int, Agreement] = {}
     before: QueryRecord | None = None
-    texts, resolved = log.query_records(), state.classes.resolved
+    resolved = state.classes.resolved
     for batch in state.batches:
-        record = QueryRecord.of_json(texts[batch.event])
+        record = records[batch.event]
         if before is None or record.stop_set != before.stop_set:  # no model, or another pool: nothing to compare with
             before = record if record.stop_set else None
             continue

@@ -96,6 +96,16 @@ def test_the_file_may_be_used_from_another_folder(folder: Path, monkeypatch: pyt
     assert campaign("next", "--budget", "3", "-q", file="../birds.campaign") == 0
 
 
+def test_labels_that_were_exported_are_no_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    begin("--labels", *_known(10))
+    assert campaign("export", "--to", "labels", "--out", "labels.csv") == 0
+    before = json_of(capsys, "log", "--json")
+    assert campaign("import", "labels.csv") == 2
+    assert "has labels that people agreed on" in capsys.readouterr().err
+    assert json_of(capsys, "log", "--json") == before
+    assert campaign("import", "labels.csv", "--annotator", "ana") == 0
+
+
 def test_answers_come_twice_and_with_formulas(capsys: pytest.CaptureFixture[str]) -> None:
     begin()
     assert campaign("next", "--budget", "4", "-q") == 0

@@ -17,6 +17,7 @@ once, however often it is exported. Shortlists, notes and which assignment was a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection
@@ -217,9 +218,12 @@ class _Document:
         if len(set(self._tags)) == 1:
             label, refusal = label_or_refusal(self._tags[0])
             facts = self._facts_of(self._image.get("task_id"))
-            collected.answers.append(
-                Answer(image, label, refusal, annotator=facts.get("assignee", ""), answered=_time(facts.get("updated")))
-            )
+            annotator = facts.get("assignee", "")
+            # Without the time, which is the task's: another export of it would be all new answers.
+            said = json.dumps([image, annotator, label, refusal])
+            key = f"cvat {hashlib.blake2b(said.encode('ascii'), digest_size=16).hexdigest()}"
+            answered = _time(facts.get("updated"))
+            collected.answers.append(Answer(image, label, refusal, annotator=annotator, answered=answered, key=key))
         elif self._tags:
             collected.leave_out(image, "with several tags")
         elif not self._n_automatic:

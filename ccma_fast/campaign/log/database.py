@@ -23,8 +23,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -216,14 +214,6 @@ class Log:
             if query is None:
                 raise FileReadError(f"{str(self.file)!r} is damaged: it has no record of the batch of event {event}")
             return Records(query[0], [record for (record,) in picks])
-
-    def pick_records(self) -> Iterator[tuple[int, list[str]]]:
-        """What the query of every batch said of its picks, by the number of the batch's event."""
-        with self._lock, _errors(self.file):
-            self._use_own_connection()
-            found = self._connection.execute("SELECT event, record FROM picks ORDER BY event, rank").fetchall()
-        for event, rows in groupby(found, key=itemgetter(0)):
-            yield event, [record for _, record in rows]
 
     def query_records(self) -> dict[int, str]:
         """What the query of every batch said of itself, by the number of the batch's event."""

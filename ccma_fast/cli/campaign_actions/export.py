@@ -25,6 +25,9 @@ __all__ = ["ACTION"]
 
 _RESULTS = {"labels": "the labels, as CSV", "croissant": "the labels, as a Croissant record (JSON-LD)"}
 
+# Of the labels, beside that which says of which image they are.
+_COLUMNS = ("label", "annotators", "n_others")
+
 _DESCRIPTION = """\
 Write images for people to label, in a file for another program; or, with --to labels, the labels that people agree on.
 """
@@ -92,8 +95,15 @@ def _run(arguments: argparse.Namespace) -> None:
     tell(f"{len(labelled)} labels -> {out}")
 
 
+def is_labels_file(file: Path) -> bool:
+    """Whether a file holds labels as :data:`_RESULTS` has them."""
+    from ...campaign.exchange.outline import outline_of
+
+    return file.exists() and set(_COLUMNS) <= outline_of(file).names
+
+
 def _table(labelled: Iterable[LabelledImage], *, has_ids: bool) -> Iterable[Sequence[Any]]:
-    yield ID if has_ids else INDEX, "label", "annotators", "n_others"
+    yield ID if has_ids else INDEX, *_COLUMNS
     for image, label, annotators, n_others in labelled:
         yield image, label, "; ".join(annotators), n_others
 

@@ -10,6 +10,7 @@ from ...campaign.exchange.formats import FORMATS
 from ...system.streams import tell
 from ..command import Command
 from ..json_output import add_json_option, print_json
+from .export import is_labels_file
 from .shared import add_annotator_option, add_file_argument, open_campaign, taken_as_text
 
 __all__ = ["ACTION"]
@@ -50,6 +51,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    for file in arguments.files:
+        if not arguments.annotator and is_labels_file(file):
+            raise ValueError(
+                f"{str(file)!r} has labels that people agreed on, as export --to labels writes them, and no answers; "
+                "expected --annotator NAME for somebody who is to have given them all"
+            )
     found = {}
     with open_campaign(arguments) as campaign:
         for file in arguments.files:

@@ -165,6 +165,10 @@ def test_xml_of_cvat(tmp_path: Path) -> None:
         ("sub/e <1>.png", None, CANNOT_TELL, "worker & co"),
     ]
     assert {a.answered for a in found.answers} == {datetime(2030, 1, 2, 3, 4, 5, 678901, timezone.utc)}
+    # The time is the task's. What did not change is known, although others of it were tagged since.
+    later = read_answers(xml(tmp_path, images.replace("d.png", "f.png"), TASK.replace("2030-01-02", "2030-01-03")))
+    assert [a.key for a in later.answers] == [a.key for a in found.answers]
+    assert len({a.key for a in found.answers}) == 3
     assert found.notes == [
         "2 left out, a tag by a model: 'b.png', 'c.png'",
         "1 left out, with shapes but no tag: 'd.png'",
