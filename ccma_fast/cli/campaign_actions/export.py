@@ -15,6 +15,7 @@ from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
 from ..csv_output import write_csv_file
+from .labels_file import LABEL_COLUMNS
 from .shared import add_annotator_option, add_file_argument, open_campaign
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["ACTION"]
 
 _RESULTS = {"labels": "the labels, as CSV", "croissant": "the labels, as a Croissant record (JSON-LD)"}
-
-# Of the labels, beside that which says of which image they are.
-_COLUMNS = ("label", "annotators", "n_others")
 
 _DESCRIPTION = """\
 Write images for people to label, in a file for another program; or, with --to labels, the labels that people agree on.
@@ -95,15 +93,8 @@ def _run(arguments: argparse.Namespace) -> None:
     tell(f"{len(labelled)} labels -> {out}")
 
 
-def is_labels_file(file: Path) -> bool:
-    """Whether a file holds labels as :data:`_RESULTS` has them."""
-    from ...campaign.exchange.outline import outline_of
-
-    return file.exists() and set(_COLUMNS) <= outline_of(file).names
-
-
 def _table(labelled: Iterable[LabelledImage], *, has_ids: bool) -> Iterable[Sequence[Any]]:
-    yield ID if has_ids else INDEX, *_COLUMNS
+    yield ID if has_ids else INDEX, *LABEL_COLUMNS
     for image, label, annotators, n_others in labelled:
         yield image, label, "; ".join(annotators), n_others
 
