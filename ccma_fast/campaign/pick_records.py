@@ -80,9 +80,10 @@ class PickRecord:
         return cls(pick.score, pick.represents, pick.led_by, student, teacher, shortlist, tuple(map(str, ids)))
 
     @property
-    def said(self) -> tuple[Sequence[int] | None, Sequence[int] | None, int | None]:
+    def said(self) -> tuple[str | None, str | None, int | None]:
         """What :attr:`QueryRecord.said` has of it."""
-        student, teacher = (None if found is None else found.labels for found in (self.student_set, self.teacher_set))
+        sets = (self.student_set, self.teacher_set)
+        student, teacher = (None if found is None else f",{','.join(map(str, found.labels))}," for found in sets)
         return student, teacher, next(iter(self.shortlist.labels), None)
 
     def to_json(self) -> str:
@@ -116,13 +117,14 @@ class QueryRecord:
         The most probable class of each of them.
     said : list
         Of each pick the classes in the student's set and in the teacher's, None where there was none, and the likeliest
-        class by both together: what is compared with the labels, without what else is known of the picks.
+        class by both together: what is compared with the labels, without what else is known of the picks. A set is a
+        text such as ",3,17,", of which a hundred thousand are read in a fraction of a second.
     """
 
     about: dict[str, Any]
     stop_set: str
     predicted: tuple[int, ...]
-    said: list[tuple[Sequence[int] | None, Sequence[int] | None, int | None]]
+    said: list[tuple[str | None, str | None, int | None]]
 
     def to_json(self) -> str:
         content = [finite(self.about), self.stop_set, self.predicted, self.said]

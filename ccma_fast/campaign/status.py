@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..steps.intervals import coverage_interval
@@ -209,7 +210,8 @@ def _annotators(log: Log, state: State, several: Iterable[str]) -> Iterable[Anno
         if number not in state.undone:
             seconds[name].append(taken)
     counts: Counter[tuple[str, bool]] = Counter()
-    for (name, vote), n in Counter(pair for votes, _ in state.tallies().values() for pair in votes.items()).items():
+    every = Counter(chain.from_iterable(votes.items() for votes, _ in state.tallies().values()))
+    for (name, vote), n in every.items():
         counts[name, vote < 0] += n
     agreed: dict[str, list[bool]] = {}
     for image in several:
@@ -247,6 +249,10 @@ def _checks(
     """Of audits, and of picks."""
     of_audits, of_picks = _Hits([], [], []), _Hits([], [], [])
     resolved = state.classes.resolved
+    written = {
+        label: (f",{label},", [f",{part}," for part in parts if part != label])
+        for label, parts in state.classes.parts().items()
+    }
     for batch in state.batches:
         top1, in_student, in_teacher = of_audits if batch.is_audit else of_picks
         for image, (student, teacher, likeliest) in zip(batch.images, records[batch.event].said, strict=True):
@@ -255,9 +261,10 @@ def _checks(
                 continue
             if likeliest is not None:
                 top1.append(resolved(likeliest) == label)
-            for labels_of, hits in ((student, in_student), (teacher, in_teacher)):
-                if labels_of is not None:
-                    hits.append(label in map(resolved, labels_of))
+            own, merged = written[label]
+            for listed, hits in ((student, in_student), (teacher, in_teacher)):
+                if listed is not None:
+                    hits.append(own in listed or any(part in listed for part in merged))
     return of_audits.shares(), of_picks.shares()
 
 
@@ -265,7 +272,6 @@ def _agreements(state: State, records: Mapping[int, QueryRecord]) -> dict[int, A
     """Of the models of queries, by the numbers of their events, with the last ones that had fewer labels."""
     found: dict[int, Agreement] = {}
     before: QueryRecord | None = None
-    resolved = state.classes.resolved
     for batch in state.batches:
         record = records[batch.event]
         if before is None or record.stop_set != before.stop_set:  # no model, or another pool: nothing to compare with
@@ -273,7 +279,7 @@ def _agreements(state: State, records: Mapping[int, QueryRecord]) -> dict[int, A
             continue
         n_new = record.n_labelled - before.n_labelled
         if n_new >= LEAST_NEW:
-            earlier, later = ([*map(resolved, entry.predicted)] for entry in (before, record))
+            earlier, later = (state.classes.all_resolved(entry.predicted) for entry in (before, record))
             found[batch.event] = agreement(earlier, later, n_new)
             before = record
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...pool.class_names import same_name
 from . import events as kinds
 from .events import Event
@@ -106,6 +108,17 @@ class ClassList:
     def find_name(self, label: int) -> str | None:
         """As :meth:`name_of`; None of a class whose addition was undone."""
         return self._names.get(self.resolved(label))
+
+    def all_resolved(self, labels: Sequence[int]) -> Sequence[int]:
+        """The classes that some classes are, after merges."""
+        return [*map(self.resolved, labels)] if self._merged else labels
+
+    def parts(self) -> dict[int, list[int]]:
+        """Of each class itself and those that were merged into it."""
+        found: dict[int, list[int]] = {}
+        for label in self._names:
+            found.setdefault(self.resolved(label), []).append(label)
+        return found
 
     def resolved(self, label: int) -> int:
         """The class that a class is, after merges; a refusal stays one."""
