@@ -96,7 +96,7 @@ def take_answers(
     Raises
     ------
     ValueError
-        Unknown classes or images.
+        Unknown classes or images; a key that is known of another image or annotator.
     """
     answers = [_by_known_annotator(answer) for answer in answers]
     located = _located(log.refresh(), answers, find_places)
@@ -120,12 +120,13 @@ def take_answers(
             image = state.name_now(answer.image)
             label = None if answer.label is None else labels[answer.label]
             if key is not None and key in there:
+                _check_same(key, there[key], image, answer.annotator, state)
                 n_known += 1
                 if state.votes(image).get(answer.annotator) != (REFUSAL if label is None else label):
                     superseded[image] = None
                 continue
             if key is not None:
-                there.add(key)
+                there[key] = image, answer.annotator
             join(writing, answer.annotator)
             place = located.places.get(answer.image)
             if image not in batch_of:
@@ -184,6 +185,16 @@ def _by_known_annotator(answer: Answer) -> Answer:
         raise TypeError(f"answers must be of the type Answer, got {type(answer).__name__} {answer!r:.80}")
     name = check_annotator(answer.annotator)
     return answer if name == answer.annotator else replace(answer, annotator=name)
+
+
+def _check_same(key: str, known: tuple[str, str], image: str, annotator: str, state: State) -> None:
+    """Check that an answer whose key is known is about the same image, by the same annotator."""
+    before, by = known
+    if (state.name_now(before), by) != (image, annotator):
+        raise ValueError(
+            f"each key must be of one answer, got {key!r} of {image!r} by {annotator!r}, which was taken before of "
+            f"{before!r} by {by!r}"
+        )
 
 
 def _located(state: State, answers: Iterable[Answer], find_places: FindPlaces) -> _Located:

@@ -34,34 +34,35 @@ class CampaignPool:
     def __init__(self, rows: Rows | None, teacher: Teacher | None) -> None:
         if rows is not None and teacher is not None:
             teacher.check_rows(rows)
-        self._rows = rows
-        self.teacher = teacher
+        self._both = (rows, teacher)  # replaced together: other threads see rows and teacher of one moment
 
     @property
     def rows(self) -> Rows:
-        if self._rows is None:
+        rows = self._both[0]
+        if rows is None:
             raise ValueError("the campaign was opened without its pool, which this needs; expected features")
-        return self._rows
+        return rows
 
-    def grown(self) -> Rows:
-        """The rows, with those that were added to their files meanwhile."""
-        rows = self.rows.grown()
-        if rows is not self._rows:
+    def grown(self) -> tuple[Rows, Teacher | None]:
+        """Rows and teacher, with the rows that were added to their files meanwhile."""
+        before, teacher = self.rows, self._both[1]
+        rows = before.grown()
+        if rows is not before:
             check_distinct_ids(rows)
-            teacher = None if self.teacher is None else self.teacher.grown()
+            teacher = None if teacher is None else teacher.grown()
             if teacher is not None:
                 teacher.check_rows(rows)
-            self._rows, self.teacher = rows, teacher
-        return rows
+            self._both = (rows, teacher)
+        return rows, teacher
 
     def check_no_other_has(self, former: Mapping[str, str]) -> None:
         """As :func:`.places.check_no_other_has`; of a campaign that was opened without its pool nobody can say."""
-        if self._rows is not None:
-            check_no_other_has(former, self.grown())
+        if self._both[0] is not None:
+            check_no_other_has(former, self.grown()[0])
 
     def places(self, images: Sequence[str]) -> dict[str, Place]:
         """Where some images are, without those that the pool does not have."""
-        rows = self.grown()
+        rows, _ = self.grown()
         if has_ids(rows):
             by_id = rows_with_ids(rows, images) or {}
             there = {image: found[0] for image, found in by_id.items() if image is not None and len(found) == 1}

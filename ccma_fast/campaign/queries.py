@@ -7,8 +7,10 @@ from typing import Any
 
 from ..config import CCMAConfig
 from ..pool.labels import ReadLabels
+from ..pool.rows import Rows
 from ..query.report import Selection
 from ..query.select import select
+from ..steps.teacher import Teacher
 from .audit import drawn_rows
 from .campaign_pool import CampaignPool
 from .given import check_duration
@@ -38,39 +40,41 @@ class Queries:
     def next(self, budget: int, expires: timedelta | None, annotator: str, **more: Any) -> Issued:
         """Issue the images that the acquisition chooses; `more` are arguments of select, None for its own."""
 
-        def query(known: Snapshot) -> Selection:
-            return self._select(known, budget, known.seed, **more)
+        rows, teacher = self._pool.grown()
 
-        return issue(self._log, self._pool.grown(), query, expires=self._expiry(expires), annotator=annotator)
+        def query(known: Snapshot) -> Selection:
+            return self._select(rows, teacher, known, budget, known.seed, **more)
+
+        return issue(self._log, rows, query, expires=self._expiry(expires), annotator=annotator)
 
     def audit(self, n: int, expires: timedelta | None, annotator: str) -> Issued:
         """Issue images that are drawn at random, in the order of the draw."""
-        rows = self._pool.grown()
+        rows, teacher = self._pool.grown()
 
         def query(known: Snapshot) -> Selection:
             left = known.left(rows)
             if left.size < n:
                 raise ValueError(f"n must be at most the number of images that could be chosen, {left.size}, got {n}")
             drawn = drawn_rows(left, n, known.audit_seed)
-            return in_order_of(self._select(known, n, known.audit_seed, include=drawn), drawn)
+            return in_order_of(self._select(rows, teacher, known, n, known.audit_seed, include=drawn), drawn)
 
         return issue(self._log, rows, query, expires=self._expiry(expires), annotator=annotator, is_audit=True)
 
     def snapshot(self) -> Snapshot:
         """What the log says of the rows of the pool now."""
-        rows = self._pool.grown()
+        rows, _ = self._pool.grown()
         with self._log.reading() as state:
             return snapshot(state, rows, now())
 
     def learner(self) -> ActiveLearner:
         """The models that the labels so far train."""
-        known = self.snapshot()
+        rows, teacher = self._pool.grown()
         with self._log.reading() as state:
-            settings = {**state.settings}
+            known, settings = snapshot(state, rows, now()), {**state.settings}
         learner = ActiveLearner(
-            self._pool.rows,
+            rows,
             labels=ReadLabels(known.codes),
-            teacher=teacher_of(self._pool.teacher, known.classes),
+            teacher=teacher_of(teacher, known.classes),
             class_names=_names(known),
             config=CCMAConfig(**settings["config"]),
             random_state=settings["random_state"],
@@ -80,15 +84,17 @@ class Queries:
         learner._pool.refused = known.refused
         return learner
 
-    def _select(self, known: Snapshot, budget: int, seed: int, **more: Any) -> Selection:
+    def _select(
+        self, rows: Rows, teacher: Teacher | None, known: Snapshot, budget: int, seed: int, **more: Any
+    ) -> Selection:
         with self._log.reading() as state:
             config = CCMAConfig(**state.settings["config"])
         return select(
-            self._pool.rows,
+            rows,
             budget,
             labels=ReadLabels(known.codes),
             class_names=_names(known),
-            teacher=teacher_of(self._pool.teacher, known.classes),
+            teacher=teacher_of(teacher, known.classes),
             exclude=known.refused,
             pending=known.pending,
             config=config,

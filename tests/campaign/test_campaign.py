@@ -325,6 +325,14 @@ class TestAnswers:
         assert (taken.n_new, taken.n_known, taken.superseded) == (1, 3, [])
         assert campaign.events()[:-1] == events
 
+    @pytest.mark.parametrize(("image", "annotator"), [(IDS[1], "ana"), (IDS[0], "ben")])
+    def test_a_key_is_of_one_answer(self, campaign: cf.Campaign, image: str, annotator: str) -> None:
+        campaign.take([Answer(IDS[0], "ant", annotator="ana", key="k")])
+        before = campaign.events()
+        with pytest.raises(ValueError, match=r"got 'k' of .*, which was taken before of 'photos/000.jpg' by 'ana'"):
+            campaign.take([Answer(IDS[2], "ant"), Answer(image, "ant", annotator=annotator, key="k")])
+        assert campaign.events() == before
+
     def test_an_old_answer_does_not_come_back(self, campaign: cf.Campaign) -> None:
         answers = [Answer(IDS[0], "ant", annotator="ana")]
         campaign.take(answers)

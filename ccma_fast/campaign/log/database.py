@@ -359,10 +359,11 @@ class Writing:
         """The state by all events that count, once some were undone."""
         return _state_of(self._connection, self._file)
 
-    def known_keys(self, keys: Iterable[str]) -> set[str]:
-        """Those of some keys of answers that are known already."""
-        found = (self._connection.execute("SELECT key FROM events WHERE key = ?", [key]).fetchone() for key in keys)
-        return {row[0] for row in found if row is not None}
+    def known_keys(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Those of some keys of answers that are known already, each with the image and the annotator."""
+        asked = "SELECT key, image, annotator FROM events WHERE key = ?"
+        found = (self._connection.execute(asked, [key]).fetchone() for key in keys)
+        return {row[0]: (row[1], row[2]) for row in found if row is not None}
 
 
 def create_log(path: str | os.PathLike[str], new: Sequence[NewEvent]) -> Log:
