@@ -172,8 +172,10 @@ def tree(folder: Path) -> Tree:
     files = (path for path in folder.rglob("*") if path.is_file())
     found = {str(path.relative_to(folder)): OUT.sub(b"", path.read_bytes()) for path in files}
     found = {name: content for name, content in found.items() if not re.search(r"(^|/)\.|\.jsonl$|timings.csv$", name)}
-    if "picks.json" in found:
-        found["picks.json"] = json.dumps({**json.loads(found["picks.json"]), "report": None}).encode()
+    # What a query measured, when it was, and where its file lies.
+    for name, own in (("picks.json", ["report"]), ("picks.selection.json", ["report", "written", "command"])):
+        if name in found:
+            found[name] = json.dumps({**json.loads(found[name]), **dict.fromkeys(own)}).encode()
     return found
 
 
