@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 
 from .answering import join
 from .exchange.assignment import Assignment, Task
 from .log import events as kinds
 from .log.database import Log
-from .log.events import NewEvent
+from .log.events import NewEvent, now
 from .log.state import Batch, State
 from .pick_records import PickRecord
 from .undoing import undo
@@ -56,11 +55,11 @@ def assigned_for_file(log: Log, annotator: str, n: int | None) -> Iterator[Assig
 def _assign(log: Log, annotator: str, n: int | None) -> tuple[Assignment, int | None]:
     """An assignment, and the number of its event; None where nothing is new in it."""
     with log.writing() as writing:
-        state, now = writing.state, datetime.now(timezone.utc)
+        state, time = writing.state, now()
         own, free, n_of_others = [], [], 0
-        pending, batch_of = state.pending(now), state.batch_of()
+        pending, batch_of = state.pending(time), state.batch_of()
         for image in _in_order(state, pending, batch_of):
-            asked = state.assigned(image, now)
+            asked = state.assigned(image, time)
             if annotator in state.votes(image):
                 continue
             if annotator in asked:
@@ -84,7 +83,7 @@ def _assign(log: Log, annotator: str, n: int | None) -> tuple[Assignment, int | 
             # Each as long as its batch: what expired may be in another one, and others be asked about it.
             until = [batch_of[image].expires if image in batch_of else "" for image in new]
             number = writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": until})).number
-        tasks = _tasks(log, state, chosen)
+        tasks = _tasks(log, state, chosen, batch_of)
         classes = tuple(state.classes.live.values())
         return Assignment(str(state.settings["campaign"]), annotator, classes, tuple(tasks), state.digest), number
 
@@ -96,10 +95,9 @@ def _in_order(state: State, pending: Iterable[str], batch_of: Mapping[str, Batch
     return [image for image in issued if image in wanted] + sorted(wanted - batch_of.keys())
 
 
-def _tasks(log: Log, state: State, images: Iterable[str]) -> Iterator[Task]:
+def _tasks(log: Log, state: State, images: Iterable[str], batch_of: Mapping[str, Batch]) -> Iterator[Task]:
     """What an annotator gets to know of each image."""
     of_batch: dict[int, dict[str, tuple[int, int, PickRecord]]] = {}
-    batch_of = state.batch_of()
     for image in images:
         batch = batch_of.get(image)
         if batch is None:

@@ -6,7 +6,6 @@ import math
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -33,11 +32,11 @@ from .exchange.formats import check_can_export, export_assignment
 from .files import LabelledImage, labelled_images
 from .given import check_annotator, check_duration
 from .history import Happening, history_of
-from .issuing import Issued, now
+from .issuing import Issued
 from .learner import ActiveLearner
 from .log import events as kinds
 from .log.database import Log, create_log
-from .log.events import Event, NewEvent
+from .log.events import Event, NewEvent, now
 from .page.write import write_page
 from .places import check_distinct_ids, check_same_naming, has_ids
 from .queries import Queries
@@ -162,7 +161,7 @@ class Campaign(CampaignAnswers):
             "has_ids": has_ids(pool.rows),
             "labels_per_image": n_wanted,
             "expires": None if expires is None else check_duration("expires", expires),
-            "config": asdict(config or CCMAConfig()),
+            "config": (config or CCMAConfig()).to_dict(),
             "inputs": dict(inputs or {}),
         }
         added = [NewEvent(kinds.CLASS_ADDED, data={"name": name.strip(), "declared": True}) for name in names]

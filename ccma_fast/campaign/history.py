@@ -46,7 +46,7 @@ def history_of(log: Log, image: str | None = None) -> list[Happening]:
                 event.kind,
                 event.annotator,
                 _about(event, state, added),
-                state.is_undone(event.number),
+                event.number in state.undone,
             )
             for event in log.events(image=image)
         ]
@@ -54,7 +54,7 @@ def history_of(log: Log, image: str | None = None) -> list[Happening]:
 
 def _about(event: Event, state: State, added: Mapping[int, str]) -> str:
     def called(label: int) -> str:
-        is_there = not state.is_undone(label)
+        is_there = label not in state.undone
         return state.classes.name_of(label) if is_there else added[label]
 
     if event.kind in kinds.ANSWERS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +17,12 @@ from ..system.output_files import locked_file
 from .log import events as kinds
 from .log.class_list import ClassList
 from .log.database import Log
-from .log.events import NewEvent, as_text
+from .log.events import NewEvent, as_text, now
 from .log.state import Batch, State
 from .pick_records import records_of
 from .places import check_no_other_has, known_places, located, names_of
 
-__all__ = ["Issued", "Snapshot", "in_order_of", "issue", "now", "snapshot"]
+__all__ = ["Issued", "Snapshot", "in_order_of", "issue", "snapshot"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -98,10 +98,6 @@ def snapshot(state: State, pool: Rows, time: datetime) -> Snapshot:
         _seed(state, n_audits, 1),
         state.digest,
     )
-
-
-def now() -> datetime:
-    return datetime.now(timezone.utc)
 
 
 def _seed(state: State, *numbers: int) -> int:

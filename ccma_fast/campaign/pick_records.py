@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -157,13 +157,6 @@ def records_of(selection: Selection, pool: Rows, n_rows: int, labels: Sequence[i
     told = selection.explanation
     assert told is not None, "a campaign asks for explanations"
     picks = [PickRecord.of(pick, labels) for pick in told.picks]
-    of_query = replace(_query_record(selection, told, pool, n_rows, labels), said=[pick.said for pick in picks])
-    return Records(of_query.to_json(), [pick.to_json() for pick in picks])
-
-
-def _query_record(
-    selection: Selection, told: Explanation, pool: Rows, n_rows: int, labels: Sequence[int]
-) -> QueryRecord:
     about = {
         "report": selection.report.to_dict(),
         "inputs": told.inputs,
@@ -171,10 +164,16 @@ def _query_record(
         "q_student": told.q_student,
         "q_teacher": told.q_teacher,
     }
+    of_query = QueryRecord(about, *_predicted(told, pool, n_rows, labels), [pick.said for pick in picks])
+    return Records(of_query.to_json(), [pick.to_json() for pick in picks])
+
+
+def _predicted(told: Explanation, pool: Rows, n_rows: int, labels: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """The stop set and what is predicted of it, as :class:`QueryRecord` has them."""
     every = np.arange(min(n_rows, pool.n_rows))
     rows = np.sort(drawn_rows(every, min(_STOP_SET, every.size), 0))
     predicted = told.predict(rows)
     if predicted is None:
-        return QueryRecord(about, "", (), [])
+        return "", ()
     digest = hashlib.blake2b(rows.astype("<i8").tobytes() + row_digests(pool, rows).tobytes(), digest_size=16)
-    return QueryRecord(about, digest.hexdigest(), tuple(labels[c] for c in predicted.classes.tolist()), [])
+    return digest.hexdigest(), tuple(labels[c] for c in predicted.classes.tolist())

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
     row: int
     digest: str
-    """Of what the row held, see :func:`ccma_fast.campaign.identity.row_digests`."""
+    """Of what the row held, see :func:`ccma_fast.pool.row_digests.row_digests`."""
 
 
 def check_distinct_ids(rows: Rows) -> None:
@@ -59,15 +59,7 @@ def check_distinct_ids(rows: Rows) -> None:
     order = np.argsort(hashes, kind="stable")
     equal = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     if equal.size:
-        suspects = np.unique(np.concatenate([order[equal], order[equal + 1]]))
-        seen: dict[str | None, int] = {}
-        for row, image in zip(suspects.tolist(), rows.ids_at(suspects) or [], strict=True):
-            if image in seen:
-                raise ValueError(
-                    f"each image of {rows.name} must have an id of its own, got {image!r} at rows {seen[image]} and "
-                    f"{row}"
-                )
-            seen[image] = row
+        names_of(rows, np.unique(np.concatenate([order[equal], order[equal + 1]])))  # equal ids, or hashes alone
 
 
 def has_ids(rows: Rows) -> bool:

@@ -14,9 +14,10 @@ from ..steps.teacher import Teacher
 from .audit import drawn_rows
 from .campaign_pool import CampaignPool
 from .given import check_duration
-from .issuing import Issued, Snapshot, in_order_of, issue, now, snapshot
+from .issuing import Issued, Snapshot, in_order_of, issue, snapshot
 from .learner import ActiveLearner
 from .log.database import Log
+from .log.events import now
 from .teacher_classes import teacher_of
 
 __all__ = ["Queries"]
@@ -39,7 +40,6 @@ class Queries:
 
     def next(self, budget: int, expires: timedelta | None, annotator: str, **more: Any) -> Issued:
         """Issue the images that the acquisition chooses; `more` are arguments of select, None for its own."""
-
         rows, teacher = self._pool.grown()
 
         def query(known: Snapshot) -> Selection:

@@ -40,7 +40,7 @@ def undo(log: Log, numbers: Sequence[int], annotator: str) -> list[Event]:
             event = log.event(number)
             if event is None:
                 raise ValueError(f"there is no event {number}, the last one is {writing.state.number}")
-            if writing.state.is_undone(number):
+            if number in writing.state.undone:
                 raise ValueError(f"event {number} ({event.kind}) was undone already")
             if event.kind == kinds.JOINED and len(numbers) > 1:
                 continue  # as in the events of an import, of which nothing else may be left out
@@ -60,7 +60,7 @@ def undo(log: Log, numbers: Sequence[int], annotator: str) -> list[Event]:
 
 def _last(log: Log, annotator: str, state: State) -> int:
     for event in reversed(log.events()):
-        is_left = not state.is_undone(event.number) and event.kind not in (*_FINAL, kinds.UNDONE)
+        is_left = event.number not in state.undone and event.kind not in (*_FINAL, kinds.UNDONE)
         is_left &= event.number not in state.classes.declared  # nobody did that: the campaign began so
         if annotator in ("", event.annotator) and is_left:
             return event.number
@@ -70,7 +70,7 @@ def _last(log: Log, annotator: str, state: State) -> int:
 def _check_unused(log: Log, event: Event, state: State, undone: set[int]) -> None:
     for other in log.events():
         is_about_it = event.number in (other.label, other.target) and other.kind != kinds.UNDONE
-        if is_about_it and other.number not in undone and not state.is_undone(other.number):
+        if is_about_it and other.number not in undone and other.number not in state.undone:
             raise ValueError(
                 f"event {event.number} ({event.kind}) cannot be undone while event {other.number} ({other.kind}) is "
                 "about this class; undo that first, or merge the class into another"
@@ -81,7 +81,7 @@ def _check_classes(log: Log, state: State, undone: Sequence[int]) -> None:
     """Check the classes of the state that an undo would lead to."""
     contradiction = state.classes.contradiction()
     if contradiction is None:
-        lacking = (event for event in log.events() if not state.is_undone(event.number) and state.classes.lacks(event))
+        lacking = (event for event in log.events() if event.number not in state.undone and state.classes.lacks(event))
         event = next(lacking, None)
         if event is None:
             return

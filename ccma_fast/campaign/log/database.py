@@ -22,7 +22,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from ...errors import FileReadError
 from ...system.output_files import check_can_write, sync_directory
 from ...version import __version__, newer_error
 from . import events as kinds
-from .events import Event, NewEvent, as_text
+from .events import Event, NewEvent, as_text, now
 from .file_place import BESIDE, check_alone, check_place, check_same_file, identity_of
 from .state import ANSWER_COLUMNS, State
 
@@ -420,7 +419,7 @@ def _insert(
     for entry in new:
         number += 1
         # A clock that was set back makes nothing earlier than what is there: what was said last counts.
-        time = max(time, as_text(datetime.now(timezone.utc)))
+        time = max(time, as_text(now()))
         event = Event.of(entry, number, time, digest)
         connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES ({_PLACES})", event)
         digest = event.digest

@@ -33,6 +33,7 @@ __all__ = [
     "Event",
     "NewEvent",
     "as_text",
+    "now",
 ]
 
 CREATED = "campaign created"
@@ -180,6 +181,11 @@ class Event(NamedTuple):
         """The digest that it should have, behind an event with a given one."""
         content = json.dumps([digest_before, *self[:-1]], ensure_ascii=True, separators=(",", ":"))
         return hashlib.blake2b(content.encode("ascii"), digest_size=16).hexdigest()
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(timezone.utc)
 
 
 def as_text(time: datetime) -> str:

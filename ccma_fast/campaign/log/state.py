@@ -182,10 +182,6 @@ class State:
         elif event.kind != kinds.UNDONE:
             self.classes.apply(event)
 
-    def is_undone(self, number: int) -> bool:
-        """Whether an event counts no more."""
-        return number in self.undone
-
     def apply_all(
         self, others: Iterable[Event], answers: Iterable[Sequence[Any]], number: int, time: str, digest: str
     ) -> None:

@@ -157,7 +157,7 @@ def test_a_clock_that_is_set_back_makes_nothing_earlier(file: Path, monkeypatch:
         def now(cls, tz: tzinfo | None = None) -> Clock:
             return cls.time  # type: ignore[return-value]
 
-    monkeypatch.setattr("ccma_fast.campaign.log.database.datetime", Clock)
+    monkeypatch.setattr("ccma_fast.campaign.log.events.datetime", Clock)
     log = Log(file)
     for day, number in ((2, 2), (1, 3)):
         Clock.time = datetime(2030, 1, day, tzinfo=timezone.utc)
