@@ -178,6 +178,8 @@ def stacked(cells: Sequence[Any] | npt.NDArray[Any], name: str) -> npt.NDArray[A
 
 def _vector(cell: Any, row: int, name: str) -> npt.NDArray[Any]:
     """A cell of a column of vectors."""
+    if type(cell) is np.ndarray and cell.ndim == 1 and cell.dtype.kind in "fiu":  # as of most columns; the rest is slow
+        return cell
     if is_missing(cell):
         raise ValueError(f"{name} must have a vector in each row, got {cell!r} at row {row}")
     try:
