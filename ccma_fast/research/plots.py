@@ -18,11 +18,12 @@ from .curves import LearningCurve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "OKABE_ITO", "VERMILION", "Panel", "plot_learning_curves", "plot_panels"]
+__all__ = ["BLUE", "GREEN", "GREY", "OKABE_ITO", "VERMILION", "Panel", "plot_learning_curves", "plot_panels"]
 
 # Okabe and Ito's colours, told apart under every common colour blindness.
 BLUE, VERMILION = "#0072B2", "#D55E00"
-OKABE_ITO = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREEN = "#009E73"
+OKABE_ITO = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#666666"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
