@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .curves import LearningCurve
+from .curves import LearningCurve, percent_band
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,10 +88,9 @@ def plot_learning_curves(
     if level is not None:
         axes.axhline(100 * level[1], color=GREY, linewidth=1.2, linestyle=":", label=level[0], zorder=1)
     for curve, (color, marker) in zip(curves, _styles(len(curves)), strict=True):
-        mean, error = 100 * curve.mean, 100 * curve.standard_error
-        axes.plot(curve.n_labels, mean, color=color, marker=marker, markersize=4.5, linewidth=1.8, label=curve.name)
+        axes.plot(curve.n_labels, 100 * curve.mean, color=color, marker=marker, markersize=4.5, linewidth=1.8, label=curve.name)
         if curve.n_seeds > 1:
-            axes.fill_between(curve.n_labels, mean - error, mean + error, color=color, alpha=0.18, linewidth=0)
+            axes.fill_between(curve.n_labels, *percent_band(curve), color=color, alpha=0.18, linewidth=0)
     axes.set_title(title, fontsize=12, loc="left")
     axes.set_xlabel("labels", fontsize=11)
     axes.set_ylabel("test accuracy (%)", fontsize=11)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..curves import LearningCurve
+from ..curves import LearningCurve, percent_band
 from ..plots import BLUE, OKABE_ITO
 from .drawing import (
     BLACK,
     NARROW,
     Layout,
     Picture,
-    band,
     new_figure,
     plain_axes,
     shown_name,
@@ -169,7 +168,7 @@ def _draw_curve(axes: Axes, curve: LearningCurve, look: _Look, *, with_band: boo
         label=curve.name,
     )
     if with_band and curve.n_seeds > 1:
-        axes.fill_between(curve.n_labels, *band(curve), color=look.color, alpha=0.16, linewidth=0, zorder=1)
+        axes.fill_between(curve.n_labels, *percent_band(curve), color=look.color, alpha=0.16, linewidth=0, zorder=1)
 
 
 def _list_below(axes: Axes, curves: Sequence[LearningCurve], looks: dict[str, _Look]) -> None:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..curves import LearningCurve
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,7 +24,6 @@ __all__ = [
     "WIDE",
     "Layout",
     "Picture",
-    "band",
     "label_rows",
     "new_figure",
     "plain_axes",
@@ -113,12 +110,6 @@ def whole_ticks(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-
-
-def band(curve: LearningCurve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The mean of a share in %, less and plus one standard error, within 0 to 100."""
-    mean, error = curve.mean, curve.standard_error
-    return 100 * np.clip(mean - error, 0.0, 1.0), 100 * np.clip(mean + error, 0.0, 1.0)
 
 
 # Where a long name is divided best: behind one of these.
