@@ -88,7 +88,15 @@ def plot_learning_curves(
     if level is not None:
         axes.axhline(100 * level[1], color=GREY, linewidth=1.2, linestyle=":", label=level[0], zorder=1)
     for curve, (color, marker) in zip(curves, _styles(len(curves)), strict=True):
-        axes.plot(curve.n_labels, 100 * curve.mean, color=color, marker=marker, markersize=4.5, linewidth=1.8, label=curve.name)
+        axes.plot(
+            curve.n_labels,
+            100 * curve.mean,
+            color=color,
+            marker=marker,
+            markersize=4.5,
+            linewidth=1.8,
+            label=curve.name,
+        )
         if curve.n_seeds > 1:
             axes.fill_between(curve.n_labels, *percent_band(curve), color=color, alpha=0.18, linewidth=0)
     axes.set_title(title, fontsize=12, loc="left")

@@ -115,7 +115,8 @@ def made_up_run(
     """A run with the rounds for which `keep(strategy, seed, round)` holds."""
     made = made_up_rounds(strategies, seeds, rounds, budget=budget, teacher=teacher, n_pool=n_pool)
     kept = {run: [record for r, record in enumerate(records) if keep(*run, r)] for run, records in made.items()}
-    configs = [cf.CCMAConfig(kappa=int(strategy.partition("kappa=")[2].partition(",")[0] or 20)) for strategy in strategies]
+    kappas = [strategy.partition("kappa=")[2].partition(",")[0] or 20 for strategy in strategies]
+    configs = [cf.CCMAConfig(kappa=int(kappa)) for kappa in kappas]
     record = {
         "format": 1,
         "arguments": {
@@ -585,7 +586,6 @@ def test_many_picks_are_pixels_and_many_classes_have_no_legend(write: Callable[.
     assert len(on_map["attributes"]) < 1000
     assert "1000 classes, looks repeat" in on_map["text"]
     assert "3010 picks of random" in on_map["desc"]
-
 
 
 def test_a_whole_report(write: Callable[..., str], tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from .drawing import (
     plain_axes,
     row_height,
     shown_name,
-    shown_names,
     single_axes,
 )
 from .run import Run
@@ -217,7 +216,8 @@ def seconds_figure(run: Run, baseline: str) -> Picture:
         height = 0.3 if layout is NARROW else 0.66
         for stage, color in zip(stages, cycle((VERMILION, BLUE, "#56B4E9", "#BBBBBB")), strict=False):
             widths = np.array([seconds[strategy].get(stage, 0.0) for strategy in order])
-            axes.barh(places, widths, left=ends, height=height, color=color, label=stage, edgecolor="white", linewidth=0.5)
+            look = {"color": color, "edgecolor": "white", "linewidth": 0.5}
+            axes.barh(places, widths, left=ends, height=height, label=stage, **look)
             ends += widths
         for place, end in zip(places, ends, strict=True):
             axes.annotate(

@@ -50,7 +50,7 @@ def map_figure(run: Run, pool: Mapping[str, npt.NDArray[Any]], baseline: str) ->
                 vmax=max(run.n_rounds, 1),
                 s=26,
                 edgecolor=BLACK if rounds.size <= _MOST_ELEMENTS else _MIDDLE_GREY,
-                linewidth=0.5,
+                linewidth=0.8,
                 rasterized=rounds.size > _MOST_ELEMENTS,
             )
             axes.set_title(f"picks of {shown_name(strategy, 28, 2)}", fontsize=10, loc="left")

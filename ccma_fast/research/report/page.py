@@ -141,7 +141,7 @@ def _table(table: Table) -> str:
     rows = "".join(_row(row, marked=row[0] == table.marked) for row in table.rows)
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
     return (
-        f'{_scroll(table.title)}<table>\n<caption>{_breakable(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f"{_scroll(table.title)}<table>\n<caption>{_breakable(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
         f'<tbody>\n{rows}</tbody>\n</table></div>\n<p class="note">{escape(table.note)}</p>'
     )
 
@@ -153,7 +153,7 @@ def _scroll(label: str) -> str:
 
 def _breakable(text: str) -> str:
     """A text with names, in which lines may break behind the signs that divide these."""
-    return "<wbr>".join(map(escape, re.split(r"(?<=[:,/])(?=\S)", text)))
+    return "<wbr>".join(map(escape, re.split(r"(?<=[:,])(?=\S)", text)))
 
 
 def _row(cells: Sequence[str], *, marked: bool) -> str:
