@@ -216,8 +216,9 @@ def seconds_figure(run: Run, baseline: str) -> Picture:
         height = 0.3 if layout is NARROW else 0.66
         for stage, color in zip(stages, cycle((VERMILION, BLUE, "#56B4E9", "#BBBBBB")), strict=False):
             widths = np.array([seconds[strategy].get(stage, 0.0) for strategy in order])
-            look = {"color": color, "edgecolor": "white", "linewidth": 0.5}
-            axes.barh(places, widths, left=ends, height=height, label=stage, **look)
+            bars = axes.barh(places, widths, left=ends, height=height, color=color, label=stage)
+            for bar in bars:
+                bar.set(edgecolor="white", linewidth=0.5)
             ends += widths
         for place, end in zip(places, ends, strict=True):
             axes.annotate(

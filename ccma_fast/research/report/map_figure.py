@@ -54,7 +54,7 @@ def map_figure(run: Run, pool: Mapping[str, npt.NDArray[Any]], baseline: str) ->
                 rasterized=rounds.size > _MOST_ELEMENTS,
             )
             axes.set_title(f"picks of {shown_name(strategy, 28, 2)}", fontsize=10, loc="left")
-        figure.colorbar(
+        bar = figure.colorbar(
             points,
             ax=list(grid[1:]),
             label="round",
@@ -62,7 +62,9 @@ def map_figure(run: Run, pool: Mapping[str, npt.NDArray[Any]], baseline: str) ->
             shrink=0.5 if rows == 1 else 0.9,
             aspect=40,
             ticks=MaxNLocator(integer=True),
-        ).solids.set_rasterized(True)
+        )
+        if bar.solids is not None:  # one element for each of its colours
+            bar.solids.set_rasterized(True)
         for axes in grid:
             axes.set_xticks([])
             axes.set_yticks([])
