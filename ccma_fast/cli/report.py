@@ -15,7 +15,8 @@ Tables and pictures of a run of ccma-fast simulate, finished or not: area under 
 to a reference strategy, labels to reach an accuracy, the conformal sets over the rounds, the effect of kappa, time per
 stage, and a map of pool and picks. Needs: pip install 'ccma-fast[plot]'
 
-Prints the tables, and writes the pictures as PNG and report.html, one file that holds everything and needs no network.
+Prints the tables, and writes the pictures as PNG and report.html, one file that holds everything, needs no network, and
+follows dark mode and the width of the screen.
 """
 
 _EPILOG = """\
@@ -35,9 +36,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--targets",
         type=percentage,
         nargs="+",
-        default=[0.8, 0.85, 0.9],
         metavar="P",
-        help="accuracies in %% whose price in labels is stated (default: 80 85 90)",
+        help="accuracies in %% whose price in labels is stated (default: up to three that tell the strategies apart)",
     )
 
 

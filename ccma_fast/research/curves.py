@@ -19,6 +19,7 @@ __all__ = [
     "mean_and_error",
     "mean_percent",
     "percent",
+    "percent_band",
     "targets_table",
 ]
 
@@ -122,6 +123,12 @@ def mean_percent(shares: npt.NDArray[np.float64]) -> str:
 def percent(mean: float, error: float) -> str:
     """Shares as text: "81.5 ± 0.3", without the error where it is NaN."""
     return f"{100 * mean:.1f}" if math.isnan(error) else f"{100 * mean:.1f} ± {100 * error:.1f}"
+
+
+def percent_band(curve: LearningCurve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The mean in %, less and plus one standard error, within 0 to 100: both of shape (R,)."""
+    mean, error = curve.mean, curve.standard_error
+    return 100 * np.clip(mean - error, 0.0, 1.0), 100 * np.clip(mean + error, 0.0, 1.0)
 
 
 def aligned(corner: str, index: Sequence[str], header: Sequence[str], columns: Sequence[Sequence[str]]) -> str:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .curves import LearningCurve
+from .curves import LearningCurve, percent_band
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "OKABE_ITO", "VERMILION", "Panel", "plot_learning_curves", "plot_panels"]
+__all__ = ["BLUE", "GREEN", "GREY", "OKABE_ITO", "VERMILION", "Panel", "plot_learning_curves", "plot_panels"]
 
 # Okabe and Ito's colours, told apart under every common colour blindness.
 BLUE, VERMILION = "#0072B2", "#D55E00"
-OKABE_ITO = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREEN = "#009E73"
+OKABE_ITO = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#666666"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -87,10 +88,17 @@ def plot_learning_curves(
     if level is not None:
         axes.axhline(100 * level[1], color=GREY, linewidth=1.2, linestyle=":", label=level[0], zorder=1)
     for curve, (color, marker) in zip(curves, _styles(len(curves)), strict=True):
-        mean, error = 100 * curve.mean, 100 * curve.standard_error
-        axes.plot(curve.n_labels, mean, color=color, marker=marker, markersize=4.5, linewidth=1.8, label=curve.name)
+        axes.plot(
+            curve.n_labels,
+            100 * curve.mean,
+            color=color,
+            marker=marker,
+            markersize=4.5,
+            linewidth=1.8,
+            label=curve.name,
+        )
         if curve.n_seeds > 1:
-            axes.fill_between(curve.n_labels, mean - error, mean + error, color=color, alpha=0.18, linewidth=0)
+            axes.fill_between(curve.n_labels, *percent_band(curve), color=color, alpha=0.18, linewidth=0)
     axes.set_title(title, fontsize=12, loc="left")
     axes.set_xlabel("labels", fontsize=11)
     axes.set_ylabel("test accuracy (%)", fontsize=11)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import math
 import os
 import re
@@ -25,7 +27,7 @@ from ccma_fast.cli import main
 from ccma_fast.research.curves import LearningCurve
 from ccma_fast.research.report import curve_figures, figures, report, statistics, tables
 from ccma_fast.research.report.comparison_figures import kappa_groups
-from ccma_fast.research.report.drawing import Picture
+from ccma_fast.research.report.drawing import NARROW, WIDE, Layout, Picture, shown_names
 from ccma_fast.research.report.run import Run
 from ccma_fast.research.results import results_of
 from ccma_fast.research.rounds import METRICS, RoundRecord
@@ -113,7 +115,8 @@ def made_up_run(
     """A run with the rounds for which `keep(strategy, seed, round)` holds."""
     made = made_up_rounds(strategies, seeds, rounds, budget=budget, teacher=teacher, n_pool=n_pool)
     kept = {run: [record for r, record in enumerate(records) if keep(*run, r)] for run, records in made.items()}
-    configs = [cf.CCMAConfig(kappa=int(strategy.partition("kappa=")[2] or 20)) for strategy in strategies]
+    kappas = [strategy.partition("kappa=")[2].partition(",")[0] or 20 for strategy in strategies]
+    configs = [cf.CCMAConfig(kappa=int(kappa)) for kappa in kappas]
     record = {
         "format": 1,
         "arguments": {
@@ -151,7 +154,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 class Page(HTMLParser):
     """What a page holds; fails where a tag is not closed in its order."""
 
-    VOID = frozenset({"meta", "link", "img", "br"})
+    VOID = frozenset({"meta", "link", "img", "br", "wbr"})
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -301,6 +304,40 @@ def test_before_anything_is_complete_all_are_compared_as_far_as_they_have_come()
     assert "9 of 20 rounds are there. Comparisons are over the rounds 0 to 1" in report._facts(run)[1]
 
 
+# --- the targets ----------------------------------------------------------------------------------
+
+
+def run_of(curves: dict[str, list[float]]) -> Run:
+    """A run of one seed with these accuracies."""
+    run = made_up_run(tuple(curves), seeds=(1,), rounds=len(next(iter(curves.values()))) - 1, n_pool=60)
+    run.results.columns["accuracy"][:] = np.concatenate(list(curves.values()))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("curves", "expected"),
+    [
+        ({"a": [0.45, 0.8, 0.95], "b": [0.42, 0.7, 0.91]}, [0.7, 0.8, 0.9]),
+        ({"a": [0.78, 0.9, 0.96]}, [0.85, 0.9, 0.95]),
+        ({"a": [0.1, 0.4, 0.62], "b": [0.1, 0.3, 0.5], "c": [0.1, 0.2, 0.2]}, [0.3, 0.4, 0.5]),  # two of three reach
+        ({"a": [0.9, 0.905, 0.9132]}, [0.908, 0.91, 0.912]),
+        ({"a": [0.5, 0.5004]}, []),
+        ({"a": [0.9, 0.8]}, []),
+        ({"a": [0.5]}, []),
+        ({"a": [math.nan, math.nan]}, []),
+        ({"a": [math.nan, 0.35]}, [0.1, 0.2, 0.3]),
+        ({"a": [0.95, 0.98, 1.0]}, [0.96, 0.98, 1.0]),
+    ],
+)
+def test_targets_are_round_and_lie_where_the_curves_rise(curves: dict[str, list[float]], expected: list[float]) -> None:
+    assert statistics.chosen_targets(run_of(curves)) == pytest.approx(expected)
+
+
+def test_of_a_long_enumeration_the_first_and_the_last_are_told() -> None:
+    assert statistics.told(["a", "b"]) == "a; b"
+    assert statistics.told(list("abcdefgh"), 4) == "a; b; 5 others between; h"
+
+
 def test_strategies_without_a_seed_in_common_are_not_subtracted() -> None:
     run = made_up_run(
         ("a", "b"), (1, 10), 1, n_pool=60, keep=lambda strategy, seed, r: (strategy, seed) in {("a", 1), ("b", 10)}
@@ -328,7 +365,7 @@ def drawn(whole: Run) -> list[Picture]:
 
 
 def test_every_strategy_has_a_look_of_its_own_and_the_baseline_is_black(whole: Run, drawn: Any) -> None:
-    (axes,) = picture(drawn, "curves_accuracy").figure.axes
+    (axes,) = picture(drawn, "curves_accuracy").draw(WIDE).axes
     lines = axes.get_lines()
     assert len(lines) == 17
     assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 17
@@ -341,7 +378,7 @@ def test_every_strategy_has_a_look_of_its_own_and_the_baseline_is_black(whole: R
 
 
 def test_names_beside_the_curves_do_not_cover_each_other(drawn: Any) -> None:
-    figure = picture(drawn, "curves_accuracy").figure
+    figure = picture(drawn, "curves_accuracy").draw(WIDE)
     FigureCanvasAgg(figure).draw()
     # Without the lines that lead to them, which an annotation's own extent counts in.
     boxes = sorted((Text.get_window_extent(text) for text in figure.axes[0].texts), key=lambda box: box.y0)
@@ -357,7 +394,7 @@ def test_spread_keeps_the_order_and_moves_as_little_as_it_can() -> None:
 
 
 def test_bars_are_the_labels_of_the_table(whole: Run, drawn: Any) -> None:
-    at_80, at_96 = picture(drawn, "labels_to_reach").figure.axes
+    at_80, at_96 = picture(drawn, "labels_to_reach").draw(WIDE).axes
     curves = [whole.compared_curve(strategy) for strategy in whole.compared]
     np.testing.assert_allclose(
         [bar.get_width() for bar in at_80.patches], [statistics.labels_to_reach(c, 0.8).mean for c in curves]
@@ -369,7 +406,7 @@ def test_bars_are_the_labels_of_the_table(whole: Run, drawn: Any) -> None:
 
 
 def test_diagnostics_are_those_of_ccma_with_a_t_interval_around_the_coverage(whole: Run, drawn: Any) -> None:
-    panels = {axes.get_title(loc="left"): axes for axes in picture(drawn, "diagnostics").figure.axes}
+    panels = {axes.get_title(loc="left"): axes for axes in picture(drawn, "diagnostics").draw(WIDE).axes}
     coverage = panels["empirical coverage (%)"]
     curve = whole.curve("ccma", "student_coverage")
     np.testing.assert_allclose(coverage.get_lines()[0].get_ydata(), 100 * curve.mean)
@@ -383,7 +420,7 @@ def test_diagnostics_are_those_of_ccma_with_a_t_interval_around_the_coverage(who
 
 def test_kappa_is_drawn_where_strategies_differ_in_nothing_else(whole: Run, drawn: Any) -> None:
     assert kappa_groups(whole) == [["ccma:kappa=5", "ccma", "ccma:kappa=50"]]
-    line = picture(drawn, "kappa").figure.axes[0].get_lines()[0]
+    line = picture(drawn, "kappa").draw(WIDE).axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_xdata().astype(float), [5, 20, 50])
     means = [100 * whole.curve(name).area.mean() for name in ("ccma:kappa=5", "ccma", "ccma:kappa=50")]
     np.testing.assert_allclose(line.get_ydata(), means)
@@ -395,14 +432,14 @@ def test_kappa_is_drawn_where_strategies_differ_in_nothing_else(whole: Run, draw
 
 
 def test_seconds_are_stacked(whole: Run, drawn: Any) -> None:
-    (axes,) = picture(drawn, "seconds").figure.axes
+    (axes,) = picture(drawn, "seconds").draw(WIDE).axes
     assert len(axes.patches) == 17 * 4
     longest = max(bar.get_x() + bar.get_width() for bar in axes.patches)
     assert longest == pytest.approx(sum(statistics.seconds_per_round(whole, "uncertainty-herding").values()))
 
 
 def test_the_map_shows_the_picks_of_two_strategies(whole: Run, drawn: Any) -> None:
-    axes = picture(drawn, "map").figure.axes
+    axes = picture(drawn, "map").draw(WIDE).axes
     assert [one.get_title(loc="left") for one in axes[1:3]] == ["picks of random", f"picks of {whole.compared[0]}"]
     picks = whole.results.picks
     own = (picks["strategy"] == "random") & (picks["seed"] == 1)
@@ -412,7 +449,143 @@ def test_the_map_shows_the_picks_of_two_strategies(whole: Run, drawn: Any) -> No
     np.testing.assert_allclose(points.get_offsets(), whole.pool_map["coordinates"][picks["row"][own]])
 
 
+def test_bands_end_at_0_and_100_percent() -> None:
+    run = made_up_run(("a",), seeds=(1, 2, 3), rounds=1, n_pool=60)
+    for metric in ("accuracy", "macro_f1"):  # means less and plus a standard error: -0.03 and 1.01
+        run.results.columns[metric][:] = [0.0, 1.0, 0.0, 1.0, 0.1, 0.9]
+    assert (run.curve("a").mean + run.curve("a").standard_error).max() > 0.99
+    found = figures.pictures(run, "a", ())
+    for one in (picture(found, "curves_accuracy"), picture(found, "curves_macro_f1")):
+        (band,) = one.draw(NARROW).axes[0].collections
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() >= 0
+        assert heights.max() <= 100
+    assert "labels_to_reach" not in [one.name for one in found]
+
+
+def test_long_names_stay_apart_and_short() -> None:
+    names = [f"uncertainty-herding:kappa={kappa},start=typiclust" for kappa in (5, 50, 200)]
+    assert shown_names(names)[names[0]] == "uncertainty-herding:kappa=5,\nstart=typiclust"
+    for columns, lines in ((28, 2), (48, 1), (18, 3), (12, 1)):
+        shown = shown_names(names, columns, lines)
+        assert len(set(shown.values())) == 3
+        for text in shown.values():
+            assert text.count("\n") < lines
+            assert max(len(line.partition(" #")[0]) for line in text.split("\n")) <= columns
+    assert shown_names(["a$b", "x\ny"]) == {"a$b": r"a\$b", "x\ny": "x y"}
+
+
+@pytest.mark.parametrize("layout", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_nothing_is_drawn_outside_a_figure(layout: Layout) -> None:
+    names = tuple(f"uncertainty-herding:kappa={k},start={s}" for k in (5, 50, 200) for s in ("typiclust", "random"))
+    for one in figures.pictures(made_up_run(names, seeds=(1, 10), rounds=3, n_pool=200), names[0], (0.5, 0.6)):
+        figure = one.draw(layout)
+        assert figure.get_size_inches()[0] == layout.width
+        FigureCanvasAgg(figure).draw()
+        for text in figure.findobj(Text):
+            box = Text.get_window_extent(text)
+            if text.get_visible() and text.get_text() and text.axes is not None and text.axes.get_visible():
+                assert box.x0 >= figure.bbox.x0 - 1, (one.name, text.get_text())
+                assert box.x1 <= figure.bbox.x1 + 1, (one.name, text.get_text())
+
+
 # --- the page -------------------------------------------------------------------------------------
+
+
+class Drawing(HTMLParser):
+    """The ``svg`` elements of a page: their layouts, titles, descriptions, texts and ids, and all attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[dict[str, Any]] = []
+        self.layout, self.tag = "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        given = dict(attrs)
+        self.tag = tag
+        if tag == "div" and given.get("class") in ("wide", "narrow"):
+            self.layout = given["class"]
+        if tag == "svg":
+            self.found.append({"layout": self.layout, "title": "", "desc": "", "text": [], "attributes": [], **given})
+        if self.found:
+            self.found[-1]["attributes"] += list(given.items())
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tag = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.found and self.tag in ("title", "desc"):
+            self.found[-1][self.tag] += data
+        elif self.found and self.tag == "text":
+            self.found[-1]["text"].append(data)
+
+
+def test_charts_are_text_in_two_layouts_and_say_what_they_show(write: Callable[..., str], tmp_path: Path) -> None:
+    run = made_up_run(("ccma", "random", "margins"), seeds=(1, 10), rounds=3, n_pool=200)
+    write(run)
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    drawings = Drawing(html).found
+    assert [one["layout"] for one in drawings] == ["wide", "narrow"] * (len(drawings) // 2)
+    for one in drawings:
+        assert one["role"] == "img"
+        assert int(one["width"]) <= (912 if one["layout"] == "wide" else 346)
+        assert one["title"]
+        assert re.search(r"\d", one["desc"])
+    assert {"ccma", "random", "margins", "labels"} <= set(drawings[0]["text"])
+    assert {"ccma", "random", "margins", "labels"} <= set(drawings[1]["text"])
+    curve = run.curve("margins")
+    told = f"margins from {100 * curve.mean[0]:.1f} % to {100 * curve.mean[-1]:.1f} %"
+    assert told in drawings[0]["desc"]
+    assert drawings[0]["desc"] == drawings[1]["desc"]
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    for one in drawings:
+        for name, value in one["attributes"]:
+            assert name not in ("style", "fill", "stroke"), "colours are the page's, by class"
+            assert not name.startswith("on")
+            if name in ("aria-labelledby", "aria-describedby"):
+                assert value in ids
+            if name == "href":
+                assert value.startswith("data:image/png;base64,") or value[1:] in ids
+            if "url(" in value:
+                assert re.fullmatch(r"url\(#(.+)\)", value)[1] in ids  # type: ignore[index]
+
+
+def test_the_page_has_a_policy_that_its_own_style_meets_and_a_dark_mode(
+    write: Callable[..., str], tmp_path: Path
+) -> None:
+    write(made_up_run(("ccma", "random"), seeds=(1,), rounds=1, n_pool=60))
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ")
+    assert f"style-src 'sha256-{digest}';" in policy
+    assert "script-src" not in policy
+    assert not re.search(r"\sstyle=", html)
+    assert "@media screen and (prefers-color-scheme: dark)" in style
+    used = set(re.findall(r"var\(--([a-z]+)\)", style))
+    light, dark = style.split("prefers-color-scheme: dark", 1)
+    for name in used:
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+    for table in re.findall(r"<table>.*?</table>", html, re.DOTALL):
+        assert "<caption>" in table
+        assert 'scope="col"' in table
+        assert 'scope="row"' in table
+
+
+def test_many_picks_are_pixels_and_many_classes_have_no_legend(write: Callable[..., str], tmp_path: Path) -> None:
+    run = made_up_run(("ccma", "random"), seeds=(1,), rounds=2, budget=1500, n_pool=4000)
+    assert run.pool_map is not None
+    write(replace(run, pool_map={**run.pool_map, "classes": np.arange(4000) % 1000}))
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert len(html) < 2_000_000
+    on_map = next(one for one in Drawing(html).found if one["aria-labelledby"] == "map-wide-title")
+    assert len(on_map["attributes"]) < 1000
+    assert "1000 classes, looks repeat" in on_map["text"]
+    assert "3010 picks of random" in on_map["desc"]
 
 
 def test_a_whole_report(write: Callable[..., str], tmp_path: Path) -> None:
@@ -444,13 +617,13 @@ def test_a_whole_report(write: Callable[..., str], tmp_path: Path) -> None:
 
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(html)
-    assert page.tags.count("img") == len(names)
-    assert "script" not in page.tags
+    assert page.tags.count("svg") == 2 * len(names)  # wide and narrow
+    assert not {"img", "script"} & set(page.tags)
     assert all(link.startswith(("#", "data:")) for link in page.links)
-    assert not re.search(r"url\(|@import|https?://", html)
+    assert not re.search(r"url\((?!#)|@import|https?://", html)
     anchors = {link[1:] for link in page.links if link.startswith("#")}
     assert all(f'id="{anchor}"' in html for anchor in anchors)
-    for fact in ("0" * 64, "ccma-fast report run --baseline ccma --targets 80 85 90 --out", np.__version__):
+    for fact in ("0" * 64, "ccma-fast report run --baseline ccma --targets 70 80 90 --out", np.__version__):
         assert fact in page.text
     # Constants once, and what the contenders change of them.
     assert "ccma:kappa=5.config.kappa5" in page.text
@@ -486,7 +659,7 @@ def test_one_seed_has_no_errors_and_no_teacher_no_panel() -> None:
         assert "±" not in cells
         assert "nan" not in cells
     found = figures.pictures(run, "ccma", (0.8,))
-    panels = picture(found, "diagnostics").figure.axes
+    panels = picture(found, "diagnostics").draw(WIDE).axes
     titles = [axes.get_title(loc="left") for axes in panels if axes.get_visible()]
     assert titles == ["mean set size (classes)", "empirical coverage (%)", "threshold q (nats)"]
     lines = [len(axes.get_lines()) for axes in panels if axes.get_visible()]
@@ -503,7 +676,7 @@ def test_the_least_run_there_can_be(write: Callable[..., str], tmp_path: Path) -
     assert "Paired differences" not in text
     assert "Seconds per round" not in text
     assert not (tmp_path / "out" / "map.png").exists()
-    assert (tmp_path / "out" / "labels_to_reach.png").exists()
+    assert not (tmp_path / "out" / "labels_to_reach.png").exists()  # no curve rises
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -583,7 +756,7 @@ def test_an_unfinished_folder_is_read_while_the_run_goes_on(
 def test_a_link_in_the_place_of_a_report_is_not_followed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, leads_to: str
 ) -> None:
-    monkeypatch.setattr(report, "_png", lambda figure: b"a picture")
+    monkeypatch.setattr(report, "_drawings", lambda picture, styles: (b"a picture", {}))
     write_folder(tmp_path / "run", made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60), finished=True)
     (tmp_path / "kept").write_bytes(report.GENERATOR.encode())
     (tmp_path / "out").mkdir()
@@ -604,7 +777,7 @@ def test_a_file_of_somebody_is_not_replaced(
     name: str,
     content: bytes,
 ) -> None:
-    monkeypatch.setattr(report, "_png", lambda figure: b"a picture")  # drawing takes seconds
+    monkeypatch.setattr(report, "_drawings", lambda picture, styles: (b"a picture", {}))  # drawing takes seconds
     write_folder(tmp_path / "run", made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60), finished=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_bytes(content)
@@ -634,7 +807,7 @@ def test_a_report_replaces_its_own_files_and_leaves_others_alone(tmp_path: Path)
 def test_a_directory_in_the_place_of_a_picture_is_found_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_png", lambda figure: b"a picture")
+    monkeypatch.setattr(report, "_drawings", lambda picture, styles: (b"a picture", {}))
     write_folder(tmp_path / "run", made_up_run(("ccma", "random"), (1, 10), 1, n_pool=60), finished=True)
     (tmp_path / "out" / "map.png").mkdir(parents=True)
     with pytest.raises(IsADirectoryError, match=r"map\.png': it is a directory"):
@@ -727,7 +900,7 @@ def test_ctrl_c_leaves_nothing(
         raise KeyboardInterrupt
 
     write_folder(tmp_path / "run", made_up_run(("ccma",), (1,), 1, n_pool=60), finished=True)
-    monkeypatch.setattr(report, "_png", interrupted)
+    monkeypatch.setattr(report, "_drawings", interrupted)
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "ccma-fast report: interrupted\n"
     assert not (tmp_path / "out").exists()

@@ -25,15 +25,18 @@ def pictures(run: Run, baseline: str, targets: Sequence[float]) -> list[Picture]
     baseline : str
         One of `run.compared`; it is drawn in black in every picture.
     targets : sequence of float
-        Accuracies in (0, 1].
+        Accuracies in (0, 1], perhaps none.
     """
     found = [curves_figure(run, baseline, metric) for metric in TEST_METRICS if run.has(metric, run.started)]
     if len(run.compared) > 1:
         found.insert(1, differences_figure(run, baseline))
     if len(run.started) > 2:
         found.insert(2, side_by_side_figure(run, baseline))
-    found.append(labels_figure(run, baseline, targets))
-    found.append(sets_figure(run, baseline))
+    if targets:
+        found.append(labels_figure(run, baseline, targets))
+    sets = sets_figure(run, baseline)
+    if sets is not None:
+        found.append(sets)
     groups = kappa_groups(run)
     if groups:
         found.append(kappa_figure(run, groups))

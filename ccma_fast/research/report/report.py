@@ -18,22 +18,22 @@ from ...checks import check_choice, check_number
 from ...system.file_integrity import open_regular
 from ...system.output_files import check_can_write_into, write_whole
 from ..run_folder import read_map, read_results
+from .drawing import NARROW, WIDE, Picture, shown_name
 from .page import GENERATOR
 from .run import Run
+from .statistics import chosen_targets
+from .svg import StyleSheet, inline_svg
 from .tables import areas_table, differences_table, labels_table, rounds_table, seconds_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["TARGETS", "open_run", "write_report"]
+__all__ = ["open_run", "write_report"]
 
 _DOTS_PER_INCH = 130
 
 # In which each of its files says that a report wrote it.
 _MARKED_BYTES = 2048
-
-TARGETS = (0.8, 0.85, 0.9)
-"""Accuracies whose price in labels a report states by default."""
 
 
 def write_report(
@@ -41,7 +41,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     baseline: str | None = None,
-    targets: Sequence[float] = TARGETS,
+    targets: Sequence[float] | None = None,
 ) -> str:
     """Write the pictures of a run and ``report.html``, which holds them and the tables and needs no other file.
 
@@ -54,8 +54,9 @@ def write_report(
         replaced, and no others.
     baseline : str, optional
         The strategy that every other is compared with; by default the first of the run.
-    targets : sequence of float, default (0.8, 0.85, 0.9)
-        Accuracies in (0, 1] whose price in labels is stated.
+    targets : sequence of float, optional
+        Accuracies in (0, 1] whose price in labels is stated; by default up to three round ones that tell the strategies
+        of the run apart (:func:`ccma_fast.research.report.statistics.chosen_targets`).
 
     Returns
     -------
@@ -82,7 +83,7 @@ def write_report(
     from .figures import pictures
     from .page import page
 
-    shares = _check_targets(targets)
+    shares = None if targets is None else _check_targets(targets)
     directory = Path(folder if out is None else out)
     check_can_write_into(directory)
     run = open_run(folder)
@@ -92,19 +93,26 @@ def write_report(
         baseline = next(strategy for strategy in run.strategies if strategy in run.compared)
     check_choice("baseline", baseline, [strategy for strategy in run.strategies if strategy in run.compared])
 
+    if shares is None:
+        shares = chosen_targets(run)
     facts = _facts(run)
-    tables = [areas_table(run, baseline), labels_table(run, baseline, shares)]
+    tables = [areas_table(run, baseline)]
+    if shares:
+        tables.append(labels_table(run, baseline, shares))
     if len(run.compared) > 1:
         tables.insert(1, differences_table(run, baseline))
     if run.results.timings["seconds"].size:
         tables.append(seconds_table(run, baseline))
-    drawn = [(picture, _png(picture.figure)) for picture in pictures(run, baseline, shares)]
+    styles = StyleSheet()
+    drawn = [(picture, _drawings(picture, styles)) for picture in pictures(run, baseline, shares)]
     command = ["ccma-fast", "report", str(folder), "--baseline", baseline]
-    command += ["--targets", *(f"{100 * share:g}" for share in shares)]
+    if shares:
+        command += ["--targets", *(f"{100 * share:g}" for share in shares)]
     made = _made_by(command if out is None else [*command, "--out", str(out)], matplotlib.__version__)
     record = {**_without_repetition(run.results.record), "this report": made}
-    html = page(record, [*tables, rounds_table(run, baseline)], drawn, facts)
-    _write(directory, {f"{picture.name}.png": png for picture, png in drawn} | {"report.html": html.encode()})
+    elements = [(picture, svgs) for picture, (_, svgs) in drawn]
+    html = page(record, [*tables, rounds_table(run, baseline)], elements, styles, facts)
+    _write(directory, {f"{picture.name}.png": png for picture, (png, _) in drawn} | {"report.html": html.encode()})
     return "\n\n".join([*(textwrap.fill(fact, 100) for fact in facts), *map(str, tables)])
 
 
@@ -196,10 +204,23 @@ def _count(n: int, one: str, many: str | None = None) -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
-def _png(figure: Figure) -> bytes:
+def _drawings(picture: Picture, styles: StyleSheet) -> tuple[bytes, dict[str, str]]:
+    """A picture as the PNG of a file, and as SVG in every layout."""
+    figures = {layout.name: picture.draw(layout) for layout in (WIDE, NARROW)}
+    svgs = {
+        name: inline_svg(
+            figure, styles, name=f"{picture.name}-{name}", title=picture.title, description=picture.description
+        )
+        for name, figure in figures.items()
+    }
+    return _png(figures[WIDE.name], picture.title), svgs
+
+
+def _png(figure: Figure, title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.image import imsave
 
+    figure.suptitle(shown_name(title, 200), x=0.01, ha="left", fontsize=13, fontweight="bold")
     # savefig draws everything twice, to lay it out and to print it.
     figure.set_dpi(_DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)

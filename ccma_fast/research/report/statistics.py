@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,13 @@ __all__ = [
     "CONFIDENCE",
     "Difference",
     "Reached",
+    "chosen_targets",
     "difference_to",
     "labels_to_reach",
     "paired_difference",
     "seconds_per_round",
     "t_quantile",
+    "told",
 ]
 
 Float64 = npt.NDArray[np.float64]
@@ -133,6 +136,34 @@ def labels_to_reach(curve: LearningCurve, target: float) -> Reached:
         return Reached(math.nan, math.nan, 0, curve.n_seeds)
     mean, error = (float(value) for value in mean_and_error(np.where(reached, crossings, curve.n_labels[-1])))
     return Reached(mean, error if reached.all() else math.nan, n_reached, curve.n_seeds)
+
+
+def chosen_targets(run: Run) -> list[float]:
+    """Accuracies that tell the compared strategies apart: three at most, none where no curve rises.
+
+    Of the levels that at least half of the mean curves reach and that none begins at, the three highest of the coarsest
+    round step (10 %, 5 %, 2 %, 1 %, ..., 0.1 %) that has as many, or of the finest.
+    """
+    curves = [run.compared_curve(strategy).mean for strategy in run.compared]
+    tops = sorted((float(np.nanmax(mean)) for mean in curves if np.isfinite(mean).any()), reverse=True)
+    if not tops:
+        return []
+    low = max((float(mean[0]) for mean in curves if np.isfinite(mean[0])), default=0.0)
+    high = tops[(len(tops) - 1) // 2]
+    levels: list[float] = []
+    for step in (100, 50, 20, 10, 5, 2, 1):  # in thousandths; 1e-9 for what rounding leaves of a round number
+        first, last = math.floor(1000 * low / step + 1e-9) + 1, math.floor(1000 * high / step + 1e-9)
+        levels = [step * number / 1000 for number in range(max(first, last - 2), last + 1)]
+        if len(levels) == 3:
+            break
+    return levels
+
+
+def told(parts: Sequence[str], most: int = 8) -> str:
+    """Parts of an enumeration; of many the first and the last, with the number of those between."""
+    if len(parts) > most:
+        parts = [*parts[: most - 2], f"{len(parts) - most + 1} others between", parts[-1]]
+    return "; ".join(parts)
 
 
 def difference_to(run: Run, strategy: str, baseline: str, last: int | None = None) -> Difference | None:
