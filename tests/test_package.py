@@ -9,6 +9,7 @@ import importlib.resources
 import inspect
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 import ccma_fast as cf
 
 ROOT = pathlib.Path(cf.__file__).parent
+# Whether the sources themselves are imported, which an editable installation and a build in place do.
+IN_PLACE = (ROOT.parent / "pyproject.toml").exists()
 # Programs of their own, which have their own tests, and the kernels, which need Triton.
 PROGRAMS = {"ccma_fast.__main__"}
 MODULES = sorted(
@@ -63,6 +66,43 @@ def test_what_is_installed():
     assert importlib.import_module("ccma_fast._core").__doc__
     assert cf.__version__ == importlib.metadata.version("ccma-fast")
     assert importlib.metadata.metadata("ccma-fast")["License-Expression"] == "MIT"
+
+
+@pytest.mark.skipif(IN_PLACE, reason="built in place, with the metadata of an earlier build")
+def test_what_the_metadata_says():
+    metadata = importlib.metadata.metadata("ccma-fast")
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert {link.split(",")[0] for link in metadata.get_all("Project-URL")} >= {
+        "Homepage",
+        "Documentation",
+        "Changelog",
+    }
+    requires = importlib.metadata.requires("ccma-fast")
+    always = {re.split(r"\W", requirement)[0] for requirement in requires if "extra ==" not in requirement}
+    assert always == {"numpy", "torch", "tqdm", "triton"}
+    # `.ci/install oldest` tests with these bounds.
+    assert all(">=" in requirement or "==" in requirement for requirement in requires if "ccma-fast" not in requirement)
+
+
+@pytest.mark.skipif(IN_PLACE, reason="built in place, with other files")
+def test_nothing_else_is_installed():
+    files = [str(file) for file in importlib.metadata.files("ccma-fast") if "__pycache__" not in file.parts]
+    (core,) = (file for file in files if file.endswith(".so"))
+    # No library beside the core: what auditwheel bundles would lie in ccma_fast.libs.
+    assert core == "ccma_fast/" + pathlib.Path(importlib.import_module("ccma_fast._core").__file__).name
+    tops = {file.split("/")[0] for file in files}
+    (info,) = (top for top in tops if top.endswith(".dist-info"))
+    assert tops <= {"ccma_fast", info, ".."}  # the last for the program
+    assert [file for file in files if file.startswith("../")] == ["../../../bin/ccma-fast"]
+    assert {f"{info}/licenses/LICENSE", f"{info}/METADATA", "ccma_fast/kernels/__init__.py"} <= set(files)
+    kinds = {pathlib.PurePath(file).suffix for file in files if file.startswith("ccma_fast/")}
+    assert kinds <= {".css", ".html", ".js", ".json", ".md", ".py", ".pyi", ".so", ".svg", ".typed", ""}
+
+
+def test_the_core_does_not_tell_where_it_was_built():
+    core = pathlib.Path(importlib.import_module("ccma_fast._core").__file__).read_bytes()
+    assert not re.findall(rb"/[\w./-]*/csrc/[\w./-]*", core)
 
 
 def test_the_stub_names_what_the_core_has():

@@ -29,7 +29,7 @@ inline Matrix matrix(const py::array& array, const char* name) {
         view.dtype = Dtype::bf16;
     } else {
         throw py::type_error(std::string(name) + " must be float32, float16 or uint16 (bfloat16 bits), got " +
-                             std::string(py::str(dtype)));
+                             std::string(py::str(py::handle(dtype))));
     }
     view.data = array.data();
     view.rows = array.shape(0);
