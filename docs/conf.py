@@ -8,7 +8,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 
-# `python -m sphinx` looks for modules in the current folder first. There the package has no compiled core, unless it was
+# `python -m sphinx` looks for modules in the current folder first, where the package has no compiled core unless it was
 # built in place; then the installed package is documented.
 if not any((ROOT / "ccma_fast").glob("_core.*.so")):
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
@@ -44,7 +44,11 @@ nitpicky = True
 nitpick_ignore = [("py:mod", "pathlib"), ("py:func", "warnings.warn"), ("py:class", "BlockingIOError")]
 
 # The reference. Types stand in the docstrings, which say more than annotations: shapes, dtypes, units.
-autodoc_default_options = {"members": True, "inherited-members": "NamedTuple,tuple,Exception", "member-order": "bysource"}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "NamedTuple,tuple,Exception",
+    "member-order": "bysource",
+}
 autodoc_typehints = "none"
 autosummary_generate = False
 maximum_signature_line_length = 88

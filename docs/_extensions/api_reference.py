@@ -14,8 +14,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from ccma_fast.strategies import registry
 
-_TITLE = re.compile(r"\A(.+)\n=+\n")
-_ENTRY = re.compile(r"^\.\. (?:(?:current|auto)?module:: (?P<module>\S+)|auto(?:function|class|exception|data):: (?P<name>\S+))", re.M)
+_ENTRY = re.compile(
+    r"^\.\. (?:(?:current|auto)?module:: (?P<module>\S+)|auto(?:function|class|exception|data):: (?P<name>\S+))", re.M
+)
 
 
 def documented(page: Path) -> list[str]:

@@ -104,7 +104,9 @@ def _literal(text: str, language: str) -> list[str]:
 def _inline(text: str) -> str:
     """Text as reStructuredText: options and what stands in backticks as code, nothing else marked up."""
     parts = re.split(r"(`[^`]+`|(?<![\w-])--[a-z][\w-]*)", text)
-    shown = [f"``{part.strip('`')}``" if i % 2 else re.sub(r"([\\*|_`])", r"\\\1", part) for i, part in enumerate(parts)]
+    shown = [
+        f"``{part.strip('`')}``" if i % 2 else re.sub(r"([\\*|_`])", r"\\\1", part) for i, part in enumerate(parts)
+    ]
     for i in range(1, len(parts), 2):  # markup must end at a word's end
         if shown[i + 1][:1].isalnum():
             shown[i] += r"\ "

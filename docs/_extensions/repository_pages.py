@@ -82,7 +82,9 @@ class _Result:
 
 
 def _instructions(level: str) -> str:
-    return {"avx2": "AVX2", "avx512": "AVX-512", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "AVX-512 VNNI"}.get(level, level)
+    return {"avx2": "AVX2", "avx512": "AVX-512", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "AVX-512 VNNI"}.get(
+        level, level
+    )
 
 
 def _results(app: Sphinx) -> list[_Result]:
