@@ -1,0 +1,59 @@
+"""The documentation: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``; see CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+
+# `python -m sphinx` looks for modules in the current folder first. There the package has no compiled core, unless it was
+# built in place; then the installed package is documented.
+if not any((ROOT / "ccma_fast").glob("_core.*.so")):
+    sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
+sys.path.append(str(DOCS / "_extensions"))
+
+import ccma_fast  # noqa: E402
+
+project = "ccma_fast"
+author = "the ccma_fast developers"
+copyright = author
+version = release = ccma_fast.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "gallery"]
+nitpicky = True
+
+# Markdown
+myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_heading_anchors = 4
+
+# HTML
+html_theme = "furo"
+html_title = f"ccma_fast {release}"
+html_static_path = ["_static"]
+html_copy_source = False
+copybutton_exclude = ".linenos, .gp, .go"
+
+# The gallery's scripts are run by every build that finds them changed.
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"(^|/)_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "plot_gallery": "True",
+    "write_computation_times": False,
+}
