@@ -12,9 +12,9 @@ so the true label of each image is known and can play the part of the person who
 # %%
 # The pool
 # --------
-# A query needs one row of numbers per image. Here the rows are the 64 pixels of each image; with images of your own they
-# are the embeddings of a vision model such as DINOv2. :mod:`ccma_fast.research.digits` splits the digits into a pool and
-# a test set.
+# A query needs one row of numbers per image. Here the rows are the 64 pixels of each image; with images of your own
+# they are the embeddings of a vision model such as DINOv2. ``ccma_fast.research.digits`` splits the digits into a pool
+# and a test set.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,7 +48,8 @@ print("rows to label:", first.indices)
 print("images behind each:", first.represents)
 
 # %%
-# ``indices`` are the rows to label, in the order of choice. ``represents`` says how many images each of them stands for.
+# ``indices`` are the rows to label, in the order of choice. ``represents`` says how many images each of them stands
+# for.
 
 figure, axes = plt.subplots(2, 5, figsize=(7, 3.6), layout="constrained")
 for axis, row, n_behind in zip(axes.flat, first.indices, first.represents, strict=True):
@@ -69,8 +70,8 @@ print(f"ten random images have {np.mean(random_classes):.1f} classes on average"
 # %%
 # Labels, and more rounds
 # -----------------------
-# Somebody labels the ten images: here the truth does. Then each round is three lines: ask, have the picks labelled, give
-# the labels back. After each round we measure the accuracy on the test set, which no query sees.
+# Somebody labels the ten images: here the truth does. Then each round is three lines: ask, have the picks labelled,
+# give the labels back. After each round we measure the accuracy on the test set, which no query sees.
 
 
 def accuracy(learner):

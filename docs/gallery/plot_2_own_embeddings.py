@@ -14,9 +14,9 @@ will cost before it runs, and how to write the picks to a file, have them labell
 # Files as you may have them
 # --------------------------
 # This cell makes the files that you already have. **To use your own, skip it** and set the paths in the next one. It
-# writes embeddings of 1,797 images in three forms that are common: one array; one table with the ids of the images beside
-# the vectors; and a folder of shards, as clip-retrieval and ``ccma-fast extract`` write it. The numbers are float16, which
-# is read as it is.
+# writes embeddings of 1,797 images in three forms that are common: one array; one table with the ids of the images
+# beside the vectors; and a folder of shards, as clip-retrieval and ``ccma-fast extract`` write it. The numbers are
+# float16, which is read as it is.
 
 import csv
 import tempfile
@@ -159,13 +159,13 @@ axis.legend()
 plt.show()
 
 # %%
-# What to see: picks keep a distance from labels and from each other where the map is true; two dimensions of 32 show only
-# a part of the distances. Dense groups without any pick are images that the classifier is already sure of.
+# What to see: picks keep a distance from labels and from each other where the map is true; two dimensions of 32 show
+# only a part of the distances. Dense groups without any pick are images that the classifier is already sure of.
 #
 # Predictions for all images
 # --------------------------
-# :class:`ccma_fast.ActiveLearner` takes the same arguments, and trains the classifier on the labels so far. It also holds
-# the loop together, if you would rather not pass files from round to round.
+# :class:`ccma_fast.ActiveLearner` takes the same arguments, and trains the classifier on the labels so far. It also
+# holds the loop together, if you would rather not pass files from round to round.
 
 
 def accuracy(labels):
@@ -184,9 +184,9 @@ folder.cleanup()
 # .. code-block:: python
 #
 #    picks = cf.select(
-#        "embeddings/",                  # .npy, .parquet, .h5, .arrow, .safetensors, a folder of shards, an array, a tensor
-#        100,                            # how many images somebody will label
-#        labels="labels.csv",            # or an array, a Series, a list of Paths; None at the very start
+#        "embeddings/",  # .npy, .parquet, .h5, .arrow, .safetensors, a folder of them, an array, a tensor
+#        100,  # how many images somebody will label
+#        labels="labels.csv",  # or an array, a Series, a list of Paths; None at the very start
 #        class_names="names.txt",
 #        teacher=cf.Teacher("clip_images.npy", "clip_class_names.npy"),  # if you have CLIP embeddings too
 #    )
