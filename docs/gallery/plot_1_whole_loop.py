@@ -82,7 +82,7 @@ def accuracy(learner):
 
 learner.label(first.indices, truth[first.indices])
 n_labels, chosen = [BUDGET], [accuracy(learner)]
-for _ in range(9):
+for _ in range(7):
     picks = learner.query(BUDGET)
     learner.label(picks.indices, truth[picks.indices])
     n_labels.append(int((learner.labels >= 0).sum()))

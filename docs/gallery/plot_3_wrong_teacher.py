@@ -85,7 +85,7 @@ for name, teacher in teachers(v[:N_POOL], t, seed=0).items():
 # (:class:`ccma_fast.TeacherWarning`), keeps the text in ``report.warnings``, and goes on.
 
 
-def loop(x, truth, teacher, seed, rounds=5, budget=16):
+def loop(x, truth, teacher, seed, rounds=4, budget=16):
     """Test accuracy of the student after each round, the report of the last query, and all that was warned of."""
     learner = cf.ActiveLearner(x[:N_POOL], teacher=teacher, n_classes=C, random_state=seed)
     curve, told = [], {}
@@ -143,7 +143,7 @@ for name, (report, _) in reports.items():
 # The student's accuracy on test images, which the teacher never sees, with each of the teachers. The grey line is the
 # student without a teacher: what a wrong teacher must not fall below.
 
-n_labels = 16 * np.arange(1, 6)
+n_labels = 16 * np.arange(1, 5)
 figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
 for (name, curve), marker in zip(curves.items(), "os^Dv", strict=True):
     style = {"color": "0.4", "linewidth": 4, "alpha": 0.5} if name == "no teacher" else {}
