@@ -8,13 +8,17 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 
-# `python -m sphinx` looks for modules in the current folder first. There the package has no compiled core, unless it was
+# `python -m sphinx` looks for modules in the current folder first, where the package has no compiled core unless it was
 # built in place; then the installed package is documented.
 if not any((ROOT / "ccma_fast").glob("_core.*.so")):
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
 sys.path.append(str(DOCS / "_extensions"))
 
+import numpydoc.xref  # noqa: E402
+
 import ccma_fast  # noqa: E402
+
+numpydoc.xref.DEFAULT_LINKS.clear()  # to inventories of Python and NumPy, which no build downloads
 
 project = "ccma_fast"
 author = "the ccma_fast developers"
@@ -29,18 +33,43 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "api_reference",
+    "command_line",
+    "layers",
+    "mathml",
+    "repository_pages",
 ]
 exclude_patterns = ["_build", "gallery"]
 nitpicky = True
+nitpick_ignore = [("py:mod", "pathlib"), ("py:func", "warnings.warn"), ("py:class", "BlockingIOError")]
+
+# The reference. Types stand in the docstrings, which say more than annotations: shapes, dtypes, units.
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "NamedTuple,tuple,Exception",
+    "member-order": "bysource",
+}
+autodoc_typehints = "none"
+autosummary_generate = False
+maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {name: f"ccma_fast.{name}" for name in ccma_fast.__all__ if name[0].isupper()}
 
 # Markdown
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 4
 
 # HTML
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"ccma_fast {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
 html_copy_source = False
 copybutton_exclude = ".linenos, .gp, .go"
 
