@@ -45,11 +45,12 @@ BUDGET = 10
 learner = cf.ActiveLearner(x, teacher=teacher, random_state=0)
 first = learner.query(BUDGET)
 print("rows to label:", first.indices)
-print("images behind each:", first.represents)
+first
 
 # %%
 # ``indices`` are the rows to label, in the order of choice. ``represents`` says how many images each of them stands
-# for.
+# for. ``score`` is missing as long as there are no labels. A notebook shows picks as this table; ``first.to_pandas()``
+# is the same as a data frame.
 
 figure, axes = plt.subplots(2, 5, figsize=(7, 3.6), layout="constrained")
 for axis, row, n_behind in zip(axes.flat, first.indices, first.represents, strict=True):

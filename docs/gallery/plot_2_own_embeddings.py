@@ -117,27 +117,30 @@ print(cf.plan(ten_million, 1000, labels=few_labels, class_names=class_names))
 # ---------------------------
 
 picks = cf.select(features, BUDGET, labels=labels, class_names=class_names)
-with open(here / "picks_1.csv", "w", newline="") as file:
-    writer = csv.writer(file)
-    writer.writerow(["image_path", "score", "label"])
-    writer.writerows([name, f"{score:.4f}", ""] for name, score in zip(picks.ids, picks.scores, strict=True))
-print((here / "picks_1.csv").read_text()[:130])
+picks.to_csv(here / "picks_1.csv")
+print(picks.to_pandas().head())
 
 # %%
-# The people who label need the file names, and put the name of the class into the column ``label``. Here the truth
-# plays their part; the last three images stay empty, as it happens in practice.
+# ``to_csv`` writes this table. It never replaces a file to which somebody has added labels. The people who label look
+# at the images and add a column ``label`` with the names of the classes. Here the truth plays their part; the last
+# three images stay empty, as it happens in practice.
 
-filled = pd.read_csv(here / "picks_1.csv", dtype={"label": str})
+filled = pd.read_csv(here / "picks_1.csv")
 truth_of = dict(zip(ids, truth, strict=True))
 filled["label"] = [names[truth_of[name]] for name in filled["image_path"]]
 filled.loc[len(filled) - 3 :, "label"] = ""
 filled.to_csv(here / "picks_1.csv", index=False)
 
+try:
+    picks.to_csv(here / "picks_1.csv")
+except FileExistsError as error:
+    print("refused:", str(error).replace(str(here), "..."))
+
 # %%
 # The next round
 # --------------
 # Give both files. An empty cell is no label, and its image can be chosen again. Pass several files as
-# :class:`pathlib.Path` objects, since plain text in a list would be a label.
+# ``pathlib.Path`` objects, since plain text in a list would be a label.
 
 so_far = [labels, here / "picks_1.csv"]
 second = cf.select(features, BUDGET, labels=so_far, class_names=class_names)

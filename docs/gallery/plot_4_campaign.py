@@ -175,19 +175,19 @@ for image in list(campaign.pending()):
 
 status = campaign.status()
 for what, found in (("random images (audit)", status.audits.top1), ("images that queries chose", status.picks.top1)):
-    print(f"{what:26} {found.share:.3f} right, 95 % interval {found.low:.3f} to {found.high:.3f}, of {found.n}")
+    print(f"{what:26} right: {found}")
 
 # %%
 # How it stands
 # -------------
 # ``status`` tells the rest: how far people agree, who deviates, and whether more labels would still change predictions.
 
-print(f"{status.n_labelled} labelled, {status.n_refused} refused, {status.n_out} out")
 print(f"agreement of {status.n_several} images with several answers: Krippendorff's alpha {status.alpha:.3f}")
 for person in status.annotators:
-    agrees = f", as the others {person.with_others.share:.3f}" if person.with_others.n else ""
-    print(f"{person.name:5} {person.n_labels:4} labels, {person.n_refusals:2} refusals{agrees}")
-print("predictions:", {None: "too early to tell", True: "stable", False: "still change"}[status.is_stable])
+    print(
+        f"{person.name:5} {person.n_labels:4} labels, {person.n_refusals:2} refusals; as the others: {person.with_others}"
+    )
+status
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
