@@ -22,6 +22,7 @@ from .checks import LEAST_LENGTH, raise_not_finite, raise_zero_length, random_ge
 from .config import CCMAConfig
 from .pool.array_like import check_weights
 from .pool.rows import Rows
+from .system import display
 
 __all__ = [
     "KMEANS_PARALLEL_OVERSAMPLING",
@@ -174,6 +175,10 @@ class KMeans:
     n_iter: int
     backend: str
     squared_distances: Float32
+
+    def __repr__(self) -> str:
+        fit = f"inertia {self.inertia:.6g}, {self.n_iter} iterations, {self.backend}"
+        return display.line("KMeans", f"{self.labels.size:,} rows, {len(self.centroids):,} clusters", fit)
 
 
 class QueryResult(NamedTuple):

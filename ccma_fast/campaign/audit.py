@@ -16,6 +16,7 @@ from ..pool.class_names import agreed_class_names, differing_names
 from ..pool.labels import read_labels
 from ..pool.row_ids import check_beside
 from ..pool.rows import Rows
+from ..system import display
 from .pool_predictions import PoolPredictions, PredictedRows, read_predictions
 
 __all__ = ["AuditSample", "PredictedPool", "audit_sample", "checked_audit", "drawn_rows", "predicted_pool"]
@@ -50,6 +51,16 @@ class AuditSample:
 
     def __len__(self) -> int:
         return int(self.rows.size)
+
+    def __repr__(self) -> str:
+        of = f"{len(self):,} of {self.n_rows - self.n_labelled:,} rows without a label"
+        return display.line("AuditSample", of, f"[{display.few(self.rows, len(self))}]", f"seed {self.random_state}")
+
+    def _repr_html_(self) -> str:
+        told = {"rows of the pool": self.n_rows, "with a label": self.n_labelled, "random_state": self.random_state}
+        title = f"Audit: {len(self):,} rows for people to label, drawn at random"
+        rows = ((k, row) for k, row in enumerate(self.rows.tolist(), start=1))
+        return display.notebook_html(title, display.facts(told), display.table(["draw", "row"], rows, len(self)))
 
 
 def audit_sample(

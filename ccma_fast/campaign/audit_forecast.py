@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..checks import check_flag, check_fraction, check_integer, random_generator
 from ..steps.risk_control import least_audit
+from ..system import display
 from .audit import AuditSample, checked_audit, predicted_pool
 from .audited_groups import AuditedGroups
 from .pool_predictions import PoolPredictions
@@ -51,26 +52,44 @@ class AuditForecast:
     max_error: float
     confidence: float
 
-    def __str__(self) -> str:
+    def _limits(self) -> str:
         by = (
             f"the {self.n_audited:,} row{'s' if self.n_audited > 1 else ''} audited so far"
             if self.n_audited
             else "the model's own probabilities (as good as its calibration)"
         )
-        lines = [
-            f"With an error of at most {100 * self.max_error:g} % at confidence {self.confidence:g}, by {by}:",
-            "audit rows   labelled by the model   80 % of audits",
+        return f"With an error of at most {100 * self.max_error:g} % at confidence {self.confidence:g}, by {by}:"
+
+    def _least(self) -> str:
+        if self.least < self.n_unlabelled:
+            return f"At least {self.least:,} audit rows are needed for anything."
+        return "With so few rows without a label, no audit that leaves one shows so small an error."
+
+    def __repr__(self) -> str:
+        shares = zip(self.sizes, self.share, strict=True)
+        listed = display.few(shares, self.sizes.size, of=lambda entry: f"{entry[0]:,}: {display.percent(entry[1])}")
+        return display.line(
+            "AuditForecast", f"labelled by audit rows [{listed}]", f"at least {self.least:,} audit rows"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (n, *map(display.percent, shares))
+            for n, *shares in zip(self.sizes.tolist(), self.share, self.low, self.high, strict=True)
         ]
+        header = ["audit rows", "labelled by the model", "80 % of audits: from", "to"]
+        table = display.table(header, rows, len(rows), shown=len(rows))
+        limits, least = map(display.paragraph, (self._limits(), self._least()))
+        return display.notebook_html("Audit forecast", limits, table, least)
+
+    def __str__(self) -> str:
+        lines = [self._limits(), "audit rows   labelled by the model   80 % of audits"]
         for n, share, low, high in zip(self.sizes, self.share, self.low, self.high, strict=True):
             between = f"{100 * low:.1f} to {100 * high:.1f} %"
             lines.append(f"{n:>10,}   {100 * share:>19.1f} %   {between:>16}")
         if not self.sizes.size:
             lines.append(f"no size is below {self.n_unlabelled:,}, the rows without a label")
-        if self.least < self.n_unlabelled:
-            lines.append(f"At least {self.least:,} audit rows are needed for anything.")
-        else:
-            lines.append("With so few rows without a label, no audit that leaves one shows so small an error.")
-        return "\n".join(lines)
+        return "\n".join([*lines, self._least()])
 
 
 # long: its docstring

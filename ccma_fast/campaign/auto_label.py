@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..checks import check_flag, check_fraction
 from ..steps.risk_control import Controlled, least_audit
+from ..system import display
 from .audit import AuditSample, checked_audit, predicted_pool
 from .audited_groups import AuditedGroups
 
@@ -87,28 +88,49 @@ class AutoLabels:
         return self.rows.size / left if left else 0.0
 
     def __str__(self) -> str:
-        lines = [
-            f"audit             {self.n_audited:,} of {self.n_unlabelled:,} rows without a label, drawn at random; "
-            f"{self.n_wrong:,} predicted wrongly",
-            f"labelled          {self.rows.size:,} rows, {100 * self.share:.1f} % of those that nobody has labelled",
-            f"for people        {self.for_people.size:,} rows, the least sure first",
-        ]
-        if self.n_audited == self.n_unlabelled:
-            return "\n".join(
-                [*lines, "People have labelled every row of the audit, which is every row that had no label."]
-            )
-        if self.per_class:
+        lines = [f"{name:<18}{text}" for name, text in self._facts().items()]
+        if self._has_classes():
             lines += self._of_classes()
-        elif self.rows.size:
-            lines.append(
-                f"threshold         {self.thresholds[0]:.6g}, with {self.n_audit_errors[0]:,} errors among "
-                f"{self.n_audit[0]:,} audit rows: an error of at most {100 * self.bounds[0]:.2f} % by this threshold "
-                "alone"
+        return "\n".join([*lines, self._guarantee()])
+
+    def __repr__(self) -> str:
+        counts = (
+            f"{self.rows.size:,} rows labelled ({display.percent(self.share)}), {self.for_people.size:,} for people"
+        )
+        limit = f"error at most {100 * self.max_error:g} % at confidence {self.confidence:g}"
+        return display.line("AutoLabels", counts, limit if self.rows.size else "", "print it for all")
+
+    def _repr_html_(self) -> str:
+        parts = [display.facts(self._facts()), display.paragraph(self._guarantee())]
+        if self._has_classes():
+            rows = map(self._of_class, range(self.thresholds.size))
+            header = ["class", "labelled", "errors / audit rows", "threshold"]
+            parts.insert(1, display.table(header, rows, self.thresholds.size))
+        title = f"Labels by the model: {self.rows.size:,} rows, {self.for_people.size:,} left for people"
+        return display.notebook_html(title, *parts)
+
+    def _facts(self) -> dict[str, str]:
+        told = {
+            "audit": f"{self.n_audited:,} of {self.n_unlabelled:,} rows without a label, drawn at random; "
+            f"{self.n_wrong:,} predicted wrongly",
+            "labelled": f"{self.rows.size:,} rows, {100 * self.share:.1f} % of those that nobody has labelled",
+            "for people": f"{self.for_people.size:,} rows, the least sure first",
+        }
+        if self.rows.size and not self.per_class:
+            told["threshold"] = (
+                f"{self.thresholds[0]:.6g}, with {self.n_audit_errors[0]:,} errors among {self.n_audit[0]:,} audit "
+                f"rows: an error of at most {100 * self.bounds[0]:.2f} % by this threshold alone"
             )
-        lines.append(self._guarantee() if self.rows.size else self._nothing())
-        return "\n".join(lines)
+        return told
+
+    def _has_classes(self) -> bool:
+        return self.per_class and self.n_audited < self.n_unlabelled
 
     def _guarantee(self) -> str:
+        if self.n_audited == self.n_unlabelled:
+            return "People have labelled every row of the audit, which is every row that had no label."
+        if not self.rows.size:
+            return self._nothing()
         among = "the labels given of each class" if self.per_class else "the labels given"
         return (
             f"With probability {self.confidence:g} over the draw of the audit, at most {100 * self.max_error:g} % of "
@@ -132,20 +154,23 @@ class AutoLabels:
 
     def _of_classes(self) -> list[str]:
         """A line for each class, of the first ones where there are many."""
-        counts = np.bincount(self.labels, minlength=self.thresholds.size)
         lines = ["class             labelled   errors / audit rows   threshold"]
-        for c in range(min(_SHOWN, counts.size)):
-            name = str(c) if self.class_names is None else self.class_names[c]
-            of_audit = f"{self.n_audit_errors[c]:,} / {self.n_audit[c]:,}"
-            labelled, lack = np.isfinite(self.thresholds[c]), "many errors" if self.is_tested[c] else "few audit rows"
-            lines.append(
-                f"{name:<17.17} {counts[c]:>8,}   {of_audit if labelled else '-':>19}   "
-                + (f"{self.thresholds[c]:.6g}" if labelled else f"none: too {lack}")
-            )
-        if counts.size > _SHOWN:
+        n_classes = self.thresholds.size
+        for c in range(min(_SHOWN, n_classes)):
+            name, count, of_audit, threshold = self._of_class(c)
+            lines.append(f"{name:<17.17} {count:>8,}   {of_audit:>19}   {threshold}")
+        if n_classes > _SHOWN:
             n_none = int(np.isinf(self.thresholds).sum())
-            lines.append(f"... {counts.size:,} classes in all, {n_none:,} of them without labels by the model")
+            lines.append(f"... {n_classes:,} classes in all, {n_none:,} of them without labels by the model")
         return lines
+
+    def _of_class(self, c: int) -> tuple[str, int, str, str]:
+        """Name, labels by the model, errors among audit rows and threshold of a class."""
+        name = str(c) if self.class_names is None else self.class_names[c]
+        count = int(np.count_nonzero(self.labels == c))
+        if not np.isfinite(self.thresholds[c]):
+            return name, count, "-", f"none: too {'many errors' if self.is_tested[c] else 'few audit rows'}"
+        return name, count, f"{self.n_audit_errors[c]:,} / {self.n_audit[c]:,}", f"{self.thresholds[c]:.6g}"
 
 
 # long: its docstring

@@ -20,6 +20,7 @@ from ..config import CCMAConfig
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..steps.teacher import Teacher
+from ..system import display
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write
 from .assigning import assign, assigned_for_file
@@ -222,6 +223,16 @@ class Campaign(CampaignAnswers):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        state = self._log.state
+        told = f"{state.settings['n_rows']:,} rows", f"{len(state.classes.live):,} classes"
+        return display.line("Campaign", repr(str(self._log.file)), *told, f"{len(state.batches):,} batches")
+
+    def _repr_html_(self) -> str | None:
+        if self._log.is_closed:
+            return None
+        return display.notebook_html(f"Campaign {self._log.file}", *self.status().html_parts())
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..pool.rows import Rows
 from ..query.report import Selection
+from ..system import display
 from ..system.output_files import locked_file
 from .log import events as kinds
 from .log.class_list import ClassList
@@ -139,6 +140,13 @@ class Issued:
 
     def __len__(self) -> int:
         return len(self.batch.images)
+
+    def __repr__(self) -> str:
+        return display.line("Issued", *self.batch.summary())
+
+    def _repr_html_(self) -> str:
+        title = f"Batch {self.number}: {', '.join(self.batch.summary()[1:])}"
+        return display.notebook_html(title, *self.selection.html_parts())
 
 
 def issue(

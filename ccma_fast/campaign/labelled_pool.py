@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..errors import FileReadError
 from ..pool.rows import Rows
 from ..steps.teacher import Teacher
+from ..system import display
 from .identity import RowDigests
 
 __all__ = ["LabelledPool"]
@@ -51,6 +52,22 @@ class LabelledPool:
         self.n_rounds = 0
         self.row_digests = RowDigests()
         self.refused = np.empty(0, np.int64)
+
+    def summary(self) -> str:
+        """How far the labelling is, in a line."""
+        n_labelled = int((self.labels >= 0).sum())
+        teacher = "with a teacher" if self.teacher is not None else "without a teacher"
+        return f"{self.labels.size:,} rows, {n_labelled:,} labelled, {self.n_rounds} rounds, {teacher}"
+
+    def notebook_html(self, class_names: list[str] | None) -> str:
+        """What a notebook shows of the loop: how far it is, and how many labels each class has."""
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=0 if class_names is None else len(class_names))
+        order = np.argsort(-counts, kind="stable").tolist()
+        rows = ((c if class_names is None else class_names[c], int(counts[c])) for c in order)
+        parts = [display.table(["class", "labels"], rows, counts.size)] if counts.size else []
+        if self.teacher is not None:
+            parts.append(display.details("teacher", self.teacher.facts_html()))
+        return display.notebook_html(f"ActiveLearner: {self.summary()}", *parts)
 
     @property
     def n_chosen_labelled(self) -> int:

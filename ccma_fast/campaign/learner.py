@@ -26,6 +26,7 @@ from ..steps.covariate_shift import warn_not_exchangeable
 from ..steps.student import check_head, class_count, has_two_classes
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
+from ..system import display
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file
 from .classes import check_implied_count, declared_classes
@@ -146,6 +147,12 @@ class ActiveLearner:
             *input_files("class_names", class_names),
             *input_files("teacher", teacher and teacher.source),
         ]
+
+    def __repr__(self) -> str:
+        return display.line("ActiveLearner", self._pool.summary())
+
+    def _repr_html_(self) -> str:
+        return self._pool.notebook_html(self.class_names)
 
     @property
     def labels(self) -> Int64:

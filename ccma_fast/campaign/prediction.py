@@ -19,6 +19,7 @@ from ..steps.student import check_two_classes
 from ..steps.teacher import Teacher
 from ..steps.train import train
 from ..steps.trained import Trained
+from ..system import display
 
 __all__ = [
     "LabelErrors",
@@ -191,6 +192,16 @@ class LabelErrors(NamedTuple):
     margins: npt.NDArray[np.float32]
     """ln p of the label − ln p of the suggested class, out of fold, in nats, ascending; ties by the row. Below 0 the
     suggested class is the more probable one."""
+
+    def __repr__(self) -> str:
+        doubted = f"{int((self.margins < 0).sum()):,} where another class is more probable"
+        return display.line("LabelErrors", f"{self.indices.size:,} labelled rows", doubted)
+
+    def _repr_html_(self) -> str:
+        header = ["index", "label", "suggested", "margin"]
+        rows = zip(*(column.tolist() for column in self), strict=True)
+        title = f"Label errors: {self.indices.size:,} labelled rows, the most doubtful first"
+        return display.notebook_html(title, display.table(header, rows, self.indices.size))
 
 
 def label_errors(trained: Trained, labelled: Int64, labels: Int64) -> LabelErrors:

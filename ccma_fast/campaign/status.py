@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
 from ..steps.intervals import coverage_interval
+from ..system import display
 from ..system.garbage import no_collection
 from .log.database import Log
 from .log.state import Batch, State
@@ -35,6 +36,10 @@ class Share(NamedTuple):
         n, n_hits = len(counted), sum(counted)
         return cls(n, n_hits / n if n else float("nan"), *coverage_interval(n_hits, n))
 
+    def __str__(self) -> str:
+        interval = f" ({display.percent(self.low)} to {display.percent(self.high)})" if self.n else ""
+        return f"{display.percent(self.share)}{interval} of {self.n:,}"
+
 
 class ModelChecks(NamedTuple):
     """How often what the models had said of images was right, once people had answered.
@@ -50,6 +55,10 @@ class ModelChecks(NamedTuple):
     top1: Share
     student_set: Share
     teacher_set: Share
+
+    def named(self) -> dict[str, Share]:
+        """The shares by what was right, as people read it."""
+        return {"likeliest class": self.top1, "student's set": self.student_set, "teacher's set": self.teacher_set}
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,43 @@ class Status:
             for entry in self.batches
         ]
         return asdict(self) | checks | {"annotators": annotators, "batches": batches}
+
+    def __repr__(self) -> str:
+        counts = f"{self.n_labelled:,} of {self.n_rows:,} images labelled, {self.n_refused:,} refused"
+        return display.line("Status", counts, f"{self.n_out:,} out", f"{len(self.batches):,} batches")
+
+    def _repr_html_(self) -> str:
+        title = f"Status: {self.n_labelled:,} of {self.n_rows:,} images labelled, {self.n_out:,} out"
+        return display.notebook_html(title, *self.html_parts())
+
+    def html_parts(self) -> list[str]:
+        """What a notebook shows below the title."""
+        told = {"rows when it began": self.n_rows, "labelled": self.n_labelled, "refused": self.n_refused}
+        told |= {"out": self.n_out, "of these undecided": self.n_undecided}
+        if self.n_several:
+            told["Krippendorff's α"] = f"{self.alpha:.3f} of {self.n_several:,} images with several answers"
+        for what, checks in (("of audits", self.audits), ("of picks", self.picks)):
+            told |= {f"{name} right, {what}": str(share) for name, share in checks.named().items() if share.n}
+        if self.is_stable is not None:
+            told["predictions"] = "are stable" if self.is_stable else "still change"
+        classes = sorted(self.by_class.items(), key=lambda entry: -entry[1])
+        parts = [display.facts(told), display.table(["class", "images"], classes, len(classes))]
+        header = ["batch", "issued", "images", "labelled", "refused", "out", "drawn at random"]
+        batches = (
+            (b.number, b.issued[:16], b.n_images, b.n_labelled, b.n_refused, b.n_out, b.is_audit)
+            for b in reversed(self.batches)
+        )
+        parts.append(_folded("batches, the last first", header, batches, len(self.batches)))
+        header = ["annotator", "labels", "refusals", "with the others", "median seconds"]
+        people = (
+            (a.name or "without a name", a.n_labels, a.n_refusals, str(a.with_others), a.median_seconds)
+            for a in self.annotators
+        )
+        return [*parts, _folded("annotators", header, people, len(self.annotators))]
+
+
+def _folded(what: str, header: list[str], rows: Iterable[Sequence[Any]], n_rows: int) -> str:
+    return display.details(f"{n_rows:,} {what}", display.table(header, rows, n_rows)) if n_rows else ""
 
 
 def status_of(log: Log, time: datetime) -> Status:

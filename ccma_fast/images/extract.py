@@ -16,6 +16,7 @@ from ..checks import check_choice, check_integer
 from ..pool.class_codes import class_codes
 from ..pool.class_names import read_class_names
 from ..pool.manifest import Skipped
+from ..system import display
 from ..system.extras import optional
 from ..system.output_files import check_can_write_into, locked
 from .changes import Changes, changes_of
@@ -76,6 +77,31 @@ class Extraction:
     elsewhere: list[str]
     renamed: dict[str, str]
     left_out: dict[str, int]
+
+    def __repr__(self) -> str:
+        folders = [f"{name} {str(folder)!r}" for name, folder in self._folders().items()]
+        return display.line("Extraction", f"{self.n_rows:,} rows", *folders, f"{len(self.skipped):,} skipped")
+
+    def _folders(self) -> dict[str, Path]:
+        folders = {"student": self.student, "teacher": self.teacher, "classes": self.classes}
+        return {name: folder for name, folder in folders.items() if folder is not None}
+
+    def _repr_html_(self) -> str:
+        named = {"not tried again": self.not_tried, "repaired": self.repaired, "vanished": self.vanished}
+        told = {f"images {what}": display.few(ids, len(ids)) for what, ids in named.items() if ids}
+        if self.elsewhere:
+            told["rows of other images"] = display.few(self.elsewhere, len(self.elsewhere))
+        if self.left_out:
+            told["files that are no images"] = ", ".join(f"{kind} {n:,}" for kind, n in self.left_out.items())
+        parts = [display.facts({**self._folders(), **told})]
+        for what, header, pairs in (
+            ("images skipped", ["image", "why"], self.skipped),
+            ("images renamed", ["from", "to"], self.renamed),
+        ):
+            if pairs:
+                table = display.table(header, pairs.items(), len(pairs))
+                parts.append(display.details(f"{len(pairs):,} {what}", table))
+        return display.notebook_html(f"Extraction: {self.n_rows:,} rows", *parts)
 
 
 # long: what a caller needs to know of a pool; the code is short

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..pool.rows import RowId, Rows, to_float32
 from ..steps.student import softmax
+from ..system import display
 
 __all__ = ["MOST_LISTED", "ClassSet", "Explanation", "PickOrigin", "Predicted", "parts_of"]
 
@@ -158,6 +159,42 @@ class Explanation:
             "inputs": self.inputs,
             "picks": [pick.to_dict() for pick in self.picks],
         }
+
+    def named(self, found: ClassSet | None, shown: int = 3) -> str:
+        """A set of classes as text: the most probable ones by name, with their probabilities."""
+        if found is None:
+            return "–"
+
+        def text(entry: tuple[int, float]) -> str:
+            c, p = entry
+            share = f"{100 * p:.0f} %" if p >= 0.005 else "<1 %"
+            return f"{c if self.class_names is None else self.class_names[c]} {share}"
+
+        listed = zip(found.classes, found.probabilities, strict=True)
+        return display.few(listed, found.size, shown=shown, of=text)
+
+    def __repr__(self) -> str:
+        sets = f"sets by {self.calibration}" if self.calibration else "no sets"
+        return display.line("Explanation", f"{len(self.picks):,} picks", sets)
+
+    def _repr_html_(self) -> str:
+        return display.notebook_html(f"Explanation: where {len(self.picks):,} picks come from", *self.html_parts())
+
+    def html_parts(self) -> list[str]:
+        """What a notebook shows below the title."""
+        header = ["rank", "index", *(["image_path"] if self.has_ids else []), "score", "led by", "probably"]
+        header += ["student's set", "teacher's set", "stands for"]
+        rows = (
+            (
+                *(pick.rank, pick.row, *([pick.id] if self.has_ids else []), pick.score, pick.led_by),
+                *map(self.named, (pick.shortlist, pick.student_set, pick.teacher_set)),
+                pick.represents,
+            )
+            for pick in self.picks
+        )
+        sets = {"sets by": self.calibration, "q student": self.q_student, "q teacher": self.q_teacher}
+        known = {name: value for name, value in sets.items() if value and value == value}
+        return [display.table(header, rows, len(self.picks)), display.facts(known)]
 
 
 def parts_of(n_rows: int, n_classes: int) -> Iterator[slice]:

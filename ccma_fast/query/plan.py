@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..system import display
 from .stage_totals import StageTotals
 
 __all__ = ["Plan", "StagePlan"]
@@ -49,13 +50,35 @@ class Plan(StageTotals):
         total = {name: getattr(self, name) for name in ("passes", "bytes_read", "peak_memory", "seconds")}
         return asdict(self) | {"total": total}
 
+    def _with_total(self) -> dict[str, StagePlan]:
+        return {**self.stages, "total": StagePlan(self.passes, self.bytes_read, self.peak_memory, self.seconds)}
+
     def __str__(self) -> str:
-        whole = StagePlan(self.passes, self.bytes_read, self.peak_memory, self.seconds)
         lines = [f"{'stage':14}{'read':>12}{'peak memory':>14}{'time':>10}  passes"]
-        for name, stage in {**self.stages, "total": whole}.items():
-            passes = ", ".join(f"{source} {n}" for source, n in stage.passes.items() if n) or "-"
+        for name, stage in self._with_total().items():
             seconds = "" if stage.seconds is None else f"{stage.seconds:.1f} s"
             read, peak = f"{stage.bytes_read / 1e6:,.1f} MB", f"{stage.peak_memory / 1e6:,.0f} MB"
-            lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {passes}")
+            lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {_passes(stage) or '-'}")
         lines.append(f"memory_limit {self.memory_limit / 1e6:,.0f} MB, and at most 32 bytes a row")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return display.line("Plan", self._summary(), f"{len(self.stages)} stages", "print it for all")
+
+    def _summary(self) -> str:
+        seconds = "" if self.seconds is None else f", {self.seconds:.1f} s"
+        return f"{display.size(self.bytes_read)} to read, {display.size(self.peak_memory)} of memory{seconds}"
+
+    def _repr_html_(self) -> str:
+        header = ["stage", "read", "peak memory", "seconds", "passes"]
+        rows = [
+            (name, display.size(stage.bytes_read), display.size(stage.peak_memory), stage.seconds, _passes(stage))
+            for name, stage in self._with_total().items()
+        ]
+        limit = f"memory_limit {display.size(self.memory_limit)}, and at most 32 bytes a row"
+        table = display.table(header, rows, len(rows), shown=len(rows))
+        return display.notebook_html(f"Plan: {self._summary()}", table, display.paragraph(limit))
+
+
+def _passes(stage: StagePlan) -> str:
+    return ", ".join(f"{source} {n}" for source, n in stage.passes.items() if n)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_flag
 from ..pool.rows import RowId
+from ..system import display
+from ..system.extras import optional
+from ..system.output_files import check_can_write, write_whole
 from .explanation import Explanation
+from .picks_file import as_csv, columns_of, holds_picks_alone
 from .plan import Plan
 from .stage_totals import StageTotals
 
-__all__ = ["Report", "Selection", "Stage"]
+__all__ = ["Pick", "Report", "Selection", "Stage"]
 
 
 # Fields that are printed where there is something to say.
@@ -132,10 +140,74 @@ class Report(StageTotals):
             lines.append(line)
         return "\n".join(lines)
 
+    @property
+    def seconds(self) -> float:
+        """Wall time, summed over the stages."""
+        return float(sum(stage.seconds for stage in self.stages.values()))
+
+    def __repr__(self) -> str:
+        return display.line("Report", self._summary(), "print it for all")
+
+    def _repr_html_(self) -> str:
+        return display.notebook_html(f"Report: {self._summary()}", *self.html_parts())
+
+    def _summary(self) -> str:
+        what = self.mode or "nothing yet"
+        return f"{what}, {self.n_rows:,} rows, {self.n_labelled:,} labelled, {self.backend}, {self.seconds:.2f} s"
+
+    def html_parts(self) -> list[str]:
+        """What a notebook shows below the title: attributes by their names, where there is something to say."""
+        shown = {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, (str, int, float)) and value and value == value
+        }
+        header = ["stage", "seconds", "read", "peak memory"]
+        stages = [
+            (name, round(stage.seconds, 4), display.size(stage.bytes_read), display.size(stage.peak_memory))
+            for name, stage in self.stages.items()
+        ]
+        parts = [
+            display.warnings_list([*self.warnings, *self.forced]),
+            display.facts(shown),
+        ]
+        if stages:
+            whole = display.table(header, stages, len(stages), shown=len(stages))
+            parts.append(display.details(f"{len(stages)} stages, {display.size(self.bytes_read)} read", whole))
+        return [*parts, display.details("configuration", display.facts(self.config))]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One pick of a :class:`Selection`.
+
+    Attributes
+    ----------
+    rank : int
+        Its place in the order of choice, from 1.
+    index : int
+        Its position in `features`.
+    id : str or None
+        Of its image, where the pool has ids.
+    score : float
+        δ; NaN at cold start.
+    represents : int
+        How many candidates it represents, itself included.
+    """
+
+    rank: int
+    index: int
+    id: RowId
+    score: float
+    represents: int
+
 
 @dataclass(frozen=True, eq=False)
 class Selection:
     """The rows to label.
+
+    It is a sequence of :class:`Pick`, in the order of choice, and for NumPy the array of their row numbers:
+    ``features[picks]`` are the rows themselves.
 
     Attributes
     ----------
@@ -166,3 +238,85 @@ class Selection:
 
     def __len__(self) -> int:
         return int(self.indices.size)
+
+    @overload
+    def __getitem__(self, k: int) -> Pick: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> list[Pick]: ...
+
+    def __getitem__(self, k: int | slice) -> Pick | list[Pick]:
+        """The k-th pick, from 0; of a slice, the list of its picks."""
+        if isinstance(k, slice):
+            return [self._pick(i) for i in range(len(self))[k]]
+        return self._pick(range(len(self))[k])
+
+    def __iter__(self) -> Iterator[Pick]:
+        return map(self._pick, range(len(self)))
+
+    def _pick(self, k: int) -> Pick:
+        row_id = None if self.ids is None else self.ids[k]
+        return Pick(k + 1, int(self.indices[k]), row_id, float(self.scores[k]), int(self.represents[k]))
+
+    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """:attr:`indices`."""
+        return np.array(self.indices, dtype) if copy else np.asarray(self.indices, dtype)
+
+    def to_pandas(self) -> Any:
+        """The picks as a ``pandas.DataFrame``, in the order of choice.
+
+        With the columns of :meth:`to_csv`: ``rank`` (from 1), ``index``, ``image_path`` where the pool has ids,
+        ``score`` and ``represents``. With a column ``label`` added it can be given as `labels`.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed; the text names the extra that brings it.
+        """
+        return optional("pandas", "a data frame").DataFrame(columns_of(self))
+
+    def to_csv(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the picks as ``ccma-fast select --out`` does, for somebody to add a column ``label``.
+
+        Parameters
+        ----------
+        path : path
+            A CSV file. One that holds picks and nothing else is replaced.
+        overwrite : bool, default False
+            Replace whatever is there, and lose labels that were added to it.
+
+        Raises
+        ------
+        FileExistsError
+            Something else is there, such as picks with labels, or `path` is a symbolic link.
+        OSError
+            The file cannot be written.
+        """
+        overwrite = check_flag("overwrite", overwrite)
+        check_can_write(path)
+        file = Path(path)
+        if file.exists() and not overwrite and not holds_picks_alone(file):
+            raise FileExistsError(
+                f"{str(file)!r} is there and holds something else than picks, or more, such as labels; expected a new "
+                "file, or overwrite=True"
+            )
+        write_whole(path, lambda handle: handle.write(as_csv(self).encode()))
+
+    def __repr__(self) -> str:
+        names = self.indices if self.ids is None else self.ids
+        return display.line("Selection", f"{len(self):,} picks", f"[{display.few(names, len(self))}]", self.report.mode)
+
+    def _repr_html_(self) -> str:
+        report = self.report
+        of = f"{len(self):,} picks of {report.n_unlabelled:,} unlabelled rows"
+        how = f"{report.mode}, {report.backend}, {report.seconds:.2f} s"
+        return display.notebook_html(f"Selection: {of} ({how})", *self.html_parts())
+
+    def html_parts(self) -> list[str]:
+        """What a notebook shows below the title."""
+        report, columns = self.report, columns_of(self)
+        rows = list(zip(*(cells[: display.SHOWN] for cells in columns.values()), strict=True))
+        parts = [display.warnings_list(report.warnings), display.table([*columns], rows, len(self))]
+        if self.explanation is not None:
+            parts.append(display.details("where they come from", *self.explanation.html_parts()))
+        return [*parts, display.details("report", *report.html_parts())]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..system import display
+
 __all__ = [
     "LearningCurve",
     "accuracy_table",
@@ -72,6 +74,15 @@ class LearningCurve:
         widths = np.diff(self.n_labels)
         area: npt.NDArray[np.float64] = (self.accuracy[:, 1:] + self.accuracy[:, :-1]) @ widths / (2 * widths.sum())
         return area
+
+    def __repr__(self) -> str:
+        reached = f"{self.mean[-1]:.4g} at {self.n_labels[-1]:,} labels"
+        return display.line("LearningCurve", repr(self.name), f"{self.n_seeds} seeds", reached)
+
+    def _repr_html_(self) -> str:
+        points = zip(self.n_labels.tolist(), self.mean.tolist(), self.standard_error.tolist(), strict=True)
+        table = display.table(["labels", "mean", "standard error"], points, self.n_labels.size, shown=20)
+        return display.notebook_html(f"{self.name}, {self.n_seeds} seeds", table)
 
     def crossings(self, accuracy: float) -> npt.NDArray[np.float64]:
         """Labels at which each seed's curve first reaches `accuracy`, shape (S,); NaN where it never does.

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_choice
+from ..system import display
 from ..system.extras import optional
 from ..system.json_text import as_json
 from ..system.output_files import check_can_replace, write_whole
@@ -104,6 +105,31 @@ class Results:
             No such strategy or metric, or rounds of it that are not there yet.
         """
         return self.curve(strategy, metric).area
+
+    def __repr__(self) -> str:
+        return display.line("Results", self._summary(), f"[{display.few(self.strategies, len(self.strategies))}]")
+
+    def _summary(self) -> str:
+        finished = self.columns["round"].size
+        whole = len(self.strategies) * len(self.seeds) * (self.n_rounds + 1)
+        size = f"{len(self.strategies)} strategies × {len(self.seeds)} seeds × {self.n_rounds} rounds"
+        return size if finished == whole else f"{size}, {finished} of {whole} measured"
+
+    def _repr_html_(self) -> str:
+        header = ["strategy", "seeds", "labels", "accuracy", "standard error", "mean over the labels"]
+        table = display.table(header, map(self._at_the_end, self.strategies), len(self.strategies), shown=30)
+        record = display.details("how it was made", display.facts(self.record))
+        return display.notebook_html(f"Results: {self._summary()}", table, record)
+
+    def _at_the_end(self, strategy: str) -> tuple[Any, ...]:
+        """A row of the table that a notebook shows; dashes where a run has not ended."""
+        own = self.columns["strategy"] == strategy
+        n_seeds = np.unique(self.columns["seed"][own]).size
+        if np.count_nonzero(own) != len(self.seeds) * (self.n_rounds + 1):
+            return strategy, n_seeds, None, None, None, None
+        curve = self.curve(strategy)
+        last = curve.mean[-1], curve.standard_error[-1], curve.area.mean()
+        return strategy, n_seeds, int(curve.n_labels[-1]), *map(display.percent, last)
 
     def to_csv(self, path: str | Path) -> None:
         """Write :attr:`columns` as CSV. Floats read back as the same float64; NaN is ``nan``.

@@ -14,6 +14,7 @@ from ..pool.agreement import accepted, differing_images
 from ..pool.logits import open_logits
 from ..pool.rows import Rows
 from ..reference import RowScores
+from ..system import display
 from .thresholds import raised, row_thresholds, size_threshold
 
 __all__ = ["SizedScores", "score", "score_at_sizes"]
@@ -104,6 +105,11 @@ class SizedScores(NamedTuple):
     """δ in nats, shape (M,)."""
     q_student: float
     q_teacher: float
+
+    def __repr__(self) -> str:
+        spread = f"δ from {self.delta.min():.4g} to {self.delta.max():.4g}" if self.delta.size else ""
+        cuts = f"q_student {self.q_student:.4g}, q_teacher {self.q_teacher:.4g}"
+        return display.line("SizedScores", f"{self.delta.size:,} rows", spread, cuts)
 
 
 def score_at_sizes(

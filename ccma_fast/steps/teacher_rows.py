@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from ..checks import check_same_rows
 from ..pool.agreement import accepted, differing_images
 from ..pool.derived import DerivedRows, LinearRows
 from ..pool.rows import Rows, to_float32
+from ..system import display
 from .suspicions import Suspicions, suspicions
 
 __all__ = ["TeacherRows", "teacher_suspicions"]
@@ -67,6 +68,29 @@ class TeacherRows:
     @property
     def class_directions(self) -> npt.NDArray[np.float32] | None:
         return self._class_directions
+
+    def _facts(self) -> dict[str, Any]:
+        names = self.class_names
+        told = {"rows": self.n_rows, "classes": self.n_classes, "temperature": self.temperature}
+        what = "image features and class features" if self.features is not None else "logits"
+        return told | {
+            "from": f"{what}, {self.source.n_columns} columns",
+            "class names": None if names is None else display.few(names, len(names), shown=10),
+            "accepted mismatches": "; ".join(self._forced) or None,
+        }
+
+    def __repr__(self) -> str:
+        size = f"{self.n_rows:,} rows, {self.n_classes:,} classes"
+        names = self.class_names
+        listed = "" if names is None else f"[{display.few(names, len(names))}]"
+        return display.line("Teacher", size, f"temperature {self.temperature:g}", listed)
+
+    def _repr_html_(self) -> str:
+        return display.notebook_html("Teacher", self.facts_html())
+
+    def facts_html(self) -> str:
+        """What a notebook shows below the title."""
+        return display.facts({name: value for name, value in self._facts().items() if value is not None})
 
     def logits(self, backend: Backend) -> Rows:
         """z^T of every pool row, computed as chunks are read."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
+from ..system import display
 from .intervals import coverage_interval
 from .suspicions import chance_accuracy
 from .temperature import likeliest_temperature
@@ -91,24 +92,41 @@ class ZeroShot:
             return "not to be told: no row is wrong"
         return f"{self.best_temperature:.4g} (log loss {self.best_log_loss:.3f} nats instead of {self.log_loss:.3f})"
 
-    def __str__(self) -> str:
+    def _facts(self) -> list[tuple[str, str]]:
         known = np.flatnonzero(~np.isnan(self.recall))
         worst = known[np.argsort(self.recall[known], kind="stable")][:5]
-        lines = [
-            f"top-1               {100 * self.top1:.1f} % of {self.n_rows} labelled rows, 95 % interval "
-            f"{100 * self.top1_low:.1f} to {100 * self.top1_high:.1f} %; chance {100 * self.chance:.1f} %",
-            f"top-5               {100 * self.top5:.1f} %",
-            f"calibration error   {100 * self.calibration_error:.1f} % at temperature {self.temperature:g}",
-            f"best temperature    {self._best()}",
-            "lowest recall       "
-            + ", ".join(f"{self.class_names[c]} {100 * self.recall[c]:.0f} %" for c in worst.tolist()),
+        return [
+            (
+                "top-1",
+                f"{100 * self.top1:.1f} % of {self.n_rows} labelled rows, 95 % interval "
+                f"{100 * self.top1_low:.1f} to {100 * self.top1_high:.1f} %; chance {100 * self.chance:.1f} %",
+            ),
+            ("top-5", f"{100 * self.top5:.1f} %"),
+            ("calibration error", f"{100 * self.calibration_error:.1f} % at temperature {self.temperature:g}"),
+            ("best temperature", self._best()),
+            (
+                "lowest recall",
+                ", ".join(f"{self.class_names[c]} {100 * self.recall[c]:.0f} %" for c in worst.tolist()),
+            ),
+            *(
+                ("near duplicates", f"{self.class_names[a]} ({a}), {self.class_names[b]} ({b}): cosine {cosine:.3f}")
+                for a, b, cosine in self.near_duplicates[:5]
+            ),
         ]
-        for a, b, cosine in self.near_duplicates[:5]:
-            lines.append(
-                f"near duplicates     {self.class_names[a]} ({a}), {self.class_names[b]} ({b}): cosine {cosine:.3f}"
-            )
-        lines += [f"warning: {text}" for text in self.warnings]
-        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        lines = [f"{name:<20}{text}" for name, text in self._facts()]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    def __repr__(self) -> str:
+        found = f"top-1 {display.percent(self.top1)} of {self.n_rows:,} labelled rows"
+        chance, n = f"chance {display.percent(self.chance)}", len(self.warnings)
+        warned = f"{n} warning{'s' if n > 1 else ''}" if n else ""
+        return display.line("ZeroShot", found, chance, warned, "print it for all")
+
+    def _repr_html_(self) -> str:
+        title = f"The teacher on {self.n_rows:,} labelled rows"
+        return display.notebook_html(title, display.warnings_list(self.warnings), display.facts(self._facts()))
 
 
 def measured(

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import ccma_fast as cf
-from ccma_fast.cli import picks_file
 from ccma_fast.pool.class_names import read_class_names
 from ccma_fast.pool.labels import read_labels
 from ccma_fast.pool.manifest_file import digest_of_file, read_manifest
 from ccma_fast.pool.open import open_rows
+from ccma_fast.query import picks_file
 from ccma_fast.research.report.report import open_run
 
 for library in ("h5py", "pyarrow", "safetensors"):

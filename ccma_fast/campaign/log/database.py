@@ -125,12 +125,14 @@ class Log:
     Attributes
     ----------
     file : Path
+    is_closed : bool
     state : State
         As of the last event that was read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.file = Path(path)
+        self.is_closed = False
         self._lock = threading.RLock()
         self._of_parents: list[sqlite3.Connection] = []
         if not self.file.is_file():
@@ -148,6 +150,7 @@ class Log:
         """Close the file. What was written is written."""
         with self._lock:
             self._connection.close()
+            self.is_closed = True
 
     def refresh(self) -> State:
         """The state with what others have written meanwhile."""

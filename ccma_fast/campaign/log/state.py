@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ...system import display
 from ...system.garbage import no_collection
 from . import events as kinds
 from .class_list import ClassList
@@ -118,6 +119,15 @@ class Batch:
     digests: tuple[str, ...]
     is_audit: bool
     records: str
+
+    def summary(self) -> list[str]:
+        """What matters of it, as people read it."""
+        until = f"reserved until {self.expires[:16]}Z" if self.expires else "reserved"
+        drawn = "drawn at random" if self.is_audit else ""
+        return [f"batch {self.number}", f"{len(self.images):,} images", *filter(None, [drawn]), until]
+
+    def __repr__(self) -> str:
+        return display.line("Batch", *self.summary(), f"[{display.few(self.images, len(self.images))}]")
 
     def is_open(self, now: str) -> bool:
         """Whether its images are reserved."""
