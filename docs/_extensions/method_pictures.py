@@ -38,7 +38,7 @@ DOCS = Path(__file__).resolve().parent.parent
 FOLDER = "method/pictures"
 CURVES = DOCS.parent / "bench" / "results" / "2026-11-29-demo.csv"
 
-WIDTH = 4.6
+WIDTH = 4.3
 """Inches: about what a phone shows without shrinking it much."""
 
 
@@ -156,7 +156,7 @@ def loop(colours: Palette) -> Figure:
 
     steps = [
         ("pool", "embeddings x of all images;\nthe teacher's v, t"),
-        ("student and teacher", "the labels correct the teacher;\nthe student learns from both"),
+        ("student, teacher", "the labels correct the teacher;\nthe student learns from both"),
         ("scores", "how unsure is the student\nof each unlabelled image?"),
         ("candidates", "the images of largest score"),
         ("coverage", "those that cover best what\nno label and no pick is near to"),
@@ -172,7 +172,7 @@ def loop(colours: Palette) -> Figure:
         y = top - i * (height + gap) - height
         axes.add_patch(_box(0.2, y, 8.2, height, colours))
         axes.text(0.5, y + height / 2, name, va="center", weight="bold", color=colours.blue, size=9.5)
-        axes.text(4.05, y + height / 2, text, va="center", color=colours.text, size=8.6, linespacing=1.25)
+        axes.text(3.6, y + height / 2, text, va="center", color=colours.text, size=8.8, linespacing=1.25)
         centres.append(y + height / 2)
         if i + 1 < len(steps):
             _arrow(axes, (4.3, y), (4.3, y - gap), colours)
@@ -250,6 +250,7 @@ def teacher(colours: Palette) -> Figure:
     weight.set_yticks(range(4), ["0", "10", "100", "1000"])
     weight.set_ylim(-0.15, 3.15)
     sets.set(ylim=(0, 10.5), yticks=[1, 5, 10])
+    accuracy.set_yticks([85, 90, 95])
     accuracy.set_xlabel("labels", color=colours.text, size=9)
     accuracy.legend(frameon=False, fontsize=8.5, labelcolor=colours.text, loc="lower right", borderaxespad=0)
     figure.subplots_adjust(left=0.11, right=0.98, top=0.95, bottom=0.085, hspace=0.36)
