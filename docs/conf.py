@@ -38,6 +38,7 @@ extensions = [
     "layers",
     "llms",
     "mathml",
+    "method_pictures",
     "repository_pages",
 ]
 exclude_patterns = ["_build", "gallery"]
