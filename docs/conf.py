@@ -21,7 +21,7 @@ import ccma_fast  # noqa: E402
 numpydoc.xref.DEFAULT_LINKS.clear()  # to inventories of Python and NumPy, which no build downloads
 
 project = "ccma_fast"
-author = "the ccma_fast developers"
+author = "The ccma_fast authors"
 copyright = author
 version = release = ccma_fast.__version__
 
@@ -36,6 +36,7 @@ extensions = [
     "api_reference",
     "command_line",
     "layers",
+    "llms",
     "mathml",
     "repository_pages",
 ]

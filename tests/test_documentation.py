@@ -1,4 +1,4 @@
-"""What the pages of the documentation promise: their Python runs, and the reference has every public name.
+"""What the pages of the documentation promise: their Python runs, the reference has every public name, versions agree.
 
 The Python blocks of a Markdown page run in their order as one program, in an empty folder. In the page, the comment
 ``<!-- not run: why -->`` right before a block leaves that block out, and ``<!-- needs: library -->`` skips the page
@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+import ccma_fast as cf
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -62,3 +64,31 @@ def test_a_block_is_left_out_only_by_a_comment_right_before_it() -> None:
     exec(compile(_program(text), "page", "exec"), names)
     assert names["b"] == 1
     assert _program(text).splitlines()[10] == "b = a"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the tests are unpacked without the documentation")
+def test_the_reference_has_every_public_name() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.rst"))
+    named = set(re.findall(r"^\.\. auto(?:function|class|exception|data|module):: (?:ccma_fast\.)?(\w+)$", text, re.M))
+    assert set(cf.__all__) <= named
+
+
+def test_the_table_of_strategies_is_that_of_the_registry() -> None:
+    rows = re.findall(r"^``([\w-]+)``((?: [¹²])*) {2,}", cf.strategies.__doc__ or "", re.M)
+    built_in = cf.strategies.registry.built_in
+    assert [name for name, _ in rows] == sorted(built_in)
+    assert {name for name, marks in rows if "²" in marks} == set(cf.strategies.names(needs_labels=False)) & set(
+        built_in
+    )
+
+
+def test_the_changelog_and_the_citation_are_of_this_version() -> None:
+    newest = re.search(
+        r"^## (\S+)(?: \((unreleased|\d{4}-\d\d-\d\d)\))?$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M
+    )
+    assert newest
+    assert newest[2], "the newest version has a date, or is said to be unreleased"
+    assert newest[1] == cf.__version__.partition("+")[0]
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
+    assert cited
+    assert cited[1] == newest[1]

@@ -96,6 +96,8 @@ class Rows(ABC):
         What made the rows and which images they are, where the storage has a manifest.
     row_bytes : int
         Bytes of a row in the storage.
+    index : pandas.Index or None
+        Of the data frame that the rows are of, by which a Series of labels is joined to them.
     in_use : sequence of FileInUse
         The files of the storage that must not change while they are read.
     """
@@ -105,6 +107,7 @@ class Rows(ABC):
     n_columns: int
     bytes_read: int
     manifest: Manifest | None = None
+    index: Any = None
     in_use: Sequence[FileInUse] = ()
 
     @property
@@ -128,7 +131,7 @@ class Rows(ABC):
         """Rows start to stop − 1 as a C-contiguous array in a storage type.
 
         It may lie in a mapped file: use it inside :func:`ccma_fast.system.file_integrity.reading`, and trust what comes
-        of it once :meth:`release` has passed. :func:`in_step` and :meth:`read` see to both.
+        of it once :meth:`release` has passed. :func:`~ccma_fast.pool.rows.in_step` and :meth:`read` see to both.
         """
 
     @abstractmethod

@@ -30,6 +30,11 @@ def documented(page: Path) -> list[str]:
     return names
 
 
+def takes_arguments(thing: Any) -> bool:
+    """Whether users call it: a function, or a class whose docstring has parameters."""
+    return not inspect.isclass(thing) or "Parameters\n---" in (inspect.getdoc(thing) or "")
+
+
 class PublicNames(SphinxDirective):
     """Every page of the reference with the names that it documents and their first sentences."""
 
@@ -67,10 +72,8 @@ class Strategies(SphinxDirective):
 
 
 def _hide_constructor(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str) -> Any:
-    """No signature of a class that users do not make: its docstring has no parameters."""
-    if what == "class" and "Parameters\n---" not in (inspect.getdoc(obj) or ""):
-        return "", None
-    return None
+    """No signature of a class that users do not make."""
+    return ("", None) if what == "class" and not takes_arguments(obj) else None
 
 
 def _escape_bars(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -32,7 +32,7 @@ def _with_links(text: str, file: str, page: str) -> str:
 
     def of_page(link: re.Match[str]) -> str:
         label, target, anchor = link[1], os.path.normpath(Path(file).parent / link[2]), link[3] or ""
-        shown = _PAGES.get(target)
+        shown = target.removeprefix("docs/") if target.startswith("docs/") else _PAGES.get(target)
         if Path(target).parent.as_posix() == _RESULTS:
             shown = f"{_RESULT_PAGES}/{Path(target).name}"
         if shown is None:
