@@ -12,15 +12,6 @@ you have only the images, ``ccma-fast extract`` makes such a folder from them
 (:doc:`/guide/images`).
 """
 
-# %%
-# Files as you may have them
-# --------------------------
-# This cell makes the files that you already have. **To use your own, skip it** and set
-# the paths in the next one. It writes embeddings of 1,797 images in three forms that
-# are common: one array; one table with the ids of the images beside the vectors; and a
-# folder of shards, as clip-retrieval and ``ccma-fast extract`` write it. The numbers
-# are float16, which is read as it is.
-
 import csv
 import tempfile
 from pathlib import Path
@@ -32,6 +23,15 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 import ccma_fast as cf
+
+# %%
+# Files as you may have them
+# --------------------------
+# This cell makes the files that you already have; **with files of your own, go on from
+# "What you set" below**. It writes embeddings of 1,797 images in three forms that are
+# common: one array; one table with the ids of the images beside the vectors; and a
+# folder of shards, as clip-retrieval and ``ccma-fast extract`` write it. The numbers
+# are float16, which is read as it is.
 
 folder = tempfile.TemporaryDirectory()
 here = Path(folder.name)
@@ -65,7 +65,12 @@ with open(here / "labels.csv", "w", newline="") as file:
 # ------------
 # Three lines are yours. ``features`` is a path or an array of shape (images,
 # dimensions). ``labels`` is a path, or an array with one entry per image, −1 where
-# there is none. ``class_names`` is a file with one name per line, or a list.
+# there is none. ``class_names`` is a file with one name per line, or a list. The names
+# ``truth``, ``names`` and ``labelled`` belong to the example: with them we play the
+# people who label, and check the result.
+#
+# The columns of embeddings need no scaling. Those of a table of measurements do, if
+# their units differ: use scikit-learn's ``StandardScaler`` before.
 
 features = here / "pool"
 labels = here / "labels.csv"
@@ -74,8 +79,9 @@ BUDGET = 20
 
 # %%
 # Which id belongs to which row is read from the metadata of the folder, or from the
-# column ``image_path`` of the parquet file. A ``.npy`` file has no ids: there images
-# are known by their row numbers. All three forms give the same picks:
+# column of the parquet file that is called ``image_path``; under another name it is not
+# taken for ids. A ``.npy`` file has none: there images are known by their row numbers.
+# All three forms give the same picks:
 
 for source in (here / "embeddings.npy", here / "embeddings.parquet", here / "pool"):
     picks = cf.select(source, 5)
@@ -84,23 +90,22 @@ for source in (here / "embeddings.npy", here / "embeddings.parquet", here / "poo
 # %%
 # Labels from a data frame
 # ------------------------
-# A column of a data frame will do as well as the CSV file, if its index says which
-# images the labels are of. Labels are joined to rows by id, so the order does not
-# matter, and an id that the pool does not have is refused.
+# A data frame with the columns ``image_path`` and ``label`` will do as well as the CSV
+# file; so will a Series with the ids as its index. Labels are joined to rows by id, so
+# the order does not matter, and an id that the pool does not have is refused.
 
 frame = pd.read_csv(labels)
-series = frame.set_index("image_path")["label"]
-print(series.head(3))
+print(frame.head(3))
 
 from_csv = cf.select(features, BUDGET, labels=labels, class_names=class_names)
-from_frame = cf.select(features, BUDGET, labels=series, class_names=class_names)
+from_frame = cf.select(features, BUDGET, labels=frame, class_names=class_names)
 print("the same picks:", np.array_equal(from_csv.indices, from_frame.indices))
 
 try:
     cf.select(
         features,
         BUDGET,
-        labels=series.rename({series.index[0]: "scans/page_9999.png"}),
+        labels=frame.replace("scans/page_0131.png", "scans/page_9999.png"),
         class_names=class_names,
     )
 except ValueError as error:

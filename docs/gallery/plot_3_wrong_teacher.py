@@ -63,7 +63,9 @@ def teachers(v, t, seed):
 # %%
 # The second teacher is a common accident: somebody made the text embeddings of
 # ``sorted(names)``, while the labels are numbered otherwise. The third is another:
-# CLIP's ``logit_scale`` was taken for the temperature, which is its inverse.
+# CLIP's ``logit_scale`` was taken for the temperature, which is its inverse. The fourth
+# has no embeddings: :meth:`ccma_fast.Teacher.from_logits` takes the logits of any
+# model, or the logarithms of its probabilities.
 #
 # Does the teacher fit at all?
 # ----------------------------

@@ -18,7 +18,8 @@ labels that come at once from one person, :class:`ccma_fast.ActiveLearner` is en
 # -----------------
 # We write 800 of scikit-learn's digits as PNG files, and their pixels as embeddings in
 # a parquet file with the column ``image_path``. Its values are the ids by which the
-# campaign knows the images: the paths below the folder of images.
+# campaign knows the images: the paths below the folder of images. A plain array works
+# too; images are then called by the numbers of their rows.
 
 import tempfile
 from datetime import datetime, timedelta, timezone

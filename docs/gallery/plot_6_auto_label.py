@@ -60,7 +60,8 @@ print(
 # -------------------
 # An *audit* is a set of rows drawn at random, which people label. Before anybody does,
 # a forecast tells what an audit of each size could do, as far as the probabilities of
-# the model are to be believed.
+# the model are to be believed. Look at it first: for a pool of some hundred rows, or a
+# limit close to the error of the model where it is surest, no audit may be worth it.
 
 MAX_ERROR, CONFIDENCE = 0.05, 0.95
 print(

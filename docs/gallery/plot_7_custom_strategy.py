@@ -54,6 +54,10 @@ print(f"{len(x)} images of {len(scenes)} scenes")
 #                              the same picks
 # ===========================  ========================================================
 #
+# The numbers to return are those of the pool. A position among the unlabelled rows, as
+# ``argsort`` of their logits gives it, is not yet one: look it up in
+# ``state.unlabelled``.
+#
 # Ours takes the rows with the smallest margins, ``factor`` times as many as are wanted,
 # and among them, one after the other, the row that is farthest from all that is
 # labelled or picked already.
