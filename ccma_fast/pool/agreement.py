@@ -36,7 +36,8 @@ def differing_images(rows: Rows, others: Rows) -> str | None:
     """Why two matrices are not rows of the same images in the same order; None where they are, or cannot be compared.
 
     What is compared: their manifests; where not both have one, the ids beside the rows; where not both have those, the
-    shards in which they lie. Their numbers of rows are not compared here.
+    indexes of the data frames that they are, and the shards in which they lie. Their numbers of rows are not compared
+    here.
     """
     if rows is others:
         return None
@@ -44,7 +45,9 @@ def differing_images(rows: Rows, others: Rows) -> str | None:
         return differing_rows(rows.name, rows.manifest, others.name, others.manifest)
     here, there = rows.row_ids(), others.row_ids()
     if here is None or there is None:
-        return differing_shards(rows.name, rows.shard_files, others.name, others.shard_files)
+        return _differing_index(rows, others) or differing_shards(
+            rows.name, rows.shard_files, others.name, others.shard_files
+        )
     found = _first_other(enumerate(zip(here, there, strict=False)), rows.former_ids(), others.former_ids())
     if found is None:
         return None
@@ -52,6 +55,16 @@ def differing_images(rows: Rows, others: Rows) -> str | None:
     return (
         f"{rows.name} and {others.name} must be the same images in the same order, got {a!r} at row "
         f"{rows.row_number(row)} and {b!r} at row {others.row_number(row)}"
+    )
+
+
+def _differing_index(rows: Rows, others: Rows) -> str | None:
+    """That two data frames have other indexes; None where they have not, or one of the matrices is no data frame."""
+    if rows.index is None or others.index is None or rows.index.equals(others.index):
+        return None
+    return (
+        f"{rows.name} and {others.name} must be the same images in the same order, got the index "
+        f"{rows.index!r:.120} and {others.index!r:.120}"
     )
 
 

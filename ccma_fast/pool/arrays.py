@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy.typing as npt
 
 from ..system.file_integrity import FileInUse, file_under, reading
 from ..system.mapped_pages import Pages
-from .array_like import check_unmasked
+from .array_like import as_array, check_unmasked, is_missing
 from .rows import BFLOAT16_BITS, STORAGE_TYPES, Chunk, FileRow, Rows, check_matrix, to_storage
 
-__all__ = ["ArrayRows", "KeptRows", "ReadRows", "kept", "rows_of_array", "rows_of_array_like"]
+__all__ = ["ArrayRows", "KeptRows", "ReadRows", "kept", "rows_of_array", "rows_of_array_like", "stacked"]
 
 # Runs of so many consecutive rows, on average, are copied run by run.
 _LEAST_RUN = 8
@@ -149,6 +150,45 @@ def rows_of_array(
     return ArrayRows(array, name, file=file, in_use=in_use)
 
 
+def stacked(cells: Sequence[Any] | npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Vectors that are objects of their own as one matrix: float16 where all are, else float32.
+
+    Raises
+    ------
+    TypeError
+        A cell that is no vector of real numbers.
+    ValueError
+        No cell, one that is missing, or vectors of different lengths.
+    """
+    if not len(cells):
+        raise ValueError(f"{name} has no row, and so tells no number of columns")
+    is_half = all(getattr(cell, "dtype", None) == np.float16 for cell in cells)
+    width = _vector(cells[0], 0, name).size
+    matrix = np.empty((len(cells), width), np.float16 if is_half else np.float32)
+    for row, cell in enumerate(cells):
+        vector = _vector(cell, row, name)
+        if vector.size != width:
+            raise ValueError(
+                f"{name} must have as many numbers in each row, got {width} at row 0 and {vector.size} at row {row}"
+            )
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
+            matrix[row] = vector
+    return matrix
+
+
+def _vector(cell: Any, row: int, name: str) -> npt.NDArray[Any]:
+    """A cell of a column of vectors."""
+    if is_missing(cell):
+        raise ValueError(f"{name} must have a vector in each row, got {cell!r} at row {row}")
+    try:
+        vector = as_array(f"row {row} of {name}", cell)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} must be vectors of real numbers, got {type(cell).__name__} at row {row}") from error
+    if vector.ndim == 1 and (vector.dtype.kind in "fiu" or vector.dtype.name == "bfloat16"):
+        return vector
+    raise TypeError(f"{name} must be vectors of real numbers, got {type(cell).__name__} {cell!r:.80} at row {row}")
+
+
 def rows_of_array_like(source: Any, name: str) -> Rows:
     """The rows of an object that NumPy converts to an array.
 
@@ -167,4 +207,6 @@ def rows_of_array_like(source: Any, name: str) -> Rows:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__} ({error})") from error
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} must be a matrix of real numbers, got {type(source).__name__}")
+    if array.dtype == object and array.ndim == 1:
+        array = stacked(array, name)
     return rows_of_array(array, name, in_use=file_under(array, name))

@@ -106,7 +106,7 @@ def ids_of(column: Any) -> list[RowId]:
     return [row_id or None for row_id in column.to_pylist()]
 
 
-def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str) -> npt.NDArray[Any]:
+def values_of_lists(lists: Any, n_columns: int, start: int, place: str, name: str) -> npt.NDArray[Any]:
     """An Arrow array of lists as a matrix.
 
     Parameters
@@ -116,7 +116,9 @@ def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str
         Required length of each list.
     start : int
         The number of the first row, for error messages.
-    file, name : str
+    place : str
+        Where they are, for error messages.
+    name : str
 
     Raises
     ------
@@ -128,7 +130,7 @@ def values_of_lists(lists: Any, n_columns: int, start: int, file: str, name: str
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise FileReadError(
-                f"{name}: {file!r} must have {n_columns} numbers in each row, got {what} at row {start + row}"
+                f"{name}: {place} must have {n_columns} numbers in each row, got {what} at row {start + row}"
             )
 
     lists = getattr(lists, "storage", lists)

@@ -7,7 +7,6 @@ import json
 import numbers
 import os
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..checks import check_text, integer_in
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
 from .class_limits import MOST_CLASSES
+from .frames import is_series
 
 __all__ = [
     "agreed_class_names",
@@ -63,8 +63,7 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
     if isinstance(source, (str, os.PathLike)):
         place = f" of {os.fspath(source)!r}"
         source = _content(Path(source), name)
-    pandas = sys.modules.get("pandas")  # a Series implies that it is imported
-    if isinstance(source, Mapping) or (pandas is not None and isinstance(source, pandas.Series)):
+    if isinstance(source, Mapping) or is_series(source):
         names = _of_mapping([*source.items()], name, place)
     elif isinstance(source, (set, frozenset)):
         raise TypeError(f"{name} must be in the order of the classes, got a {type(source).__name__}, which has none")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..system.bounded_read import read_whole
 from .array_like import real_vector
 from .class_codes import class_codes
 from .class_names import without_repetition
+from .frames import is_series
 from .readers.npy import load_npy
 
 __all__ = ["read_class_shares"]
@@ -48,8 +48,7 @@ def read_class_shares(
     """
     if isinstance(source, (str, os.PathLike)):
         source = _content(Path(source), name)
-    pandas = sys.modules.get("pandas")  # a Series implies that it is imported
-    if isinstance(source, Mapping) or (pandas is not None and isinstance(source, pandas.Series)):
+    if isinstance(source, Mapping) or is_series(source):
         shares = _by_class([*source.items()], n_classes, class_names, name)
     else:
         shares = real_vector(name, source)

@@ -7,7 +7,6 @@ and go.
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from ..checks import check_same_rows
 from ..errors import FileReadError, LabelWarning
 from ..system.file_integrity import loaded
 from .class_codes import class_codes, plain_labels
+from .frames import column_of_frame, columns_of_frame, is_series, rows_of_index
 from .keys import split_key
 from .label_table import ID, INDEX, LabelTable, check_in_order, joined
 from .manifest_file import check_shards, names_now, read_manifest, shard_columns
 from .readers.npy import load_npy
 from .rows import Rows
-from .tables import read_columns
+from .tables import read_columns, wanted_columns
 
 __all__ = ["ReadLabels", "read_labels"]
 
@@ -61,8 +61,10 @@ def read_labels(
     Parameters
     ----------
     source : array_like, path, sequence of pathlib.Path, ReadLabels or None
-        Labels as :func:`ccma_fast.pool.class_codes.class_codes` takes them, one for each row; a pandas Series must
-        have the row numbers as its index, or ids. Or a path, that of
+        Labels as :func:`ccma_fast.pool.class_codes.class_codes` takes them, one for each row. The index of a pandas
+        Series has ids; or that of the data frame that the pool is, or a part of it; or, where the pool is something
+        else, the row numbers in order: other integers may be positions or names, and are refused. A pandas or polars
+        DataFrame has columns as a file has them. Or a path, that of
 
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.pool.readers.hdf5`), with one label for each row;
         - a CSV or parquet file with a column ``label``. A column ``image_path`` (or as
@@ -126,6 +128,9 @@ class _Reader(NamedTuple):
 
     def of_values(self, values: Any) -> Int64:
         """Labels in memory."""
+        columns = columns_of_frame(values)
+        if columns is not None:
+            return self._of_frame(values, columns)
         values = plain_labels(values, self.name)
         if isinstance(values, np.ndarray):
             values = loaded(values, self.name)
@@ -135,17 +140,27 @@ class _Reader(NamedTuple):
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},): {error}") from None
         if len(shape) != 1:
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
-        pandas = sys.modules.get("pandas")  # a Series implies that it is imported
-        if pandas is not None and isinstance(values, pandas.Series):
+        if is_series(values):
             if self.rows.row_ids() is not None and all(isinstance(key, str) for key in values.index):
                 return self.of_table(LabelTable(values.tolist(), list(values.index), None, "", typed=True))
-            if not np.array_equal(values.index.to_numpy(), np.arange(shape[0])):
-                raise ValueError(
-                    f"{self.name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got "
-                    f"{values.index!r:.200}; give .to_numpy() where its order is that of the rows"
-                )
+            places = rows_of_index(values, self.rows, self.name)
+            if places is not None:
+                labels = np.full(self.rows.n_rows, -1, np.int64)
+                labels[places] = self._classes(values)
+                return labels
         check_same_rows(self.name, shape[0], self.rows.name, self.rows.n_rows)
         return self._classes(values)
+
+    def _of_frame(self, frame: Any, columns: dict[str, list[Any]]) -> Int64:
+        """Labels in a column of a data frame, joined to the rows as those of a file are."""
+        place = "a data frame"
+        found = wanted_columns(columns, place, self.name, (_LABEL, INDEX, ID), only=_LABEL)
+        if ID in found.wanted or INDEX in found.wanted:
+            labels, ids, numbers = (found.wanted.get(column) for column in (_LABEL, ID, INDEX))
+            return self.of_table(LabelTable(labels or [], ids, numbers, f" of {place}", typed=True))
+        check_in_order(found, f" of {place}", self.rows, self.name)
+        (column,) = columns.keys() - found.others.keys()
+        return self.of_values(column_of_frame(frame, column))
 
     def of_paths(self, paths: Iterable[str | os.PathLike[str]]) -> Int64:
         """Labels in several files."""

@@ -34,6 +34,14 @@ _OBJECTS = {
     ("torch", "Tensor"): "tensors:TensorRows",
     ("datasets", "Dataset"): "readers.huggingface:DatasetRows",
     ("h5py", "Dataset"): "readers.hdf5:rows_of_dataset",
+    ("pandas", "DataFrame"): "readers.data_frames:rows_of_pandas",
+    ("pandas", "Series"): "readers.data_frames:rows_of_pandas",
+    ("polars", "DataFrame"): "readers.data_frames:rows_of_polars",
+    ("polars", "Series"): "readers.data_frames:rows_of_polars",
+    ("polars", "LazyFrame"): "readers.data_frames:refuse_lazy",
+    ("pyarrow", "Table"): "readers.data_frames:rows_of_arrow",
+    ("pyarrow", "Array"): "readers.data_frames:rows_of_arrow",
+    ("pyarrow", "ChunkedArray"): "readers.data_frames:rows_of_arrow",
 }
 
 
@@ -42,10 +50,12 @@ def open_rows(source: Any, name: str) -> Rows:
 
     Parameters
     ----------
-    source : Rows, ndarray, np.memmap, torch.Tensor, datasets.Dataset, h5py.Dataset, nested sequence, or path
-        The rows. A path is that of a ``.npy``, ``.h5``, ``.hdf5``, ``.parquet``, ``.arrow`` or ``.safetensors`` file,
-        or of a folder of shards (:mod:`ccma_fast.pool.readers.folder`). ``file::key`` names a dataset, column or tensor
-        in a file that holds several; without it the file has one matrix only, or an HDF5 file the layout of
+    source : Rows, ndarray, np.memmap, torch.Tensor, data frame, datasets.Dataset, h5py.Dataset, nested sequence, path
+        The rows. A pandas or polars DataFrame has numbers alone, or one column of lists of numbers; a Series or a
+        pyarrow array is such a column (:mod:`ccma_fast.pool.readers.data_frames`). A path is that of a ``.npy``,
+        ``.h5``, ``.hdf5``, ``.parquet``, ``.arrow`` or ``.safetensors`` file, or of a folder of shards
+        (:mod:`ccma_fast.pool.readers.folder`). ``file::key`` names a dataset, column or tensor in a file that holds
+        several; without it the file has one matrix only, or an HDF5 file the layout of
         :mod:`ccma_fast.pool.readers.hdf5`.
     name : str
         Its name in error messages.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .array_like import as_array, uncoerced
+from .frames import is_series
 from .rows import RowId, Rows
 
 __all__ = ["check_beside", "distinct_rows", "rows_with_ids"]
@@ -82,11 +82,10 @@ def check_beside(name: str, values: Any, indices: Any, *, of: str = "indices") -
         The index of the Series is not 0, 1, 2, … nor, in their order, `indices` or what these have as their own index;
         or it is 0, 1, 2, … where `indices` are these rows in another order.
     """
-    pandas = sys.modules.get("pandas")  # a Series implies that it is imported
-    if pandas is None or not isinstance(values, pandas.Series):
+    if not is_series(values):
         return
     keys, places = values.index.tolist(), np.asarray(indices).tolist()
-    if keys == places or (isinstance(indices, pandas.Series) and keys == indices.index.tolist()):
+    if keys == places or (is_series(indices) and keys == indices.index.tolist()):
         return
     if keys != list(range(len(keys))):
         raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..errors import FileReadError
 from ..system.bounded_read import read_whole
 from .array_like import as_array, uncoerced
 from .derived import RowMask
+from .frames import is_series, rows_of_index
 from .label_table import ID, INDEX, LabelTable, named_rows
 from .readers.npy import load_npy
 from .row_ids import distinct_rows
@@ -35,8 +35,8 @@ def read_row_mask(source: Any, rows: Rows, name: str) -> RowMask:
     ----------
     source : array_like, path or sequence of pathlib.Path
         Booleans, one for each row; or row numbers, integers; or ids, text, where the pool has ids. Integers are row
-        numbers, never a mask. A pandas Series of booleans must have the row numbers as its index, or ids; the index of
-        other Series does not matter. Or a path, that of
+        numbers, never a mask. The index of a pandas Series of booleans is as in
+        :func:`ccma_fast.pool.labels.read_labels`; that of other Series does not matter. Or a path, that of
 
         - a ``.npy`` file with a mask or row numbers;
         - a CSV or parquet file with a column ``image_path`` (or as :func:`ccma_fast.pool.tables.read_columns` says) of
@@ -104,17 +104,14 @@ def _of_values(source: Any, rows: Rows, name: str) -> RowMask:
 
 def _mask(values: npt.NDArray[np.bool_], source: Any, rows: Rows, name: str) -> RowMask:
     """Booleans, one for each row of the pool or, in a Series, for each id of its index."""
-    pandas = sys.modules.get("pandas")  # a Series implies that it is imported
-    if pandas is not None and isinstance(source, pandas.Series):
+    if is_series(source):
         index = source.index
         if values.size and all(isinstance(key, str) for key in index) and rows.row_ids() is not None:
             ids = distinct_rows(rows, list(index), f"the index of {name}")
             return ids[values]
-        if not np.array_equal(index.to_numpy(), np.arange(values.size)):
-            raise ValueError(
-                f"{name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got {index!r:.200}; "
-                "give .to_numpy() where its order is that of the rows"
-            )
+        places = rows_of_index(source, rows, name)
+        if places is not None:
+            return places[values]
     check_same_rows(name, values.size, rows.name, rows.n_rows)
     return values
 

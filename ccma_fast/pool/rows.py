@@ -96,6 +96,8 @@ class Rows(ABC):
         What made the rows and which images they are, where the storage has a manifest.
     row_bytes : int
         Bytes of a row in the storage.
+    index : pandas.Index or None
+        Of the data frame that the rows are of, by which a Series of labels is joined to them.
     in_use : sequence of FileInUse
         The files of the storage that must not change while they are read.
     """
@@ -105,6 +107,7 @@ class Rows(ABC):
     n_columns: int
     bytes_read: int
     manifest: Manifest | None = None
+    index: Any = None
     in_use: Sequence[FileInUse] = ()
 
     @property

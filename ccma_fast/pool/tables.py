@@ -16,7 +16,7 @@ from ..errors import FileReadError
 from ..system.file_integrity import open_regular
 from .parquet_file import opened
 
-__all__ = ["Columns", "read_columns"]
+__all__ = ["Columns", "read_columns", "wanted_columns"]
 
 _ALSO_CALLED = {"image_path": ("path", "filepath", "filename", "file")}
 _CALLS = {"index", "label", *_ALSO_CALLED, *_ALSO_CALLED["image_path"]}
@@ -80,6 +80,13 @@ def read_columns(
         if Path(file).suffix.lower() == ".parquet"
         else _csv_table(file, name, only, is_value)
     )
+    return wanted_columns(table, repr(file), name, wanted, only=only)
+
+
+def wanted_columns(
+    table: dict[str, Any], place: str, name: str, wanted: Sequence[str], *, only: str | None = None
+) -> Columns:
+    """The wanted columns of a table that is read already; parameters and errors as :func:`read_columns`."""
     must = () if only is None else (only,)
     calls = {column: (column, *_ALSO_CALLED.get(column, ())) for column in dict.fromkeys((*must, *wanted))}
     found = {column: next((call for call in calls[column] if call in table), None) for column in calls}
@@ -87,19 +94,19 @@ def read_columns(
         nearer = calls[column] if call is None else calls[column][: calls[column].index(call) + 1]
         for header in table:
             if header not in calls[column] and (expected := _plain(header)) in nearer:
-                raise FileReadError(f"{name}: the column {header!r} of {file!r} must be called {expected!r}")
+                raise FileReadError(f"{name}: the column {header!r} of {place} must be called {expected!r}")
     plain = [header for header, cells in table.items() if not isinstance(cells, _Nested)] or [*table]
     if only is not None and len(plain) == 1 and not any(found.values()):
         (found[only],) = plain
-        _check_meaning(plain[0], only, calls[only], file, name)
+        _check_meaning(plain[0], only, calls[only], place, name)
     if only is not None and found[only] is None:
         expected = " or ".join(map(repr, calls[only]))
-        raise FileReadError(f"{name}: no column {expected} in {file!r}, got {', '.join(map(repr, table)) or 'none'}")
+        raise FileReadError(f"{name}: no column {expected} in {place}, got {', '.join(map(repr, table)) or 'none'}")
     used = {header: column for column, header in found.items() if header is not None}
     for header in used:
         if isinstance(table[header], _Nested):
             raise FileReadError(
-                f"{name}: the column {header!r} of {file!r} must have one value in each row, got "
+                f"{name}: the column {header!r} of {place} must have one value in each row, got "
                 f"{table[header].type} in each"
             )
     return Columns(
@@ -112,12 +119,12 @@ def _plain(header: str) -> str:
     return header.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
-def _check_meaning(header: str, only: str, calls: Sequence[str], file: str, name: str) -> None:
+def _check_meaning(header: str, only: str, calls: Sequence[str], place: str, name: str) -> None:
     """Check that the name of a file's only column does not mean something else than what is read."""
     for meaning, headers in _MEANINGS.items():
         if meaning != only and _plain(header) in headers:
             raise FileReadError(
-                f"{name}: no column {' or '.join(map(repr, calls))} in {file!r}, got {header!r} alone, which is "
+                f"{name}: no column {' or '.join(map(repr, calls))} in {place}, got {header!r} alone, which is "
                 f"{meaning if meaning.startswith('some') else f'what {meaning!r} means'}"
             )
 

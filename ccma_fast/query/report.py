@@ -258,7 +258,7 @@ class Selection:
         row_id = None if self.ids is None else self.ids[k]
         return Pick(k + 1, int(self.indices[k]), row_id, float(self.scores[k]), int(self.represents[k]))
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """:attr:`indices`."""
         return np.array(self.indices, dtype) if copy else np.asarray(self.indices, dtype)
 

@@ -2,19 +2,21 @@
 A strategy of your own, and a student of your own
 =================================================
 
-**What you will learn:** how to write a strategy in a few lines of NumPy, register it, test it, give it options, compare
-it with a built-in one, and run all of it with a classifier of your own.
+**What you will learn:** how to write a strategy in a few lines of NumPy, register it,
+test it, give it options, compare it with a built-in one, and run all of it with a
+classifier of your own.
 
-**When to use it:** when you have an idea for choosing labels, or a pool with something special about it. Compare it
-with :func:`ccma_fast.simulate` before you rely on it.
+**When to use it:** when you have an idea for choosing labels, or a pool with something
+special about it. Compare it with :func:`ccma_fast.simulate` before you rely on it.
 """
 
 # %%
 # A pool with near copies
 # -----------------------
-# Frames of a video, bursts of photographs: many images of a pool are almost the same. Choosing the rows that the
-# classifier is least sure of then asks for the same thing several times. We make such a pool of 300 digits, each of
-# which appears five times with a little noise.
+# Frames of a video, bursts of photographs: many images of a pool are almost the same.
+# Choosing the rows that the classifier is least sure of then asks for the same thing
+# several times. We make such a pool of 300 digits, each of which appears five times
+# with a little noise.
 
 from types import SimpleNamespace
 
@@ -37,24 +39,32 @@ print(f"{len(x)} images of {len(scenes)} scenes")
 # %%
 # The strategy
 # ------------
-# A strategy is a function from a :class:`ccma_fast.strategies.Round` to row numbers: ``state.budget`` distinct rows of
-# ``state.unlabelled``, best first. It finds in the round:
+# A strategy is a function from a :class:`ccma_fast.strategies.Round` to row numbers:
+# ``state.budget`` distinct rows of ``state.unlabelled``, best first. It finds in the
+# round:
 #
-# ===========================  =====================================================================================
-# ``state.unlabelled``         rows without a label, ascending; ``state.labelled`` has the others
-# ``state.unlabelled_logits``  the student's logits of those rows: ``.float32()`` reads them all, ``.chunks()`` parts
-# ``state.features``           the embeddings of the whole pool: ``.take(rows)`` reads some
+# ===========================  ========================================================
+# ``state.unlabelled``         rows without a label; ``state.labelled`` has the others
+# ``state.unlabelled_logits``  the student's logits of those rows; ``.float32()`` reads
+#                              them all, ``.chunks()`` a part at a time
+# ``state.features``           the embeddings of the pool; ``.take(rows)`` reads some
 # ``state.labels``             the class of each row, −1 where there is none
 # ``state.student``            the trained classifier, with ``predict_proba``
-# ``state.rng``                the only source of randomness: the same seed then gives the same picks
-# ===========================  =====================================================================================
+# ``state.rng``                the only source of randomness: the same seed then gives
+#                              the same picks
+# ===========================  ========================================================
 #
-# Ours takes the rows with the smallest margins, ``factor`` times as many as are wanted, and among them, one after the
-# other, the row that is farthest from all that is labelled or picked already.
+# The numbers to return are those of the pool. A position among the unlabelled rows, as
+# ``argsort`` of their logits gives it, is not yet one: look it up in
+# ``state.unlabelled``.
+#
+# Ours takes the rows with the smallest margins, ``factor`` times as many as are wanted,
+# and among them, one after the other, the row that is farthest from all that is
+# labelled or picked already.
 
 
 def smallest_margins(state, n):
-    """The n unlabelled rows whose two largest logits lie closest; ties go to the lower row."""
+    """The n unlabelled rows whose two largest logits lie closest (ties: the lower)."""
     logits = np.sort(state.unlabelled_logits.float32(), axis=1)
     margins = logits[:, -1] - logits[:, -2]
     return state.unlabelled[np.argsort(margins, kind="stable")[:n]]
@@ -71,12 +81,16 @@ def spread_margins(factor):
     def choose(state):
         candidates = smallest_margins(state, factor * state.budget)
         rows = state.features.take(candidates)
-        nearest = squared_distances(rows, state.features.take(state.labelled)).min(axis=1)
+        nearest = squared_distances(rows, state.features.take(state.labelled)).min(
+            axis=1
+        )
         picks = []
         for _ in range(state.budget):
             best = int(nearest.argmax())
             picks.append(candidates[best])
-            nearest = np.minimum(nearest, squared_distances(rows, rows[best : best + 1])[:, 0])
+            nearest = np.minimum(
+                nearest, squared_distances(rows, rows[best : best + 1])[:, 0]
+            )
             nearest[best] = -1.0  # never twice
         return picks
 
@@ -92,9 +106,9 @@ print("spread-margins" in cf.strategies.names())
 # %%
 # Tests of it
 # -----------
-# Test the function by itself, on a round so small that you know the answer. A stand-in with what the strategy reads
-# will do. :func:`ccma_fast.strategies.pick` calls the strategy and checks the answer: as many rows as were asked for,
-# distinct, unlabelled.
+# Test the function by itself, on a round so small that you know the answer. A stand-in
+# with what the strategy reads will do. :func:`ccma_fast.strategies.pick` calls the
+# strategy and checks the answer: as many rows as were asked for, distinct, unlabelled.
 
 
 class Matrix:
@@ -123,7 +137,8 @@ def round_of(points, labels, logits, budget):
     )
 
 
-# Rows 1 to 3 are copies, 4 lies elsewhere; the student is unsure of all four, and sure of row 5.
+# Rows 1 to 3 are copies, 4 lies elsewhere; the student is unsure of all four, and sure
+# of row 5.
 points = [[0, 0], [5, 0], [5, 0], [5, 0], [0, 5], [9, 9]]
 logits = [[0, 0], [0, 0], [0, 0], [0, 0.1], [0, 9]]
 state = round_of(points, [0, -1, -1, -1, -1, -1], logits, budget=2)
@@ -131,7 +146,9 @@ state = round_of(points, [0, -1, -1, -1, -1, -1], logits, budget=2)
 picks = cf.strategies.pick(spread_margins(factor=2), state)
 print("picks:", picks)
 assert set(picks.tolist()) == {1, 4}, "one of the copies, and the other place"
-assert cf.strategies.pick(spread_margins(factor=1), state).tolist() == [1, 2], "with factor 1 the margins alone"
+assert cf.strategies.pick(spread_margins(factor=1), state).tolist() == [1, 2], (
+    "with factor 1 the margins alone"
+)
 
 # %%
 # An answer that is wrong is refused with its reason, here and in every run:
@@ -144,9 +161,10 @@ except ValueError as error:
 # %%
 # Against margins
 # ---------------
-# By name, with options after a colon: those of the package, such as ``start=`` for the first labels or ``head=`` for
-# the student, work with your strategy as well. Your own option, here the factor, is an argument of the function that
-# makes the strategy; a mapping gives each variant a name.
+# By name, with options after a colon: those of the package, such as ``start=`` for the
+# first labels or ``head=`` for the student, work with your strategy as well. Your own
+# option, here the factor, is an argument of the function that makes the strategy; a
+# mapping gives each variant a name.
 
 
 def compare(**options):
@@ -178,13 +196,17 @@ def differences(results):
     for name in results.strategies[1:]:
         points = 100 * (results.area(name) - results.area("margins"))
         error = points.std(ddof=1) / np.sqrt(points.size)
-        print(f"{name:24} {points.mean():+5.1f} ± {error:.1f} points; by seed {np.round(points, 1)}")
+        print(
+            f"{name:24} {points.mean():+5.1f} ± {error:.1f} points; "
+            f"by seed {np.round(points, 1)}"
+        )
 
 
 differences(results)
 
 # %%
-# Did it do what it was made for? Count how many different scenes were labelled; copies of a scene teach nothing new.
+# Did it do what it was made for? Count how many different scenes were labelled; copies
+# of a scene teach nothing new.
 
 for name in results.strategies:
     n_scenes = []
@@ -196,9 +218,10 @@ for name in results.strategies:
 # %%
 # A student of your own
 # ---------------------
-# Any object with ``fit`` and ``predict_proba`` can be the student, such as a classifier of scikit-learn. If the labels
-# so far lack a class, its attribute ``classes_`` says which columns its probabilities have. This one measures the
-# distance to the mean of each class.
+# Any object with ``fit`` and ``predict_proba`` can be the student, such as a classifier
+# of scikit-learn. If the labels so far lack a class, its attribute ``classes_`` says
+# which columns its probabilities have. This one measures the distance to the mean of
+# each class.
 
 
 class NearestMean:
@@ -221,10 +244,22 @@ differences(by_mean)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.9), layout="constrained", sharey=True)
-for axis, found, title in zip(axes, (results, by_mean), ("The package's student", "Nearest class mean"), strict=True):
+for axis, found, title in zip(
+    axes,
+    (results, by_mean),
+    ("The package's student", "Nearest class mean"),
+    strict=True,
+):
     for name, marker in zip(found.strategies, "os^D", strict=True):
         curve = found.curve(name)
-        axis.errorbar(curve.n_labels, curve.mean, yerr=curve.standard_error, marker=marker, markersize=5, label=name)
+        axis.errorbar(
+            curve.n_labels,
+            curve.mean,
+            yerr=curve.standard_error,
+            marker=marker,
+            markersize=5,
+            label=name,
+        )
     axis.set(xlabel="labels", title=title)
     axis.grid(alpha=0.3)
 axes[0].set_ylabel("test accuracy")
@@ -232,19 +267,22 @@ axes[0].legend(fontsize=9, loc="lower right")
 plt.show()
 
 # %%
-# What to see: whether the variants lie above margins by more than the standard errors (the bars), with which student,
-# and what the better start adds at the left end. An idea that helps one student need not help another.
+# What to see: whether the variants lie above margins by more than the standard errors
+# (the bars), with which student, and what the better start adds at the left end. An
+# idea that helps one student need not help another.
 #
 # For a strategy that stays
 # -------------------------
-# Put the function into a module of yours, at its top level, and run with ``jobs=2`` or more: other processes import it
-# from there. Read the logits in chunks where the pool is large: ``float32()`` of ten million rows and a thousand
-# classes does not fit into memory.
+# Put the function into a module of yours, at its top level, and run with ``jobs=2`` or
+# more: other processes import it from there. Read the logits in chunks where the pool
+# is large: ``float32()`` of ten million rows and a thousand classes does not fit into
+# memory.
 #
 # Where to go next
 # ----------------
 # - The protocol, and how to keep and resume a run: :doc:`/guide/research`.
 # - How to read a comparison: :doc:`plot_5_compare_strategies`.
 # - How to add a strategy to the package: :doc:`/development/contributing`.
-# - In the reference: :class:`ccma_fast.strategies.Round`, :func:`ccma_fast.strategies.register`,
-#   :func:`ccma_fast.strategies.pick`, :func:`ccma_fast.simulate`.
+# - In the reference: :class:`ccma_fast.strategies.Round`,
+#   :func:`ccma_fast.strategies.register`, :func:`ccma_fast.strategies.pick`,
+#   :func:`ccma_fast.simulate`.

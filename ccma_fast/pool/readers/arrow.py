@@ -76,7 +76,7 @@ class ArrowRows(BlockRows):
         start, stop = int(self._starts[block]), int(self._starts[block + 1])
         at = int(np.searchsorted(self._firsts, start, side="right")) - 1
         lists = self._batches[at].column(self.column).slice(start - int(self._firsts[at]), stop - start)
-        return np.array(values_of_lists(lists, self.n_columns, start, self.file, self.name))
+        return np.array(values_of_lists(lists, self.n_columns, start, repr(self.file), self.name))
 
     def row_ids(self) -> Iterator[RowId] | None:
         if not self._has_ids:

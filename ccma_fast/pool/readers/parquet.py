@@ -96,7 +96,7 @@ class ParquetRows(BlockRows):
             ) from error
         if block + 1 < len(self._starts) - 1 and stop < self._group_starts[group + 1]:
             self._stream = block + 1, batches
-        values = values_of_lists(batch.column(self.column), self.n_columns, start, self.file, self.name)
+        values = values_of_lists(batch.column(self.column), self.n_columns, start, repr(self.file), self.name)
         assert len(values) == stop - start, "batches are as long as was asked for"
         return values
 
