@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -179,7 +179,9 @@ def loop(colours: Palette) -> Figure:
     last, second = centres[-1], centres[1]
     axes.plot([8.4, 9.3, 9.3], [last, last, second], color=colours.orange, lw=1.6, solid_joinstyle="round")
     _arrow(axes, (9.3, second), (8.4, second), colours, colours.orange)
-    axes.text(9.42, (last + second) / 2, "labels: the next round", rotation=270, va="center", color=colours.orange, size=9)
+    axes.text(
+        9.42, (last + second) / 2, "labels: the next round", rotation=270, va="center", color=colours.orange, size=9
+    )
     return figure
 
 
@@ -189,9 +191,7 @@ def conformal_sets(colours: Palette) -> Figure:
     for axes, pick in zip(grid, [*drawn(), *picks()[:4]], strict=True):
         _digit(axes, pick.row, colours)
         truth = int(digits().labels[pick.row])
-        for i, (who, found, colour) in enumerate(
-            [("student", pick.student_set, colours.blue), ("teacher", pick.teacher_set, colours.orange)]
-        ):
+        for i, (found, colour) in enumerate(((pick.student_set, colours.blue), (pick.teacher_set, colours.orange))):
             assert found is not None, "a query with labels and a teacher forms both sets"
             names = ", ".join(map(str, sorted(found.classes)))
             missing = "" if truth in found.classes else " ✗"
@@ -299,7 +299,9 @@ def _box(x: float, y: float, width: float, height: float, colours: Palette) -> A
 def _arrow(
     axes: Axes, start: tuple[float, float], end: tuple[float, float], colours: Palette, colour: str | None = None
 ) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour or colours.grey, "lw": 1.4, "shrinkA": 0})
+    axes.annotate(
+        "", end, start, arrowprops={"arrowstyle": "-|>", "color": colour or colours.grey, "lw": 1.4, "shrinkA": 0}
+    )
 
 
 def _grid(n_rows: int, n_columns: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -350,7 +352,10 @@ def draw(name: str, drawing: Callable[[Palette], Figure], folder: Path) -> None:
         with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
             figure = drawing(palette)
             figure.savefig(
-                folder / f"{name}-{variant}.svg", format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+                folder / f"{name}-{variant}.svg",
+                format="svg",
+                transparent=True,
+                metadata={"Date": None, "Creator": None},
             )
 
 
@@ -374,7 +379,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
         required_arguments = 1
         has_content = True
-        option_spec = {"alt": directives.unchanged_required}
+        option_spec: ClassVar = {"alt": directives.unchanged_required}
 
         def run(self) -> list[nodes.Node]:
             (name,) = self.arguments
