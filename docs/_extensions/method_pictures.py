@@ -179,7 +179,9 @@ def loop(colours: Palette) -> Figure:
     last, second = centres[-1], centres[1]
     axes.plot([8.4, 9.3, 9.3], [last, last, second], color=colours.orange, lw=1.6, solid_joinstyle="round")
     _arrow(axes, (9.3, second), (8.4, second), colours, colours.orange)
-    axes.text(9.42, (last + second) / 2, "labels: the next round", rotation=270, va="center", color=colours.orange, size=9)
+    axes.text(
+        9.42, (last + second) / 2, "labels: the next round", rotation=270, va="center", color=colours.orange, size=9
+    )
     return figure
 
 
@@ -298,7 +300,9 @@ def _box(x: float, y: float, width: float, height: float, colours: Palette) -> A
 def _arrow(
     axes: Axes, start: tuple[float, float], end: tuple[float, float], colours: Palette, colour: str | None = None
 ) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour or colours.grey, "lw": 1.4, "shrinkA": 0})
+    axes.annotate(
+        "", end, start, arrowprops={"arrowstyle": "-|>", "color": colour or colours.grey, "lw": 1.4, "shrinkA": 0}
+    )
 
 
 def _grid(n_rows: int, n_columns: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -349,7 +353,10 @@ def draw(name: str, drawing: Callable[[Palette], Figure], folder: Path) -> None:
         with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
             figure = drawing(palette)
             figure.savefig(
-                folder / f"{name}-{variant}.svg", format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+                folder / f"{name}-{variant}.svg",
+                format="svg",
+                transparent=True,
+                metadata={"Date": None, "Creator": None},
             )
 
 
