@@ -42,6 +42,7 @@ extensions = [
     "repository_pages",
 ]
 exclude_patterns = ["_build", "gallery"]
+default_role = "literal"  # docstrings name arguments in single backticks
 nitpicky = True
 nitpick_ignore = [("py:mod", "pathlib"), ("py:func", "warnings.warn"), ("py:class", "BlockingIOError")]
 
