@@ -103,6 +103,21 @@ class CCMAConfig:
         Step 6. Most Lloyd iterations.
     kmeans_tol : float, default 1e-4
         Steps 1 and 6. Lloyd stops when the objective falls by no more than this share of itself.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> config = cf.CCMAConfig(alpha=0.05, head="ridge")
+    >>> config.alpha, config.kappa
+    (0.05, 20)
+    >>> cf.CCMAConfig.paper("cifar10").learning_rate
+    0.001
+
+    With other constants it is another configuration:
+
+    >>> from dataclasses import replace
+    >>> replace(config, alpha=0.2).alpha
+    0.2
     """
 
     acquisition: Literal["auto", "coverage", "trust", "delta"] = "auto"

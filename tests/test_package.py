@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import importlib
 import importlib.metadata
 import importlib.resources
@@ -23,16 +22,6 @@ import ccma_fast as cf
 ROOT = pathlib.Path(cf.__file__).parent
 # Whether the sources themselves are imported, which an editable installation and a build in place do.
 IN_PLACE = (ROOT.parent / "pyproject.toml").exists()
-# Programs of their own, which have their own tests, and the kernels, which need Triton.
-PROGRAMS = {"ccma_fast.__main__"}
-MODULES = sorted(
-    {
-        ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
-        for file in ROOT.rglob("*.py")
-        if file.relative_to(ROOT).parts[0] not in ("kernels", "cli")
-    }
-    - PROGRAMS
-)
 
 
 def test_import_is_light(run_python):
@@ -126,20 +115,6 @@ def test_every_public_name_is_listed_and_described():
             for attribute, member in vars(thing).items():
                 if callable(getattr(thing, attribute)) and not attribute.startswith("_"):
                     assert getattr(member, "__doc__", None), f"{name}.{attribute}"
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings(name):
-    module = importlib.import_module(name)
-    assert module.__doc__, name
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.failed == 0
-
-
-def test_there_are_examples():
-    finder = doctest.DocTestFinder()
-    for thing in (cf.select, cf.target_size_threshold, cf.ActiveLearner, cf.simulate):
-        assert any(test.examples for test in finder.find(thing, thing.__name__)), thing
 
 
 CALLS = {

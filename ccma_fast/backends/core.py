@@ -15,7 +15,14 @@ _MOST_THREADS = 1024
 
 
 def get_num_threads() -> int:
-    """Threads that the C++ core uses; at first ``CCMA_NUM_THREADS``, or the processors this process may run on."""
+    """Threads that the C++ core uses; at first ``CCMA_NUM_THREADS``, or the processors this process may run on.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> cf.get_num_threads() >= 1
+    True
+    """
     return int(_core().num_threads())
 
 
@@ -28,6 +35,15 @@ def set_num_threads(n: int) -> None:
         `n` is not an integer from 1 to 1024.
     BackendUnavailableError
         The C++ core was not built.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> before = cf.get_num_threads()
+    >>> cf.set_num_threads(1)
+    >>> cf.get_num_threads()
+    1
+    >>> cf.set_num_threads(before)
     """
     _core().set_num_threads(check_integer("n", n, minimum=1, maximum=_MOST_THREADS))
 

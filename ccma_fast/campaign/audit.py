@@ -106,6 +106,19 @@ def audit_sample(
         Rows that are no probabilities, more rows than have no label, and what is wrong with labels.
     TypeError
         Arguments of another type.
+
+    Examples
+    --------
+    Of 2,000 rows, 100 of which have a label, 50 are drawn for people to label:
+
+    >>> import numpy as np, ccma_fast as cf
+    >>> p = np.random.default_rng(0).dirichlet([0.2, 0.2, 0.2], 2000)
+    >>> labels = np.where(np.arange(2000) < 100, 0, -1)
+    >>> audit = cf.audit_sample(p, 50, labels=labels)
+    >>> len(audit), audit.n_labelled, bool((audit.rows >= 100).all())
+    (50, 100, True)
+
+    :func:`auto_label` takes the audit and the labels of its rows.
     """
     n = check_integer("n", n, minimum=1)
     seed = check_integer("random_state", random_state, minimum=0, maximum=math.inf)

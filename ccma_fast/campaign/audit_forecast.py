@@ -139,6 +139,18 @@ def audit_forecast(
     ------
     ValueError, TypeError
         As :func:`auto_label`; no size, no row without a label, or an audit without its labels.
+
+    Examples
+    --------
+    What audits of 100 and of 500 rows would let the model label, if it is as good as it says:
+
+    >>> import numpy as np, ccma_fast as cf
+    >>> p = np.random.default_rng(0).dirichlet([0.1, 0.1, 0.1], 5000)
+    >>> forecast = cf.audit_forecast(p, [100, 500], repetitions=10)
+    >>> forecast.sizes.tolist(), forecast.n_unlabelled
+    ([100, 500], 5000)
+    >>> bool(forecast.share[1] >= forecast.share[0])
+    True
     """
     max_error, confidence = check_fraction("max_error", max_error), check_fraction("confidence", confidence)
     repetitions = check_integer("repetitions", repetitions, minimum=1)

@@ -218,6 +218,18 @@ def extract(
     beside the shards. The embeddings are stored as float16, those of classes as float32. The same images, arguments and
     versions give the same rows, bit for bit, on one machine with the same number of PyTorch's threads, however often
     the call was killed.
+
+    Examples
+    --------
+    The folders, for the first picks and for later ones; the first call downloads the weights of both models:
+
+    >>> import ccma_fast as cf
+    >>> found = cf.extract(
+    ...     "photos", "pool", teacher="ViT-B-32", pretrained="laion2b_s34b_b79k", class_names=["jay", "tit"], workers=8
+    ... )  # doctest: +SKIP
+    >>> first = cf.select(found.student, 100)  # doctest: +SKIP
+    >>> teacher = cf.Teacher(found.teacher, found.classes)  # doctest: +SKIP
+    >>> picks = cf.select(found.student, 100, labels="labels.csv", teacher=teacher)  # doctest: +SKIP
     """
     if student is None and teacher is None:
         raise ValueError("give student or teacher, got neither")

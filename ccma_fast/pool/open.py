@@ -46,7 +46,7 @@ _OBJECTS = {
 
 
 def open_rows(source: Any, name: str) -> Rows:
-    """A matrix in whatever the caller has it, as :class:`Rows`; nothing is copied.
+    """A matrix in whatever the caller has it, as :class:`~ccma_fast.pool.rows.Rows`; nothing is copied.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ class Rows(ABC):
         """Rows start to stop − 1 as a C-contiguous array in a storage type.
 
         It may lie in a mapped file: use it inside :func:`ccma_fast.system.file_integrity.reading`, and trust what comes
-        of it once :meth:`release` has passed. :func:`in_step` and :meth:`read` see to both.
+        of it once :meth:`release` has passed. :func:`~ccma_fast.pool.rows.in_step` and :meth:`read` see to both.
         """
 
     @abstractmethod

@@ -99,7 +99,7 @@ class SavedSelection(NamedTuple):
 
 
 def read_selection(path: str | os.PathLike[str]) -> SavedSelection:
-    """Read what :func:`selection_record` made.
+    """Read what :func:`~ccma_fast.query.provenance.selection_record` made.
 
     Raises
     ------

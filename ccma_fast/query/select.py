@@ -217,10 +217,14 @@ def select(
     Examples
     --------
     >>> import numpy as np, ccma_fast as cf
-    >>> x = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32)
-    >>> picks = cf.select(x, 5)
-    >>> len(set(picks.indices.tolist()))
-    5
+    >>> y = np.arange(1000) % 4
+    >>> x = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32) + 3 * np.eye(4, 16)[y]
+    >>> first = cf.select(x, 8)  # no labels yet: the picks cover the pool
+    >>> labels = np.full(1000, -1)
+    >>> labels[first.indices] = y[first.indices]
+    >>> picks = cf.select(x, 5, labels=labels)
+    >>> picks.scores.shape, picks.report.n_labelled
+    ((5,), 8)
     """
     arguments = checked_arguments(
         features,

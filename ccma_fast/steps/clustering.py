@@ -33,6 +33,7 @@ _KEPT_BYTES = 1 << 28
 _INITS = ("k-means||", "k-means++", "random")
 
 
+# long: its docstring
 def weighted_kmeans(
     X: Any,
     n_clusters: int,
@@ -85,6 +86,20 @@ def weighted_kmeans(
         Wrong shapes, more clusters than rows, NaN or infinity in a row (which is named), negative weights.
     TypeError
         Inputs that are not real numbers, or `n_clusters` not an integer.
+
+    Examples
+    --------
+    Three groups of rows, the first one of double weight:
+
+    >>> import numpy as np, ccma_fast as cf
+    >>> rng = np.random.default_rng(0)
+    >>> group = np.repeat([0, 1, 2], 100)
+    >>> x = (10 * np.eye(3, 8)[group] + rng.standard_normal((300, 8))).astype(np.float32)
+    >>> found = cf.weighted_kmeans(x, 3, weights=np.where(group == 0, 2.0, 1.0), random_state=0)
+    >>> found.centroids.shape
+    (3, 8)
+    >>> np.bincount(found.labels).tolist()
+    [100, 100, 100]
     """
     rows = open_rows(X, "X")
     n_clusters = check_integer("n_clusters", n_clusters, minimum=1)

@@ -72,7 +72,16 @@ def nonconformity_scores(
 
     Examples
     --------
+    The 1 − p of split conformal prediction as −ln p, of the true class of each of two rows:
+
     >>> import numpy as np, ccma_fast as cf
+    >>> logits = np.log([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]])
+    >>> scores = cf.nonconformity_scores(logits, [1, 0])
+    >>> np.exp(-scores).round(6)
+    array([0.7, 0.5])
+
+    The cumulative score of every class:
+
     >>> cf.nonconformity_scores(np.log([[0.2, 0.7, 0.1]]), score="aps").round(6)
     array([[0.9, 0.7, 1. ]])
     """
@@ -175,6 +184,19 @@ def coverage_threshold(calibration_scores: npt.ArrayLike, alpha: float) -> float
     mean is c = r / (n + 1), its standard deviation √(c (1 − c) / (n + 2)), 0.041 for n = 50 and α = 0.1. That is how
     far a coverage may honestly stray from 1 − α; :func:`ccma_fast.coverage_interval` adds what a finite test set leaves
     open.
+
+    Examples
+    --------
+    Of 19 calibration rows the ⌈20 · 0.9⌉ = 18th smallest score:
+
+    >>> import ccma_fast as cf
+    >>> cf.coverage_threshold(range(1, 20), alpha=0.1)
+    18.0
+
+    Eight rows are too few for a coverage of 90 %, and every class is in every set:
+
+    >>> cf.coverage_threshold(range(8), alpha=0.1)
+    inf
     """
     fraction = check_fraction("alpha", alpha)
     return reference.coverage_threshold(calibration_scores_of(calibration_scores), fraction)
@@ -217,6 +239,17 @@ def prediction_sets(
         Wrong shape, NaN or infinity in a row (which is named), q NaN.
     TypeError
         Logits or q that are not real numbers.
+
+    Examples
+    --------
+    Sets of two rows whose classes have a probability of at least 0.25; the most probable class where none has:
+
+    >>> import numpy as np, ccma_fast as cf
+    >>> logits = np.log([[0.6, 0.3, 0.1], [0.9, 0.06, 0.04]])
+    >>> cf.prediction_sets(logits, -np.log(0.25)).tolist()
+    [[True, True, False], [True, False, False]]
+    >>> cf.prediction_sets(logits, -np.log(0.95)).tolist()
+    [[True, False, False], [True, False, False]]
     """
     rows = open_logits(logits, "logits")
     thresholds = _thresholds(q, rows.n_rows)

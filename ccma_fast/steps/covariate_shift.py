@@ -55,6 +55,15 @@ def weighted_coverage_threshold(
         to cover.
     TypeError
         Scores or weights that are not real numbers.
+
+    Examples
+    --------
+    Nineteen calibration rows of equal weight, and two rows to cover: one that weighs as much as they do, and one that
+    is so unlike them that it gets every class:
+
+    >>> import ccma_fast as cf
+    >>> cf.weighted_coverage_threshold(range(1, 20), 0.1, weights=[1.0] * 19, test_weights=[1.0, 100.0]).tolist()
+    [18.0, inf]
     """
     fraction = check_fraction("alpha", alpha)
     scores = calibration_scores_of(calibration_scores)

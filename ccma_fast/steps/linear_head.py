@@ -71,6 +71,24 @@ class LinearHead(AffineHead):
     threads share the pieces, and the result does not depend on how many there are. A query by the backend "cuda" trains
     on its device, with the same initial weights, batches and dropped inputs, so that only sums round differently; it
     checks for early stopping every 16 epochs, and the epochs beyond the last one change nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(200) % 3
+    >>> x = (4 * np.eye(3, 8)[y] + rng.standard_normal((200, 8))).astype(np.float32)
+    >>> head = cf.LinearHead(dropout=0.0, max_epochs=30).fit(x[:150], y[:150])
+    >>> head.predict_proba(x[150:]).shape
+    (50, 3)
+    >>> bool(head.score(x[150:], y[150:]) > 0.9)
+    True
+
+    As the student of a query:
+
+    >>> labels = np.where(np.arange(200) < 30, y, -1)
+    >>> len(cf.select(x, 5, labels=labels, student=cf.LinearHead(max_epochs=30)))
+    5
     """
 
     weight_bytes = WEIGHT_BYTES

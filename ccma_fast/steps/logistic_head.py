@@ -85,6 +85,18 @@ class LogisticHead(AffineHead):
     -----
     The optimum is unique, and found until the gradient is at most 1e-4 of what it is at W = 0. No bit depends on the
     number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(200) % 3
+    >>> x = (4 * np.eye(3, 8)[y] + rng.standard_normal((200, 8))).astype(np.float32)
+    >>> head = cf.LogisticHead().fit(x[:150], y[:150])
+    >>> head.coef_.shape, head.predict_proba(x[150:]).shape
+    ((3, 8), (50, 3))
+    >>> bool(head.score(x[150:], y[150:]) > 0.9)
+    True
     """
 
     weight_bytes = LOGISTIC_WEIGHT_BYTES

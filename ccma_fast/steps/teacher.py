@@ -34,6 +34,7 @@ from .zero_shot import ZeroShot, measured
 __all__ = ["Teacher", "teacher_of_classes"]
 
 
+# long: half of it tells what a caller needs to know of each method
 class Teacher(TeacherRows):
     """Zero-shot knowledge of the classes: z^T_ic = cos(v_i, t_c) / τ.
 
@@ -76,6 +77,27 @@ class Teacher(TeacherRows):
         are not those of the classes.
     TypeError
         Inputs that are not real numbers.
+
+    Examples
+    --------
+    Embeddings of 300 images and of three class names, here made up. A few labels tell how good the teacher is:
+
+    >>> import numpy as np, ccma_fast as cf
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(300) % 3
+    >>> texts = np.eye(3, 16)
+    >>> images = (2 * texts[y] + 0.3 * rng.standard_normal((300, 16))).astype(np.float32)
+    >>> teacher = cf.Teacher(images, texts, temperature=0.1, class_names=["cat", "dog", "owl"])
+    >>> (teacher.n_rows, teacher.n_classes), teacher.class_names
+    ((300, 3), ['cat', 'dog', 'owl'])
+    >>> found = teacher.diagnose(np.where(np.arange(300) < 60, y, -1))
+    >>> found.n_rows, bool(found.top1 > 0.9)
+    (60, True)
+
+    From logits that somebody has computed already:
+
+    >>> cf.Teacher.from_logits(rng.standard_normal((300, 3))).features is None
+    True
     """
 
     def __init__(

@@ -185,7 +185,16 @@ def register(name: str, *, needs_labels: bool = True) -> Callable[[_AnyStrategy]
 
 
 def names(*, needs_labels: bool = True) -> tuple[str, ...]:
-    """Every registered name, sorted; with ``needs_labels=False`` those that can also choose the first labels."""
+    """Every registered name, sorted; with ``needs_labels=False`` those that can also choose the first labels.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> {"ccma", "margins", "random"} <= set(cf.strategies.names())
+    True
+    >>> "margins" in cf.strategies.names(needs_labels=False)
+    False
+    """
     return tuple(sorted(_strategies if needs_labels else _without_labels))
 
 
@@ -196,6 +205,12 @@ def find(name: str) -> Strategy:
     ------
     ValueError
         No strategy has it; the text lists those that there are.
+
+    Examples
+    --------
+    >>> import ccma_fast as cf
+    >>> cf.strategies.find("margins").__name__
+    'margins'
     """
     check_choice("strategy", name, names())
     return _strategies[name]

@@ -52,6 +52,23 @@ class Answer:
     TypeError, ValueError
         Values of other types, text that UTF-8 cannot hold, a time without a zone or outside the calendar, or seconds
         that are negative or not finite.
+
+    Examples
+    --------
+    Answers that another program collected, taken into a campaign:
+
+    >>> import datetime, tempfile, numpy as np, ccma_fast as cf
+    >>> time = datetime.datetime(2026, 5, 4, 9, 30, tzinfo=datetime.timezone.utc)
+    >>> answers = [
+    ...     cf.Answer("7", label="jay", annotator="ana", answered=time, key="42"),
+    ...     cf.Answer("8", refusal="cannot tell", annotator="ana", answered=time, key="43"),
+    ... ]
+    >>> x = np.random.default_rng(0).standard_normal((100, 8), dtype=np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with cf.Campaign.create(f"{folder}/birds.campaign", x, class_names=["jay", "tit"]) as campaign:
+    ...         taken, again = campaign.take(answers), campaign.take(answers)
+    >>> taken.n_new, again.n_new, again.n_known
+    (2, 0, 2)
     """
 
     image: str

@@ -117,7 +117,7 @@ class NewEvent(NamedTuple):
 
 
 class Event(NamedTuple):
-    """An event in the log: a :class:`NewEvent` with its number, its time and its digest.
+    """An event in the log: a :class:`~ccma_fast.campaign.log.events.NewEvent` with its number, its time and its digest.
 
     Attributes
     ----------
