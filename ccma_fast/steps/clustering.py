@@ -33,6 +33,7 @@ _KEPT_BYTES = 1 << 28
 _INITS = ("k-means||", "k-means++", "random")
 
 
+# long: its docstring
 def weighted_kmeans(
     X: Any,
     n_clusters: int,

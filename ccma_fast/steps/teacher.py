@@ -34,6 +34,7 @@ from .zero_shot import ZeroShot, measured
 __all__ = ["Teacher", "teacher_of_classes"]
 
 
+# long: half of it tells what a caller needs to know of each method
 class Teacher(TeacherRows):
     """Zero-shot knowledge of the classes: z^T_ic = cos(v_i, t_c) / τ.
 
