@@ -385,7 +385,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
             (name,) = self.arguments
             if name not in DRAWINGS or "alt" not in self.options:
                 raise self.error(f"picture must be one of {', '.join(DRAWINGS)}, with :alt:, got {name!r}")
-            figure = nodes.figure(align="left")
+            figure = nodes.figure(align="center")
             for variant in PALETTES:
                 uri = f"/{FOLDER}/{name}-{variant}.svg"
                 figure += nodes.image(uri=uri, alt=self.options["alt"], classes=[f"only-{variant}"])
