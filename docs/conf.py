@@ -38,9 +38,11 @@ extensions = [
     "layers",
     "llms",
     "mathml",
+    "method_pictures",
     "repository_pages",
 ]
 exclude_patterns = ["_build", "gallery"]
+default_role = "literal"  # docstrings name arguments in single backticks
 nitpicky = True
 nitpick_ignore = [("py:mod", "pathlib"), ("py:func", "warnings.warn"), ("py:class", "BlockingIOError")]
 

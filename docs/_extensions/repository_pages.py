@@ -68,7 +68,12 @@ class _Result:
         return re.sub(rf"(, | of | \()?{self.date}\)?", "", heading)
 
     @property
+    def on_processor(self) -> str:
+        return f" ({self.processor})" if self.processor else ""
+
+    @property
     def processor(self) -> str:
+        """Empty where the file does not say."""
         machine = re.search(r"^- Machine: ([^,]+), (\d+) processors", self.text, re.M)
         runs = re.search(r"backend of ccma_fast: cpu \((\w+)", self.text)
         if machine:
@@ -78,7 +83,7 @@ class _Result:
         if named:
             return f"{named[1]}, {' '.join(named[2].split())}"
         level = re.search(r"\bAVX2\b|\bAVX-512\b", self.text[:600])
-        return f"x86-64, {level[0]}" if level else "not recorded"
+        return f"x86-64, {level[0]}" if level else ""
 
 
 def _instructions(level: str) -> str:
@@ -109,8 +114,8 @@ class BenchmarkResults(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         results = _results(self.env.app)
-        rows = [f"| {r.date} | [{r.title}](results/{r.file.name}) | {r.processor} |" for r in results]
-        entries = [f"{r.date}: {r.title} ({r.processor}) <results/{r.file.stem}>" for r in results]
+        rows = [f"| {r.date} | [{r.title}](results/{r.file.name}) | {r.processor or 'not recorded'} |" for r in results]
+        entries = [f"{r.date}: {r.title}{r.on_processor} <results/{r.file.stem}>" for r in results]
         lines = ["| date | measured | processor |", "| --- | --- | --- |", *rows, ""]
         lines += ["```{toctree}", ":hidden:", "", *entries, "Notes on speed <results/NOTES>", "```"]
         return self.parse_text_to_nodes("\n".join(lines))
