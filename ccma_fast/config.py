@@ -244,6 +244,10 @@ class CCMAConfig:
         """Every constant by its name; what a subclass adds is not among them."""
         return {constant.name: getattr(self, constant.name) for constant in fields(CCMAConfig)}
 
+    def __repr__(self) -> str:
+        changed = [(c.name, getattr(self, c.name)) for c in fields(self) if getattr(self, c.name) != c.default]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed)})"
+
     @property
     def has_sizes_only(self) -> bool:
         """Whether thresholds depend on nothing but the wanted mean sizes of sets cut at a probability."""

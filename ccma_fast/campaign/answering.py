@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from ..system import display
 from .class_changes import added_class, unknown_class
 from .exchange.answer import Answer
 from .given import check_annotator
@@ -59,6 +60,18 @@ class Taken:
     added_classes: list[str] = field(default_factory=list)
     n_undecided: int = 0
     events: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        images = {
+            "superseded": self.superseded,
+            "never issued": self.never_issued,
+            "unknown": self.unknown,
+            "added classes": self.added_classes,
+        }
+        listed = [f"{what} [{display.few(names, len(names))}]" for what, names in images.items() if names]
+        undecided = f"{self.n_undecided:,} undecided" if self.n_undecided else ""
+        events = "" if self.events is None else f"events {self.events[0]} to {self.events[1]}"
+        return display.line("Taken", f"{self.n_new:,} new", f"{self.n_known:,} known", *listed, undecided, events)
 
 
 class _Located(NamedTuple):

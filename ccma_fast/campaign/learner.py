@@ -59,7 +59,7 @@ class ActiveLearner:
 
     Parameters
     ----------
-    features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
+    features : array_like, np.memmap, torch.Tensor, data frame, datasets.Dataset or path, shape (N, D_S)
         The student's embeddings x, in anything that :func:`ccma_fast.pool.open.open_rows` opens. Where that is a folder
         of shards, and the teacher's too, those that were added join the pool at the next query, unlabelled; the rows
         that were there keep their numbers.

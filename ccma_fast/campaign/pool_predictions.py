@@ -41,7 +41,7 @@ class PredictedRows(ProbabilityRows):
     ) -> None:
         super().__init__(logits)
         self.is_labelled, self.class_names = is_labelled, class_names
-        self._of = of
+        self._of, self.index = of, of.index
 
     @cached_property
     def most_probable(self) -> tuple[Int32, Float32]:

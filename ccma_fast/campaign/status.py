@@ -176,8 +176,8 @@ class Status:
 
     def html_parts(self) -> list[str]:
         """What a notebook shows below the title."""
-        told: dict[str, Any] = {"rows when it began": self.n_rows, "labelled": self.n_labelled, "refused": self.n_refused}
-        told |= {"out": self.n_out, "of these undecided": self.n_undecided}
+        told: dict[str, Any] = {"rows when it began": self.n_rows, "labelled": self.n_labelled}
+        told |= {"refused": self.n_refused, "out": self.n_out, "of these undecided": self.n_undecided}
         if self.n_several:
             told["Krippendorff's α"] = f"{self.alpha:.3f} of {self.n_several:,} images with several answers"
         for what, checks in (("of audits", self.audits), ("of picks", self.picks)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..errors import PoolMismatchError
+from .frames import index_text
 from .manifest import Manifest
 from .manifest_file import former_ids, row_ids
 from .rows import Rows
@@ -64,7 +65,7 @@ def _differing_index(rows: Rows, others: Rows) -> str | None:
         return None
     return (
         f"{rows.name} and {others.name} must be the same images in the same order, got the index "
-        f"{rows.index!r:.120} and {others.index!r:.120}"
+        f"{index_text(rows.index)} and {index_text(others.index)}"
     )
 
 

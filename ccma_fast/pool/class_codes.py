@@ -20,6 +20,12 @@ from .class_names import positions_of, same_name
 
 __all__ = ["class_codes", "plain_labels"]
 
+# They may be a mask of the labelled rows.
+_OF_BOOLEANS = "; give integers where true is class 1 and false class 0"
+
+# Names of classes that an error message suggests.
+_SUGGESTED = 10
+
 # No position has an exponent of more digits.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?|nan", re.ASCII | re.IGNORECASE)
 
@@ -85,7 +91,8 @@ def class_codes(
     if array.dtype.kind in "fiu":
         return meaning.of_numbers(array, hidden)
     if array.dtype.kind not in "OSUT":
-        raise TypeError(f"{name} must be integers (-1 = not labelled) or class names, got dtype {array.dtype}")
+        hint = _OF_BOOLEANS if array.dtype.kind == "b" else ""
+        raise TypeError(f"{name} must be integers (-1 = not labelled) or class names, got dtype {array.dtype}{hint}")
     cells = array.tolist()
     if hidden is not None:
         cells = [None if is_hidden else cell for cell, is_hidden in zip(cells, hidden.tolist(), strict=True)]
@@ -107,6 +114,7 @@ class _Meaning:
         self._n_classes, self._n_positions = n_classes, MOST_CLASSES if n_classes is None else n_classes
         self._positions: dict[str, int] | None = None
         self._known: dict[str, int] = {}
+        self._cells: Sequence[Any] = ()
         self._clash: tuple[int, str] | None = None  # a class whose name reads as the number of another
         for c, text in enumerate(class_names or ()):
             if (number := _position(text)) is not None and number >= 0 and number != c:
@@ -148,6 +156,7 @@ class _Meaning:
     def of_cells(self, cells: Sequence[Any]) -> npt.NDArray[np.int64]:
         """The classes of values of any type."""
         codes = np.empty(len(cells), dtype=np.int64)
+        self._cells = cells
         for row, cell in enumerate(cells):
             if isinstance(cell, (str, bytes)):
                 text = self._decoded(cell, row)
@@ -167,10 +176,11 @@ class _Meaning:
     def _of_value(self, value: Any, row: int) -> int:
         if is_missing(value):
             return -1
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        is_boolean = isinstance(value, (bool, np.bool_))
+        if is_boolean or not isinstance(value, numbers.Real):
             raise TypeError(
                 f"{self._name} must be integers (-1 = not labelled) or class names, got {type(value).__name__} "
-                f"{value!r} {self._at(row)}"
+                f"{value!r} {self._at(row)}{_OF_BOOLEANS if is_boolean else ''}"
             )
         try:
             number = float(value)
@@ -220,11 +230,18 @@ class _Meaning:
         at = f"got {text!r} {self._at(row)}"
         if self._names is None:
             expected = f"{self._name} must be integers (-1 = not labelled) where there are no class_names"
-            raise (TypeError if self._typed else ValueError)(f"{expected}, {at}; give class_names")
+            raise (TypeError if self._typed else ValueError)(f"{expected}, {at}; give class_names{self._suggested()}")
         folded = {known.strip().casefold(): known for known in self._names}
         nearest = get_close_matches(text.strip().casefold(), folded, n=1)
         hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else ""
         raise ValueError(f"{self._name} must be class names, or empty where there is none, {at}{hint}")
+
+    def _suggested(self) -> str:
+        """What the names of the classes may be, where labels alone tell."""
+        texts = {str(cell).strip() for cell in self._cells if isinstance(cell, str) and cell.strip()}
+        if not 2 <= len(texts) <= _SUGGESTED:
+            return " in the order of the classes"
+        return f" in the order of the classes, such as {sorted(texts)!r:.200}"
 
     def _refuse_ambiguous(self, given: str, row: int) -> NoReturn:
         assert self._names is not None, "numbers are ambiguous among names"

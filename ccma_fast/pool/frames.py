@@ -6,7 +6,7 @@ Neither library is imported: who holds its objects has done so.
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,13 @@ import numpy.typing as npt
 from .array_like import is_missing
 from .rows import Rows
 
-__all__ = ["column_of_frame", "columns_of_frame", "is_series", "rows_of_index"]
+__all__ = ["column_of_frame", "columns_of_frame", "index_text", "is_series", "refuse_lazy", "rows_of_index"]
 
 Int64 = npt.NDArray[np.int64]
+
+
+# Characters of an index in an error message.
+_LONGEST = 120
 
 
 def is_series(values: Any) -> bool:
@@ -29,6 +33,8 @@ def columns_of_frame(frame: Any) -> dict[str, list[Any]] | None:
 
     Columns of vectors are left out.
     """
+    if isinstance(frame, getattr(sys.modules.get("polars"), "LazyFrame", ())):
+        refuse_lazy(frame, "a data frame")
     if _is_polars(frame):
         return {column: frame[column].to_list() for column, kind in frame.schema.items() if not kind.is_nested()}
     if not isinstance(frame, getattr(sys.modules.get("pandas"), "DataFrame", ())):
@@ -45,6 +51,11 @@ def columns_of_frame(frame: Any) -> dict[str, list[Any]] | None:
     return columns
 
 
+def refuse_lazy(frame: Any, name: str) -> NoReturn:
+    """Raise for a polars LazyFrame, which has no rows yet."""
+    raise TypeError(f"{name} must be one that holds its rows, got a {type(frame).__name__}; give .collect()")
+
+
 def column_of_frame(frame: Any, column: str) -> Any:
     """A column, by a name of :func:`columns_of_frame`, as a Series."""
     return frame[column] if _is_polars(frame) else frame.iloc[:, [*map(str, frame.columns)].index(column)]
@@ -52,6 +63,11 @@ def column_of_frame(frame: Any, column: str) -> Any:
 
 def _is_polars(frame: Any) -> bool:
     return isinstance(frame, getattr(sys.modules.get("polars"), "DataFrame", ()))
+
+
+def index_text(index: Any) -> str:
+    """An index, in a line of an error message."""
+    return " ".join(f"{index!r}".split())[:_LONGEST]
 
 
 def rows_of_index(series: Any, rows: Rows, name: str) -> Int64 | None:
@@ -70,9 +86,9 @@ def rows_of_index(series: Any, rows: Rows, name: str) -> Int64 | None:
         if np.array_equal(index.to_numpy(), np.arange(index.size)):
             return None
         raise ValueError(
-            f"{name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got {index!r:.200}; give "
-            f".to_numpy() where its order is that of the rows, or .reindex(range({rows.n_rows})) where it has their "
-            "numbers"
+            f"{name} must be a Series whose index is 0, 1, 2, … or ids of the pool's images, got {index_text(index)}; "
+            f"give .to_numpy() where its order is that of the rows, or .reindex(range({rows.n_rows})) where its index "
+            "has their numbers"
         )
     if index.equals(own):
         return None
@@ -82,6 +98,6 @@ def rows_of_index(series: Any, rows: Rows, name: str) -> Int64 | None:
         if (found >= 0).all():
             return found
     raise ValueError(
-        f"{name} must be a Series with the index of {rows.name}, {own!r:.200}, or a part of it, got {index!r:.200}; "
-        "give .to_numpy() where its order is that of the rows"
+        f"{name} must be a Series with the index of {rows.name}, {index_text(own)}, or a part of it, got "
+        f"{index_text(index)}; give .to_numpy() where its order is that of the rows"
     )

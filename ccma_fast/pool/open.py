@@ -38,7 +38,7 @@ _OBJECTS = {
     ("pandas", "Series"): "readers.data_frames:rows_of_pandas",
     ("polars", "DataFrame"): "readers.data_frames:rows_of_polars",
     ("polars", "Series"): "readers.data_frames:rows_of_polars",
-    ("polars", "LazyFrame"): "readers.data_frames:refuse_lazy",
+    ("polars", "LazyFrame"): "frames:refuse_lazy",
     ("pyarrow", "Table"): "readers.data_frames:rows_of_arrow",
     ("pyarrow", "Array"): "readers.data_frames:rows_of_arrow",
     ("pyarrow", "ChunkedArray"): "readers.data_frames:rows_of_arrow",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .array_like import as_array, uncoerced
-from .frames import is_series
+from .frames import index_text, is_series
 from .rows import RowId, Rows
 
 __all__ = ["check_beside", "distinct_rows", "rows_with_ids"]
@@ -90,7 +90,7 @@ def check_beside(name: str, values: Any, indices: Any, *, of: str = "indices") -
     if keys != list(range(len(keys))):
         raise ValueError(
             f"{name} must be a Series whose index is 0, 1, 2, … or that of {of}, or {of}, in the same order, got "
-            f"{values.index!r:.200}; give .to_numpy() where its order is that of {of}"
+            f"{index_text(values.index)}; give .to_numpy() where its order is that of {of}"
         )
     if set(keys) == set(places):
         raise ValueError(

@@ -110,6 +110,9 @@ class Rows(ABC):
     index: Any = None
     in_use: Sequence[FileInUse] = ()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.n_rows:,} rows, {self.n_columns:,} columns)"
+
     @property
     def row_bytes(self) -> int:
         return 4 * self.n_columns

@@ -227,6 +227,16 @@ class Selection:
         an image without one.
     explanation : Explanation or None
         Where each pick comes from, see :class:`ccma_fast.query.explanation.Explanation`; None unless asked for.
+
+    Examples
+    --------
+    >>> import numpy as np, ccma_fast as cf
+    >>> x = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32)
+    >>> picks = cf.select(x, 3)
+    >>> [pick.index for pick in picks] == picks.indices.tolist()
+    True
+    >>> x[picks].shape
+    (3, 16)
     """
 
     indices: npt.NDArray[np.int64]

@@ -107,15 +107,15 @@ def select(
 
     Parameters
     ----------
-    features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
+    features : array_like, np.memmap, torch.Tensor, data frame, datasets.Dataset or path, shape (N, D_S)
         The student's embeddings x, in anything that :func:`ccma_fast.pool.open.open_rows` opens. float16, bfloat16 and
         float32 are read as they are, chunk by chunk.
     budget : int
         B ≥ 1.
-    labels : array_like, path or sequence of pathlib.Path, shape (N,), optional
-        Class of each row from 0 to C − 1, or its name; −1, NaN or None where there is none. Files as in
-        :func:`ccma_fast.pool.labels.read_labels`: those that say which images they are of are joined to the rows by
-        their ids.
+    labels : array_like, data frame, path or sequence of pathlib.Path, shape (N,), optional
+        Class of each row from 0 to C − 1, or its name; −1, NaN or None where there is none. Series, data frames and
+        files as in :func:`ccma_fast.pool.labels.read_labels`: those that say which images they are of are joined to
+        the rows by their ids.
     class_names : sequence of str, mapping or path, optional
         What classes are called, in their order, see :func:`ccma_fast.pool.class_names.read_class_names`; by default
         the teacher's, where it knows them.

@@ -68,12 +68,12 @@ def simulate(
 
     Parameters
     ----------
-    features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (N, D_S)
+    features : array_like, np.memmap, torch.Tensor, data frame, datasets.Dataset or path, shape (N, D_S)
         The student's embeddings x of the pool, in anything that :func:`ccma_fast.pool.open.open_rows` opens.
     labels : array_like or path, shape (N,)
         The class of every row: its number from 0 to C − 1, or its name. A strategy sees those of the rows that it has
         asked for. Files as in :func:`ccma_fast.pool.labels.read_labels`.
-    test_features : array_like, np.memmap, torch.Tensor, datasets.Dataset or path, shape (M, D_S)
+    test_features : array_like, np.memmap, torch.Tensor, data frame, datasets.Dataset or path, shape (M, D_S)
     test_labels : array_like or path, shape (M,)
     strategies : sequence of str or callable, or mapping, default ("ccma", "random", "margins")
         What is compared. Each is the name of a registered strategy (:func:`ccma_fast.strategies.names`); such a name

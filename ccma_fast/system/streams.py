@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -50,8 +51,15 @@ def tell(text: str) -> None:
 
 
 def progress_bar(total: int, done: int, unit: str, *, is_shown: bool, delay: float = 0.0) -> Any:
-    """A ``tqdm`` bar on stderr, which a program without a console does not have; shown after `delay` seconds."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    """A ``tqdm`` bar, shown after `delay` seconds: a widget in a notebook, else text on stderr.
+
+    A program without a console has no stderr, and sees none.
+    """
+    from tqdm import TqdmWarning, tqdm  # type: ignore[import-untyped]
 
     hidden = not is_shown or sys.stderr is None
+    if not hidden:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets has text
+            from tqdm.auto import tqdm  # type: ignore[import-untyped]
     return tqdm(total=total, initial=done, unit=unit, disable=hidden, file=sys.stderr, delay=delay)

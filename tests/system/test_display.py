@@ -118,8 +118,8 @@ def test_campaign(pool, tmp_path):
     x, truth, _, teacher = pool
     campaign = cf.Campaign.create(tmp_path / "<i>birds.campaign", x, teacher=teacher)
     batch = campaign.next(12)
-    campaign.label(batch.images[:5], [NAMES[truth[row]] for row in batch.rows[:5]], annotator="<b>ana")
-    for result in (batch, batch.batch, campaign, campaign.status()):
+    taken = campaign.label(batch.images[:5], [NAMES[truth[row]] for row in batch.rows[:5]], annotator="<b>ana")
+    for result in (batch, batch.batch, campaign, campaign.status(), campaign.assign("ben"), taken):
         one_line(result)
     text = shown(campaign)
     assert "<i>birds.campaign" in text
@@ -172,3 +172,18 @@ def test_colours_are_those_of_the_page():
     style = re.search("<style>(.*?)</style>", display.notebook_html("x"), re.DOTALL).group(1)
     assert "color:inherit" in style
     assert not re.search(r"[{;](color|background):(?!inherit|none)", style)
+
+
+def test_log_of_a_campaign_as_a_frame(pool, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    with cf.Campaign.create(tmp_path / "birds.campaign", pool[0], class_names=NAMES) as campaign:
+        batch = campaign.next(3)
+        campaign.label(batch.images[:1], NAMES[:1])
+        assert pandas.DataFrame(campaign.history())["kind"].iloc[-1] == campaign.history()[-1].kind
+        assert pandas.DataFrame(campaign.labelled_images())["label"].tolist() == NAMES[:1]
+        assert pandas.DataFrame(campaign.status().batches)["n_images"].tolist() == [3]
+
+
+def test_configuration_has_what_differs_from_the_default():
+    assert repr(cf.CCMAConfig()) == "CCMAConfig()"
+    assert repr(cf.CCMAConfig(kappa=7, head="ridge")) == "CCMAConfig(head='ridge', kappa=7)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...system import display
+
 __all__ = ["Assignment", "Task"]
 
 
@@ -59,3 +61,8 @@ class Assignment:
     classes: tuple[str, ...]
     tasks: tuple[Task, ...]
     saw: str
+
+    def __repr__(self) -> str:
+        images = display.few((task.image for task in self.tasks), len(self.tasks))
+        whom = f"for {self.annotator!r}" if self.annotator else ""
+        return display.line("Assignment", f"{len(self.tasks):,} images [{images}]", whom)

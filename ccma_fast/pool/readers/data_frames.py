@@ -19,7 +19,7 @@ from ..arrays import ArrayRows, stacked
 from ..arrow_columns import IDS, has_ids, ids_of, list_width, values_of_lists
 from ..rows import RowId, Rows
 
-__all__ = ["FrameRows", "refuse_lazy", "rows_of_arrow", "rows_of_pandas", "rows_of_polars"]
+__all__ = ["FrameRows", "rows_of_arrow", "rows_of_pandas", "rows_of_polars"]
 
 
 class FrameRows(ArrayRows):
@@ -167,11 +167,6 @@ def _of_arrow(values: Any, name: str) -> npt.NDArray[Any]:
     if not width:
         raise ValueError(f"{name} must have a vector in each row, got {len(values)} rows without a number")
     return values_of_lists(values, width, 0, "the column", name)
-
-
-def refuse_lazy(source: Any, name: str) -> NoReturn:
-    """Raise for a polars LazyFrame, which has no rows yet."""
-    raise TypeError(f"{name} must be a data frame with its rows, got a {type(source).__name__}; give .collect()")
 
 
 def _ids(cells: Sequence[Any]) -> list[RowId]:
