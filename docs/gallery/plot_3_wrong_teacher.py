@@ -36,12 +36,10 @@ def data(seed):
     """Embeddings of pool and test images, vectors of the classes, and the truth."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(C, size=N_POOL + N_TEST)
-    x = (3 * np.eye(C, 64)[truth] + rng.standard_normal((len(truth), 64))).astype(
-        np.float32
-    )
+    x = 3 * np.eye(C, 64)[truth] + rng.standard_normal((len(truth), 64))
     t = np.linalg.qr(rng.standard_normal((96, C)))[0].T  # orthogonal directions
-    v = (3 * t[truth] + rng.standard_normal((len(truth), 96))).astype(np.float32)
-    return x, v, t, truth
+    v = 3 * t[truth] + rng.standard_normal((len(truth), 96))
+    return x.astype(np.float32), v.astype(np.float32), t, truth
 
 
 def teachers(v, t, seed):
@@ -75,9 +73,8 @@ def teachers(v, t, seed):
 
 x, v, t, truth = data(seed=0)
 labels = np.full(N_POOL, -1)
-labels[:60] = truth[
-    :60
-]  # the rows are in random order, so the first 60 are a random sample
+# The rows are in random order, so the first sixty are a random sample.
+labels[:60] = truth[:60]
 
 for name, teacher in teachers(v[:N_POOL], t, seed=0).items():
     if teacher is not None:

@@ -197,14 +197,9 @@ first, last = taken.events
 campaign.undo(*range(first, last + 1), annotator="lead")
 print(f"after the undo, labels changed: {(campaign.labels != before).sum()}")
 
-for happening in campaign.history(images[0]):
-    print(
-        happening.number,
-        happening.kind,
-        happening.annotator,
-        happening.about,
-        "(undone)" * happening.is_undone,
-    )
+for event in campaign.history(images[0]):
+    undone = "(undone)" if event.is_undone else ""
+    print(event.number, event.kind, event.annotator, event.about, undone)
 
 # %%
 # An audit
@@ -313,8 +308,9 @@ campaign.export_file(here / "ben.csv", "csv", annotator="ben")
 table = pd.read_csv(here / "ben.csv", dtype=str)
 table["label"] = [truth[image] for image in table["image_path"]]
 table.to_csv(here / "ben.csv", index=False)
-print(campaign.import_file(here / "ben.csv").taken)
-print("the same file again:", campaign.import_file(here / "ben.csv").taken)
+for time in ("first", "second"):
+    taken = campaign.import_file(here / "ben.csv").taken
+    print(f"{time} import: {taken.n_new} new answers, {taken.n_known} known before")
 
 # %%
 # The labels

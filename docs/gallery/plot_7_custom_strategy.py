@@ -43,16 +43,18 @@ print(f"{len(x)} images of {len(scenes)} scenes")
 # ``state.budget`` distinct rows of ``state.unlabelled``, best first. It finds in the
 # round:
 #
-# ===========================  ========================================================
-# ``state.unlabelled``         rows without a label; ``state.labelled`` has the others
-# ``state.unlabelled_logits``  the student's logits of those rows; ``.float32()`` reads
-#                              them all, ``.chunks()`` a part at a time
-# ``state.features``           the embeddings of the pool; ``.take(rows)`` reads some
-# ``state.labels``             the class of each row, −1 where there is none
-# ``state.student``            the trained classifier, with ``predict_proba``
-# ``state.rng``                the only source of randomness: the same seed then gives
-#                              the same picks
-# ===========================  ========================================================
+# ``state.unlabelled``
+#     Rows without a label; ``state.labelled`` has the others.
+# ``state.unlabelled_logits``
+#     The student's logits of those rows: ``.float32()`` reads all, ``.chunks()`` parts.
+# ``state.features``
+#     The embeddings of the pool: ``.take(rows)`` reads some.
+# ``state.labels``
+#     The class of each row, −1 where there is none.
+# ``state.student``
+#     The trained classifier, with ``predict_proba``.
+# ``state.rng``
+#     The only source of randomness: the same seed then gives the same picks.
 #
 # The numbers to return are those of the pool. A position among the unlabelled rows, as
 # ``argsort`` of their logits gives it, is not yet one: look it up in
