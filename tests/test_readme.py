@@ -25,7 +25,7 @@ def test_the_examples_run_as_one_program(capsys: pytest.CaptureFixture[str]) -> 
     assert (np.asarray(labels)[picks.indices] == -1).all()
     assert results.strategies == ("ccma:start=ccma", "ccma:paper", "margins", "longest")
     printed = capsys.readouterr().out
-    assert "mean_student_set" in printed
+    assert "classes by the student" in printed
     assert all(f"'{name}': " in printed for name in results.strategies)
 
 

@@ -52,8 +52,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
     source : sequence of str, mapping, or path
         A mapping from each name to its class, or from each class (an integer or its digits) to its name, as
         Hugging Face's ``label2id`` and ``id2label``; a pandas Series is one. A path is that of a ``.json`` file with a
-        list of names or such a mapping, of a CSV file (``.csv``, ``.tsv``) with a column ``name`` and perhaps ``index``,
-        or of a text file with one name in each line.
+        list of names or such a mapping, of a CSV file (``.csv``, ``.tsv``) with a column ``name`` and perhaps
+        ``index``, or of a text file with one name in each line.
     name : str
         Their name in error messages.
 

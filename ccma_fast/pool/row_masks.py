@@ -40,9 +40,9 @@ def read_row_mask(source: Any, rows: Rows, name: str) -> RowMask:
         other Series does not matter. Or a path, that of
 
         - a ``.npy`` file with a mask or row numbers;
-        - a CSV (``.csv``, ``.tsv``) or parquet file with a column ``image_path`` (or as :func:`ccma_fast.pool.tables.read_columns` says) of
-          ids, or a column ``index`` of row numbers, such as ``ccma-fast select --out`` writes. Where the pool has ids,
-          these decide; other columns are left alone;
+        - a CSV (``.csv``, ``.tsv``) or parquet file with a column ``image_path`` (or as
+          :func:`ccma_fast.pool.tables.read_columns` says) of ids, or a column ``index`` of row numbers, such as
+          ``ccma-fast select --out`` writes. Where the pool has ids, these decide; other columns are left alone;
         - a ``.txt`` file with an id in each line.
 
         Several paths (objects of :mod:`pathlib`: text in a sequence is an id) are joined.

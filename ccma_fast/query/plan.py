@@ -7,7 +7,10 @@ from typing import Any
 
 from .stage_totals import StageTotals
 
-__all__ = ["Plan", "StagePlan"]
+__all__ = ["IMPORT", "Plan", "StagePlan"]
+
+IMPORT = "import"
+"""The stage in which PyTorch is imported, where it is needed."""
 
 
 @dataclass(frozen=True)
@@ -57,5 +60,6 @@ class Plan(StageTotals):
             seconds = "" if stage.seconds is None else f"{stage.seconds:.1f} s"
             read, peak = f"{stage.bytes_read / 1e6:,.1f} MB", f"{stage.peak_memory / 1e6:,.0f} MB"
             lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {passes}")
-        lines.append(f"memory_limit {self.memory_limit / 1e6:,.0f} MB, and at most 32 bytes a row")
+        beyond = ", and PyTorch itself" if IMPORT in self.stages else ""
+        lines.append(f"memory_limit {self.memory_limit / 1e6:,.0f} MB, and at most 32 bytes a row{beyond}")
         return "\n".join(lines)

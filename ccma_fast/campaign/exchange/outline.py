@@ -20,7 +20,9 @@ class Outline(NamedTuple):
 
     kind: Kind
     names: frozenset[str]
-    """Columns of CSV as :func:`ccma_fast.pool.tables.plain_header` spells them, keys of a JSON object or of the first one in a list, files in an archive or a folder."""
+    """Columns of CSV as :func:`ccma_fast.pool.tables.plain_header` spells them, keys of a JSON object or of the first
+    one in a list, files in an archive or a folder.
+    """
 
 
 def outline_of(file: Path) -> Outline:
