@@ -106,8 +106,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     pool.add_argument(
         "--class-names",
         metavar="FILE",
-        help="what classes are called: one name per line, or .json; labels may then be names (default: as "
-        "--teacher-classes knows them)",
+        help="what classes are called: one name per line, a .csv with a column name, or .json; labels may then be "
+        "names (default: as --teacher-classes knows them)",
     )
     pool.add_argument(
         "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
