@@ -84,7 +84,7 @@ def _printed(terminal: int, mark: str | None, seconds: float) -> str:
 OFFERS = {"bash": _bash, "fish": _fish, "zsh": _zsh}
 
 
-@pytest.fixture(params=OFFERS)
+@pytest.fixture(params=[pytest.param(shell, marks=pytest.mark.slow) if shell == "zsh" else shell for shell in OFFERS])
 def offers(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., set[str]]:
