@@ -22,7 +22,6 @@ __all__ = [
     "check_integer",
     "check_number",
     "check_same_rows",
-    "check_text",
     "check_threshold",
     "check_words",
     "integer_in",
@@ -42,9 +41,6 @@ _MOST = int(np.iinfo(np.int64).max)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.ASCII | re.IGNORECASE)
-
-# What only text of another encoding has inside, or text put together from several files.
-_NO_TEXT = {"\0": "a zero byte", "\ufeff": "a byte order mark"}
 
 # Integers of more bits are not printed in error messages.
 _SHOWN_BITS = 256
@@ -134,17 +130,6 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if value not in expected:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, expected))}, got {value!r}")
     return expected[expected.index(value)]
-
-
-def check_text(text: str) -> None:
-    """Text has no zero byte or byte order mark inside: signs of another encoding, or of files put together.
-
-    Raises
-    ------
-    ValueError
-    """
-    if inside := next((mark for mark in _NO_TEXT if mark in text), None):
-        raise ValueError(f"must be text in UTF-8, got {_NO_TEXT[inside]} inside")
 
 
 def check_words(name: str, value: Any) -> str:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from ..checks import check_words
 from ..pool.class_limits import MOST_CLASSES
+from ..pool.spreadsheet_cells import damage
 from .exchange.answer import CANNOT_TELL, NO_CLASS
 from .log import events as kinds
 from .log.database import Writing
@@ -63,7 +64,7 @@ def unknown_class(state: State, name: str, where: str = "") -> ValueError:
     """The error for a name that no class has."""
     folded = {known.casefold(): known for known in state.classes.live.values()}
     nearest = [folded[found] for found in get_close_matches(name.strip().casefold(), folded, n=3)]
-    hint = f" (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else ""
+    hint = f" (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else damage(name)
     return ValueError(
         f"a label must be one of the campaign's {len(state.classes.live)} classes, got {name!r}{where}{hint}; new "
         "classes are added one by one (add_class, classes --add) or with the answers (new_classes=True, --new-classes)"

@@ -21,6 +21,7 @@ from ..checks import check_integer
 from ..errors import FileReadError
 from ..pool.label_table import ID, INDEX
 from ..pool.rows import RowId
+from ..pool.spreadsheet_cells import whole_number
 from ..pool.tables import read_columns
 from ..system.bounded_read import read_whole
 from ..system.csv_text import write_csv
@@ -31,9 +32,6 @@ __all__ = ["read_audit", "record_of", "write_audit"]
 
 _FORMAT, _NAME = 1, "ccma_fast.AuditSample"
 _DRAW, _LABEL = "draw", "label"
-
-# Spreadsheets may write the integers of a column as 3.0.
-_INTEGER = re.compile(r"(\d{1,18})(\.0*)?", re.ASCII)
 
 
 def record_of(path: Path) -> Path:
@@ -99,7 +97,7 @@ def read_audit(path: Path) -> tuple[AuditSample, list[Any]]:
                 f"--audit: number {number} of the draw was row {audit.rows[number - 1]}, got {row} at row {line} of "
                 f"{file!r}"
             )
-        if ids is not None and ID in columns and (columns[ID][line] or None) != ids[number - 1]:
+        if ids is not None and ID in columns and not _is_id(columns[ID][line], ids[number - 1]):
             raise FileReadError(
                 f"--audit: number {number} of the draw was {ids[number - 1]!r}, got {columns[ID][line]!r} at row "
                 f"{line} of {file!r}"
@@ -115,11 +113,16 @@ def read_audit(path: Path) -> tuple[AuditSample, list[Any]]:
     return audit, [labels[number] for number in range(1, len(audit) + 1)]
 
 
+def _is_id(cell: str, row_id: RowId) -> bool:
+    """Whether a cell has an id, with spaces around it or not."""
+    return row_id in (cell or None, cell.strip() or None)
+
+
 def _integer(cell: Any, column: str, line: int, file: str) -> int:
-    found = _INTEGER.fullmatch(str(cell).strip())
+    found = whole_number(str(cell))
     if found is None:
         raise FileReadError(f"--audit: {column} must be an integer, got {cell!r} at row {line} of {file!r}")
-    return int(found[1])
+    return found
 
 
 def _read_record(path: Path) -> tuple[AuditSample, list[RowId] | None]:

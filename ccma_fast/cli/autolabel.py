@@ -12,6 +12,7 @@ from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, fraction
 from .command import Command
 from .csv_output import write_csv_file
+from .kept_labels import check_keeps_labels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -69,6 +70,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     pool.add_argument(
         "--labels",
         nargs="+",
+        action="extend",
         metavar="Y",
         help="the labels that there are, those that the model was trained on among them, as for ccma-fast select",
     )
@@ -96,7 +98,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--people", type=_csv_path, metavar="FILE.csv", help="rows for people (default: beside --out, *-people.csv)"
     )
-    output.add_argument("--overwrite", action="store_true", help="replace output files that are there")
+    output.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace output files that are there, unless they hold labels by people",
+    )
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
 
 
@@ -176,6 +182,7 @@ def _check_outputs(arguments: argparse.Namespace, *files: Path) -> None:
     for file in files:
         check_can_write(file)
         check_no_input(file, inputs, what="the output")
+        check_keeps_labels(file, "the output")
         if file.exists() and not arguments.overwrite:
             raise ValueError(f"{str(file)!r} is there already; expected another file, or --overwrite")
 

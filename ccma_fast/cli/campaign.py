@@ -45,7 +45,7 @@ and programs of one machine may use the file at the same time. `ccma-fast campai
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     names = [module.rstrip("_") for module in ACTIONS]
-    actions = parser.add_subparsers(title="actions", dest="action", metavar=f"{{{','.join(names)}}}", required=True)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     for name, module in zip(names, ACTIONS, strict=True):
         action = _load(module)
         action.add_arguments(

@@ -17,8 +17,8 @@ __all__ = ["COMMAND"]
 
 _DESCRIPTION = """\
 Embed images by a vision model (the student) and a vision-language model (the teacher), and class names by the latter,
-into folders that ccma-fast select takes. Images that cannot be read are skipped and listed; they are no rows. Needs:
-pip install 'ccma-fast[extract]'
+into folders that ccma-fast select takes. Images that cannot be read are skipped and listed; they are no rows.
+Needs: pip install 'ccma-fast[extract]'
 
   IMAGES                  folders with all that is below them; a .csv or .parquet file with the paths in a column
                           image_path, and perhaps labels in a column label; or .tar files as WebDataset writes them

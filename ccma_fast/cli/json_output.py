@@ -13,8 +13,10 @@ from ..system.json_text import finite
 __all__ = ["add_json_option", "print_json"]
 
 
-def add_json_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def add_json_option(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, help_text: str = "print JSON to stdout"
+) -> None:
+    parser.add_argument("--json", action="store_true", help=help_text)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

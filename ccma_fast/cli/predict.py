@@ -14,6 +14,7 @@ from ..system.streams import tell
 from .argument_types import at_least_0
 from .command import Command
 from .csv_output import write_csv_file
+from .kept_labels import check_keeps_labels
 from .predictions_file import SUFFIXES, check_writable, write_predictions
 from .shared_options import (
     add_backend_option,
@@ -79,7 +80,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="of all classes, beside the predicted one (.csv, .parquet)"
     )
     parser.add_argument("--label-errors", type=Path, metavar="FILE.csv", help="where to list likely label errors")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that are there, unless they hold labels by people"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary on stderr")
 
 
@@ -143,6 +146,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             continue
         check_can_write(file)
         check_no_input(file, inputs, what=option)
+        check_keeps_labels(file, option)
         if file.exists() and not arguments.overwrite:
             raise FileExistsError(f"{option} {str(file)!r} is there already; expected another file, or --overwrite")
     if arguments.label_errors is not None and arguments.label_errors.resolve() == arguments.out.resolve():

@@ -8,15 +8,16 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from ..system.streams import discard_stdout, open_closed_streams, tell
 from ..version import __version__
 from .command import Command
+from .help_formatter import HelpFormatter
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "whole_parser"]
 
 COMMANDS = (
     "demo",
@@ -28,6 +29,7 @@ COMMANDS = (
     "autolabel",
     "simulate",
     "report",
+    "completion",
 )
 """Modules of this package, in the order of the help."""
 
@@ -46,6 +48,7 @@ examples:
   ccma-fast predict --help                          the class of every row, by what the labels teach
   ccma-fast autolabel --help                        labels for the rest, with an error that an audit bounds
   ccma-fast simulate --help                         strategies compared where all labels are known
+  ccma-fast completion --help                       how a shell completes commands and options
 """
 
 
@@ -66,16 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     closed = open_closed_streams()
     program = "ccma-fast"
     try:
-        commands = {name: _load(name) for name in COMMANDS}
         try:
             words = sys.argv[1:] if argv is None else list(argv)
-            arguments = _parser(commands).parse_args(words)
+            arguments = whole_parser().parse_args(words)
         except SystemExit as stop:  # argparse has printed the help or the error
             code = stop.code if isinstance(stop.code, int) else SUCCESS
         else:
             program = f"ccma-fast {arguments.command}"
             arguments.words = ["ccma-fast", *words]
-            _run(commands[arguments.command], arguments, stdout_is_closed=1 in closed)
+            _run(_load(arguments.command), arguments, stdout_is_closed=1 in closed)
             code = SUCCESS
     except KeyboardInterrupt:
         code = _fail(program, "interrupted", INTERRUPTED)
@@ -129,7 +131,7 @@ class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
         for action in (None, "store"):
             self.register("action", action, _StoreOnce)
 
@@ -144,12 +146,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ERROR, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
-def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = _Parser(prog="ccma-fast", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"ccma-fast {__version__}")
-    metavar = f"{{{','.join(commands)}}}"
-    of_commands = parser.add_subparsers(title="commands", dest="command", metavar=metavar, required=True)
-    for name, command in commands.items():
+    of_commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        command = _load(name)
         command.add_arguments(
             of_commands.add_parser(name, help=command.summary, description=command.description, epilog=command.epilog)
         )

@@ -39,6 +39,7 @@ def add_row_options(parser: argparse.ArgumentParser, masks: Collection[str]) -> 
     rows.add_argument(
         "--class-distribution",
         nargs="+",
+        action="extend",
         metavar="CLASS=SHARE",
         help="the wanted shares of classes among labelled rows and picks, by the most probable class of each row: "
         "cat=2 dog=1, 0 where a class is not named; or a .npy file with C numbers, or a .json file (default: none)",

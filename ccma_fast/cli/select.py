@@ -19,6 +19,8 @@ from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
+from .json_output import add_json_option, print_json
+from .kept_labels import check_keeps_labels
 from .picks_file import picks_path, record_path
 from .row_options import add_row_options, row_options
 from .shared_options import (
@@ -99,14 +101,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         help="N classes from 0 to C-1, -1 (or NaN) where a row has no label; or a .csv or .parquet file with columns "
-        "index (a row) or image_path, and label, such as the output of this command with a column added; several files "
-        "are joined",
+        "index (a row) or image_path, and label, such as the output of this command with a column added, also as a "
+        "spreadsheet saves it; several files are joined, after one --labels or several",
     )
     pool.add_argument(
         "--class-names",
         metavar="FILE",
-        help="what classes are called: one name per line, or .json; labels may then be names (default: as "
-        "--teacher-classes knows them)",
+        help="what classes are called: one name per line, a .csv with a column name, or .json; labels may then be "
+        "names (default: as --teacher-classes knows them)",
     )
     pool.add_argument(
         "--student-logits", metavar="Z.npy", help="N x C logits of a classifier of your own, instead of training one"
@@ -140,17 +142,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=picks_path,
         metavar="FILE",
         help=f"file for the picks, by its suffix {', '.join(SUFFIXES)}; an existing .csv or .json file is replaced "
-        "where it has the columns above and no others (default: CSV to stdout)",
+        "where it has the columns below and no others (default: CSV to stdout)",
     )
-    output.add_argument(
-        "--overwrite", action="store_true", help="replace whatever --out is, also where it may be somebody's work"
-    )
+    output.add_argument("--overwrite", action="store_true", help="replace whatever --out is, unless it holds labels")
     output.add_argument(
         "--parent",
         metavar="FILE",
         type=Path,
         help="the record (.selection.json) of the selection before, whose digest goes into the record of this one",
     )
+    add_json_option(output, "print picks, report and stages, or the plan, as JSON to stdout")
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
     output.add_argument(
         "--plan",
@@ -184,7 +185,11 @@ def _run(arguments: argparse.Namespace) -> None:
     }
     if arguments.plan:
         with _one_line_warnings():
-            print(plan(features, arguments.budget, **query))
+            planned = plan(features, arguments.budget, **query)
+        if arguments.json:
+            print_json(planned.to_dict())
+        else:
+            print(planned)
         return
     with _one_line_warnings(of_teacher=arguments.quiet):  # else the report below has them
         picks = select(
@@ -213,16 +218,18 @@ def _write_picks(picks: Selection, arguments: argparse.Namespace, parent: str | 
     """Write the record, and then the picks: the record has them too, should this be killed in between."""
     from ..query.provenance import selection_record
 
-    if arguments.out is None:
-        sys.stdout.write(as_csv(picks))
+    if arguments.json or arguments.out is None:
+        sys.stdout.write(as_bytes(picks, ".json").decode() if arguments.json else as_csv(picks))
         sys.stdout.flush()
+    if arguments.out is None:
         return
     content = as_bytes(picks, arguments.out.suffix.lower())
     record = selection_record(picks, command=arguments.words, parent=parent)
     try:
         _check_output(arguments)  # again: the files may have been written to meanwhile
     except (OSError, ValueError):
-        sys.stdout.write(as_csv(picks))  # rather than lost
+        if not arguments.json:
+            sys.stdout.write(as_csv(picks))  # rather than lost
         raise
     write_whole(record_path(arguments.out), lambda file: file.write(record))
     write_whole(arguments.out, lambda file: file.write(content))
@@ -245,6 +252,9 @@ def _check_output(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"--out {str(out)!r} would be among the files of --{name} {str(source)!r}; expected another folder"
             )
+    check_keeps_labels(out)
+    if record.exists() and not is_selection(record):
+        check_keeps_labels(record, "the record beside --out,")
     if arguments.overwrite:
         return
     if out.exists() and not holds_picks_alone(out):
@@ -304,6 +314,8 @@ def _one_line_warnings(*, of_teacher: bool = False) -> Iterator[None]:
 
 
 def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
+    from ..query.report_text import report_text
+
     report: Report = picks.report
     where = "" if arguments.out is None else f" -> {arguments.out}"
     there = " whose images are there" if report.n_vanished else ""
@@ -313,7 +325,7 @@ def _summary(picks: Selection, arguments: argparse.Namespace) -> str:
     if report.n_too_near:
         more = "but no other rows are far enough"
     short = "" if len(picks) == arguments.budget else f" (budget {arguments.budget}, {more})"
-    return f"{report}\n{len(picks)} picks{short}{where}"
+    return f"{report_text(report, with_stages=False)}\n{len(picks)} picks{short}{where}"
 
 
 COMMAND = Command(
@@ -322,5 +334,5 @@ COMMAND = Command(
     epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
-    results_only_on_stdout=lambda arguments: arguments.out is None or arguments.plan,
+    results_only_on_stdout=lambda arguments: arguments.out is None or arguments.plan or arguments.json,
 )

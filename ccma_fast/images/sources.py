@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileReadError
-from ..pool.tables import read_columns
+from ..pool.tables import SUFFIXES, is_text, read_columns
 from .dataset_source import DatasetImages
 from .folder_source import FolderImages, ListedImages, check_folders
 from .image_files import checked_suffixes, files_below, is_hidden, is_utf8, status_of
@@ -19,7 +19,7 @@ from .tar_source import TarImages
 
 __all__ = ["open_images"]
 
-_TABLES = {".csv", ".parquet"}
+_TABLES = {*SUFFIXES, ".txt"}
 _PATH, _LABEL = "image_path", "label"
 
 
@@ -95,14 +95,18 @@ def _check_exists(path: Path) -> None:
 def _of_table(path: Path) -> Images:
     if path.suffix.lower() not in _TABLES:
         _check_exists(path)
-        raise FileReadError(f"images: expected a folder, or a .csv, .parquet or .tar file, got {str(path)!r}")
+        raise FileReadError(
+            f"images: expected a folder, or a {', '.join(SUFFIXES)}, .txt or .tar file, got {str(path)!r}"
+        )
     columns = read_columns(
         str(path), "images", (_LABEL,), only=_PATH, is_value=lambda cell: status_of(path.parent / cell) is not None
     ).wanted
-    labels = columns.get(_LABEL)
-    if labels is not None and path.suffix.lower() == ".csv":
-        labels = typed(labels)
-    return ListedImages(path.parent, columns[_PATH], labels, repr(str(path)))
+    labels, paths = columns.get(_LABEL), columns[_PATH]
+    if is_text(str(path)):
+        labels = labels and typed([cell.strip() for cell in labels])
+        # Of two files the one with the spaces counts.
+        paths = [cell if cell == cell.strip() or status_of(path.parent / cell) else cell.strip() for cell in paths]
+    return ListedImages(path.parent, paths, labels, repr(str(path)))
 
 
 def _of_folders(paths: Sequence[Path], suffixes: tuple[str, ...] | None, labels_from_folders: bool) -> Images:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from .array_like import check_tensor, is_exact, is_missing, is_tensor, largest_exact, uncoerced
 from .class_limits import MOST_CLASSES
 from .class_names import positions_of, same_name
+from .spreadsheet_cells import ambiguity, damage, with_point
 
 __all__ = ["class_codes", "plain_labels"]
 
@@ -42,7 +43,8 @@ def class_codes(
 ) -> npt.NDArray[np.int64]:
     """The class of each label.
 
-    Text is the name of a class, exact up to Unicode's canonical equivalence; a number is its position. Text that is not
+    Text is the name of a class, exact up to Unicode's canonical equivalence and, in cells of a CSV file, up to spaces
+    around it; a number is its position. Text that is not
     a name and reads as a number means that number. Where a name reads as the number of another class ("10" as the name
     of class 2), numbers are ambiguous: all of them are refused, and so is text of a CSV file that reads as one.
 
@@ -113,6 +115,7 @@ class _Meaning:
         self._names, self._name, self._at, self._typed = class_names, name, at, typed
         self._n_classes, self._n_positions = n_classes, MOST_CLASSES if n_classes is None else n_classes
         self._positions: dict[str, int] | None = None
+        self._bare_positions: dict[str, int] = {}
         self._known: dict[str, int] = {}
         self._cells: Sequence[Any] = ()
         self._clash: tuple[int, str] | None = None  # a class whose name reads as the number of another
@@ -219,21 +222,28 @@ class _Meaning:
             return -1
         if self._positions is None:
             self._positions = {} if self._names is None else positions_of(self._names, "class_names")
+            self._bare_positions = {known.strip(): c for known, c in self._positions.items()}
         position = self._positions.get(same_name(text))
+        if position is None and not self._typed:  # spaces around a name in CSV: no two names differ in these alone
+            position = self._bare_positions.get(same_name(text.strip()))
         if position is not None:
             other = None if self._typed else _position(text)
             if other is not None and (other != position or self._clash is not None):
                 self._refuse_ambiguous(repr(text), row)
             return position
+        at = f"got {text!r} {self._at(row)}"
+        if not self._typed:
+            if why := ambiguity(text):
+                raise ValueError(f"{self._name} must be class names or numbers of classes, {at}, {why}")
+            text = with_point(text)
         if (number := _number(text)) is not None:
             return self._of_number(number, row)
-        at = f"got {text!r} {self._at(row)}"
         if self._names is None:
             expected = f"{self._name} must be integers (-1 = not labelled) where there are no class_names"
             raise (TypeError if self._typed else ValueError)(f"{expected}, {at}; give class_names{self._suggested()}")
         folded = {known.strip().casefold(): known for known in self._names}
         nearest = get_close_matches(text.strip().casefold(), folded, n=1)
-        hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else ""
+        hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else damage(text)
         raise ValueError(f"{self._name} must be class names, or empty where there is none, {at}{hint}")
 
     def _suggested(self) -> str:

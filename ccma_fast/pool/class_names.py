@@ -14,11 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..checks import check_text, integer_in
+from ..checks import integer_in
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
+from ..system.csv_text import read_csv
+from ..system.text_files import decoded
 from .class_limits import MOST_CLASSES
 from .frames import is_series
+from .spreadsheet_cells import whole_number
 
 __all__ = [
     "agreed_class_names",
@@ -29,11 +32,16 @@ __all__ = [
     "without_repetition",
 ]
 
-# Files whose lines are more than names.
-_OTHER_FORMATS = {".csv", ".tsv", ".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
+# Tables with a column of names.
+_TABLES = (".csv", ".tsv")
 
-# First lines of a file of names that are headers.
-_HEADERS = {"class", "classes", "class_name", "class_names", "label", "labels", "name", "names", "category", "index"}
+# Files whose lines are more than names.
+_OTHER_FORMATS = {".yaml", ".yml", ".toml", ".jsonl", ".xml", ".pbtxt"}
+
+# Headers of a column of names, and of their numbers.
+_NAMES = {"class", "classes", "class_name", "class_names", "label", "labels", "name", "names", "category"}
+
+_NUMBERS = {"index", "id", "class_id", "number"}
 
 
 def read_class_names(source: Any, name: str = "class_names") -> list[str]:
@@ -44,7 +52,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
     source : sequence of str, mapping, or path
         A mapping from each name to its class, or from each class (an integer or its digits) to its name, as
         Hugging Face's ``label2id`` and ``id2label``; a pandas Series is one. A path is that of a ``.json`` file with a
-        list of names or such a mapping, or of a text file with one name in each line.
+        list of names or such a mapping, of a CSV file (``.csv``, ``.tsv``) with a column ``name`` and perhaps
+        ``index``, or of a text file with one name in each line.
     name : str
         Their name in error messages.
 
@@ -170,37 +179,65 @@ def _is_class(value: Any) -> bool:
 
 def _content(file: Path, name: str) -> Any:
     """The content of a file of class names: a list or a mapping."""
+    is_table = file.suffix.lower() in _TABLES
     try:
-        text = io.StringIO(read_whole(file).decode("utf-8-sig"), newline=None).read()
+        content = read_whole(file)
+        rows = read_csv(content).rows if is_table else []
+        text = "" if is_table else io.StringIO(decoded(content), newline=None).read()
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {str(file)!r}") from None
     except (OSError, ValueError) as error:
-        raise FileReadError(f"{name}: cannot read {str(file)!r} as text: {error}") from error
-    try:
-        check_text(text)
-    except ValueError as error:
-        raise FileReadError(f"{name}: {str(file)!r} {error}") from None
+        what = "CSV" if is_table else "text"
+        raise FileReadError(f"{name}: cannot read {str(file)!r} as {what}: {error}") from error
+    if is_table:
+        return _of_rows(rows, file, name)
     if file.suffix.lower() != ".json":
         if file.suffix.lower() in _OTHER_FORMATS or _is_json(text):
-            raise FileReadError(f"{name}: expected a .json file, or text with one name in each line, got {str(file)!r}")
+            raise FileReadError(
+                f"{name}: expected a .json or .csv file, or text with one name in each line, got {str(file)!r}"
+            )
         names = text.removesuffix("\n").split("\n")  # Unicode's other ends of lines may be part of a name
         _check_lines(names, file, name)
         return names
     try:
-        content = json.loads(text, object_pairs_hook=without_repetition)
+        found = json.loads(text, object_pairs_hook=without_repetition)
     except (ValueError, RecursionError) as error:
         raise FileReadError(f"{name}: cannot read {str(file)!r} as JSON: {error}") from error
-    if not isinstance(content, (list, dict)):
+    if not isinstance(found, (list, dict)):
         raise FileReadError(
             f"{name}: {str(file)!r} must hold a list of names, or a mapping between names and the numbers of classes"
         )
-    return content
+    return found
+
+
+def _of_rows(rows: Sequence[list[str]], file: Path, name: str) -> list[str] | dict[str, str]:
+    """The names in a table: its only column, whose header may be missing, or one that a header says, with numbers."""
+    header = [cell.strip().casefold().replace(" ", "_") for cell in next(iter(rows), [])]
+    names = [i for i, cell in enumerate(header) if cell in _NAMES]
+    cells = [row for row in rows[1 if names else 0 :] if any(map(str.strip, row))]
+    if len(header) == 1 and all(len(row) == 1 for row in cells):
+        return [row[0] for row in cells]
+    numbers_at = [i for i, cell in enumerate(header) if cell in _NUMBERS]
+    if len(names) != 1 or len(numbers_at) > 1 or any(len(row) != len(header) for row in cells):
+        raise FileReadError(
+            f"{name}: {str(file)!r} must have one column 'name', and perhaps one 'index' with the numbers of the "
+            f"classes, got {', '.join(map(repr, rows[0] if rows else ())) or 'nothing'}"
+        )
+    if not numbers_at:
+        return [row[names[0]] for row in cells]
+    found = [whole_number(row[numbers_at[0]]) for row in cells]
+    if None in found or len(set(found)) < len(found):
+        raise FileReadError(
+            f"{name}: {str(file)!r} must have a different number of a class in each row of its column "
+            f"{rows[0][numbers_at[0]]!r}"
+        )
+    return {str(number): row[names[0]] for number, row in zip(found, cells, strict=True)}
 
 
 def _check_lines(names: Sequence[str], file: Path, name: str) -> None:
     """Check that lines are names alone: no header of a table first, no number of the class in each."""
     instead = "a .json list says that they are names"
-    if names[0].strip().casefold().replace(" ", "_") in _HEADERS:
+    if names[0].strip().casefold().replace(" ", "_") in _NAMES | _NUMBERS:
         raise FileReadError(
             f"{name}: {str(file)!r} must have the name of a class in each line, got the header {names[0]!r} first; "
             f"{instead}"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
+from ..system.text_files import decoded
 from .array_like import real_vector
 from .class_codes import class_codes
 from .class_names import without_repetition
@@ -89,7 +90,7 @@ def _content(file: Path, name: str) -> Any:
     if suffix != ".json":
         raise FileReadError(f"{name}: expected a .npy or .json file, got {str(file)!r}")
     try:
-        content = json.loads(read_whole(file).decode("utf-8-sig"), object_pairs_hook=without_repetition)
+        content = json.loads(decoded(read_whole(file)), object_pairs_hook=without_repetition)
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {str(file)!r}") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from ..errors import FileReadError, LabelWarning
 from .array_like import is_exact
 from .row_ids import rows_with_ids
 from .rows import RowId, Rows
+from .spreadsheet_cells import ambiguity, damage, is_lost_zero, whole_number
 from .tables import Columns
 
 __all__ = ["ID", "INDEX", "LabelTable", "check_in_order", "joined", "named_rows"]
@@ -26,9 +26,6 @@ ID, INDEX = "image_path", "index"
 
 # What pandas calls an index without a name, in CSV and in parquet.
 _UNNAMED = ("", "Unnamed: 0", "__index_level_0__")
-
-# Programs write the integers of a column with gaps as 3.0. No row number has more digits than an int64.
-_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 
 # Ids shown in an error message.
 _SHOWN = 3
@@ -122,8 +119,11 @@ def _rows_of_ids(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int6
     numbers = np.full(known.size, -1, dtype=np.int64)
     if table.row_numbers is not None:
         numbers = _integers(table, name, missing=-1)[known]
-    there = rows_with_ids(rows, set(ids))
+    # Of a CSV file that a person has edited spaces around an id may be theirs.
+    bare = {} if table.typed else {row_id: row_id.strip() for row_id in set(ids) if row_id and row_id != row_id.strip()}
+    there = rows_with_ids(rows, {*ids, *bare.values()})
     assert there is not None, "checked by the caller"
+    ids = [bare[row_id] if row_id in bare and not there[row_id] and there[bare[row_id]] else row_id for row_id in ids]
     if None in there and not there[None]:
         row = known[ids.index(None)]
         raise ValueError(f"{name} must have an {ID} beside each {table.what}, got '' at row {row}{table.place}")
@@ -165,7 +165,17 @@ def _check_known(missing: list[RowId], place: str, rows: Rows, name: str) -> Non
             f"{len(missing)} others{place}: {', '.join(map(repr, missing[:_SHOWN]))}"
             + (", …" if missing[_SHOWN:] else "")
             + (f" ({unreadable} could not be read when they were extracted)" if unreadable else "")
+            + _what_became(missing[0], rows)
         )
+
+
+def _what_became(missing: RowId, rows: Rows) -> str:
+    """What a spreadsheet may have made of an id to get one that the pool does not have."""
+    cell = str(missing)
+    lost = next((row_id for row_id in rows.row_ids() or () if row_id and is_lost_zero(cell, row_id)), None)
+    if lost is None:
+        return damage(cell)
+    return f"; {cell!r} may be {lost!r}, which a spreadsheet took for a number: import the column as text"
 
 
 def _placed(table: LabelTable, codes: Int64, known: Int64, of_known: Int64, rows: Rows, name: str) -> Int64:
@@ -206,12 +216,13 @@ def _may_name_rows(cells: Sequence[Any], *, ascending: bool) -> bool:
     if len(cells) < 2 or len(set(cells)) < len(cells):
         return False
     texts = [str(cell).strip() for cell in cells if isinstance(cell, (str, int, float))]
-    are_integers = [_INTEGER.fullmatch(text) is not None for text in texts]
+    found = [whole_number(text) for text in texts]
+    are_integers = [number is not None for number in found]
     if len(texts) < len(cells) or not all(map(_is_name, texts, are_integers)):
         return False
     if ascending or not all(are_integers):
         return True
-    numbers = [int(text.partition(".")[0]) for text in texts]
+    numbers = [number for number in found if number is not None]
     return numbers != sorted(numbers)
 
 
@@ -244,10 +255,14 @@ def _integers(table: LabelTable, name: str, missing: int | None = None) -> Int64
                 f"{name}: {INDEX} must be exact, got {cell:g} at row {row}{table.place} in {cell.dtype}, which rounds "
                 "such integers"
             )
-        if _INTEGER.fullmatch(text):
-            found[row] = int(text.partition(".")[0])
+        number = whole_number(text)
+        if number is not None:
+            found[row] = number
         elif missing is not None and text in ("", "nan"):
             found[row] = missing
         else:
-            raise FileReadError(f"{name}: {INDEX} must be an integer, got {cell!r} at row {row}{table.place}")
+            why = ambiguity(text)
+            raise FileReadError(
+                f"{name}: {INDEX} must be an integer, got {cell!r} at row {row}{table.place}{why and ', '}{why}"
+            )
     return found

@@ -26,7 +26,7 @@ from .label_table import ID, INDEX, LabelTable, check_in_order, joined
 from .manifest_file import check_shards, names_now, read_manifest, shard_columns
 from .readers.npy import load_npy
 from .rows import Rows
-from .tables import read_columns, wanted_columns
+from .tables import SUFFIXES, is_text, read_columns, wanted_columns
 
 __all__ = ["ReadLabels", "read_labels"]
 
@@ -67,7 +67,8 @@ def read_labels(
         DataFrame has columns as a file has them. Or a path, that of
 
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.pool.readers.hdf5`), with one label for each row;
-        - a CSV or parquet file with a column ``label``. A column ``image_path`` (or as
+        - a CSV (``.csv``, ``.tsv``, or ``.txt`` as spreadsheets call it) or parquet file with a column ``label``. A
+          column ``image_path`` (or as
           :func:`ccma_fast.pool.tables.read_columns` says) has the ids of the images that the labels are of, exactly
           as the pool has them. Where the pool has no ids, or several images of one id, a column ``index`` has the
           numbers of their rows. Rows that are not named have no label. Without both there is one label for each row,
@@ -191,9 +192,10 @@ class _Reader(NamedTuple):
             return self.of_values(load_npy(file, self.name))
         if Path(file).is_dir():
             return self._of_pool(file)
-        if suffix not in (".csv", ".parquet"):
+        if suffix not in (*SUFFIXES, ".txt"):
             raise FileReadError(
-                f"{self.name}: expected a .npy, .csv, .parquet, .h5 or .hdf5 file or the folder of a pool, got {file!r}"
+                f"{self.name}: expected a .npy, {', '.join(SUFFIXES)}, .txt, .h5 or .hdf5 file or the folder of a "
+                f"pool, got {file!r}"
             )
         names = set(self.class_names or ())
         found = read_columns(file, self.name, (_LABEL, INDEX, ID), only=_LABEL, is_value=names.__contains__)
@@ -203,7 +205,7 @@ class _Reader(NamedTuple):
         if INDEX not in columns and ID not in columns:
             check_in_order(found, place, self.rows, self.name)
         return self.of_table(
-            LabelTable(columns[_LABEL], columns.get(ID), columns.get(INDEX), place, typed=suffix != ".csv")
+            LabelTable(columns[_LABEL], columns.get(ID), columns.get(INDEX), place, typed=not is_text(file))
         )
 
     def _is_pool(self, file: str) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import check_same_rows, check_text
+from ..checks import check_same_rows
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
+from ..system.text_files import decoded
 from .array_like import as_array, uncoerced
 from .derived import RowMask
 from .frames import is_series, rows_of_index
@@ -21,7 +22,7 @@ from .label_table import ID, INDEX, LabelTable, named_rows
 from .readers.npy import load_npy
 from .row_ids import distinct_rows
 from .rows import Rows
-from .tables import read_columns
+from .tables import SUFFIXES, is_text, read_columns
 
 __all__ = ["read_row_mask"]
 
@@ -39,9 +40,9 @@ def read_row_mask(source: Any, rows: Rows, name: str) -> RowMask:
         :func:`ccma_fast.pool.labels.read_labels`; that of other Series does not matter. Or a path, that of
 
         - a ``.npy`` file with a mask or row numbers;
-        - a CSV or parquet file with a column ``image_path`` (or as :func:`ccma_fast.pool.tables.read_columns` says) of
-          ids, or a column ``index`` of row numbers, such as ``ccma-fast select --out`` writes. Where the pool has ids,
-          these decide; other columns are left alone;
+        - a CSV (``.csv``, ``.tsv``) or parquet file with a column ``image_path`` (or as
+          :func:`ccma_fast.pool.tables.read_columns` says) of ids, or a column ``index`` of row numbers, such as
+          ``ccma-fast select --out`` writes. Where the pool has ids, these decide; other columns are left alone;
         - a ``.txt`` file with an id in each line.
 
         Several paths (objects of :mod:`pathlib`: text in a sequence is an id) are joined.
@@ -139,19 +140,19 @@ def _of_path(path: str | os.PathLike[str], rows: Rows, name: str) -> RowMask:
         return _of_values(load_npy(file, name), rows, name)
     if suffix == ".txt":
         return distinct_rows(rows, _lines(file, name), name)
-    if suffix not in (".csv", ".parquet"):
-        raise FileReadError(f"{name}: expected a .npy, .csv, .parquet or .txt file, got {file!r}")
+    if suffix not in SUFFIXES:
+        raise FileReadError(f"{name}: expected a .npy, {', '.join(SUFFIXES)} or .txt file, got {file!r}")
     found = read_columns(file, name, (ID, INDEX))
     if not found.wanted:
         there = ", ".join(map(repr, found.others)) or "none"
         raise FileReadError(f"{name}: no column {ID!r} or {INDEX!r} in {file!r}, got {there}")
-    return _of_columns(found.wanted, suffix, f" of {file!r}", rows, name)
+    return _of_columns(found.wanted, f" of {file!r}", rows, name, typed=not is_text(file))
 
 
-def _of_columns(columns: dict[str, list[Any]], suffix: str, place: str, rows: Rows, name: str) -> Int64:
+def _of_columns(columns: dict[str, list[Any]], place: str, rows: Rows, name: str, *, typed: bool) -> Int64:
     """Rows by the columns of a table."""
     n = len(next(iter(columns.values())))
-    table = LabelTable(range(n), columns.get(ID), columns.get(INDEX), place, typed=suffix != ".csv", what="row")
+    table = LabelTable(range(n), columns.get(ID), columns.get(INDEX), place, typed=typed, what="row")
     numbers = named_rows(table, np.arange(n), rows, name)
     _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
     if (counts > 1).any():
@@ -164,8 +165,7 @@ def _of_columns(columns: dict[str, list[Any]], suffix: str, place: str, rows: Ro
 def _lines(file: str, name: str) -> Sequence[str]:
     """The lines of a text file, without empty ones."""
     try:
-        text = io.StringIO(read_whole(file).decode("utf-8-sig"), newline=None).read()
-        check_text(text)
+        text = io.StringIO(decoded(read_whole(file)), newline=None).read()
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {file!r}") from None
     except (OSError, ValueError) as error:

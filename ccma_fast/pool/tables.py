@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,19 +9,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_text
 from ..errors import FileReadError
-from ..system.file_integrity import open_regular
+from ..system.bounded_read import read_whole
+from ..system.csv_text import read_csv
 from .parquet_file import opened
 
-__all__ = ["Columns", "read_columns", "wanted_columns"]
+__all__ = ["MEANS_LABEL", "SUFFIXES", "Columns", "is_text", "plain_header", "read_columns", "wanted_columns"]
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+"""Of tables."""
 
 _ALSO_CALLED = {"image_path": ("path", "filepath", "filename", "file")}
 _CALLS = {"index", "label", *_ALSO_CALLED, *_ALSO_CALLED["image_path"]}
 
+MEANS_LABEL = frozenset(
+    ("label", "labels", "class", "classes", "class_id", "class_name", "category", "target", "targets", "y")
+)
+"""Names that are common for a column of labels."""
+
 # What columns hold, by the names that are common for them.
 _MEANINGS = {
-    "label": {"label", "labels", "class", "classes", "class_id", "class_name", "category", "target", "targets", "y"},
+    "label": MEANS_LABEL,
     "image_path": {
         *("image_path", *_ALSO_CALLED["image_path"]),
         *("file_path", "file_name", "image", "images", "image_name", "img", "url"),
@@ -34,6 +40,9 @@ _MEANINGS = {
 
 # Most rows of a table that is read into Python objects: more than a pool has, and a small file may claim more.
 _MOST_ROWS = 100_000_000
+
+# Columns that say what a row is of.
+_KEYS = {"index", "image_path"}
 
 # What pandas calls an index without a name in parquet.
 _UNNAMED = "__index_level_0__"
@@ -56,6 +65,12 @@ def read_columns(
 ) -> Columns:
     """The flat columns of a CSV or parquet file, an index that pandas wrote to parquet included.
 
+    CSV may have any form that :func:`ccma_fast.system.csv_text.read_csv` knows. Names of columns are the same whatever
+    their case, with spaces around and inside: ``Label``, ``Image Path``. Rows of empty cells alone are left out where
+    a column says what rows are of, and so are columns without name and content behind the others. Empty cells at the
+    end of a row may be missing, as Excel leaves them out, but not of a last row without an end of line, which was cut
+    off.
+
     Parameters
     ----------
     file : str
@@ -73,14 +88,11 @@ def read_columns(
     Raises
     ------
     FileReadError
-        No such file, a damaged one, a column that occurs twice, or one whose name is only nearly the expected one.
+        No such file, a damaged one, or a column that occurs twice.
     """
-    table: dict[str, Any] = (
-        _parquet_table(file, name)
-        if Path(file).suffix.lower() == ".parquet"
-        else _csv_table(file, name, only, is_value)
-    )
-    return wanted_columns(table, repr(file), name, wanted, only=only)
+    table: dict[str, Any] = _csv_table(file, name, only, is_value) if is_text(file) else _parquet_table(file, name)
+    found = wanted_columns(table, repr(file), name, wanted, only=only)
+    return _without_empty_rows(found) if is_text(file) and _KEYS & found.wanted.keys() else found
 
 
 def wanted_columns(
@@ -89,12 +101,7 @@ def wanted_columns(
     """The wanted columns of a table that is read already; parameters and errors as :func:`read_columns`."""
     must = () if only is None else (only,)
     calls = {column: (column, *_ALSO_CALLED.get(column, ())) for column in dict.fromkeys((*must, *wanted))}
-    found = {column: next((call for call in calls[column] if call in table), None) for column in calls}
-    for column, call in found.items():
-        nearer = calls[column] if call is None else calls[column][: calls[column].index(call) + 1]
-        for header in table:
-            if header not in calls[column] and (expected := _plain(header)) in nearer:
-                raise FileReadError(f"{name}: the column {header!r} of {place} must be called {expected!r}")
+    found = {column: _called(table, calls[column], place, name) for column in calls}
     plain = [header for header, cells in table.items() if not isinstance(cells, _Nested)] or [*table]
     if only is not None and len(plain) == 1 and not any(found.values()):
         (found[only],) = plain
@@ -115,14 +122,38 @@ def wanted_columns(
     )
 
 
-def _plain(header: str) -> str:
+def _without_empty_rows(columns: Columns) -> Columns:
+    """The columns of a CSV without the rows that have empty cells alone."""
+    whole = {**columns.wanted, **columns.others}
+    full = [row for row, cells in enumerate(zip(*whole.values(), strict=True)) if any(map(str.strip, cells))]
+    return Columns(*({name: [cells[row] for row in full] for name, cells in some.items()} for some in columns))
+
+
+def is_text(file: str) -> bool:
+    """Whether a table is CSV, whose cells are all text."""
+    return Path(file).suffix.lower() != ".parquet"
+
+
+def plain_header(header: str) -> str:
+    """The name of a column in its plain spelling, by which columns are found."""
     return header.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def _called(table: dict[str, Any], calls: Sequence[str], place: str, name: str) -> str | None:
+    """The header of the column of any of some names, the first of them that is there."""
+    for call in calls:
+        found = [header for header in table if plain_header(header) == plain_header(call)]
+        if len(found) > 1:
+            raise FileReadError(f"{name}: {place} must have one column {call!r}, got {found[0]!r} and {found[1]!r}")
+        if found:
+            return found[0]
+    return None
 
 
 def _check_meaning(header: str, only: str, calls: Sequence[str], place: str, name: str) -> None:
     """Check that the name of a file's only column does not mean something else than what is read."""
     for meaning, headers in _MEANINGS.items():
-        if meaning != only and _plain(header) in headers:
+        if meaning != only and plain_header(header) in headers:
             raise FileReadError(
                 f"{name}: no column {' or '.join(map(repr, calls))} in {place}, got {header!r} alone, which is "
                 f"{meaning if meaning.startswith('some') else f'what {meaning!r} means'}"
@@ -131,29 +162,36 @@ def _check_meaning(header: str, only: str, calls: Sequence[str], place: str, nam
 
 def _csv_table(file: str, name: str, only: str | None, is_value: Callable[[str], bool]) -> dict[str, list[Any]]:
     try:
-        with io.TextIOWrapper(open_regular(file), newline="", encoding="utf-8-sig") as handle:
-            text = handle.read()
-        check_text(text)
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        found = read_csv(read_whole(file), is_value=is_value)
     except FileNotFoundError:
         raise FileReadError(f"{name}: no file {file!r}") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise FileReadError(f"{name}: cannot read {file!r} as CSV: {error}") from error
+    rows = found.rows
     if not rows:
         raise FileReadError(f"{name}: {file!r} is empty")
     _check_separator(rows[0], file, name)
     if len(rows[0]) <= 1:
         rows = [row or [""] for row in rows]  # an empty line is an empty cell here, and skipped in a wider table
-        if only is not None and not _is_header(rows[0][0], rows[1:], only, is_value):
+        if only is not None and not _is_header(rows[0][0].strip(), rows[1:], only, is_value):
             rows.insert(0, [only])
     else:
         rows = [row for row in rows if row]
     header, *cells = rows
+    while len(header) > 1 and not header[-1].strip() and not any(map(str.strip, _column(cells, len(header) - 1))):
+        header = header[:-1]
     for row, line in enumerate(cells):
-        if len(line) != len(header):
+        missing = len(header) - len(line)
+        if any(map(str.strip, line[len(header) :])) or (missing > 0 and found.is_cut_off and row == len(cells) - 1):
             raise FileReadError(f"{name}: {file!r} must have {len(header)} columns, got {len(line)} at row {row}")
+        line += [""] * missing
     _check_distinct(header, file, name)
-    return {column: [line[i] for line in cells] for i, column in enumerate(header)}
+    return {column: _column(cells, i) for i, column in enumerate(header)}
+
+
+def _column(rows: Sequence[list[str]], i: int) -> list[str]:
+    """A column of rows, of which some are shorter."""
+    return [row[i] if i < len(row) else "" for row in rows]
 
 
 def _is_header(first: str, rows: Sequence[list[str]], only: str, is_value: Callable[[str], bool]) -> bool:
@@ -161,9 +199,9 @@ def _is_header(first: str, rows: Sequence[list[str]], only: str, is_value: Calla
 
     Values repeat, or differ in their numbers, as ``img1`` and ``img2`` do.
     """
-    if first == only or is_value(first):
-        return first == only
-    if any(_plain(first) in headers for headers in _MEANINGS.values()):
+    if plain_header(first) == only or is_value(first):
+        return plain_header(first) == only
+    if any(plain_header(first) in headers for headers in _MEANINGS.values()):
         return True
     alike = _pattern(first)
     is_name = first.isidentifier() and first.casefold() != "nan"
@@ -175,9 +213,11 @@ def _pattern(cell: str) -> str:
 
 
 def _check_separator(first: list[str], file: str, name: str) -> None:
-    parts = [first[0].split(separator) for separator in (";", "\t", "|")] if len(first) == 1 else []
-    if any(_plain(part) in _CALLS for of_separator in parts for part in of_separator[1:]):
-        raise FileReadError(f"{name}: columns of {file!r} must be separated by commas, got {first[0]!r}")
+    parts = first[0].split("|") if len(first) == 1 else []
+    if any(plain_header(part) in _CALLS for part in parts[1:]):
+        raise FileReadError(
+            f"{name}: columns of {file!r} must be separated by commas, semicolons or tabs, got {first[0]!r}"
+        )
 
 
 def _check_distinct(header: Sequence[str], file: str, name: str) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..config import CCMAConfig
 from ..pool.rows import Rows
 from ..system.memory import Memory
 
-__all__ = ["CostInputs"]
+__all__ = ["CostInputs", "ImportCost"]
+
+
+class ImportCost(NamedTuple):
+    """What the import of PyTorch takes."""
+
+    seconds: float | None
+    n_bytes: int
+    """Resident memory that stays."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ What is read, in rows of each source (n labelled, U selectable, M scored, κ · 
 - check: the labelled rows of every source that the posteriors are computed from, the pending rows of the features, and
   all rows of every other source. Where a user's own estimator is fitted, or not every selectable row is scored, all
   rows of every source. Excluded rows are never read.
+- import: of PyTorch, where it is needed and not there yet; takes time and memory, and reads nothing of the pool.
 - subpool: its clustering reads U rows once for their lengths, once for the directions it compares along, twice for the
   assignment to its start and two times in each iteration (update and assignment).
 - posteriors: a sample of the pool and of the teacher, and the teacher's labelled rows, where the default student is
@@ -45,9 +46,9 @@ from ..steps.logistic_head import LogisticHead
 from ..steps.pool_sample import sample_size
 from ..steps.suspicions import sampled_rows
 from .acquisitions.acquisition import Acquisition, scores_teacher
-from .cost_inputs import CostInputs
+from .cost_inputs import CostInputs, ImportCost
 from .inputs import Inputs
-from .plan import Plan, StagePlan
+from .plan import IMPORT, Plan, StagePlan
 from .rates import Rates
 from .scores import class_type
 from .stage_costs import (
@@ -139,8 +140,10 @@ def _head(inputs: Inputs) -> Literal["", "published", "ridge", "distilled"]:
     return "ridge" if isinstance(inputs.student, LogisticHead) else "published"
 
 
-def forecast(given: CostInputs, acquisition: Acquisition, rates: Rates | None = None) -> Plan:
-    """The plan of a query, with seconds where the machine's rates are given."""
+def forecast(
+    given: CostInputs, acquisition: Acquisition, rates: Rates | None = None, *, importing: ImportCost | None = None
+) -> Plan:
+    """The plan of a query, with seconds where the machine's rates are given, and an import where there will be one."""
     stages, held = {}, _OVERHEAD
     for name, cost in _stage_costs(given, acquisition):
         stage = _stage_plan(given, cost, held)
@@ -148,6 +151,9 @@ def forecast(given: CostInputs, acquisition: Acquisition, rates: Rates | None = 
             stage = replace(stage, seconds=cost.work._replace(read=stage.bytes_read).seconds(rates))
         stages[name] = stage
         held += cost.keeps
+        if name == "check" and importing is not None:
+            held += importing.n_bytes
+            stages[IMPORT] = StagePlan({}, 0, held, None if rates is None else importing.seconds)
     return Plan(given.memory.limit, stages)
 
 

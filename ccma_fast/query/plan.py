@@ -8,7 +8,10 @@ from typing import Any
 from ..system import display
 from .stage_totals import StageTotals
 
-__all__ = ["Plan", "StagePlan"]
+__all__ = ["IMPORT", "Plan", "StagePlan"]
+
+IMPORT = "import"
+"""The stage in which PyTorch is imported, where it is needed."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,12 @@ class Plan(StageTotals):
             seconds = "" if stage.seconds is None else f"{stage.seconds:.1f} s"
             read, peak = f"{stage.bytes_read / 1e6:,.1f} MB", f"{stage.peak_memory / 1e6:,.0f} MB"
             lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {_passes(stage) or '-'}")
-        lines.append(f"memory_limit {self.memory_limit / 1e6:,.0f} MB, and at most 32 bytes a row")
+        lines.append(self._limit(f"{self.memory_limit / 1e6:,.0f} MB"))
         return "\n".join(lines)
+
+    def _limit(self, size: str) -> str:
+        beyond = ", and PyTorch itself" if IMPORT in self.stages else ""
+        return f"memory_limit {size}, and at most 32 bytes a row{beyond}"
 
     def __repr__(self) -> str:
         return display.line("Plan", self._summary(), f"{len(self.stages)} stages", "print it for all")
@@ -75,9 +82,10 @@ class Plan(StageTotals):
             (name, display.size(stage.bytes_read), display.size(stage.peak_memory), stage.seconds, _passes(stage))
             for name, stage in self._with_total().items()
         ]
-        limit = f"memory_limit {display.size(self.memory_limit)}, and at most 32 bytes a row"
         table = display.table(header, rows, len(rows), shown=len(rows))
-        return display.notebook_html(f"Plan: {self._summary()}", table, display.paragraph(limit))
+        return display.notebook_html(
+            f"Plan: {self._summary()}", table, display.paragraph(self._limit(display.size(self.memory_limit)))
+        )
 
 
 def _passes(stage: StagePlan) -> str:

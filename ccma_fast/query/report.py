@@ -19,13 +19,10 @@ from ..system.output_files import check_can_write, write_whole
 from .explanation import Explanation
 from .picks_file import as_csv, columns_of, holds_picks_alone
 from .plan import Plan
+from .report_text import report_text
 from .stage_totals import StageTotals
 
 __all__ = ["Pick", "Report", "Selection", "Stage"]
-
-
-# Fields that are printed where there is something to say.
-_ONLY_WHERE_SOME = ("n_pending", "n_excluded", "n_vanished", "n_too_near", "forced")
 
 
 @dataclass(frozen=True)
@@ -125,20 +122,7 @@ class Report(StageTotals):
         return asdict(self) | {"plan": None if self.plan is None else self.plan.to_dict()}
 
     def __str__(self) -> str:
-        empty = {name for name in _ONLY_WHERE_SOME if not getattr(self, name)}
-        left_out = {"config", "stages", "plan", "warnings"} | empty
-        lines = [f"{name:20} {value}" for name, value in self.to_dict().items() if name not in left_out]
-        lines += [f"warning: {text}" for text in self.warnings]
-        for name, stage in self.stages.items():
-            line = (
-                f"{name:20} {stage.seconds:.3f} s, {stage.bytes_read / 1e6:.1f} MB read, "
-                f"{stage.peak_memory / 1e6:.0f} MB peak memory"
-            )
-            if self.plan is not None and name in self.plan.stages:
-                expected = self.plan.stages[name]
-                line += f" (expected {expected.bytes_read / 1e6:.1f} and {expected.peak_memory / 1e6:.0f})"
-            lines.append(line)
-        return "\n".join(lines)
+        return report_text(self)
 
     @property
     def seconds(self) -> float:

@@ -42,6 +42,7 @@ from .settings import RowNumbers
 from .stage_clock import StageClock
 from .subpool import diverse_subpool
 from .thresholds import NO_CUTS, thresholds
+from .torch_import import import_torch, is_missing, planned_import
 from .validation import Validation, planned_validation
 
 __all__ = ["plan", "query", "select"]
@@ -275,8 +276,9 @@ def plan(
     """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell; under a second goes into
-    measuring this machine's rates, on a small part of the pool. How costs follow from shapes is described
-    in :mod:`ccma_fast.query.cost_model`. Bytes and memory also stand in every report, beside what was measured.
+    measuring this machine's rates, on a small part of the pool. Where PyTorch is needed (by the published head, and on
+    a GPU) and not imported yet, another process imports it to see what that takes. :mod:`ccma_fast.query.cost_model`
+    tells how costs follow from shapes. Bytes and memory also stand in every report, beside what was measured.
 
     Parameters
     ----------
@@ -289,7 +291,7 @@ def plan(
     -------
     Plan
         Prints as a table. Memory is how far the process's resident memory, mapped files included, will rise above
-        where it is when the query begins, PyTorch being imported. Seconds are an expectation: how many epochs and
+        where it is when the query begins. Seconds are an expectation: how many epochs and
         iterations it will take is not known before.
 
     Raises
@@ -304,6 +306,7 @@ def plan(
     >>> cf.plan(x, 5).stages["check"].bytes_read == x.nbytes
     True
     """
+    was_missing = is_missing()  # on a GPU the check of the arguments imports it
     arguments = checked_arguments(
         features,
         budget,
@@ -326,7 +329,8 @@ def plan(
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
     given = cost_inputs_of(inputs, acquisition, _validation(inputs, acquisition).lazy)
-    return forecast(given, acquisition, machine_rates(given, arguments.backend))
+    importing = planned_import(given, arguments.backend) if was_missing else None
+    return forecast(given, acquisition, machine_rates(given, arguments.backend), importing=importing)
 
 
 def query(
@@ -389,9 +393,10 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
             validation = _validation(inputs, acquisition)
-            plan = forecast(cost_inputs_of(inputs, acquisition, validation.lazy), acquisition)
+            given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
-            report = _first_report(inputs, plan, arguments.random_state)
+        plan = forecast(given, acquisition, importing=import_torch(given, arguments.backend, clock))
+        report = _first_report(inputs, plan, arguments.random_state)
         rows: RowNumbers = inputs.unlabelled
         evidence = Evidence()
         if inputs.budget == 0:

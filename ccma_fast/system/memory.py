@@ -14,7 +14,7 @@ from typing import Any
 from ..checks import check_integer
 from .machine import machine_memory
 
-__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "check_memory_limit"]
+__all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "check_memory_limit", "resident"]
 
 LEAST_LIMIT = 512_000_000
 """Least limit that can be kept, in bytes: fixed buffers and samples take so much."""
@@ -63,7 +63,7 @@ class Memory:
         return None if self.chunk == _MOST_CHUNK else max(1, self.chunk // (4 * widest))
 
 
-def _resident() -> int:
+def resident() -> int:
     """Resident memory of this process, mapped files included, in bytes; 0 where the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -72,7 +72,7 @@ def _resident() -> int:
 
 
 def _most_resident() -> int:
-    """The most that :func:`_resident` has ever been."""
+    """The most that :func:`resident` has ever been."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -95,7 +95,7 @@ class PeakMemory:
     """
 
     def __init__(self) -> None:
-        self._start = self._most = _resident()
+        self._start = self._most = resident()
         self._ever = _most_resident()
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -111,7 +111,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL):
-            self._look(_resident())
+            self._look(resident())
 
     def _look(self, resident: int) -> None:
         with self._lock:
@@ -120,10 +120,10 @@ class PeakMemory:
     def lap(self) -> int:
         """The peak since the last lap, in bytes. What the allocator kept of that is returned before the next."""
         ever = _most_resident()
-        self._look(ever if ever > self._ever else _resident())
+        self._look(ever if ever > self._ever else resident())
         self._ever = ever
         _trim()
-        now = _resident()
+        now = resident()
         with self._lock:
             peak, self._most = self._most - self._start, now
         return max(0, peak)

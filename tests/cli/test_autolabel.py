@@ -162,7 +162,9 @@ def test_no_file_is_lost(
 ) -> None:
     before = Path("audit.csv").read_bytes()
     assert autolabel(*POOL, "--draw", 300, "--out", "audit.csv") == 2
-    assert "'audit.csv' is there already; expected another file, or --overwrite" in capsys.readouterr().err
+    assert (
+        "the output 'audit.csv' is there already and holds 300 labels in its column 'label'" in capsys.readouterr().err
+    )
     assert autolabel(*POOL, "--audit", "audit.csv", "--out", "audit.csv", "--overwrite") == 2
     assert "is also --audit" in capsys.readouterr().err
     assert Path("audit.csv").read_bytes() == before

@@ -224,7 +224,7 @@ def test_labels_that_are_there_already(capsys: pytest.CaptureFixture[str]) -> No
     begin("--labels", "known.csv")
     assert "60 images, 3 classes, 20 labels" in capsys.readouterr().err
     assert campaign("next", "--budget", "3") == 0
-    assert "n_labelled           20" in capsys.readouterr().err
+    assert " 20 labelled, " in capsys.readouterr().err
 
 
 def test_audits(capsys: pytest.CaptureFixture[str]) -> None:

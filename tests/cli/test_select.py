@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -215,11 +216,34 @@ def test_without_out_csv_goes_to_stdout_and_the_report_to_stderr(
     assert select("--budget", 4, *LABELS, "--out", "picks.csv", "-q") == 0
     assert out == Path("picks.csv").read_text()
     assert capsys.readouterr() == ("", "")
-    assert "n_unlabelled         210" in err
+    assert "240 rows: 30 labelled, 210 to choose from; 3 classes\n" in err
     assert err.endswith("4 picks\n")
     os.remove("picks.csv")
     os.remove("picks.selection.json")
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_the_report_is_a_few_lines_in_words(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert select("--budget", 4, *LABELS, *TEACHER, "--out", "picks.csv") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.partition("\npool ")[2].splitlines()
+    assert len(lines) < 15
+    assert not any("_" in line or re.search(r"\d\.\d{4}", line) for line in lines), lines
+    starts = [line.split()[0] for line in lines if not line.startswith((" ", "warning"))]
+    assert starts == ["backend", "picks", "student", "teacher", "sets", "took", "4"]
+
+
+def test_json_on_stdout_is_everything(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert select("--budget", 4, *LABELS, "--json", "-q") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out)["report"]["n_scored"] == 210
+    assert select("--budget", 4, *LABELS, "--json", "-q", "--out", "picks.csv") == 0
+    assert json.loads(capsys.readouterr().out)["index"] == json.loads(out)["index"]
+    assert Path("picks.csv").read_text().startswith("rank,index,score,represents\n1,")
+    assert select("--budget", 4, *LABELS, "--json", "--plan") == 0
+    assert json.loads(capsys.readouterr().out)["total"]["bytes_read"] > 0
 
 
 def test_a_budget_beyond_the_pool_says_so(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -477,8 +501,7 @@ def test_masks_are_those_of_select(data: Any, capsys: pytest.CaptureFixture[str]
     expected = cf.select(data["x"], 6, labels=data["y"], pending=first, exclude=exclude, include=np.arange(40, N))
     assert second.tolist() == expected.indices.tolist()
     report = capsys.readouterr().err
-    assert f"n_pending            {expected.report.n_pending}\n" in report
-    assert f"n_excluded           {expected.report.n_excluded}\n" in report
+    assert f" {expected.report.n_pending} being labelled, {expected.report.n_excluded} excluded, " in report
     assert select("--budget", 6, "--include", "more.csv") == 0
     assert "2 picks (budget 6, but no other rows may be chosen)" in capsys.readouterr().err
     assert select("--budget", 6, *LABELS, *named, "--plan") == 0

@@ -938,7 +938,7 @@ def test_the_program_extracts_and_selects(
     capsys.readouterr()
     assert main(["select", *options, "--budget", "4", "--labels", "picks.csv", "--out", "more.npy"]) == 0
     err = capsys.readouterr().err
-    for expected in ("the teacher on the labelled rows:", "of 6 labelled rows", "n_labelled           6"):
+    for expected in ("the teacher on the labelled rows:", "of 6 labelled rows", "6 labelled, "):
         assert expected in err
     assert "Warning" not in err
     taken = {int(row.split(",")[1]) for row in rows}

@@ -191,11 +191,10 @@ def test_rows_of_tables(pool: Rows, tmp_path: Path, text: str, known: dict[int, 
         ("index,label\n-1,1\n", "index must be a row from 0 to 19, got -1 at row 0 of"),
         ("index,label\n,1\n", "index must be an integer, got '' at row 0 of"),
         ("index,label\n1,1\nindex,label\n2,1\n", "got 'label' at row 1 of"),
-        ("index;label\n1;1\n", "columns of '.*y.csv' must be separated by commas, got 'index;label'"),
-        ("image_path\tlabel\nb/03.png\t1\n", "must be separated by commas"),
-        ("image_path,Label\nb/03.png,1\n", "the column 'Label' of '.*y.csv' must be called 'label'"),
-        ("Image Path,label\nb/03.png,1\n", "the column 'Image Path' of '.*y.csv' must be called 'image_path'"),
-        ("index ,label\n3,1\n", "the column 'index ' of '.*y.csv' must be called 'index'"),
+        (
+            "index|label\n1|1\n",
+            "columns of '.*y.csv' must be separated by commas, semicolons or tabs, got 'index|label'",
+        ),
         ("index,label,label\n3,1,2\n", "must have each column once, got 'label' twice"),
         ("path\nb/03.png\n", "no column 'label' in"),
         ("label\n1\n2\n", "labels has 2 rows but features has 20"),
@@ -272,10 +271,9 @@ def test_columns_that_name_no_rows_are_left_alone(pool: Rows, tmp_path: Path) ->
         read_labels(file, pool)
 
 
-def test_a_name_of_a_column_that_is_nearer_than_the_one_that_is_taken(pool: Rows, tmp_path: Path) -> None:
+def test_the_nearest_name_of_a_column_is_taken(pool: Rows, tmp_path: Path) -> None:
     file = table(tmp_path / "y.csv", path=[IDS[3]], Image_Path=[IDS[1]], label=[1])
-    with pytest.raises(cf.FileReadError, match=r"the column 'Image_Path' of '.*' must be called 'image_path'"):
-        read_labels(file, pool)
+    np.testing.assert_array_equal(read_labels(file, pool), expected({1: 1}))
     file = table(tmp_path / "y.csv", image_path=[IDS[3]], Path=[IDS[1]], label=[1])
     np.testing.assert_array_equal(read_labels(file, pool), expected({3: 1}))
 
@@ -388,7 +386,14 @@ def test_numbers_that_are_nearly_whole() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("label\n0\n1\n".encode("utf-16"), "cannot read '.*y.csv' as CSV: 'utf-8' codec"),
+        (
+            "label\n0\n1\n".encode("utf-16")[:-1],
+            "its byte order mark says UTF-16, but it is damaged or cut off at byte",
+        ),
+        (
+            "label\nKäse\n".encode("cp1252"),
+            r"line 2 is not in UTF-8, got the byte 0xe4 in 'K\\xe4se'; expected a file saved",
+        ),
         ("label\n0\n1\n".encode("utf-16-le"), "cannot read .* must be text in UTF-8, got a zero byte inside"),
         ("label\n0\n".encode("utf-8-sig") * 2, "cannot read .* must be text in UTF-8, got a byte order mark inside"),
         (b"label\n0\n1\0\n", "got a zero byte inside"),
@@ -522,7 +527,7 @@ def test_labels_that_mean_nothing(values: Any, error: type[Exception], message: 
     ("text", "message"),
     [
         ("Cat", "got 'Cat' at row 1; did you mean 'cat'?"),
-        ("cat ", "got 'cat ' at row 1; did you mean 'cat'?"),
+        ("cat_", "got 'cat_' at row 1; did you mean 'cat'?"),
         ("greattit", "got 'greattit' at row 1; did you mean 'great tit'?"),
         ("zebra", "labels must be class names, or empty where there is none, got 'zebra' at row 1$"),
         ("None", "got 'None' at row 1"),
@@ -536,6 +541,12 @@ def test_labels_that_mean_nothing(values: Any, error: type[Exception], message: 
 def test_text_that_is_no_name_is_refused(text: str, message: str, typed: bool) -> None:
     with pytest.raises(ValueError, match=message):
         class_codes(["cat", text], class_names=NAMES, typed=typed)
+
+
+def test_spaces_around_a_name_count_only_in_text_of_a_known_type() -> None:
+    np.testing.assert_array_equal(class_codes(["cat", " cat "], class_names=NAMES, typed=False), [0, 0])
+    with pytest.raises(ValueError, match=r"got ' cat ' at row 1; did you mean 'cat'\?"):
+        class_codes(["cat", " cat "], class_names=NAMES)
 
 
 def test_names_that_are_numbers_of_other_classes(tmp_path: Path) -> None:
@@ -657,11 +668,28 @@ def test_names_of_an_enumeration_are_their_values() -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("n.yaml", b"names:\n  0: cat\n  1: dog\n", r"expected a .json file, or text with one name in each line"),
-        ("n.csv", b"name\ncat\ndog\n", r"expected a .json file, or text with one name in each line"),
-        ("n.jsonl", b'{"0": "cat"}\n{"1": "dog"}\n', r"expected a .json file, or text with one name in each line"),
-        ("n.txt", b'[\n "cat",\n "dog"\n]\n', r"expected a .json file, or text with one name in each line"),
-        ("n.txt", b'{"cat": 0,\n "dog": 1}\n', r"expected a .json file, or text with one name in each line"),
+        (
+            "n.yaml",
+            b"names:\n  0: cat\n  1: dog\n",
+            r"expected a .json or .csv file, or text with one name in each line",
+        ),
+        (
+            "n.csv",
+            b"color,size\nred,1\nblue,2\n",
+            "must have one column 'name', and perhaps one 'index' .*, got 'color', 'size'",
+        ),
+        (
+            "n.csv",
+            b"index,name\n0,cat\n0,dog\n",
+            "must have a different number of a class in each row of its column 'index'",
+        ),
+        (
+            "n.jsonl",
+            b'{"0": "cat"}\n{"1": "dog"}\n',
+            r"expected a .json or .csv file, or text with one name in each line",
+        ),
+        ("n.txt", b'[\n "cat",\n "dog"\n]\n', r"expected a .json or .csv file, or text with one name in each line"),
+        ("n.txt", b'{"cat": 0,\n "dog": 1}\n', r"expected a .json or .csv file, or text with one name in each line"),
         ("n.txt", "cat\ndog\n".encode("utf-16-le"), "must be text in UTF-8, got a zero byte inside"),
         ("n.txt", "cat\n\ufeffdog\n".encode(), "must be text in UTF-8, got a byte order mark inside"),
         ("n.json", b"[" * 100_000, "as JSON: maximum recursion depth"),
@@ -816,7 +844,7 @@ def test_the_loop_of_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     err = capsys.readouterr().err
     assert err.startswith("ccma-fast select: warning: labels: 6 of 6 labels of '1.csv' are of another row than")
     assert err.count("warning") == 1
-    assert "n_labelled           6\n" in err
+    assert " 6 labelled, " in err
     whole = json.loads(Path("2.json").read_text())
     assert not set(whole["image_path"]) & set(frame["image_path"])
     assert whole["image_path"] == [IDS[::-1][i] for i in whole["index"]]

@@ -178,18 +178,18 @@ def test_values_are_kept_in_their_storage_type():
 RESIDENT = """
 import sys
 import numpy as np
-from ccma_fast.system.memory import _resident
+from ccma_fast.system.memory import resident
 from ccma_fast.pool.derived import AllBut, RowSubset
 from ccma_fast.pool.open import open_rows
 rows = open_rows(sys.argv[1], "x")
-before = _resident()
+before = resident()
 for _, chunk in RowSubset(rows, AllBut(rows.n_rows, np.arange(0, rows.n_rows, 500))).chunks(2000):
     chunk.sum()
-print(_resident() - before)
+print(resident() - before)
 scattered = np.arange(0, rows.n_rows, 40)
-before = _resident()
+before = resident()
 taken = rows.take(scattered)
-print(_resident() - before - taken.nbytes)
+print(resident() - before - taken.nbytes)
 """
 
 

@@ -165,7 +165,7 @@ MISTAKES = {
     "a Series of unknown ids": (pandas.Series([True], index=["c"]), ValueError, "the index of exclude must be ids"),
     "no file": ("no.npy", cf.FileReadError, "no.npy"),
     "no text file": ("no.txt", cf.FileReadError, "no file 'no.txt'"),
-    "a folder": (".", cf.FileReadError, "expected a .npy, .csv, .parquet or .txt file"),
+    "a folder": (".", cf.FileReadError, "expected a .npy, .csv, .tsv, .parquet or .txt file"),
 }
 
 
@@ -184,7 +184,7 @@ def test_what_is_ambiguous_or_wrong_is_refused(
     [
         ("score\n1\n", "no column 'image_path' or 'index' in .*, got 'score'"),
         ("1\n2\n", "no column 'image_path' or 'index'"),
-        ("Image Path\nx\n", "must be called 'image_path'"),
+        ("Image Path,path,IMAGE-PATH\nx,x,x\n", "must have one column 'image_path', got 'Image Path' and 'IMAGE-PATH'"),
         ("index\n3\n4\n3\n", "must be distinct, got row 3 more than once, first at row 0 of"),
         ("image_path\n{0}\n{0}\n", "must be distinct, got 'b/07.png' more than once"),
         ("image_path\n{0}\nother\n", "must be of images of features"),

@@ -335,3 +335,32 @@ def test_the_picks_do_not_depend_on_chunks_files_and_limits(pools, tmp_path, con
     expected = picks(np.array(x), np.array(v))
     assert picks(x, v, chunk_size=2048, memory_limit="512MB") == expected
     assert picks(tmp_path / "x", tmp_path / "v") == expected
+
+
+IMPORTING = """
+import json, sys
+import numpy as np, ccma_fast as cf
+rng = np.random.default_rng(0)
+x, labels = rng.standard_normal((200, 8), dtype=np.float32), np.full(200, -1)
+labels[:8] = np.arange(8) % 2
+call = {"labels": labels, "config": cf.CCMAConfig(**json.loads(sys.argv[1]))}
+planned = [cf.plan(x, 3, **call).to_dict() for _ in range(2)]
+assert "torch" not in sys.modules
+report = cf.select(x, 3, **call).report.to_dict()
+print(json.dumps([*planned, report, cf.plan(x, 3, **call).to_dict(), "torch" in sys.modules]))
+"""
+
+
+def test_the_import_of_pytorch_is_a_stage_where_it_is_needed(run_python):
+    """And the plan has it tried elsewhere, so that what it tells stays true."""
+    first, second, report, after, is_imported = json.loads(run_python(IMPORTING, json.dumps({"head": "published"})))
+    assert is_imported
+    for plan in (first, second, report):
+        assert list(plan["stages"])[:3] == ["check", "import", "subpool"]
+    assert "import" not in after["stages"]
+    assert first["stages"]["import"]["seconds"] > 0.0
+    peaks = [found["stages"]["coverage"]["peak_memory"] for found in (first, report["plan"], report)]
+    assert min(peaks) > 0.5 * max(peaks) > 20e6
+    *plans, report, after, is_imported = json.loads(run_python(IMPORTING, "{}"))
+    assert not is_imported
+    assert not any("import" in found["stages"] for found in (*plans, report, after))

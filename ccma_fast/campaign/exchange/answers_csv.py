@@ -7,10 +7,10 @@ names one) and ``note``, and last ``campaign`` and ``saw``, which are to stay as
 
 In, any table with ``label`` and ``image_path`` or ``index``, and, where they are there, ``annotator``, ``refusal``,
 ``time`` (ISO 8601 with a time zone), ``seconds``, ``note``, ``campaign``, ``saw`` and ``likeliest``; others are
-ignored. A row without label and refusal is no answer. Columns are separated by commas, in UTF-8: where Excel writes
-semicolons, as it does in countries with a decimal comma, ``CSV UTF-8`` with a comma as the list separator does not. A
-spreadsheet may turn a name such as ``1-2`` or ``007`` into a date or a number when it opens the file; columns that are
-imported as text stay what they are.
+ignored. A row without label and refusal is no answer. Any form of CSV that spreadsheets write is read, see
+:mod:`ccma_fast.system.csv_text`; spaces around an id count only where they tell two apart. A spreadsheet may
+turn a name such as ``1-2`` or ``007`` into a date or a number when it opens the file; columns that are imported as text
+stay what they are.
 
 A cell that a spreadsheet would compute, one that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line,
 is written with an apostrophe before it. So is one that begins with apostrophes and then one of these, so that reading
@@ -30,8 +30,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...checks import integer_in, number_in
+from ...checks import number_in
 from ...errors import FileReadError
+from ...pool.spreadsheet_cells import ambiguity, whole_number, with_point
 from ...pool.tables import Columns, read_columns
 from .answer import Answer
 from .assignment import Assignment
@@ -144,7 +145,7 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
     images : str, optional
         Not used.
     ids : collection of str, optional
-        Not used.
+        The campaign's images: an id that is one of them only without the spaces around it is taken without.
 
     Returns
     -------
@@ -160,7 +161,12 @@ def read(file: Path, *, images: str = "", ids: Collection[str] = ()) -> Imported
     check_size(file)
     if file.suffix.lower() == ".parquet":
         raise FileReadError(f"answers must be CSV, got {str(file)!r}")
-    return answers_in(read_columns(str(file), _NAME, ASKED, only="label"), file, unescaped, lambda place: place)
+    return answers_in(
+        read_columns(str(file), _NAME, ASKED, only="label"),
+        file,
+        unescaped,
+        lambda place: place.strip() if place not in ids and place.strip() in ids else place,
+    )
 
 
 def answers_in(
@@ -230,14 +236,15 @@ def _answer(cells: dict[str, str], image: str, place: str) -> Answer | None:
 
 
 def _row_number(cell: str, place: str) -> str:
-    number = integer_in(cell.strip().removesuffix(".0"))  # as programs write integers of a column with gaps
+    number = whole_number(cell)
     if number is None or number < 0:
         raise FileReadError(f"index must be the row of an image in the pool, from 0, got {cell!r:.80}{place}")
     return str(number)
 
 
 def _seconds(cell: str, place: str) -> float:
-    number = number_in(cell.strip())
-    if number is None or not 0 <= number < math.inf:
-        raise FileReadError(f"seconds must be a number of at least 0, got {cell!r:.80}{place}")
+    number = number_in(with_point(cell).strip())
+    why = ambiguity(cell) if "," in cell else ""  # 1.234 is what a program writes, 1,234 may have thousands
+    if why or number is None or not 0 <= number < math.inf:
+        raise FileReadError(f"seconds must be a number of at least 0, got {cell!r:.80}{place}{why and ', '}{why}")
     return number

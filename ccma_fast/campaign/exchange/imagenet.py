@@ -22,10 +22,11 @@ from pathlib import Path, PurePosixPath
 from ...checks import integer_in
 from ...errors import FileReadError
 from ...images.image_files import is_hidden
+from ...system.text_files import decoded
 from .answer import Answer
 from .imported import Collected, Imported, checked_text, label_or_refusal
 from .outline import Outline
-from .outside_files import decoded, is_zip, member_names, opened_zip, read_member, read_text
+from .outside_files import is_zip, member_names, opened_zip, read_member, read_text
 from .places import Lookup, without_suffix
 
 __all__ = ["read", "recognises"]

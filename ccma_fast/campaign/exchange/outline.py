@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ...errors import FileReadError
-from .outside_files import first_bytes, is_json, is_zip, member_names, opened_zip, read_json, read_text
+from ...pool.tables import plain_header
+from ...system.csv_text import read_csv
+from .outside_files import first_bytes, is_json, is_zip, member_names, opened_zip, read_bytes, read_json
 
 __all__ = ["Outline", "outline_of"]
 
@@ -20,7 +20,9 @@ class Outline(NamedTuple):
 
     kind: Kind
     names: frozenset[str]
-    """Columns of CSV, keys of a JSON object or of the first one in a list, files in an archive or a folder."""
+    """Columns of CSV as :func:`ccma_fast.pool.tables.plain_header` spells them, keys of a JSON object or of the first
+    one in a list, files in an archive or a folder.
+    """
 
 
 def outline_of(file: Path) -> Outline:
@@ -40,11 +42,13 @@ def outline_of(file: Path) -> Outline:
         return Outline("json", _keys(read_json(file)))
     if first_bytes(file).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return Outline("xml", frozenset())
-    text = read_text(file)
     try:
-        return Outline("csv", frozenset(next(csv.reader(io.StringIO(text, newline="")), [])))
-    except csv.Error as error:
+        rows = read_csv(read_bytes(file, "CSV")).rows
+    except FileReadError:
+        raise
+    except ValueError as error:
         raise FileReadError(f"cannot read {str(file)!r} as CSV: {error}") from error
+    return Outline("csv", frozenset(map(plain_header, rows[0] if rows else ())))
 
 
 def _keys(content: Any) -> frozenset[str]:

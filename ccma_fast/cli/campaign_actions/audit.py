@@ -19,6 +19,12 @@ interval. Chosen images cannot tell it: they are harder than the pool.
 """
 
 
+_EPILOG = """\
+example:
+  ccma-fast campaign audit birds.campaign -n 200
+"""
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
     parser.add_argument("-n", required=True, type=at_least_1, metavar="N", help="how many images to draw")
@@ -40,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> None:
 ACTION = Command(
     summary="draw random images, to find out how good the models are",
     description=_DESCRIPTION,
-    epilog="",
+    epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
 )

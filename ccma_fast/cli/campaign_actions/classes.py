@@ -18,6 +18,14 @@ teacher needs text features of each class: after one was added, give it a new fi
 """
 
 
+_EPILOG = """\
+examples:
+  ccma-fast campaign classes birds.campaign
+  ccma-fast campaign classes birds.campaign --add wren "great tit" --annotator ana
+  ccma-fast campaign classes birds.campaign --merge "juvenile wren" wren --annotator ana
+"""
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
     parser.add_argument("--add", nargs="+", action="extend", default=[], metavar="NAME", help="new classes")
@@ -44,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
 ACTION = Command(
     summary="add, rename, merge and list classes",
     description=_DESCRIPTION,
-    epilog="",
+    epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
     prints_tables=True,

@@ -15,6 +15,7 @@ from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
 from ..csv_output import write_csv_file
+from ..kept_labels import check_keeps_labels
 from .labels_file import LABEL_COLUMNS
 from .shared import add_annotator_option, add_file_argument, open_campaign
 
@@ -69,7 +70,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", default="", metavar="PREFIX", help="where the other program finds the images, see below"
     )
     parser.add_argument("--name", default="labels", help="name of the set in a Croissant record (default: labels)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file of labels that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace what this action wrote before")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -82,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
             tell(f"-> {', '.join(map(str, written))}")
             return
         check_can_write(out)
+        check_keeps_labels(out)
         if out.exists() and not arguments.overwrite:
             raise FileExistsError(f"--out {str(out)!r} is there already; expected a new file, or --overwrite")
         labelled = campaign.labelled_images()

@@ -7,9 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from ...query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
-from ...system.output_files import check_can_replace, write_whole
+from ...system.output_files import check_can_replace, check_can_write, write_whole
 from ...system.streams import tell
 from ..json_output import add_json_option, print_json
+from ..kept_labels import check_keeps_labels
 from ..picks_file import picks_path, record_path
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def check_output(arguments: argparse.Namespace) -> None:
         return
     from ...query.provenance import is_selection
 
+    check_can_write(arguments.out)
+    check_keeps_labels(arguments.out)
     check_can_replace(arguments.out, (arguments.out.suffix.lower(),), holds_picks_alone)
     check_can_replace(record_path(arguments.out), (".json",), is_selection)
 
@@ -43,6 +46,7 @@ def check_output(arguments: argparse.Namespace) -> None:
 def tell_issued(issued: Issued, arguments: argparse.Namespace) -> None:
     """Write the picks and their record, or print them."""
     from ...query.provenance import selection_record
+    from ...query.report_text import report_text
 
     batch, selection = issued.batch, issued.selection
     if arguments.out is not None:
@@ -69,4 +73,5 @@ def tell_issued(issued: Issued, arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         until = f" until {batch.expires[:16]}Z" if batch.expires else ""
         where = "" if arguments.out is None else f" -> {arguments.out}"
-        tell(f"{selection.report}\nbatch {batch.number}: {len(batch.images)} images, reserved{until}{where}")
+        report = report_text(selection.report, with_stages=False)
+        tell(f"{report}\nbatch {batch.number}: {len(batch.images)} images, reserved{until}{where}")

@@ -18,6 +18,14 @@ For the page in which people label, see ccma-fast label.
 """
 
 
+_EPILOG = """\
+examples:
+  ccma-fast campaign label birds.campaign a.jpg b.jpg --class "great tit" --annotator ana
+  ccma-fast campaign label birds.campaign c.jpg --refuse "cannot tell" --annotator ana
+  ccma-fast campaign label birds.campaign a.jpg --correct "blue tit" --annotator eva
+"""
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="ids of images (row numbers where there are no ids)")
@@ -60,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
 ACTION = Command(
     summary="label, correct, refuse or withdraw by hand",
     description=_DESCRIPTION,
-    epilog="",
+    epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -18,6 +18,13 @@ undone.
 """
 
 
+_EPILOG = """\
+examples:
+  ccma-fast campaign log birds.campaign -n 20
+  ccma-fast campaign log birds.campaign --image a.jpg --verify
+"""
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
     parser.add_argument("--image", metavar="ID", help="of one image alone")
@@ -47,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> None:
 ACTION = Command(
     summary="tell what happened",
     description=_DESCRIPTION,
-    epilog="",
+    epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
     prints_tables=True,

@@ -25,6 +25,10 @@ _EPILOG = """\
 The batch is for everybody: ccma-fast label and ccma-fast campaign export give its images to annotators, each to as many
 as are to answer about it. The picks are written as ccma-fast select writes them, with the record of where they come
 from beside them; the campaign keeps all of it too.
+
+examples:
+  ccma-fast campaign next birds.campaign --budget 100
+  ccma-fast campaign next birds.campaign --budget 100 --expires 7d --out picks.csv
 """
 
 

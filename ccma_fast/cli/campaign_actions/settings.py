@@ -19,6 +19,13 @@ again. Without options, print what holds, as JSON.
 """
 
 
+_EPILOG = """\
+examples:
+  ccma-fast campaign settings birds.campaign
+  ccma-fast campaign settings birds.campaign --features pool2 --labels-per-image 3 --annotator ana
+"""
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
     parser.add_argument("--features", metavar="X", help="the pool, which may have grown, or come from another encoder")
@@ -52,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
 ACTION = Command(
     summary="change where things lie, and how people work",
     description=_DESCRIPTION,
-    epilog="",
+    epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
 )

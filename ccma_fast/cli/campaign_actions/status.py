@@ -27,6 +27,9 @@ images of the pool (ccma-fast campaign audit); picks are those that queries chos
 more changed is the share of random images whose predicted class is another one: the accuracy on the pool cannot have
 changed by more. Predictions are stable when Cohen's kappa of three such changes in a row is 0.99 on average (Bloodgood
 and Vijay-Shanker 2009): then more labels of the same kind bring little.
+
+example:
+  ccma-fast campaign status birds.campaign
 """
 
 

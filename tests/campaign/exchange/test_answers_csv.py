@@ -114,9 +114,9 @@ def test_rows_of_a_pool_without_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image_path;label\na.png;cat\n", "must be separated by commas"),
+        ("image_path|label\na.png|cat\n", "must be separated by commas, semicolons or tabs"),
         ("image_path,class\na.png,cat\n", "no column 'label'"),
-        ("image_path,Label\na.png,cat\n", "must be called 'label'"),
+        ("image_path,Label,label\na.png,cat,dog\n", "must have one column 'label', got 'Label' and 'label'"),
         ("colour,label\nred,cat\n", "must have a column 'image_path' or 'index'"),
         ("index,label\n-1,cat\n", "index must be the row of an image in the pool, from 0, got '-1' at row 0"),
         ("index,label\n1e2,cat\n", "index must be the row"),
@@ -129,7 +129,7 @@ def test_rows_of_a_pool_without_ids(tmp_path: Path) -> None:
         ("image_path,label,seconds\na.png,cat,nan\n", "seconds must be a number of at least 0"),
         ("image_path,label,seconds\na.png,cat,-1\n", "seconds must be"),
         ("image_path,label,label\na.png,cat,cat\n", "each column once"),
-        ("image_path,label\na.png\n", "must have 2 columns, got 1"),
+        ("image_path,label\na.png", "must have 2 columns, got 1"),
         ("image_path,label\na.png,c\0at\n", "zero byte"),
         ("", "is empty"),
     ],
