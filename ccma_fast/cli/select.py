@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import CCMAConfig
 from ..errors import LabelWarning, TeacherWarning
+from ..pool.kept_labels import check_keeps_labels
 from ..query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
 from .json_output import add_json_option, print_json
-from .kept_labels import check_keeps_labels
 from .picks_file import picks_path, record_path
 from .row_options import add_row_options, row_options
 from .shared_options import (

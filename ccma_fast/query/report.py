@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_flag
+from ..pool.kept_labels import check_keeps_labels
 from ..pool.rows import RowId
 from ..system import display
 from ..system.extras import optional
@@ -277,22 +278,24 @@ class Selection:
         path : path
             A CSV file. One that holds picks and nothing else is replaced.
         overwrite : bool, default False
-            Replace whatever is there, and lose labels that were added to it.
+            Replace whatever else is there, but never a file that holds labels.
 
         Raises
         ------
         FileExistsError
-            Something else is there, such as picks with labels, or `path` is a symbolic link.
+            A file is there that holds labels, or without `overwrite` anything else than picks; or `path` is a symbolic
+            link.
         OSError
             The file cannot be written.
         """
         overwrite = check_flag("overwrite", overwrite)
         check_can_write(path)
         file = Path(path)
+        check_keeps_labels(file, "path")
         if file.exists() and not overwrite and not holds_picks_alone(file):
             raise FileExistsError(
-                f"{str(file)!r} is there and holds something else than picks, or more, such as labels; expected a new "
-                "file, or overwrite=True"
+                f"{str(file)!r} is there and holds something else than picks, or more; expected a new file, or "
+                "overwrite=True"
             )
         write_whole(path, lambda handle: handle.write(as_csv(self).encode()))
 

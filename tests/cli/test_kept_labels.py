@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ccma_fast.cli import main
-from ccma_fast.cli.kept_labels import check_keeps_labels
+from ccma_fast.pool.kept_labels import check_keeps_labels
 
 
 def text(content: str, encoding: str = "utf-8") -> Callable[[Path], object]:

@@ -1,7 +1,5 @@
 """Picks one by one, as an array, as a data frame and as CSV."""
 
-import csv
-
 import numpy as np
 import pytest
 
@@ -57,16 +55,26 @@ def test_frame_and_csv_have_the_same_columns(ids, tmp_path):
         assert read["image_path"].tolist()[:2] == frame["image_path"].tolist()[:2] == IDS[:2]
 
 
-def test_file_with_labels_is_not_replaced(tmp_path):
+def test_file_with_labels_is_never_replaced(tmp_path):
     file = tmp_path / "picks.csv"
     selection().to_csv(file)
     selection(IDS).to_csv(file)  # picks alone
-    rows = list(csv.reader(file.read_text().splitlines()))
-    labelled = "\n".join(",".join(f'"{cell}"' for cell in [*row, "cat"]) for row in rows)
+    rows = file.read_text().splitlines()
+    labelled = "\n".join([rows[0] + ",label", *(row + ",cat" for row in rows[1:])])
     file.write_text(labelled)
-    with pytest.raises(FileExistsError, match=r"or more, such as labels; expected a new file, or overwrite=True"):
-        selection().to_csv(file)
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"labels in its column 'label': labels are never overwritten"):
+            selection().to_csv(file, overwrite=overwrite)
     assert file.read_text() == labelled
+
+
+def test_other_file_is_replaced_where_asked(tmp_path):
+    file = tmp_path / "picks.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(
+        FileExistsError, match=r"something else than picks, or more; expected a new file, or overwrite="
+    ):
+        selection().to_csv(file)
     selection().to_csv(file, overwrite=True)
     assert file.read_text().startswith("rank,index,score,represents\n1,5,0.1,3\n")
     with pytest.raises(FileNotFoundError, match="no directory"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...campaign.exchange.formats import FORMATS, exported_formats
+from ...pool.kept_labels import check_keeps_labels
 from ...pool.label_table import ID, INDEX
 from ...system.json_text import as_json
 from ...system.output_files import check_can_write, write_whole
@@ -15,7 +16,6 @@ from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
 from ..csv_output import write_csv_file
-from ..kept_labels import check_keeps_labels
 from .labels_file import LABEL_COLUMNS
 from .shared import add_annotator_option, add_file_argument, open_campaign
 

@@ -6,11 +6,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from ...pool.kept_labels import check_keeps_labels
 from ...query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from ...system.output_files import check_can_replace, check_can_write, write_whole
 from ...system.streams import tell
 from ..json_output import add_json_option, print_json
-from ..kept_labels import check_keeps_labels
 from ..picks_file import picks_path, record_path
 
 if TYPE_CHECKING:

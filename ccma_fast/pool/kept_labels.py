@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileReadError
-from ..pool.label_table import ID, INDEX
-from ..pool.tables import MEANS_LABEL, SUFFIXES, plain_header, read_columns
 from ..system.bounded_read import read_whole
+from .label_table import ID, INDEX
+from .tables import MEANS_LABEL, SUFFIXES, plain_header, read_columns
 
 __all__ = ["check_keeps_labels"]
 
