@@ -141,6 +141,12 @@ def made_up_run(
 
 
 @pytest.fixture
+def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws what is on the page alone, which is faster."""
+    monkeypatch.setattr(report, "_png", lambda figure, title: b"a picture")
+
+
+@pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Writes the report of a run that is in memory into `out` of the test's own directory."""
 
@@ -478,7 +484,10 @@ def test_long_names_stay_apart_and_short() -> None:
 @pytest.mark.parametrize("layout", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_nothing_is_drawn_outside_a_figure(layout: Layout) -> None:
     names = tuple(f"uncertainty-herding:kappa={k},start={s}" for k in (5, 50, 200) for s in ("typiclust", "random"))
-    for one in figures.pictures(made_up_run(names, seeds=(1, 10), rounds=3, n_pool=200), names[0], (0.5, 0.6)):
+    run = made_up_run(names[:4], seeds=(1, 10), rounds=3, n_pool=200)
+    for one in figures.pictures(run, names[0], (0.5, 0.6)):
+        if one.name in ("curves_macro_auroc", "curves_macro_f1"):  # as that of the accuracy
+            continue
         figure = one.draw(layout)
         assert figure.get_size_inches()[0] == layout.width
         FigureCanvasAgg(figure).draw()
@@ -521,6 +530,7 @@ class Drawing(HTMLParser):
             self.found[-1]["text"].append(data)
 
 
+@pytest.mark.usefixtures("without_files")
 def test_charts_are_text_in_two_layouts_and_say_what_they_show(write: Callable[..., str], tmp_path: Path) -> None:
     run = made_up_run(("ccma", "random", "margins"), seeds=(1, 10), rounds=3, n_pool=200)
     write(run)
@@ -552,6 +562,7 @@ def test_charts_are_text_in_two_layouts_and_say_what_they_show(write: Callable[.
                 assert re.fullmatch(r"url\(#(.+)\)", value)[1] in ids  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("without_files")
 def test_the_page_has_a_policy_that_its_own_style_meets_and_a_dark_mode(
     write: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -576,8 +587,9 @@ def test_the_page_has_a_policy_that_its_own_style_meets_and_a_dark_mode(
         assert 'scope="row"' in table
 
 
+@pytest.mark.usefixtures("without_files")
 def test_many_picks_are_pixels_and_many_classes_have_no_legend(write: Callable[..., str], tmp_path: Path) -> None:
-    run = made_up_run(("ccma", "random"), seeds=(1,), rounds=2, budget=1500, n_pool=4000)
+    run = made_up_run(("ccma", "random"), seeds=(1,), rounds=2, budget=1500, n_pool=4000, teacher=False)
     assert run.pool_map is not None
     write(replace(run, pool_map={**run.pool_map, "classes": np.arange(4000) % 1000}))
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -99,10 +99,11 @@ def _picks(
 def _draw_classes(axes: Axes, pool: Mapping[str, npt.NDArray[Any]], columns: int) -> None:
     classes = np.unique(pool["classes"])
     looks = [(color, marker) for marker in "o^s" for color in (*OKABE_ITO[:-1], _MIDDLE_GREY)]
-    for number, c in enumerate(classes):
-        color, marker = looks[number % len(looks)]
-        x, y = pool["coordinates"][pool["classes"] == c].T
-        axes.scatter(x, y, s=9, color=color, marker=marker, linewidth=0, alpha=0.8, label=str(c), rasterized=True)
+    for number, (color, marker) in enumerate(looks[: classes.size]):
+        own = np.isin(pool["classes"], classes[number :: len(looks)])
+        x, y = pool["coordinates"][own].T
+        name = str(classes[number])
+        axes.scatter(x, y, s=9, color=color, marker=marker, linewidth=0, alpha=0.8, label=name, rasterized=True)
     few = classes.size <= len(looks)
     axes.set_title(f"{classes.size} classes" + ("" if few else ", looks repeat"), fontsize=10, loc="left")
     if few:
