@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ccma_fast.cli import program
+from ccma_fast.cli.program import whole_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -31,10 +31,6 @@ def _pages() -> list[Path]:
     """The README, and of the documentation what is written by hand; builds make other pages."""
     written = (page for pattern in _WRITTEN for page in sorted(DOCS.glob(pattern)))
     return [ROOT / "README.md", *written]
-
-
-def _parser() -> argparse.ArgumentParser:
-    return program._parser({name: program._load(name) for name in program.COMMANDS})
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -66,14 +62,14 @@ def _error(parser: argparse.ArgumentParser, words: list[str]) -> bool:
 
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_are_parsed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = _parser()
+    parser = whole_parser()
     for words in _commands(page.read_text(encoding="utf-8")):
         assert not _error(parser, words), f"{page.name}: ccma-fast {shlex.join(words)}\n{capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_options_in_the_text_exist(page: Path) -> None:
-    known = {*_options(_parser()), *_OF_OTHERS}
+    known = {*_options(whole_parser()), *_OF_OTHERS}
     prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     named = {option for code in _CODE.finditer(prose) for option in _OPTION.findall(code.group())}
     assert named <= known, f"{page.name} names options that no command has: {sorted(named - known)}"

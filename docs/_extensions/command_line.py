@@ -12,7 +12,7 @@ from typing import Any
 from files import write_pages
 from sphinx.application import Sphinx
 
-from ccma_fast.cli import program
+from ccma_fast.cli.program import whole_parser
 
 _FOLDER = "reference/commands"
 
@@ -116,8 +116,7 @@ def _inline(text: str) -> str:
 def _write(app: Sphinx) -> None:
     columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "92"
     try:
-        commands = {name: program._load(name) for name in program.COMMANDS}
-        pages = {f"{_name(parser)}.rst": _page(parser) for parser in _parsers(program._parser(commands))}
+        pages = {f"{_name(parser)}.rst": _page(parser) for parser in _parsers(whole_parser())}
     finally:
         if columns is None:
             del os.environ["COLUMNS"]

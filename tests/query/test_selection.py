@@ -72,7 +72,7 @@ def test_other_file_is_replaced_where_asked(tmp_path):
     file = tmp_path / "picks.csv"
     file.write_text("a,b\n1,2\n")
     with pytest.raises(
-        FileExistsError, match=r"something else than picks, or more; expected a new file, or overwrite="
+        FileExistsError, match=r"something else than picks, or more; expected a new file"
     ):
         selection().to_csv(file)
     selection().to_csv(file, overwrite=True)
