@@ -47,6 +47,14 @@ def write_parquet(file: Path, x: np.ndarray, *, fixed: bool = False, **options: 
     return file
 
 
+def write_nulls(table: pyarrow.Table, file: Path) -> None:
+    """A parquet file of lists of which some are missing, which old versions of pyarrow read, but do not write."""
+    try:
+        parquet.write_table(table, file)
+    except pyarrow.ArrowNotImplementedError as error:
+        pytest.skip(f"pyarrow {pyarrow.__version__}: {error}")
+
+
 def write_hdf5(file: Path, x: np.ndarray, **options: Any) -> Path:
     with h5py.File(file, "w") as handle:
         handle.create_dataset("train/features", data=x, **options)
@@ -349,7 +357,7 @@ def test_rows_that_are_missing_or_of_another_length(tmp_path: Path, fixed: bool,
         rows = X.astype(np.float32).tolist()
         rows[row] = change(rows[row])
         kind = pyarrow.list_(pyarrow.float32(), D if fixed else -1)
-        parquet.write_table(pyarrow.table({"vector": pyarrow.array(rows, kind)}), tmp_path / "x.parquet")
+        write_nulls(pyarrow.table({"vector": pyarrow.array(rows, kind)}), tmp_path / "x.parquet")
         return tmp_path / "x.parquet"
 
     refused(write(lambda _: None), *none_at(row, fixed=fixed), "x.parquet'")
@@ -378,7 +386,7 @@ def test_missing_values_of_every_kind_of_list(tmp_path: Path, make_file: Any, mi
     ):
         table = pyarrow.table({"vector": column})
         if make_file is write_parquet:
-            parquet.write_table(table, file := tmp_path / "x.parquet")
+            write_nulls(table, file := tmp_path / "x.parquet")
         else:
             file = tmp_path / "x.arrow"
             with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
