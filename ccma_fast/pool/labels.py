@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..checks import check_same_rows
 from ..errors import FileReadError, LabelWarning
-from ..system.file_integrity import loaded
+from ..system.file_integrity import loaded, stamp_of
 from .class_codes import class_codes, plain_labels
 from .keys import split_key
 from .label_table import ID, INDEX, LabelTable, check_in_order, joined
@@ -178,6 +178,7 @@ class _Reader(NamedTuple):
         if Path(file).is_dir():
             return self._of_pool(file)
         if suffix not in (*SUFFIXES, ".txt"):
+            stamp_of(file, self.name)  # of a pipe, which has no suffix, it is said that it is one
             raise FileReadError(
                 f"{self.name}: expected a .npy, {', '.join(SUFFIXES)}, .txt, .h5 or .hdf5 file or the folder of a "
                 f"pool, got {file!r}"
