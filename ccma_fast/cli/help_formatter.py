@@ -28,6 +28,11 @@ class HelpFormatter(argparse.HelpFormatter):
     goes on below. A command begins with ``ccma-fast`` and goes on behind a backslash.
     """
 
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # whose names argparse indents, and forgets to count that
+            self._action_max_length += self._indent_increment
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(f"{indent}{line}" for line in _wrapped(text, max(width - len(indent), 11)))
 

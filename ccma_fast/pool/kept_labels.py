@@ -55,7 +55,8 @@ def _in_table(path: Path) -> str:
     except FileReadError as error:
         with path.open("rb") as file:
             first = next(iter(file.read(4096).decode("latin-1").splitlines()), "")
-        looks_so = any(plain_header(cell) in MEANS_LABEL for cell in _BETWEEN.split(first))
+        # Labels may stand in a column without a name.
+        looks_so = any(plain_header(cell) in MEANS_LABEL | {INDEX, ID} for cell in _BETWEEN.split(first))
         return f"may hold labels, for it cannot be read ({error})" if looks_so else ""
     names = {plain_header(header) for header in columns}
     if any(own <= names for own in _OWN) or names in _OF_AUTOLABEL:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..checks import check_same_rows
 from ..errors import FileReadError, LabelWarning
-from ..system.file_integrity import loaded
+from ..system.file_integrity import loaded, stamp_of
 from .class_codes import class_codes, plain_labels
 from .frames import column_of_frame, columns_of_frame, is_series, rows_of_index
 from .keys import split_key
@@ -193,6 +193,7 @@ class _Reader(NamedTuple):
         if Path(file).is_dir():
             return self._of_pool(file)
         if suffix not in (*SUFFIXES, ".txt"):
+            stamp_of(file, self.name)  # of a pipe, which has no suffix, it is said that it is one
             raise FileReadError(
                 f"{self.name}: expected a .npy, {', '.join(SUFFIXES)}, .txt, .h5 or .hdf5 file or the folder of a "
                 f"pool, got {file!r}"

@@ -283,7 +283,6 @@ def plan(
     Parameters
     ----------
     features, budget, labels, class_names, teacher, student, student_logits, config, backend, chunk_size, memory_limit
-        As in :func:`select`.
     exclude, pending, include, min_distance, class_distribution
         As in :func:`select`.
 
@@ -395,8 +394,8 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             validation = _validation(inputs, acquisition)
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
-        plan = forecast(given, acquisition, importing=import_torch(given, arguments.backend, clock))
-        report = _first_report(inputs, plan, arguments.random_state)
+        importing = import_torch(given, arguments.backend, clock)
+        report = _first_report(inputs, forecast(given, acquisition, importing=importing), arguments.random_state)
         rows: RowNumbers = inputs.unlabelled
         evidence = Evidence()
         if inputs.budget == 0:

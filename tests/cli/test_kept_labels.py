@@ -27,6 +27,7 @@ HELD = {
     "by a spreadsheet": ("a.csv", text("sep=;\r\nRank;Index;Label\r\n1;5;cat\r\n", "utf-16")),
     "in another encoding": ("a.csv", text("rank,index,label\n1,5,Käfer\n", "cp1252")),
     "damaged": ("a.csv", text('index;label\n1;"cat\n')),
+    "in a column without a name": ("a.csv", text("rank,index,score,represents\n1,3,nan,1,cat\n")),
     "an audit": ("a.csv", text("draw,index,label\n1,5,0\n")),
     "a column of classes alone": ("a.csv", text("class\ncat\n")),
     "predictions and more": ("a.csv", text("index,label,confidence\n1,5,0.5\n")),

@@ -45,7 +45,7 @@ def test_python_m_is_the_program(data: Any) -> None:
     assert [int(line.split(",")[1]) for line in done.stdout.splitlines()[1:]] == cf.select(
         data["x"], 4
     ).indices.tolist()
-    assert done.stderr.startswith("backend ")
+    assert done.stderr.startswith("pool ")
     wrong = program("select", "--features", "missing.npy", "--budget", 4)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "ccma-fast select: error: features: no file 'missing.npy'\n"

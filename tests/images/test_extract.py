@@ -855,7 +855,11 @@ def test_sources_that_cannot_be_opened(images: Path, hub: str, tmp_path: Path) -
         (tmp_path / "missing.tar", cf.FileReadError, "images: no file '.*missing.tar'"),
         (tmp_path / "missing.csv", cf.FileReadError, "images: no file '.*missing.csv'"),
         (tmp_path / "none.csv", cf.FileReadError, "no column 'image_path' or 'path' .*none.csv', got 'a', 'b'"),
-        (tmp_path / "x.zip", cf.FileReadError, "expected a folder, or a .csv, .parquet or .tar file, got '.*x.zip'"),
+        (
+            tmp_path / "x.zip",
+            cf.FileReadError,
+            "expected a folder, or a .csv, .tsv, .parquet, .txt or .tar file, got '.*x.zip'",
+        ),
         (tmp_path / "nowhere", cf.FileReadError, "images: no file or folder '.*nowhere'"),
         ([images, tmp_path / "nowhere"], cf.FileReadError, "images: no file or folder '.*nowhere'"),
         ([images / paths()[0], images], cf.FileReadError, "several files must all be .tar"),

@@ -867,9 +867,7 @@ def test_ids_that_need_quotes(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("picks.csv", "rank,index,score,represents,label\n1,3,nan,1,cat\n"),
-        ("picks.csv", "rank,index,score,represents\n1,3,nan,1,cat\n"),
-        ("picks.csv", "index,label\n3,1\n"),
+        ("picks.csv", "rank,index,score,represents,label\n1,3,nan,1,\n"),
         ("picks.csv", "notes"),
         ("picks.csv", "rank,index,score,represents\n1,3,nan,cat\n"),
         ("picks.csv", "rank,index,score,represents\n1,3,dog,1\n"),
@@ -877,7 +875,7 @@ def test_ids_that_need_quotes(tmp_path: Path, capsys: Any) -> None:
         ("picks.csv", "rank,index,score,represents\n1,3,nan,1\n# the first is done\n"),
         ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": ["cat"], "report": {}}'),
         ("picks.json", '{"rank": 1, "index": [3], "score": [null], "represents": [1], "report": {}}'),
-        ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": [1], "report": {}, "label": [1]}'),
+        ("picks.json", '{"rank": [1], "index": [3], "score": [null], "represents": [1], "report": {}, "label": []}'),
         ("picks.json", "[1, 2]"),
         ("picks.json", "3"),
         ("picks.npy", None),

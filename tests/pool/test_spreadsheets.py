@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,7 @@ def test_masks_class_names_and_lists_of_images(tmp_path: Path, pool: Rows, encod
         read_row_mask(mask, pool, "exclude")
     saved(mask, 'Index;Image Path\r\n3; 003\r\n12;"birds; more/12, b.png"\r\n;\r\n', encoding)
     assert read_row_mask(mask, pool, "exclude").tolist() == [3, 12]
-    assert read_row_mask(
-        saved(tmp_path / "mask.txt", "003\r\n004\r\n", encoding), pool, "exclude"
-    ).numbers.tolist() == [3, 4]
+    assert read_row_mask(saved(tmp_path / "mask.txt", "003\r\n004\r\n", encoding), pool, "exclude").tolist() == [3, 4]
     for text in (
         "Name\r\ncat\r\ndög\r\n",
         "cat\r\ndög\r\n",
@@ -157,8 +156,8 @@ def test_masks_class_names_and_lists_of_images(tmp_path: Path, pool: Rows, encod
 @pytest.mark.parametrize(
     ("cell", "number"),
     [
-        *[("3", 3), (" 3 ", 3), ("3.", 3), ("3.0", 3), ("3,0", 3), ("3.0000", 3), ("-1", -1), ("3.5", None)],
-        *[("3,000", None), ("3.000", None), ("1E+05", None), ("٣", None), ("nan", None), ("0x3", None), ("", None)],
+        *(("3", 3), (" 3 ", 3), ("3.", 3), ("3.0", 3), ("3,0", 3), ("3.0000", 3), ("-1", -1), ("3.5", None)),
+        *(("", None), ("3,000", None), ("3.000", None), ("1E+05", None), ("٣", None), ("nan", None), ("0x3", None)),
     ],
 )
 def test_whole_numbers(cell: str, number: int | None) -> None:
@@ -184,3 +183,10 @@ def test_dates_and_lost_zeros() -> None:
     assert is_lost_zero("1.2E+3", "1200")
     for cell, text in (("7", "7"), ("7", "a7"), ("x", "0"), ("", "0"), ("7", "008")):
         assert not is_lost_zero(cell, text)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    for name in ("pipe", "pipe.csv"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(cf.FileReadError, match="is a folder, a pipe or a device; expected a regular file"):
+            read_labels(tmp_path / name, open_rows(X, "features"))

@@ -151,3 +151,14 @@ def test_an_export_overwrites_nothing(assignment: Assignment, tmp_path: Path) ->
     with pytest.raises(FileExistsError, match="may hold labels"):
         export_assignment("csv", assignment, file)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_answers_as_a_spreadsheet_saves_them(tmp_path: Path, encoding: str) -> None:
+    text = "Image Path;Label;Seconds;Annotator\r\n a.png ;cat;1,5;ana\r\nb.png;;;\r\n;;;\r\n"
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    (answer,) = read_answers(tmp_path / "a.csv", ids=["a.png", "b.png"]).answers
+    assert (answer.image, answer.label, answer.seconds, answer.annotator) == ("a.png", "cat", 1.5, "ana")
+    (tmp_path / "a.csv").write_bytes(text.replace("1,5", "1,500").encode(encoding))
+    with pytest.raises(FileReadError, match="seconds must be a number of at least 0, got '1,500' .* be a fraction"):
+        read_answers(tmp_path / "a.csv")
