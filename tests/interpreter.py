@@ -14,8 +14,6 @@ def prepare() -> None:
     """Takes from interpreted kernels most of their time."""
     from triton.runtime import interpreter
 
-    if not hasattr(interpreter, "TritonSemantic"):  # one older than the kernels are for, which does not run them
-        return
     _prepare_language_once(interpreter)
     _remember_types(interpreter.tl.core, interpreter.TritonSemantic)
     # It makes a table of all types whenever it asks for one of them.
