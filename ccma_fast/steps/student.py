@@ -129,7 +129,8 @@ def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) ->
     def log_probabilities(chunk: Chunk) -> Chunk:
         probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
         if probabilities.shape != (len(chunk), known.size):
-            hint = "" if hasattr(fitted, "classes_") else "; an attribute classes_ may say of which classes its columns are"
+            says = hasattr(fitted, "classes_")
+            hint = "" if says else "; an attribute classes_ may say of which classes its columns are"
             raise ValueError(
                 f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}{hint}"
             )
