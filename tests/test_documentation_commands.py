@@ -47,7 +47,7 @@ def _commands(text: str) -> Iterator[list[str]]:
     for block in _SHELL_BLOCK.finditer(text):
         for line in block["lines"].replace("\\\n", " ").splitlines():
             for command in re.split(r"\s(?:&&|\|)\s", line):
-                words = shlex.split(command, comments=True)
+                words = shlex.split(command.partition(" > ")[0], comments=True)
                 if words and Path(words[0]).name == "ccma-fast":
                     yield words[1:]
 

@@ -171,7 +171,9 @@ CASES = [
     ("weights' shape", lambda b: cf.weighted_kmeans(X, 3, weights=np.ones(59), backend=b), ValueError,
      r"weights must have shape \(60,\), got \(59,\)"),
     ("student's shape", lambda b: cf.select(X, 3, labels=Y, student=Constant([0.5, 0.5]), backend=b), ValueError,
-     r"student.predict_proba must return shape \(\d+, 5\), got \(\d+, 2\)"),
+     r"student.predict_proba must return shape \(\d+, 5\), got \(\d+, 2\); an attribute classes_ may say of .*"),
+    ("student as a class", lambda b: cf.select(X, 3, labels=Y, student=Constant, backend=b), TypeError,
+     r"student must be an object, got the class Constant; give Constant\(\)"),
     # Labels.
     ("label too large", lambda b: cf.select(X, 3, labels=np.r_[Y[:59], 5], teacher=cf.Teacher(V, T), backend=b),
      ValueError, r"labels must be -1 \(not labelled\) or a class from 0 to 4, got 5 at row 59"),

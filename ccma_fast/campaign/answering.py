@@ -47,7 +47,7 @@ class Taken:
         Images that the pool does not have, whose answers were left out.
     added_classes : list of str
     n_undecided : int
-        Images among those answered about that need one more person.
+        Images among those answered about about which more people are to answer.
     events : tuple of int, or None
         Numbers of the first and the last event of these answers, by which all of them can be undone; None without one.
     """

@@ -389,7 +389,9 @@ class Campaign(CampaignAnswers):
         return status_of(self._log, now())
 
     def history(self, image: str | None = None) -> list[Happening]:
-        """What happened, in the order in which it was written, as people read it; of one image where it is given.
+        """What happened, in the order in which it was written, as people read it.
+
+        Of one image where it is given: what was said of it, the batches that it was in, and whom it was assigned to.
 
         As a data frame: ``pandas.DataFrame(campaign.history())``, and so :meth:`labelled_images` and
         ``campaign.status().batches``.

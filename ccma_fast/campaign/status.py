@@ -98,6 +98,8 @@ class AnnotatorStatus:
     joined : str
     n_labels, n_refusals : int
         That count now.
+    n_waiting : int
+        Images that are out, were assigned to them and wait for their answer.
     with_others : Share
         How often they said what most of the others said about an image; where others have no majority, it is left out.
     median_seconds : float or None
@@ -108,6 +110,7 @@ class AnnotatorStatus:
     joined: str
     n_labels: int
     n_refusals: int
+    n_waiting: int
     with_others: Share
     median_seconds: float | None
 
@@ -192,9 +195,9 @@ class Status:
             for b in reversed(self.batches)
         )
         parts.append(_folded("batches, the last first", header, batches, len(self.batches)))
-        header = ["annotator", "labels", "refusals", "with the others", "median seconds"]
+        header = ["annotator", "labels", "refusals", "waiting", "with the others", "median seconds"]
         people = (
-            (a.name or "without a name", a.n_labels, a.n_refusals, str(a.with_others), a.median_seconds)
+            (a.name or "without a name", a.n_labels, a.n_refusals, a.n_waiting, str(a.with_others), a.median_seconds)
             for a in self.annotators
         )
         return [*parts, _folded("annotators", header, people, len(self.annotators))]
@@ -215,6 +218,7 @@ def status_of(log: Log, time: datetime) -> Status:
         records = {event: QueryRecord.of_json(text) for event, text in log.query_records().items()}
         agreements = _agreements(state, records)
         audits, picks = _checks(state, records, labels)
+        waiting = Counter(name for image in pending for name in state.assigned(image, time))
         return Status(
             n_rows=state.settings["n_rows"],
             n_labelled=len(labels) - n_refused,
@@ -222,7 +226,7 @@ def status_of(log: Log, time: datetime) -> Status:
             n_out=len(pending),
             n_undecided=len(tallies) - len(labels),
             by_class={name: counts[label] for label, name in state.classes.live.items()},
-            annotators=tuple(_annotators(log, state, several)),
+            annotators=tuple(_annotators(log, state, several, waiting)),
             alpha=krippendorff_alpha(tallies[image].votes for image in several),
             n_several=len(several),
             audits=audits,
@@ -250,7 +254,9 @@ def _batch(
     )
 
 
-def _annotators(log: Log, state: State, several: Iterable[str]) -> Iterable[AnnotatorStatus]:
+def _annotators(
+    log: Log, state: State, several: Iterable[str], waiting: Mapping[str, int]
+) -> Iterable[AnnotatorStatus]:
     seconds: dict[str, list[float]] = defaultdict(list)
     for number, name, taken in log.seconds():
         if number not in state.undone:
@@ -267,12 +273,13 @@ def _annotators(log: Log, state: State, several: Iterable[str]) -> Iterable[Anno
             most = outcome([said for other, said in votes.items() if other != name], 1).vote
             if most is not None:
                 agreed.setdefault(name, []).append(vote == most)
-    for name in sorted({name for name, _ in counts} | state.annotators.keys()):
+    for name in sorted({name for name, _ in counts} | state.annotators.keys() | waiting.keys()):
         yield AnnotatorStatus(
             name=name,
             joined=state.annotators.get(name, ""),
             n_labels=counts[name, False],
             n_refusals=counts[name, True],
+            n_waiting=waiting.get(name, 0),
             with_others=Share.of(agreed.get(name, ())),
             median_seconds=statistics.median(seconds[name]) if name in seconds else None,
         )

@@ -110,7 +110,10 @@ def read_audit(path: Path) -> tuple[AuditSample, list[Any]]:
             f"{missing[0]} of the draw, row {audit.rows[missing[0] - 1]}; expected all, without a label where there is "
             "none"
         )
-    return audit, [labels[number] for number in range(1, len(audit) + 1)]
+    given = [labels[number] for number in range(1, len(audit) + 1)]
+    if not any(str(cell).strip() for cell in given):
+        raise FileReadError(f"--audit: {file!r} has no label yet; expected its column {_LABEL!r} filled in by people")
+    return audit, given
 
 
 def _is_id(cell: str, row_id: RowId) -> bool:

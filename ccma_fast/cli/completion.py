@@ -20,13 +20,14 @@ pressed. The script holds all of them, so that nothing is started then; write it
 """
 
 _EPILOG = """\
-where shells look for it (bash needs the package bash-completion):
+where shells look for it (bash needs the package bash-completion), in a folder that has to be there:
+  mkdir -p ~/.local/share/bash-completion/completions
   ccma-fast completion bash > ~/.local/share/bash-completion/completions/ccma-fast
   ccma-fast completion zsh > ~/.zfunc/_ccma-fast
   ccma-fast completion fish > ~/.config/fish/completions/ccma-fast.fish
   ccma-fast completion tcsh > ~/.ccma-fast.completion.csh
 
-Make folders that are not there yet. Needed beside it:
+Needed beside it:
   in ~/.zshrc     fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
   in ~/.tcshrc    source ~/.ccma-fast.completion.csh
 

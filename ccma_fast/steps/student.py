@@ -60,7 +60,9 @@ class ChunkedStudent:
 
 
 def check_student(student: Any) -> None:
-    """A student has `fit` and `predict_proba`."""
+    """A student is an object with `fit` and `predict_proba`."""
+    if isinstance(student, type):
+        raise TypeError(f"student must be an object, got the class {student.__name__}; give {student.__name__}()")
     for method in ("fit", "predict_proba"):
         if not callable(getattr(student, method, None)):
             raise TypeError(
@@ -127,8 +129,10 @@ def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) ->
     def log_probabilities(chunk: Chunk) -> Chunk:
         probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
         if probabilities.shape != (len(chunk), known.size):
+            says = hasattr(fitted, "classes_")
+            hint = "" if says else "; an attribute classes_ may say of which classes its columns are"
             raise ValueError(
-                f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}"
+                f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}{hint}"
             )
         whole = np.zeros((len(chunk), n_classes))
         whole[:, known] = probabilities

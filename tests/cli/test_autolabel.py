@@ -112,6 +112,12 @@ def test_ids_stand_beside_the_rows(pool: dict[str, Any]) -> None:
     assert autolabel(*given, "--audit", "audit.csv", "--out", "again.csv") == 2
 
 
+def test_an_audit_that_nobody_has_filled_in(pool: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert autolabel(*POOL, "--draw", 20, "--out", "audit.csv", "-q") == 0
+    assert autolabel(*POOL, "--audit", "audit.csv", "--out", "auto.csv") == 2
+    assert "'audit.csv' has no label yet; expected its column 'label' filled in" in capsys.readouterr().err
+
+
 def test_an_audit_that_was_tampered_with_is_refused(
     pool: dict[str, Any], audited: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

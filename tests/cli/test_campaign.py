@@ -219,6 +219,25 @@ def test_classes_and_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert json_of(capsys, "next", "--budget", "3", "--json", "-q")["expires"] is not None
 
 
+def test_who_has_what(capsys: pytest.CaptureFixture[str]) -> None:
+    begin()
+    assert campaign("next", "--budget", "3", "-q") == 0
+    assert campaign("export", "--to", "csv", "--annotator", "ana", "--out", "ana.csv") == 0
+    capsys.readouterr()
+    assert campaign("status") == 0
+    assert "annotator    ana: 0 labels, 0 refusals, 3 images wait for them" in capsys.readouterr().out
+    with open("ana.csv", encoding="utf-8", newline="") as file:
+        image = next(csv.DictReader(file))["image_path"]
+    assert campaign("log", "--image", image) == 0
+    given, issued = capsys.readouterr().out.splitlines()
+    assert "images assigned  3 images  ana" in given
+    assert "batch issued" in issued
+    assert campaign("log", "--image", "nowhere.jpg") == 0
+    assert "nobody was asked about 'nowhere.jpg', or said anything of it" in capsys.readouterr().err
+    assert campaign("export", "--to", "csv", "--annotator", "ana", "--out", "ana.csv", "--overwrite") == 2
+    assert "may hold labels: such a file is never overwritten" in capsys.readouterr().err
+
+
 def test_labels_that_are_there_already(capsys: pytest.CaptureFixture[str]) -> None:
     Path("known.csv").write_text("image_path,label\n" + "".join(f"{IDS[k]},{NAMES[Y[k]]}\n" for k in range(20)))
     begin("--labels", "known.csv")

@@ -478,6 +478,12 @@ def test_a_data_set_of_several_splits_is_refused(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_rows(tmp_path / "x" / "train", "features").float32(), X)
 
 
+def test_an_array_that_was_cut_off(tmp_path: Path) -> None:
+    file = write_npy(tmp_path / "x.npy", X)
+    file.write_bytes(file.read_bytes()[:-8])
+    refused(file, "shorter than its header says, as where a copy was cut off")
+
+
 def test_a_stream_that_was_cut_off_between_two_batches(tmp_path: Path) -> None:
     file = write_arrow(tmp_path / "x.arrow", X)
     file.write_bytes(file.read_bytes()[:-8])

@@ -54,7 +54,9 @@ def check_new(files: Iterable[Path]) -> None:
     """
     for file in files:
         if os.path.lexists(file):
-            raise FileExistsError(f"{str(file)!r} is there and may hold labels; expected a new file")
+            raise FileExistsError(
+                f"{str(file)!r} is there and may hold labels: such a file is never overwritten; expected a new one"
+            )
 
 
 def write_new(contents: dict[Path, bytes]) -> list[Path]:

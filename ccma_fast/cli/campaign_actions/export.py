@@ -70,7 +70,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", default="", metavar="PREFIX", help="where the other program finds the images, see below"
     )
     parser.add_argument("--name", default="labels", help="name of the set in a Croissant record (default: labels)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what this action wrote before")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace labels or a Croissant record that this action wrote; a file for people is never replaced",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ examples:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_file_argument(parser)
-    parser.add_argument("--image", metavar="ID", help="of one image alone")
+    parser.add_argument("--image", metavar="ID", help="of one image: answers, batches and whom it was assigned to")
     parser.add_argument("-n", type=at_least_1, metavar="N", help="the last N events alone")
     parser.add_argument("--verify", action="store_true", help="check first that the file is whole and was not changed")
     add_json_option(parser)
@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> None:
             campaign.verify()
         entries = campaign.history(arguments.image)
     if not entries:
-        tell(f"nothing happened to {arguments.image!r}")
+        tell(f"nobody was asked about {arguments.image!r}, or said anything of it")
     entries = entries[::-1][: arguments.n]
     if arguments.json:
         print_json({"events": [entry._asdict() for entry in entries]})

@@ -124,5 +124,5 @@ def taken_as_text(taken: Taken, notes: list[str]) -> str:
             more = ", ..." if len(images) > _SHOWN else ""
             lines.append(f"{what} ({len(images)}): {', '.join(map(repr, images[:_SHOWN]))}{more}")
     if taken.n_undecided:
-        lines.append(f"images that need one more person: {taken.n_undecided}")
+        lines.append(f"images that more people are to answer about: {taken.n_undecided}")
     return "\n".join(lines + notes)

@@ -60,7 +60,9 @@ def _lines(status: Status) -> Iterator[str]:
         seconds = "" if entry.median_seconds is None else f", {entry.median_seconds:.1f} s each"
         others = "" if not entry.with_others.n else f", as most of the others {_share(entry.with_others)}"
         name = printable(entry.name) or "(no name)"
-        yield f"annotator    {name}: {entry.n_labels} labels, {entry.n_refusals} refusals{seconds}{others}"
+        waiting = f", {entry.n_waiting} images wait for them" if entry.n_waiting else ""
+        counted = f"{entry.n_labels} labels, {entry.n_refusals} refusals{waiting}"
+        yield f"annotator    {name}: {counted}{seconds}{others}"
     if status.n_several:
         yield f"agreement    Krippendorff's alpha {status.alpha:.3f} on {status.n_several} images"
     yield from _checks("audits", status.audits)

@@ -57,7 +57,9 @@ def _mapped(path: str | os.PathLike[str], name: str) -> tuple[npt.NDArray[Any], 
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header raises whatever its parser meets, from SyntaxError to BadZipFile
-        raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: {error}") from error
+        is_cut_off = "mmap length" in str(error)  # NumPy tells by a ValueError of mmap
+        damage = "it is shorter than its header says, as where a copy was cut off" if is_cut_off else error
+        raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: {damage}") from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise FileReadError(f"{name}: cannot read {str(file)!r} as .npy: it is an .npz archive")

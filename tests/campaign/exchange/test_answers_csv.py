@@ -148,7 +148,7 @@ def test_an_export_overwrites_nothing(assignment: Assignment, tmp_path: Path) ->
     (file,) = export_assignment("csv", assignment, tmp_path / "out.csv")
     filled(file, label=["cat"] * 8)
     before = file.read_bytes()
-    with pytest.raises(FileExistsError, match="may hold labels"):
+    with pytest.raises(FileExistsError, match="may hold labels: such a file is never overwritten"):
         export_assignment("csv", assignment, file)
     assert file.read_bytes() == before
 
