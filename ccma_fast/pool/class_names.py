@@ -20,7 +20,7 @@ from ..system.bounded_read import read_whole
 from ..system.csv_text import read_csv
 from ..system.text_files import decoded
 from .class_limits import MOST_CLASSES
-from .frames import is_series
+from .frames import columns_of_frame, is_series
 from .spreadsheet_cells import whole_number
 
 __all__ = [
@@ -76,6 +76,8 @@ def read_class_names(source: Any, name: str = "class_names") -> list[str]:
         names = _of_mapping([*source.items()], name, place)
     elif isinstance(source, (set, frozenset)):
         raise TypeError(f"{name} must be in the order of the classes, got a {type(source).__name__}, which has none")
+    elif columns_of_frame(source) is not None:
+        raise TypeError(f"{name} must be a sequence of strings, a mapping or a path, got a data frame; give a column")
     elif isinstance(source, Iterable):
         names = list(source)
     else:

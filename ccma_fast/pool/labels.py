@@ -20,7 +20,7 @@ from ..checks import check_same_rows
 from ..errors import FileReadError, LabelWarning
 from ..system.file_integrity import loaded, stamp_of
 from .class_codes import class_codes, plain_labels
-from .frames import column_of_frame, columns_of_frame, is_series, rows_of_index
+from .frames import check_row_numbers, column_of_frame, columns_of_frame, has_ids, is_series, rows_of_index
 from .keys import split_key
 from .label_table import ID, INDEX, LabelTable, check_in_order, joined
 from .manifest_file import check_shards, names_now, read_manifest, shard_columns
@@ -33,6 +33,9 @@ __all__ = ["ReadLabels", "read_labels"]
 Int64 = npt.NDArray[np.int64]
 
 _LABEL = "label"
+
+# Columns of picks, whose column `index` always has row numbers.
+_OF_PICKS = {"rank", "represents"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ def read_labels(
         Labels as :func:`ccma_fast.pool.class_codes.class_codes` takes them, one for each row. The index of a pandas
         Series has ids; or that of the data frame that the pool is, or a part of it; or, where the pool is something
         else, the row numbers in order: other integers may be positions or names, and are refused. A pandas or polars
-        DataFrame has columns as a file has them. Or a path, that of
+        DataFrame or a pyarrow Table has columns as a file has them. Or a path, that of
 
         - a ``.npy`` file, or an HDF5 file (:mod:`ccma_fast.pool.readers.hdf5`), with one label for each row;
         - a CSV (``.csv``, ``.tsv``, or ``.txt`` as spreadsheets call it) or parquet file with a column ``label``. A
@@ -142,7 +145,7 @@ class _Reader(NamedTuple):
         if len(shape) != 1:
             raise ValueError(f"{self.name} must have shape ({self.rows.n_rows},), got {shape}")
         if is_series(values):
-            if self.rows.row_ids() is not None and all(isinstance(key, str) for key in values.index):
+            if has_ids(values, self.rows):
                 return self.of_table(LabelTable(values.tolist(), list(values.index), None, "", typed=True))
             places = rows_of_index(values, self.rows, self.name)
             if places is not None:
@@ -158,6 +161,9 @@ class _Reader(NamedTuple):
         found = wanted_columns(columns, place, self.name, (_LABEL, INDEX, ID), only=_LABEL)
         if ID in found.wanted or INDEX in found.wanted:
             labels, ids, numbers = (found.wanted.get(column) for column in (_LABEL, ID, INDEX))
+            by_ids = ids is not None and self.rows.row_ids() is not None
+            if numbers is not None and not by_ids and not _OF_PICKS <= found.others.keys():
+                check_row_numbers(numbers, self.rows, self.name)
             return self.of_table(LabelTable(labels or [], ids, numbers, f" of {place}", typed=True))
         check_in_order(found, f" of {place}", self.rows, self.name)
         (column,) = columns.keys() - found.others.keys()

@@ -40,6 +40,7 @@ _OBJECTS = {
     ("polars", "Series"): "readers.data_frames:rows_of_polars",
     ("polars", "LazyFrame"): "frames:refuse_lazy",
     ("pyarrow", "Table"): "readers.data_frames:rows_of_arrow",
+    ("pyarrow", "RecordBatch"): "readers.data_frames:rows_of_arrow",
     ("pyarrow", "Array"): "readers.data_frames:rows_of_arrow",
     ("pyarrow", "ChunkedArray"): "readers.data_frames:rows_of_arrow",
 }

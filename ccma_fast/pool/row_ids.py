@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .array_like import as_array, uncoerced
-from .frames import index_text, is_series
+from .frames import index_text, is_index, is_series, rows_of_keys
 from .rows import RowId, Rows
 
 __all__ = ["check_beside", "distinct_rows", "rows_with_ids"]
@@ -44,7 +44,7 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike, name: str = "indices") -> 
     ----------
     rows : Rows
     indices : array_like, shape (n,), int or str
-        Their numbers, or their ids where the pool has ids.
+        Their numbers, or their ids where the pool has ids; or a pandas Index of the data frame that the pool is.
     name : str
         Their name in error messages.
 
@@ -55,7 +55,8 @@ def distinct_rows(rows: Rows, indices: npt.ArrayLike, name: str = "indices") -> 
     TypeError
         Neither integers nor text, or text where the pool has no ids.
     """
-    given = as_array(name, uncoerced(indices))
+    places = rows_of_keys(indices, rows, name) if is_index(indices) else None
+    given = as_array(name, uncoerced(indices)) if places is None else places
     if given.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got shape {given.shape}")
     if given.size == 0:

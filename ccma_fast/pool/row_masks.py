@@ -17,7 +17,7 @@ from ..system.bounded_read import read_whole
 from ..system.text_files import decoded
 from .array_like import as_array, uncoerced
 from .derived import RowMask
-from .frames import is_series, rows_of_index
+from .frames import has_ids, is_index, is_series, rows_of_index
 from .label_table import ID, INDEX, LabelTable, named_rows
 from .readers.npy import load_npy
 from .row_ids import distinct_rows
@@ -37,7 +37,8 @@ def read_row_mask(source: Any, rows: Rows, name: str) -> RowMask:
     source : array_like, path or sequence of pathlib.Path
         Booleans, one for each row; or row numbers, integers; or ids, text, where the pool has ids. Integers are row
         numbers, never a mask. The index of a pandas Series of booleans is as in
-        :func:`ccma_fast.pool.labels.read_labels`; that of other Series does not matter. Or a path, that of
+        :func:`ccma_fast.pool.labels.read_labels`; that of other Series does not matter. A pandas Index has entries of
+        the index of the data frame that the pool is. Or a path, that of
 
         - a ``.npy`` file with a mask or row numbers;
         - a CSV (``.csv``, ``.tsv``) or parquet file with a column ``image_path`` (or as
@@ -100,15 +101,14 @@ def _of_values(source: Any, rows: Rows, name: str) -> RowMask:
             f"{values.dtype}"
         )
     _check_no_mask(values, source, rows, name)
-    return distinct_rows(rows, values, name)
+    return distinct_rows(rows, source if is_index(source) else values, name)
 
 
 def _mask(values: npt.NDArray[np.bool_], source: Any, rows: Rows, name: str) -> RowMask:
     """Booleans, one for each row of the pool or, in a Series, for each id of its index."""
     if is_series(source):
-        index = source.index
-        if values.size and all(isinstance(key, str) for key in index) and rows.row_ids() is not None:
-            ids = distinct_rows(rows, list(index), f"the index of {name}")
+        if values.size and has_ids(source, rows):
+            ids = distinct_rows(rows, list(source.index), f"the index of {name}")
             return ids[values]
         places = rows_of_index(source, rows, name)
         if places is not None:

@@ -6,8 +6,11 @@ import re
 
 __all__ = ["ambiguity", "damage", "is_lost_zero", "whole_number", "with_point"]
 
-# The integers of a column, also as 3.0 or 3,0. No row number has more digits than an int64.
-_WHOLE = re.compile(r"([+-]?\d{1,18})([.,]0*)?", re.ASCII)
+# No row number has more digits than an int64.
+_MOST_DIGITS = 18
+
+# The integers of a column, also as 3.0 or 3,0.
+_WHOLE = re.compile(rf"([+-]?\d{{1,{_MOST_DIGITS}}})([.,]0*)?", re.ASCII)
 
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,]\d{3})+", re.ASCII)
 
@@ -31,6 +34,8 @@ _AS_TEXT = "import the column as text"
 def whole_number(cell: str) -> int | None:
     """The integer in a cell, also as 3.0 or 3,0; None for anything else, and where :func:`ambiguity` finds some."""
     text = cell.strip()
+    if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS:  # nearly all; the patterns are slow
+        return int(text)
     found = _WHOLE.fullmatch(text)
     return int(found[1]) if found and not ambiguity(text) else None
 

@@ -125,6 +125,8 @@ def wanted_columns(
 def _without_empty_rows(columns: Columns) -> Columns:
     """The columns of a CSV without the rows that have empty cells alone."""
     whole = {**columns.wanted, **columns.others}
+    if any(all(map(str.strip, cells)) for cells in columns.wanted.values()):
+        return columns
     full = [row for row, cells in enumerate(zip(*whole.values(), strict=True)) if any(map(str.strip, cells))]
     return Columns(*({name: [cells[row] for row in full] for name, cells in some.items()} for some in columns))
 
@@ -182,6 +184,8 @@ def _csv_table(file: str, name: str, only: str | None, is_value: Callable[[str],
         header = header[:-1]
     for row, line in enumerate(cells):
         missing = len(header) - len(line)
+        if not missing:
+            continue
         if any(map(str.strip, line[len(header) :])) or (missing > 0 and found.is_cut_off and row == len(cells) - 1):
             raise FileReadError(f"{name}: {file!r} must have {len(header)} columns, got {len(line)} at row {row}")
         line += [""] * missing
@@ -191,7 +195,10 @@ def _csv_table(file: str, name: str, only: str | None, is_value: Callable[[str],
 
 def _column(rows: Sequence[list[str]], i: int) -> list[str]:
     """A column of rows, of which some are shorter."""
-    return [row[i] if i < len(row) else "" for row in rows]
+    try:
+        return [row[i] for row in rows]
+    except IndexError:
+        return [row[i] if i < len(row) else "" for row in rows]
 
 
 def _is_header(first: str, rows: Sequence[list[str]], only: str, is_value: Callable[[str], bool]) -> bool:

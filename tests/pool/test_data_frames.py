@@ -201,7 +201,6 @@ def test_labels_of_polars(pl):
         (pandas.Series(pandas.date_range("2020", periods=4)), TypeError, "got dtype datetime64"),
         (pandas.Series(["cat", 1.5, None, "dog"], dtype=object), ValueError, "whole numbers or NaN, got 1.5 at row 1"),
         (pandas.Series([[1], [2], [0], [1]]), TypeError, r"got list \[1\] at row 0"),
-        (pandas.DataFrame({"Label": TEXT}), ValueError, "the column 'Label' of a data frame must be called 'label'"),
         (pandas.DataFrame({"score": [1, 0, 1, 0]}), ValueError, "got 'score' alone, which is something else"),
         (pandas.DataFrame({"a": TEXT, "b": TEXT}), ValueError, "no column 'label' in a data frame, got 'a', 'b'"),
         (
@@ -297,3 +296,89 @@ def test_a_whole_query_from_one_frame():
     assert picks.ids == [f"{row}.jpg" for row in expected]
     answered = picks.to_pandas().assign(label=text[picks.indices])
     assert cf.select(frame, 1, labels=answered, class_names=NAMES).report.n_labelled == 4
+
+
+@pytest.mark.parametrize("values", [X.astype(complex), [[1, 2j], [3, 4]]])
+def test_complex_numbers_are_refused(values):
+    with pytest.raises(TypeError, match="complex128"):
+        open_rows(pandas.DataFrame(values), "features")
+
+
+@pytest.mark.parametrize("column", ["label", "index", "Unnamed: 0"])
+def test_numbers_that_are_no_features_are_refused(column, pl):
+    frame = pandas.DataFrame(X, columns=list("abc")).assign(**{column: NUMBERS[2]})
+    for given in (frame, frame.convert_dtypes(), pl.DataFrame(frame.to_dict("list")), pyarrow.table(frame)):
+        with pytest.raises(ValueError, match=column):
+            open_rows(given, "features")
+
+
+@pytest.mark.parametrize("make", [pyarrow.table, pyarrow.RecordBatch.from_pydict])
+def test_pyarrow_tables_of_numbers(make):
+    table = make({"a": X[:, 0], "b": X[:, 1].astype(np.int64), "c": X[:, 2]})
+    np.testing.assert_array_equal(open_rows(table, "features").float32(), X)
+
+
+@pytest.mark.parametrize("make", [pyarrow.table, pyarrow.RecordBatch.from_pydict])
+def test_pyarrow_tables_of_labels(make):
+    rows = open_rows(X, "features")
+    assert read_labels(make({"label": TEXT}), rows, class_names=NAMES).tolist() == CODES
+    table = make({"label": TEXT[::-1], "index": [3, 2, 1, 0], "of no interest": [[1]] * 4})
+    assert read_labels(table, rows, class_names=NAMES).tolist() == CODES
+
+
+def test_columns_of_lists_beside_the_labels_may_lack_the_first():
+    frame = pandas.DataFrame({"label": TEXT, "boxes": [None, [1, 2], {}, [3]]})
+    assert read_labels(frame, open_rows(X, "features"), class_names=NAMES).tolist() == CODES
+
+
+def test_a_frame_with_names_of_its_own_beside_the_ids():
+    """What a Series of its own index is of does not depend on the ids, which may be the same texts."""
+    frame = pandas.DataFrame({"image_path": IDS, "x": LISTS, "label": TEXT}, index=IDS[::-1])
+    rows = open_rows(frame, "features")
+    assert read_labels(frame["label"], rows, class_names=NAMES).tolist() == CODES
+    assert read_labels(frame["label"].iloc[[2, 0]], rows, class_names=NAMES).tolist() == [2, -1, 1, -1]
+    assert read_row_mask(frame["label"] == "cat", rows, "exclude").tolist() == [True, False, False, False]
+    by_ids = open_rows(frame.set_axis(["k0", "k1", "k2", "k3"]), "features")
+    assert read_labels(pandas.Series(["cat"], index=["b.jpg"]), by_ids, class_names=NAMES).tolist() == [-1, 2, -1, -1]
+
+
+def test_an_index_with_duplicates_names_all_rows_in_order():
+    frame = pandas.DataFrame(X, index=["a", "a", "b", "b"])
+    labels = pandas.Series(TEXT, index=frame.index)
+    rows = open_rows(frame, "features")
+    assert read_labels(labels, rows, class_names=NAMES).tolist() == CODES
+    assert read_row_mask(labels == "cat", rows, "exclude").tolist() == [True, False, False, False]
+    with pytest.raises(ValueError, match="has each entry once"):
+        read_row_mask(pandas.Index([0]), open_rows(frame.set_axis([0, 0, 1, 2]), "features"), "exclude")
+
+
+def test_an_index_means_the_rows_of_the_frame():
+    frame = pandas.DataFrame(X, index=[2, 3, 1, 0])
+    rows = open_rows(frame, "features")
+    assert read_row_mask(frame.index[[0, 2]], rows, "exclude").tolist() == [0, 2]
+    assert read_row_mask([2, 1], rows, "exclude").tolist() == [2, 1]
+    with pytest.raises(ValueError, match="index of features"):
+        read_row_mask(pandas.Index([7]), rows, "exclude")
+    assert cf.select(frame, 1, exclude=frame.index[[0, 1, 2]]).indices.tolist() == [3]
+
+
+def test_a_column_of_a_reset_index_is_no_column_of_row_numbers(pl):
+    frame = pandas.DataFrame(X, index=[2, 3, 1, 0])
+    rows = open_rows(frame, "features")
+    labels = pandas.Series(TEXT, index=frame.index, name="label").reset_index()
+    columns = {"index": [2, 3, 1, 0], "label": NUMBERS}
+    for given in (labels, labels[:2], pl.DataFrame(columns), pyarrow.table(columns)):
+        with pytest.raises(ValueError, match="may have row numbers, or be of the index of features"):
+            read_labels(given, rows, class_names=NAMES)
+    picks = labels.assign(rank=[1, 2, 3, 4], score=0.5, represents=1)  # whose index is of row numbers
+    assert read_labels(picks, rows, class_names=NAMES).tolist() == [0, 1, 2, -1]
+    other = open_rows(frame.set_axis([0, 1, 5, 6]), "features")
+    assert read_labels(labels.assign(index=[0, 1, 2, 3]), other, class_names=NAMES).tolist() == CODES
+
+
+def test_class_names_in_a_frame_are_refused(pl):
+    """Their iteration would give the names of the columns."""
+    columns = {"index": [0, 1, 2], "name": NAMES}
+    for frame in (pandas.DataFrame(columns), pl.DataFrame(columns), pyarrow.table(columns)):
+        with pytest.raises(TypeError, match="give a column"):
+            cf.select(X, 1, class_names=frame)

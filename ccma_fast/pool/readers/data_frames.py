@@ -7,7 +7,7 @@ Arrow's layout. Lists that are Python objects are copied into one matrix.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,8 +18,12 @@ from ..array_like import is_missing
 from ..arrays import ArrayRows, stacked
 from ..arrow_columns import IDS, has_ids, ids_of, list_width, values_of_lists
 from ..rows import RowId, Rows
+from ..tables import plain_header
 
 __all__ = ["FrameRows", "rows_of_arrow", "rows_of_pandas", "rows_of_polars"]
+
+# Columns beside the features that a forgotten choice of columns would make features.
+_NO_FEATURES = {"label", "index", "unnamed:_0"}
 
 
 class FrameRows(ArrayRows):
@@ -49,8 +53,9 @@ class FrameRows(ArrayRows):
 def rows_of_pandas(source: Any, name: str) -> Rows:
     """The rows of a pandas DataFrame or Series.
 
-    A frame has numeric columns alone, each a column of the matrix; or one column whose cells are vectors, and any
-    others, of which ``image_path`` has the ids. Else an index of text has them. A Series is a column of vectors.
+    A frame has numeric columns alone, each a column of the matrix, none of them called ``label`` or ``index``; or one
+    column whose cells are vectors, and any others, of which ``image_path`` has the ids. Else an index of text has them.
+    A Series is a column of vectors.
 
     Raises
     ------
@@ -63,6 +68,8 @@ def rows_of_pandas(source: Any, name: str) -> Rows:
     if isinstance(source, pandas.Series):
         return FrameRows(_of_pandas_column(source, name), name, _index_ids(source), source.index)
     kinds = [*source.dtypes]
+    if all(map(_is_pandas_number, kinds)):
+        _check_features(source.columns, name)
     if all(isinstance(kind, np.dtype) and kind.kind in "fiu" for kind in kinds):
         return FrameRows(np.asarray(source), name, _index_ids(source), source.index)
     if all(_is_pandas_number(kind) for kind in kinds):  # nullable ones, in which what is missing becomes NaN
@@ -79,7 +86,7 @@ def rows_of_pandas(source: Any, name: str) -> Rows:
 
 def _is_pandas_number(kind: Any) -> bool:
     types = sys.modules["pandas"].api.types
-    return bool(types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind))
+    return bool(types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind) and not types.is_complex_dtype(kind))
 
 
 def _is_pandas_vector(kind: Any, column: Any) -> bool:
@@ -116,6 +123,7 @@ def rows_of_polars(source: Any, name: str) -> Rows:
         return FrameRows(_of_polars_column(source, name), name)
     kinds = source.schema
     if all(kind.is_integer() or kind.is_float() for kind in kinds.values()):
+        _check_features(kinds, name)
         return FrameRows(source.to_numpy(), name)
     vectors = [
         column
@@ -143,10 +151,14 @@ def _of_polars_column(column: Any, name: str) -> npt.NDArray[Any]:
 
 
 def rows_of_arrow(source: Any, name: str) -> Rows:
-    """The rows of a pyarrow Table, of one column of lists of numbers, or of an Array or ChunkedArray of lists."""
+    """The rows of a pyarrow Table or RecordBatch, as :func:`rows_of_polars`, or of an Array or ChunkedArray of lists."""
     schema = getattr(source, "schema", None)
     if schema is None:
         return FrameRows(_of_arrow(source, name), name)
+    types = sys.modules["pyarrow"].types
+    if len(schema) and all(types.is_integer(kind) or types.is_floating(kind) for kind in schema.types):
+        _check_features(schema.names, name)
+        return FrameRows(np.column_stack([column.to_numpy(zero_copy_only=False) for column in source.columns]), name)
     vectors = [i for i, entry in enumerate(schema) if list_width(entry.type) is not None]
     if len(vectors) != 1:
         _refuse_columns(name, {entry.name: str(entry.type) for entry in schema}, len(vectors))
@@ -167,6 +179,16 @@ def _of_arrow(values: Any, name: str) -> npt.NDArray[Any]:
     if not width:
         raise ValueError(f"{name} must have a vector in each row, got {len(values)} rows without a number")
     return values_of_lists(values, width, 0, "the column", name)
+
+
+def _check_features(columns: Iterable[Any], name: str) -> None:
+    """Check that no column of numbers says by its name that it is of the labels or of the numbers of rows."""
+    for column in columns:
+        if isinstance(column, str) and plain_header(column) in _NO_FEATURES:
+            raise ValueError(
+                f"{name} must have columns of features alone, got one called {column!r}; leave it out, as in "
+                f"frame.drop(columns=[{column!r}]), or call it something else"
+            )
 
 
 def _ids(cells: Sequence[Any]) -> list[RowId]:
