@@ -449,8 +449,9 @@ class ActiveLearner:
         Returns
         -------
         LabelErrors
-            Rows, labels, suggested classes and margins, the most doubtful first. For a student of another
-            kind, rows are missing whose fold leaves labels of fewer than two classes.
+            Rows, labels, suggested classes and margins, the most doubtful first; printed, and as a data frame, with
+            the names of the classes and the ids of the images where they are known. For a student of another kind,
+            rows are missing whose fold leaves labels of fewer than two classes.
 
         Raises
         ------
@@ -460,7 +461,7 @@ class ActiveLearner:
         labels = self._pool.labels.copy()
         trained = self._train(labels, self._n_classes(), choose_backend(self._backend), hold_all_out=True)
         labelled = np.flatnonzero(labels >= 0)
-        return label_errors(trained, labelled, labels[labelled])
+        return label_errors(trained, labelled, labels[labelled], self._pool.features, self.class_names)
 
     def _n_classes(self) -> int:
         pool = self._pool

@@ -26,7 +26,6 @@ from .shared_options import (
 
 if TYPE_CHECKING:
     from ..campaign.prediction import LabelErrors
-    from ..pool.rows import Rows
 
 __all__ = ["COMMAND"]
 
@@ -116,7 +115,8 @@ def _run(arguments: argparse.Namespace) -> None:
     errors: LabelErrors | None = None
     if arguments.label_errors is not None:
         labelled = np.flatnonzero(labels >= 0)
-        errors = label_errors(train_on_labels(*training, hold_all_out=True), labelled, labels[labelled])
+        trained = train_on_labels(*training, hold_all_out=True)
+        errors = label_errors(trained, labelled, labels[labelled], rows, classes.names)
     write_predictions(
         arguments.out,
         PredictedRows(logits, rows, labels >= 0, classes.names),
@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> None:
         is_shown=not arguments.quiet,
     )
     if errors is not None:  # last, since the pool may fail while all its rows are predicted
-        write_csv_file(arguments.label_errors, _error_table(errors, rows))
+        write_csv_file(arguments.label_errors, _error_table(errors))
     if not arguments.quiet:
         tell(f"{rows.n_rows} rows predicted by {who}, {int((labels >= 0).sum())} labels -> {arguments.out}")
 
@@ -153,8 +153,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--label-errors must be another file than --out, got {str(arguments.out)!r} for both")
 
 
-def _error_table(found: LabelErrors, rows: Rows) -> Iterator[list[Any]]:
-    ids = rows.ids_at(found.indices)
+def _error_table(found: LabelErrors) -> Iterator[list[Any]]:
+    ids = found.ids
     columns = [found.indices, *([] if ids is None else [ids]), found.labels, found.suggested, map(str, found.margins)]
     yield ["index", *([] if ids is None else ["image_path"]), "label", "suggested", "margin"]
     yield from map(list, zip(*columns, strict=True))
