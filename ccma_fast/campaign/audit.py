@@ -16,8 +16,9 @@ from ..pool.class_names import agreed_class_names, differing_names
 from ..pool.labels import read_labels
 from ..pool.row_ids import check_beside
 from ..pool.rows import Rows
+from ..steps.predicted_rows import PredictedRows
 from ..system import display
-from .pool_predictions import PoolPredictions, PredictedRows, read_predictions
+from .pool_predictions import PoolPredictions, read_predictions
 
 __all__ = ["AuditSample", "PredictedPool", "audit_sample", "checked_audit", "drawn_rows", "predicted_pool"]
 

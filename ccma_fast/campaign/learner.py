@@ -23,6 +23,7 @@ from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
 from ..steps.covariate_shift import warn_not_exchangeable
+from ..steps.predicted_rows import PredictedRows
 from ..steps.student import check_head, class_count, has_two_classes
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
@@ -34,7 +35,6 @@ from .identity import class_digests
 from .input_files import input_files
 from .labelled_pool import LabelledPool
 from .labelling import rows_to_label, rows_to_unlabel
-from .pool_predictions import PredictedRows
 from .prediction import (
     LabelErrors,
     TrainedOn,

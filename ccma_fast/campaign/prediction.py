@@ -15,12 +15,12 @@ from ..pool.derived import AllBut
 from ..pool.id_columns import ID
 from ..pool.open import open_rows
 from ..pool.rows import RowId, Rows
-from ..query.validation import LazilyValidatedRows
 from ..steps.combination import log_softmax
 from ..steps.student import check_two_classes
 from ..steps.teacher import Teacher
 from ..steps.train import train
 from ..steps.trained import Trained
+from ..steps.validated_rows import validated_rows
 from ..system import display
 from ..system.extras import optional
 
@@ -78,12 +78,12 @@ def train_on_labels(
     check_two_classes(labels[labelled])
     return train(
         student,
-        _validated(features, backend),
+        validated_rows(features, backend),
         labelled,
         labels[labelled],
         n_classes,
         teacher=teacher,
-        teacher_source=None if teacher is None else _validated_source(teacher, backend),
+        teacher_source=None if teacher is None else teacher.validated_source(backend),
         config=config,
         rng=np.random.default_rng(random_state),
         backend=backend,
@@ -119,22 +119,11 @@ def predicted_logits(
     models: Trained | None, rows: Rows, teacher: Teacher | None, n_classes: int, backend: Backend
 ) -> Rows:
     """Logits by trained models, or where these are None by the teacher alone; rows are validated as they are read."""
-    reading = None if teacher is None else teacher.reading(_validated_source(teacher, backend))
+    reading = None if teacher is None else teacher.reading(teacher.validated_source(backend))
     if models is not None:
-        return models.combined_logits(_validated(rows, backend), reading, n_classes, backend)
+        return models.combined_logits(validated_rows(rows, backend), reading, n_classes, backend)
     assert reading is not None, "there is a model"
     return reading.logits(backend)
-
-
-def _validated(rows: Rows, backend: Backend, *, directions: bool = False) -> Rows:
-    def refuse() -> None:
-        backend.check_rows(rows, directions=directions)  # raises for the first such row
-
-    return LazilyValidatedRows(rows, backend, directions=directions, refuse=refuse)
-
-
-def _validated_source(teacher: Teacher, backend: Backend) -> Rows:
-    return _validated(teacher.source, backend, directions=teacher.class_directions is not None)
 
 
 def check_same_teacher(teacher: Any, rows: Rows, of_pool: Teacher | None) -> None:
@@ -245,15 +234,9 @@ class LabelErrors:
         doubted = f"{int((self.margins < 0).sum()):,} where another class is more probable"
         columns = self._columns(display.SHOWN)
         images = columns.get(ID, columns["index"])
-        first = [
-            f"{image}: {a} → {b}" for image, a, b in zip(images, columns["label"], columns["suggested"], strict=True)
-        ]
-        return display.line(
-            "LabelErrors",
-            f"{len(self):,} labelled rows",
-            doubted,
-            f"[{display.few(first, len(self))}]" if first else "",
-        )
+        changes = zip(images, columns["label"], columns["suggested"], strict=True)
+        first = display.few((f"{image}: {label} → {other}" for image, label, other in changes), len(self))
+        return display.line("LabelErrors", f"{len(self):,} labelled rows", doubted, f"[{first}]")
 
     def _repr_html_(self) -> str:
         columns = self._columns(display.SHOWN)

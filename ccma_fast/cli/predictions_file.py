@@ -17,8 +17,8 @@ from ..system.streams import progress_bar
 from .csv_output import write_csv_file
 
 if TYPE_CHECKING:
-    from ..campaign.pool_predictions import PredictedRows
     from ..pool.rows import RowId
+    from ..steps.predicted_rows import PredictedRows
 
 __all__ = ["SUFFIXES", "check_writable", "write_predictions"]
 
