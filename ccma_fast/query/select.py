@@ -276,8 +276,8 @@ def plan(
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell, and this machine's rates are
     measured on a small part of the pool, in under a second. Where PyTorch is needed and not imported yet, another
-    process imports it to see what that takes. :mod:`ccma_fast.query.cost_model` tells how costs follow from shapes.
-    Bytes and memory also stand in every report, beside what was measured.
+    process imports it. :mod:`ccma_fast.query.cost_model` tells how costs follow from shapes. Every report has bytes and
+    memory too, beside what was measured.
 
     Parameters
     ----------
