@@ -19,6 +19,7 @@ from ..checks import check_integer
 from ..config import CCMAConfig
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
+from ..steps.classes import declared_classes
 from ..steps.teacher import Teacher
 from ..system import display
 from ..system.memory import check_memory_limit
@@ -27,7 +28,6 @@ from .assigning import assign, assigned_for_file
 from .campaign_answers import CampaignAnswers
 from .campaign_pool import CampaignPool
 from .class_changes import check_is_class
-from .classes import declared_classes
 from .exchange.assignment import Assignment
 from .exchange.formats import check_can_export, export_assignment
 from .files import LabelledImage, labelled_images

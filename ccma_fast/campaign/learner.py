@@ -22,6 +22,7 @@ from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
+from ..steps.classes import check_implied_count, declared_classes
 from ..steps.covariate_shift import warn_not_exchangeable
 from ..steps.predicted_rows import PredictedRows
 from ..steps.student import check_head, class_count, has_two_classes
@@ -30,7 +31,6 @@ from ..steps.trained import Trained
 from ..system import display
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file
-from .classes import check_implied_count, declared_classes
 from .identity import class_digests
 from .input_files import input_files
 from .labelled_pool import LabelledPool

@@ -87,10 +87,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..backends.choose import choose_backend
-    from ..campaign.classes import check_implied_count, declared_classes
     from ..campaign.prediction import label_errors, predicted_logits, train_on_labels
     from ..pool.labels import read_labels
     from ..pool.open import open_rows
+    from ..steps.classes import check_implied_count, declared_classes
     from ..steps.predicted_rows import PredictedRows
     from ..steps.student import class_count, has_two_classes
 

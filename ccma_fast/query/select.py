@@ -170,8 +170,7 @@ def select(
     -------
     Selection
         Exactly min(B, number of rows that can be picked) picks: unlabelled ones that the masks leave and whose images
-        have not vanished, as :func:`ccma_fast.extract` found. With `min_distance` fewer where no other scored row is
-        far enough.
+        have not vanished, as :func:`ccma_fast.extract` found. Fewer where `min_distance` leaves no other scored row.
 
     Warns
     -----
