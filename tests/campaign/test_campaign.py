@@ -257,8 +257,16 @@ class TestAnswers:
             campaign.label(images, classes)
         assert campaign.events() == before
 
+    def test_a_closed_campaign_says_that_it_is(self, campaign: cf.Campaign) -> None:
+        campaign.close()
+        campaign.close()
+        for use in (campaign.status, campaign.history, campaign.pending, lambda: campaign.label(IDS[:1], ["ant"])):
+            with pytest.raises(ValueError, match=r"campaign '.*' is closed; open it anew by Campaign.open"):
+                use()
+        assert "Campaign(" in repr(campaign)
+
     def test_bad_types(self, campaign: cf.Campaign) -> None:
-        with pytest.raises(TypeError, match="names of classes, got int 0"):
+        with pytest.raises(TypeError, match=r"names of classes, got int 0; give \[campaign.class_names\[c\] for c in classes\]"):
             campaign.label([0], [0])  # type: ignore[list-item]
         with pytest.raises(TypeError, match="annotator must be text"):
             campaign.label([0], ["ant"], annotator=3)  # type: ignore[arg-type]
