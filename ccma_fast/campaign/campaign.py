@@ -30,7 +30,7 @@ from .campaign_pool import CampaignPool
 from .class_changes import check_is_class
 from .exchange.assignment import Assignment
 from .exchange.formats import check_can_export, export_assignment
-from .files import LabelledImage, labelled_images
+from .files import LabelledImages, labelled_images
 from .given import check_annotator, check_duration
 from .history import Happening, history_of
 from .issuing import Issued
@@ -333,12 +333,8 @@ class Campaign(CampaignAnswers):
         Returns
         -------
         Assignment
-            Its ``tasks`` have the ``image`` and its likeliest classes each.
-
-        Raises
-        ------
-        ValueError
-            There is nothing to do for this annotator.
+            Its ``tasks`` have the ``image`` and its likeliest classes each, and its ``images`` the ids; both are empty
+            where there is nothing to do for this annotator.
         """
         return assign(self._log, *_for_whom(annotator, n))
 
@@ -391,7 +387,7 @@ class Campaign(CampaignAnswers):
     def history(self, image: str | None = None) -> list[Happening]:
         """What happened, in the order in which it was written, as people read it; of one image where it is given.
 
-        As a data frame: ``pandas.DataFrame(campaign.history())``, and so :meth:`labelled_images` and
+        As a data frame: ``pandas.DataFrame(campaign.history())``, and so
         ``campaign.status().batches``.
         """
         return history_of(self._log, image)
@@ -436,8 +432,11 @@ class Campaign(CampaignAnswers):
         with assigned_for_file(self._log, *_for_whom(annotator, n)) as assignment:
             return WrittenPage(len(assignment.tasks), write_page(path, assignment, images, **options))
 
-    def labelled_images(self) -> list[LabelledImage]:
-        """Every image on whose class people agree, by id: what the campaign is for."""
+    def labelled_images(self) -> LabelledImages:
+        """Every image on whose class people agree, by id: what the campaign is for.
+
+        A list with ``to_csv``, which writes what ``ccma-fast campaign export --to labels`` does, and ``to_pandas``.
+        """
         with self._log.reading() as state:
             return labelled_images(state)
 

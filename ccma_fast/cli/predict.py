@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..pool.kept_labels import check_keeps_labels
+from ..system.csv_files import write_csv_file
 from ..system.output_files import check_can_write, check_no_input
 from ..system.streams import tell
 from .argument_types import at_least_0
 from .command import Command
-from .csv_output import write_csv_file
 from .predictions_file import SUFFIXES, check_writable, write_predictions
 from .shared_options import (
     add_backend_option,

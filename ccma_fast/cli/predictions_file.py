@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.label_table import ID, INDEX
+from ..system.csv_files import write_csv_file
 from ..system.extras import optional
 from ..system.output_files import write_whole
 from ..system.streams import progress_bar
-from .csv_output import write_csv_file
 
 if TYPE_CHECKING:
     from ..pool.rows import RowId
