@@ -19,6 +19,7 @@ from .errors import (
     PoolMismatchError,
     StrategyReplacedWarning,
     TeacherWarning,
+    UnreadIdsWarning,
 )
 from .query.plan import Plan, StagePlan
 from .query.report import Report, Selection, Stage
@@ -73,6 +74,7 @@ __all__ = [
     "StrategyReplacedWarning",
     "Teacher",
     "TeacherWarning",
+    "UnreadIdsWarning",
     "ZeroShot",
     "__version__",
     "audit_forecast",

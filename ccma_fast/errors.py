@@ -10,6 +10,7 @@ __all__ = [
     "PoolMismatchError",
     "StrategyReplacedWarning",
     "TeacherWarning",
+    "UnreadIdsWarning",
 ]
 
 
@@ -52,4 +53,11 @@ class TeacherWarning(UserWarning):
 
     It is no better than chance, or its temperature, the order of its classes or the kind of its numbers seems wrong.
     Or a loop that had a teacher continues without one.
+    """
+
+
+class UnreadIdsWarning(UserWarning):
+    """A pool has no ids, though a column of text beside its vectors may have them by its name.
+
+    Its images are then known by their row numbers, and labels cannot be joined to them by id.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from .answering import join
 from .exchange.assignment import Assignment, Task
@@ -32,28 +33,51 @@ def assign(log: Log, annotator: str, n: int | None) -> Assignment:
     n : int or None
         None for all.
 
+    Returns
+    -------
+    Assignment
+        Without tasks where there is nothing to do; the log then stays as it is.
+    """
+    return _assign(log, annotator, n).assignment
+
+
+@contextmanager
+def assigned_for_file(log: Log, annotator: str, n: int | None) -> Iterator[Assignment]:
+    """What :func:`assign` assigns, while it is written to a file; undone where that fails, for nobody got it then.
+
     Raises
     ------
     ValueError
         There is nothing to do.
     """
-    return _assign(log, annotator, n)[0]
-
-
-@contextmanager
-def assigned_for_file(log: Log, annotator: str, n: int | None) -> Iterator[Assignment]:
-    """What :func:`assign` assigns, while it is written to a file; undone where that fails, for nobody got it then."""
-    assignment, number = _assign(log, annotator, n)
+    assigned = _assign(log, annotator, n)
+    if not assigned.assignment.tasks:
+        whom = f"{annotator!r}" if annotator else "anybody without a name"
+        n_answered = assigned.n_out - assigned.n_of_others
+        raise ValueError(
+            f"there is no image for {whom} to label: of {assigned.n_out} that are out {assigned.n_of_others} were "
+            f"given to others and {n_answered} have an answer of {whom}; expected a new batch, or an assignment that "
+            "is undone, first"
+        )
     try:
-        yield assignment
+        yield assigned.assignment
     except BaseException:
-        if number is not None:
-            undo(log, [number], annotator)
+        if assigned.event is not None:
+            undo(log, [assigned.event], annotator)
         raise
 
 
-def _assign(log: Log, annotator: str, n: int | None) -> tuple[Assignment, int | None]:
-    """An assignment, and the number of its event; None where nothing is new in it."""
+class _Assigned(NamedTuple):
+    """An assignment, and what it was made of."""
+
+    assignment: Assignment
+    event: int | None
+    """Its number; None where nothing is new in the assignment."""
+    n_out: int
+    n_of_others: int
+
+
+def _assign(log: Log, annotator: str, n: int | None) -> _Assigned:
     with log.writing() as writing:
         state, time = writing.state, now()
         own, free, n_of_others = [], [], 0
@@ -69,14 +93,8 @@ def _assign(log: Log, annotator: str, n: int | None) -> tuple[Assignment, int | 
             else:
                 n_of_others += 1
         chosen = own + (free if n is None else free[: max(0, n - len(own))])
-        if not chosen:
-            whom = f"{annotator!r}" if annotator else "anybody without a name"
-            raise ValueError(
-                f"there is no image for {whom} to label: of {len(pending)} that are out {n_of_others} were given to "
-                f"others and {len(pending) - n_of_others} have an answer of {whom}; expected a new batch, or an "
-                "assignment that is undone, first"
-            )
-        join(writing, annotator)
+        if chosen:
+            join(writing, annotator)
         new = [image for image in chosen if image not in set(own)]
         number = None
         if new:
@@ -85,7 +103,8 @@ def _assign(log: Log, annotator: str, n: int | None) -> tuple[Assignment, int | 
             number = writing.add(NewEvent(kinds.ASSIGNED, annotator, data={"images": new, "expires": until})).number
         tasks = _tasks(log, state, chosen, batch_of)
         classes = tuple(state.classes.live.values())
-        return Assignment(str(state.settings["campaign"]), annotator, classes, tuple(tasks), state.digest), number
+        assignment = Assignment(str(state.settings["campaign"]), annotator, classes, tuple(tasks), state.digest)
+        return _Assigned(assignment, number, len(pending), n_of_others)
 
 
 def _in_order(state: State, pending: Iterable[str], batch_of: Mapping[str, Batch]) -> list[str]:

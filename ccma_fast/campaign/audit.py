@@ -16,8 +16,9 @@ from ..pool.class_names import agreed_class_names, differing_names
 from ..pool.labels import read_labels
 from ..pool.row_ids import check_beside
 from ..pool.rows import Rows
+from ..steps.predicted_rows import PredictedRows
 from ..system import display
-from .pool_predictions import PoolPredictions, PredictedRows, read_predictions
+from .pool_predictions import PoolPredictions, read_predictions
 
 __all__ = ["AuditSample", "PredictedPool", "audit_sample", "checked_audit", "drawn_rows", "predicted_pool"]
 
@@ -200,7 +201,11 @@ def checked_audit(
         audit_labels, class_names=class_names, n_classes=predictions.rows.n_columns, name="audit_labels"
     )
     if codes.size > len(audit):
-        raise ValueError(f"audit_labels must be at most {len(audit)}, one for each row of the audit, got {codes.size}")
+        whole = codes.size == predictions.rows.n_rows
+        hint = "; of labels of the whole pool, y, give y[audit.rows]" if whole else ""
+        raise ValueError(
+            f"audit_labels must be at most {len(audit)}, one for each row of the audit, got {codes.size}{hint}"
+        )
     check_beside("audit_labels", audit_labels, audit.rows[: codes.size], of="audit.rows")
     known = np.flatnonzero(codes >= 0)
     if known.size == 0:

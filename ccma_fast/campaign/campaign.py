@@ -19,6 +19,7 @@ from ..checks import check_integer
 from ..config import CCMAConfig
 from ..pool.open import open_rows
 from ..query.arguments import check_arguments
+from ..steps.classes import declared_classes
 from ..steps.teacher import Teacher
 from ..system import display
 from ..system.memory import check_memory_limit
@@ -27,10 +28,9 @@ from .assigning import assign, assigned_for_file
 from .campaign_answers import CampaignAnswers
 from .campaign_pool import CampaignPool
 from .class_changes import check_is_class
-from .classes import declared_classes
 from .exchange.assignment import Assignment
 from .exchange.formats import check_can_export, export_assignment
-from .files import LabelledImage, labelled_images
+from .files import LabelledImages, labelled_images
 from .given import check_annotator, check_duration
 from .history import Happening, history_of
 from .issuing import Issued
@@ -333,12 +333,8 @@ class Campaign(CampaignAnswers):
         Returns
         -------
         Assignment
-            Its ``tasks`` have the ``image`` and its likeliest classes each.
-
-        Raises
-        ------
-        ValueError
-            There is nothing to do for this annotator.
+            Its ``tasks`` have the ``image`` and its likeliest classes each, and its ``images`` the ids; both are empty
+            where there is nothing to do for this annotator.
         """
         return assign(self._log, *_for_whom(annotator, n))
 
@@ -393,7 +389,7 @@ class Campaign(CampaignAnswers):
 
         Of one image where it is given: what was said of it, the batches that it was in, and whom it was assigned to.
 
-        As a data frame: ``pandas.DataFrame(campaign.history())``, and so :meth:`labelled_images` and
+        As a data frame: ``pandas.DataFrame(campaign.history())``, and so
         ``campaign.status().batches``.
         """
         return history_of(self._log, image)
@@ -438,8 +434,11 @@ class Campaign(CampaignAnswers):
         with assigned_for_file(self._log, *_for_whom(annotator, n)) as assignment:
             return WrittenPage(len(assignment.tasks), write_page(path, assignment, images, **options))
 
-    def labelled_images(self) -> list[LabelledImage]:
-        """Every image on whose class people agree, by id: what the campaign is for."""
+    def labelled_images(self) -> LabelledImages:
+        """Every image on whose class people agree, by id: what the campaign is for.
+
+        A list with ``to_csv``, which writes what ``ccma-fast campaign export --to labels`` does, and ``to_pandas``.
+        """
         with self._log.reading() as state:
             return labelled_images(state)
 

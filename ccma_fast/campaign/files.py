@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import check_flag
 from ..errors import FileReadError
+from ..pool.kept_labels import check_keeps_labels
+from ..pool.label_table import ID, INDEX
+from ..system.csv_files import write_csv_file
+from ..system.extras import optional
+from ..system.output_files import check_can_write
 from .answering import Taken
 from .campaign_pool import CampaignPool
 from .exchange.answer import Answer
 from .exchange.formats import read_answers
+from .exchange.labels_file import LABEL_COLUMNS
 from .log.state import State
 from .places import names_of
 
-__all__ = ["FileAnswers", "ImportedFile", "LabelledImage", "answers_in_file", "labelled_images"]
+__all__ = ["FileAnswers", "ImportedFile", "LabelledImage", "LabelledImages", "answers_in_file", "labelled_images"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,65 @@ class LabelledImage(NamedTuple):
     label: str
     annotators: tuple[str, ...]
     n_others: int
+
+
+class LabelledImages(list[LabelledImage]):
+    """Every image on whose class people agree, by id.
+
+    As a table it has the columns ``image_path`` (``index`` where the pool has no ids), ``label`` (the name of the
+    class), ``annotators`` (who said so, between semicolons) and ``n_others``: what ``labels`` of
+    :func:`ccma_fast.select` takes.
+
+    Parameters
+    ----------
+    images : iterable of LabelledImage
+    has_ids : bool
+        Whether images are called by ids, and not by the numbers of their rows.
+    """
+
+    def __init__(self, images: Iterable[LabelledImage] = (), *, has_ids: bool) -> None:
+        super().__init__(images)
+        self.has_ids = has_ids
+
+    def _rows(self) -> Iterator[Sequence[Any]]:
+        """The header of the table, and its rows."""
+        yield ID if self.has_ids else INDEX, *LABEL_COLUMNS
+        for image, label, annotators, n_others in self:
+            yield image if self.has_ids else int(image), label, "; ".join(annotators), n_others
+
+    def to_pandas(self) -> Any:
+        """The table as a ``pandas.DataFrame``.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed; the text names the extra that brings it.
+        """
+        header, *rows = self._rows()
+        return optional("pandas", "a data frame").DataFrame(rows, columns=[*header])
+
+    def to_csv(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the table as ``ccma-fast campaign export --to labels`` does.
+
+        Parameters
+        ----------
+        path : path
+        overwrite : bool, default False
+            Replace a file that is there, but never one that holds labels by people.
+
+        Raises
+        ------
+        FileExistsError
+            A file is there, or one that holds labels by people; or `path` is a symbolic link.
+        OSError
+            The file cannot be written.
+        """
+        overwrite, file = check_flag("overwrite", overwrite), Path(path)
+        check_can_write(path)
+        check_keeps_labels(file, "path")
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"{str(file)!r} is there already; expected a new file, or overwrite=True")
+        write_csv_file(file, self._rows())
 
 
 def answers_in_file(
@@ -110,9 +177,9 @@ def _by_ids(answers: Iterable[Answer], file: Path, pool: CampaignPool) -> list[A
     return [replace(answer, image=name) for answer, name in zip(given, names, strict=True)]
 
 
-def labelled_images(state: State) -> list[LabelledImage]:
+def labelled_images(state: State) -> LabelledImages:
     """Every image on whose class people agree, by id."""
-    found = []
+    found = LabelledImages(has_ids=bool(state.settings["has_ids"]))
     for image, (votes, outcome) in sorted(state.tallies().items()):
         if outcome.vote is not None and not outcome.is_refused:
             agreeing = sorted(name for name, vote in votes.items() if vote == outcome.vote)

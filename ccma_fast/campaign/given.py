@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -57,7 +58,9 @@ def answers_given(images: Sequence[str], said: Any, annotator: str, *, is_refusa
     check_same_rows("classes", len(names), "images", len(images))
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"classes must be names of classes, got {type(name).__name__} {name!r}")
+            is_number = isinstance(name, numbers.Integral) and not isinstance(name, bool)
+            hint = "; give [campaign.class_names[c] for c in classes]" if is_number else ""
+            raise TypeError(f"classes must be names of classes, got {type(name).__name__} {name!r}{hint}")
         if not name.strip():
             raise ValueError(f"classes must be names of classes, got {name!r}")
     return [Answer(image, name, annotator=annotator) for image, name in zip(images, names, strict=True)]

@@ -11,7 +11,7 @@ from ..checks import check_same_rows
 from ..pool.array_like import check_unmasked
 from ..pool.class_codes import class_codes
 from ..pool.row_ids import check_beside, distinct_rows
-from .classes import ClassSet, check_implied_count
+from ..steps.classes import ClassSet, check_implied_count
 from .labelled_pool import LabelledPool
 
 __all__ = ["rows_to_label", "rows_to_unlabel"]

@@ -22,19 +22,19 @@ from ..pool.open import open_rows
 from ..query.arguments import check_arguments
 from ..query.report import Selection
 from ..query.select import select
+from ..steps.classes import check_implied_count, declared_classes
 from ..steps.covariate_shift import warn_not_exchangeable
+from ..steps.predicted_rows import PredictedRows
 from ..steps.student import check_head, class_count, has_two_classes
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system import display
 from ..system.memory import check_memory_limit
 from ..system.output_files import check_can_write, check_no_input, locked_file
-from .classes import check_implied_count, declared_classes
 from .identity import class_digests
 from .input_files import input_files
 from .labelled_pool import LabelledPool
 from .labelling import rows_to_label, rows_to_unlabel
-from .pool_predictions import PredictedRows
 from .prediction import (
     LabelErrors,
     TrainedOn,
@@ -449,8 +449,9 @@ class ActiveLearner:
         Returns
         -------
         LabelErrors
-            Rows, labels, suggested classes and margins, the most doubtful first. For a student of another
-            kind, rows are missing whose fold leaves labels of fewer than two classes.
+            Rows, labels, suggested classes and margins, the most doubtful first; printed, and as a data frame, with
+            the names of the classes and the ids of the images where they are known. For a student of another kind,
+            rows are missing whose fold leaves labels of fewer than two classes.
 
         Raises
         ------
@@ -460,7 +461,7 @@ class ActiveLearner:
         labels = self._pool.labels.copy()
         trained = self._train(labels, self._n_classes(), choose_backend(self._backend), hold_all_out=True)
         labelled = np.flatnonzero(labels >= 0)
-        return label_errors(trained, labelled, labels[labelled])
+        return label_errors(trained, labelled, labels[labelled], self._pool.features, self.class_names)
 
     def _n_classes(self) -> int:
         pool = self._pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +12,17 @@ from ..backends.protocol import Backend
 from ..config import CCMAConfig
 from ..pool.agreement import accepted, differing_encoders
 from ..pool.derived import AllBut
+from ..pool.id_columns import ID
 from ..pool.open import open_rows
-from ..pool.rows import Rows
-from ..query.validation import LazilyValidatedRows
+from ..pool.rows import RowId, Rows
 from ..steps.combination import log_softmax
 from ..steps.student import check_two_classes
 from ..steps.teacher import Teacher
 from ..steps.train import train
 from ..steps.trained import Trained
+from ..steps.validated_rows import validated_rows
 from ..system import display
+from ..system.extras import optional
 
 __all__ = [
     "LabelErrors",
@@ -75,12 +78,12 @@ def train_on_labels(
     check_two_classes(labels[labelled])
     return train(
         student,
-        _validated(features, backend),
+        validated_rows(features, backend),
         labelled,
         labels[labelled],
         n_classes,
         teacher=teacher,
-        teacher_source=None if teacher is None else _validated_source(teacher, backend),
+        teacher_source=None if teacher is None else teacher.validated_source(backend),
         config=config,
         rng=np.random.default_rng(random_state),
         backend=backend,
@@ -116,22 +119,11 @@ def predicted_logits(
     models: Trained | None, rows: Rows, teacher: Teacher | None, n_classes: int, backend: Backend
 ) -> Rows:
     """Logits by trained models, or where these are None by the teacher alone; rows are validated as they are read."""
-    reading = None if teacher is None else teacher.reading(_validated_source(teacher, backend))
+    reading = None if teacher is None else teacher.reading(teacher.validated_source(backend))
     if models is not None:
-        return models.combined_logits(_validated(rows, backend), reading, n_classes, backend)
+        return models.combined_logits(validated_rows(rows, backend), reading, n_classes, backend)
     assert reading is not None, "there is a model"
     return reading.logits(backend)
-
-
-def _validated(rows: Rows, backend: Backend, *, directions: bool = False) -> Rows:
-    def refuse() -> None:
-        backend.check_rows(rows, directions=directions)  # raises for the first such row
-
-    return LazilyValidatedRows(rows, backend, directions=directions, refuse=refuse)
-
-
-def _validated_source(teacher: Teacher, backend: Backend) -> Rows:
-    return _validated(teacher.source, backend, directions=teacher.class_directions is not None)
 
 
 def check_same_teacher(teacher: Any, rows: Rows, of_pool: Teacher | None) -> None:
@@ -180,31 +172,81 @@ def check_same_teacher(teacher: Any, rows: Rows, of_pool: Teacher | None) -> Non
         raise ValueError("teacher must have the class features of the pool's, got others")
 
 
-class LabelErrors(NamedTuple):
-    """Labelled rows, those first whose labels the models doubt most. A ranking, not a test of any label."""
+@dataclass(frozen=True, eq=False)
+class LabelErrors:
+    """Labelled rows, those first whose labels the models doubt most. A ranking, not a test of any label.
+
+    Attributes
+    ----------
+    indices : ndarray, shape (n,), int64
+        Rows of the pool.
+    labels : ndarray, shape (n,), int64
+        Their labels.
+    suggested : ndarray, shape (n,), int64
+        The most probable other class, the lower of equal ones.
+    margins : ndarray, shape (n,), float32
+        ln p of the label − ln p of the suggested class, out of fold, in nats, ascending; ties by the row. Below 0 the
+        suggested class is the more probable one.
+    ids : list of str or None, or None
+        Ids of the images; None where the pool has none.
+    class_names : list of str or None
+    """
 
     indices: Int64
-    """Rows of the pool, shape (n,)."""
     labels: Int64
-    """Their labels."""
     suggested: Int64
-    """The most probable other class, the lower of equal ones."""
     margins: npt.NDArray[np.float32]
-    """ln p of the label − ln p of the suggested class, out of fold, in nats, ascending; ties by the row. Below 0 the
-    suggested class is the more probable one."""
+    ids: list[RowId] | None = None
+    class_names: list[str] | None = None
+
+    def __len__(self) -> int:
+        return int(self.indices.size)
+
+    def to_pandas(self) -> Any:
+        """The ranking as a ``pandas.DataFrame``, the most doubtful label first.
+
+        With the columns ``index``, ``image_path`` where the pool has ids, ``label``, ``suggested`` and ``margin``;
+        classes are names where these are known.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed; the text names the extra that brings it.
+        """
+        return optional("pandas", "a data frame").DataFrame(self._columns(len(self)))
+
+    def _columns(self, n: int) -> dict[str, list[Any]]:
+        """The first entries as people read them."""
+        names = self.class_names
+
+        def called(classes: Int64) -> list[Any]:
+            return classes[:n].tolist() if names is None else [names[c] for c in classes[:n].tolist()]
+
+        return {
+            "index": self.indices[:n].tolist(),
+            **({} if self.ids is None else {ID: self.ids[:n]}),
+            "label": called(self.labels),
+            "suggested": called(self.suggested),
+            "margin": self.margins[:n].tolist(),
+        }
 
     def __repr__(self) -> str:
         doubted = f"{int((self.margins < 0).sum()):,} where another class is more probable"
-        return display.line("LabelErrors", f"{self.indices.size:,} labelled rows", doubted)
+        columns = self._columns(display.SHOWN)
+        images = columns.get(ID, columns["index"])
+        changes = zip(images, columns["label"], columns["suggested"], strict=True)
+        first = display.few((f"{image}: {label} → {other}" for image, label, other in changes), len(self))
+        return display.line("LabelErrors", f"{len(self):,} labelled rows", doubted, f"[{first}]")
 
     def _repr_html_(self) -> str:
-        header = ["index", "label", "suggested", "margin"]
-        rows = zip(*(column.tolist() for column in self), strict=True)
-        title = f"Label errors: {self.indices.size:,} labelled rows, the most doubtful first"
-        return display.notebook_html(title, display.table(header, rows, self.indices.size))
+        columns = self._columns(display.SHOWN)
+        title = f"Label errors: {len(self):,} labelled rows, the most doubtful first"
+        return display.notebook_html(title, display.table([*columns], zip(*columns.values(), strict=True), len(self)))
 
 
-def label_errors(trained: Trained, labelled: Int64, labels: Int64) -> LabelErrors:
+def label_errors(
+    trained: Trained, labelled: Int64, labels: Int64, pool: Rows, class_names: list[str] | None
+) -> LabelErrors:
     """Rank the labelled rows by the normalised margin of Northcutt et al., arXiv 1911.00068, in logarithms."""
     held_out, combined = trained.out_of_fold
     z = held_out.student
@@ -218,4 +260,5 @@ def label_errors(trained: Trained, labelled: Int64, labels: Int64) -> LabelError
     suggested = z.argmax(axis=1)
     margins = own - z.max(axis=1)
     order = np.argsort(margins, kind="stable")
-    return LabelErrors(rows[order], given[order], suggested[order], margins[order])
+    rows = rows[order]
+    return LabelErrors(rows, given[order], suggested[order], margins[order], pool.ids_at(rows), class_names)

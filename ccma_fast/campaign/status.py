@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain
@@ -173,6 +173,10 @@ class Status:
         counts = f"{self.n_labelled:,} of {self.n_rows:,} images labelled, {self.n_refused:,} refused"
         return display.line("Status", counts, f"{self.n_out:,} out", f"{len(self.batches):,} batches")
 
+    def __str__(self) -> str:
+        """All of it, as ``ccma-fast campaign status`` tells it."""
+        return "\n".join(_lines(self))
+
     def _repr_html_(self) -> str:
         title = f"Status: {self.n_labelled:,} of {self.n_rows:,} images labelled, {self.n_out:,} out"
         return display.notebook_html(title, *self.html_parts())
@@ -201,6 +205,55 @@ class Status:
             for a in self.annotators
         )
         return [*parts, _folded("annotators", header, people, len(self.annotators))]
+
+
+def _lines(status: Status) -> Iterator[str]:
+    yield f"images       {status.n_rows}"
+    yield f"labelled     {status.n_labelled}"
+    yield f"refused      {status.n_refused}"
+    undecided = f", {status.n_undecided} of them answered, but not by enough people yet" if status.n_undecided else ""
+    yield f"out          {status.n_out}{undecided}"
+    counts = sorted(status.by_class.items(), key=lambda pair: -pair[1])
+    shown = ", ".join(f"{display.printable(name)} {n}" for name, n in counts[:8])
+    yield f"classes      {len(counts)}" + (f": {shown}{', ...' if len(counts) > 8 else ''}" if counts else "")
+    for entry in status.annotators:
+        seconds = "" if entry.median_seconds is None else f", {entry.median_seconds:.1f} s each"
+        others = "" if not entry.with_others.n else f", as most of the others {_share(entry.with_others)}"
+        name = display.printable(entry.name) or "(no name)"
+        waiting = f", {entry.n_waiting} images wait for them" if entry.n_waiting else ""
+        counted = f"{entry.n_labels} labels, {entry.n_refusals} refusals{waiting}"
+        yield f"annotator    {name}: {counted}{seconds}{others}"
+    if status.n_several:
+        yield f"agreement    Krippendorff's alpha {status.alpha:.3f} on {status.n_several} images"
+    yield from _check_lines("audits", status.audits)
+    yield from _check_lines("picks", status.picks)
+    for batch in status.batches:
+        what = "audit" if batch.is_audit else "batch"
+        found = batch.agreement
+        changed = ""
+        if found is not None:
+            by = _interval(found.changed, found.low, found.high)
+            changed = f", chosen after {found.n_new} more labels, which changed {by} of the predictions"
+        counted = f"{batch.n_labelled} labelled, {batch.n_refused} refused, {batch.n_out} out"
+        yield f"{what} {batch.number:<6} {batch.issued[:16]}Z: {batch.n_images} images, {counted}{changed}"
+    if status.is_stable is not None:
+        yield f"predictions  {'are stable' if status.is_stable else 'still change'}"
+
+
+def _check_lines(name: str, checks: ModelChecks) -> Iterator[str]:
+    for what, share in zip(
+        ("likeliest class right", "student's set right", "teacher's set right"), checks, strict=True
+    ):
+        if share.n:
+            yield f"{name:12} {what} {_share(share)}"
+
+
+def _share(share: Share) -> str:
+    return f"{_interval(share.share, share.low, share.high)} of {share.n}"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _folded(what: str, header: list[str], rows: Iterable[Sequence[Any]], n_rows: int) -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..pool.kept_labels import check_keeps_labels
+from ..system.csv_files import write_csv_file
 from ..system.output_files import check_can_write, check_no_input
 from ..system.streams import tell
 from .argument_types import at_least_0
 from .command import Command
-from .csv_output import write_csv_file
 from .predictions_file import SUFFIXES, check_writable, write_predictions
 from .shared_options import (
     add_backend_option,
@@ -26,7 +26,6 @@ from .shared_options import (
 
 if TYPE_CHECKING:
     from ..campaign.prediction import LabelErrors
-    from ..pool.rows import Rows
 
 __all__ = ["COMMAND"]
 
@@ -88,11 +87,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from ..backends.choose import choose_backend
-    from ..campaign.classes import check_implied_count, declared_classes
-    from ..campaign.pool_predictions import PredictedRows
     from ..campaign.prediction import label_errors, predicted_logits, train_on_labels
     from ..pool.labels import read_labels
     from ..pool.open import open_rows
+    from ..steps.classes import check_implied_count, declared_classes
+    from ..steps.predicted_rows import PredictedRows
     from ..steps.student import class_count, has_two_classes
 
     _check_outputs(arguments)
@@ -116,7 +115,8 @@ def _run(arguments: argparse.Namespace) -> None:
     errors: LabelErrors | None = None
     if arguments.label_errors is not None:
         labelled = np.flatnonzero(labels >= 0)
-        errors = label_errors(train_on_labels(*training, hold_all_out=True), labelled, labels[labelled])
+        trained = train_on_labels(*training, hold_all_out=True)
+        errors = label_errors(trained, labelled, labels[labelled], rows, classes.names)
     write_predictions(
         arguments.out,
         PredictedRows(logits, rows, labels >= 0, classes.names),
@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> None:
         is_shown=not arguments.quiet,
     )
     if errors is not None:  # last, since the pool may fail while all its rows are predicted
-        write_csv_file(arguments.label_errors, _error_table(errors, rows))
+        write_csv_file(arguments.label_errors, _error_table(errors))
     if not arguments.quiet:
         tell(f"{rows.n_rows} rows predicted by {who}, {int((labels >= 0).sum())} labels -> {arguments.out}")
 
@@ -153,8 +153,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--label-errors must be another file than --out, got {str(arguments.out)!r} for both")
 
 
-def _error_table(found: LabelErrors, rows: Rows) -> Iterator[list[Any]]:
-    ids = rows.ids_at(found.indices)
+def _error_table(found: LabelErrors) -> Iterator[list[Any]]:
+    ids = found.ids
     columns = [found.indices, *([] if ids is None else [ids]), found.labels, found.suggested, map(str, found.margins)]
     yield ["index", *([] if ids is None else ["image_path"]), "label", "suggested", "margin"]
     yield from map(list, zip(*columns, strict=True))

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pool.label_table import ID, INDEX
+from ..system.csv_files import write_csv_file
 from ..system.extras import optional
 from ..system.output_files import write_whole
 from ..system.streams import progress_bar
-from .csv_output import write_csv_file
 
 if TYPE_CHECKING:
-    from ..campaign.pool_predictions import PredictedRows
     from ..pool.rows import RowId
+    from ..steps.predicted_rows import PredictedRows
 
 __all__ = ["SUFFIXES", "check_writable", "write_predictions"]
 

@@ -10,23 +10,20 @@ import numpy.typing as npt
 
 from ..errors import FileReadError
 from ..system.extras import optional
+from .id_columns import id_column
 from .keys import chosen_key
 from .rows import RowId
 
 __all__ = [
-    "IDS",
     "VectorColumn",
     "described",
-    "has_ids",
+    "id_column_of",
     "ids_of",
     "list_width",
     "value_type",
     "values_of_lists",
     "vector_column",
 ]
-
-# The column of the images' ids beside the vectors, as in the metadata of clip-retrieval.
-IDS = "image_path"
 
 # Metadata of a field whose stored values are to be read as those of an extension type.
 _EXTENSION = b"ARROW:extension:name"
@@ -92,13 +89,13 @@ def described(schema: Any, *, every: bool = False) -> Mapping[str, str]:
     return {entry.name: str(entry.type) for entry in schema if every or list_width(entry.type) is not None}
 
 
-def has_ids(schema: Any) -> bool:
-    """Whether a column has the images' ids as text."""
+def id_column_of(schema: Any, name: str) -> str | None:
+    """The column of text that has the images' ids, see :func:`ccma_fast.pool.id_columns.id_column`."""
     types = optional("pyarrow.types", "a parquet file")
-    kinds = [entry.type for entry in schema if entry.name == IDS]
-    kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
     are_text = (types.is_string, types.is_large_string, types.is_string_view)
-    return len(kinds) == 1 and any(is_text(kinds[0]) for is_text in are_text)
+    kinds = [(entry.name, entry.type) for entry in schema]
+    kinds = [(column, kind.value_type if types.is_dictionary(kind) else kind) for column, kind in kinds]
+    return id_column([column for column, kind in kinds if any(is_text(kind) for is_text in are_text)], name)
 
 
 def ids_of(column: Any) -> list[RowId]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
+from .id_columns import plain_header
 from .label_table import ID, INDEX
-from .tables import MEANS_LABEL, SUFFIXES, plain_header, read_columns
+from .tables import MEANS_LABEL, SUFFIXES, read_columns
 
 __all__ = ["check_keeps_labels"]
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..checks import check_same_rows
 from ..errors import FileReadError, LabelWarning
 from .array_like import is_exact
+from .id_columns import ID
 from .row_ids import rows_with_ids
 from .rows import RowId, Rows
 from .spreadsheet_cells import ambiguity, damage, is_lost_zero, whole_number
@@ -21,8 +22,8 @@ __all__ = ["ID", "INDEX", "LabelTable", "check_in_order", "joined", "named_rows"
 
 Int64 = npt.NDArray[np.int64]
 
-# The columns that say which row a label is of.
-ID, INDEX = "image_path", "index"
+# The column of row numbers.
+INDEX = "index"
 
 # What pandas calls an index without a name, in CSV and in parquet.
 _UNNAMED = ("", "Unnamed: 0", "__index_level_0__")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,9 @@ _LABEL = "label"
 
 # Columns of picks, whose column `index` always has row numbers.
 _OF_PICKS = {"rank", "represents"}
+
+# Suffixes of files that hold labels.
+_FILES = frozenset((*SUFFIXES, ".txt", ".npy", ".h5", ".hdf5"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +122,7 @@ def read_labels(
         return reader.of_path(source)
     if isinstance(source, (list, tuple)) and source and all(isinstance(part, os.PathLike) for part in source):
         return reader.of_paths(source)
+    reader.check_no_paths(source)
     return reader.of_values(source)
 
 
@@ -129,6 +133,22 @@ class _Reader(NamedTuple):
     n_classes: int | None
     class_names: Sequence[str] | None
     name: str
+
+    def check_no_paths(self, values: Any) -> None:
+        """Check that labels in memory are neither text that means files nor a mapping, which has no order of rows."""
+        if isinstance(values, Mapping):
+            raise TypeError(
+                f"{self.name} must have a label for each row, got a {type(values).__name__}; give an array of them, or "
+                f"a pandas Series or a table of which the index or a column {ID!r} has the ids"
+            )
+        if not (isinstance(values, (list, tuple)) and values and all(isinstance(value, str) for value in values)):
+            return
+        files = [value for value in values if Path(split_key(value)[0]).suffix.lower() in _FILES]
+        if len(files) == len(values) and not {*files} <= {*(self.class_names or ())}:
+            raise TypeError(
+                f"{self.name} must be labels, or files as objects of pathlib, got the text {files[0]!r}, which in a "
+                f"sequence is the name of a class; give [pathlib.Path({files[0]!r}), ...]"
+            )
 
     def of_values(self, values: Any) -> Int64:
         """Labels in memory."""

@@ -12,15 +12,15 @@ import numpy as np
 from ..errors import FileReadError
 from ..system.bounded_read import read_whole
 from ..system.csv_text import read_csv
+from .id_columns import ID, ID_CALLS, MAY_BE_IDS, plain_header
 from .parquet_file import opened
 
-__all__ = ["MEANS_LABEL", "SUFFIXES", "Columns", "is_text", "plain_header", "read_columns", "wanted_columns"]
+__all__ = ["MEANS_LABEL", "SUFFIXES", "Columns", "is_text", "read_columns", "wanted_columns"]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """Of tables."""
 
-_ALSO_CALLED = {"image_path": ("path", "filepath", "filename", "file")}
-_CALLS = {"index", "label", *_ALSO_CALLED, *_ALSO_CALLED["image_path"]}
+_CALLS = {"index", "label", *ID_CALLS}
 
 MEANS_LABEL = frozenset(
     ("label", "labels", "class", "classes", "class_id", "class_name", "category", "target", "targets", "y")
@@ -30,10 +30,7 @@ MEANS_LABEL = frozenset(
 # What columns hold, by the names that are common for them.
 _MEANINGS = {
     "label": MEANS_LABEL,
-    "image_path": {
-        *("image_path", *_ALSO_CALLED["image_path"]),
-        *("file_path", "file_name", "image", "images", "image_name", "img", "url"),
-    },
+    ID: {*ID_CALLS, *MAY_BE_IDS},
     "index": {"index", "row", "rows", "id", "ids", "image_id", "key", "unnamed:_0", "__index_level_0__"},
     "something else": {"rank", "score", "scores", "represents", "weight", "confidence", "probability", "logit"},
 }
@@ -42,7 +39,7 @@ _MEANINGS = {
 _MOST_ROWS = 100_000_000
 
 # Columns that say what a row is of.
-_KEYS = {"index", "image_path"}
+_KEYS = {"index", ID}
 
 # What pandas calls an index without a name in parquet.
 _UNNAMED = "__index_level_0__"
@@ -100,7 +97,7 @@ def wanted_columns(
 ) -> Columns:
     """The wanted columns of a table that is read already; parameters and errors as :func:`read_columns`."""
     must = () if only is None else (only,)
-    calls = {column: (column, *_ALSO_CALLED.get(column, ())) for column in dict.fromkeys((*must, *wanted))}
+    calls = {column: ID_CALLS if column == ID else (column,) for column in dict.fromkeys((*must, *wanted))}
     found = {column: _called(table, calls[column], place, name) for column in calls}
     plain = [header for header, cells in table.items() if not isinstance(cells, _Nested)] or [*table]
     if only is not None and len(plain) == 1 and not any(found.values()):
@@ -134,11 +131,6 @@ def _without_empty_rows(columns: Columns) -> Columns:
 def is_text(file: str) -> bool:
     """Whether a table is CSV, whose cells are all text."""
     return Path(file).suffix.lower() != ".parquet"
-
-
-def plain_header(header: str) -> str:
-    """The name of a column in its plain spelling, by which columns are found."""
-    return header.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
 def _called(table: dict[str, Any], calls: Sequence[str], place: str, name: str) -> str | None:

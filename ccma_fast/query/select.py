@@ -163,16 +163,14 @@ def select(
         acquisition chooses as it does. Classes without rows leave their quota to the others, and those of share 0 get
         what these cannot take.
     explain : bool, default False
-        Tell where each pick comes from, in ``Selection.explanation``: who led it, both conformal sets, the classes that
-        it is likely to be of, and the nearest rows that it represents. The picks are the same bit for bit. It reads the
+        Tell where each pick comes from, in ``Selection.explanation``. The picks are the same bit for bit. It reads the
         picks once more and up to 32 rows of each cluster, which the plan does not count.
 
     Returns
     -------
     Selection
         Exactly min(B, number of rows that can be picked) picks: unlabelled ones that the masks leave and whose images
-        have not vanished, as :func:`ccma_fast.extract` found. With `min_distance` fewer where no other scored row is
-        far enough.
+        have not vanished, as :func:`ccma_fast.extract` found. Fewer where `min_distance` leaves no other scored row.
 
     Warns
     -----
@@ -275,23 +273,21 @@ def plan(
 ) -> Plan:
     """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
 
-    Nothing of the query runs. The arguments are checked as far as shapes and labels tell; under a second goes into
-    measuring this machine's rates, on a small part of the pool. Where PyTorch is needed (by the published head, and on
-    a GPU) and not imported yet, another process imports it to see what that takes. :mod:`ccma_fast.query.cost_model`
-    tells how costs follow from shapes. Bytes and memory also stand in every report, beside what was measured.
+    Nothing of the query runs. The arguments are checked as far as shapes and labels tell, and this machine's rates are
+    measured on a small part of the pool, in under a second. Where PyTorch is needed and not imported yet, another
+    process imports it. :mod:`ccma_fast.query.cost_model` tells how costs follow from shapes. Every report has bytes and
+    memory too, beside what was measured.
 
     Parameters
     ----------
-    features, budget, labels, class_names, teacher, student, student_logits, config, backend, chunk_size, memory_limit
-    exclude, pending, include, min_distance, class_distribution
+    features, budget, labels, ..., class_distribution
         As in :func:`select`.
 
     Returns
     -------
     Plan
         Prints as a table. Memory is how far the process's resident memory, mapped files included, will rise above
-        where it is when the query begins. Seconds are an expectation: how many epochs and
-        iterations it will take is not known before.
+        where it is when the query begins. Seconds are an expectation: epochs and iterations are not known before.
 
     Raises
     ------

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,16 @@ class Results:
         ``strategy``, ``seed``, ``round``, ``stage`` (select, fit, evaluate, diagnose), ``seconds`` of wall time.
     record : dict
         What was run, on what, with which versions: plain values.
+    pool_map : dict of ndarray, or None
+        Rows of the pool in the plane, for the map of the report: ``rows``, ``coordinates``, ``classes``; None where the
+        run was not kept in a folder.
     """
 
     columns: Columns
     picks: Columns
     timings: Columns
     record: dict[str, Any]
+    pool_map: Columns | None = None
 
     @property
     def strategies(self) -> tuple[str, ...]:
@@ -130,6 +135,41 @@ class Results:
         curve = self.curve(strategy)
         last = curve.mean[-1], curve.standard_error[-1], curve.area.mean()
         return strategy, n_seeds, int(curve.n_labels[-1]), *map(display.percent, last)
+
+    def write_report(
+        self, out: str | Path, *, baseline: str | None = None, targets: Sequence[float] | None = None
+    ) -> str:
+        """Write pictures and ``report.html``, one page with all of it, as ``ccma-fast report`` does.
+
+        Parameters
+        ----------
+        out : path
+            Directory for the files, such as the folder of the run; made where it is missing. Files of an earlier report
+            are replaced, and no others.
+        baseline : str, optional
+            The strategy that every other is compared with; by default the first of the run.
+        targets : sequence of float, optional
+            Accuracies in (0, 1] whose price in labels is stated; by default up to three round ones that tell the
+            strategies apart.
+
+        Returns
+        -------
+        str
+            The tables as text, to print.
+
+        Raises
+        ------
+        ValueError
+            No such baseline; a target out of range.
+        FileExistsError
+            `out` holds another file under a name of the report's.
+        OSError
+            `out` cannot be written into.
+        ImportError
+            matplotlib is not installed; the text names the extra that brings it.
+        """
+        report = import_module(".report.report", __package__)  # by name: it stands on this module
+        return str(report.write_report_of(self, out, baseline=baseline, targets=targets))
 
     def to_csv(self, path: str | Path) -> None:
         """Write :attr:`columns` as CSV. Floats read back as the same float64; NaN is ``nan``.

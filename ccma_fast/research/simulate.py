@@ -26,7 +26,7 @@ from .contenders import contenders_of
 from .pool_map import pool_map
 from .provenance import check_code, code_of, run_record
 from .results import Results, results_of
-from .run_folder import RunFolder
+from .run_folder import RunFolder, read_map
 from .study import Study, open_study
 from .trial import run_trial
 
@@ -243,7 +243,11 @@ def simulate(
                     bar.update()
         results = results_of(record, trials)
         if folder is not None and (left or not folder.is_complete(record)):
-            folder.write_results(results, pool_map(study.pool, study.labels, results.picks["row"]))
+            of_pool = pool_map(study.pool, study.labels, results.picks["row"])
+            folder.write_results(results, of_pool)
+            results = replace(results, pool_map=of_pool)
+        elif folder is not None:
+            results = replace(results, pool_map=read_map(folder.path))
     return results
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .. import reference
 from ..backends.choose import choose_backend
+from ..backends.protocol import Backend
 from ..checks import check_flag, check_number
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
@@ -28,7 +29,9 @@ from ..pool.labels import read_labels
 from ..pool.logits import open_logits
 from ..pool.open import open_rows
 from ..pool.rows import Rows
+from .predicted_rows import PredictedRows
 from .teacher_rows import TeacherRows, teacher_suspicions
+from .validated_rows import validated_rows
 from .zero_shot import ZeroShot, measured
 
 __all__ = ["Teacher", "teacher_of_classes"]
@@ -93,6 +96,9 @@ class Teacher(TeacherRows):
     >>> found = teacher.diagnose(np.where(np.arange(300) < 60, y, -1))
     >>> found.n_rows, bool(found.top1 > 0.9)
     (60, True)
+    >>> p = teacher.predict_proba()
+    >>> p.shape, teacher.class_names[p[2].argmax()]
+    ((300, 3), 'owl')
 
     From logits that somebody has computed already:
 
@@ -199,6 +205,59 @@ class Teacher(TeacherRows):
         classes = open_rows(features, "class_features")
         classes.manifest = manifest
         return cls(images, classes, temperature, force=force)
+
+    def predict_proba(self, temperature: float | None = None, *, backend: str = "auto") -> npt.NDArray[np.float32]:
+        """The teacher's posteriors p^T = softmax(z^T) of all its rows, uncorrected by any label.
+
+        Parameters
+        ----------
+        temperature : float, optional
+            Instead of its own τ, such as the ``best_temperature`` that :meth:`diagnose` finds.
+        backend : {"auto", "cuda", "cpu", "reference"}
+
+        Returns
+        -------
+        ndarray, shape (N, C), float32
+
+        Raises
+        ------
+        ValueError
+            A row that is not finite, or without a direction where image features need one (it is named); τ ≤ 0.
+        """
+        return self.probabilities(temperature, backend=backend).float32()
+
+    def probabilities(self, temperature: float | None = None, *, backend: str = "auto") -> PredictedRows:
+        """What :meth:`predict_proba` returns, computed a chunk at a time whenever it is read.
+
+        For large pools, and for :func:`ccma_fast.audit_sample` and :func:`ccma_fast.auto_label`, which tell how far the
+        teacher alone can be trusted.
+
+        Parameters
+        ----------
+        temperature, backend
+            As for :meth:`predict_proba`.
+
+        Returns
+        -------
+        PredictedRows, shape (N, C), float32
+            ``chunks()`` goes through all rows in order, as pairs of the first row's number and an array.
+
+        Raises
+        ------
+        ValueError
+            τ ≤ 0; as :meth:`predict_proba` when rows are read.
+        """
+        asked = self
+        if temperature is not None:
+            asked = copy.copy(self)
+            asked._temperature = _check_temperature(temperature)
+        chosen = choose_backend(backend)
+        logits = asked.reading(self.validated_source(chosen)).logits(chosen)
+        return PredictedRows(logits, self.source, None, self.class_names)
+
+    def validated_source(self, backend: Backend) -> Rows:
+        """:attr:`source`, each row validated when it is read."""
+        return validated_rows(self.source, backend, directions=self.class_directions is not None)
 
     def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
         """Evaluate the teacher on the labelled rows.

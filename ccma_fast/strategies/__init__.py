@@ -1,8 +1,8 @@
 """Acquisition strategies: which unlabelled rows to label next.
 
-A strategy is a callable from a :class:`Round` to row numbers; one file each. :func:`register` adds one's own. Only
-``ccma`` asks the teacher itself; the student may have learnt from it. Each docstring says where ours departs from its
-paper.
+A strategy is a callable from a :class:`Round` to row numbers; one file each. :func:`register` adds one's own, and
+:func:`make_round` makes a round to test it. Only ``ccma`` asks the teacher itself; the student may have learnt from it.
+Each docstring says where ours departs from its paper.
 
 =======================  =======================================================================================
 name                     chooses
@@ -36,6 +36,7 @@ name                     chooses
 
 from __future__ import annotations
 
+from .making import make_round
 from .registry import Round, Strategy, find, names, pick, register
 
-__all__ = ["Round", "Strategy", "find", "names", "pick", "register"]
+__all__ = ["Round", "Strategy", "find", "make_round", "names", "pick", "register"]

@@ -22,6 +22,7 @@ __all__ = [
     "notebook_html",
     "paragraph",
     "percent",
+    "printable",
     "size",
     "table",
     "warnings_list",
@@ -84,6 +85,11 @@ def size(n_bytes: float) -> str:
 def percent(share: float) -> str:
     """A share in [0, 1] as text; a dash where there is none."""
     return "–" if share != share else f"{100 * share:.1f} %"
+
+
+def printable(text: str) -> str:
+    """Text of people as a terminal may show it: in one line, and with no character that controls the terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def notebook_html(title: str, *parts: str) -> str:

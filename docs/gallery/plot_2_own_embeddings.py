@@ -79,9 +79,10 @@ BUDGET = 20
 
 # %%
 # Which id belongs to which row is read from the metadata of the folder, or from the
-# column of the parquet file that is called ``image_path``; under another name it is not
-# taken for ids. A ``.npy`` file has none: there images are known by their row numbers.
-# All three forms give the same picks:
+# column of the parquet file that is called ``image_path``, ``path``, ``filepath``,
+# ``filename`` or ``file``; a column ``id`` or ``name`` is not read, with a warning. A
+# ``.npy`` file has none: there images are known by their row numbers. All three forms
+# give the same picks:
 
 for source in (here / "embeddings.npy", here / "embeddings.parquet", here / "pool"):
     picks = cf.select(source, 5)

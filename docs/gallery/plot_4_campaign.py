@@ -101,13 +101,8 @@ def answers_of(annotator, images):
 
 def work(annotator):
     """A person answers about all images that wait for them."""
-    try:
-        tasks = campaign.assign(annotator).tasks
-    except ValueError:  # nothing to do
-        return None
-    return campaign.take(
-        answers_of(annotator, [task.image for task in tasks]), new_classes=True
-    )
+    images = campaign.assign(annotator).images  # none where nothing is to be done
+    return campaign.take(answers_of(annotator, images), new_classes=True)
 
 
 # %%
@@ -122,7 +117,7 @@ batch = campaign.next(30)
 print(f"batch {batch.number}: {len(batch)} images, such as {batch.images[:3]}")
 for annotator in ("ana", "ben", "cem"):
     taken = work(annotator)
-    if taken:
+    if taken.n_new:
         print(
             f"{annotator}: {taken.n_new} answers, new classes {taken.added_classes}, "
             f"undecided {taken.n_undecided}"
@@ -165,7 +160,7 @@ for _ in range(5):
     work("ana")
     late, at_home = (
         at_home,
-        answers_of("ben", [task.image for task in campaign.assign("ben").tasks]),
+        answers_of("ben", campaign.assign("ben").images),
     )
     if late:
         campaign.take(late, new_classes=True)
@@ -224,18 +219,10 @@ for what, found in (
 # How it stands
 # -------------
 # ``status`` tells the rest: how far people agree, who deviates, and whether more labels
-# would still change predictions.
+# would still change predictions. Printed, it is what ``ccma-fast campaign status``
+# shows; as the last line of a cell, a table.
 
-print(
-    f"images with several answers: {status.n_several}, "
-    f"Krippendorff's alpha {status.alpha:.3f}"
-)
-for person in status.annotators:
-    print(
-        f"{person.name:5} {person.n_labels:4} labels, {person.n_refusals:2} refusals; "
-        f"as the others: {person.with_others}"
-    )
-status
+print(status)
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
@@ -318,9 +305,9 @@ for time in ("first", "second"):
 # What the campaign is for: each image on whose class its people agree. The file of a
 # campaign goes on tomorrow with ``cf.Campaign.open(file, features)``.
 
-labels = pd.DataFrame(campaign.labelled_images())
+labels = campaign.labelled_images().to_pandas()  # to_csv writes the same
 print(labels.head())
-is_right = labels["label"] == labels["image"].map(truth)
+is_right = labels["label"] == labels["image_path"].map(truth)
 print(f"{is_right.mean():.3f} of {len(labels)} labels are right")
 campaign.close()
 folder.cleanup()

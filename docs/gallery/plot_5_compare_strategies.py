@@ -23,8 +23,6 @@ research on strategies.
 # the first choose its own first labels, where the others draw them at random. All names
 # are in ``cf.strategies.names()``.
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -176,24 +174,11 @@ print(
 # %%
 # The report
 # ----------
-# In the shell it is ``ccma-fast report run --baseline random``. It prints tables, and
-# writes the pictures and a page ``report.html`` that needs no network. From Python we
-# call the same program:
+# :meth:`ccma_fast.Results.write_report` returns tables, and writes the pictures and a
+# page ``report.html`` that needs no network. In the shell it is
+# ``ccma-fast report run --baseline random``.
 
-command = [
-    sys.executable,
-    "-m",
-    "ccma_fast",
-    "report",
-    str(run),
-    "--baseline",
-    baseline,
-]
-print(
-    subprocess.run(command, capture_output=True, text=True, check=True).stdout.replace(
-        str(run), "run"
-    )
-)
+print(results.write_report(run, baseline=baseline))
 
 # %%
 # The tables say the same as ours: the areas, the differences seed by seed with their

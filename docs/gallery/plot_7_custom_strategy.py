@@ -18,8 +18,6 @@ special about it. Compare it with :func:`ccma_fast.simulate` before you rely on 
 # several times. We make such a pool of 300 digits, each of which appears five times
 # with a little noise.
 
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -108,47 +106,21 @@ print("spread-margins" in cf.strategies.names())
 # %%
 # Tests of it
 # -----------
-# Test the function by itself, on a round so small that you know the answer. A stand-in
-# with what the strategy reads will do. :func:`ccma_fast.strategies.pick` calls the
-# strategy and checks the answer: as many rows as were asked for, distinct, unlabelled.
+# Test the function by itself, on a round so small that you know the answer.
+# :func:`ccma_fast.strategies.make_round` makes one, with a student that is trained on
+# the labels. :func:`ccma_fast.strategies.pick` calls the strategy and checks the
+# answer: as many rows as were asked for, distinct, unlabelled.
 
-
-class Matrix:
-    """Stands for the rows of a round."""
-
-    def __init__(self, values):
-        self.values = np.asarray(values, dtype=np.float32)
-
-    def float32(self):
-        return self.values
-
-    def take(self, rows):
-        return self.values[rows]
-
-
-def round_of(points, labels, logits, budget):
-    """A round with logits of the unlabelled rows."""
-    labels = np.asarray(labels)
-    return SimpleNamespace(
-        features=Matrix(points),
-        labels=labels,
-        labelled=np.flatnonzero(labels >= 0),
-        unlabelled=np.flatnonzero(labels < 0),
-        unlabelled_logits=Matrix(logits),
-        budget=budget,
-    )
-
-
-# Rows 1 to 3 are copies, 4 lies elsewhere; the student is unsure of all four, and sure
-# of row 5.
-points = [[0, 0], [5, 0], [5, 0], [5, 0], [0, 5], [9, 9]]
-logits = [[0, 0], [0, 0], [0, 0], [0, 0.1], [0, 9]]
-state = round_of(points, [0, -1, -1, -1, -1, -1], logits, budget=2)
+# Rows 0 and 1 are labelled. Rows 2 to 4 are copies of the point half way between them,
+# and 5 lies elsewhere: the student is unsure of all four. It is sure of row 6.
+points = [[0, 0], [10, 0], [5, 0], [5, 0], [5, 0], [5, 8], [9, 0]]
+labels = [0, 1, -1, -1, -1, -1, -1]
+state = cf.strategies.make_round(points, labels, budget=2)
 
 picks = cf.strategies.pick(spread_margins(factor=2), state)
 print("picks:", picks)
-assert set(picks.tolist()) == {1, 4}, "one of the copies, and the other place"
-assert cf.strategies.pick(spread_margins(factor=1), state).tolist() == [1, 2], (
+assert set(picks.tolist()) == {2, 5}, "one of the copies, and the other place"
+assert cf.strategies.pick(spread_margins(factor=1), state).tolist() == [2, 3], (
     "with factor 1 the margins alone"
 )
 
@@ -156,7 +128,7 @@ assert cf.strategies.pick(spread_margins(factor=1), state).tolist() == [1, 2], (
 # An answer that is wrong is refused with its reason, here and in every run:
 
 try:
-    cf.strategies.pick(lambda state: [1, 1], state)
+    cf.strategies.pick(lambda state: [2, 2], state)
 except ValueError as error:
     print("refused:", error)
 
@@ -286,5 +258,5 @@ plt.show()
 # - How to read a comparison: :doc:`plot_5_compare_strategies`.
 # - How to add a strategy to the package: :doc:`/development/contributing`.
 # - In the reference: :class:`ccma_fast.strategies.Round`,
-#   :func:`ccma_fast.strategies.register`, :func:`ccma_fast.strategies.pick`,
-#   :func:`ccma_fast.simulate`.
+#   :func:`ccma_fast.strategies.register`, :func:`ccma_fast.strategies.make_round`,
+#   :func:`ccma_fast.strategies.pick`, :func:`ccma_fast.simulate`.

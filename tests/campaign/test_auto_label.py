@@ -314,6 +314,7 @@ def test_what_is_no_audit_of_this_pool_is_refused(pool: dict[str, Any]) -> None:
         ((p, replace(audit, rows=audit.rows[:0]), [], labels), "audit must have from 1 to 3950 rows.* got 0"),
         ((p, replace(audit, random_state=-5), given, labels), "random_state of audit must be at least 0, got -5"),
         ((p, audit, [*given, 0], labels), "audit_labels must be at most 100, one for each row of the audit, got 101"),
+        ((p, audit, np.zeros(N, int), labels), r"got 4000; of labels of the whole pool, y, give y\[audit.rows\]"),
         ((p, audit, given + 2, labels), "audit_labels"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -257,8 +257,18 @@ class TestAnswers:
             campaign.label(images, classes)
         assert campaign.events() == before
 
+    def test_a_closed_campaign_says_that_it_is(self, campaign: cf.Campaign) -> None:
+        campaign.close()
+        campaign.close()
+        for use in (campaign.status, campaign.history, campaign.pending, lambda: campaign.label(IDS[:1], ["ant"])):
+            with pytest.raises(ValueError, match=r"campaign '.*' is closed; open it anew by Campaign.open"):
+                use()
+        assert "Campaign(" in repr(campaign)
+
     def test_bad_types(self, campaign: cf.Campaign) -> None:
-        with pytest.raises(TypeError, match="names of classes, got int 0"):
+        with pytest.raises(
+            TypeError, match=r"names of classes, got int 0; give \[campaign.class_names\[c\] for c in classes\]"
+        ):
             campaign.label([0], [0])  # type: ignore[list-item]
         with pytest.raises(TypeError, match="annotator must be text"):
             campaign.label([0], ["ant"], annotator=3)  # type: ignore[arg-type]
@@ -413,14 +423,19 @@ class TestAnnotators:
         with cf.Campaign.create(tmp_path / "a", pool, **given) as made:
             yield made
 
-    def test_each_image_is_given_once(self, campaign: cf.Campaign) -> None:
+    def test_each_image_is_given_once(self, campaign: cf.Campaign, tmp_path: Path) -> None:
         images = campaign.next(9).batch.images
         ana, ben = campaign.assign("ana", 4), campaign.assign("ben")
         assert [task.image for task in ana.tasks] == [*images[:4]]
         assert [task.image for task in ben.tasks] == [*images[4:]]
         assert campaign.assign("ana").tasks == ana.tasks
+        before = campaign.events()
+        nothing = campaign.assign("cem")
+        assert (nothing.tasks, nothing.images, len(nothing), bool(nothing)) == ((), (), 0, False)
+        assert campaign.events() == before
         with pytest.raises(ValueError, match="no image for 'cem' to label: of 9 that are out 9 were given to others"):
-            campaign.assign("cem")
+            campaign.export_file(tmp_path / "cem.csv", "csv", annotator="cem")
+        assert not (tmp_path / "cem.csv").exists()
         answer(campaign, images[:2])
         assert [task.image for task in campaign.assign("ana").tasks] == [*images[2:4]]
 
@@ -470,8 +485,7 @@ class TestAnnotators:
     def test_two_people_a_row_and_a_third_for_a_tie(self, two: cf.Campaign) -> None:
         first, second, third = two.next(3).batch.images
         assert len(two.assign("ana").tasks) == len(two.assign("ben").tasks) == 3
-        with pytest.raises(ValueError, match="no image for 'cem'"):
-            two.assign("cem")
+        assert not two.assign("cem")
         two.label([first, second, third], ["ant", "ant", "ant"], annotator="ana")
         assert (two.labels < 0).all(), "one is not two"
         taken = two.label([first, second], ["ant", "bee"], annotator="ben")
@@ -794,3 +808,45 @@ class TestStatus:
         learner = campaign.learner()
         np.testing.assert_array_equal(learner.labels, campaign.labels)
         assert (learner.predict_proba().argmax(axis=1) == Y).mean() > 0.8
+
+
+class TestTables:
+    def test_labels_as_a_table(self, campaign: cf.Campaign, tmp_path: Path) -> None:
+        pandas = pytest.importorskip("pandas")
+        campaign.label(IDS[2:4], ["ant", "bee"], annotator="ana")
+        campaign.label(IDS[2:3], ["ant"], annotator="ben")
+        labelled = campaign.labelled_images()
+        assert [*labelled][0] == (IDS[2], "ant", ("ana", "ben"), 0)
+        frame = labelled.to_pandas()
+        assert frame.to_dict("list") == {
+            "image_path": IDS[2:4],
+            "label": ["ant", "bee"],
+            "annotators": ["ana; ben", "ana"],
+            "n_others": [0, 0],
+        }
+        file = tmp_path / "labels.csv"
+        labelled.to_csv(file)
+        pandas.testing.assert_frame_equal(pandas.read_csv(file), frame)
+        with pytest.raises(FileExistsError, match=r"is there already; expected a new file, or overwrite=True"):
+            labelled.to_csv(file)
+        labelled.to_csv(file, overwrite=True)
+        by_people = tmp_path / "mine.csv"
+        by_people.write_text("image_path,label\na.jpg,ant\n")
+        with pytest.raises(FileExistsError, match="labels are never overwritten"):
+            labelled.to_csv(by_people, overwrite=True)
+
+    def test_labels_of_a_pool_without_ids(self, tmp_path: Path) -> None:
+        pytest.importorskip("pandas")
+        with cf.Campaign.create(tmp_path / "a", X, class_names=NAMES, config=QUICK) as campaign:
+            assert campaign.labelled_images().to_pandas().columns.tolist()[0] == "index"
+            campaign.label([7, 3], ["ant", "bee"])
+            assert campaign.labelled_images().to_pandas()["index"].tolist() == [3, 7]
+            picks = cf.select(X, 2, labels=campaign.labelled_images().to_pandas(), class_names=NAMES)
+            assert picks.report.n_labelled == 2
+
+    def test_status_in_words(self, campaign: cf.Campaign) -> None:
+        campaign.label(IDS[2:4], ["ant", "bee"], annotator="a\x1bna")
+        lines = str(campaign.status()).splitlines()
+        assert lines[:4] == [f"images       {N}", "labelled     2", "refused      0", "out          0"]
+        assert any(line.startswith("annotator    a\\x1bna: 2 labels, 0 refusals") for line in lines)
+        assert "\n" not in repr(campaign.status())

@@ -140,3 +140,24 @@ def test_planted_label_errors_come_first(blobs, head):
     first = found.indices[:35]
     assert np.isin(first, planted).mean() >= 0.8
     assert (found.suggested[:35] == y[first]).mean() >= 0.8
+
+
+def test_label_errors_have_names_and_ids(blobs):
+    pandas = pytest.importorskip("pandas")
+    x, y = blobs(60, 6, 3, seed=3)
+    labels = y.copy()
+    labels[7] = (labels[7] + 1) % 3
+    names, ids = ["cat", "dog", "owl"], [f"{row:02}.png" for row in range(60)]
+    found = cf.ActiveLearner(pandas.DataFrame(x, index=ids), labels=labels, class_names=names).label_errors()
+    plain = cf.ActiveLearner(x, labels=labels).label_errors()
+    np.testing.assert_array_equal(found.indices, plain.indices)
+    assert len(found) == 60
+    assert found.indices[0] == 7
+    assert f"[07.png: {names[labels[7]]} → {names[y[7]]}, " in repr(found)
+    assert f"[7: {labels[7]} → {y[7]}, " in repr(plain)
+    assert names[labels[7]] in found._repr_html_()
+    frame = found.to_pandas()
+    assert [*frame.columns] == ["index", "image_path", "label", "suggested", "margin"]
+    assert frame["label"].tolist() == [names[c] for c in found.labels]
+    assert frame["image_path"].tolist() == [ids[row] for row in found.indices]
+    assert [*plain.to_pandas().columns] == ["index", "label", "suggested", "margin"]

@@ -951,3 +951,14 @@ def test_other_warnings_are_shown_as_ever(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys.modules["ccma_fast.query.select"], "plan", warn)
     with pytest.warns(UserWarning, match="of another kind"):
         run(tmp_path / "x.npy", "--budget", 2, "--plan")
+
+
+def test_paths_as_text_and_mappings_are_refused_with_what_to_give() -> None:
+    pool = open_rows(X, "features")
+    for files in (["one.csv"], ["one.csv", "two.parquet"], ("y.npy",)):
+        with pytest.raises(TypeError, match=r"got the text '.*', which in a sequence .* give \[pathlib.Path\('"):
+            read_labels(files, pool)
+    with pytest.raises(TypeError, match="must have a label for each row, got a dict; give an array of them, or a pandas"):
+        read_labels({"a.png": 1}, pool)
+    names = ["a.csv", "b.csv"]
+    assert read_labels(["a.csv", "b.csv"] * (len(X) // 2), pool, class_names=names).tolist() == [0, 1] * (len(X) // 2)

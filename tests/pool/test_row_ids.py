@@ -172,3 +172,45 @@ def test_labels_beside_the_vectors_are_of_their_rows(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_labels(tmp_path / "x.parquet", open_rows(tmp_path / "x.parquet", "x")), Y)
         with pytest.raises(ValueError, match=r"must be in the order of the rows|have the ids of their images"):
             read_labels(tmp_path / "x.parquet", open_rows(X, "x"))
+
+
+OF_TABLE = {
+    "parquet": lambda path, table: (parquet.write_table(table, path / "t.parquet"), path / "t.parquet")[1],
+    "shards": lambda path, table: (parquet.write_table(table, path / "t-0.parquet"), path)[1],
+    "Arrow": lambda path, table: table,
+    "pandas": lambda path, table: table.to_pandas(),
+}
+
+
+@pytest.mark.parametrize("kind", OF_TABLE)
+@pytest.mark.parametrize("column", ["path", "File Path", "filepath", "filename", "File"])
+def test_ids_may_be_called_as_in_tables_of_labels(tmp_path: Path, kind: str, column: str) -> None:
+    table = pyarrow.table({"caption": IDS[::-1], column: IDS, "vector": list(X)})
+    if column == "File Path":
+        with pytest.warns(cf.UnreadIdsWarning, match=r"features has no ids.* 'File Path' .* call it 'image_path'"):
+            assert open_rows(OF_TABLE[kind](tmp_path, table), "features").row_ids() is None
+        return
+    pool = open_rows(OF_TABLE[kind](tmp_path, table), "features")
+    assert list(pool.row_ids() or ()) == IDS
+    assert pool.ids_at(np.array([19, 3])) == [IDS[19], IDS[3]]
+
+
+@pytest.mark.parametrize("kind", OF_TABLE)
+@pytest.mark.parametrize("column", ["id", "name", "Key", "image_id", "url"])
+def test_text_that_may_be_ids_is_not_left_out_in_silence(tmp_path: Path, kind: str, column: str) -> None:
+    table = pyarrow.table({"caption": IDS[::-1], column: IDS, "vector": list(X)})
+    with pytest.warns(cf.UnreadIdsWarning, match=f"the column '{column}' of text is not read"):
+        assert cf.select(OF_TABLE[kind](tmp_path, table), 2).ids is None
+
+
+def test_what_is_no_column_of_ids(tmp_path: Path) -> None:
+    """Numbers, text of another name, and whatever stands beside ids."""
+    vectors_alone = {"vector": list(X)}
+    for more in ({"id": range(N)}, {"caption": IDS}, {"image_path": IDS, "id": IDS, "path": IDS[::-1]}):
+        table = pyarrow.table({**more, **vectors_alone})
+        for kind, given in OF_TABLE.items():
+            (tmp_path / kind).mkdir(exist_ok=True)
+            found = open_rows(given(tmp_path / kind, table), "features").row_ids()
+            assert (None if found is None else list(found)) == more.get("image_path")
+    frame = pyarrow.table({"name": Y.astype(str), **vectors_alone}).to_pandas().set_axis(IDS)
+    assert list(open_rows(frame, "features").row_ids() or ()) == IDS

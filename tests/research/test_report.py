@@ -916,3 +916,28 @@ def test_ctrl_c_leaves_nothing(
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "ccma-fast report: interrupted\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_from_python(tmp_path: Path, without_files: None) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = (2 * np.eye(3, 8)[y] + rng.standard_normal((120, 8))).astype(np.float32)
+    given = {"test_features": x[80:], "test_labels": y[80:], "strategies": ["random", "margins"], "seeds": [1, 2]}
+    results = cf.simulate(x[:80], y[:80], rounds=2, progress=False, out=tmp_path / "run", **given)
+    tables = results.write_report(tmp_path / "report", baseline="random", targets=[0.7])
+    assert tables == report.write_report(tmp_path / "run", tmp_path / "other", baseline="random", targets=[0.7])
+    names = {file.name for file in (tmp_path / "report").iterdir()}
+    assert names == {file.name for file in (tmp_path / "other").iterdir()} >= {"report.html", "map.png"}
+    assert "Results.write_report" in (tmp_path / "report" / "report.html").read_text()
+    again = cf.simulate(x[:80], y[:80], rounds=2, progress=False, out=tmp_path / "run", **given)
+    np.testing.assert_array_equal(again.pool_map["rows"], results.pool_map["rows"])
+    kept_nowhere = cf.simulate(x[:80], y[:80], rounds=2, progress=False, **given)
+    assert kept_nowhere.pool_map is None
+    kept_nowhere.write_report(tmp_path / "without")
+    assert not (tmp_path / "without" / "map.png").exists()
+    with pytest.raises(ValueError, match="baseline must be one of"):
+        results.write_report(tmp_path / "report", baseline="entropy")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("mine")
+    with pytest.raises(FileExistsError, match="no report of ccma_fast wrote it"):
+        results.write_report(tmp_path / "mine")

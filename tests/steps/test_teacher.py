@@ -71,3 +71,36 @@ def test_force_is_true_or_false(force):
     for make in (lambda: cf.Teacher(x, x, force=force), lambda: cf.Teacher.from_logits(x, force=force)):
         with pytest.raises(TypeError, match="force must be true or false, got"):
             make()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("temperature", [None, 0.2])
+def test_posteriors_are_the_softmax_of_the_logits(temperature, backend):
+    teacher = cf.Teacher(V, T, 0.05, class_names=[f"class {c}" for c in range(19)])
+    z = reference.unit_rows(V) @ reference.unit_rows(T).T / (temperature or 0.05)
+    p = teacher.predict_proba(temperature, backend=backend)
+    assert (p.shape, p.dtype) == ((200, 19), np.float32)
+    np.testing.assert_allclose(p, np.exp(-reference.nonconformity(z)), atol=1e-5)
+    assert teacher.temperature == 0.05
+    rows = teacher.probabilities(temperature, backend=backend)
+    np.testing.assert_array_equal(np.concatenate([chunk for _, chunk in rows.chunks(60)]), p)
+    assert rows.class_names == teacher.class_names
+
+
+def test_posteriors_of_ready_made_logits():
+    z = 3 * V[:, :5]
+    p = cf.Teacher.from_logits(z, 2.0).predict_proba()
+    np.testing.assert_allclose(p, np.exp(-reference.nonconformity(z / 2)), atol=1e-6)
+    audit = cf.audit_sample(cf.Teacher.from_logits(z).probabilities(), 20)
+    assert audit.n_labelled == 0
+
+
+def test_posteriors_of_what_is_no_teacher():
+    for bad in (0.0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="temperature must be"):
+            cf.Teacher(V, T).predict_proba(bad)
+    for value in (0.0, np.nan):
+        v = V.copy()
+        v[7] = value
+        with pytest.raises(ValueError, match="row 7"):
+            cf.Teacher(v, T).predict_proba()

@@ -51,7 +51,7 @@ class Assignment:
     classes : tuple of str
         Every class of the campaign, in its order.
     tasks : tuple of Task
-        By batch and rank.
+        By batch and rank; empty where nothing is to be done.
     saw : str
         Digest of the campaign's log when this was made; goes back with the answers.
     """
@@ -62,7 +62,15 @@ class Assignment:
     tasks: tuple[Task, ...]
     saw: str
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The ids of the images, in the order of the tasks."""
+        return tuple(task.image for task in self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
     def __repr__(self) -> str:
-        images = display.few((task.image for task in self.tasks), len(self.tasks))
+        images = display.few(self.images, len(self.tasks))
         whom = f"for {self.annotator!r}" if self.annotator else ""
         return display.line("Assignment", f"{len(self.tasks):,} images [{images}]", whom)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ...errors import FileReadError
-from ...pool.tables import plain_header
+from ...pool.id_columns import plain_header
 from ...system.csv_text import read_csv
 from .outside_files import first_bytes, is_json, is_zip, member_names, opened_zip, read_bytes, read_json
 
@@ -20,8 +20,8 @@ class Outline(NamedTuple):
 
     kind: Kind
     names: frozenset[str]
-    """Columns of CSV as :func:`ccma_fast.pool.tables.plain_header` spells them, keys of a JSON object or of the first
-    one in a list, files in an archive or a folder.
+    """Columns of CSV as :func:`ccma_fast.pool.id_columns.plain_header` spells them, keys of a JSON object or of the
+    first one in a list, files in an archive or a folder.
     """
 
 

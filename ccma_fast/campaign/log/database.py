@@ -272,7 +272,9 @@ class Log:
                 raise
 
     def _use_own_connection(self) -> None:
-        """A forked process must neither use nor close the connection of its parent."""
+        """A forked process must neither use nor close the connection of its parent; a closed campaign is not used."""
+        if self.is_closed:
+            raise ValueError(f"the campaign {str(self.file)!r} is closed; open it anew by Campaign.open")
         if self._process != os.getpid():
             self._of_parents.append(self._connection)
             self._open()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from ...system.display import printable
 from ..command import Command
 from ..json_output import add_json_option, print_json
-from .shared import add_annotator_option, add_file_argument, open_campaign, printable
+from .shared import add_annotator_option, add_file_argument, open_campaign
 
 __all__ = ["ACTION"]
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...campaign.exchange.formats import FORMATS, exported_formats
 from ...pool.kept_labels import check_keeps_labels
-from ...pool.label_table import ID, INDEX
 from ...system.json_text import as_json
 from ...system.output_files import check_can_write, write_whole
 from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
-from ..csv_output import write_csv_file
-from .labels_file import LABEL_COLUMNS
 from .shared import add_annotator_option, add_file_argument, open_campaign
 
 if TYPE_CHECKING:
@@ -92,17 +89,11 @@ def _run(arguments: argparse.Namespace) -> None:
             raise FileExistsError(f"--out {str(out)!r} is there already; expected a new file, or --overwrite")
         labelled = campaign.labelled_images()
         if arguments.to == "labels":
-            write_csv_file(out, _table(labelled, has_ids=campaign.has_ids))
+            labelled.to_csv(out, overwrite=arguments.overwrite)
         else:
             content = as_json(_croissant(campaign, labelled, arguments.name))
             write_whole(out, lambda file: file.write(content))
     tell(f"{len(labelled)} labels -> {out}")
-
-
-def _table(labelled: Iterable[LabelledImage], *, has_ids: bool) -> Iterable[Sequence[Any]]:
-    yield ID if has_ids else INDEX, *LABEL_COLUMNS
-    for image, label, annotators, n_others in labelled:
-        yield image, label, "; ".join(annotators), n_others
 
 
 def _croissant(campaign: Campaign, labelled: Sequence[LabelledImage], name: str) -> dict[str, Any]:

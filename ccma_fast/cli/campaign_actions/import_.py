@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...campaign.exchange.formats import FORMATS
+from ...campaign.exchange.labels_file import is_labels_file
 from ...system.streams import tell
 from ..command import Command
 from ..json_output import add_json_option, print_json
-from .labels_file import is_labels_file
 from .shared import add_annotator_option, add_file_argument, open_campaign, taken_as_text
 
 __all__ = ["ACTION"]

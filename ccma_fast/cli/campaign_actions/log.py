@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from ...system.display import printable
 from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
 from ..json_output import add_json_option, print_json
-from .shared import add_file_argument, open_campaign, printable
+from .shared import add_file_argument, open_campaign
 
 __all__ = ["ACTION"]
 

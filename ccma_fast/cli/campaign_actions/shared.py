@@ -21,7 +21,6 @@ __all__ = [
     "kept_inputs",
     "open_campaign",
     "open_with",
-    "printable",
     "taken_as_text",
 ]
 
@@ -100,11 +99,6 @@ def image_folder(arguments: argparse.Namespace, campaign: Campaign) -> str:
     if kept is None:
         raise ValueError("--images must say where the images are, which ccma-fast campaign init was not told")
     return str(kept)
-
-
-def printable(text: str) -> str:
-    """Text of people as a terminal may show it: in one line, and with no character that controls the terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def taken_as_text(taken: Taken, notes: list[str]) -> str:

@@ -14,7 +14,7 @@ from ...errors import FileReadError
 from ...system.bounded_read import read_whole
 from ...system.extras import optional
 from ...system.file_integrity import FileInUse, reading
-from ..arrow_columns import IDS, has_ids, ids_of, values_of_lists, vector_column
+from ..arrow_columns import id_column_of, ids_of, values_of_lists, vector_column
 from ..blocks import BlockRows, ids_of_parts, rows_of_block
 from ..rows import RowId, check_matrix
 
@@ -54,7 +54,7 @@ class ArrowRows(BlockRows):
             schema, batches = _opened(in_use)
             in_use.check()
         self.column, width, dtype = vector_column(schema, key, name, file)
-        self._has_ids = has_ids(schema)
+        self._id_column = id_column_of(schema, name)
         firsts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         if not width:  # lists of any length: as long as the first
             with reading():
@@ -79,19 +79,19 @@ class ArrowRows(BlockRows):
         return np.array(values_of_lists(lists, self.n_columns, start, repr(self.file), self.name))
 
     def row_ids(self) -> Iterator[RowId] | None:
-        if not self._has_ids:
+        if self._id_column is None:
             return None
         return (row_id for at in range(len(self._firsts) - 1) for row_id in self._ids(at))
 
     def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
-        return ids_of_parts(rows, self._firsts, self._ids) if self._has_ids else None
+        return None if self._id_column is None else ids_of_parts(rows, self._firsts, self._ids)
 
     def _ids(self, at: int, here: npt.NDArray[np.int64] | None = None) -> list[RowId]:
         """The ids of some rows of a batch, by default of all."""
         with reading():
             if self._batches is None:
                 self._batches = _opened(self.in_use[0])[1]
-            column = self._batches[at].column(IDS)
+            column = self._batches[at].column(self._id_column)
             ids = ids_of(column if here is None else column.take(here))
             self.check()
         return ids

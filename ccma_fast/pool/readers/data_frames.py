@@ -16,9 +16,9 @@ import numpy.typing as npt
 from ...system.file_integrity import file_under
 from ..array_like import is_missing
 from ..arrays import ArrayRows, stacked
-from ..arrow_columns import IDS, has_ids, ids_of, list_width, values_of_lists
+from ..arrow_columns import id_column_of, ids_of, list_width, values_of_lists
+from ..id_columns import ID_CALLS, id_column, plain_header
 from ..rows import RowId, Rows
-from ..tables import plain_header
 
 __all__ = ["FrameRows", "rows_of_arrow", "rows_of_pandas", "rows_of_polars"]
 
@@ -54,8 +54,8 @@ def rows_of_pandas(source: Any, name: str) -> Rows:
     """The rows of a pandas DataFrame or Series.
 
     A frame has numeric columns alone, each a column of the matrix, none of them called ``label`` or ``index``; or one
-    column whose cells are vectors, and any others, of which ``image_path`` has the ids. Else an index of text has them.
-    A Series is a column of vectors.
+    column whose cells are vectors, and any others, of which ``image_path`` has the ids, or another one that
+    :func:`ccma_fast.pool.id_columns.id_column` finds. Else an index of text has them. A Series is a column of vectors.
 
     Raises
     ------
@@ -78,10 +78,7 @@ def rows_of_pandas(source: Any, name: str) -> Rows:
     vectors = [i for i, kind in enumerate(kinds) if _is_pandas_vector(kind, source.iloc[:, i])]
     if len(vectors) != 1:
         _refuse_columns(name, dict(zip(map(str, source.columns), map(str, kinds), strict=True)), len(vectors))
-    ids = _index_ids(source)
-    if [*source.columns].count(IDS) == 1:
-        ids = _ids(source[IDS].tolist())
-    return FrameRows(_of_pandas_column(source.iloc[:, vectors[0]], name), name, ids, source.index)
+    return FrameRows(_of_pandas_column(source.iloc[:, vectors[0]], name), name, _pandas_ids(source, name), source.index)
 
 
 def _is_pandas_number(kind: Any) -> bool:
@@ -109,6 +106,21 @@ def _of_pandas_column(column: Any, name: str) -> npt.NDArray[Any]:
     return stacked(column.to_numpy(), name)
 
 
+def _pandas_ids(source: Any, name: str) -> list[RowId] | None:
+    """The ids in a column of text, or else in the index."""
+    texts = [(str(column), i) for i, column in enumerate(source.columns) if _is_pandas_text(source.iloc[:, i])]
+    ids = _index_ids(source)
+    if ids is not None:  # other columns may then be of anything
+        texts = [(column, i) for column, i in texts if plain_header(column) in ID_CALLS]
+    found = id_column([column for column, _ in texts], name)
+    return ids if found is None else _ids(source.iloc[:, dict(texts)[found]].tolist())
+
+
+def _is_pandas_text(column: Any) -> bool:
+    kind = sys.modules["pandas"].api.types.infer_dtype(column.cat.categories if hasattr(column, "cat") else column)
+    return bool(kind == "string")
+
+
 def _index_ids(source: Any) -> list[RowId] | None:
     """The ids in an index of text; None for another one."""
     if sys.modules["pandas"].api.types.infer_dtype(source.index) != "string":
@@ -133,8 +145,10 @@ def rows_of_polars(source: Any, name: str) -> Rows:
     if len(vectors) != 1:
         _refuse_columns(name, {column: str(kind) for column, kind in kinds.items()}, len(vectors))
     texts = (polars.String, polars.Categorical, polars.Enum)
-    ids = _ids(source[IDS].to_list()) if kinds.get(IDS) in texts else None
-    return FrameRows(_of_polars_column(source[vectors[0]], name), name, ids)
+    ids = id_column([column for column, kind in kinds.items() if kind in texts], name)
+    return FrameRows(
+        _of_polars_column(source[vectors[0]], name), name, None if ids is None else _ids(source[ids].to_list())
+    )
 
 
 def _is_polars_vector(kind: Any) -> bool:
@@ -162,8 +176,10 @@ def rows_of_arrow(source: Any, name: str) -> Rows:
     vectors = [i for i, entry in enumerate(schema) if list_width(entry.type) is not None]
     if len(vectors) != 1:
         _refuse_columns(name, {entry.name: str(entry.type) for entry in schema}, len(vectors))
-    ids = ids_of(source.column(IDS)) if has_ids(schema) else None
-    return FrameRows(_of_arrow(source.column(vectors[0]), name), name, ids)
+    ids = id_column_of(schema, name)
+    return FrameRows(
+        _of_arrow(source.column(vectors[0]), name), name, None if ids is None else ids_of(source.column(ids))
+    )
 
 
 def _of_arrow(values: Any, name: str) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ...errors import FileReadError
 from ...system.file_integrity import FileInUse, Stamp
-from ..arrow_columns import has_ids
+from ..arrow_columns import id_column_of
 from ..blocks import ids_of_parts
 from ..keys import is_of_another_role
 from ..manifest_file import check_shards, former_ids, ids_of_shard, read_manifest
@@ -132,7 +132,11 @@ class FolderRows(ShardedRows):
             return not self.manifest.class_names
         if self.files[0].suffix.lower() != ".npy":
             return all(shard.has_ids for shard in self._opened)
-        return all(table and has_ids(opened(table.file, self.name).schema_arrow) for table in self._metadata)
+        return all(table and self._id_column(opened(table.file, self.name)) for table in self._metadata)
+
+    def _id_column(self, table: Any) -> str | None:
+        """The column of ids in the metadata of a shard."""
+        return id_column_of(table.schema_arrow, self.name)
 
     def row_ids(self) -> Iterator[RowId] | None:
         if not self._has_ids:
@@ -169,7 +173,9 @@ class FolderRows(ShardedRows):
                 f"{self.name}: {in_use.file!r} must have the {n_rows} rows of {str(self.files[k])!r}, got "
                 f"{table.metadata.num_rows}"
             )
-        return list(read_ids(table, in_use)) if rows is None else ids_at(table, rows, in_use)
+        column = self._id_column(table)
+        assert column is not None, "every shard has ids"
+        return list(read_ids(table, column, in_use)) if rows is None else ids_at(table, column, rows, in_use)
 
 
 class _Shard(Rows):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...system.file_integrity import FileInUse
-from ..arrow_columns import IDS, described, has_ids, ids_of, list_width, value_type, values_of_lists
+from ..arrow_columns import described, id_column_of, ids_of, list_width, value_type, values_of_lists
 from ..blocks import BlockRows, rows_of_block
 from ..rows import RowId, check_matrix
 
@@ -52,7 +52,8 @@ class DatasetRows(BlockRows):
         kind = schema.field(column).type
         self._dataset = dataset.select_columns([column]).with_format("arrow")
         self._column = column
-        self._ids: Any = dataset.select_columns([IDS]).with_format("arrow") if has_ids(schema) else None
+        ids = self._id_column = id_column_of(schema, name)
+        self._ids: Any = None if ids is None else dataset.select_columns([ids]).with_format("arrow")
         self._unmapped_after = 0
         dtype, width = value_type(kind), list_width(kind)
         if not width:
@@ -68,10 +69,10 @@ class DatasetRows(BlockRows):
         if self._ids is None:
             return None
         bounds = pairwise(self._starts.tolist())
-        return (row_id for start, stop in bounds for row_id in ids_of(self._ids[start:stop][IDS]))
+        return (row_id for start, stop in bounds for row_id in ids_of(self._ids[start:stop][self._id_column]))
 
     def ids_at(self, rows: npt.NDArray[np.int64]) -> list[RowId] | None:
-        return None if self._ids is None else ids_of(self._ids[rows.tolist()][IDS])
+        return None if self._ids is None else ids_of(self._ids[rows.tolist()][self._id_column])
 
     def _read(self, block: int) -> npt.NDArray[Any]:
         if self._dataset.cache_files and self.bytes_read >= self._unmapped_after:

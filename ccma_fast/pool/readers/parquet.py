@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...errors import FileReadError
 from ...system.file_integrity import FileInUse
-from ..arrow_columns import IDS, has_ids, ids_of, values_of_lists, vector_column
+from ..arrow_columns import id_column_of, ids_of, values_of_lists, vector_column
 from ..blocks import BlockRows, ids_of_parts, rows_of_block
 from ..parquet_file import opened
 from ..rows import RowId, check_matrix
@@ -53,7 +53,7 @@ class ParquetRows(BlockRows):
         self._parquet = opened(file, name)
         schema = self._parquet.schema_arrow
         self.column, width, dtype = vector_column(schema, key, name, file)
-        self._has_ids = has_ids(schema)
+        self._id_column = id_column_of(schema, name)
         firsts = _group_starts(self._parquet)
         n_rows = int(firsts[-1])
         groups = _large_groups(self._parquet.metadata, self.column, dtype.itemsize)
@@ -101,10 +101,11 @@ class ParquetRows(BlockRows):
         return values
 
     def row_ids(self) -> Iterator[RowId] | None:
-        return read_ids(self._opened(), self.in_use[0]) if self._has_ids else None
+        return None if self._id_column is None else read_ids(self._opened(), self._id_column, self.in_use[0])
 
     def ids_at(self, rows: Int64) -> list[RowId] | None:
-        return ids_at(self._opened(), rows, self.in_use[0]) if self._has_ids else None
+        column = self._id_column
+        return None if column is None else ids_at(self._opened(), column, rows, self.in_use[0])
 
     def _opened(self) -> Any:
         """The file that was opened, also where another has its name by now."""
@@ -116,31 +117,31 @@ class ParquetRows(BlockRows):
         return {**super().__getstate__(), "_parquet": None, "_stream": None}  # each process opens the file itself
 
 
-def read_ids(parquet: Any, in_use: FileInUse) -> Iterator[RowId]:
-    """The ids in a ``pyarrow.parquet.ParquetFile``, in order."""
-    with _reading_ids(in_use):
-        for batch in parquet.iter_batches(columns=[IDS]):
+def read_ids(parquet: Any, column: str, in_use: FileInUse) -> Iterator[RowId]:
+    """The ids in a column of a ``pyarrow.parquet.ParquetFile``, in order."""
+    with _reading_ids(column, in_use):
+        for batch in parquet.iter_batches(columns=[column]):
             in_use.check()
-            yield from ids_of(batch.column(IDS))
+            yield from ids_of(batch.column(column))
 
 
-def ids_at(parquet: Any, rows: Int64, in_use: FileInUse) -> list[RowId]:
+def ids_at(parquet: Any, column: str, rows: Int64, in_use: FileInUse) -> list[RowId]:
     """The ids of some rows of a ``pyarrow.parquet.ParquetFile``; only row groups that hold any are read."""
 
     def read(group: int, here: Int64) -> list[RowId]:
-        return ids_of(parquet.read_row_group(group, columns=[IDS]).column(IDS).take(here))
+        return ids_of(parquet.read_row_group(group, columns=[column]).column(column).take(here))
 
-    with _reading_ids(in_use):
+    with _reading_ids(column, in_use):
         return ids_of_parts(rows, _group_starts(parquet), read)
 
 
 @contextmanager
-def _reading_ids(in_use: FileInUse) -> Iterator[None]:
+def _reading_ids(column: str, in_use: FileInUse) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
         in_use.check()
-        raise FileReadError(f"{in_use.name}: cannot read {IDS!r} in {in_use.file!r}: {error}") from error
+        raise FileReadError(f"{in_use.name}: cannot read {column!r} in {in_use.file!r}: {error}") from error
     in_use.check()
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...checks import check_choice, check_number
+from ...system.extras import optional
 from ...system.file_integrity import open_regular
 from ...system.output_files import check_can_write_into, write_whole
+from ..results import Results
 from ..run_folder import read_map, read_results
 from .drawing import NARROW, WIDE, Picture, shown_name
 from .page import GENERATOR
@@ -28,7 +30,7 @@ from .tables import areas_table, differences_table, labels_table, rounds_table, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["open_run", "write_report"]
+__all__ = ["open_run", "write_report", "write_report_of"]
 
 _DOTS_PER_INCH = 130
 
@@ -74,21 +76,38 @@ def write_report(
     ImportError
         matplotlib is not installed; the text names the extra that brings it.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"the report needs matplotlib ({error}); expected an installation by `pip install 'ccma-fast[plot]'`"
-        ) from error
-    from .figures import pictures
-    from .page import page
-
+    optional("matplotlib", "the report", "plot")
     shares = None if targets is None else _check_targets(targets)
     directory = Path(folder if out is None else out)
     check_can_write_into(directory)
     run = open_run(folder)
     if not run.started:
         raise ValueError(f"{str(folder)!r} holds a run without a finished round; nothing to report yet")
+    return _write_report(run, directory, ["ccma-fast", "report", str(folder)], out, baseline, shares)
+
+
+def write_report_of(
+    results: Results, out: str | Path, *, baseline: str | None = None, targets: Sequence[float] | None = None
+) -> str:
+    """:func:`write_report` of results in memory; parameters, what is returned and errors as there."""
+    optional("matplotlib", "the report", "plot")
+    shares = None if targets is None else _check_targets(targets)
+    check_can_write_into(out)
+    return _write_report(Run(results, results.pool_map), Path(out), None, None, baseline, shares)
+
+
+def _write_report(
+    run: Run,
+    directory: Path,
+    command: list[str] | None,
+    out: str | Path | None,
+    baseline: str | None,
+    shares: list[float] | None,
+) -> str:
+    """The report of a run with a finished round, and the tables; `command` makes it again, where one does."""
+    from .figures import pictures
+    from .page import page
+
     if baseline is None:
         baseline = next(strategy for strategy in run.strategies if strategy in run.compared)
     check_choice("baseline", baseline, [strategy for strategy in run.strategies if strategy in run.compared])
@@ -105,11 +124,11 @@ def write_report(
         tables.append(seconds_table(run, baseline))
     styles = StyleSheet()
     drawn = [(picture, _drawings(picture, styles)) for picture in pictures(run, baseline, shares)]
-    command = ["ccma-fast", "report", str(folder), "--baseline", baseline]
-    if shares:
-        command += ["--targets", *(f"{100 * share:g}" for share in shares)]
-    made = _made_by(command if out is None else [*command, "--out", str(out)], matplotlib.__version__)
-    record = {**_without_repetition(run.results.record), "this report": made}
+    if command is not None:
+        command = [*command, "--baseline", baseline]
+        command += ["--targets", *(f"{100 * share:g}" for share in shares)] if shares else []
+        command += [] if out is None else ["--out", str(out)]
+    record = {**_without_repetition(run.results.record), "this report": _made_by(command)}
     elements = [(picture, svgs) for picture, (_, svgs) in drawn]
     html = page(record, [*tables, rounds_table(run, baseline)], elements, styles, facts)
     _write(directory, {f"{picture.name}.png": png for picture, (png, _) in drawn} | {"report.html": html.encode()})
@@ -127,14 +146,14 @@ def open_run(folder: str | Path) -> Run:
     return Run(read_results(folder), read_map(folder))
 
 
-def _made_by(command: Sequence[str], matplotlib: str) -> dict[str, str]:
+def _made_by(command: Sequence[str] | None) -> dict[str, str]:
     """The command, machine and versions that make a report."""
     return {
-        "command": shlex.join(command),
+        "command": "Results.write_report" if command is None else shlex.join(command),
         "machine": platform.platform(),
         "python": platform.python_version(),
         "ccma_fast": version("ccma-fast"),
-        "matplotlib": matplotlib,
+        "matplotlib": version("matplotlib"),
     }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..system.csv_text import write_csv
-from ..system.output_files import write_whole
+from .csv_text import write_csv
+from .output_files import write_whole
 
 __all__ = ["write_csv_file"]
 

@@ -1,10 +1,10 @@
-"""The file of labels that ``ccma-fast campaign export --to labels`` writes."""
+"""The file of the labels on which people agree, as :meth:`ccma_fast.Campaign.labelled_images` writes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ...campaign.exchange.outline import outline_of
+from .outline import outline_of
 
 __all__ = ["LABEL_COLUMNS", "is_labels_file"]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from ..pool.class_limits import check_class_count
 from ..pool.class_names import agreed_class_names
 from ..pool.rows import Rows
-from ..steps.student import check_head, class_count, declared_count
-from ..steps.teacher import Teacher
+from .student import check_head, class_count, declared_count
+from .teacher import Teacher
 
 __all__ = ["ClassSet", "check_implied_count", "declared_classes"]
 
@@ -26,7 +26,7 @@ class ClassSet(NamedTuple):
 
 
 def declared_classes(n_classes: int | None, class_names: Any, teacher: Teacher | None, student: Any) -> ClassSet:
-    """The classes that the arguments of a learner declare.
+    """The classes that the arguments of a loop declare.
 
     Raises
     ------
