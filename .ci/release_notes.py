@@ -1,7 +1,7 @@
 """The changelog's text for a release: ``python .ci/release_notes.py v0.1.0``.
 
-An error where the tag, the version in both files that have it, and the changelog disagree, or where the changelog has no
-date for the version.
+An error where the tag, the version in both files that have it, and the changelog disagree, or where the changelog has
+no date for the version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CSV in the forms that spreadsheets write is read as what the person saw; what is not clear is refused and says why."""
+"""CSV in the forms that spreadsheets write is read as what the person saw; what is not clear is refused, and why."""
 
 from __future__ import annotations
 
@@ -156,8 +156,20 @@ def test_masks_class_names_and_lists_of_images(tmp_path: Path, pool: Rows, encod
 
 @pytest.mark.parametrize(
     ("cell", "number"),
-    [("3", 3), (" 3 ", 3), ("3.", 3), ("3.0", 3), ("3,0", 3), ("3.0000", 3), ("-1", -1), ("3.5", None), ("", None)]
-    + [("3,000", None), ("3.000", None), ("1E+05", None), ("٣", None), ("nan", None), ("0x3", None)],
+    [
+        *(
+            ("3", 3),
+            (" 3 ", 3),
+            ("3.", 3),
+            ("3.0", 3),
+            ("3,0", 3),
+            ("3.0000", 3),
+            ("-1", -1),
+            ("3.5", None),
+            ("", None),
+        ),
+        *(("3,000", None), ("3.000", None), ("1E+05", None), ("٣", None), ("nan", None), ("0x3", None)),
+    ],
 )
 def test_whole_numbers(cell: str, number: int | None) -> None:
     assert whole_number(cell) == number

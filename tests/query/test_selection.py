@@ -71,9 +71,7 @@ def test_file_with_labels_is_never_replaced(tmp_path):
 def test_other_file_is_replaced_where_asked(tmp_path):
     file = tmp_path / "picks.csv"
     file.write_text("a,b\n1,2\n")
-    with pytest.raises(
-        FileExistsError, match=r"something else than picks, or more; expected a new file"
-    ):
+    with pytest.raises(FileExistsError, match=r"something else than picks, or more; expected a new file"):
         selection().to_csv(file)
     selection().to_csv(file, overwrite=True)
     assert file.read_text().startswith("rank,index,score,represents\n1,5,0.1,3\n")
