@@ -91,7 +91,7 @@ class AutoLabels:
         lines = [f"{name:<18}{text}" for name, text in self._facts().items()]
         if self._has_classes():
             lines += self._of_classes()
-        return "\n".join([*lines, self._guarantee()])
+        return "\n".join([*lines, *self._guarantee()])
 
     def __repr__(self) -> str:
         counts = (
@@ -101,7 +101,7 @@ class AutoLabels:
         return display.line("AutoLabels", counts, limit if self.rows.size else "", "print it for all")
 
     def _repr_html_(self) -> str:
-        parts = [display.facts(self._facts()), display.paragraph(self._guarantee())]
+        parts = [display.facts(self._facts()), display.paragraph(" ".join(self._guarantee()))]
         if self._has_classes():
             rows = map(self._of_class, range(self.thresholds.size))
             header = ["class", "labelled", "errors / audit rows", "threshold"]
@@ -126,31 +126,33 @@ class AutoLabels:
     def _has_classes(self) -> bool:
         return self.per_class and self.n_audited < self.n_unlabelled
 
-    def _guarantee(self) -> str:
+    def _guarantee(self) -> list[str]:
+        """What is promised, a clause a line."""
         if self.n_audited == self.n_unlabelled:
-            return "People have labelled every row of the audit, which is every row that had no label."
+            return ["People have labelled every row of the audit, which is every row that had no label."]
         if not self.rows.size:
             return self._nothing()
         among = "the labels given of each class" if self.per_class else "the labels given"
-        return (
+        return [
             f"With probability {self.confidence:g} over the draw of the audit, at most {100 * self.max_error:g} % of "
-            f"{among} are wrong, if people labelled the audit rightly, and if neither the model nor its scores nor "
-            "this limit were chosen with the audit's labels in view."
-        )
+            f"{among} are wrong,",
+            "if people labelled the audit rightly,",
+            "and if neither the model nor its scores nor this limit were chosen with the audit's labels in view.",
+        ]
 
-    def _nothing(self) -> str:
+    def _nothing(self) -> list[str]:
         least = least_audit(self.n_unlabelled, self.max_error, 1 - self.confidence)
         if least == self.n_unlabelled:
-            return f"No audit that leaves one of {least:,} rows to the model shows so small an error."
+            return [f"No audit that leaves one of {least:,} rows to the model shows so small an error."]
         if self.n_audited < least:
-            return (
-                f"An audit of {self.n_audited:,} rows is too small to show so small an error, however good the model: "
-                f"that takes {least:,} rows without one error."
-            )
-        return (
-            "No threshold shows so small an error: the model is wrong too often where it is sure, or the audit is too "
-            "small."
-        )
+            return [
+                f"An audit of {self.n_audited:,} rows is too small to show so small an error, however good the model:",
+                f"that takes {least:,} rows without one error.",
+            ]
+        return [
+            "No threshold shows so small an error:",
+            "the model is wrong too often where it is sure, or the audit is too small.",
+        ]
 
     def _of_classes(self) -> list[str]:
         """A line for each class, of the first ones where there are many."""

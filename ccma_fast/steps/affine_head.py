@@ -232,7 +232,9 @@ def _float32_copy(name: str, values: Any) -> Float32:
 def _integer_labels(y: npt.ArrayLike, n_rows: int) -> npt.NDArray[Any]:
     labels = as_array("y", uncoerced(y))
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}")
+        is_text = labels.size and all(isinstance(label, str) for label in labels.ravel().tolist())
+        hint = "; of names give positions: classes, y = numpy.unique(names, return_inverse=True)" if is_text else ""
+        raise TypeError(f"y must be integers (classes), got dtype {labels.dtype}{hint}")
     if labels.shape != (n_rows,):
         raise ValueError(f"y must have shape ({n_rows},) as X has rows, got {labels.shape}")
     return labels

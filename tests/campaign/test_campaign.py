@@ -816,7 +816,7 @@ class TestTables:
         campaign.label(IDS[2:4], ["ant", "bee"], annotator="ana")
         campaign.label(IDS[2:3], ["ant"], annotator="ben")
         labelled = campaign.labelled_images()
-        assert [*labelled][0] == (IDS[2], "ant", ("ana", "ben"), 0)
+        assert next(iter(labelled)) == (IDS[2], "ant", ("ana", "ben"), 0)
         frame = labelled.to_pandas()
         assert frame.to_dict("list") == {
             "image_path": IDS[2:4],

@@ -958,7 +958,9 @@ def test_paths_as_text_and_mappings_are_refused_with_what_to_give() -> None:
     for files in (["one.csv"], ["one.csv", "two.parquet"], ("y.npy",)):
         with pytest.raises(TypeError, match=r"got the text '.*', which in a sequence .* give \[pathlib.Path\('"):
             read_labels(files, pool)
-    with pytest.raises(TypeError, match="must have a label for each row, got a dict; give an array of them, or a pandas"):
+    with pytest.raises(
+        TypeError, match="must have a label for each row, got a dict; give an array of them, or a pandas"
+    ):
         read_labels({"a.png": 1}, pool)
     names = ["a.csv", "b.csv"]
     assert read_labels(["a.csv", "b.csv"] * (len(X) // 2), pool, class_names=names).tolist() == [0, 1] * (len(X) // 2)

@@ -246,6 +246,11 @@ WITH_NAN = np.where(np.arange(6)[:, None] == 3, np.nan, X)
     [
         (lambda: cf.LinearHead().fit(X, Y[:5]), ValueError, r"y must have shape \(6,\) as X has rows, got \(5,\)"),
         (lambda: cf.LinearHead().fit(X, Y[:, None]), ValueError, r"y must have shape \(6,\) .*, got \(6, 1\)"),
+        (
+            lambda: cf.LogisticHead().fit(X, [*map(str, Y)]),
+            TypeError,
+            r"y must be .*dtype object; of names give .*return_inverse=True\)",
+        ),
         (lambda: cf.LinearHead().fit(X, Y * 1.0), TypeError, r"y must be integers \(classes\), got dtype float64"),
         (lambda: cf.LinearHead().fit(X, Y - 1), ValueError, "y must be a class of at least 0, got -1 at row 0"),
         (lambda: cf.LinearHead(2).fit(X, Y), ValueError, "y must be a class from 0 to 1, got 2 at row 2"),

@@ -83,5 +83,5 @@ def test_bad_arguments(pool: Any, change: dict[str, Any], text: str) -> None:
         strategies.make_round(**{"features": x, "labels": labels, "budget": 5, **change})
     x = x.copy()
     x[70, 2] = np.nan
-    with pytest.raises(ValueError, match="features must be finite.* row 70"):
+    with pytest.raises(ValueError, match=r"features must be finite.* row 70"):
         strategies.make_round(x, labels, 5)
