@@ -14,7 +14,16 @@ from ..system.bounded_read import read_whole
 from ..system.csv_text import read_csv
 from .parquet_file import opened
 
-__all__ = ["MEANS_LABEL", "SUFFIXES", "Columns", "is_text", "plain_header", "read_columns", "wanted_columns"]
+__all__ = [
+    "MEANS_LABEL",
+    "SUFFIXES",
+    "Columns",
+    "is_text",
+    "means_else",
+    "plain_header",
+    "read_columns",
+    "wanted_columns",
+]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """Of tables."""
@@ -139,6 +148,11 @@ def is_text(file: str) -> bool:
 def plain_header(header: str) -> str:
     """The name of a column in its plain spelling, by which columns are found."""
     return header.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def means_else(header: str, what: str = "label") -> bool:
+    """Whether the name of a column is common for something else than `what`."""
+    return any(plain_header(header) in headers for meaning, headers in _MEANINGS.items() if meaning != what)
 
 
 def _called(table: dict[str, Any], calls: Sequence[str], place: str, name: str) -> str | None:
