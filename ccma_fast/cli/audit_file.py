@@ -19,6 +19,7 @@ import numpy as np
 from ..campaign.audit import AuditSample
 from ..checks import check_integer
 from ..errors import FileReadError
+from ..pool.kept_labels import write_keeping_labels
 from ..pool.label_table import ID, INDEX
 from ..pool.rows import RowId
 from ..pool.spreadsheet_cells import whole_number
@@ -65,7 +66,7 @@ def write_audit(path: Path, audit: AuditSample, ids: Sequence[RowId] | None) -> 
     text = io.StringIO(newline="")
     write_csv(text, table)
     write_whole(record_of(path), lambda file: file.write(content))
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    write_keeping_labels(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def read_audit(path: Path) -> tuple[AuditSample, list[Any]]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..pool.kept_labels import write_keeping_labels
 from ..pool.label_table import ID, INDEX
-from ..system.csv_files import write_csv_file
+from ..pool.csv_files import write_csv_file
 from ..system.extras import optional
-from ..system.output_files import write_whole
 from ..system.streams import progress_bar
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check_writable(path: Path, *, has_all: bool) -> None:
 
 
 def write_predictions(path: Path, p: PredictedRows, *, has_all: bool, is_shown: bool) -> None:
-    """Write what is predicted for every row, a chunk at a time; whole or not at all.
+    """Write what is predicted for every row, a chunk at a time; whole or not at all, and never over labels.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ def write_predictions(path: Path, p: PredictedRows, *, has_all: bool, is_shown: 
         if path.suffix.lower() == ".csv":
             write_csv_file(path, _lines(p, chunks, has_all))
         elif path.suffix.lower() == ".parquet":
-            write_whole(path, lambda file: _write_parquet(file, p, chunks, has_all))
+            write_keeping_labels(path, lambda file: _write_parquet(file, p, chunks, has_all))
         else:
-            write_whole(path, lambda file: _write_npy(file, p, chunks))
+            write_keeping_labels(path, lambda file: _write_npy(file, p, chunks))
 
 
 def _counted(p: PredictedRows, bar: Any) -> Iterator[tuple[int, Float32]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import CCMAConfig
 from ..errors import LabelWarning, TeacherWarning
-from ..pool.kept_labels import check_keeps_labels
+from ..pool.kept_labels import check_keeps_labels, write_keeping_labels
 from ..query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
@@ -232,7 +232,7 @@ def _write_picks(picks: Selection, arguments: argparse.Namespace, parent: str | 
             sys.stdout.write(as_csv(picks))  # rather than lost
         raise
     write_whole(record_path(arguments.out), lambda file: file.write(record))
-    write_whole(arguments.out, lambda file: file.write(content))
+    write_keeping_labels(arguments.out, lambda file: file.write(content))
 
 
 def _check_output(arguments: argparse.Namespace) -> None:

@@ -152,8 +152,8 @@ def check_row_numbers(numbers: Any, rows: Rows, name: str) -> None:
     if not keys.isin(own).all() or (own.is_unique and np.array_equal(own.get_indexer(keys), keys.to_numpy())):
         return
     raise ValueError(
-        f"{name} have a column 'index' that may have row numbers, or be of the index of {rows.name}, {index_text(own)}; "
-        "give a Series with that index, or an array with one entry for each row"
+        f"{name} have a column 'index' that may have row numbers, or be of the index of {rows.name}, "
+        f"{index_text(own)}; give a Series with that index, or an array with one entry for each row"
     )
 
 

@@ -182,7 +182,7 @@ class _Reader(NamedTuple):
         if ID in found.wanted or INDEX in found.wanted:
             labels, ids, numbers = (found.wanted.get(column) for column in (_LABEL, ID, INDEX))
             by_ids = ids is not None and self.rows.row_ids() is not None
-            if numbers is not None and not by_ids and not _OF_PICKS <= found.others.keys():
+            if numbers is not None and not by_ids and not _OF_PICKS.issubset(found.others):
                 check_row_numbers(numbers, self.rows, self.name)
             return self.of_table(LabelTable(labels or [], ids, numbers, f" of {place}", typed=True))
         check_in_order(found, f" of {place}", self.rows, self.name)

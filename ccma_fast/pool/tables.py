@@ -15,7 +15,7 @@ from ..system.csv_text import read_csv
 from .id_columns import ID, ID_CALLS, MAY_BE_IDS, plain_header
 from .parquet_file import opened
 
-__all__ = ["MEANS_LABEL", "SUFFIXES", "Columns", "is_text", "read_columns", "wanted_columns"]
+__all__ = ["MEANS_LABEL", "SUFFIXES", "Columns", "is_text", "means_else", "read_columns", "wanted_columns"]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """Of tables."""
@@ -131,6 +131,11 @@ def _without_empty_rows(columns: Columns) -> Columns:
 def is_text(file: str) -> bool:
     """Whether a table is CSV, whose cells are all text."""
     return Path(file).suffix.lower() != ".parquet"
+
+
+def means_else(header: str, what: str = "label") -> bool:
+    """Whether the name of a column is common for something else than `what`."""
+    return any(plain_header(header) in headers for meaning, headers in _MEANINGS.items() if meaning != what)
 
 
 def _called(table: dict[str, Any], calls: Sequence[str], place: str, name: str) -> str | None:

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_flag
-from ..pool.kept_labels import check_keeps_labels
+from ..pool.kept_labels import check_keeps_labels, write_keeping_labels
 from ..pool.rows import RowId
 from ..system import display
 from ..system.extras import optional
-from ..system.output_files import check_can_write, write_whole
+from ..system.output_files import check_can_write
 from .explanation import Explanation
 from .picks_file import as_csv, columns_of, holds_picks_alone
 from .plan import Plan
@@ -297,7 +297,7 @@ class Selection:
                 f"{str(file)!r} is there and holds something else than picks, or more; expected a new file, or "
                 "overwrite=True"
             )
-        write_whole(path, lambda handle: handle.write(as_csv(self).encode()))
+        write_keeping_labels(file, lambda handle: handle.write(as_csv(self).encode()), "path")
 
     def __repr__(self) -> str:
         names = self.indices if self.ids is None else self.ids

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...campaign.exchange.formats import FORMATS, exported_formats
-from ...pool.kept_labels import check_keeps_labels
+from ...pool.kept_labels import check_keeps_labels, write_keeping_labels
 from ...system.json_text import as_json
-from ...system.output_files import check_can_write, write_whole
+from ...system.output_files import check_can_write
 from ...system.streams import tell
 from ..argument_types import at_least_1
 from ..command import Command
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> None:
             labelled.to_csv(out, overwrite=arguments.overwrite)
         else:
             content = as_json(_croissant(campaign, labelled, arguments.name))
-            write_whole(out, lambda file: file.write(content))
+            write_keeping_labels(out, lambda file: file.write(content))
     tell(f"{len(labelled)} labels -> {out}")
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from ...pool.kept_labels import check_keeps_labels
+from ...pool.kept_labels import check_keeps_labels, write_keeping_labels
 from ...query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from ...system.output_files import check_can_replace, check_can_write, write_whole
 from ...system.streams import tell
@@ -53,7 +53,12 @@ def tell_issued(issued: Issued, arguments: argparse.Namespace) -> None:
         record = selection_record(selection, command=arguments.words, parent=issued.parent)
         write_whole(record_path(arguments.out), lambda file: file.write(record))
         content = as_bytes(selection, arguments.out.suffix.lower())
-        write_whole(arguments.out, lambda file: file.write(content))
+        try:
+            write_keeping_labels(arguments.out, lambda file: file.write(content))
+        except OSError:
+            if not arguments.json:
+                sys.stdout.write(as_csv(selection))  # rather than lost: they are reserved
+            raise
     if arguments.json:
         print_json(
             {

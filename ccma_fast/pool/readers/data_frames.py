@@ -165,7 +165,7 @@ def _of_polars_column(column: Any, name: str) -> npt.NDArray[Any]:
 
 
 def rows_of_arrow(source: Any, name: str) -> Rows:
-    """The rows of a pyarrow Table or RecordBatch, as :func:`rows_of_polars`, or of an Array or ChunkedArray of lists."""
+    """The rows of a pyarrow Table, as :func:`rows_of_polars`, or of an Array or ChunkedArray of lists."""
     schema = getattr(source, "schema", None)
     if schema is None:
         return FrameRows(_of_arrow(source, name), name)
