@@ -12,9 +12,9 @@ import numpy as np
 
 from ..checks import check_flag
 from ..errors import FileReadError
+from ..pool.csv_files import write_csv_file
 from ..pool.kept_labels import check_keeps_labels
 from ..pool.label_table import ID, INDEX
-from ..pool.csv_files import write_csv_file
 from ..system.extras import optional
 from ..system.output_files import check_can_write
 from .answering import Taken

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..pool.kept_labels import check_keeps_labels
 from ..pool.csv_files import write_csv_file
+from ..pool.kept_labels import check_keeps_labels
 from ..system.output_files import check_can_write, check_no_input
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1, fraction

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..pool.kept_labels import check_keeps_labels
 from ..pool.csv_files import write_csv_file
+from ..pool.kept_labels import check_keeps_labels
 from ..system.output_files import check_can_write, check_no_input
 from ..system.streams import tell
 from .argument_types import at_least_0

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..pool.csv_files import write_csv_file
 from ..pool.kept_labels import write_keeping_labels
 from ..pool.label_table import ID, INDEX
-from ..pool.csv_files import write_csv_file
 from ..system.extras import optional
 from ..system.streams import progress_bar
 
