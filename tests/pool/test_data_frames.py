@@ -201,7 +201,6 @@ def test_labels_of_polars(pl):
         (pandas.Series(pandas.date_range("2020", periods=4)), TypeError, "got dtype datetime64"),
         (pandas.Series(["cat", 1.5, None, "dog"], dtype=object), ValueError, "whole numbers or NaN, got 1.5 at row 1"),
         (pandas.Series([[1], [2], [0], [1]]), TypeError, r"got list \[1\] at row 0"),
-        (pandas.DataFrame({"Label": TEXT}), ValueError, "the column 'Label' of a data frame must be called 'label'"),
         (pandas.DataFrame({"score": [1, 0, 1, 0]}), ValueError, "got 'score' alone, which is something else"),
         (pandas.DataFrame({"a": TEXT, "b": TEXT}), ValueError, "no column 'label' in a data frame, got 'a', 'b'"),
         (
@@ -215,6 +214,13 @@ def test_labels_of_polars(pl):
 def test_refused_labels(given, error, text):
     with pytest.raises(error, match=text):
         read_labels(given, open_rows(X, "features"), class_names=NAMES)
+
+
+def test_headers_have_any_case():
+    rows = open_rows(X, "features")
+    frame = pandas.DataFrame({"Label": TEXT, "Index": [3, 2, 1, 0]})
+    assert read_labels(frame, rows, class_names=NAMES).tolist() == CODES[::-1]
+    assert read_labels(frame[["Label"]], rows, class_names=NAMES).tolist() == CODES
 
 
 def test_text_without_names_is_refused_with_a_suggestion():

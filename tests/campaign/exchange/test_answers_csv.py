@@ -160,5 +160,5 @@ def test_answers_as_a_spreadsheet_saves_them(tmp_path: Path, encoding: str) -> N
     (answer,) = read_answers(tmp_path / "a.csv", ids=["a.png", "b.png"]).answers
     assert (answer.image, answer.label, answer.seconds, answer.annotator) == ("a.png", "cat", 1.5, "ana")
     (tmp_path / "a.csv").write_bytes(text.replace("1,5", "1,500").encode(encoding))
-    with pytest.raises(FileReadError, match="seconds must be a number of at least 0, got '1,500' .* be a fraction"):
+    with pytest.raises(FileReadError, match=r"seconds must be a number of at least 0, got '1,500' .* be a fraction"):
         read_answers(tmp_path / "a.csv")
