@@ -46,9 +46,9 @@ def rows_to_label(
     check_implied_count(codes, "y", classes, student, pool.features)
     labelled = rows[pool.labels[rows] >= 0]
     if labelled.size and not overwrite:
-        raise ValueError(
-            f"row {labelled[0]} already has the label {pool.labels[labelled[0]]}; pass overwrite=True to change it"
-        )
+        code = int(pool.labels[labelled[0]])
+        label = code if classes.names is None else repr(classes.names[code])
+        raise ValueError(f"row {labelled[0]} already has the label {label}; pass overwrite=True to change it")
     return rows, codes
 
 

@@ -30,8 +30,8 @@ __all__ = [
 Int64 = npt.NDArray[np.int64]
 
 
-# Characters of an index in an error message.
-_LONGEST = 120
+# Entries of an index in an error message.
+_SHOWN = 3
 
 
 def is_series(values: Any) -> bool:
@@ -99,8 +99,9 @@ def _is_nested(cell: Any) -> bool:
 
 
 def index_text(index: Any) -> str:
-    """An index, in a line of an error message."""
-    return " ".join(f"{index!r}".split())[:_LONGEST]
+    """The first entries of an index, for an error message."""
+    keys = index[:_SHOWN].tolist()
+    return f"{', '.join(map(repr, keys))}{', …' if index.size > len(keys) else ''}"
 
 
 def has_ids(series: Any, rows: Rows) -> bool:
@@ -184,7 +185,8 @@ def rows_of_index(series: Any, rows: Rows, name: str) -> Int64 | None:
         found: Int64 = np.asarray(own.get_indexer(index), np.int64)
         if (found >= 0).all():
             return found
+    by_index = " or .loc[features.index] where its index has their names" if is_default else ""
     raise ValueError(
         f"{name} must be a Series with the index of {rows.name}, {index_text(own)}, or a part of it, got "
-        f"{index_text(index)}; give .to_numpy() where its order is that of the rows"
+        f"{index_text(index)}; give .to_numpy() where its order is that of the rows{by_index}"
     )

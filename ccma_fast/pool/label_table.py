@@ -100,8 +100,8 @@ def named_rows(table: LabelTable, known: Int64, rows: Rows, name: str) -> Int64:
     if table.row_numbers is None:
         raise ValueError(
             f"{name} have the ids of their images{table.place} where {rows.name} has none; expected a "
-            f"column {INDEX!r} with the row of each, or the folder that ccma-fast extract wrote as "
-            f"{rows.name}"
+            f"column {INDEX!r} with the row of each, or {rows.name} with ids: a parquet file or data frame that has "
+            f"them in a column {ID!r}, or the folder that ccma-fast extract wrote"
         )
     numbers = _integers(table, name)
     outside = np.flatnonzero((numbers < 0) | (numbers >= rows.n_rows))

@@ -196,10 +196,11 @@ class _Reader(NamedTuple):
             labels = self.of_path(path)
             differing = np.flatnonzero((labels >= 0) & (merged >= 0) & (labels != merged))
             if differing.size:
-                row = differing[0]
+                row, names = differing[0], self.class_names
+                new, old = ((c if names is None else repr(names[c])) for c in (labels[row], merged[row]))
                 warnings.warn(
                     f"{self.name}: {os.fspath(path)!r} gives {differing.size} rows another label than the files before "
-                    f"it, first row {row} class {labels[row]} instead of {merged[row]}; the last file is taken",
+                    f"it, first row {row} class {new} instead of {old}; the last file is taken",
                     LabelWarning,
                     stacklevel=4,
                 )

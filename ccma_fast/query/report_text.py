@@ -11,6 +11,9 @@ __all__ = ["report_text"]
 # Width of the words that lines begin with.
 _INDENT = 11
 
+# The likeliest temperature of a teacher that is right on every labelled row is at most this.
+_NEVER_WRONG = 1e-6
+
 
 def report_text(report: Any, *, with_stages: bool = True) -> str:
     """The lines of a report: what was there, what was believed, what was chosen, what it took, and warnings.
@@ -91,17 +94,23 @@ def _teacher(report: Any) -> Iterator[str]:
     """Whether the teacher was believed, and how far; nothing where there was none, or nobody asked it."""
     if report.mode == "cold start" or math.isnan(report.top1_disagreement):
         return
-    if report.soft_weight > 0.0:
-        yield f"believed: its answers weigh as much as {_rounded(report.soft_weight)} labels in the student's training"
+    is_corrected = math.isfinite(report.correction_penalty)
+    after = " after a correction by the labels" if is_corrected else ""
+    is_even = math.isinf(report.teacher_temperature) and not is_corrected
+    if is_even:
+        yield "of no use: even guesses fit the labels better than its answers at any temperature, and take their place"
+    elif report.soft_weight > 0.0:
+        yield f"believed{after}: its answers weigh as much as {_rounded(report.soft_weight)} labels in the student's training"
     elif report.config.get("head") == "distilled" and report.soft_weight == 0.0:
-        yield "not believed: the labels do not show that its answers help the student's training"
+        yield "left out of the student's training: the labels do not show that its answers help it"
     elif report.soft_weight == 0.0:
         yield "not part of the student's training"
-    if not math.isnan(report.student_share):
-        corrected = ", corrected by the labels" if math.isfinite(report.correction_penalty) else ""
-        yield f"counts {_percent(1.0 - report.student_share)} in what both together predict{corrected}"
+    if not is_even and not math.isnan(report.student_share):
+        yield f"counts {_percent(1.0 - report.student_share)} in what both together predict{after}"
     yield f"names another class than the student for {_percent(report.top1_disagreement)} of the rows"
-    if math.isfinite(report.likeliest_temperature):
+    if report.likeliest_temperature <= _NEVER_WRONG:
+        yield "right on every labelled row, so that these tell no likeliest temperature"
+    elif math.isfinite(report.likeliest_temperature):
         yield f"likeliest temperature by the labels: {report.likeliest_temperature:.3g}"
 
 

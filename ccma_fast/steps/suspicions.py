@@ -123,7 +123,7 @@ def suspicions(
     if temperature is not None:
         likeliest = likeliest_temperature(z * temperature, labels)
         if not texts:
-            texts += _of_temperature(model, z, labels, temperature, likeliest)
+            texts += _of_temperature(model, z, labels, temperature, likeliest, ready_made)
     calls, names = _calls(z), class_names or [str(c) for c in range(z.shape[1])]
     texts += _of_order(model, calls, labels, names, whole_order)
     if temperature is not None and (unproven or (whole_order and not texts)):
@@ -180,7 +180,9 @@ def _are_probabilities(z: Float64) -> bool:
 # Temperature
 
 
-def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, likeliest: float) -> list[str]:
+def _of_temperature(
+    model: str, z: Float64, labels: Int64, temperature: float, likeliest: float, ready_made: bool
+) -> list[str]:
     """Whether the maximum-likelihood temperature is far likelier than every one close to the given one.
 
     On hard rows, such as a query selects, the estimate is larger; it is infinite where the logits are uninformative,
@@ -196,16 +198,23 @@ def _of_temperature(model: str, z: Float64, labels: Int64, temperature: float, l
     if min(not_far, guessing) - best < _EVIDENCE or guessing - best < _INFORMED * guessing:
         return []
     is_never_wrong = bool((z[np.arange(n), labels] == z.max(axis=1)).all())
-    most = f"any below {temperature / _FAR:.2g}" if is_never_wrong else f"{likeliest:.2g}"
-    advice = (
-        "it is 1 / logit_scale, 0.01 for CLIP, and cosines need one as small"
-        if off > 1.0
-        else "logits that were multiplied by logit_scale need none, which is temperature 1"
-    )
+    most = f"any below {temperature / _FAR:.2g}" if is_never_wrong else _two_digits(likeliest)
+    if off > 1.0:
+        advice = "it is 1 / logit_scale, 0.01 for CLIP, and cosines need one as small"
+    elif not ready_made:
+        advice = "it is what cosines are divided by, 0.01 for CLIP"
+    elif temperature < 1.0:
+        advice = "logits that were multiplied by logit_scale need none, which is temperature 1"
+    else:
+        advice = f"such logits are too large: divide them by it, as temperature={_two_digits(likeliest)} does"
     return [
         f"{model}'s temperature {temperature:g} is far from the likeliest on the {n} labelled rows, {most} (log loss "
-        f"{best / n:.3g} nats instead of {given / n:.3g}); {advice}"
+        f"{abs(best) / n:.3g} nats instead of {given / n:.3g}); {advice}"
     ]
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}" if value < 100.0 else f"{float(f'{value:.2g}'):.0f}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

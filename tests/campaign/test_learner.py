@@ -296,6 +296,10 @@ def test_labels_that_say_whose_they_are(data, tmp_path):
         for other in (pandas.Series([1, 0, 2], index=["3.jpg", "5.jpg", "6.jpg"]), frame["answer"].sort_index()):
             with pytest.raises(ValueError, match="y must be a Series whose index is 0, 1, 2, … or that of indices"):
                 learner.label(indices, other, overwrite=True)
+    named = cf.ActiveLearner(x, class_names=["cat", "dog", "owl"])
+    named.label([1], ["dog"])
+    with pytest.raises(ValueError, match=r"^row 1 already has the label 'dog'; pass overwrite=True to change it$"):
+        named.label([1], ["owl"])
     whole = cf.ActiveLearner(x[:3], n_classes=3)
     with pytest.raises(ValueError, match=r"^y is a Series whose index is 0, 1, 2, …, and indices are the same rows in"):
         whole.label([2, 0, 1], pandas.Series([0, 1, 2]))

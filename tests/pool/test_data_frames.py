@@ -216,6 +216,13 @@ def test_refused_labels(given, error, text):
         read_labels(given, open_rows(X, "features"), class_names=NAMES)
 
 
+def test_headers_have_any_case():
+    rows = open_rows(X, "features")
+    frame = pandas.DataFrame({"Label": TEXT, "Index": [3, 2, 1, 0]})
+    assert read_labels(frame, rows, class_names=NAMES).tolist() == CODES[::-1]
+    assert read_labels(frame[["Label"]], rows, class_names=NAMES).tolist() == CODES
+
+
 def test_text_without_names_is_refused_with_a_suggestion():
     with pytest.raises(
         TypeError, match=r"give class_names in the order of the classes, such as \['cat', 'dog', 'great"

@@ -440,6 +440,8 @@ def test_several_files_are_joined(pool: Rows, tmp_path: Path) -> None:
     ):
         found = read_labels([first, later], pool)
     np.testing.assert_array_equal(found, expected({3: 2, 5: 2, 9: 2}))
+    with pytest.warns(cf.LabelWarning, match="first row 3 class 'owl' instead of 'cat'; the last"):
+        read_labels([first, later], pool, class_names=["cat", "dog", "owl"])
 
 
 def test_the_index_of_a_series_is_not_ignored(pool: Rows) -> None:

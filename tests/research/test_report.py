@@ -455,6 +455,21 @@ def test_the_map_shows_the_picks_of_two_strategies(whole: Run, drawn: Any) -> No
     np.testing.assert_allclose(points.get_offsets(), whole.pool_map["coordinates"][picks["row"][own]])
 
 
+def test_the_map_calls_classes_by_their_names(tmp_path: Path) -> None:
+    run = made_up_run(("ccma", "random"), seeds=(1,), rounds=1, n_pool=400)
+    assert run.pool_map is not None
+    n_classes = np.unique(run.pool_map["classes"]).size
+    names = ["_hidden", "$x$", "a name that is as long as a sentence", *map("class {}".format, range(3, n_classes))]
+    run.results.record["data"]["class_names"] = names
+    for layout in (WIDE, NARROW):
+        legend = picture(figures.pictures(run, "ccma", (0.8,)), "map").draw(layout).axes[0].get_legend()
+        texts = [text.get_text().strip() for text in legend.get_texts()]
+        assert len(texts) == n_classes
+        assert texts[0] == "_hidden"
+        assert texts[3:] == names[3:]
+        assert all(len(text) <= 20 for text in texts)
+
+
 def test_bands_end_at_0_and_100_percent() -> None:
     run = made_up_run(("a",), seeds=(1, 2, 3), rounds=1, n_pool=60)
     for metric in ("accuracy", "macro_f1"):  # means less and plus a standard error: -0.03 and 1.01
@@ -674,6 +689,7 @@ def test_one_seed_has_no_errors_and_no_teacher_no_panel() -> None:
     panels = picture(found, "diagnostics").draw(WIDE).axes
     titles = [axes.get_title(loc="left") for axes in panels if axes.get_visible()]
     assert titles == ["mean set size (classes)", "empirical coverage (%)", "threshold q (nats)"]
+    assert "teacher" not in picture(found, "diagnostics").caption
     lines = [len(axes.get_lines()) for axes in panels if axes.get_visible()]
     assert lines == [1, 2, 1], "the coverage asked for is a line of its own"
     for one in found:

@@ -56,6 +56,15 @@ FAULTS = {
         lambda: cf.Teacher.from_logits(100 * COSINES, 0.03),
         r"the teacher's temperature 0\.03 is far from the likeliest .* need none, which is temperature 1",
     ),
+    "scaled twice, without a temperature": (
+        lambda: cf.Teacher.from_logits(10_000 * COSINES),
+        r"the teacher's temperature 1 is far from the likeliest on the 300 labelled rows, (\d+) .* such logits are too "
+        r"large: divide them by it, as temperature=\1 does$",
+    ),
+    "cosines with too small a temperature": (
+        lambda: cf.Teacher(V, T, 0.0005),
+        r"the teacher's temperature 0\.0005 is far from .* it is what cosines are divided by, 0\.01 for CLIP$",
+    ),
     "probabilities": (
         lambda: cf.Teacher.from_logits(probabilities(COSINES / 0.05)),
         "the teacher's logits lie in .0, 1. and add up to 1 in each of the 300 labelled rows, as probabilities do",

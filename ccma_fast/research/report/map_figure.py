@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,8 @@ __all__ = ["map_figure"]
 
 # Seen on white and on black: what is drawn as pixels has one colour in both modes of a page.
 _MIDDLE_GREY = "#808080"
+# Characters of a class in the legend, and of a line of it with the markers.
+_LONGEST_NAME, _WIDTH = 20, 42
 # More picks than this are drawn as pixels, for each would be an element of the page.
 _MOST_ELEMENTS = 1_000
 
@@ -30,6 +32,7 @@ def map_figure(run: Run, pool: Mapping[str, npt.NDArray[Any]], baseline: str) ->
     seed = run.shown_seeds(baseline)[0]
     picks = {strategy: _picks(run, pool, strategy, seed) for strategy in shown}
     n_classes = np.unique(pool["classes"]).size
+    names = run.class_names
 
     def draw(layout: Layout) -> Figure:
         from matplotlib.ticker import MaxNLocator
@@ -38,7 +41,7 @@ def map_figure(run: Run, pool: Mapping[str, npt.NDArray[Any]], baseline: str) ->
         rows = -(-(len(shown) + 1) // columns)
         figure = new_figure(layout, 4.4 if rows == 1 else 3.0 * rows + 1.2)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        _draw_classes(grid[0], pool, 6 if layout is NARROW else 7)
+        _draw_classes(grid[0], pool, names, 6 if layout is NARROW else 7)
         for axes, strategy in zip(grid[1:], shown, strict=True):
             axes.scatter(*pool["coordinates"].T, s=5, color=_MIDDLE_GREY, alpha=0.35, linewidth=0, rasterized=True)
             rounds, places = picks[strategy]
@@ -96,21 +99,25 @@ def _picks(
     return rounds[known], np.array([position[int(row)] for row in rows[known]], dtype=np.int64)
 
 
-def _draw_classes(axes: Axes, pool: Mapping[str, npt.NDArray[Any]], columns: int) -> None:
-    classes = np.unique(pool["classes"])
+def _draw_classes(
+    axes: Axes, pool: Mapping[str, npt.NDArray[Any]], names: Sequence[str] | None, most_columns: int
+) -> None:
+    """Every class in a look of its own, as far as there are some; where names are long, few stand in a line."""
+    classes, shown = np.unique(pool["classes"]), list[str]()
     looks = [(color, marker) for marker in "o^s" for color in (*OKABE_ITO[:-1], _MIDDLE_GREY)]
     for number, (color, marker) in enumerate(looks[: classes.size]):
         own = np.isin(pool["classes"], classes[number :: len(looks)])
         x, y = pool["coordinates"][own].T
-        name = str(classes[number])
-        axes.scatter(x, y, s=9, color=color, marker=marker, linewidth=0, alpha=0.8, label=name, rasterized=True)
+        name = str(classes[number]) if names is None else shown_name(names[classes[number]], _LONGEST_NAME)
+        shown.append(f" {name}" if name.startswith("_") else name)  # matplotlib would leave it out
+        axes.scatter(x, y, s=9, color=color, marker=marker, linewidth=0, alpha=0.8, label=shown[-1], rasterized=True)
     few = classes.size <= len(looks)
     axes.set_title(f"{classes.size} classes" + ("" if few else ", looks repeat"), fontsize=10, loc="left")
     if few:
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.02),
-            ncols=columns,
+            ncols=min(most_columns, max(1, _WIDTH // (4 + max(map(len, shown))))),
             frameon=False,
             fontsize=9,
             markerscale=2.2,

@@ -45,6 +45,12 @@ class Run:
         """Planned queries: round 0 measures the labels at the start, round `n_rounds` the last."""
         return self.results.n_rounds
 
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """None where the run was given none."""
+        names: Sequence[str] | None = self.results.record["data"].get("class_names")
+        return names
+
     def config(self, strategy: str) -> Mapping[str, Any]:
         """Every constant of a strategy's configuration, as plain values."""
         config: Mapping[str, Any] = self.results.record["contenders"][strategy]["config"]

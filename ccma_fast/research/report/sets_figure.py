@@ -75,11 +75,15 @@ def sets_figure(run: Run, baseline: str) -> Picture | None:
             " Bands: one standard error over the seeds; around the coverage the two-sided "
             f"{100 * CONFIDENCE:g} % t interval of its mean over the seeds."
         )
+    models = " of the student"
+    disagreement = ""
+    if any(look is _BOTH for _, _, known in drawn for _, look in known):
+        models = " of student and teacher, and in both"
+        disagreement = " share of the rows for which they name different classes,"
     caption = (
-        f"Of {strategy}, over all unlabelled rows of each round: mean |Γ| of student and teacher, mean "
-        "|Γ of the student ∩ Γ of the teacher|, share of the rows whose two most probable classes differ, share whose "
-        f"true class is in the set, and the thresholds.{bands} Rows that active learning has left over are not "
-        "exchangeable with those that it has labelled: no coverage is guaranteed here."
+        f"Of {strategy}, over all unlabelled rows of each round: mean number of classes in the conformal sets{models},"
+        f"{disagreement} share whose true class is in the set, and the thresholds.{bands} Rows that active learning has "
+        "left over are not exchangeable with those that it has labelled: no coverage is guaranteed here."
     )
     courses = []
     for title, scale, known in drawn:
