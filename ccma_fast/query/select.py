@@ -390,8 +390,9 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             validation = _validation(inputs, acquisition)
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
+            report = _first_report(inputs, arguments.random_state)
         importing = import_torch(given, arguments.backend, clock)
-        report = _first_report(inputs, forecast(given, acquisition, importing=importing), arguments.random_state)
+        report.plan = forecast(given, acquisition, importing=importing)
         rows: RowNumbers = inputs.unlabelled
         evidence = Evidence()
         if inputs.budget == 0:
@@ -479,7 +480,7 @@ def _scored_picks(
     )
 
 
-def _first_report(inputs: Inputs, plan: Plan, random_state: int) -> Report:
+def _first_report(inputs: Inputs, random_state: int) -> Report:
     """The report of a query before any row is scored."""
     return Report(
         version=__version__,
@@ -496,5 +497,4 @@ def _first_report(inputs: Inputs, plan: Plan, random_state: int) -> Report:
         n_classes=inputs.n_classes,
         warnings=suspicions_from_logits(inputs) if inputs.cold or inputs.labelled.size == 0 else [],
         forced=inputs.forced,
-        plan=plan,
     )
