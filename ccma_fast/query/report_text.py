@@ -100,7 +100,8 @@ def _teacher(report: Any) -> Iterator[str]:
     if is_even:
         yield "of no use: even guesses fit the labels better than its answers at any temperature, and take their place"
     elif report.soft_weight > 0.0:
-        yield f"believed{after}: its answers weigh as much as {_rounded(report.soft_weight)} labels in the student's training"
+        weight = _rounded(report.soft_weight)
+        yield f"believed{after}: its answers weigh as much as {weight} labels in the student's training"
     elif report.config.get("head") == "distilled" and report.soft_weight == 0.0:
         yield "left out of the student's training: the labels do not show that its answers help it"
     elif report.soft_weight == 0.0:

@@ -467,7 +467,7 @@ def test_the_map_calls_classes_by_their_names(tmp_path: Path) -> None:
         assert len(texts) == n_classes
         assert texts[0] == "_hidden"
         assert texts[3:] == names[3:]
-        assert all(len(text) <= 20 for text in texts)
+        assert all(len(text) <= 15 for text in texts)
 
 
 def test_bands_end_at_0_and_100_percent() -> None:

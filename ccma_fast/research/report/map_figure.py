@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,12 @@ __all__ = ["map_figure"]
 
 # Seen on white and on black: what is drawn as pixels has one colour in both modes of a page.
 _MIDDLE_GREY = "#808080"
-# Characters of a class in the legend, and of a line of it with the markers.
-_LONGEST_NAME, _WIDTH = 20, 42
+# Colour and marker of each class, as far as there are so many.
+_LOOKS = [(color, marker) for marker in "o^s" for color in (*OKABE_ITO[:-1], _MIDDLE_GREY)]
+# Characters of a name in the legend, of a marker with its spaces, and of a line.
+_LONGEST_NAME, _MARKER, _LONGEST_LINE = 15, 4, 38
+# Inches of a line of the legend; the figure has room for so many.
+_LEGEND_LINE, _FREE_LINES = 0.19, 3
 # More picks than this are drawn as pixels, for each would be an element of the page.
 _MOST_ELEMENTS = 1_000
 
@@ -32,16 +36,19 @@ def map_figure(run: Run, pool: Mapping[str, npt.NDArray[Any]], baseline: str) ->
     seed = run.shown_seeds(baseline)[0]
     picks = {strategy: _picks(run, pool, strategy, seed) for strategy in shown}
     n_classes = np.unique(pool["classes"]).size
-    names = run.class_names
+    names = _legend_names(run, pool)
 
     def draw(layout: Layout) -> Figure:
         from matplotlib.ticker import MaxNLocator
 
         columns = 1 if layout is NARROW else len(shown) + 1
         rows = -(-(len(shown) + 1) // columns)
-        figure = new_figure(layout, 4.4 if rows == 1 else 3.0 * rows + 1.2)
+        beside = 6 if layout is NARROW else 7
+        beside = min(beside, max(1, _LONGEST_LINE // (_MARKER + max(map(len, names), default=0))))
+        below = _LEGEND_LINE * max(0, -(-len(names) // beside) - _FREE_LINES)
+        figure = new_figure(layout, below + (4.4 if rows == 1 else 3.0 * rows + 1.2))
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        _draw_classes(grid[0], pool, names, 6 if layout is NARROW else 7)
+        _draw_classes(grid[0], pool, names, beside)
         for axes, strategy in zip(grid[1:], shown, strict=True):
             axes.scatter(*pool["coordinates"].T, s=5, color=_MIDDLE_GREY, alpha=0.35, linewidth=0, rasterized=True)
             rounds, places = picks[strategy]
@@ -99,28 +106,33 @@ def _picks(
     return rounds[known], np.array([position[int(row)] for row in rows[known]], dtype=np.int64)
 
 
-def _draw_classes(
-    axes: Axes, pool: Mapping[str, npt.NDArray[Any]], names: Sequence[str] | None, most_columns: int
-) -> None:
-    """Every class in a look of its own, as far as there are some; where names are long, few stand in a line."""
-    classes, shown = np.unique(pool["classes"]), list[str]()
-    looks = [(color, marker) for marker in "o^s" for color in (*OKABE_ITO[:-1], _MIDDLE_GREY)]
-    for number, (color, marker) in enumerate(looks[: classes.size]):
-        own = np.isin(pool["classes"], classes[number :: len(looks)])
+def _draw_classes(axes: Axes, pool: Mapping[str, npt.NDArray[Any]], names: list[str], columns: int) -> None:
+    """Every class in a look of its own, as far as there are some, and by its name then."""
+    classes = np.unique(pool["classes"])
+    for number, (color, marker) in enumerate(_LOOKS[: classes.size]):
+        own = np.isin(pool["classes"], classes[number :: len(_LOOKS)])
         x, y = pool["coordinates"][own].T
-        name = str(classes[number]) if names is None else shown_name(names[classes[number]], _LONGEST_NAME)
-        shown.append(f" {name}" if name.startswith("_") else name)  # matplotlib would leave it out
-        axes.scatter(x, y, s=9, color=color, marker=marker, linewidth=0, alpha=0.8, label=shown[-1], rasterized=True)
-    few = classes.size <= len(looks)
-    axes.set_title(f"{classes.size} classes" + ("" if few else ", looks repeat"), fontsize=10, loc="left")
-    if few:
+        label = names[number] if names else None
+        axes.scatter(x, y, s=9, color=color, marker=marker, linewidth=0, alpha=0.8, label=label, rasterized=True)
+    axes.set_title(f"{classes.size} classes" + ("" if names else ", looks repeat"), fontsize=10, loc="left")
+    if names:
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.02),
-            ncols=min(most_columns, max(1, _WIDTH // (4 + max(map(len, shown))))),
+            ncols=columns,
             frameon=False,
             fontsize=9,
             markerscale=2.2,
             handletextpad=0.1,
             columnspacing=1.0,
         )
+
+
+def _legend_names(run: Run, pool: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """What the classes of the map are called beside their looks; empty where these repeat."""
+    classes = np.unique(pool["classes"]).tolist()
+    if len(classes) > len(_LOOKS):
+        return []
+    names = run.class_names
+    shown = [str(c) if names is None else shown_name(names[c], _LONGEST_NAME) for c in classes]
+    return [f" {name}" if name.startswith("_") else name for name in shown]  # which matplotlib would leave out

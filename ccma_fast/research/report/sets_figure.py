@@ -82,8 +82,8 @@ def sets_figure(run: Run, baseline: str) -> Picture | None:
         disagreement = " share of the rows for which they name different classes,"
     caption = (
         f"Of {strategy}, over all unlabelled rows of each round: mean number of classes in the conformal sets{models},"
-        f"{disagreement} share whose true class is in the set, and the thresholds.{bands} Rows that active learning has "
-        "left over are not exchangeable with those that it has labelled: no coverage is guaranteed here."
+        f"{disagreement} share whose true class is in the set, and the thresholds.{bands} Rows that active learning "
+        "has left over are not exchangeable with those that it has labelled: no coverage is guaranteed here."
     )
     courses = []
     for title, scale, known in drawn:
