@@ -106,7 +106,7 @@ def _in_table(path: Path) -> str:
         n = sum(str(cell).strip().lower() not in _NOTHING for cell in cells)
         if n and (_means_labels(header) or (are_picks and plain_header(header) not in _OF_PICKS)):
             return f"holds {n} labels in its column {header!r}"
-    if len(names) == 1 and not means_else(names[0]):  # the header may be missing
+    if len(names) == 1 and any(columns.values()) and not means_else(names[0]):  # the header may be missing
         return "has one column, as a file of labels alone has"
     return ""
 
@@ -126,15 +126,21 @@ def _in_json(path: Path) -> str:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
-        key = _KEY.search(content.decode("latin-1"))  # one object in each line, or damaged
-        return f"may hold labels under {key[1]!r}, for it is no JSON" if key else ""
+        named = _KEY.search(content.decode("latin-1"))  # one object in each line, or damaged
+        return f"may hold labels under {named[1]!r}, for it is no JSON" if named else ""
     if isinstance(found, Mapping) and "@context" in found:  # a Croissant record of labels in a campaign
         return ""
     key = next(_filled_keys(found), None)
     if key is not None:
         return f"holds labels under {key!r}"
-    cells = [*found.values()] if isinstance(found, Mapping) else found if isinstance(found, list) else []
-    if cells and (all(isinstance(cell, str) for cell in cells) or all(type(cell) is int for cell in cells)):
+    cells: list[Any] = [*found.values()] if isinstance(found, Mapping) else found if isinstance(found, list) else []
+    if (
+        isinstance(found, list)
+        and all(type(cell) is int and cell >= 0 for cell in cells)
+        and len({*cells}) == len(cells)
+    ):
+        return ""  # row numbers
+    if len(cells) > 1 and (all(isinstance(cell, str) for cell in cells) or all(type(cell) is int for cell in cells)):
         return f"holds {len(cells)} texts or numbers alone, as labels are"
     return ""
 
