@@ -49,7 +49,7 @@ nitpick_ignore = [("py:mod", "pathlib"), ("py:func", "warnings.warn"), ("py:clas
 # The reference. Types stand in the docstrings, which say more than annotations: shapes, dtypes, units.
 autodoc_default_options = {
     "members": True,
-    "inherited-members": "NamedTuple,tuple,Exception",
+    "inherited-members": "NamedTuple,tuple,list,Exception",
     "member-order": "bysource",
 }
 autodoc_typehints = "none"

@@ -256,7 +256,7 @@ class Teacher(TeacherRows):
         return PredictedRows(logits, self.source, None, self.class_names)
 
     def validated_source(self, backend: Backend) -> Rows:
-        """:attr:`source`, each row validated when it is read."""
+        """`source`, each row validated when it is read."""
         return validated_rows(self.source, backend, directions=self.class_directions is not None)
 
     def diagnose(self, labels: Any, *, backend: str = "auto") -> ZeroShot:
