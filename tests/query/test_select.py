@@ -635,7 +635,7 @@ def test_report(pool, partly_labelled):
     assert report.stages["thresholds"].bytes_read == (pool.x.nbytes + pool.v.nbytes) * 260 // 300
     assert report.backend.startswith("cpu (")
     assert json.loads(json.dumps(report.to_dict()))["n_scored"] == report.n_scored
-    for name in ("backend    cpu (", "believed", "classes by the student", "by coverage", "MB read", "expected"):
+    for name in ("backend    cpu (", "teacher  ", "classes by the student", "by coverage", "MB read", "expected"):
         assert name in str(report)
     assert cf.select(pool.x, 5, backend="reference").report.backend.startswith("reference")
 
