@@ -241,11 +241,9 @@ def _lines(status: Status) -> Iterator[str]:
 
 
 def _check_lines(name: str, checks: ModelChecks) -> Iterator[str]:
-    for what, share in zip(
-        ("likeliest class right", "student's set right", "teacher's set right"), checks, strict=True
-    ):
+    for what, share in checks.named().items():
         if share.n:
-            yield f"{name:12} {what} {_share(share)}"
+            yield f"{name:12} {what} right {_share(share)}"
 
 
 def _share(share: Share) -> str:

@@ -55,8 +55,8 @@ def _entries(report: Any) -> Iterator[tuple[str, ...]]:
     yield "teacher", *_teacher(report)
     yield "sets", _sets(report)
     yield "forced", *report.forced
-    seconds = sum(stage.seconds for stage in report.stages.values())
-    yield "took", f"{_seconds(seconds)}, {_bytes(report.bytes_read)} read, {_bytes(report.peak_memory)} of memory"
+    seconds, read, memory = _seconds(report.seconds), _bytes(report.bytes_read), _bytes(report.peak_memory)
+    yield "took", f"{seconds}, {read} read, {memory} of memory"
 
 
 def _pool(report: Any) -> str:
