@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .rows import Chunk, Rows
 
-__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowMask", "RowSubset", "rows_where"]
+__all__ = ["AllBut", "DerivedRows", "LinearRows", "RowMask", "RowSubset", "Runs", "rows_where"]
 
 RowMask = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 """A mask, shape (N,), or distinct row numbers in any order: what indexes an array of N rows."""
@@ -35,6 +35,44 @@ class AllBut:
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(self.size))
         return positions + np.searchsorted(self.smaller, positions, side="right")
+
+
+class Runs:
+    """The numbers of some ranges, ascending: an index array whose memory grows with the ranges alone.
+
+    Parameters
+    ----------
+    starts, stops : array_like of int
+        Where each range begins and ends; ascending, and no range overlaps another.
+    """
+
+    def __init__(self, starts: npt.ArrayLike, stops: npt.ArrayLike) -> None:
+        starts, stops = np.asarray(starts, np.int64), np.asarray(stops, np.int64)
+        filled = stops > starts
+        self.starts, self.stops = starts[filled], stops[filled]
+        self.ends = np.cumsum(self.stops - self.starts)
+        """How many numbers there are up to the end of each range."""
+        self.size = int(self.ends[-1]) if self.ends.size else 0
+
+    def __getitem__(self, positions: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(self.size))
+        run = np.searchsorted(self.ends, positions, side="right")
+        return positions + (self.stops - self.ends)[run]
+
+    def positions(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The position of each number, or −1 where it is none of these."""
+        run = np.searchsorted(self.stops, numbers, side="right")
+        known = run < self.starts.size
+        known[known] = self.starts[run[known]] <= numbers[known]
+        found = np.full(numbers.shape, -1, np.int64)
+        found[known] = numbers[known] - (self.stops - self.ends)[run[known]]
+        return found
+
+    def each(self) -> Iterator[tuple[int, slice]]:
+        """Where each range begins, and the positions of its numbers."""
+        for start, stop, end in zip(self.starts.tolist(), self.stops.tolist(), self.ends.tolist(), strict=True):
+            yield start, slice(end - (stop - start), end)
 
 
 def rows_where(mask: npt.NDArray[np.bool_]) -> AllBut | npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import torch
 
 import ccma_fast as cf
 from ccma_fast.pool import arrays
-from ccma_fast.pool.derived import AllBut, DerivedRows, RowSubset
+from ccma_fast.pool.derived import AllBut, DerivedRows, RowSubset, Runs
 from ccma_fast.pool.open import open_rows
 from ccma_fast.pool.rows import to_float32
 
@@ -317,3 +317,20 @@ def test_masked_rows_in_a_list_are_refused():
 def test_missing_values_of_a_frame_are_never_numbers(kind):
     with pytest.raises((TypeError, ValueError), match=r"features must (hold real numbers|be finite, got NaN .* row 1)"):
         cf.select(with_na(kind), 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_are_the_numbers_of_their_ranges(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bounds = np.sort(rng.integers(0, 60, 2 * rng.integers(0, 6)))
+    starts, stops = bounds[::2], bounds[1::2]
+    numbers = np.concatenate([np.arange(0), *map(np.arange, starts, stops)])
+    runs = Runs(starts, stops)
+    assert runs.size == numbers.size
+    assert np.array_equal(runs[:], numbers)
+    assert np.array_equal(runs[np.arange(runs.size)[::-1]], numbers[::-1])
+    position = {number: i for i, number in enumerate(numbers.tolist())}
+    assert runs.positions(np.arange(-2, 63)).tolist() == [position.get(number, -1) for number in range(-2, 63)]
+    assert [numbers[part].tolist() for _, part in runs.each()] == [
+        list(range(start, start + part.stop - part.start)) for start, part in runs.each()
+    ]
