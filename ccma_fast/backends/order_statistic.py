@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..reference import Cumulative
 
-__all__ = ["KeptScores", "ScoresBetween", "likely_bracket", "order_statistic", "size_sample"]
+__all__ = ["HostScores", "KeptScores", "ScoresBetween", "likely_bracket", "order_statistic", "size_sample"]
 
 # Rows of the first, rough bracket; then rows of the sample that narrows it: at most this many, and one in so many.
 _FEW_ROWS = 16
@@ -36,6 +37,19 @@ class KeptScores(Protocol):
     def at(self, *places: int) -> list[float]:
         """The order statistics at these positions, from 0."""
         ...
+
+
+class HostScores:
+    """Scores that a pass kept on the host."""
+
+    def __init__(self, values: npt.NDArray[np.float64]) -> None:
+        self.size = values.size
+        self.values = values
+
+    def at(self, *places: int) -> list[float]:
+        """See :class:`KeptScores`."""
+        part = np.partition(self.values, places)
+        return [float(part[place]) for place in places]
 
 
 class ScoresBetween(NamedTuple):

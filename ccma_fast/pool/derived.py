@@ -28,6 +28,7 @@ class AllBut:
 
     def __init__(self, n: int, missing: npt.NDArray[np.int64]) -> None:
         self.size = n - missing.size
+        self.missing = missing
         self.smaller = missing - np.arange(missing.size)
         """How many of the numbers are smaller than each missing one; ascending."""
 
@@ -85,7 +86,7 @@ def rows_where(mask: npt.NDArray[np.bool_]) -> AllBut | npt.NDArray[np.int64]:
 class RowSubset(Rows):
     """Some rows of another matrix, in a given order."""
 
-    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64] | AllBut) -> None:
+    def __init__(self, rows: Rows, indices: npt.NDArray[np.int64] | AllBut | Runs) -> None:
         self.name = rows.name
         self.n_rows, self.n_columns = indices.size, rows.n_columns
         self.rows = rows
@@ -115,7 +116,7 @@ class RowSubset(Rows):
         # Where numbers ascend their ends tell; in an array of any order all are looked at, once the ends allow it.
         if last - first != stop - 1 - start:
             return None
-        if not isinstance(self.indices, AllBut) and (np.diff(self.indices[start:stop]) != 1).any():
+        if isinstance(self.indices, np.ndarray) and (np.diff(self.indices[start:stop]) != 1).any():
             return None
         return first, last + 1
 
@@ -167,6 +168,10 @@ class DerivedRows(Rows):
         self.n_rows, self.n_columns = source.n_rows, n_columns
         self.source = source
         self._compute = compute
+
+    @property
+    def behind(self) -> tuple[Rows, ...]:
+        return (self.source,)
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]

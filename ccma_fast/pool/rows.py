@@ -118,6 +118,11 @@ class Rows(ABC):
         return 4 * self.n_columns
 
     @property
+    def behind(self) -> Sequence[Rows]:
+        """The matrices, of as many rows, that these rows are computed from; empty where they are stored."""
+        return ()
+
+    @property
     def is_mapped(self) -> bool:
         """Whether rows lie in mapped files, whose pages become resident when they are touched."""
         return False

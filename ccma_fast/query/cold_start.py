@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import on_host
+from ..backends.protocol import on_host, on_ranks
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.coverage import squared_distances
@@ -69,11 +70,15 @@ def _covering_picks(inputs: Inputs, z_teacher: Rows | None, spacing: Spacing | N
     Where a class distribution is wanted, each of the teacher's classes is clustered by itself.
     """
     settings, unlabelled = inputs.settings, inputs.unlabelled
-    weights: npt.NDArray[np.float32] | None = None
+    weights: Any = None
     covered = inputs.covered
     if covered.size:
         known = settings.kept(inputs.space, covered)
-        weights = squared_distances(RowSubset(inputs.space, unlabelled), known, settings.backend)
+        spread, others = on_ranks(settings.backend), RowSubset(inputs.space, unlabelled)
+        if spread is not None:
+            weights = spread.squared_distances(others, known)
+        else:
+            weights = squared_distances(others, known, settings.backend)
     parts, turns = [], []
     for members, quota in _groups(inputs, z_teacher):
         numbers: RowNumbers = unlabelled if members is None else unlabelled[members]

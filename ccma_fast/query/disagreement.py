@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..backends.protocol import on_device
+from ..backends.protocol import on_device, on_ranks
 from ..pool.arrays import ReadRows
 from ..pool.rows import in_step
 from ..steps.cuts import Cuts
@@ -16,6 +16,10 @@ __all__ = ["scored_rows"]
 def scored_rows(settings: Settings, logits: Logits, cuts: Cuts, columns: Columns) -> Scores:
     """The scores of every row; each logit is read once."""
     backend, chunk_size = settings.backend, settings.chunk_size
+    spread = on_ranks(backend)
+    if spread is not None:
+        found = spread.score_columns(*logits, cuts.student, cuts.teacher, columns, chunk_size=chunk_size)
+        return Scores.of(logits.student.n_rows, *found)
     scores = Scores(logits.student.n_rows, columns)
     device = on_device(backend)
     if device is not None:

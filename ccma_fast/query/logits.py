@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..backends.protocol import on_ranks
 from ..pool.derived import DerivedRows, RowSubset
 from ..pool.rows import Rows
 from .settings import RowNumbers, Settings
@@ -35,6 +36,8 @@ class Logits(NamedTuple):
 def kept_logits(z: Logits, scored: RowNumbers, settings: Settings) -> Logits:
     """Logits of the scored rows; computed ones are cached, where all of them fit."""
     limit = settings.memory.logits
+    if on_ranks(settings.backend) is not None:
+        return z.of(scored)  # which each rank computes of its own rows
     if sum(4 * scored.size * rows.n_columns for rows in z.matrices if isinstance(rows, DerivedRows)) > limit:
         return z.of(scored)
 

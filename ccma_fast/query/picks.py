@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import backend_for_small
-from ..backends.protocol import on_device, on_host
+from ..backends.protocol import on_device, on_host, on_ranks
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.quotas import class_quotas
@@ -373,17 +373,17 @@ def picks_by_class(
 
 def class_sizes(settings: Settings, classes: Any, n_classes: int) -> Int64:
     """How many rows each class has, shape (C,), from the class of each row, an array or tensor."""
-    device = on_device(settings.backend)
-    if device is not None:
-        return device.class_sizes(classes, n_classes)
+    keeper = on_ranks(settings.backend) or on_device(settings.backend)
+    if keeper is not None:
+        return keeper.class_sizes(classes, n_classes)
     return np.bincount(classes, minlength=n_classes)
 
 
 def best_of_classes(settings: Settings, scores: Any, classes: Any, sizes: Int64, wanted: Int64) -> Int64:
     """As :meth:`ccma_fast.backends.protocol.DeviceBackend.best_of_classes`, wherever scores and classes are."""
-    device = on_device(settings.backend)
-    if device is not None:
-        return device.best_of_classes(scores, classes, sizes, wanted)
+    keeper = on_ranks(settings.backend) or on_device(settings.backend)
+    if keeper is not None:
+        return keeper.best_of_classes(scores, classes, sizes, wanted)
     by_class, ends = np.argsort(classes, kind="stable"), np.cumsum(sizes)
     found = []
     for c in np.flatnonzero(wanted).tolist():

@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Backend
+from ..backends.protocol import Backend, on_ranks
 from ..pool.rows import Rows, to_float32
 
-__all__ = ["MOST_NEAREST", "NO_NEAREST", "nearest_represented", "numbers_of"]
+__all__ = [
+    "MOST_NEAREST",
+    "NO_NEAREST",
+    "are_nearest",
+    "nearest_represented",
+    "nearest_to_centroids",
+    "numbers_of",
+]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -50,13 +57,15 @@ def nearest_represented(
     ndarray, shape (B, 10), int64
         Positions in `rows`, the pick itself not among them; −1 where it represents fewer.
     """
-    nearest = np.full((picks.size, MOST_NEAREST), -1, np.int64)
+    nearest, spread = np.full((picks.size, MOST_NEAREST), -1, np.int64), on_ranks(backend)
     pick_of_group = np.full(int(group.max(initial=-1)) + 1, -1, np.int64)
     pick_of_group[group[picks[::-1]]] = np.arange(picks.size)[::-1]
     if cost is None:
         members = np.flatnonzero(pick_of_group[group] >= 0)
+    elif spread is not None and not isinstance(group, np.ndarray):
+        members = spread.nearest_to_centroids(group, pick_of_group, cost)
     else:
-        members = _nearest_to_centroids(group, pick_of_group, cost)
+        members = nearest_to_centroids(group, pick_of_group, cost)
     members = members[~_are_in(members, np.sort(picks))]
     of_pick = pick_of_group[group[members]]
     members, of_pick = members[order := np.argsort(of_pick, kind="stable")], of_pick[order]
@@ -71,7 +80,7 @@ def numbers_of(nearest: Int64, rows: Any) -> Int64:
     return np.where(nearest < 0, -1, rows[np.maximum(nearest, 0)])
 
 
-def _nearest_to_centroids(group: npt.NDArray[np.integer[Any]], pick_of_group: Int64, cost: Float32) -> Int64:
+def nearest_to_centroids(group: npt.NDArray[np.integer[Any]], pick_of_group: Int64, cost: Float32) -> Int64:
     """The rows of least cost of each group that has a pick, a part of the rows after the other."""
     kept = np.empty(0, np.int64)
     limit = np.full(pick_of_group.size, np.inf, np.float32)
@@ -79,12 +88,17 @@ def _nearest_to_centroids(group: npt.NDArray[np.integer[Any]], pick_of_group: In
         part = slice(start, start + _PART)
         wanted = (pick_of_group[group[part]] >= 0) & (cost[part] < limit[group[part]])
         rows = np.concatenate([kept, start + np.flatnonzero(wanted)])
-        kept = rows[_ranks(group[rows], cost[rows]) < _MOST_COMPARED]
+        kept = rows[are_nearest(group[rows], cost[rows])]
         is_full = np.bincount(group[kept], minlength=limit.size) == _MOST_COMPARED
         worst = np.zeros_like(limit)
         np.maximum.at(worst, group[kept], cost[kept])
         limit[is_full] = worst[is_full]
     return kept
+
+
+def are_nearest(group: npt.NDArray[np.integer[Any]], cost: Float32) -> npt.NDArray[np.bool_]:
+    """Which rows are among the nearest of their group that are compared."""
+    return _ranks(group, cost) < _MOST_COMPARED
 
 
 def _ranks(group: npt.NDArray[np.integer[Any]], cost: Float32) -> Int64:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..reference import RowScores
 
-__all__ = ["Columns", "Scores", "class_type"]
+__all__ = ["TOTALS", "Columns", "Scores", "class_type"]
 
 Columns = Mapping[str, npt.DTypeLike]
 """Fields of :class:`ccma_fast.reference.RowScores` to keep per row, with their dtypes."""
@@ -21,11 +21,15 @@ def class_type(n_classes: int) -> npt.DTypeLike:
     return np.uint16 if n_classes <= 1 << 16 else np.int32
 
 
+TOTALS = ("student_size", "teacher_size", "overlap", "top1_differs")
+"""What the report has means of."""
+
+
 class Scores:
     """Columns of the scores of M rows, and the means of the rest.
 
-    Arrays, or tensors where the backend has a device: code uses only operations that both support, and
-    :func:`ccma_fast.backends.protocol.on_host`.
+    Arrays, tensors where the backend has a device, or columns that lie on several ranks: code uses only operations that
+    all of them support, and :func:`ccma_fast.backends.protocol.on_host`.
 
     Parameters
     ----------
@@ -38,26 +42,34 @@ class Scores:
     def __init__(self, n_rows: int, columns: Columns) -> None:
         self.n_rows = n_rows
         self._columns: dict[str, Any] = {name: np.empty(n_rows, dtype) for name, dtype in columns.items()}
-        self._totals = dict.fromkeys(("student_size", "teacher_size", "overlap", "top1_differs"), 0)
+        self.totals = dict.fromkeys(TOTALS, 0)
+        """Sums over all rows."""
+
+    @classmethod
+    def of(cls, n_rows: int, columns: dict[str, Any], totals: dict[str, int]) -> Scores:
+        """Columns and totals that are there."""
+        scores = cls(n_rows, {})
+        scores._columns, scores.totals = columns, totals
+        return scores
 
     def put(self, rows: slice | npt.NDArray[np.int64], part: RowScores) -> None:
         """Take the scores of some rows, see :data:`ccma_fast.backends.protocol.PutScores`."""
         for name, values in self._columns.items():
             values[rows] = getattr(part, name)
-        for name in self._totals:
-            self._totals[name] += int(getattr(part, name).sum())
+        for name in self.totals:
+            self.totals[name] += int(getattr(part, name).sum())
 
     def put_tensors(self, whole: Any) -> None:
         """Take the scores of all rows and leave them where they are."""
         self._columns = {name: getattr(whole, name) for name in self._columns}
         import torch
 
-        sums = torch.stack([getattr(whole, name).sum() for name in self._totals])
-        self._totals = dict(zip(self._totals, sums.tolist(), strict=True))
+        sums = torch.stack([getattr(whole, name).sum() for name in self.totals])
+        self.totals = dict(zip(self.totals, sums.tolist(), strict=True))
 
     def __getitem__(self, column: str) -> Any:
         return self._columns[column]
 
     def mean(self, name: str) -> float:
         """Mean of a set size, an overlap or an indicator over all rows."""
-        return self._totals[name] / self.n_rows
+        return self.totals[name] / self.n_rows

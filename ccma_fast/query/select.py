@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory
-from ..version import __version__
 from .acquisitions.acquisition import Acquisition, scores_teacher
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
@@ -29,6 +29,7 @@ from .comparison import compared, sampled_cuts
 from .cost_model import cost_inputs_of, forecast
 from .disagreement import scored_rows
 from .explained import Evidence, Models, explained
+from .first_report import first_report
 from .inputs import Inputs
 from .logits import Logits, kept_logits
 from .picks import NO_PICKS, Picks
@@ -36,7 +37,7 @@ from .plan import Plan
 from .posteriors import posteriors, teacher_logits, trained_models
 from .rates import machine_rates
 from .report import Report, Selection
-from .report_warnings import suspicions_from_labels, suspicions_from_logits
+from .report_warnings import suspicions_from_labels
 from .scores import class_type
 from .settings import RowNumbers
 from .stage_clock import StageClock
@@ -71,6 +72,7 @@ def select(
     min_distance: float | None = None,
     class_distribution: Any = None,
     explain: bool = False,
+    group: Any = None,
 ) -> Selection:
     """Choose the rows of a pool whose labels teach a classifier the most.
 
@@ -165,6 +167,11 @@ def select(
     explain : bool, default False
         Tell where each pick comes from, in ``Selection.explanation``. The picks are the same bit for bit. It reads the
         picks once more and up to 32 rows of each cluster, which the plan does not count.
+    group : torch.distributed.ProcessGroup, optional
+        Run on all ranks of a process group, each of which calls this with the same arguments and gets the same picks,
+        bit for bit those of one process. Each rank reads its part of the rows of `features`, teacher and
+        `student_logits`, which all must be able to open. What is told of rows (`labels`, `exclude`, ...) counts from
+        the first rank, and may be left out on the others; `memory_limit` is each rank's own.
 
     Returns
     -------
@@ -245,11 +252,16 @@ def select(
         class_distribution=class_distribution,
     )
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
-    picks = _selection(arguments, explain=check_flag("explain", explain))
-    if picks.report.warnings:
+    explain = check_flag("explain", explain)
+    if group is None:
+        picks, leads = _with_ids(arguments, explain=explain), True
+    else:
+        from .ranks.run import on_group  # which needs PyTorch
+
+        picks, leads = on_group(group, arguments, partial(_with_ids, explain=explain))
+    if picks.report.warnings and leads:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
-    told = picks.explanation
-    return replace(picks, ids=arguments.pool.ids_at(picks.indices) if told is None else told.ids)
+    return picks
 
 
 def plan(
@@ -379,6 +391,12 @@ def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
     )
 
 
+def _with_ids(arguments: Arguments, *, explain: bool) -> Selection:
+    picks = _selection(arguments, explain=explain)
+    told = picks.explanation
+    return replace(picks, ids=arguments.pool.ids_at(picks.indices) if told is None else told.ids)
+
+
 def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
     """One query: its picks and its report."""
     with StageClock(arguments.pool) as clock:
@@ -390,7 +408,7 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             validation = _validation(inputs, acquisition)
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
-            report = _first_report(inputs, arguments.random_state)
+            report = first_report(inputs, arguments.random_state)
         importing = import_torch(given, arguments.backend, clock)
         report.plan = forecast(given, acquisition, importing=importing)
         rows: RowNumbers = inputs.unlabelled
@@ -477,24 +495,4 @@ def _scored_picks(
             warnings=report.warnings + suspected.texts,
         ),
         Evidence(Models(*pool_logits, trained.combination), cuts, shown),
-    )
-
-
-def _first_report(inputs: Inputs, random_state: int) -> Report:
-    """The report of a query before any row is scored."""
-    return Report(
-        version=__version__,
-        random_state=random_state,
-        config=inputs.settings.config.to_dict(),
-        backend=inputs.settings.backend.describe(),
-        mode="cold start" if inputs.cold else "query",
-        n_rows=inputs.pool.n_rows,
-        n_labelled=inputs.labelled.size,
-        n_unlabelled=inputs.unlabelled.size,
-        n_pending=inputs.rows.pending.size,
-        n_excluded=inputs.rows.n_excluded,
-        n_vanished=inputs.rows.n_vanished,
-        n_classes=inputs.n_classes,
-        warnings=suspicions_from_logits(inputs) if inputs.cold or inputs.labelled.size == 0 else [],
-        forced=inputs.forced,
     )

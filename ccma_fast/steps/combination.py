@@ -43,6 +43,10 @@ class CombinedRows(Rows):
         self._combined, self._student, self._teacher = combined, student, teacher
 
     @property
+    def behind(self) -> tuple[Rows, ...]:
+        return self._student, self._teacher
+
+    @property
     def bytes_read(self) -> int:  # type: ignore[override]
         return self._student.bytes_read + self._teacher.bytes_read
 

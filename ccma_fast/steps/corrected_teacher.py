@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -62,13 +63,7 @@ class CorrectedTeacher(NamedTuple):
         beta, coef, _ = self.correction
         directions, tau = self.class_directions, self.temperature
         if directions is None and coef is None:
-            factor = np.float32(beta / tau)
-
-            def scaled(chunk: Chunk) -> Float32:
-                with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
-                    product: Float32 = to_float32(chunk) * factor
-                return product
-
+            scaled = partial(_scaled, factor=np.float32(beta / tau))
             return DerivedRows(source, source.name, self.n_classes, scaled)
         weight, bias = np.float64(0.0), None
         if coef is not None:
@@ -85,3 +80,9 @@ class CorrectedTeacher(NamedTuple):
             bias,
             unit=directions is not None,
         )
+
+
+def _scaled(logits: Chunk, factor: np.float32) -> Float32:
+    with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
+        product: Float32 = to_float32(logits) * factor
+    return product

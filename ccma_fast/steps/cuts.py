@@ -35,7 +35,7 @@ class Cuts(NamedTuple):
 
     def of_rows(self, rows: slice | npt.NDArray[np.int64]) -> tuple[float | Float64, float | Float64]:
         """The thresholds of student and teacher for some of the rows."""
-        student, teacher = (cut[rows] if isinstance(cut, np.ndarray) else cut for cut in (self.student, self.teacher))
+        student, teacher = (cut if isinstance(cut, float) else cut[rows] for cut in (self.student, self.teacher))
         return student, teacher
 
 

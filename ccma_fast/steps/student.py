@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,21 +126,23 @@ def student_logits(fitted: Any, rows: Rows, n_classes: int, backend: Backend) ->
     if isinstance(fitted, ChunkedStudent):
         return fitted.logits(rows, backend)
     known = _known_classes(fitted, n_classes)
+    computed = partial(_log_probabilities, fitted=fitted, known=known, n_classes=n_classes)
+    return DerivedRows(rows, "student.predict_proba", n_classes, computed)
 
-    def log_probabilities(chunk: Chunk) -> Chunk:
-        probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
-        if probabilities.shape != (len(chunk), known.size):
-            says = hasattr(fitted, "classes_")
-            hint = "" if says else "; an attribute classes_ may say of which classes its columns are"
-            raise ValueError(
-                f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}{hint}"
-            )
-        whole = np.zeros((len(chunk), n_classes))
-        whole[:, known] = probabilities
-        with np.errstate(invalid="ignore"):
-            return np.log(np.maximum(whole, _LEAST_PROBABILITY)).astype(np.float32)
 
-    return DerivedRows(rows, "student.predict_proba", n_classes, log_probabilities)
+def _log_probabilities(chunk: Chunk, fitted: Any, known: Int64, n_classes: int) -> Chunk:
+    """The logarithms of a classifier's probabilities, whose columns are the classes `known`."""
+    probabilities = np.asarray(fitted.predict_proba(to_float32(chunk)), dtype=np.float64)
+    if probabilities.shape != (len(chunk), known.size):
+        says = hasattr(fitted, "classes_")
+        hint = "" if says else "; an attribute classes_ may say of which classes its columns are"
+        raise ValueError(
+            f"student.predict_proba must return shape {(len(chunk), known.size)}, got {probabilities.shape}{hint}"
+        )
+    whole = np.zeros((len(chunk), n_classes))
+    whole[:, known] = probabilities
+    with np.errstate(invalid="ignore"):
+        return np.log(np.maximum(whole, _LEAST_PROBABILITY)).astype(np.float32)
 
 
 def _known_classes(fitted: Any, n_classes: int) -> Int64:
@@ -158,7 +161,7 @@ class ProbabilityRows(DerivedRows):
     """
 
     def __init__(self, logits: Rows) -> None:
-        super().__init__(logits, "probabilities", logits.n_columns, lambda chunk: softmax(to_float32(chunk)))
+        super().__init__(logits, "probabilities", logits.n_columns, _probabilities)
 
     def slice(self, start: int, stop: int) -> Chunk:
         return self._compute(self._finite(self.source.slice(start, stop), range(start, stop)))
@@ -174,6 +177,10 @@ class ProbabilityRows(DerivedRows):
         if not finite.all():
             raise_not_finite(self.source.name, self.source.row_number(int(rows[int(finite.argmin())])))
         return logits
+
+
+def _probabilities(logits: Chunk) -> Float32:
+    return softmax(to_float32(logits))
 
 
 def softmax(z: Float32) -> Float32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..backends.protocol import Backend
 from ..checks import check_same_rows
 from ..pool.agreement import accepted, differing_images
 from ..pool.derived import DerivedRows, LinearRows
-from ..pool.rows import Rows, to_float32
+from ..pool.rows import Chunk, Rows, to_float32
 from ..system import display
 from .suspicions import Suspicions, suspicions
 
@@ -98,9 +99,7 @@ class TeacherRows:
         if self.class_directions is None:
             if divisor == 1.0:
                 return self.source
-            return DerivedRows(
-                self.source, self.source.name, self.n_classes, lambda chunk: _divided(to_float32(chunk), divisor)
-            )
+            return DerivedRows(self.source, self.source.name, self.n_classes, partial(_divided, divisor=divisor))
         classes = _divided(self.class_directions, divisor)
         return LinearRows(self.source, "teacher_logits", backend, classes, unit=True)
 
@@ -141,9 +140,9 @@ class TeacherRows:
         return teacher
 
 
-def _divided(logits: npt.NDArray[np.float32], divisor: np.float32) -> npt.NDArray[np.float32]:
+def _divided(logits: Chunk, divisor: np.float32) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # infinity is refused, with its row, where the logits are used
-        return np.divide(logits, divisor, dtype=np.float32)
+        return np.divide(to_float32(logits), divisor, dtype=np.float32)
 
 
 def teacher_suspicions(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Backend
 from ..checks import LEAST_LENGTH
+from ..pool.checked import check_lengths
+from ..pool.derived import RowSubset
 from ..pool.rows import Chunk, Rows
 
 __all__ = ["LazilyValidatedRows", "validated_rows"]
@@ -34,15 +37,23 @@ class LazilyValidatedRows(Rows):
     directions : bool
         Whether rows need a norm large enough to normalise.
     refuse : callable
-        Called where a row is not valid; raises.
+        Called where a row is not valid; raises. A copy that was pickled raises for the first such row of what is read.
     """
 
     def __init__(self, source: Rows, backend: Backend, *, directions: bool, refuse: Callable[[], None]) -> None:
         self.name = source.name
         self.n_rows, self.n_columns = source.n_rows, source.n_columns
         self._source = source
-        self._backend, self._refuse = backend, refuse
+        self._backend = backend
+        self._refuse: Callable[[], None] | None = refuse
         self._least = LEAST_LENGTH if directions else 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_refuse": None}
+
+    @property
+    def behind(self) -> tuple[Rows, ...]:
+        return (self._source,)
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]
@@ -52,15 +63,18 @@ class LazilyValidatedRows(Rows):
         return self._source.chunk_rows(chunk_size)
 
     def slice(self, start: int, stop: int) -> Chunk:
-        return self._validated(self._source.slice(start, stop))
+        return self._validated(self._source.slice(start, stop), range(start, stop))
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._validated(self._source.take(indices))
+        return self._validated(self._source.take(indices), indices)
 
-    def _validated(self, chunk: Chunk) -> Chunk:
+    def _validated(self, chunk: Chunk, numbers: Sequence[int] | npt.NDArray[np.int64]) -> Chunk:
         lengths = self._backend.row_lengths(chunk)
         if not (np.isfinite(lengths) & (lengths >= self._least)).all():
-            self._refuse()
+            if self._refuse is not None:
+                self._refuse()
+            read = RowSubset(self._source, np.asarray(numbers, np.int64))
+            check_lengths(read, 0, lengths, directions=self._least > 0.0)
         return chunk
 
     def row_number(self, row: int) -> int:

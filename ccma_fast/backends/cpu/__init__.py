@@ -12,7 +12,7 @@ from .rows import check_rows, kept, row_lengths
 from .scores import score, score_at_sizes
 from .sets import prediction_sets
 from .sorting import top_m
-from .thresholds import raised_threshold, row_thresholds, target_size_threshold
+from .thresholds import raised_threshold, row_thresholds, scores_between, target_size_threshold
 
 __all__ = [
     "NAME",
@@ -29,6 +29,7 @@ __all__ = [
     "row_thresholds",
     "score",
     "score_at_sizes",
+    "scores_between",
     "softmax_residual",
     "target_size_threshold",
     "top_m",

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ... import _core
 from ...pool.rows import Rows
 from ...reference import Cumulative, target_size_rank
-from ..order_statistic import ScoresBetween, order_statistic
+from ..order_statistic import HostScores, ScoresBetween, order_statistic
 from .rows import check_finite
 
 __all__ = ["of_rows", "raised_threshold", "row_thresholds", "scores_between", "target_size_threshold"]
@@ -32,32 +32,28 @@ def target_size_threshold(
 
 
 def scores_between(
-    logits: Rows, cumulative: Cumulative | None, low: float, high: float, chunk_size: int | None
+    logits: Rows,
+    cumulative: Cumulative | None,
+    low: float,
+    high: float,
+    chunk_size: int | None = None,
+    share: float = 1.0,
 ) -> ScoresBetween:
-    """Number of scores ≤ low, number in (low, high], and those, or a sample where there are very many."""
+    """Number of scores ≤ low, number in (low, high], and those, or a sample where there are very many.
+
+    The rows are a `share` of all that are kept of.
+    """
     below = inside = 0
     kept = []
     for start, chunk in logits.chunks(chunk_size):
-        share = max(1, _COLLECT * len(chunk) // logits.n_rows)
+        most = max(1, int(share * _COLLECT) * len(chunk) // logits.n_rows)
         score_of_rows = None if cumulative is None else cumulative.of_rows(slice(start, start + len(chunk)))
-        n_below, n_inside, values, bad = _core.scores_between(chunk, low, high, share, score_of_rows)
+        n_below, n_inside, values, bad = _core.scores_between(chunk, low, high, most, score_of_rows)
         check_finite(logits, start, bad)
         below += n_below
         inside += n_inside
         kept.append(values)
-    return ScoresBetween(below, inside, _KeptScores(np.concatenate(kept)))
-
-
-class _KeptScores:
-    """Scores that a pass kept."""
-
-    def __init__(self, values: Float64) -> None:
-        self.size = values.size
-        self._values = values
-
-    def at(self, *places: int) -> list[float]:
-        part = np.partition(self._values, places)
-        return [float(part[place]) for place in places]
+    return ScoresBetween(below, inside, HostScores(np.concatenate([np.empty(0), *kept])))
 
 
 def raised_threshold(

@@ -1,0 +1,173 @@
+"""The backend of a query on several ranks: what goes over all rows is a command to the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
+from ...backends.protocol import Backend
+from ...pool.arrays import KeptRows
+from ...pool.rows import Rows
+from ...reference import Cumulative, target_size_rank
+from ..represented import are_nearest
+from ..scores import TOTALS, Columns
+from .places import spread_source
+from .session import Column, Session
+
+__all__ = ["SpreadBackend"]
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+
+class SpreadBackend:
+    """See :class:`ccma_fast.backends.protocol.SpreadBackend`.
+
+    Parameters
+    ----------
+    session : Session
+    here : Backend
+        This process's own: it computes what concerns rows that were brought here, and everything that is not said here.
+    """
+
+    def __init__(self, session: Session, here: Backend) -> None:
+        self._session, self._here = session, here
+        self.n_ranks = len(session.runs)
+        session.backend = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._here, name)
+
+    def describe(self) -> str:
+        """The backend and what it runs on, for reports."""
+        return f"{self._here.describe()}, {self.n_ranks} ranks"
+
+    def _is_here(self, rows: Rows) -> bool:
+        return spread_source(rows) is None
+
+    def check_rows(self, rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:
+        """Each rank checks its own rows."""
+        self._session.each("check_rows", rows, directions)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Thresholds and scores
+
+    def target_size_threshold(
+        self, logits: Rows, size: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+    ) -> float:
+        """The exact ⌈k·M⌉-th smallest of all M·C scores: ranks count, and send those that it may be."""
+        if self._is_here(logits):
+            return self._here.target_size_threshold(logits, size, cumulative, chunk_size=chunk_size)
+        return order_statistic(
+            target_size_rank(size, logits.n_rows, logits.n_columns), logits, cumulative, self._scores_between
+        )
+
+    def _scores_between(self, logits: Rows, cumulative: Cumulative | None, low: float, high: float) -> ScoresBetween:
+        below, inside, kept = zip(*self._session.each("scores_between", logits, cumulative, low, high), strict=True)
+        return ScoresBetween(sum(below), sum(inside), HostScores(np.concatenate(kept)))
+
+    def score_at_sizes(self, student: Rows, *arguments: Any, **settings: Any) -> tuple[float, float] | None:
+        """None where rows lie on several ranks: thresholds come first there, and the scores after them."""
+        return self._here.score_at_sizes(student, *arguments, **settings) if self._is_here(student) else None
+
+    def raised_threshold(
+        self, logits: Rows, q: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
+    ) -> float:
+        """The least threshold from q up that leaves no set empty."""
+        if self._is_here(logits):
+            return self._here.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
+        return max(self._session.each("raised", logits, q, cumulative))
+
+    def row_thresholds(
+        self, logits: Rows, q: Any, cumulative: Cumulative, *, chunk_size: int | None = None
+    ) -> Any:
+        """Thresholds on −ln p that give the sets of a cumulative score: a column."""
+        if self._is_here(logits):
+            return self._here.row_thresholds(logits, q, cumulative, chunk_size=chunk_size)
+        column = self._column(logits)
+        self._session.each("row_thresholds", column.handle, logits, q, cumulative)
+        return column
+
+    def score(self, student: Rows, *arguments: Any, **settings: Any) -> Any:
+        """Scores of rows that were brought here; of all rows only the classes, which are brought here too."""
+        if self._is_here(student):
+            return self._here.score(student, *arguments, **settings)
+        columns, _ = self.score_columns(student, None, np.inf, np.inf, {"student_top1": np.int32})
+        return _Classes(columns["student_top1"].numpy())
+
+    def score_columns(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        q_student: Any,
+        q_teacher: Any,
+        columns: Columns,
+        *,
+        chunk_size: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, int]]:
+        """Each rank scores its own rows and keeps the columns."""
+        kept = {name: self._column(student_logits) for name in columns}
+        handles = {name: column.handle for name, column in kept.items()}
+        totals = self._session.total(
+            "scored", handles, student_logits, teacher_logits, (q_student, q_teacher), columns
+        )
+        return kept, dict(zip(TOTALS, totals.tolist(), strict=True))
+
+    def _column(self, rows: Rows) -> Column:
+        return Column(self._session, self._session.own(rows))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # The best rows
+
+    def top_m(self, scores: Any, m: int) -> Int64:
+        """Positions of the m largest scores, largest first; ties go to the lower index."""
+        if not isinstance(scores, Column):
+            return self._here.top_m(scores, m)
+        values, positions = _merged(self._session.each("top", scores, m))
+        return positions[self._here.top_m(values, min(m, values.size))]
+
+    def class_sizes(self, classes: Any, n_classes: int) -> Int64:
+        """How many rows each class has."""
+        if not isinstance(classes, Column):
+            return np.bincount(classes, minlength=n_classes)
+        return self._session.total("class_sizes", classes, n_classes)
+
+    def best_of_classes(self, scores: Column, classes: Column, sizes: Int64, wanted: Int64) -> Int64:
+        """The rows of largest score of each class, of the best of every rank."""
+        values, of_class, positions = _merged(self._session.each("best_of_classes", scores, classes, wanted))
+        found = []
+        for c in np.flatnonzero(wanted).tolist():
+            members = np.flatnonzero(of_class == c)
+            best = self._here.top_m(np.ascontiguousarray(values[members]), int(wanted[c]))
+            found.append(positions[members[np.sort(best)]])
+        return np.concatenate(found)
+
+    def squared_distances(self, rows: Rows, others: Rows) -> Column:
+        """‖x − x_j‖² of each row to the nearest of `others`, which are sent to every rank."""
+        column = self._column(rows)
+        self._session.each("squared_distances", column.handle, rows, KeptRows(others) if spread_source(others) else others)
+        return column
+
+    def nearest_to_centroids(self, groups: Column, pick_of_group: Int64, cost: Column) -> Int64:
+        """The rows of least cost of each group that has a pick, of the nearest of every rank."""
+        found = self._session.each("nearest_to_centroids", groups, cost, pick_of_group)
+        of_group, costs, positions = _merged([(group, cost_, at) for at, group, cost_ in found])
+        return positions[are_nearest(of_group, costs)]
+
+
+class _Classes:
+    """Scores of which only the most probable class is known."""
+
+    def __init__(self, student_top1: npt.NDArray[np.int32]) -> None:
+        self.student_top1 = student_top1
+
+
+def _merged(parts: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[Any]]:
+    """Arrays of every rank, the last of which are positions: joined, by ascending position."""
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[-1], kind="stable")
+    return [column[order] for column in columns]

@@ -1,0 +1,187 @@
+"""What ranks do on their own rows. The first argument of each is the rank's :class:`~.holder.Holder`.
+
+A matrix among the arguments is that of all ranks; a :class:`~.holder.Held` is what this rank has kept under the number
+that the first rank sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends.protocol import on_host
+from ...config import CCMAConfig
+from ...pool.rows import Chunk, Rows
+from ...reference import Cumulative
+from ...steps.coverage import squared_distances as distances_to_nearest
+from ...steps.cuts import Cuts
+from ..disagreement import scored_rows
+from ..logits import Logits
+from ..picks import best_of_classes as best_here
+from ..represented import nearest_to_centroids as nearest_here
+from ..scores import Columns
+from .holder import Held, Holder
+
+__all__ = [
+    "best_of_classes",
+    "bytes_read",
+    "check_rows",
+    "changed",
+    "class_sizes",
+    "configure",
+    "largest",
+    "method",
+    "nearest_to_centroids",
+    "raised",
+    "read",
+    "row_thresholds",
+    "scored",
+    "scores_between",
+    "set_values",
+    "squared_distances",
+    "take",
+    "top",
+    "whole",
+]
+
+Int64 = npt.NDArray[np.int64]
+
+
+def configure(holder: Holder, config: CCMAConfig, chunk_size: int | None) -> None:
+    """The constants of the query."""
+    holder.config, holder.chunk_size = config, chunk_size
+
+
+def take(holder: Holder, rows: Rows, numbers: Int64) -> Chunk:
+    """Those of some rows of a source that are here, in their order."""
+    return rows.take(numbers[holder.runs.positions(numbers) >= 0])
+
+
+def bytes_read(holder: Holder) -> list[int]:
+    """Bytes read of each source so far."""
+    return [rows.bytes_read for rows in holder.sources]
+
+
+def check_rows(holder: Holder, rows: Rows, directions: bool) -> None:
+    """Every row is finite and, where directions are needed, has one."""
+    holder.backend.check_rows(holder.here(rows), directions=directions, chunk_size=holder.chunk_size)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scores
+
+
+def scored(
+    holder: Holder, handles: dict[str, int], student: Rows, teacher: Rows | None, cuts: tuple[Any, Any], columns: Columns
+) -> Int64:
+    """Keeps columns of the scores; the totals of the others."""
+    own = holder.own(student)
+    logits = Logits(student, teacher).each(holder.here)
+    of_own = (holder.of_own(cut, own) for cut in cuts)
+    scores = scored_rows(holder.settings, logits, Cuts(*of_own, np.nan, np.nan), columns)
+    for name, handle in handles.items():
+        holder.kept[handle] = Held(scores[name], own)
+    return np.array([*scores.totals.values()], np.int64)
+
+
+def scores_between(
+    holder: Holder, logits: Rows, cumulative: Cumulative | None, low: float, high: float
+) -> tuple[int, int, npt.NDArray[np.float64]]:
+    """Number of scores ≤ low, number in (low, high], and those, or a sample where there are very many."""
+    here = holder.here(logits)
+    share = here.n_rows / max(1, logits.n_rows)
+    below, inside, kept = holder.backend.scores_between(
+        here, cumulative, low, high, chunk_size=holder.chunk_size, share=share
+    )
+    return below, inside, kept.values
+
+
+def raised(holder: Holder, logits: Rows, q: float, cumulative: Cumulative | None) -> float:
+    """The least threshold from q up that leaves no set of this rank empty."""
+    return holder.backend.raised_threshold(holder.here(logits), q, cumulative, chunk_size=holder.chunk_size)
+
+
+def row_thresholds(holder: Holder, handle: int, logits: Rows, q: Any, cumulative: Cumulative) -> None:
+    """Keeps the thresholds on −ln p of each row."""
+    own = holder.own(logits)
+    found = holder.backend.row_thresholds(
+        holder.here(logits), holder.of_own(q, own), cumulative, chunk_size=holder.chunk_size
+    )
+    holder.kept[handle] = Held(found, own)
+
+
+def squared_distances(holder: Holder, handle: int, rows: Rows, others: Rows) -> None:
+    """Keeps ‖x − x_j‖² of each row to the nearest of others, of unit rows both."""
+    found = distances_to_nearest(holder.here(rows), others, holder.backend)
+    holder.kept[handle] = Held(found, holder.own(rows))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Columns
+
+
+def read(holder: Holder, column: Held, positions: Int64) -> npt.NDArray[Any]:
+    """The values of those of some rows that are here."""
+    places = column.own.positions(positions)
+    return on_host(column.values[places[places >= 0]])
+
+
+def whole(holder: Holder, column: Held) -> npt.NDArray[Any]:
+    """All values of this rank."""
+    return on_host(column.values)
+
+
+def largest(holder: Holder, column: Held, initial: int) -> int:
+    """The largest value here, or `initial`."""
+    return int(column.values.max(initial=initial))
+
+
+def set_values(holder: Holder, column: Held, positions: Int64, value: float) -> None:
+    """Gives some rows a value."""
+    places = column.own.positions(positions)
+    column.values[places[places >= 0]] = value
+
+
+def changed(holder: Holder, column: Held, operator: str, other: Any) -> None:
+    """An operator in place, with a number or another column."""
+    getattr(column.values, operator)(other.values if isinstance(other, Held) else other)
+
+
+def top(holder: Holder, column: Held, m: int) -> tuple[npt.NDArray[Any], Int64]:
+    """The m largest values, or all, and their positions, by ascending position."""
+    n = column.own.size
+    best = np.sort(holder.backend.top_m(column.values, min(m, n))) if n else np.empty(0, np.int64)
+    return on_host(column.values[best]), column.own[best]
+
+
+def class_sizes(holder: Holder, classes: Held, n_classes: int) -> Int64:
+    """How many rows each class has here."""
+    return np.bincount(on_host(classes.values), minlength=n_classes).astype(np.int64)
+
+
+def best_of_classes(
+    holder: Holder, scores: Held, classes: Held, wanted: Int64
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Int64]:
+    """Scores, classes and positions of the rows of largest score of each class, by ascending position."""
+    sizes = class_sizes(holder, classes, wanted.size)
+    wanted = np.minimum(wanted, sizes)
+    if not wanted.any():
+        return np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64)
+    best = np.sort(best_here(holder.settings, scores.values, classes.values, sizes, wanted))
+    return on_host(scores.values[best]), on_host(classes.values[best]), scores.own[best]
+
+
+def nearest_to_centroids(
+    holder: Holder, groups: Held, cost: Held, pick_of_group: Int64
+) -> tuple[Int64, npt.NDArray[Any], npt.NDArray[Any]]:
+    """Positions, groups and costs of the rows of least cost of each group that has a pick."""
+    rows = nearest_here(groups.values, pick_of_group, cost.values)
+    return groups.own[rows], groups.values[rows], cost.values[rows]
+
+
+def method(holder: Holder, part: Any, name: str, arguments: Sequence[Any]) -> Any:
+    """A method of something that this rank keeps."""
+    return getattr(part, name)(*arguments)

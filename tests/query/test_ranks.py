@@ -1,0 +1,125 @@
+"""A query on several ranks, all of them in this process: the picks are those of one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import ccma_fast as cf
+from ccma_fast.pool.derived import Runs
+from ccma_fast.query import select as select_module
+from ccma_fast.query.arguments import checked_arguments
+from ccma_fast.query.ranks.holder import Holder
+from ccma_fast.query.ranks.run import _sources, led
+from ccma_fast.query.ranks.shipping import loaded
+
+_DEFAULTS: dict[str, Any] = dict.fromkeys(
+    ["labels", "class_names", "teacher", "student", "student_logits", "config", "chunk_size", "memory_limit"]
+    + ["exclude", "pending", "include", "min_distance", "class_distribution"]
+) | {"random_state": 0, "backend": "auto"}
+
+
+class InProcess:
+    """Every rank's commands, one after the other."""
+
+    def __init__(self, holders: list[Holder]) -> None:
+        self.holders = holders
+
+    def each(self, command: bytes) -> list[Any]:
+        return [holder.run(command) for holder in self.holders]
+
+    def total(self, command: bytes) -> npt.NDArray[np.int64]:
+        parts: npt.NDArray[np.int64] = np.sum(self.each(command), axis=0)
+        return parts
+
+
+def dealt_anyhow(n_rows: int, n_ranks: int, rng: np.random.Generator, n_runs: int = 12) -> list[Runs]:
+    """Runs of rows, each given to any rank; some may have none."""
+    bounds = np.unique(np.concatenate([[0, n_rows], rng.integers(0, n_rows + 1, n_runs)]))
+    owner = rng.integers(0, n_ranks, bounds.size - 1)
+    return [Runs(bounds[:-1][owner == rank], bounds[1:][owner == rank]) for rank in range(n_ranks)]
+
+
+def selected(runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any) -> cf.Selection:
+    arguments = checked_arguments(features, budget, **{**_DEFAULTS, **options})
+    sources = _sources(arguments)
+    holders = [Holder(sources, arguments.backend, of_rank, arguments.memory) for of_rank in runs]
+    run = partial(select_module._with_ids, explain=explain)
+    return loaded(led(InProcess(holders), arguments, sources, runs, run), holders[0].resolve)
+
+
+def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
+    assert np.array_equal(found.indices, expected.indices)
+    assert np.array_equal(found.scores, expected.scores, equal_nan=True)
+    assert np.array_equal(found.represents, expected.represents)
+    assert found.ids == expected.ids
+    assert repr(told(found)) == repr(told(expected))
+
+
+def told(picks: cf.Selection) -> dict[str, Any]:
+    """All that a selection tells, but for the backend, times, reads, memory and the plan."""
+    report = {**vars(picks.report)}
+    for name in ("backend", "stages", "plan"):
+        report.pop(name)
+    if picks.explanation is not None:
+        report |= {name: value for name, value in vars(picks.explanation).items() if name != "combined"}
+    return report
+
+
+class Case:
+    def __init__(self, seed: int, n: int = 600) -> None:
+        rng = np.random.default_rng(seed)
+        self.y = rng.integers(0, 5, n)
+        self.x = rng.standard_normal((n, 16), dtype=np.float32) + 2 * np.eye(5, 16, dtype=np.float32)[self.y]
+        self.v = rng.standard_normal((n, 12), dtype=np.float32) + 2 * np.eye(5, 12, dtype=np.float32)[self.y]
+        self.t = np.eye(5, 12, dtype=np.float32)
+        self.labels = np.full(n, -1)
+        some = rng.choice(n, 40, replace=False)
+        self.labels[some] = self.y[some]
+
+    def teacher(self) -> cf.Teacher:
+        return cf.Teacher(self.v, self.t, class_names=list("abcde"))
+
+
+_DELTA = cf.CCMAConfig(acquisition="delta")
+
+OPTIONS: dict[str, Any] = {
+    "default": {},
+    "no-teacher": {"teacher": None},
+    "trust": {"config": cf.CCMAConfig(acquisition="trust")},
+    "delta": {"config": _DELTA},
+    "published": {"config": cf.CCMAConfig.paper("cifar100")},
+    "sizes": {"config": cf.CCMAConfig(acquisition="delta", calibration="target_size")},
+    "aps": {"config": cf.CCMAConfig(acquisition="delta", nonconformity="aps")},
+    "raise": {"config": cf.CCMAConfig(acquisition="delta", nonempty="raise")},
+    "reweight": {"config": cf.CCMAConfig(acquisition="delta", reweight=True)},
+    "subpool": {"config": cf.CCMAConfig(acquisition="delta", subpool_size=100)},
+    "subpool-sample": {"config": cf.CCMAConfig(acquisition="delta", subpool_size=100, subpool_method="sample")},
+    "subpool-two-level": {"config": cf.CCMAConfig(acquisition="delta", subpool_size=100, subpool_method="two-level")},
+    "spaced": {"min_distance": 0.6},
+    "spaced-far": {"min_distance": 1.1},
+    "shares": {"class_distribution": [0.5, 0.2, 0.1, 0.1, 0.1]},
+    "shares-delta": {"class_distribution": [0.5, 0.2, 0.1, 0.1, 0.1], "config": _DELTA},
+    "masks": {"exclude": np.arange(0, 600, 7), "pending": np.arange(1, 600, 50), "include": np.arange(0, 450)},
+    "cold": {"labels": None, "teacher": None},
+    "cold-teacher": {"labels": None},
+    "cold-trust": {"labels": None, "config": cf.CCMAConfig(acquisition="trust")},
+    "cold-shares": {"labels": None, "class_distribution": [0.5, 0.2, 0.1, 0.1, 0.1]},
+    "cold-covered": {"labels": np.where(np.arange(600) % 60 == 3, 2, -1), "teacher": None},
+    "cold-spaced": {"labels": None, "teacher": None, "min_distance": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 7])
+def test_picks_are_those_of_one_process(name: str, n_ranks: int) -> None:
+    case = Case(0)
+    options = {"labels": case.labels, "teacher": case.teacher(), **OPTIONS[name]}
+    expected = cf.select(case.x, 20, explain=True, **options)
+    runs = dealt_anyhow(len(case.x), n_ranks, np.random.default_rng(n_ranks))
+    found = selected(runs, case.x, 20, explain=True, **options)
+    assert_same(found, expected)
