@@ -435,6 +435,20 @@ class SpreadBackend(Backend, Protocol):
         """Columns of the scores of all rows, and the totals of set sizes, overlaps and differing classes."""
         ...
 
+    def score_columns_at_sizes(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        student_size: float,
+        teacher_size: float,
+        columns: Mapping[str, npt.DTypeLike],
+    ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
+        """:meth:`score_columns` with the thresholds of target sizes, which are found in the same pass.
+
+        None as for :meth:`Backend.score_at_sizes`.
+        """
+        ...
+
     def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
         """As :meth:`DeviceBackend.class_sizes`."""
         ...

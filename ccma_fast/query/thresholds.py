@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.protocol import on_ranks
 from ..pool.rows import Rows
 from ..steps.cuts import Cuts, calibrated_cuts
 from ..steps.nonconformity import labelled_scores
@@ -68,7 +69,14 @@ def _cuts_and_scores(settings: Settings, logits: Logits, columns: Columns) -> tu
 
     None where the backend needs a pass for each.
     """
-    config, scores = settings.config, Scores(logits.student.n_rows, columns)
+    config, spread = settings.config, on_ranks(settings.backend)
+    if spread is not None:
+        scored = spread.score_columns_at_sizes(*logits, config.student_set_size, config.teacher_set_size, columns)
+        if scored is None:
+            return None
+        found, *of_rows = scored
+        return _cuts(found, logits), Scores.of(logits.student.n_rows, *of_rows)
+    scores = Scores(logits.student.n_rows, columns)
     found = settings.backend.score_at_sizes(
         logits.student,
         logits.teacher,
@@ -77,9 +85,11 @@ def _cuts_and_scores(settings: Settings, logits: Logits, columns: Columns) -> tu
         scores.put,
         chunk_size=settings.chunk_size,
     )
-    if found is None:
-        return None
-    return Cuts(*found, found[0], math.nan if logits.teacher is None else found[1]), scores
+    return None if found is None else (_cuts(found, logits), scores)
+
+
+def _cuts(found: tuple[float, float], logits: Logits) -> Cuts:
+    return Cuts(*found, found[0], math.nan if logits.teacher is None else found[1])
 
 
 def _calibration_scores(inputs: Inputs, logits: Rows, trained: Trained) -> tuple[Float64 | None, Float64 | None]:

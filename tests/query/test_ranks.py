@@ -123,3 +123,11 @@ def test_picks_are_those_of_one_process(name: str, n_ranks: int) -> None:
     runs = dealt_anyhow(len(case.x), n_ranks, np.random.default_rng(n_ranks))
     found = selected(runs, case.x, 20, explain=True, **options)
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_pass_gives_thresholds_and_scores_of_many_rows(seed: int) -> None:
+    case = Case(seed, n=3000)
+    options = {"labels": case.labels, "teacher": case.teacher(), **OPTIONS["sizes"]}
+    runs = dealt_anyhow(len(case.x), 3, np.random.default_rng(seed))
+    assert_same(selected(runs, case.x, 20, **options), cf.select(case.x, 20, **options))

@@ -9,7 +9,7 @@ from .device import NAME, ON_HOST, arithmetic, describe
 from .kmeans import weighted_kmeans
 from .products import linear, multiplier, softmax_residual
 from .rows import check_rows, kept, row_lengths
-from .scores import score, score_at_sizes
+from .scores import ScoresInBrackets, likely_brackets, score, score_at_sizes, thresholds_in_brackets
 from .sets import prediction_sets
 from .sorting import top_m
 from .thresholds import raised_threshold, row_thresholds, scores_between, target_size_threshold
@@ -17,10 +17,12 @@ from .thresholds import raised_threshold, row_thresholds, scores_between, target
 __all__ = [
     "NAME",
     "ON_HOST",
+    "ScoresInBrackets",
     "arithmetic",
     "check_rows",
     "describe",
     "kept",
+    "likely_brackets",
     "linear",
     "multiplier",
     "prediction_sets",
@@ -32,6 +34,7 @@ __all__ = [
     "scores_between",
     "softmax_residual",
     "target_size_threshold",
+    "thresholds_in_brackets",
     "top_m",
     "weighted_kmeans",
 ]

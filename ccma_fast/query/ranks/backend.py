@@ -74,6 +74,33 @@ class SpreadBackend:
         """None where rows lie on several ranks: thresholds come first there, and the scores after them."""
         return self._here.score_at_sizes(student, *arguments, **settings) if self._is_here(student) else None
 
+    def score_columns_at_sizes(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        student_size: float,
+        teacher_size: float,
+        columns: Columns,
+    ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
+        """Each rank scores its rows between likely thresholds, and then those that they leave open."""
+        sizes = student_size, teacher_size
+        brackets = self._here.likely_brackets(student_logits, teacher_logits, *sizes)
+        if brackets is None:
+            return None
+        kept, begun = {name: self._column(student_logits) for name in columns}, self._column(student_logits)
+        handles = {name: column.handle for name, column in kept.items()}
+        counted, are_whole = zip(
+            *self._session.each("score_in_brackets", begun.handle, student_logits, teacher_logits, brackets, columns),
+            strict=True,
+        )
+        thresholds = None
+        if all(are_whole):
+            thresholds = self._here.thresholds_in_brackets(student_logits, sizes, brackets, counted)
+        if thresholds is None:
+            return None
+        totals = self._session.total("settle", begun, handles, student_logits, *thresholds)
+        return thresholds, kept, dict(zip(TOTALS, totals.tolist(), strict=True))
+
     def raised_threshold(
         self, logits: Rows, q: float, cumulative: Cumulative | None = None, *, chunk_size: int | None = None
     ) -> float:

@@ -7,13 +7,14 @@ that the first rank sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...backends.protocol import on_host
 from ...config import CCMAConfig
+from ...pool.derived import Runs
 from ...pool.rows import Chunk, Rows
 from ...reference import Cumulative
 from ...steps.coverage import squared_distances as distances_to_nearest
@@ -22,7 +23,7 @@ from ..disagreement import scored_rows
 from ..logits import Logits
 from ..picks import best_of_classes as best_here
 from ..represented import nearest_to_centroids as nearest_here
-from ..scores import Columns
+from ..scores import Columns, Scores
 from .holder import Held, Holder
 
 __all__ = [
@@ -82,6 +83,41 @@ def scored(
     logits = Logits(student, teacher).each(holder.here)
     of_own = (holder.of_own(cut, own) for cut in cuts)
     scores = scored_rows(holder.settings, logits, Cuts(*of_own, np.nan, np.nan), columns)
+    return _kept_columns(holder, handles, scores, own)
+
+
+class _Begun(NamedTuple):
+    """Scores of which some are still open."""
+
+    scores: Scores
+    rest: Any
+
+
+def score_in_brackets(
+    holder: Holder,
+    handle: int,
+    student: Rows,
+    teacher: Rows | None,
+    brackets: list[tuple[float, float]],
+    columns: Columns,
+) -> tuple[list[Any], bool]:
+    """Keeps the scores of most rows; what was counted, and whether all rows were gone through."""
+    logits = Logits(student, teacher).each(holder.here)
+    scores = Scores(logits.student.n_rows, columns)
+    rest = holder.backend.ScoresInBrackets(*logits, brackets, scores.put, chunk_size=holder.chunk_size)
+    holder.kept[handle] = _Begun(scores, rest)
+    return rest.counted, rest.is_whole
+
+
+def settle(
+    holder: Holder, begun: _Begun, handles: dict[str, int], student: Rows, q_student: float, q_teacher: float
+) -> Int64:
+    """Keeps columns of the scores under the thresholds; the totals of the others."""
+    begun.rest.settle(q_student, q_teacher, begun.scores.put)
+    return _kept_columns(holder, handles, begun.scores, holder.own(student))
+
+
+def _kept_columns(holder: Holder, handles: dict[str, int], scores: Scores, own: Runs) -> Int64:
     for name, handle in handles.items():
         holder.kept[handle] = Held(scores[name], own)
     return np.array([*scores.totals.values()], np.int64)
