@@ -117,9 +117,7 @@ class Wire:
             if out is not None:
                 out[start : start + step] = stage
 
-    def _move(
-        self, chunks: Iterator[np.ndarray], call: Callable[[Any], Any], *, to: bool, back: bool
-    ) -> None:
+    def _move(self, chunks: Iterator[np.ndarray], call: Callable[[Any], Any], *, to: bool, back: bool) -> None:
         """Gives chunks to a collective, several underway at a time, through the device where that is not the CPU."""
         underway: deque[tuple[Any, Any, np.ndarray]] = deque()
 
