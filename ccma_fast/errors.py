@@ -8,6 +8,7 @@ __all__ = [
     "FileReadError",
     "LabelWarning",
     "PoolMismatchError",
+    "RankError",
     "StrategyReplacedWarning",
     "TeacherWarning",
     "UnreadIdsWarning",
@@ -42,6 +43,28 @@ class PoolMismatchError(ValueError):
     By their manifests, ids, shards or values they hold other images or another order, or by their manifests they come
     from different encoders.
     """
+
+
+class RankError(RuntimeError):
+    """A query on several ranks (processes) has ended, because of what happened on one of them.
+
+    Every rank raises it with the same text, but for one that is cut off from the others, which says so.
+
+    Attributes
+    ----------
+    rank : int
+        The rank that it is about.
+    host : str
+        The host of that rank; "" where it is not known.
+    """
+
+    def __init__(self, text: str, rank: int, host: str = "") -> None:
+        super().__init__(text)
+        self.rank = rank
+        self.host = host
+
+    def __reduce__(self) -> tuple[type[RankError], tuple[str, int, str]]:
+        return type(self), (str(self), self.rank, self.host)
 
 
 class StrategyReplacedWarning(UserWarning):

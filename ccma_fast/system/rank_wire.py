@@ -1,0 +1,144 @@
+"""Bytes between the ranks of a process group: the collectives of torch.distributed, in pieces of bounded size."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Wire"]
+
+# Each piece has the time limit for itself, so that a slow network is not taken for a dead one.
+CHUNK_BYTES = 1 << 24
+CHUNKS_UNDERWAY = 4
+
+
+def _chunks(pieces: Sequence[Any]) -> Iterator[np.ndarray]:
+    """The memory of buffers as uint8 arrays of a chunk at most."""
+    for piece in pieces:
+        data = np.frombuffer(piece, dtype=np.uint8)
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield data[start : start + CHUNK_BYTES]
+
+
+def _tensor(data: np.ndarray) -> Any:
+    """A tensor on the memory of a contiguous array, which may be read-only: nothing here writes to such memory."""
+    import torch
+
+    if data.flags.writeable:
+        return torch.from_numpy(data)
+    return torch.frombuffer((ctypes.c_uint8 * data.nbytes).from_address(data.ctypes.data), dtype=torch.uint8)
+
+
+class Wire:
+    """Collectives on a backend of our own, which no other traffic of the process group shares.
+
+    Every method blocks, each rank calls the same, and a rank that is missing ends it with a RuntimeError after the time
+    limit.
+    """
+
+    def __init__(self, backend: Any, device: Any) -> None:
+        self._backend = backend
+        self._device = device
+
+    @classmethod
+    def connected(cls, device: Any, store: Any, rank: int, size: int, timeout: float) -> Wire:
+        """Connects all ranks, by the addresses that they leave in a store.
+
+        Parameters
+        ----------
+        device : torch.device
+            The CPU for gloo; for NCCL the CUDA device of this rank, through which everything moves then.
+        store : torch.distributed.Store
+        rank, size : int
+        timeout : float
+            Seconds for the connection, and for each piece of a transfer.
+        """
+        import torch
+
+        limit = timedelta(seconds=timeout)
+        if device.type == "cuda":
+            from torch.distributed import ProcessGroupNCCL
+
+            options = ProcessGroupNCCL.Options()
+            options._timeout = limit
+            torch.cuda.set_device(device)
+            return cls(ProcessGroupNCCL(store, rank, size, options), device)
+        from torch.distributed import ProcessGroupGloo
+
+        return cls(ProcessGroupGloo(store, rank, size, limit), device)
+
+    def abort(self) -> None:
+        """Ends what is underway, where torch can."""
+        abort = getattr(self._backend, "abort", None)
+        if abort is not None:
+            abort()
+
+    def broadcast(self, pieces: Sequence[Any], *, first: bool) -> None:
+        """The bytes of the first rank, into buffers of the same sizes on the others."""
+        from torch.distributed import BroadcastOptions
+
+        options = BroadcastOptions()
+        options.rootRank = 0
+        self._move(_chunks(pieces), lambda tensor: self._backend.broadcast([tensor], options), to=first, back=not first)
+
+    def send(self, pieces: Sequence[Any]) -> None:
+        """Bytes to the first rank."""
+        self._move(_chunks(pieces), lambda tensor: self._backend.send([tensor], 0, 0), to=True, back=False)
+
+    def receive(self, pieces: Mapping[int, Sequence[Any]]) -> None:
+        """On the first rank: the bytes of those that send."""
+        for rank, buffers in pieces.items():
+            self._move(
+                _chunks(buffers),
+                lambda tensor, rank=rank: self._backend.recv([tensor], rank, 0),  # type: ignore[misc]
+                to=False,
+                back=True,
+            )
+
+    def total(self, data: np.ndarray, out: np.ndarray | None) -> None:
+        """The sum of flat int64 arrays, into `out` on the first rank."""
+        from torch.distributed import ReduceOp, ReduceOptions
+
+        options = ReduceOptions()
+        options.reduceOp = ReduceOp.SUM
+        options.rootRank = 0
+        step = CHUNK_BYTES // 8
+        for start in range(0, len(data), step):
+            # A copy: the collective computes in the memory that it is given.
+            stage = data[start : start + step].copy()
+            self._move(
+                iter([stage]), lambda tensor: self._backend.reduce([tensor], options), to=True, back=out is not None
+            )
+            if out is not None:
+                out[start : start + step] = stage
+
+    def _move(self, chunks: Iterator[np.ndarray], call: Callable[[Any], Any], *, to: bool, back: bool) -> None:
+        """Gives chunks to a collective, several underway at a time, through the device where that is not the CPU."""
+        underway: deque[tuple[Any, Any, np.ndarray]] = deque()
+
+        def finish() -> None:
+            work, tensor, chunk = underway.popleft()
+            work.wait()
+            if back and tensor.device.type != "cpu":
+                _tensor(chunk).copy_(tensor)
+
+        for chunk in chunks:
+            tensor = _tensor(chunk)
+            if self._device.type != "cpu":
+                import torch
+
+                tensor = tensor.to(self._device) if to else torch.empty_like(tensor, device=self._device)
+            underway.append((call(tensor), tensor, chunk))
+            if len(underway) >= CHUNKS_UNDERWAY:
+                finish()
+        while underway:
+            finish()
+        if self._device.type != "cpu":
+            import torch
+
+            torch.cuda.synchronize(self._device)

@@ -1,0 +1,341 @@
+"""One query on many processes: messages between the ranks of a ``torch.distributed`` process group.
+
+Waiting never happens inside a collective, so that a rank that dies, hangs or raises ends all ranks within a time limit,
+with one error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from ..errors import RankError
+from .pickled import packed, unpacked
+from .rank_exchange import Exchange, OrderError, Released, Worker
+from .rank_meeting import Meeting, Member, check_alike, meet
+from .rank_watch import Watch
+from .rank_wire import Wire
+
+__all__ = ["Ranks", "Traffic", "ranks_of_environment"]
+
+SILENCE = 60.0
+PATIENCE = 6 * 3600.0
+# Ranks come to `of_group` within this time: the limit of torch.distributed for a first meeting.
+ARRIVAL = 1800.0
+END_OF_WORKER = 1.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Payload of the messages of one rank so far: bytes, without what the protocols add."""
+
+    sent: int = 0
+    received: int = 0
+    messages: int = 0
+
+    def __sub__(self, before: Traffic) -> Traffic:
+        return Traffic(self.sent - before.sent, self.received - before.received, self.messages - before.messages)
+
+
+class _Link:
+    """What ties one rank to the others: its watch, the thread of its messages, and what that thread works on."""
+
+    def __init__(self, group: Any, rank: int, size: int, member: Member) -> None:
+        import torch
+        from torch.distributed import PrefixStore, get_backend
+
+        self.rank = rank
+        self._condition = threading.Condition()
+        self._worker = Worker(self._condition, "ccma_fast messages")
+        limit = min(ARRIVAL, member.patience)
+        meeting: Meeting = self._unwatched(lambda: meet(group, rank, size, member, limit), limit + member.silence)
+        check_alike(meeting.members)
+        self.watch = Watch(meeting, rank, self._condition)
+        self.watch.start()
+        self._silence = meeting.members[0].silence
+        device = torch.device("cpu")
+        if get_backend(group) == "nccl":
+            device = torch.device("cuda", torch.cuda.current_device())
+        store = PrefixStore(f"{meeting.prefix}/wire", meeting.messages)
+        self._wire: Wire | None = None
+        self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
+        self.exchange = Exchange(meeting.messages, meeting.prefix, rank, size, self._wire, self.watch)
+
+    def call(self, step: Callable[[], Any]) -> Any:
+        """Makes a call in the thread of messages, and waits for it and for any failure."""
+        self.watch.check()
+        job = self._worker.submit(step)
+        try:
+            self.watch.until(lambda: job.done)
+        except RankError:
+            if self._wire is not None:
+                self._wire.abort()
+            raise
+        if job.error is None:
+            return job.result
+        if isinstance(job.error, OrderError):
+            self.watch.post(job.error.rank, str(job.error))
+        elif isinstance(job.error, (Released, RuntimeError)):
+            # A connection broke: that of a rank which fell silent, or which has ended because of a failure elsewhere.
+            self.watch.expect(job.error)
+        self.watch.check()
+        raise job.error
+
+    def close(self) -> None:
+        if self.watch.failure is None:
+            try:
+                self.call(self.exchange.flush)
+            except RankError:
+                pass
+            self.watch.leave()
+        self._worker.end(END_OF_WORKER)
+
+    def _unwatched(self, step: Callable[[], Any], limit: float) -> Any:
+        job = self._worker.submit(step)
+        with self._condition:
+            if not self._condition.wait_for(lambda: job.done, limit):
+                raise RankError(f"the key-value store of the process group gave no answer for {limit:g} s", 0)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+
+class Ranks:
+    """The processes of a ``torch.distributed`` group as the ranks of one query; :meth:`of_group` makes it.
+
+    All ranks call the same methods in the same order. The *first rank* is rank 0 of the group.
+
+    Attributes
+    ----------
+    rank : int
+        Of this process in the group.
+    size : int
+        Number of ranks.
+    names : list of str
+        What error messages call each rank: "rank 3 on host gpu07".
+    """
+
+    def __init__(self, rank: int, names: list[str], link: _Link | None) -> None:
+        self.rank = rank
+        self.size = len(names)
+        self.names = names
+        self._link = link
+        self._traffic = Traffic()
+        self._closed = False
+
+    @classmethod
+    def of_group(
+        cls,
+        group: Any = None,
+        *,
+        identity: Mapping[str, str] | None = None,
+        silence: float = SILENCE,
+        patience: float = PATIENCE,
+    ) -> Ranks:
+        """The ranks of a process group; every member of it calls this.
+
+        Parameters
+        ----------
+        group : torch.distributed.ProcessGroup, optional
+            The default group where it is None.
+        identity : mapping of str to str, optional
+            What all ranks must have alike besides the versions of Python, NumPy and torch, such as the instruction set.
+        silence : float
+            Seconds after which a rank that gives no sign of life ends all ranks. That of the first rank counts.
+        patience : float
+            Seconds that ranks wait for one that lives, but does not come to a message. That of the first rank counts.
+
+        Raises
+        ------
+        RankError
+            A rank did not come, or differs from the first.
+        ValueError
+            There is no process group, or this process is not a member.
+        """
+        import torch.distributed as dist
+
+        for name, value in (("silence", silence), ("patience", patience)):
+            if not value > 0:
+                raise ValueError(f"{name} must be a positive number of seconds, got {value!r}")
+        if not (dist.is_available() and dist.is_initialized()):
+            raise ValueError("there is no process group; call torch.distributed.init_process_group, or use torchrun")
+        group = dist.group.WORLD if group is None else group
+        rank = dist.get_rank(group)
+        if rank < 0:
+            raise ValueError("this process is not a member of the process group")
+        member = Member.this_process(identity or {}, silence, patience)
+        size = dist.get_world_size(group)
+        if size == 1:
+            return cls(0, [f"rank 0 on host {member.host}"], None)
+        link = _Link(group, rank, size, member)
+        return cls(rank, link.watch.names, link)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Payload so far; take the difference of two for what lay between them."""
+        return self._traffic
+
+    def broadcast(self, value: Any = None) -> Any:
+        """The first rank's object on every rank, pickled for the others; what they give is ignored."""
+        if self._link is None:
+            self._count(0, 0)
+            return value
+        exchange = self._link.exchange
+        if self.rank == 0:
+            pieces = packed(value)
+            self._link.call(lambda: exchange.broadcast(pieces))
+            self._count(_nbytes(pieces) * (self.size - 1), 0)
+            return value
+        pieces = self._link.call(lambda: exchange.broadcast(None))
+        self._count(0, _nbytes(pieces))
+        return unpacked(pieces)
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The objects of all ranks in the order of ranks, on the first rank; None elsewhere."""
+        if self._link is None:
+            self._count(0, 0)
+            return [value]
+        exchange = self._link.exchange
+        pieces = packed(value)
+        gathered = self._link.call(lambda: exchange.gather(pieces))
+        if self.rank:
+            self._count(_nbytes(pieces), 0)
+            return None
+        self._count(0, sum(map(_nbytes, gathered[1:])))
+        return [value, *map(unpacked, gathered[1:])]
+
+    def total(self, array: np.ndarray) -> np.ndarray | None:
+        """The elementwise sum of an int64 array over all ranks, on the first rank; None elsewhere.
+
+        Sums wrap around modulo 2⁶⁴, as those of NumPy do.
+        """
+        if not isinstance(array, np.ndarray) or array.dtype != np.int64:
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"total() takes an array of int64, got {kind}")
+        if self._link is None:
+            self._count(0, 0)
+            return array.copy()
+        exchange = self._link.exchange
+        array = np.ascontiguousarray(array)
+        total: np.ndarray | None = self._link.call(lambda: exchange.total(array))
+        self._count(array.nbytes * (self.rank > 0), array.nbytes * (self.size - 1) * (self.rank == 0))
+        return total
+
+    def check(self) -> None:
+        """Raises the failure of any rank that is known here; between messages, in long work of a rank by itself."""
+        if self._link is not None:
+            self._link.watch.check()
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What is raised inside ends all ranks: it is raised here, and :class:`RankError` with its text elsewhere."""
+        try:
+            yield
+        except BaseException as error:
+            if self._link is not None:
+                text = str(error) if isinstance(error, RankError) else self._told(error)
+                self._link.watch.post(self.rank, text)
+            raise
+
+    def close(self) -> None:
+        """Ends the heartbeat and the connections; the first rank waits for the others to close theirs.
+
+        It raises nothing where ranks have failed. The process group stays as it is.
+        """
+        if self._link is not None and not self._closed:
+            self._closed = True
+            self._link.close()
+
+    def _told(self, error: BaseException) -> str:
+        message = str(error)
+        return f"{self.names[self.rank]}: {type(error).__name__}{': ' if message else ''}{message}"
+
+    def _count(self, sent: int, received: int) -> None:
+        before = self._traffic
+        self._traffic = Traffic(before.sent + sent, before.received + received, before.messages + 1)
+
+
+def _nbytes(pieces: Any) -> int:
+    return sum(memoryview(piece).nbytes for piece in pieces)
+
+
+@contextmanager
+def ranks_of_environment(
+    *,
+    backend: str = "cpu",
+    identity: Mapping[str, str] | None = None,
+    silence: float = SILENCE,
+    patience: float = PATIENCE,
+) -> Iterator[Ranks | None]:
+    """The ranks that ``torchrun`` started, by its environment variables; None in a process on its own.
+
+    Initialises ``torch.distributed``, unless the process has done so, and then destroys the process group at the end.
+
+    Parameters
+    ----------
+    backend : {"cpu", "cuda"}
+        Of the query: NCCL between GPUs, each rank on the one of its local rank, or gloo.
+    identity, silence, patience
+        See :meth:`Ranks.of_group`.
+
+    Raises
+    ------
+    RankError
+        See :meth:`Ranks.of_group`.
+    ValueError
+        The environment is incomplete, or there are fewer GPUs than local ranks.
+    """
+    size = _number_of("WORLD_SIZE")
+    if size is None or size == 1:
+        yield None
+        return
+    import torch.distributed as dist
+
+    own = not dist.is_initialized()
+    if own:
+        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+        if missing:
+            raise ValueError(
+                f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; torchrun sets all of them, and a process "
+                "that runs by itself has none"
+            )
+        if backend == "cuda":
+            _take_device()
+        dist.init_process_group(
+            "nccl" if backend == "cuda" else "gloo", timeout=timedelta(seconds=min(ARRIVAL, patience))
+        )
+    try:
+        ranks = Ranks.of_group(identity=identity, silence=silence, patience=patience)
+        try:
+            with ranks.guarded():
+                yield ranks
+        finally:
+            ranks.close()
+    finally:
+        if own:
+            dist.destroy_process_group()
+
+
+def _take_device() -> None:
+    import torch
+
+    local, n_devices = _number_of("LOCAL_RANK") or 0, torch.cuda.device_count()
+    if local >= n_devices:
+        raise ValueError(f"local rank {local} has no GPU of its own: there are {n_devices}; start one process per GPU")
+    torch.cuda.set_device(local)
+
+
+def _number_of(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if not text.isdigit():
+        raise ValueError(f"the environment variable {variable} must be a whole number, got {text!r}")
+    return int(text)
