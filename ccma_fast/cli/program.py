@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from ..errors import RankError
 from ..system.streams import discard_stdout, open_closed_streams, tell
 from ..version import __version__
 from .command import Command
@@ -83,6 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _fail(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         code = BROKEN_PIPE
+    except RankError as error:
+        # The first rank tells what happened, and all do where that one is lost.
+        is_told = error.rank == 0 or os.environ.get("RANK", "0") == "0"
+        code = _fail(program, f"error: {error}", ERROR) if is_told else ERROR
     except (ValueError, TypeError, OSError, ImportError) as error:
         code = _fail(program, f"error: {error}", ERROR)
     try:

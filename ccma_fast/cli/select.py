@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..pool.rows import Rows
     from ..query.report import Report, Selection
     from ..steps.teacher import Teacher
+    from ..system.ranks import Ranks
 
 __all__ = ["COMMAND"]
 
@@ -161,44 +162,67 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from ..pool.open import open_rows
-    from ..query.provenance import read_selection
-    from ..query.select import plan, select
-
     if arguments.parent is not None and arguments.out is None:
         raise ValueError("--parent goes into the record beside --out, which is missing")
-    _check_output(arguments)
-    parent = None if arguments.parent is None else read_selection(arguments.parent).sha256
-    config = _config(arguments)
-    teacher = teacher_from(arguments, arguments.class_names)
-    features = open_rows(arguments.features, "features")
-    labels = None if arguments.labels is None else [Path(file) for file in arguments.labels]
-    query: dict[str, Any] = {
-        "labels": labels,
+    if arguments.plan:
+        _check_output(arguments)
+        _print_plan(arguments)
+        return
+    from ..backends.choose import choose_backend
+    from ..query.ranks.run import identity
+    from ..system.ranks import ranks_of_environment
+
+    with ranks_of_environment(identity=identity(choose_backend(arguments.backend))) as ranks:
+        _select(arguments, ranks)
+
+
+def _query(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that a query and its plan share."""
+    from ..pool.open import open_rows
+
+    return {
+        "features": open_rows(arguments.features, "features"),
+        "budget": arguments.budget,
+        "labels": None if arguments.labels is None else [Path(file) for file in arguments.labels],
         **row_options(arguments, _MASKS),
         "class_names": arguments.class_names,
-        "teacher": teacher,
+        "teacher": teacher_from(arguments, arguments.class_names),
         "student_logits": arguments.student_logits,
-        "config": config,
+        "config": _config(arguments),
         "backend": arguments.backend,
         "memory_limit": arguments.memory_limit,
     }
-    if arguments.plan:
-        with _one_line_warnings():
-            planned = plan(features, arguments.budget, **query)
-        if arguments.json:
-            print_json(planned.to_dict())
-        else:
-            print(planned)
-        return
+
+
+def _print_plan(arguments: argparse.Namespace) -> None:
+    from ..query.select import plan
+
+    with _one_line_warnings():
+        planned = plan(**_query(arguments))
+    if arguments.json:
+        print_json(planned.to_dict())
+    else:
+        print(planned)
+
+
+def _select(arguments: argparse.Namespace, ranks: Ranks | None) -> None:
+    """The query; on several ranks the first one writes and prints."""
+    from ..query.provenance import read_selection
+    from ..query.select import select
+
+    if ranks is None or ranks.rank == 0:
+        _check_output(arguments)
+    parent = None if arguments.parent is None else read_selection(arguments.parent).sha256
+    query = _query(arguments)
     with _one_line_warnings(of_teacher=arguments.quiet):  # else the report below has them
-        picks = select(
-            features, arguments.budget, random_state=arguments.seed, explain=arguments.out is not None, **query
-        )
+        picks = select(random_state=arguments.seed, explain=arguments.out is not None, group=ranks, **query)
+    if ranks is not None and ranks.rank:
+        return
+    teacher, labels = query["teacher"], query["labels"]
     _write_picks(picks, arguments, parent)
     if not arguments.quiet:
         if teacher is not None and labels is not None and picks.report.n_labelled:
-            tell(_diagnosis(teacher, labels, features, picks.report.warnings))
+            tell(_diagnosis(teacher, labels, query["features"], picks.report.warnings))
         tell(_summary(picks, arguments))
 
 

@@ -118,8 +118,10 @@ def read_manifest(folder: str | os.PathLike[str], name: str) -> Manifest | None:
     return manifest
 
 
-def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only: bool = False) -> None:
-    """Every shard from `first` on, or its metadata at least, is there and is what was written.
+def check_shards(
+    manifest: Manifest, name: str, first: int = 0, stop: int | None = None, *, metadata_only: bool = False
+) -> None:
+    """Every shard from `first` to `stop` − 1, or its metadata at least, is there and is what was written.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def check_shards(manifest: Manifest, name: str, first: int = 0, *, metadata_only
 
     assert manifest.folder is not None, "it was read from a folder"
     folder, start = manifest.folder, sum(shard.n_rows for shard in manifest.shards[:first])
-    shards = manifest.shards[first:]
+    shards = manifest.shards[first:stop]
     # Hashing releases the interpreter lock.
     with ThreadPoolExecutor() as pool:
         wanted = [(shard, file) for shard in shards for file in (shard.file, shard.metadata)[metadata_only:]]

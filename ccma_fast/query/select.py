@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
 from ..checks import check_flag
 from ..config import CCMAConfig
@@ -232,7 +233,9 @@ def select(
     >>> picks.scores.shape, picks.report.n_labelled
     ((5,), 8)
     """
-    arguments = checked_arguments(
+    explain = check_flag("explain", explain)
+    checked = partial(
+        checked_arguments,
         features,
         budget,
         labels=labels,
@@ -251,14 +254,13 @@ def select(
         min_distance=min_distance,
         class_distribution=class_distribution,
     )
-    arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
-    explain = check_flag("explain", explain)
+    leads = True
     if group is None:
-        picks, leads = _with_ids(arguments, explain=explain), True
+        picks = _with_ids(checked(), explain=explain)
     else:
         from .ranks.run import on_group  # which needs PyTorch
 
-        picks, leads = on_group(group, arguments, partial(_with_ids, explain=explain))
+        picks, leads = on_group(group, choose_backend(backend), checked, partial(_with_ids, explain=explain))
     if picks.report.warnings and leads:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
     return picks
@@ -392,6 +394,7 @@ def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
 
 
 def _with_ids(arguments: Arguments, *, explain: bool) -> Selection:
+    arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = _selection(arguments, explain=explain)
     told = picks.explanation
     return replace(picks, ids=arguments.pool.ids_at(picks.indices) if told is None else told.ids)

@@ -14,7 +14,7 @@ from ccma_fast.pool.derived import Runs
 from ccma_fast.query import select as select_module
 from ccma_fast.query.arguments import checked_arguments
 from ccma_fast.query.ranks.holder import Holder
-from ccma_fast.query.ranks.run import _sources, led
+from ccma_fast.query.ranks.run import led, sources_of
 from ccma_fast.query.ranks.shipping import loaded
 
 _DEFAULTS: dict[str, Any] = dict.fromkeys(
@@ -46,7 +46,7 @@ def dealt_anyhow(n_rows: int, n_ranks: int, rng: np.random.Generator, n_runs: in
 
 def selected(runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any) -> cf.Selection:
     arguments = checked_arguments(features, budget, **{**_DEFAULTS, **options})
-    sources = _sources(arguments)
+    sources = sources_of(arguments)
     holders = [Holder(sources, arguments.backend, of_rank, arguments.memory) for of_rank in runs]
     run = partial(select_module._with_ids, explain=explain)
     return loaded(led(InProcess(holders), arguments, sources, runs, run), holders[0].resolve)

@@ -1,7 +1,8 @@
 """A folder of shards: ``.npy``, ``.parquet`` or ``.arrow`` files that hold the rows one after the other.
 
 Where the folder has a manifest (:mod:`ccma_fast.pool.manifest`), it says which files and in what order, and what they
-must hold: they are read once and compared with their checksums when the folder is opened. A folder that
+must hold: they are read once and compared with their checksums when the folder is opened; in a process group of
+``torch.distributed``, whose ranks each read some of them, when the first row of a shard is read. A folder that
 ``datasets.save_to_disk`` wrote says which files as well. Any other has all its files of one of the three kinds, or
 those of its ``img_emb`` or ``text_emb`` as clip-retrieval writes them, in the order of their names, ``part-2`` before
 ``part-10``; hidden files (``.part-3.npy``) are none of them, and names that show that one is missing are refused.
@@ -12,8 +13,8 @@ there keep their numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from ...errors import FileReadError
 from ...system.file_integrity import FileInUse, Stamp
+from ...system.processes import is_one_of_several
 from ..arrow_columns import id_column_of
 from ..blocks import ids_of_parts
 from ..keys import is_of_another_role
@@ -98,12 +100,20 @@ class FolderRows(ShardedRows):
             check_names(self.files, name)
         new = self.files[len(known) :]
         in_use = {file: FileInUse(file, name) for file in new if file.exists()}  # before they are compared
+        compared: list[Callable[[], None] | None] = [None] * len(new)
         if self.manifest is not None:
-            check_shards(self.manifest, name, first=len(known))
+            if is_one_of_several():  # each rank reads some of the shards
+                places = range(len(known), len(self.files))
+                compared = [partial(check_shards, self.manifest, name, place, place + 1) for place in places]
+            else:
+                check_shards(self.manifest, name, first=len(known))
         self._metadata: list[FileInUse | None] = [] if before is None else list(before._metadata)
         self._metadata += [_metadata_of(file, name) for file in new]
         shards: list[_Shard] = [] if before is None else list(before._opened)
-        shards += [_Shard(file, in_use.get(file) or FileInUse(file, name), key) for file in new]
+        shards += [
+            _Shard(file, in_use.get(file) or FileInUse(file, name), key, compare)
+            for file, compare in zip(new, compared, strict=True)
+        ]
         for file, shard in zip(self.files, shards, strict=True):
             if shard.n_columns != shards[0].n_columns or shard.slice(0, 0).dtype != shards[0].slice(0, 0).dtype:
                 raise ValueError(
@@ -179,9 +189,12 @@ class FolderRows(ShardedRows):
 
 
 class _Shard(Rows):
-    """A file that stays open while it is among those read last."""
+    """A file that stays open while it is among those read last; compared with its manifest first where that is asked."""
 
-    def __init__(self, file: Path, in_use: FileInUse, key: str | None) -> None:
+    def __init__(
+        self, file: Path, in_use: FileInUse, key: str | None, compare: Callable[[], None] | None = None
+    ) -> None:
+        self._compare = compare
         self.name, self._file, self.in_use, self._key = in_use.name, file, (in_use,), key
         self._lent: Rows | None = None  # the reader whose rows were handed out
         self.bytes_read = 0
@@ -215,11 +228,18 @@ class _Shard(Rows):
     def slice(self, start: int, stop: int) -> Chunk:
         rows = self._rows
         if start < stop:
+            self._compared()
             self._lent = rows
         return self._counted(rows.slice(start, stop))
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        self._compared()
         return self._counted(self._rows.take(indices))
+
+    def _compared(self) -> None:
+        if self._compare is not None:
+            self._compare()
+            self._compare = None
 
     def row_number(self, row: int) -> int:
         return self._rows.row_number(row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,7 @@ Int64 = npt.NDArray[np.int64]
 _NEAR = 1 / 16
 
 
-def dealt(n_rows: int, shards: list[ShardFile], n_ranks: int) -> list[Runs]:
+def dealt(n_rows: int, shards: Sequence[ShardFile], n_ranks: int) -> list[Runs]:
     """The rows of each rank: consecutive ones, as many for each, whole shards where those are small."""
     cuts = [rank * n_rows // n_ranks for rank in range(n_ranks + 1)]
     ends = np.cumsum([0, *(shard.n_rows for shard in shards)])

@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...backends.protocol import Backend
+from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
 from ...pool.rows import Rows
 from ...steps.teacher import Teacher
+from ...system.ranks import Ranks
+from ...version import __version__
 from ..arguments import Arguments
 from ..report import Selection
 from .backend import SpreadBackend
@@ -17,42 +21,57 @@ from .holder import Holder
 from .places import dealt
 from .session import Session, Transport
 from .shipping import dumped, loaded
-Ranks=Any
 
-__all__ = ["led", "on_group", "run_on_ranks"]
+__all__ = ["identity", "led", "on_group", "sources_of"]
 
 
 def on_group(
-    group: Any, arguments: Arguments, run: Callable[[Arguments], Selection]
+    group: Any, backend: Backend, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]
 ) -> tuple[Selection, bool]:
-    """A query on the ranks of a process group, or on :class:`Ranks`; and whether this is the first of them."""
+    """A query on all ranks of a process group, each of which calls this.
+
+    Parameters
+    ----------
+    group : torch.distributed.ProcessGroup or Ranks
+    backend : Backend
+        Of this rank; all must compute alike.
+    checked : callable
+        The arguments of the query. On the other ranks than the first what is read, and the memory limit, count.
+    run : callable
+        The query in one process.
+
+    Returns
+    -------
+    Selection, bool
+        The picks, and whether this is the first rank.
+    """
     if isinstance(group, Ranks):
-        return run_on_ranks(group, arguments, run), group.rank == 0
-    ranks = Ranks.of_group(group, identity={"processor": arguments.backend.arithmetic()})
+        return _on_ranks(group, checked, run), group.rank == 0
+    ranks = Ranks.of_group(group, identity=identity(backend))
     try:
-        return run_on_ranks(ranks, arguments, run), ranks.rank == 0
+        return _on_ranks(ranks, checked, run), ranks.rank == 0
     finally:
         ranks.close()
 
 
-def run_on_ranks(ranks: Ranks, arguments: Arguments, run: Callable[[Arguments], Selection]) -> Selection:
-    """A query on all ranks, each of which calls this.
+def identity(backend: Backend) -> dict[str, str]:
+    """What ranks must have alike, for their numbers to be the same bit for bit."""
+    return {"ccma_fast": __version__, "backend": backend.arithmetic()}
 
-    Parameters
-    ----------
-    ranks : Ranks
-    arguments : Arguments
-        On the first rank those of the query. On the others what is read, and their own memory limit, count.
-    run : callable
-        The query in one process.
-    """
+
+def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]) -> Selection:
     with ranks.guarded():
+        arguments = checked()
+        if arguments.backend.NAME != "cpu" and ranks.size > 1:
+            raise BackendUnavailableError(
+                f"backend {arguments.backend.NAME!r} computes on one rank alone; expected backend='cpu'"
+            )
         if arguments.student_logits is not None:
             arguments = replace(arguments, student_logits=open_logits(arguments.student_logits, "student_logits"))
-        sources = _sources(arguments)
+        sources = sources_of(arguments)
         _check_agreement(ranks, arguments, sources)
         pool = arguments.pool
-        runs = ranks.broadcast(dealt(pool.n_rows, list(pool.shard_files), ranks.size) if ranks.rank == 0 else None)
+        runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
         holder = Holder(
             sources, arguments.backend, runs[ranks.rank], arguments.memory, arguments.config, arguments.chunk_size
         )
@@ -126,7 +145,7 @@ def _served(ranks: Ranks, holder: Holder) -> Selection:
         del found
 
 
-def _sources(arguments: Arguments) -> list[Rows]:
+def sources_of(arguments: Arguments) -> list[Rows]:
     """All that is read, once each."""
     of_teacher = None if arguments.teacher is None else arguments.teacher.source
     given = (arguments.pool, arguments.student_logits, of_teacher)
