@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,6 +17,7 @@ from ..system.streams import discard_stdout, open_closed_streams, tell
 from ..version import __version__
 from .command import Command
 from .help_formatter import HelpFormatter
+from .ranks import is_told_here
 
 __all__ = ["COMMANDS", "main", "whole_parser"]
 
@@ -86,9 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = BROKEN_PIPE
     except RankError as error:
-        # The first rank tells what happened, and all do where that one is lost.
-        is_told = error.rank == 0 or os.environ.get("RANK", "0") == "0"
-        code = _fail(program, f"error: {error}", ERROR) if is_told else ERROR
+        code = _fail(program, f"error: {error}", ERROR) if is_told_here(error) else ERROR
     except (ValueError, TypeError, OSError, ImportError) as error:
         code = _fail(program, f"error: {error}", ERROR)
     try:

@@ -22,6 +22,7 @@ from .argument_types import at_least_0, at_least_1, rows_or_all
 from .command import Command
 from .json_output import add_json_option, print_json
 from .picks_file import picks_path, record_path
+from .ranks import ranks_of_command
 from .row_options import add_row_options, row_options
 from .shared_options import (
     add_backend_option,
@@ -168,11 +169,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _check_output(arguments)
         _print_plan(arguments)
         return
-    from ..backends.choose import choose_backend
-    from ..query.ranks.run import identity
-    from ..system.ranks import ranks_of_environment
-
-    with ranks_of_environment(identity=identity(choose_backend(arguments.backend))) as ranks:
+    with ranks_of_command(arguments.backend) as ranks:
         _select(arguments, ranks)
 
 

@@ -35,7 +35,7 @@ class OrderError(Exception):
         self.rank = rank
 
 
-class Released(Exception):  # noqa: N818 - no error of its own: a failure is known
+class Released(Exception):
     """The waiting was ended, because a rank has failed."""
 
 

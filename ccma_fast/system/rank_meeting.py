@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import RankError
 
-__all__ = ["Member", "Meeting", "check_alike", "meet"]
+__all__ = ["Meeting", "Member", "check_alike", "meet"]
 
 # Longer than any wait; the store takes no more milliseconds than an int holds.
 NO_LIMIT = timedelta(days=20)

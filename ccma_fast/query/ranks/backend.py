@@ -109,9 +109,7 @@ class SpreadBackend:
             return self._here.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
         return max(self._session.each("raised", logits, q, cumulative))
 
-    def row_thresholds(
-        self, logits: Rows, q: Any, cumulative: Cumulative, *, chunk_size: int | None = None
-    ) -> Any:
+    def row_thresholds(self, logits: Rows, q: Any, cumulative: Cumulative, *, chunk_size: int | None = None) -> Any:
         """Thresholds on −ln p that give the sets of a cumulative score: a column."""
         if self._is_here(logits):
             return self._here.row_thresholds(logits, q, cumulative, chunk_size=chunk_size)
@@ -139,9 +137,7 @@ class SpreadBackend:
         """Each rank scores its own rows and keeps the columns."""
         kept = {name: self._column(student_logits) for name in columns}
         handles = {name: column.handle for name, column in kept.items()}
-        totals = self._session.total(
-            "scored", handles, student_logits, teacher_logits, (q_student, q_teacher), columns
-        )
+        totals = self._session.total("scored", handles, student_logits, teacher_logits, (q_student, q_teacher), columns)
         return kept, dict(zip(TOTALS, totals.tolist(), strict=True))
 
     def _column(self, rows: Rows) -> Column:
@@ -176,7 +172,9 @@ class SpreadBackend:
     def squared_distances(self, rows: Rows, others: Rows) -> Column:
         """‖x − x_j‖² of each row to the nearest of `others`, which are sent to every rank."""
         column = self._column(rows)
-        self._session.each("squared_distances", column.handle, rows, KeptRows(others) if spread_source(others) else others)
+        self._session.each(
+            "squared_distances", column.handle, rows, KeptRows(others) if spread_source(others) else others
+        )
         return column
 
     def nearest_to_centroids(self, groups: Column, pick_of_group: Int64, cost: Column) -> Int64:

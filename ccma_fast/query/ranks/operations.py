@@ -29,8 +29,8 @@ from .holder import Held, Holder
 __all__ = [
     "best_of_classes",
     "bytes_read",
-    "check_rows",
     "changed",
+    "check_rows",
     "class_sizes",
     "configure",
     "largest",
@@ -76,7 +76,12 @@ def check_rows(holder: Holder, rows: Rows, directions: bool) -> None:
 
 
 def scored(
-    holder: Holder, handles: dict[str, int], student: Rows, teacher: Rows | None, cuts: tuple[Any, Any], columns: Columns
+    holder: Holder,
+    handles: dict[str, int],
+    student: Rows,
+    teacher: Rows | None,
+    cuts: tuple[Any, Any],
+    columns: Columns,
 ) -> Int64:
     """Keeps columns of the scores; the totals of the others."""
     own = holder.own(student)

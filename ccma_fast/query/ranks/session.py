@@ -50,6 +50,7 @@ class Session:
         self.backend: Any = None
         """The first rank's backend, which is each rank's own there."""
         self._n_handles = 0
+        self._read: list[list[int]] = []  # bytes of each rank and source, since the last command
         self._forgotten: list[int] = []
         self._numbers: dict[int, tuple[int, Numbers]] = {}  # by identity; held, so that it is not used again
 
@@ -84,6 +85,7 @@ class Session:
             if id(numbers) not in self._numbers:
                 self._numbers[id(numbers)] = len(self._numbers), numbers
                 new[self._numbers[id(numbers)][0]] = numbers
+        self._read = []
         forgotten, self._forgotten = self._forgotten, []
         command = dumped((operation, arguments), self.reference)
         return dumped((forgotten, dumped(new, lambda _: None), command), lambda _: None)
@@ -108,7 +110,9 @@ class Session:
         """Bytes that all ranks have read of a source."""
         if not self.is_open:
             return rows.here.bytes_read
-        return sum(of_rank[rows.number] for of_rank in self.each("bytes_read"))
+        if not self._read:  # nothing is read but by commands
+            self._read = self.each("bytes_read")
+        return sum(of_rank[rows.number] for of_rank in self._read)
 
 
 def joined(parts: Sequence[npt.NDArray[Any]], where: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[Any]:

@@ -1,0 +1,37 @@
+"""The processes that ``torchrun`` has started, as the ranks of one command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import RankError
+
+if TYPE_CHECKING:
+    from ..system.ranks import Ranks
+
+__all__ = ["is_told_here", "ranks_of_command"]
+
+
+@contextmanager
+def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
+    """The ranks of a command, None where it runs by itself; what is raised inside names the rank."""
+    from ..backends.choose import choose_backend
+    from ..query.ranks.run import identity
+    from ..system.ranks import ranks_of_environment
+
+    with ranks_of_environment(identity=identity(choose_backend(backend))) as ranks:
+        try:
+            yield ranks
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            if ranks is None:
+                raise
+            name = ranks.names[ranks.rank]
+            raise RankError(f"{name}: {type(error).__name__}: {error}", ranks.rank) from error
+
+
+def is_told_here(error: RankError) -> bool:
+    """Whether this process prints an error of all ranks: where it happened, and the first; all where that is lost."""
+    return error.rank == 0 or os.environ.get("RANK", "0") in ("0", str(error.rank))
