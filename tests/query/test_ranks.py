@@ -17,10 +17,10 @@ from ccma_fast.query.ranks.holder import Holder
 from ccma_fast.query.ranks.run import led, sources_of
 from ccma_fast.query.ranks.shipping import loaded
 
-_DEFAULTS: dict[str, Any] = dict.fromkeys(
-    ["labels", "class_names", "teacher", "student", "student_logits", "config", "chunk_size", "memory_limit"]
-    + ["exclude", "pending", "include", "min_distance", "class_distribution"]
-) | {"random_state": 0, "backend": "auto"}
+_OPTIONS = """labels class_names teacher student student_logits config chunk_size memory_limit exclude pending include
+min_distance class_distribution""".split()
+
+_DEFAULTS: dict[str, Any] = {**dict.fromkeys(_OPTIONS), "random_state": 0, "backend": "auto"}
 
 
 class InProcess:

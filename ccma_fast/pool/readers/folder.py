@@ -189,7 +189,7 @@ class FolderRows(ShardedRows):
 
 
 class _Shard(Rows):
-    """A file that stays open while it is among those read last; compared with its manifest first where that is asked."""
+    """A file that stays open while it is among those read last; where asked, compared with its manifest first."""
 
     def __init__(
         self, file: Path, in_use: FileInUse, key: str | None, compare: Callable[[], None] | None = None

@@ -172,9 +172,8 @@ class SpreadBackend:
     def squared_distances(self, rows: Rows, others: Rows) -> Column:
         """‖x − x_j‖² of each row to the nearest of `others`, which are sent to every rank."""
         column = self._column(rows)
-        self._session.each(
-            "squared_distances", column.handle, rows, KeptRows(others) if spread_source(others) else others
-        )
+        here = others if self._is_here(others) else KeptRows(others)
+        self._session.each("squared_distances", column.handle, rows, here)
         return column
 
     def nearest_to_centroids(self, groups: Column, pick_of_group: Int64, cost: Column) -> Int64:

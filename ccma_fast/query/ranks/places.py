@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def dealt(n_rows: int, shards: Sequence[ShardFile], n_ranks: int) -> list[Runs]:
         near = int(ends[np.abs(ends - cuts[rank]).argmin()])
         if abs(near - cuts[rank]) <= _NEAR * n_rows / n_ranks:
             cuts[rank] = near
-    return [Runs([start], [stop]) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [Runs([start], [stop]) for start, stop in itertools.pairwise(cuts)]
 
 
 def spread_source(rows: Rows) -> SpreadRows | None:
