@@ -59,7 +59,8 @@ class Runs:
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(self.size))
         run = np.searchsorted(self.ends, positions, side="right")
-        return positions + (self.stops - self.ends)[run]
+        numbers: npt.NDArray[np.int64] = positions + (self.stops - self.ends)[run]
+        return numbers
 
     def positions(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The position of each number, or −1 where it is none of these."""

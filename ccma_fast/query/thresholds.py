@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import on_ranks
+from ..backends.rank_protocol import on_ranks
 from ..pool.rows import Rows
 from ..steps.cuts import Cuts, calibrated_cuts
 from ..steps.nonconformity import labelled_scores
@@ -74,8 +74,8 @@ def _cuts_and_scores(settings: Settings, logits: Logits, columns: Columns) -> tu
         scored = spread.score_columns_at_sizes(*logits, config.student_set_size, config.teacher_set_size, columns)
         if scored is None:
             return None
-        found, *of_rows = scored
-        return _cuts(found, logits), Scores.of(logits.student.n_rows, *of_rows)
+        both, *of_rows = scored
+        return _cuts(both, logits), Scores.of(logits.student.n_rows, *of_rows)
     scores = Scores(logits.student.n_rows, columns)
     found = settings.backend.score_at_sizes(
         logits.student,

@@ -15,10 +15,24 @@ from ccma_fast.query import select as select_module
 from ccma_fast.query.arguments import checked_arguments
 from ccma_fast.query.ranks.holder import Holder
 from ccma_fast.query.ranks.run import led, sources_of
+from ccma_fast.query.ranks.serving import executed
 from ccma_fast.query.ranks.shipping import loaded
 
-_OPTIONS = """labels class_names teacher student student_logits config chunk_size memory_limit exclude pending include
-min_distance class_distribution""".split()
+_OPTIONS = [
+    "labels",
+    "class_names",
+    "teacher",
+    "student",
+    "student_logits",
+    "config",
+    "chunk_size",
+    "memory_limit",
+    "exclude",
+    "pending",
+    "include",
+    "min_distance",
+    "class_distribution",
+]
 
 _DEFAULTS: dict[str, Any] = {**dict.fromkeys(_OPTIONS), "random_state": 0, "backend": "auto"}
 
@@ -30,7 +44,7 @@ class InProcess:
         self.holders = holders
 
     def each(self, command: bytes) -> list[Any]:
-        return [holder.run(command) for holder in self.holders]
+        return [executed(holder, command) for holder in self.holders]
 
     def total(self, command: bytes) -> npt.NDArray[np.int64]:
         parts: npt.NDArray[np.int64] = np.sum(self.each(command), axis=0)

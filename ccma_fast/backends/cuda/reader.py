@@ -164,7 +164,7 @@ class Reader:
                 smaller = self.tensor(indices.smaller)
                 self._numbers[rows] = positions + torch.searchsorted(smaller, positions, right=True)
             else:
-                self._numbers[rows] = self.tensor(indices)
+                self._numbers[rows] = self.tensor(indices[:])
         return self._numbers[rows]
 
     @staticmethod

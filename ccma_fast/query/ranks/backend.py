@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
-from ...backends.protocol import Backend
+from ...backends.rank_protocol import RankBackend
 from ...pool.arrays import KeptRows
 from ...pool.rows import Rows
 from ...reference import Cumulative, target_size_rank
@@ -30,11 +30,11 @@ class SpreadBackend:
     Parameters
     ----------
     session : Session
-    here : Backend
+    here : RankBackend
         This process's own: it computes what concerns rows that were brought here, and everything that is not said here.
     """
 
-    def __init__(self, session: Session, here: Backend) -> None:
+    def __init__(self, session: Session, here: RankBackend) -> None:
         self._session, self._here = session, here
         self.n_ranks = len(session.runs)
         session.backend = self
@@ -107,7 +107,8 @@ class SpreadBackend:
         """The least threshold from q up that leaves no set empty."""
         if self._is_here(logits):
             return self._here.raised_threshold(logits, q, cumulative, chunk_size=chunk_size)
-        return max(self._session.each("raised", logits, q, cumulative))
+        least: float = max(self._session.each("raised", logits, q, cumulative))
+        return least
 
     def row_thresholds(self, logits: Rows, q: Any, cumulative: Cumulative, *, chunk_size: int | None = None) -> Any:
         """Thresholds on −ln p that give the sets of a cumulative score: a column."""

@@ -7,24 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...backends.protocol import Backend
+from ...backends.rank_protocol import RankBackend
 from ...config import CCMAConfig
 from ...pool.derived import RowSubset, Runs
 from ...pool.rows import Rows
 from ...system.memory import Memory
 from ..settings import Settings, random_streams
 from .places import own_positions
-from .shipping import Numbers, Reference, loaded
+from .shipping import Numbers, Reference
 
-__all__ = ["Command", "Held", "Holder"]
-
-
-class Command(NamedTuple):
-    """What every rank is to do."""
-
-    operation: str
-    """A function of :mod:`~.operations`."""
-    arguments: tuple[Any, ...]
+__all__ = ["Held", "Holder"]
 
 
 class Held(NamedTuple):
@@ -42,7 +34,7 @@ class Holder:
 
     sources: list[Rows]
     """All that is read, each as this process has opened it."""
-    backend: Backend
+    backend: RankBackend
     runs: Runs
     """The rows of this rank."""
     memory: Memory
@@ -76,17 +68,6 @@ class Holder:
         if kind == "backend":
             return self.backend
         return self.numbers[number] if kind == "numbers" else self.kept[number]
-
-    def run(self, content: bytes) -> Any:
-        """Execute a command, and forget what is not needed any more."""
-        from . import operations
-
-        forgotten, numbers, command = loaded(content, self.resolve)
-        for handle in forgotten:
-            self.kept.pop(handle, None)
-        self.numbers.update(loaded(numbers, self.resolve))
-        operation, arguments = loaded(command, self.resolve)
-        return getattr(operations, operation)(self, *arguments)
 
 
 def _bare(values: Any) -> Any:

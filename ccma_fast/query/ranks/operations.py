@@ -86,8 +86,8 @@ def scored(
     """Keeps columns of the scores; the totals of the others."""
     own = holder.own(student)
     logits = Logits(student, teacher).each(holder.here)
-    of_own = (holder.of_own(cut, own) for cut in cuts)
-    scores = scored_rows(holder.settings, logits, Cuts(*of_own, np.nan, np.nan), columns)
+    q_student, q_teacher = (holder.of_own(cut, own) for cut in cuts)
+    scores = scored_rows(holder.settings, logits, Cuts(q_student, q_teacher, np.nan, np.nan), columns)
     return _kept_columns(holder, handles, scores, own)
 
 

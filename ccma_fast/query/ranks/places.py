@@ -59,6 +59,7 @@ def _n_smaller(indices: Int64 | AllBut | Runs, numbers: Int64) -> Int64:
         run = np.searchsorted(indices.stops, numbers)
         before = np.append(0, indices.ends)[run]
         starts = np.append(indices.starts, np.iinfo(np.int64).max)[run]
-        return before + np.maximum(0, numbers - starts)
+        smaller: Int64 = before + np.maximum(0, numbers - starts)
+        return smaller
     assert (np.diff(indices) > 0).all(), "rows that are gone through on several ranks ascend"
     return np.searchsorted(indices, numbers)

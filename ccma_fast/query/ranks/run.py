@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from ...backends.protocol import Backend
+from ...backends.rank_protocol import RankBackend
 from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
@@ -19,6 +20,7 @@ from ..report import Selection
 from .backend import SpreadBackend
 from .holder import Holder
 from .places import dealt
+from .serving import executed
 from .session import Session, Transport
 from .shipping import dumped, loaded
 
@@ -73,7 +75,12 @@ def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arg
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
         holder = Holder(
-            sources, arguments.backend, runs[ranks.rank], arguments.memory, arguments.config, arguments.chunk_size
+            sources,
+            cast(RankBackend, arguments.backend),
+            runs[ranks.rank],
+            arguments.memory,
+            arguments.config,
+            arguments.chunk_size,
         )
         if ranks.rank:
             return _served(ranks, holder)
@@ -92,7 +99,7 @@ def led(
 ) -> bytes:
     """The first rank's part: the query, and its outcome as bytes, see :func:`~.shipping.loaded`."""
     session = Session(transport, sources, runs)
-    backend = SpreadBackend(session, arguments.backend)
+    backend = cast(Backend, SpreadBackend(session, cast(RankBackend, arguments.backend)))
     session.each("configure", arguments.config, arguments.chunk_size)
     teacher = arguments.teacher
     spread = replace(
@@ -121,13 +128,13 @@ class _OverRanks:
 
     def each(self, command: bytes) -> list[Any]:
         self._ranks.broadcast(("each", command))
-        found = self._ranks.gather(self._holder.run(command))
+        found = self._ranks.gather(executed(self._holder, command))
         assert found is not None, "this is the first rank"
         return found
 
     def total(self, command: bytes) -> Any:
         self._ranks.broadcast(("total", command))
-        return self._ranks.total(self._holder.run(command))
+        return self._ranks.total(executed(self._holder, command))
 
 
 def _served(ranks: Ranks, holder: Holder) -> Selection:
@@ -137,7 +144,7 @@ def _served(ranks: Ranks, holder: Holder) -> Selection:
         if kind == "end":
             selection: Selection = loaded(content, holder.resolve)
             return selection
-        found = holder.run(content)
+        found = executed(holder, content)
         if kind == "each":
             ranks.gather(found)
         else:

@@ -161,7 +161,8 @@ class Column(Kept):
 
     def max(self, initial: int) -> int:
         """The largest value, or `initial`."""
-        return max(self._session.each("largest", self, initial))
+        largest: int = max(self._session.each("largest", self, initial))
+        return largest
 
     def cpu(self) -> Column:
         return self
