@@ -1,4 +1,4 @@
-"""The interfaces of a query on several ranks: of a backend that can share its passes, and of what merges the outcomes."""
+"""Backends of a query on several ranks: one that can share its passes, and what merges their outcomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RankBackend(HostBackend, Protocol):
         chunk_size: int | None = None,
         share: float = ...,
     ) -> Any:
-        """Counts of scores by a bracket, and those inside, see :class:`ccma_fast.backends.order_statistic.ScoresBetween`.
+        """Counts and scores of a bracket, a :class:`~.order_statistic.ScoresBetween`.
 
         The rows are a `share` of all that are kept of.
         """

@@ -6,6 +6,7 @@ import math
 import warnings
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -258,9 +259,8 @@ def select(
     if group is None:
         picks = _with_ids(checked(), explain=explain)
     else:
-        from .ranks.run import on_group  # which needs PyTorch
-
-        picks, leads = on_group(group, choose_backend(backend), checked, partial(_with_ids, explain=explain))
+        ranks = import_module(".ranks.run", __package__)  # which needs PyTorch
+        picks, leads = ranks.on_group(group, choose_backend(backend), checked, partial(_with_ids, explain=explain))
     if picks.report.warnings and leads:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
     return picks
