@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import backend_for_small
-from ..backends.protocol import on_device, on_host
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import on_device, on_host, on_ranks
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.quotas import class_quotas

@@ -172,8 +172,9 @@ def select(
     group : torch.distributed.ProcessGroup, optional
         Run on all ranks of a process group, each of which calls this with the same arguments and gets the same picks,
         bit for bit those of one process. Each rank reads its part of the rows of `features`, teacher and
-        `student_logits`, which all must be able to open. What is told of rows (`labels`, `exclude`, ...) counts from
-        the first rank, and may be left out on the others; `memory_limit` is each rank's own.
+        `student_logits`, which all must be able to open. What is told of rows (`labels`, `exclude`, ...) counts on the
+        first rank, and may be missing on the others; `memory_limit` is each rank's own. Of a rank that fails all raise
+        :class:`RankError`.
 
     Returns
     -------

@@ -74,14 +74,7 @@ def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arg
         _check_agreement(ranks, arguments, sources)
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
-        holder = Holder(
-            sources,
-            cast(RankBackend, arguments.backend),
-            runs[ranks.rank],
-            arguments.memory,
-            arguments.config,
-            arguments.chunk_size,
-        )
+        holder = Holder(sources, cast(RankBackend, arguments.backend), runs[ranks.rank], arguments.memory)
         if ranks.rank:
             return _served(ranks, holder)
         found = led(_OverRanks(ranks, holder), arguments, sources, runs, run)
