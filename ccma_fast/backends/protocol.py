@@ -459,6 +459,12 @@ class SpreadBackend(Backend, Protocol):
         """As :meth:`DeviceBackend.best_of_classes`."""
         ...
 
+    def representatives(
+        self, found: KMeans, n_picks: int, weights: Any, preference: Any
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """As :func:`ccma_fast.steps.representatives.representatives`, of columns too."""
+        ...
+
     def squared_distances(self, rows: Rows, others: Rows) -> Any:
         """‖x − x_j‖² of each row to the nearest of `others`, of unit rows both, a column."""
         ...

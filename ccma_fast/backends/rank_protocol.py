@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from ..pool.derived import Runs
 from ..pool.rows import Rows
 from ..reference import Cumulative
 from .protocol import HostBackend, PutScores
@@ -28,6 +32,14 @@ class RankBackend(HostBackend, Protocol):
 
         The rows are a `share` of all that are kept of.
         """
+        ...
+
+    def HostPart(self, rows: Rows, numbers: Runs, weights: npt.NDArray[np.float32], **settings: Any) -> Any:
+        """The rows of a clustering that are here, see :class:`ccma_fast.backends.cpu.kmeans_part.HostPart`."""
+        ...
+
+    def clustered_rows(self, x: npt.NDArray[np.float32]) -> Any:
+        """Rows of a matrix as those of a clustering, see :class:`ccma_fast.backends.kmeans_part.ClusteredRows`."""
         ...
 
     def likely_brackets(
