@@ -483,7 +483,7 @@ def on_device(backend: Backend) -> DeviceBackend | None:
 
 def on_ranks(backend: Backend) -> SpreadBackend | None:
     """The backend where rows lie on several ranks."""
-    return cast(SpreadBackend, backend) if getattr(backend, "n_ranks", 1) > 1 else None
+    return cast(SpreadBackend, backend) if getattr(backend, "n_ranks", 0) else None
 
 
 def on_host(values: Any) -> npt.NDArray[Any]:

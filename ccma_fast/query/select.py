@@ -249,19 +249,18 @@ def select(
         random_state=random_state,
         backend=backend,
         chunk_size=chunk_size,
-        memory_limit=memory_limit,
         exclude=exclude,
         pending=pending,
         include=include,
         min_distance=min_distance,
         class_distribution=class_distribution,
     )
-    leads = True
+    run, leads = partial(_with_ids, explain=explain), True
     if group is None:
-        picks = _with_ids(checked(), explain=explain)
+        picks = run(checked(memory_limit=memory_limit))
     else:
         ranks = import_module(".ranks.run", __package__)  # which needs PyTorch
-        picks, leads = ranks.on_group(group, choose_backend(backend), checked, partial(_with_ids, explain=explain))
+        picks, leads = ranks.on_group(group, choose_backend(backend), checked, memory_limit, run)
     if picks.report.warnings and leads:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
     return picks

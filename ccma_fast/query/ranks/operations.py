@@ -227,7 +227,8 @@ def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, settings: dic
     """Keeps the rows of a clustering."""
     own, here = holder.own(rows), holder.here(rows)
     w = np.ones(own.size, np.float32) if weights is None else holder.of_own(weights, own)
-    holder.kept[handle] = holder.backend.HostPart(here, own, w, chunk_size=holder.chunk_size, **settings)
+    settings = {**settings, "chunk_size": holder.chunk_size, "kept_bytes": holder.memory.sketch}
+    holder.kept[handle] = holder.backend.HostPart(here, own, w, **settings)
 
 
 def keep_clustering(holder: Holder, part: Any, labels: int, squared: int) -> None:
