@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from ..errors import RankError
 from ..system.streams import discard_stdout, open_closed_streams, tell
 from ..version import __version__
 from .command import Command
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _fail(program, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         code = BROKEN_PIPE
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RankError) as error:
         code = _fail(program, f"error: {error}", ERROR)
     try:
         sys.stdout.flush()
