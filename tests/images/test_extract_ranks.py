@@ -46,10 +46,18 @@ class Meeting:
 
     def __init__(self, size: int) -> None:
         self.names = [f"rank {rank} on host {'ab'[rank % 2]}" for rank in range(size)]
-        self.baton, self.told = threading.Condition(), Counter[str]()
+        self.baton = threading.Condition()
         self.messages: dict[tuple[int, int], bytes] = {}
         self.failure: str | None = None
+        self.waiting: dict[int, Callable[[], bool]] = {}
         self.running: int | None = None
+
+    def hand_on(self, rank: int) -> None:
+        """The next rank runs that can; the baton is held."""
+        turns = [(rank + 1 + i) % len(self.names) for i in range(len(self.names))]
+        ready = (r for r in turns if r in self.waiting and (self.failure is not None or self.waiting[r]()))
+        self.running = next(ready, None)
+        self.baton.notify_all()
 
     def run(self, work: Callable[[Ranks], Any]) -> list[Any]:
         """What each rank returns or raises."""
@@ -86,20 +94,16 @@ class Member(Ranks):
 
     def end(self) -> None:
         with self._meeting.baton:
-            self._meeting.running = None
-            self._meeting.baton.notify_all()
+            self._meeting.hand_on(self.rank)
 
     def _wait(self, until: Callable[[], bool]) -> None:
         meeting = self._meeting
         with meeting.baton:
-            if meeting.running == self.rank:
-                meeting.running = None
-                meeting.baton.notify_all()
-            free = meeting.baton.wait_for(
-                lambda: meeting.running is None and (meeting.failure is not None or until()), timeout=50
-            )
-            assert free, "nobody goes on"
-            meeting.running = self.rank
+            meeting.waiting[self.rank] = until
+            if meeting.running in (None, self.rank):
+                meeting.hand_on(self.rank)
+            assert meeting.baton.wait_for(lambda: meeting.running == self.rank, timeout=50), "nobody goes on"
+            del meeting.waiting[self.rank]
         if meeting.failure is not None:
             raise RankError(meeting.failure, 0)
 
