@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..backends.choose import choose_backend
 from ..backends.protocol import Backend
+from ..backends.rank_protocol import on_ranks
 from ..checks import check_flag
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
@@ -402,7 +403,7 @@ def _with_ids(arguments: Arguments, *, explain: bool) -> Selection:
 
 def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
     """One query: its picks and its report."""
-    with StageClock(arguments.pool) as clock:
+    with StageClock(arguments.pool, on_ranks(arguments.backend)) as clock:
         with clock.stage("check"):
             inputs = inputs_of(arguments)
             inputs = replace(inputs, settings=replace(inputs.settings, explains=explain))
