@@ -39,7 +39,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..backends.order_statistic import size_sample
+from ..backends.order_statistic import bracket_sample, size_sample
 from ..pool.derived import DerivedRows
 from ..pool.rows import Rows
 from ..steps.logistic_head import LogisticHead
@@ -49,6 +49,7 @@ from .acquisitions.acquisition import Acquisition, scores_teacher
 from .cost_inputs import CostInputs, ImportCost
 from .inputs import Inputs
 from .plan import IMPORT, Plan, StagePlan
+from .rank_plan import RANKS, RankCost, RankPlan, RankStagePlan, Seconds
 from .rates import Rates
 from .scores import class_type
 from .stage_costs import (
@@ -74,6 +75,24 @@ from .stage_costs import (
     training_bytes,
     training_work,
 )
+from .wire_costs import (
+    COMMAND,
+    NO_WIRE,
+    READ_COUNTS,
+    Network,
+    Wire,
+    best_rows_of_classes,
+    clustering,
+    fetched,
+    left,
+    models,
+    outcome,
+    population,
+    scored,
+    scores_inside,
+    selectable,
+    weights,
+)
 
 __all__ = ["cost_inputs_of", "forecast"]
 
@@ -86,6 +105,12 @@ _SUSPECTED_LOGIT = 40
 # Scores inside the bracket of a threshold.
 _BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
 
+# Scores that a pass keeps at most, of all ranks together.
+_MOST_KEPT = 1 << 22
+
+# Rows of a cluster that are looked at for a minimum distance.
+_RANKED = 4
+
 # Share of the training's memory that stays resident afterwards, by fragmentation: of the published head and of logistic
 # regressions.
 _RETAINED, _RETAINED_REGRESSIONS = 0.25, 0.5
@@ -95,8 +120,10 @@ _RETAINED, _RETAINED_REGRESSIONS = 0.25, 0.5
 _OPEN_SHARE, _OPEN_ROW = 13.0, 200
 
 
-def cost_inputs_of(inputs: Inputs, acquisition: Acquisition, lazy: frozenset[Rows]) -> CostInputs:
-    """The inputs of the cost model, given the lazily validated sources."""
+def cost_inputs_of(
+    inputs: Inputs, acquisition: Acquisition, lazy: frozenset[Rows], *, n_ranks: int | None = None
+) -> CostInputs:
+    """The inputs of the cost model, given the lazily validated sources; on as many ranks as run, or on others."""
     settings, teacher, ready_made = inputs.settings, inputs.teacher, inputs.student_logits
     posteriors = [] if inputs.cold else [inputs.pool if ready_made is None else ready_made]
     computed = [rows for rows in posteriors if ready_made is None]
@@ -129,6 +156,7 @@ def cost_inputs_of(inputs: Inputs, acquisition: Acquisition, lazy: frozenset[Row
         has_spacing=inputs.min_distance > 0.0,
         forms_sets=acquisition.forms_sets(teacher is not None, inputs.labelled.size),
         head=_head(inputs),
+        n_ranks=n_ranks or inputs.settings.n_ranks,
     )
 
 
@@ -141,25 +169,78 @@ def _head(inputs: Inputs) -> Literal["", "published", "ridge", "distilled"]:
 
 
 def forecast(
-    given: CostInputs, acquisition: Acquisition, rates: Rates | None = None, *, importing: ImportCost | None = None
+    given: CostInputs,
+    acquisition: Acquisition,
+    rates: Rates | None = None,
+    *,
+    importing: ImportCost | None = None,
+    network: Network | None = None,
 ) -> Plan:
-    """The plan of a query, with seconds where the machine's rates are given, and an import where there will be one."""
+    """The plan of a query, with seconds where the machine's rates are given, and an import where there will be one.
+
+    On several ranks it is a :class:`~ccma_fast.query.rank_plan.RankPlan`; `rates` are those of each, and `network` is
+    what is between them.
+    """
+    if given.n_ranks > 1:
+        return _forecast_of_ranks(given, acquisition, rates, importing, network or Network())
     stages, held = {}, _OVERHEAD
-    for name, cost in _stage_costs(given, acquisition):
+    for name, cost in _stage_costs(given, acquisition, importing):
         stage = _stage_plan(given, cost, held)
         if rates is not None:
-            stage = replace(stage, seconds=cost.work._replace(read=stage.bytes_read).seconds(rates))
+            work = cost.work.plus(cost.alone)
+            stage = replace(stage, seconds=work._replace(read=stage.bytes_read).seconds(rates))
         stages[name] = stage
         held += cost.keeps
-        if name == "check" and importing is not None:
-            held += importing.n_bytes
-            stages[IMPORT] = StagePlan({}, 0, held, None if rates is None else importing.seconds)
     return Plan(given.memory.limit, stages)
 
 
-def _stage_costs(given: CostInputs, acquisition: Acquisition) -> Iterator[tuple[str, StageCost]]:
+def _forecast_of_ranks(
+    given: CostInputs,
+    acquisition: Acquisition,
+    rates: Rates | None,
+    importing: ImportCost | None,
+    network: Network,
+) -> RankPlan:
+    n_ranks = given.n_ranks
+    stages, held, held_of_other = {}, _OVERHEAD, _OVERHEAD
+    for name, cost in [*_stage_costs(given, acquisition, importing), (RANKS, StageCost({}, 0, wire=outcome(given)))]:
+        whole = _stage_plan(given, cost, held)
+        wire = cost.wire.plus(READ_COUNTS) if cost.wire.commands else cost.wire
+        exchanged, messages = int(wire.bytes_exchanged(n_ranks)), int(wire.messages(n_ranks))
+        read, seconds, spent = whole.bytes_read // n_ranks, None, None
+        if rates is not None:
+            computing = cost.work.shared(n_ranks).plus(cost.alone).seconds(rates)
+            sending, waiting = exchanged / (1.25e8 * network.gbit_s), messages * 1e-3 * network.latency_ms
+            spent = Seconds(read / rates.read, computing, sending, waiting)
+            seconds = sum(vars(spent).values())
+        stages[name] = RankStagePlan(
+            whole.passes,
+            whole.bytes_read,
+            whole.peak_memory,
+            seconds,
+            bytes_exchanged=exchanged,
+            messages=messages,
+            first=RankCost(read, whole.peak_memory, exchanged),
+            other=RankCost(read, int(held_of_other + cost.memory_of_other), int(wire.bytes_of_other(n_ranks))),
+            spent=spent,
+        )
+        held += cost.keeps
+        held_of_other += cost.keeps_of_other
+    return RankPlan(given.memory.limit, stages, n_ranks, network)
+
+
+def _stage_costs(
+    given: CostInputs, acquisition: Acquisition, importing: ImportCost | None
+) -> Iterator[tuple[str, StageCost]]:
     """Every stage, in the order in which they run."""
     yield "check", _check_cost(given)
+    if importing is not None:
+        n_bytes = importing.n_bytes
+        taking = Work(seconds_known=importing.seconds or 0.0)
+        yield (
+            IMPORT,
+            StageCost({}, n_bytes, alone=taking, keeps=n_bytes, memory_of_other=n_bytes, keeps_of_other=n_bytes),
+        )
     if not given.budget:
         return
     if given.cold:
@@ -197,7 +278,22 @@ def _check_cost(given: CostInputs) -> StageCost:
     ]
     chunks += [picked_bytes(rows, min(given.n_labelled, chunk_rows(given, rows))) for rows in given.lazy]
     labels = (10 if given.has_labels else 2) * given.pool.n_rows
-    return StageCost(read, max(labels, picked_bytes(given.pool, 0) * (kept > 0), *chunks) + kept, keeps=kept)
+    memory = max(labels, picked_bytes(given.pool, 0) * (kept > 0), *chunks) + kept
+    return StageCost(read, memory, keeps=kept, memory_of_other=max(chunks), wire=_check_wire(given, kept > 0))
+
+
+def _check_wire(given: CostInputs, is_kept: bool) -> Wire:
+    wire = population(given)
+    for rows in given.sources:
+        is_lazy, n = rows in given.lazy, given.n_labelled
+        if rows is given.pool:
+            n = n * (is_lazy or is_kept) + (given.n_covered - n) * is_lazy
+            wire = wire.plus(fetched(given, rows, n))
+        elif is_lazy:
+            wire = wire.plus(fetched(given, rows, n))
+        if not is_lazy:
+            wire = wire.plus(COMMAND)
+    return wire
 
 
 def _teacher_first_cost(given: CostInputs) -> StageCost:
@@ -212,11 +308,16 @@ def _teacher_first_cost(given: CostInputs) -> StageCost:
     # The allocator retains the memory of a chunk's copy.
     copied = given.teacher.resident_bytes(n_chunk, picked=given.leaves_rows_out)
     copied -= n_chunk * given.teacher.row_bytes * given.teacher.is_mapped
-    memory = 8 * n + max(n * SORTED_ROW + candidates + copied, chunk)
+    n_here = given.of_rank(n)
+    memory = 8 * n_here + max(n_here * SORTED_ROW + candidates + copied, chunk)
+    of_other = 8 * n_here + max(n_here * SORTED_ROW + copied, chunk)
     read: dict[Rows, float] = dict.fromkeys(given.posteriors, n)
-    read[given.space] = read.get(given.space, 0) + max(share * n, min(given.budget, n))
+    n_read = max(share * n, min(given.budget, n))
+    read[given.space] = read.get(given.space, 0) + n_read
     read[given.pool] = read.get(given.pool, 0) + spaced_rows(given)
-    return StageCost(read, memory, posterior_work(given, n))
+    wire = models(given, given.posteriors).plus(selectable(given), best_rows_of_classes(given, int(n_read), n))
+    wire = wire.plus(fetched(given, given.space, n_read), fetched(given, given.pool, spaced_rows(given)))
+    return StageCost(read, memory, posterior_work(given, n), memory_of_other=of_other, wire=wire)
 
 
 def _cover_cost(given: CostInputs) -> StageCost:
@@ -224,6 +325,7 @@ def _cover_cost(given: CostInputs) -> StageCost:
     n = given.n_unlabelled
     if n <= given.budget:
         return StageCost({}, 16 * n)
+    n_here = given.of_rank(n)
     # For a class distribution the teacher's classes that have a quota are clustered, one after the other.
     n_clustered = int(n * min(1.0, given.budget / given.n_classes)) if given.posteriors else n
     n_clusters = given.config.cluster_count(n_clustered, given.budget)
@@ -240,18 +342,43 @@ def _cover_cost(given: CostInputs) -> StageCost:
         of_similarities = similarities + int(min(1.0, SIMILARITIES / (chunk * compared)) * of_lengths)
         # The allocator may retain the memory of a chunk's copy: half of it is wrong by the least either way.
         copied = given.space.resident_bytes(chunk, picked=True) - chunk * given.space.row_bytes * given.space.is_mapped
-        memory = max(copied // 2 + memory, 8 * n + max(of_lengths, of_similarities)) + kept_bytes(
+        memory = max(copied // 2 + memory, 8 * n_here + max(of_lengths, of_similarities)) + kept_bytes(
             given, given.space, given.n_covered
         )
         work = work._replace(products=work.products + float(n) * given.space.n_columns * given.n_covered)
+    of_other = memory
     if n_spaced := spaced_rows(given):
         read[given.pool] = read.get(given.pool, 0) + n_spaced
         memory += picked_bytes(given.pool, n_spaced)
     for rows in given.posteriors:  # the teacher's
         read[rows] = read.get(rows, 0) + n
         memory = max(memory, scored_chunk(given, is_kept=False)) + 12 * n
+        of_other = max(of_other, scored_chunk(given, is_kept=False)) + 4 * n_here
         work = Work(work.products, work.read, n * given.n_classes, work.clusterings)
-    return StageCost(read, memory, work)
+    wire = _cover_wire(given, n_clustered, n_clusters)
+    return StageCost(read, memory, work, memory_of_other=of_other, wire=wire)
+
+
+def _cover_wire(given: CostInputs, n: int, n_clusters: int) -> Wire:
+    """What a clustering of n rows at cold start sends, or one of each class where there are classes."""
+    space, n_groups = given.space, min(given.n_classes, given.budget) if given.posteriors else 1
+    of_group = clustering(
+        given,
+        space,
+        n // n_groups,
+        max(1, n_clusters // n_groups),
+        given.config.kmeans_max_iter,
+        given.budget // n_groups * (_RANKED if given.has_spacing else 1),
+        with_start=True,
+    )
+    wire = selectable(given).plus(of_group.times(n_groups), fetched(given, given.pool, spaced_rows(given)))
+    if given.n_covered:
+        of_covered = Wire(space.row_bytes * given.n_covered, commands=1)
+        wire = wire.plus(fetched(given, space, given.n_covered), of_covered)
+    if given.posteriors:
+        numbers_and_classes = Wire(8 * n, of_rows=4 * given.n_unlabelled, commands=1)
+        wire = wire.plus(models(given, given.posteriors), numbers_and_classes)
+    return wire
 
 
 def _subpool_cost(given: CostInputs) -> StageCost:
@@ -265,32 +392,39 @@ def _subpool_cost(given: CostInputs) -> StageCost:
     )
     if kept:
         filled = picked_bytes(given.space, min(given.n_left, chunk_rows(given, given.space)))
-        memory, passes = kept + max(memory, filled), 1
-    return StageCost({given.space: passes * given.n_left}, memory, work)
+        wire = fetched(given, given.space, given.n_left)
+        return StageCost({given.space: given.n_left}, kept + max(memory, filled), alone=work, wire=wire)
+    max_iter = given.config.subpool_max_iter
+    wire = clustering(given, given.space, given.n_left, n_clusters, max_iter, given.n_scored, with_start=False)
+    read: dict[Rows, float] = {given.space: passes * given.n_left}
+    return StageCost(read, memory, work, memory_of_other=memory, wire=wire.plus(left(given)))
 
 
 def _keeps_logits(given: CostInputs) -> bool:
     """Whether computed logits are cached, so that no later stage reads their sources again."""
-    return bool(given.computed) and logits_bytes(given) <= given.memory.logits
+    return given.n_ranks == 1 and bool(given.computed) and logits_bytes(given) <= given.memory.logits
 
 
 def _posteriors_cost(given: CostInputs) -> StageCost:
     is_kept, logits, training = _keeps_logits(given), logits_bytes(given), training_bytes(given)
     read: dict[Rows, float] = dict.fromkeys(given.computed, given.n_scored) if is_kept else {}
+    wire = NO_WIRE
     if given.is_logistic:
         n_sample = sample_size(given.n_population, given.n_classes)
         read[given.pool] = read.get(given.pool, 0) + n_sample
+        wire = fetched(given, given.pool, n_sample)
         if given.teacher is not None:
             read[given.teacher] = read.get(given.teacher, 0) + n_sample + given.n_labelled
+            wire = wire.plus(fetched(given, given.teacher, n_sample), fetched(given, given.teacher, given.n_labelled))
     trainer = _TRAINER if given.head == "published" else 0
     retained = int((_RETAINED_REGRESSIONS if given.is_logistic else _RETAINED) * training)
     memory: float = training
-    work = training_work(given, 1.0)
+    work = Work()
     if is_kept:
         memory = max(training, retained + logits + max(computed_chunk(given, rows) for rows in given.computed))
-        work = work._replace(products=work.products + posterior_work(given, given.n_scored).products)
+        work = Work(products=posterior_work(given, given.n_scored).products)
     keeps = trainer + (logits if is_kept else 0) + retained
-    return StageCost(read, trainer + memory, work, keeps)
+    return StageCost(read, trainer + memory, work, keeps, alone=training_work(given, 1.0), wire=wire)
 
 
 def _one_pass_sample(given: CostInputs) -> int:
@@ -304,19 +438,53 @@ def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
     if not given.forms_sets:
         return StageCost({}, 0) if given.teacher is None else _comparison_cost(given, given.teacher)
     if given.config.calibration == "coverage":
-        return _calibration_cost(given)
+        cost = _calibration_cost(given)
+        return cost._replace(wire=cost.wire.plus(_passes_wire(given, given.n_scored)))
     m, is_kept, n_sample = given.n_scored, _keeps_logits(given), _one_pass_sample(given)
     if not n_sample:
         again: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, m)
         chunk = 0 if is_kept else scored_chunk(given, is_kept=False)
-        return StageCost(again, chunk + _bracketed_bytes(given), posterior_work(given, m))
+        work, bracketed = posterior_work(given, m), _bracketed_bytes(given)
+        wire = _sizes_wire(given).plus(scored(given), _passes_wire(given, m))
+        return StageCost(again, chunk + bracketed, work, memory_of_other=chunk + bracketed, wire=wire)
     sample = n_sample * (4 * given.n_classes + max(rows.row_bytes for rows in given.posteriors))
     n_open = m * min(1.0, _OPEN_SHARE / n_sample**0.5)
-    scores = m * (acquisition.score_bytes(given.teacher is not None) + given.class_bytes)
-    memory = max(sample, scores + scored_chunk(given, is_kept=is_kept) + int(n_open * _OPEN_ROW))
+    scores = given.of_rank(m) * (acquisition.score_bytes(given.teacher is not None) + given.class_bytes)
+    of_pass = scores + scored_chunk(given, is_kept=is_kept) + int(n_open / given.n_ranks * _OPEN_ROW)
     rows = m + n_sample
     read: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, rows)
-    return StageCost(read, memory, Work(scored=rows * given.n_classes) if is_kept else posterior_work(given, rows))
+    work = Work(scored=rows * given.n_classes) if is_kept else posterior_work(given, rows)
+    wire = scored(given).plus(*(fetched(given, of, n_sample) for of in given.posteriors))
+    wire = wire.plus(models(given, given.posteriors), scores_inside(given, n_open), COMMAND)
+    return StageCost(read, max(sample, of_pass), work, memory_of_other=of_pass, wire=wire)
+
+
+def _sizes_wire(given: CostInputs) -> Wire:
+    """What target sizes in several passes send: two samples, and then all rows between likely thresholds."""
+    m, config, wire = given.n_scored, given.config, NO_WIRE
+    n_sample = bracket_sample(m)
+    for rows, size in zip(given.posteriors, (config.student_set_size, config.teacher_set_size), strict=False):
+        share = min(1.0, 8.0 * max(1.0, size) / (n_sample**0.5 * given.n_classes))
+        n_inside = min(m * given.n_classes * share, _MOST_KEPT)
+        of_models = models(given, [rows]).times(3)
+        wire = wire.plus(of_models, Wire(8 * n_sample), scores_inside(given, 2 * n_inside / m * n_sample + n_inside))
+    return wire
+
+
+def _passes_wire(given: CostInputs, m: int) -> Wire:
+    """What the thresholds of m rows send beside what calibrates them, where they depend on all of these."""
+    config, wire, both = given.config, NO_WIRE, given.posteriors
+    by_rows = config.nonconformity != "lac"
+    each = [models(given, [rows]) for rows in both]
+    if config.reweight and config.calibration == "coverage":
+        of_classes = Wire(of_rows=4 * m, commands=2)  # of the scored rows; the labelled ones are few
+        wire = wire.plus(*(of.plus(of_classes) for of in each), Wire(8 * m * len(both)))
+        by_rows = by_rows or config.nonempty == "raise"
+    if config.nonempty == "raise":
+        wire = wire.plus(*each)
+    if by_rows and config.nonconformity != "lac":
+        wire = wire.plus(*each)
+    return wire
 
 
 def _comparison_cost(given: CostInputs, teacher: Rows) -> StageCost:
@@ -328,8 +496,9 @@ def _comparison_cost(given: CostInputs, teacher: Rows) -> StageCost:
     logits = n * (8 * given.n_classes + SCORED_ROW)
     memory = max(calibration.memory, logits + max(picked_bytes(rows, n) for rows in sources))
     columns = sum(rows.n_columns for rows in sources)  # at most: some logits are read
-    work = Work(products=n * columns * given.n_classes + calibration.work.products, scored=n * given.n_classes)
-    return StageCost(read, memory, work)
+    work = Work(products=n * columns * given.n_classes, scored=n * given.n_classes)
+    wire = calibration.wire.plus(Wire(8 * n), models(given, given.posteriors), weights(given, teacher))
+    return StageCost(read, memory, work, alone=calibration.alone, memory_of_other=memory, wire=wire)
 
 
 def _calibration_cost(given: CostInputs) -> StageCost:
@@ -339,7 +508,9 @@ def _calibration_cost(given: CostInputs) -> StageCost:
     ready_made = (given.student_logits, given.teacher)
     read: dict[Rows, float] = dict.fromkeys([rows for rows in ready_made if rows is not None], given.n_labelled)
     labelled = [picked_bytes(rows, given.n_labelled) + 4 * given.n_classes * given.n_labelled for rows in read]
-    return StageCost(read, max([training_bytes(given), *labelled]), training_work(given, given.config.n_folds - 1.0))
+    folds = training_work(given, given.config.n_folds - 1.0)
+    wire = NO_WIRE.plus(*(fetched(given, rows, given.n_labelled) for rows in read))
+    return StageCost(read, max([training_bytes(given), *labelled]), alone=folds, wire=wire)
 
 
 def _bracketed_bytes(given: CostInputs) -> int:
@@ -349,17 +520,31 @@ def _bracketed_bytes(given: CostInputs) -> int:
 
 def _disagreement_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
     m, is_kept = given.n_scored, _keeps_logits(given)
-    scores = m * (acquisition.score_bytes(given.teacher is not None and given.forms_sets) + given.class_bytes)
+    of_row = acquisition.score_bytes(given.teacher is not None and given.forms_sets) + given.class_bytes
+    scores = given.of_rank(m) * of_row
     read: dict[Rows, float] = {}
-    memory, work = 0.0, Work()
+    memory, work, wire = 0.0, Work(), NO_WIRE
     if not _one_pass_sample(given):
+        wire = models(given, given.posteriors)
+        if not (given.forms_sets and given.config.calibration == "target_size"):
+            wire = wire.plus(scored(given))
         kept = given.computed if is_kept else ()
         read = dict.fromkeys([rows for rows in given.posteriors if rows not in kept], m)
         memory = scored_chunk(given, is_kept=is_kept)
         work = Work(scored=m * given.n_classes) if is_kept else posterior_work(given, m)
+    of_other = memory
     n = sampled_rows(given.n_labelled, given.n_classes)
     for rows in (given.student_logits, given.teacher):
         if rows is not None:
             read[rows] = read.get(rows, 0) + n
             memory = max(memory, _SUSPECTED_LOGIT * given.n_classes * n + picked_bytes(rows, n))
-    return StageCost(read, scores + memory, work, scores - (logits_bytes(given) if is_kept else 0))
+            wire = wire.plus(fetched(given, rows, n))
+    return StageCost(
+        read,
+        scores + memory,
+        work,
+        scores - (logits_bytes(given) if is_kept else 0),
+        memory_of_other=scores + of_other,
+        keeps_of_other=scores,
+        wire=wire,
+    )

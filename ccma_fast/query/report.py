@@ -159,11 +159,17 @@ class Report(StageTotals):
             for name, value in vars(self).items()
             if isinstance(value, (str, int, float)) and value and value == value
         }
-        header = ["stage", "seconds", "read", "peak memory"]
+        header = ["stage", "seconds", "read", "peak memory", "exchanged"]
         stages = [
-            (name, round(stage.seconds, 4), display.size(stage.bytes_read), display.size(stage.peak_memory))
+            (
+                name,
+                round(stage.seconds, 4),
+                *map(display.size, (stage.bytes_read, stage.peak_memory, stage.bytes_exchanged)),
+            )
             for name, stage in self.stages.items()
         ]
+        if self.n_ranks == 1:  # nothing is exchanged
+            header, stages = header[:-1], [stage[:-1] for stage in stages]
         parts = [
             display.warnings_list([*self.warnings, *self.forced]),
             display.facts(shown),
