@@ -36,10 +36,14 @@ __all__ = [
     "class_quotas",
     "coverage_threshold",
     "draw",
+    "drawn_unit",
+    "draws",
     "greedy_coverage",
+    "in_units",
     "kmeans_init",
     "kmeans_plus_plus_draws",
     "linear",
+    "mass_of_labels",
     "nonconformity",
     "prediction_sets",
     "query",
@@ -47,12 +51,14 @@ __all__ = [
     "representatives",
     "row_lengths",
     "row_thresholds",
+    "sample_keys",
     "score",
     "softmax_residual",
     "target_size_rank",
     "target_size_threshold",
     "top1",
     "top_m",
+    "unit_exponent",
     "unit_rows",
     "up_to_ties",
     "weighted_coverage_threshold",
@@ -526,7 +532,7 @@ def kmeans_init(x: Float64, n_clusters: int, weights: Float64, init: str, rng: n
     labels, squared = assign(x, x[candidates])
     for _ in range(KMEANS_PARALLEL_ROUNDS):
         potential = weights * squared
-        total = potential.sum()
+        total = math.fsum(potential.tolist())
         if total == 0.0:
             break
         keep = rng.random(len(x)) * total < KMEANS_PARALLEL_OVERSAMPLING * n_clusters * potential
@@ -545,26 +551,63 @@ def kmeans_init(x: Float64, n_clusters: int, weights: Float64, init: str, rng: n
         labels[new] = np.arange(len(candidates), n_clusters)
         candidates.extend(new.tolist())
     chosen = np.asarray(candidates)
-    mass: Float64 = np.bincount(labels, weights=weights, minlength=len(candidates)).astype(np.float64)
+    mass = mass_of_labels(labels, weights, len(candidates))
     return chosen[kmeans_plus_plus(x[chosen], n_clusters, mass, rng)]
 
 
 def draw(potential: Float64, uniform: float) -> int:
     """The index that a uniform number in [0, 1) draws in proportion to `potential` (not all zero)."""
-    cumulative = np.cumsum(potential)
-    index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    # Rounding can carry the product onto the total: then the last index that can be drawn.
-    return min(index, int(np.flatnonzero(potential)[-1]))
+    return int(draws(potential, np.array([uniform]))[0])
+
+
+def draws(potential: Float64, uniforms: Float64) -> Int64:
+    """The index that each uniform number in [0, 1) draws in proportion to `potential` (not all zero).
+
+    That is the first one up to which the sum of :func:`in_units` exceeds :func:`drawn_unit`. Sums of whole numbers are
+    the same in any order: they can be formed in parts, wherever the rows lie.
+    """
+    cumulative = np.cumsum(in_units(potential, unit_exponent(float(potential.max()), potential.size)))
+    units = [drawn_unit(uniform, int(cumulative[-1])) for uniform in uniforms.tolist()]
+    return np.searchsorted(cumulative, np.array(units, dtype=np.int64), side="right").astype(np.int64)
+
+
+def unit_exponent(largest: float, n: int) -> int:
+    """k such that n numbers up to `largest`, times 2^k, are at most 2^50 and their sum below 2^62."""
+    return min(50, 62 - n.bit_length()) - math.frexp(largest)[1]
+
+
+def in_units(potential: Array, exponent: int) -> Int64:
+    """The whole numbers nearest to potential · 2^exponent."""
+    return np.rint(np.ldexp(np.asarray(potential, dtype=np.float64), exponent)).astype(np.int64)
+
+
+def drawn_unit(uniform: float, total: int) -> int:
+    """⌊uniform · total⌋, exactly; `uniform` is a multiple of 2^−53, as generators draw them."""
+    return int(uniform * 2.0**53) * total >> 53
+
+
+def mass_of_labels(labels: Array, weights: Array, n_labels: int) -> Float64:
+    """The weight of the rows of each label, shape (n_labels,): sums that are rounded once."""
+    label, w = np.asarray(labels), np.asarray(weights, dtype=np.float64)
+    ends = np.cumsum(np.bincount(label, minlength=n_labels))
+    groups = np.split(w[np.argsort(label, kind="stable")], ends[:-1])
+    return np.array([math.fsum(group.tolist()) for group in groups])
 
 
 def weighted_sample(weights: Array, size: int, rng: np.random.Generator) -> Int64:
     """`size` distinct indices drawn by weight, in the order drawn (Efraimidis and Spirakis 2006).
 
-    Index i has the key ln(u_i) / w_i; the largest keys win. Indices of weight zero come last.
+    Index i has the key ln(1 − u_i) / w_i; the largest keys win. Indices of weight zero come last.
     """
+    return top_m(sample_keys(weights, rng.random(np.size(weights))), size)
+
+
+def sample_keys(weights: Array, uniforms: Float64) -> Float64:
+    """ln(1 − u_i) / w_i, and −∞ where the weight is zero."""
     w = np.asarray(weights, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return top_m(np.log1p(-rng.random(w.size)) / w, size)
+    keys = np.full(w.size, -np.inf)
+    np.divide(np.log1p(-uniforms), w, out=keys, where=w > 0.0)
+    return keys
 
 
 def kmeans_plus_plus(x: Float64, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Int64:
@@ -581,9 +624,9 @@ def kmeans_plus_plus(x: Float64, n_clusters: int, weights: Float64, rng: np.rand
         if not potential.any():
             chosen.append(int(np.setdiff1d(np.arange(len(x)), chosen)[0]))
             continue
-        for where, whether in rng.random((kmeans_plus_plus_draws(len(chosen)), 2)):
-            index = draw(potential, where)
-            if whether * potential[index] < weights[index] * now[index] and len(chosen) < n_clusters:
+        where, whether = rng.random((kmeans_plus_plus_draws(len(chosen)), 2)).T
+        for index, uniform in zip(draws(potential, where).tolist(), whether.tolist(), strict=True):
+            if uniform * potential[index] < weights[index] * now[index] and len(chosen) < n_clusters:
                 chosen.append(index)
                 now = np.minimum(now, ((x - x[index]) ** 2).sum(axis=1))
         squared = now
@@ -637,7 +680,7 @@ def weighted_kmeans(
         centroids = np.asarray(init, dtype=np.float64).copy()
 
     labels, squared = assign(rows, centroids)
-    inertia = float((w * squared).sum())
+    inertia = math.fsum((w * squared).tolist())
     n_iter = 0
     while n_iter < max_iter:
         contribution = w * squared
@@ -653,7 +696,7 @@ def weighted_kmeans(
                 centroids[k] = (w[members, None] * rows[members]).sum(axis=0) / mass
         n_iter += 1
         labels, squared = assign(rows, centroids)
-        previous, inertia = inertia, float((w * squared).sum())
+        previous, inertia = inertia, math.fsum((w * squared).tolist())
         if previous - inertia <= tol * previous:
             break
     return KMeans(centroids.astype(np.float32), labels, inertia, n_iter, "reference", squared.astype(np.float32))
@@ -698,7 +741,7 @@ def representatives(
     starts = np.cumsum(counts) - counts
     turn = np.empty(cluster.size, dtype=np.int64)
     turn[by_cluster] = np.arange(cluster.size) - starts[cluster[by_cluster]]
-    mass = np.bincount(cluster, weights=np.asarray(weights, dtype=np.float64), minlength=n_clusters)
+    mass = mass_of_labels(cluster, weights, n_clusters)
     picks = np.lexsort((cluster, -mass[cluster], turn))[:n_picks].astype(np.int64)
     later = np.bincount(cluster[picks[turn[picks] > 0]], minlength=n_clusters)
     represents = np.where(turn[picks] == 0, (counts - later)[cluster[picks]], 1)

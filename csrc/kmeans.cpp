@@ -74,8 +74,8 @@ void Panels::multiply_columns(const float* x, std::int64_t stride, std::int64_t 
 }
 
 void accumulate(const Matrix& x, const float* scale, const std::int32_t* labels, const float* weights, std::int64_t k,
-                double* sums, double* mass, const Poll& poll) {
-    // The rows of each cluster, in row order (a counting sort).
+                const ClusterSums& out, const Poll& poll) {
+    // The rows of each cluster (a counting sort), whose sums one thread has to itself.
     std::vector<std::int64_t> ends(static_cast<std::size_t>(k) + 1, 0), order(static_cast<std::size_t>(x.rows));
     for (std::int64_t i = 0; i < x.rows; ++i) ++ends[static_cast<std::size_t>(labels[i]) + 1];
     std::partial_sum(ends.begin(), ends.end(), ends.begin());
@@ -83,6 +83,7 @@ void accumulate(const Matrix& x, const float* scale, const std::int32_t* labels,
     for (std::int64_t i = 0; i < x.rows; ++i)
         order[static_cast<std::size_t>(next[static_cast<std::size_t>(labels[i])]++)] = i;
 
+    const float one = 1.0f;
     const KMeansKernels& kernel = kernels().kmeans;
     const std::int64_t row_bytes = x.cols * static_cast<std::int64_t>(item_size(x.dtype));
     const auto clusters = [&](std::int64_t begin, std::int64_t end) {
@@ -93,8 +94,10 @@ void accumulate(const Matrix& x, const float* scale, const std::int32_t* labels,
                 const std::int64_t i = order[static_cast<std::size_t>(at)];
                 if (at + 1 < x.rows) prefetch(x.row(order[static_cast<std::size_t>(at) + 1]), row_bytes);
                 kernel.load_row(x.row(i), x.dtype, x.cols, scale_of(scale, i), nullptr, row.get());
-                kernel.add_scaled(sums + cluster * x.cols, row.get(), weights[i], x.cols);
-                mass[cluster] += weights[i];
+                const double w = weights[i];
+                kernel.add_fixed(out.sums + cluster * x.cols, k * x.cols, out.of_sums, row.get(),
+                                 w * out.of_sums.scale, x.cols);
+                kernel.add_fixed(out.mass + cluster, k, out.of_mass, &one, w * out.of_mass.scale, 1);
             }
         }
     };

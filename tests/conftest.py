@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ settings.load_profile("repeatable")
 choose_backend("cpu")
 _LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
 SIMD_LEVELS = _LEVELS[: _LEVELS.index(_core.simd_level()) + 1]
+
+
+@pytest.fixture(scope="session")
+def dealing() -> SimpleNamespace:
+    """What deals rows to several parts, see ``parts.py``."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("parts.py"))))
 
 
 def pytest_configure() -> None:

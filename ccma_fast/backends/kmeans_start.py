@@ -1,4 +1,4 @@
-"""Initialisation of a weighted k-means: k-means||, k-means++ or rows at random, for backends that compute distances.
+"""Initialisation of a weighted k-means: k-means||, k-means++ or rows at random, for rows in one place or several.
 
 What is computed is defined by :func:`ccma_fast.reference.kmeans_init`. The random numbers are drawn and compared on the
 host in float64, so that backends whose distances agree choose the same rows.
@@ -6,7 +6,7 @@ host in float64, so that backends whose distances agree choose the same rows.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,112 +15,117 @@ from ..reference import (
     KMEANS_PARALLEL_OVERSAMPLING,
     KMEANS_PARALLEL_ROUNDS,
     draw,
+    drawn_unit,
+    draws,
     kmeans_plus_plus_draws,
-    weighted_sample,
+    unit_exponent,
 )
+from .exact_sums import rounded_sum
+from .kmeans_part import ROWS_OF_BLOCK, ClusteredRows, Facts
+from .parts import OnePart, Parts, gathered, largest_first
+from .positional_random import skip
 
-__all__ = ["ClusteredRows", "Start", "initial_rows"]
+__all__ = ["initial_centroids"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-# Draws of k-means|| at a time.
-_DRAWS = 1 << 16
 
+def initial_centroids(
+    parts: Parts,
+    facts: Facts,
+    n_clusters: int,
+    init: str,
+    rng: np.random.Generator,
+    clustered: Callable[[Float32], ClusteredRows],
+) -> Float32:
+    """The initial centroids, see :func:`ccma_fast.reference.kmeans_init`; parts may know one near to each row then.
 
-class ClusteredRows(Protocol):
-    """The rows of a clustering, as the initialisation sees them: D-dimensional, shape (N, D)."""
-
-    n_rows: int
-
-    def take(self, indices: Int64) -> Float32:
-        """Some rows, shape (m, D)."""
-        ...
-
-    def nearest(self, centroids: Float32, *, within: Float32 | None = None) -> tuple[Int32, Float32]:
-        """The nearest centroid of each row (ties: the lower index) and the squared distance to it, shape (N,).
-
-        With `within` the label is −1, and the squared distance `within`, where no centroid is nearer than that.
-        """
-        ...
-
-    def among(self, indices: Int64) -> ClusteredRows:
-        """Some rows, as the rows of another clustering."""
-        ...
-
-    def top_m(self, scores: Float32, m: int) -> Int64:
-        """Positions of the m largest scores, largest first; ties go to the lower index."""
-        ...
-
-
-class Start(NamedTuple):
-    """The initial centroids of a clustering."""
-
-    rows: Int64
-    """Rows that are the centroids, shape (K,)."""
-    hints: Int32 | None
-    """A centroid that is near to each row, shape (N,), where the initialisation found one."""
-
-
-def initial_rows(rows: ClusteredRows, n_clusters: int, weights: Float32, init: str, rng: np.random.Generator) -> Start:
-    """The initial centroids, see :func:`ccma_fast.reference.kmeans_init`."""
+    Parameters
+    ----------
+    parts : Parts
+        Of :class:`~ccma_fast.backends.kmeans_part.ClusterPart`.
+    facts : Facts
+        Of all rows.
+    n_clusters : int
+    init : {"k-means||", "k-means++", "random"}
+        "k-means++" for rows in one place only.
+    rng : Generator
+    clustered : callable
+        Makes clustered rows of a matrix.
+    """
     if init == "random":
-        return Start(weighted_sample(weights.astype(np.float64), n_clusters, rng), None)
+        found = parts.each("sampled", rng, n_clusters)
+        skip(rng, parts.n_rows)
+        return gathered(parts, largest_first(found, n_clusters)[1])
     if init == "k-means++":
-        return _kmeans_plus_plus(rows, n_clusters, weights.astype(np.float64), rng)
+        if not isinstance(parts, OnePart):
+            raise ValueError("init must be 'k-means||' or 'random' for rows in several places, got 'k-means++'")
+        part = parts.part
+        chosen, part.labels = _kmeans_plus_plus(part.rows, n_clusters, part.weights.astype(np.float64), rng)
+        return gathered(parts, chosen)
 
-    candidates = [draw(weights.astype(np.float64), rng.random())]
-    labels, squared = _from_first(rows, candidates)
+    candidates = _candidates(parts, facts, n_clusters, rng)
+    mass = facts.mass()
+    weight = mass.rounded(parts.total("mass", candidates.size, mass))
+    rows = gathered(parts, candidates)
+    chosen, nearest = _kmeans_plus_plus(clustered(rows), n_clusters, weight, rng)
+    parts.each("end_start", nearest)
+    return rows[chosen]
+
+
+def _candidates(parts: Parts, facts: Facts, n_clusters: int, rng: np.random.Generator) -> Int64:
+    """The candidates of k-means||, at least K, each the label of the rows that are nearest to it."""
+    candidates = np.array([_drawn_row(parts, facts, rng.random())])
+    if not all(parts.each("start_from", gathered(parts, candidates))):
+        raise _too_long()
     for _ in range(KMEANS_PARALLEL_ROUNDS):
-        potential = np.multiply(weights, squared, dtype=np.float64)
-        total = potential.sum()
+        total = rounded_sum(parts.total("potential"))
         if total == 0.0:
             break
-        new = _drawn(potential, total, KMEANS_PARALLEL_OVERSAMPLING * n_clusters, rng)
-        del potential
+        drawn = parts.each("oversampled", rng, total, KMEANS_PARALLEL_OVERSAMPLING * n_clusters)
+        skip(rng, parts.n_rows)
+        new = np.sort(np.concatenate(drawn))
         if new.size == 0:
             continue
-        new_labels, squared = rows.nearest(rows.take(new), within=squared)
-        labels = np.where(new_labels >= 0, new_labels + np.int32(len(candidates)), labels)
-        del new_labels
-        candidates.extend(new.tolist())
-    if len(candidates) < n_clusters:
-        others = np.setdiff1d(np.arange(labels.size), candidates)
-        new = others[rows.top_m((weights * squared)[others], n_clusters - len(candidates))]
-        labels[new] = np.arange(len(candidates), n_clusters)
-        candidates.extend(new.tolist())
-    del squared
-    chosen = np.asarray(candidates, dtype=np.int64)
-    mass: Float64 = np.bincount(labels, weights=weights, minlength=chosen.size).astype(np.float64)
-    among = rows.among(chosen)
-    thinned = _kmeans_plus_plus(among, n_clusters, mass, rng)
-    assert thinned.hints is not None
-    return Start(chosen[thinned.rows], thinned.hints[labels])
+        parts.each("join_nearer", gathered(parts, new), candidates.size)
+        candidates = np.concatenate([candidates, new])
+    if (missing := n_clusters - candidates.size) > 0:
+        _, new = largest_first(parts.each("costliest", missing, candidates), missing)
+        parts.each("label_rows", new, candidates.size)
+        candidates = np.concatenate([candidates, new])
+    return candidates
 
 
-def _from_first(rows: ClusteredRows, first: list[int]) -> tuple[Int32, Float32]:
-    """The first centroid and the distances to it; where these overflow nothing could be drawn by them."""
-    labels, squared = rows.nearest(rows.take(np.asarray(first)))
-    if not np.isfinite(squared).all():
-        raise ValueError("squared distances must be finite in float32: rows this long must be scaled down")
-    return labels, squared
+def _drawn_row(parts: Parts, facts: Facts, uniform: float) -> int:
+    """The row that a uniform number draws by weight, see :func:`ccma_fast.reference.draws`: first its block."""
+    exponent = unit_exponent(facts.heaviest, parts.n_rows)
+    blocks = np.cumsum(parts.total("weight_by_block", exponent, -(-parts.n_rows // ROWS_OF_BLOCK)))
+    unit = drawn_unit(uniform, int(blocks[-1]))
+    block = int(np.searchsorted(blocks, unit, side="right"))
+    rows = np.cumsum(parts.total("weight_in_block", exponent, block))
+    before = int(blocks[block - 1]) if block else 0
+    return block * ROWS_OF_BLOCK + int(np.searchsorted(rows, unit - before, side="right"))
 
 
-def _drawn(potential: Float64, total: float, wanted: float, rng: np.random.Generator) -> Int64:
-    """Rows drawn independently with probabilities min(1, wanted · potential / total)."""
-    found = []
-    for start in range(0, potential.size, _DRAWS):
-        part = potential[start : start + _DRAWS]
-        found.append(start + np.flatnonzero(rng.random(part.size) * total < wanted * part))
-    return np.concatenate(found)
+def _too_long() -> ValueError:
+    """Where distances overflow nothing could be drawn by them."""
+    return ValueError("squared distances must be finite in float32: rows this long must be scaled down")
 
 
-def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator) -> Start:
-    """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`; every batch of draws reads the rows once."""
+def _kmeans_plus_plus(
+    rows: ClusteredRows, n_clusters: int, weights: Float64, rng: np.random.Generator
+) -> tuple[Int64, Int32]:
+    """k-means++, see :func:`ccma_fast.reference.kmeans_plus_plus`; every batch of draws reads the rows once.
+
+    The chosen rows, and the nearest of them to each row.
+    """
     chosen = [draw(weights, rng.random())]
-    labels, squared = _from_first(rows, chosen)
+    labels, squared = rows.nearest(rows.take(np.asarray(chosen)))
+    if not np.isfinite(squared).all():
+        raise _too_long()
     while len(chosen) < n_clusters:
         potential = weights * squared
         if potential.any():
@@ -132,7 +137,7 @@ def _kmeans_plus_plus(rows: ClusteredRows, n_clusters: int, weights: Float64, rn
         new_labels, squared = rows.nearest(centroids, within=squared)
         labels = np.where(new_labels >= 0, new_labels + np.int32(len(chosen)), labels)
         chosen.extend(new.tolist())
-    return Start(np.asarray(chosen, dtype=np.int64), labels)
+    return np.asarray(chosen, dtype=np.int64), labels
 
 
 def _accepted(
@@ -141,9 +146,7 @@ def _accepted(
     """At most `most` rows that a batch of draws chooses by rejection sampling, in the order of the draws, and what they
     hold: they are read once.
     """
-    cumulative = np.cumsum(potential)
-    last = int(np.flatnonzero(potential)[-1])
-    drawn = np.minimum(np.searchsorted(cumulative, uniforms[:, 0] * cumulative[-1], side="right"), last)
+    drawn = draws(potential, uniforms[:, 0])
     taken = rows.take(drawn)
     x = taken.astype(np.float64)
     x -= x.mean(axis=0)

@@ -6,7 +6,7 @@ logits, C one of classes, N one of rows of embeddings and D their dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -24,9 +24,11 @@ __all__ = [
     "HostBackend",
     "Kernel",
     "PutScores",
+    "SpreadBackend",
     "UnitRows",
     "on_device",
     "on_host",
+    "on_ranks",
 ]
 
 
@@ -411,9 +413,82 @@ class DeviceBackend(Backend, Protocol):
         ...
 
 
+class SpreadBackend(Backend, Protocol):
+    """A backend for rows that lie on several ranks, where what is kept of them stays.
+
+    Its columns are neither arrays nor tensors, but take operators in place, positions and :func:`on_host`. Rows that
+    have been brought to this process it leaves to this process's own backend.
+    """
+
+    n_ranks: int
+
+    @property
+    def bytes_exchanged(self) -> int:
+        """Payload between the ranks so far."""
+        ...
+
+    def score_columns(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        q_student: Any,
+        q_teacher: Any,
+        columns: Mapping[str, npt.DTypeLike],
+        *,
+        chunk_size: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, int]]:
+        """Columns of the scores of all rows, and the totals of set sizes, overlaps and differing classes."""
+        ...
+
+    def score_columns_at_sizes(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        student_size: float,
+        teacher_size: float,
+        columns: Mapping[str, npt.DTypeLike],
+    ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
+        """:meth:`score_columns` with the thresholds of target sizes, which are found in the same pass.
+
+        None as for :meth:`Backend.score_at_sizes`.
+        """
+        ...
+
+    def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
+        """As :meth:`DeviceBackend.class_sizes`."""
+        ...
+
+    def best_of_classes(
+        self, scores: Any, classes: Any, sizes: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """As :meth:`DeviceBackend.best_of_classes`."""
+        ...
+
+    def representatives(
+        self, found: KMeans, n_picks: int, weights: Any, preference: Any
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """As :func:`ccma_fast.steps.representatives.representatives`, of columns too."""
+        ...
+
+    def squared_distances(self, rows: Rows, others: Rows) -> Any:
+        """‖x − x_j‖² of each row to the nearest of `others`, of unit rows both, a column."""
+        ...
+
+    def nearest_to_centroids(
+        self, groups: Any, pick_of_group: npt.NDArray[np.int64], cost: Any
+    ) -> npt.NDArray[np.int64]:
+        """The rows of least cost of each group that has a pick, ascending."""
+        ...
+
+
 def on_device(backend: Backend) -> DeviceBackend | None:
     """The backend where it is not on the host."""
     return None if backend.ON_HOST else cast(DeviceBackend, backend)
+
+
+def on_ranks(backend: Backend) -> SpreadBackend | None:
+    """The backend where rows lie on several ranks."""
+    return cast(SpreadBackend, backend) if getattr(backend, "n_ranks", 0) else None
 
 
 def on_host(values: Any) -> npt.NDArray[Any]:

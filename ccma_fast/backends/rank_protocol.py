@@ -1,18 +1,19 @@
-"""Backends of a query on several ranks: one that can share its passes, and what merges their outcomes."""
+"""The interface of a backend whose passes several ranks share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ..pool.derived import Runs
 from ..pool.rows import Rows
 from ..reference import Cumulative
-from .protocol import Backend, HostBackend, PutScores
+from .protocol import HostBackend, PutScores
 
-__all__ = ["RankBackend", "SpreadBackend", "on_ranks"]
+__all__ = ["RankBackend"]
 
 
 class RankBackend(HostBackend, Protocol):
@@ -31,6 +32,14 @@ class RankBackend(HostBackend, Protocol):
 
         The rows are a `share` of all that are kept of.
         """
+        ...
+
+    def HostPart(self, rows: Rows, numbers: Runs, weights: npt.NDArray[np.float32], **settings: Any) -> Any:
+        """The rows of a clustering that are here, see :class:`ccma_fast.backends.cpu.kmeans_part.HostPart`."""
+        ...
+
+    def clustered_rows(self, x: npt.NDArray[np.float32]) -> Any:
+        """Rows of a matrix as those of a clustering, see :class:`ccma_fast.backends.kmeans_part.ClusteredRows`."""
         ...
 
     def likely_brackets(
@@ -60,70 +69,3 @@ class RankBackend(HostBackend, Protocol):
     ) -> tuple[float, float] | None:
         """The thresholds of target sizes, of what the passes of all ranks have counted; None where a bracket missed."""
         ...
-
-
-class SpreadBackend(Backend, Protocol):
-    """A backend for rows that lie on several ranks, where what is kept of them stays.
-
-    Its columns are neither arrays nor tensors, but take operators in place, positions and :func:`on_host`. Rows that
-    have been brought to this process it leaves to this process's own backend.
-    """
-
-    n_ranks: int
-
-    @property
-    def bytes_exchanged(self) -> int:
-        """Payload between the ranks so far."""
-        ...
-
-    def score_columns(
-        self,
-        student_logits: Rows,
-        teacher_logits: Rows | None,
-        q_student: Any,
-        q_teacher: Any,
-        columns: Mapping[str, npt.DTypeLike],
-        *,
-        chunk_size: int | None = None,
-    ) -> tuple[dict[str, Any], dict[str, int]]:
-        """Columns of the scores of all rows, and the totals of set sizes, overlaps and differing classes."""
-        ...
-
-    def score_columns_at_sizes(
-        self,
-        student_logits: Rows,
-        teacher_logits: Rows | None,
-        student_size: float,
-        teacher_size: float,
-        columns: Mapping[str, npt.DTypeLike],
-    ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
-        """:meth:`score_columns` with the thresholds of target sizes, which are found in the same pass.
-
-        None as for :meth:`Backend.score_at_sizes`.
-        """
-        ...
-
-    def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
-        """As :meth:`DeviceBackend.class_sizes`."""
-        ...
-
-    def best_of_classes(
-        self, scores: Any, classes: Any, sizes: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """As :meth:`DeviceBackend.best_of_classes`."""
-        ...
-
-    def squared_distances(self, rows: Rows, others: Rows) -> Any:
-        """‖x − x_j‖² of each row to the nearest of `others`, of unit rows both, a column."""
-        ...
-
-    def nearest_to_centroids(
-        self, groups: Any, pick_of_group: npt.NDArray[np.int64], cost: Any
-    ) -> npt.NDArray[np.int64]:
-        """The rows of least cost of each group that has a pick, ascending."""
-        ...
-
-
-def on_ranks(backend: Backend) -> SpreadBackend | None:
-    """The backend where rows lie on several ranks."""
-    return cast(SpreadBackend, backend) if getattr(backend, "n_ranks", 1) > 1 else None

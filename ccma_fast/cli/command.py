@@ -28,6 +28,8 @@ class Command:
         Whether stdout is for people to read, so that a character which its encoding lacks may become a ``?``.
     results_only_on_stdout : callable
         Whether a closed stdout would lose the results of a call with these arguments.
+    runs_on_ranks : bool
+        Whether the processes that ``torchrun`` starts work on it together. Others would each do the same.
     """
 
     summary: str
@@ -37,3 +39,4 @@ class Command:
     run: Callable[[argparse.Namespace], None]
     prints_tables: bool = False
     results_only_on_stdout: Callable[[argparse.Namespace], bool] = lambda _: False
+    runs_on_ranks: bool = False

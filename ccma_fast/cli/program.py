@@ -17,7 +17,7 @@ from ..system.streams import discard_stdout, open_closed_streams, tell
 from ..version import __version__
 from .command import Command
 from .help_formatter import HelpFormatter
-from .ranks import is_told_here
+from .ranks import check_runs_alone, is_told_here
 
 __all__ = ["COMMANDS", "main", "whole_parser"]
 
@@ -79,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             program = f"ccma-fast {arguments.command}"
             arguments.words = ["ccma-fast", *words]
-            _run(_load(arguments.command), arguments, stdout_is_closed=1 in closed)
+            command = _load(arguments.command)
+            if not command.runs_on_ranks:
+                check_runs_alone(arguments.command)
+            _run(command, arguments, stdout_is_closed=1 in closed)
             code = SUCCESS
     except KeyboardInterrupt:
         code = _fail(program, "interrupted", INTERRUPTED)

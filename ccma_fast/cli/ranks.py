@@ -12,7 +12,7 @@ from ..errors import RankError
 if TYPE_CHECKING:
     from ..system.ranks import Ranks
 
-__all__ = ["is_told_here", "ranks_of_command"]
+__all__ = ["check_runs_alone", "is_told_here", "ranks_of_command"]
 
 
 @contextmanager
@@ -30,6 +30,15 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
                 raise
             name = ranks.names[ranks.rank]
             raise RankError(f"{name}: {type(error).__name__}: {error}", ranks.rank) from error
+
+
+def check_runs_alone(command: str) -> None:
+    """Check that a command that several processes cannot share runs in one."""
+    if (n := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise ValueError(
+            f"{command} runs in one process, got {n} (the environment variable WORLD_SIZE, as torchrun sets it); "
+            "expected a call without torchrun: select and extract alone run on several ranks"
+        )
 
 
 def is_told_here(error: RankError) -> bool:

@@ -355,5 +355,6 @@ COMMAND = Command(
     epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
+    runs_on_ranks=True,
     results_only_on_stdout=lambda arguments: arguments.out is None or arguments.plan or arguments.json,
 )

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import on_host
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import on_host, on_ranks
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.coverage import squared_distances

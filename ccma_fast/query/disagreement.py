@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..backends.protocol import on_device
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import on_device, on_ranks
 from ..pool.arrays import ReadRows
 from ..pool.rows import in_step
 from ..steps.cuts import Cuts

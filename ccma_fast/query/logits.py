@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import on_ranks
 from ..pool.derived import DerivedRows, RowSubset
 from ..pool.rows import Rows
 from .settings import RowNumbers, Settings

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import backend_for_small
-from ..backends.protocol import on_device, on_host
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import on_device, on_host, on_ranks
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
+from ..reference import KMeans
 from ..steps.quotas import class_quotas
 from ..steps.representatives import representatives
 from .represented import MOST_NEAREST, NO_NEAREST, nearest_represented, numbers_of
@@ -32,6 +32,7 @@ __all__ = [
     "filled",
     "picks_among",
     "picks_by_class",
+    "stand_for_clusters",
 ]
 
 Float32 = npt.NDArray[np.float32]
@@ -226,15 +227,31 @@ def cover(
     tally = Tally(n, n_clusters, found.n_iter, found.inertia)
     clusters = (found.labels, found.squared_distances) if settings.explains else ()
     if spacing is None or numbers is None:
-        picks, represents = representatives(found, n_picks, of_clusters, preference)
+        picks, represents = stand_for_clusters(settings, found, n_picks, of_clusters, preference)
         return Covering(picks, represents, tally, *clusters)
-    order, _ = representatives(found, min(n, _RANKED * n_picks), of_clusters, preference)
+    order, _ = stand_for_clusters(settings, found, min(n, _RANKED * n_picks), of_clusters, preference)
     picks = order[spacing.walk(numbers[order], n_picks)]
     # The first of a cluster stands for its rows but for the later ones, which stand for themselves.
     labels, first, n_of_cluster = np.unique(found.labels[picks], return_index=True, return_counts=True)
     represents = np.ones(picks.size, np.int64)
-    represents[first] = np.bincount(found.labels, minlength=n_clusters)[labels] - n_of_cluster + 1
+    spread = on_ranks(settings.backend)
+    sizes = (
+        np.bincount(found.labels, minlength=n_clusters)
+        if spread is None
+        else spread.class_sizes(found.labels, n_clusters)
+    )
+    represents[first] = sizes[labels] - n_of_cluster + 1
     return Covering(picks, represents, tally, *clusters)
+
+
+def stand_for_clusters(
+    settings: Settings, found: KMeans, n_picks: int, weights: Any = None, preference: Any = None
+) -> tuple[Int64, Int64]:
+    """:func:`ccma_fast.steps.representatives.representatives`, wherever the labels are."""
+    spread = on_ranks(settings.backend)
+    if spread is not None:
+        return spread.representatives(found, n_picks, weights, preference)
+    return representatives(found, n_picks, weights, preference)
 
 
 def picks_among(

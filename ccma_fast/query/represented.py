@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Backend
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import Backend, on_ranks
 from ..pool.rows import Rows, to_float32
 
 __all__ = [

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import Backend, on_ranks
 from ..checks import check_flag
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
@@ -173,8 +172,9 @@ def select(
     group : torch.distributed.ProcessGroup, optional
         Run on all ranks of a process group, each of which calls this with the same arguments and gets the same picks,
         bit for bit those of one process. Each rank reads its part of the rows of `features`, teacher and
-        `student_logits`, which all must be able to open. What is told of rows (`labels`, `exclude`, ...) counts from
-        the first rank, and may be left out on the others; `memory_limit` is each rank's own.
+        `student_logits`, which all must be able to open. What is told of rows (`labels`, `exclude`, ...) counts on the
+        first rank, and may be missing on the others; `memory_limit` is each rank's own. Of a rank that fails all raise
+        :class:`RankError`.
 
     Returns
     -------
@@ -249,19 +249,18 @@ def select(
         random_state=random_state,
         backend=backend,
         chunk_size=chunk_size,
-        memory_limit=memory_limit,
         exclude=exclude,
         pending=pending,
         include=include,
         min_distance=min_distance,
         class_distribution=class_distribution,
     )
-    leads = True
+    run, leads = partial(_with_ids, explain=explain), True
     if group is None:
-        picks = _with_ids(checked(), explain=explain)
+        picks = run(checked(memory_limit=memory_limit))
     else:
         ranks = import_module(".ranks.run", __package__)  # which needs PyTorch
-        picks, leads = ranks.on_group(group, choose_backend(backend), checked, partial(_with_ids, explain=explain))
+        picks, leads = ranks.on_group(group, choose_backend(backend), checked, memory_limit, run)
     if picks.report.warnings and leads:
         warnings.warn("\n".join(picks.report.warnings), TeacherWarning, stacklevel=2)
     return picks

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Backend
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import Backend, on_ranks
 from ..config import CCMAConfig
 from ..pool.derived import AllBut, RowSubset
 from ..pool.rows import Rows

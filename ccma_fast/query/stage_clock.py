@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..backends.rank_protocol import SpreadBackend
+from ..backends.protocol import SpreadBackend
 from ..pool.rows import Rows
 from ..system.memory import PeakMemory
 from .report import Stage

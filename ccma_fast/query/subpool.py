@@ -8,8 +8,8 @@ import numpy as np
 
 from ..pool.derived import RowSubset
 from ..steps.clustering import cluster
-from ..steps.representatives import representatives
 from .inputs import Inputs
+from .picks import stand_for_clusters
 from .settings import RowNumbers
 
 __all__ = ["Subpool", "diverse_subpool"]
@@ -47,5 +47,5 @@ def diverse_subpool(inputs: Inputs) -> Subpool:
         chunk_size=settings.chunk_size,
         kept_bytes=settings.memory.sketch,
     )
-    positions, _ = representatives(found, inputs.n_scored)
+    positions, _ = stand_for_clusters(settings, found, inputs.n_scored)
     return Subpool(left[np.sort(positions)], n_clusters)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.rank_protocol import on_ranks
+from ..backends.protocol import on_ranks
 from ..pool.rows import Rows
 from ..steps.cuts import Cuts, calibrated_cuts
 from ..steps.nonconformity import labelled_scores

@@ -10,6 +10,7 @@ void bind_score(py::module_& module);
 void bind_softmax(py::module_& module);
 void bind_threshold(py::module_& module);
 void bind_kmeans(py::module_& module);
+void bind_exact_sum(py::module_& module);
 void bind_mapped(py::module_& module);
 
 }  // namespace ccma::bindings

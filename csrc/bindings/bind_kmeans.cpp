@@ -108,18 +108,23 @@ py::tuple nearest(const Search& search, const py::array& x, const OptionalArray&
 }
 
 void accumulate(const py::array& x, const OptionalArray& scale, const py::array& labels, const py::array& weights,
-                py::array& sums, py::array& mass) {
+                py::array& sums, double sums_scale, py::array& mass, double mass_scale, double step) {
     const Matrix rows = matrix(x, "x");
     const float* scales = scale_of(scale, rows.rows);
     const std::int32_t* clusters = exact<std::int32_t>(labels, {rows.rows}, "labels");
     const float* w = exact<float>(weights, {rows.rows}, "weights");
-    const std::int64_t k = mass.size();
-    double* mass_data = writable<double>(mass, {k}, "mass");
-    double* sums_data = writable<double>(sums, {k, rows.cols}, "sums");
+    if (sums.ndim() != 3 || mass.ndim() != 2 || sums.shape(0) == 0 || mass.shape(0) == 0) {
+        throw py::type_error("sums must be (limbs, K, D) and mass (limbs, K)");
+    }
+    const std::int64_t k = mass.shape(1);
+    const ClusterSums out{writable<std::int64_t>(sums, {sums.shape(0), k, rows.cols}, "sums"),
+                          writable<std::int64_t>(mass, {mass.shape(0), k}, "mass"),
+                          {sums.shape(0), sums_scale, step},
+                          {mass.shape(0), mass_scale, step}};
     for (std::int64_t i = 0; i < rows.rows; ++i) {
         if (clusters[i] < 0 || clusters[i] >= k) throw py::value_error("labels must name clusters");
     }
-    without_lock([&] { ccma::accumulate(rows, scales, clusters, w, k, sums_data, mass_data, signal_poll()); });
+    without_lock([&] { ccma::accumulate(rows, scales, clusters, w, k, out, signal_poll()); });
 }
 
 py::array_t<double> row_lengths(const py::array& x) {
@@ -149,7 +154,8 @@ void bind_kmeans(py::module_& module) {
              py::arg("sketched") = py::none(), py::arg("hints") = py::none(), py::arg("before") = py::none(),
              py::arg("within") = py::none(), "(labels, squared distances)");
     module.def("accumulate", &accumulate, py::arg("x"), py::arg("scale"), py::arg("labels"), py::arg("weights"),
-               py::arg("sums"), py::arg("mass"), "sums[label] += weight * row and mass[label] += weight, in row order");
+               py::arg("sums"), py::arg("sums_scale"), py::arg("mass"), py::arg("mass_scale"), py::arg("step"),
+               "sums[label] += weight * row and mass[label] += weight, in limbs of fixed point");
     module.def("row_lengths", &row_lengths, py::arg("x"), "Euclidean length of each row");
 }
 

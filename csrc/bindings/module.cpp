@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
     ccma::bindings::bind_score(module);
     ccma::bindings::bind_threshold(module);
     ccma::bindings::bind_kmeans(module);
+    ccma::bindings::bind_exact_sum(module);
     ccma::bindings::bind_mapped(module);
     ccma::bindings::bind_softmax(module);
 

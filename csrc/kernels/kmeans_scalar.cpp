@@ -98,8 +98,16 @@ void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stri
     }
 }
 
-void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
-    for (std::int64_t d = 0; d < n; ++d) sum[d] += weight * x[d];
+void add_fixed(std::int64_t* sums, std::int64_t stride, const Limbs& limbs, const float* x, double weight,
+               std::int64_t n) {
+    for (std::int64_t d = 0; d < n; ++d) {
+        double term = weight * x[d];
+        for (std::int64_t limb = 0; limb < limbs.count; ++limb) {
+            const double whole = (term + whole_shifter) - whole_shifter;
+            sums[limb * stride + d] += static_cast<std::int64_t>(whole);
+            term = (term - whole) * limbs.step;
+        }
+    }
 }
 
 float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squared_error) {
@@ -119,7 +127,7 @@ float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squar
 
 }  // namespace
 
-const KMeansKernels kmeans_scalar{tile_rows, panel_cols,       load_row,   sum_squares, tile_product, largest,
-                                  reaching,  squared_distance, add_scaled, quantize,    dots_bytes};
+const KMeansKernels kmeans_scalar{tile_rows, panel_cols,       load_row,  sum_squares, tile_product, largest,
+                                  reaching,  squared_distance, add_fixed, quantize,    dots_bytes};
 
 }  // namespace ccma

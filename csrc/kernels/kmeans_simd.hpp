@@ -185,10 +185,30 @@ double squared_distance(const float* a, const float* b, std::int64_t n) {
     return sum.total();
 }
 
-void add_scaled(double* sum, const float* x, double weight, std::int64_t n) {
+void add_fixed(std::int64_t* sums, std::int64_t stride, const ccma::Limbs& limbs, const float* x, double weight,
+               std::int64_t n) {
+    const std::int64_t last = (limbs.count - 1) * stride;
+    const DoubleVec w = DoubleVec::set(weight), step = DoubleVec::set(limbs.step);
+    const DoubleVec shifter = DoubleVec::set(ccma::whole_shifter);
     std::int64_t d = 0;
-    for (; d + Vec::width <= n; d += Vec::width) add_scaled_vec(sum + d, Vec::load(x + d), weight);
-    for (; d < n; ++d) sum[d] += weight * static_cast<double>(x[d]);
+    for (; d + DoubleVec::width <= n; d += DoubleVec::width) {
+        DoubleVec term = w * DoubleVec::load_float(x + d);
+        for (std::int64_t limb = 0;; limb += stride) {
+            const DoubleVec shifted = term + shifter;
+            add_bit_difference(sums + limb + d, shifted, shifter);
+            if (limb == last) break;
+            term = (term - (shifted - shifter)) * step;
+        }
+    }
+    for (; d < n; ++d) {
+        double term = weight * static_cast<double>(x[d]);
+        for (std::int64_t limb = 0;; limb += stride) {
+            const double whole = (term + ccma::whole_shifter) - ccma::whole_shifter;
+            sums[limb + d] += static_cast<std::int64_t>(whole);
+            if (limb == last) break;
+            term = (term - whole) * limbs.step;
+        }
+    }
 }
 
 float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squared_error) {
@@ -236,6 +256,6 @@ void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stri
 
 constexpr ccma::KMeansKernels kmeans_kernels{tile_rows,    panel_cols, load_row,  sum_squares,
                                              tile_product, largest,    reaching,  squared_distance,
-                                             add_scaled,   quantize,   dots_bytes};
+                                             add_fixed,    quantize,   dots_bytes};
 
 }  // namespace

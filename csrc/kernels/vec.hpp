@@ -89,14 +89,6 @@ struct DoubleSum {
     }
 };
 
-inline void add_scaled_vec(double* sum, Vec x, double weight) {
-    const __m512d w = _mm512_set1_pd(weight);
-    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x.v));
-    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1));
-    _mm512_storeu_pd(sum, _mm512_fmadd_pd(w, low, _mm512_loadu_pd(sum)));
-    _mm512_storeu_pd(sum + 8, _mm512_fmadd_pd(w, high, _mm512_loadu_pd(sum + 8)));
-}
-
 // The largest lane.
 inline float largest_lane(Vec x) { return _mm512_reduce_max_ps(x.v); }
 
@@ -160,6 +152,12 @@ inline DoubleVec times_power_of_two(DoubleVec x, DoubleVec shifted) {
     return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(x.v), power))};
 }
 inline DoubleVec max(DoubleVec a, DoubleVec b) { return {_mm512_max_pd(a.v, b.v)}; }
+
+// sums += bits(a) − bits(b), lane by lane.
+inline void add_bit_difference(std::int64_t* sums, DoubleVec a, DoubleVec b) {
+    const __m512i difference = _mm512_sub_epi64(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v));
+    _mm512_storeu_si512(sums, _mm512_add_epi64(_mm512_loadu_si512(sums), difference));
+}
 
 #else  // AVX2, FMA and F16C
 
@@ -246,14 +244,6 @@ struct DoubleSum {
     }
 };
 
-inline void add_scaled_vec(double* sum, Vec x, double weight) {
-    const __m256d w = _mm256_set1_pd(weight);
-    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x.v));
-    const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1));
-    _mm256_storeu_pd(sum, _mm256_fmadd_pd(w, low, _mm256_loadu_pd(sum)));
-    _mm256_storeu_pd(sum + 4, _mm256_fmadd_pd(w, high, _mm256_loadu_pd(sum + 4)));
-}
-
 inline float largest_lane(Vec x) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -325,6 +315,13 @@ inline DoubleVec times_power_of_two(DoubleVec x, DoubleVec shifted) {
     return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(x.v), power))};
 }
 inline DoubleVec max(DoubleVec a, DoubleVec b) { return {_mm256_max_pd(a.v, b.v)}; }
+
+// sums += bits(a) − bits(b), lane by lane.
+inline void add_bit_difference(std::int64_t* sums, DoubleVec a, DoubleVec b) {
+    const __m256i difference = _mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v));
+    __m256i* at = reinterpret_cast<__m256i*>(sums);
+    _mm256_storeu_si256(at, _mm256_add_epi64(_mm256_loadu_si256(at), difference));
+}
 
 #endif
 

@@ -128,6 +128,6 @@ def test_directions_are_looked_along_when_that_is_cheaper(monkeypatch):
     rng = np.random.default_rng(0)
     for rank, expected in ((8, 32), (384, 0)):
         x = (rng.standard_normal((1000, rank)) @ orthonormal(rng, rank, 384)).astype(np.float32)
-        rows = ClusteredRows(open_rows(x, "x"), unit=False, chunk_size=None)
-        rows.find_directions(1e6, kept_bytes=1 << 30)
+        rows = ClusteredRows.of_matrix(x)
+        rows.find_directions(x, 1e6, kept_bytes=1 << 30)
         assert rows._directions.width(x[:500], hinted=False) == expected

@@ -37,6 +37,8 @@ void test_cumulative(SimdLevel level);
 void test_wide_product(SimdLevel level);
 void test_kmeans(SimdLevel level);
 void test_sketch(SimdLevel level);
+void test_fixed_point(SimdLevel level);
+void test_exact_sum();
 void test_top_m();
 void test_parallel();
 void test_mapped();

@@ -22,8 +22,10 @@ int main() {
         }
         test_kmeans(level);
         test_sketch(level);
+        test_fixed_point(level);
     }
     set_simd_level(best);
+    test_exact_sum();
     test_top_m();
     test_parallel();
     test_mapped();

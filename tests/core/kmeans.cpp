@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ccma/kmeans.hpp"
@@ -88,17 +89,59 @@ void test_kmeans(SimdLevel level) {
                         check(chosen <= best + 1e-5 * (1.0 + best), where + " nearest");
                         check(close(squared[static_cast<std::size_t>(i)], chosen, 1e-5), where + " distance");
                     }
-                    std::vector<double> sums(static_cast<std::size_t>(k * d)), mass(static_cast<std::size_t>(k)),
-                        lengths(labels.size());
-                    accumulate(rows, nullptr, labels.data(), weights.data(), k, sums.data(), mass.data(), {});
-                    double total = 0.0;
-                    for (const double value : mass) total += value;
-                    check(close(total, 0.5 * static_cast<double>(m), 1e-12), where + " mass");
+                    std::vector<std::int64_t> sums(static_cast<std::size_t>(k * d)), mass(static_cast<std::size_t>(k));
+                    std::vector<double> lengths(labels.size());
+                    const ClusterSums out{sums.data(), mass.data(), {1, 0x1p30, 0x1p40}, {1, 0x1p20, 0x1p40}};
+                    accumulate(rows, nullptr, labels.data(), weights.data(), k, out, {});
+                    std::int64_t total = 0;
+                    for (const std::int64_t value : mass) total += value;
+                    check(total == m << 19, where + " mass");
                     row_lengths(rows, lengths.data(), {});
                     check(std::isfinite(lengths[0]), where + " length");
                 }
             }
         }
+    }
+}
+
+// Sums of clusters in limbs: those of exact arithmetic, the same in any order, and nothing once rows are taken away.
+void test_fixed_point(SimdLevel level) {
+    set_simd_level(level);
+    for (const std::int64_t d : {1, 3, 4, 8, 19, 64}) {
+        const std::int64_t m = 41, k = 3, limbs = 3;
+        const std::string where = std::string(name(level)) + " fixed point, D=" + std::to_string(d);
+        const std::vector<float> x = random_values(m * d, 1.0, 11), spread = random_values(m, 20.0, 12);
+        std::vector<float> weights(static_cast<std::size_t>(m)), taken(weights.size());
+        std::vector<std::int32_t> labels(weights.size());
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+            weights[i] = std::exp2(std::min(spread[i], 8.0f));
+            taken[i] = -weights[i];
+            labels[i] = static_cast<std::int32_t>(i % 3);
+        }
+        const auto size = static_cast<std::size_t>(limbs * k * d);
+        std::vector<std::int64_t> sums(size), mass(static_cast<std::size_t>(limbs * k)), parts(sums), of_parts(mass);
+        const Limbs of{limbs, 0x1p36, 0x1p40};
+        const Matrix rows{x.data(), Dtype::f32, m, d};
+        accumulate(rows, nullptr, labels.data(), weights.data(), k, {sums.data(), mass.data(), of, of}, {});
+        for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{17, m}, {0, 17}}) {
+            accumulate({rows.row(begin), Dtype::f32, end - begin, d}, nullptr, labels.data() + begin,
+                       weights.data() + begin, k, {parts.data(), of_parts.data(), of, of}, {});
+        }
+        check(parts == sums && of_parts == mass, where + " in parts");
+        for (std::int64_t at = 0; at < k * d; ++at) {
+            long double exact = 0.0L, found = 0.0L;
+            for (std::int64_t i = at / d; i < m; i += k) {
+                exact += static_cast<long double>(weights[static_cast<std::size_t>(i)]) *
+                         x[static_cast<std::size_t>(i * d + at % d)];
+            }
+            for (std::int64_t limb = limbs - 1; limb >= 0; --limb) {
+                found = found * 0x1p-40L + static_cast<long double>(sums[static_cast<std::size_t>(limb * k * d + at)]);
+            }
+            check(close(static_cast<double>(found * 0x1p-36L), static_cast<double>(exact), 1e-15), where + " sum");
+        }
+        accumulate(rows, nullptr, labels.data(), taken.data(), k, {sums.data(), mass.data(), of, of}, {});
+        check(sums == std::vector<std::int64_t>(size, 0) && mass == std::vector<std::int64_t>(mass.size(), 0),
+              where + " taken away");
     }
 }
 

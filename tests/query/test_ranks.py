@@ -19,23 +19,9 @@ from ccma_fast.query.ranks.serving import executed
 from ccma_fast.query.ranks.shipping import loaded
 from ccma_fast.system.pickled import packed
 
-_OPTIONS = [
-    "labels",
-    "class_names",
-    "teacher",
-    "student",
-    "student_logits",
-    "config",
-    "chunk_size",
-    "memory_limit",
-    "exclude",
-    "pending",
-    "include",
-    "min_distance",
-    "class_distribution",
-]
-
-_DEFAULTS: dict[str, Any] = {**dict.fromkeys(_OPTIONS), "random_state": 0, "backend": "auto"}
+_NOT_GIVEN = ("labels", "class_names", "teacher", "student", "student_logits", "config", "chunk_size", "memory_limit")
+_NO_LIMITS = ("exclude", "pending", "include", "min_distance", "class_distribution")
+_DEFAULTS: dict[str, Any] = {**dict.fromkeys(_NOT_GIVEN + _NO_LIMITS), "random_state": 0, "backend": "auto"}
 
 
 class InProcess:

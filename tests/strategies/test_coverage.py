@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import ccma_fast as cf
 from ccma_fast import reference, strategies
+from ccma_fast.backends import exact_sums
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.protocol import Kernel
 from ccma_fast.pool.derived import RowSubset
@@ -537,7 +538,7 @@ def test_representatives_are_those_of_the_reference(n_picks, preferred, monkeypa
     squared, preference = (rng.integers(6, size=200).astype(np.float32) / 8 for _ in range(2))
     weights = rng.random(200, dtype=np.float32)
     found = cf.KMeans(np.empty((12, 3), np.float32), labels, 0.0, 1, "cpu", squared)
-    monkeypatch.setattr(representatives, "_PART", 7)
+    monkeypatch.setattr(exact_sums, "_SLAB", 7)
     preference = preference if preferred else None
     for w in (None, weights):
         ours = representatives.representatives(found, n_picks, w, preference)

@@ -7,6 +7,8 @@ depends on where the chunks end.
 
 from .device import NAME, ON_HOST, arithmetic, describe
 from .kmeans import weighted_kmeans
+from .kmeans_part import HostPart
+from .kmeans_rows import ClusteredRows
 from .products import linear, multiplier, softmax_residual
 from .rows import check_rows, kept, row_lengths
 from .scores import ScoresInBrackets, likely_brackets, score, score_at_sizes, thresholds_in_brackets
@@ -17,9 +19,11 @@ from .thresholds import raised_threshold, row_thresholds, scores_between, target
 __all__ = [
     "NAME",
     "ON_HOST",
+    "HostPart",
     "ScoresInBrackets",
     "arithmetic",
     "check_rows",
+    "clustered_rows",
     "describe",
     "kept",
     "likely_brackets",
@@ -38,3 +42,5 @@ __all__ = [
     "top_m",
     "weighted_kmeans",
 ]
+
+clustered_rows = ClusteredRows.of_matrix

@@ -14,9 +14,12 @@ import torch
 
 from ...kernels import kmeans_outcome
 from ...pool.array_like import check_weights
+from ...pool.derived import Runs
 from ...pool.rows import Rows
 from ...reference import KMeans
-from ..kmeans_start import initial_rows
+from ..kmeans_part import ClusterPart, facts_of
+from ..kmeans_start import initial_centroids
+from ..parts import OnePart
 from .device import NAME
 from .kmeans_rows import ClusteredRows
 from .reader import Reader
@@ -48,7 +51,8 @@ def weighted_kmeans(
     rows = ClusteredRows(x, reader, unit=unit, chunk_size=chunk_size)
     host_weights = check_weights(weights, x.n_rows)
     if isinstance(init, str):
-        first = rows.take(initial_rows(rows, n_clusters, host_weights, init, random_state).rows)
+        parts = OnePart(ClusterPart(rows, Runs([0], [x.n_rows]), host_weights), x.n_rows)
+        first = initial_centroids(parts, facts_of(parts), n_clusters, init, random_state, rows.of_matrix)
     else:
         first = np.array(init, dtype=np.float32)
     centroids, w = reader.tensor(first), reader.tensor(host_weights)

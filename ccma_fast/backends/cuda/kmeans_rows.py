@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,16 +64,28 @@ class ClusteredRows:
         rows: Float32 = self._take(indices).cpu().numpy()
         return rows
 
-    def among(self, indices: Int64) -> ClusteredRows:
-        """Some rows, as rows of their own."""
-        return ClusteredRows(TensorRows(self._take(indices), "candidates"), self._reader, unit=False, chunk_size=None)
+    def of_matrix(self, x: Float32) -> ClusteredRows:
+        """Rows of a matrix as they are."""
+        rows = TensorRows(self._reader.tensor(x), "candidates")
+        return ClusteredRows(rows, self._reader, unit=False, chunk_size=None)
+
+    @property
+    def lengths(self) -> tuple[float, float]:
+        """The least length of a row that is not zero (infinite where there is none), and the largest (0)."""
+        if self._scale is not None:
+            return 1.0, 1.0
+        longer_than_0 = self._lengths[self._lengths > 0.0]
+        if longer_than_0.numel() == 0:
+            return math.inf, 0.0
+        shortest, longest = torch.stack(torch.aminmax(longer_than_0)).tolist()
+        return shortest, longest
 
     def top_m(self, scores: Float32, m: int) -> Int64:
         """Positions of the m largest scores, largest first; ties go to the lower index."""
         return top_m(scores, m)
 
     def nearest(self, centroids: Float32, *, within: Float32 | None = None) -> tuple[Int32, Float32]:
-        """The nearest centroid of each row, see :class:`ccma_fast.backends.kmeans_start.ClusteredRows`."""
+        """The nearest centroid of each row, see :class:`ccma_fast.backends.kmeans_part.ClusteredRows`."""
         of_device, squared_there = self.assign(self._reader.tensor(centroids))
         found = torch.stack([of_device, squared_there.view(torch.int32)]).cpu().numpy()  # in one copy
         labels, squared = found[0], found[1].view(np.float32)

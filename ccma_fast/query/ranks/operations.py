@@ -19,6 +19,7 @@ from ...pool.rows import Chunk, Rows
 from ...reference import Cumulative
 from ...steps.coverage import squared_distances as distances_to_nearest
 from ...steps.cuts import Cuts
+from ...steps.representatives import RepresentedPart
 from ..disagreement import scored_rows
 from ..logits import Logits
 from ..picks import best_of_classes as best_here
@@ -32,12 +33,15 @@ __all__ = [
     "changed",
     "check_rows",
     "class_sizes",
+    "cluster",
     "configure",
+    "keep_clustering",
     "largest",
     "method",
     "nearest_to_centroids",
     "raised",
     "read",
+    "represent",
     "row_thresholds",
     "scored",
     "scores_between",
@@ -215,14 +219,38 @@ def best_of_classes(
     return on_host(scores.values[best]), on_host(classes.values[best]), scores.own[best]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Clusterings
+
+
+def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, settings: dict[str, Any]) -> None:
+    """Keeps the rows of a clustering."""
+    own, here = holder.own(rows), holder.here(rows)
+    w = np.ones(own.size, np.float32) if weights is None else holder.of_own(weights, own)
+    settings = {**settings, "chunk_size": holder.chunk_size, "kept_bytes": holder.memory.sketch}
+    holder.kept[handle] = holder.backend.HostPart(here, own, w, **settings)
+
+
+def keep_clustering(holder: Holder, part: Any, labels: int, squared: int) -> None:
+    """Keeps what a clustering has found for each row."""
+    holder.kept[labels] = Held(part.labels, part.numbers)
+    holder.kept[squared] = Held(part.squared, part.numbers)
+
+
+def represent(holder: Holder, handle: int, labels: Held, squared: Held, weights: Any, preference: Any) -> None:
+    """Keeps what representatives are looked for by."""
+    of_rows = (None if values is None else holder.of_own(values, labels.own) for values in (weights, preference))
+    holder.kept[handle] = RepresentedPart(labels.values, squared.values, labels.own, *of_rows)
+
+
+def method(holder: Holder, part: Any, name: str, arguments: Sequence[Any]) -> Any:
+    """A method of something that this rank keeps."""
+    return getattr(part, name)(*arguments)
+
+
 def nearest_to_centroids(
     holder: Holder, groups: Held, cost: Held, pick_of_group: Int64
 ) -> tuple[Int64, npt.NDArray[Any], npt.NDArray[Any]]:
     """Positions, groups and costs of the rows of least cost of each group that has a pick."""
     rows = nearest_here(groups.values, pick_of_group, cost.values)
     return groups.own[rows], groups.values[rows], cost.values[rows]
-
-
-def method(holder: Holder, part: Any, name: str, arguments: Sequence[Any]) -> Any:
-    """A method of something that this rank keeps."""
-    return getattr(part, name)(*arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from ...backends.protocol import Backend
@@ -13,6 +14,7 @@ from ...pool.derived import Runs
 from ...pool.logits import open_logits
 from ...pool.rows import Rows
 from ...steps.teacher import Teacher
+from ...system.memory import LEAST_LIMIT, check_memory_limit
 from ...system.ranks import Ranks
 from ...version import __version__
 from ..arguments import Arguments
@@ -28,7 +30,11 @@ __all__ = ["identity", "led", "on_group", "sources_of"]
 
 
 def on_group(
-    group: Any, backend: Backend, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]
+    group: Any,
+    backend: Backend,
+    checked: Callable[..., Arguments],
+    memory_limit: Any,
+    run: Callable[[Arguments], Selection],
 ) -> tuple[Selection, bool]:
     """A query on all ranks of a process group, each of which calls this.
 
@@ -38,7 +44,10 @@ def on_group(
     backend : Backend
         Of this rank; all must compute alike.
     checked : callable
-        The arguments of the query. On the other ranks than the first what is read, and the memory limit, count.
+        The arguments of the query, given `memory_limit`. On the other ranks than the first what is read, and the memory
+        limit, count.
+    memory_limit : int, str or None
+        As for :func:`ccma_fast.select`; by default the ranks of a machine share what one process would take.
     run : callable
         The query in one process.
 
@@ -47,13 +56,26 @@ def on_group(
     Selection, bool
         The picks, and whether this is the first rank.
     """
-    if isinstance(group, Ranks):
-        return _on_ranks(group, checked, run), group.rank == 0
-    ranks = Ranks.of_group(group, identity=identity(backend))
+    own = not isinstance(group, Ranks)
+    ranks = Ranks.of_group(group, identity=identity(backend)) if own else group
     try:
-        return _on_ranks(ranks, checked, run), ranks.rank == 0
+        return _on_ranks(ranks, partial(checked, memory_limit=_own_limit(ranks, memory_limit)), run), ranks.rank == 0
     finally:
-        ranks.close()
+        if own:
+            ranks.close()
+
+
+def _own_limit(ranks: Ranks, memory_limit: Any) -> Any:
+    """The memory limit of this rank."""
+    if memory_limit is not None:
+        return memory_limit
+    host = _host(ranks.names[ranks.rank])
+    n_here = sum(_host(name) == host for name in ranks.names)
+    return max(LEAST_LIMIT, check_memory_limit(None).limit // n_here)
+
+
+def _host(name: str) -> str:
+    return name.partition(" on host ")[2]
 
 
 def identity(backend: Backend) -> dict[str, str]:
@@ -74,14 +96,7 @@ def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arg
         _check_agreement(ranks, arguments, sources)
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
-        holder = Holder(
-            sources,
-            cast(RankBackend, arguments.backend),
-            runs[ranks.rank],
-            arguments.memory,
-            arguments.config,
-            arguments.chunk_size,
-        )
+        holder = Holder(sources, cast(RankBackend, arguments.backend), runs[ranks.rank], arguments.memory)
         if ranks.rank:
             return _served(ranks, holder)
         found = led(_OverRanks(ranks, holder), arguments, sources, runs, run)

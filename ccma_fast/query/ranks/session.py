@@ -136,7 +136,8 @@ class Column(Kept):
     """
 
     def __init__(self, session: Session, own: Sequence[Runs]) -> None:
-        self._session, self._own = session, own
+        self._session, self.own = session, own
+        """Positions of the rows of each rank."""
         self.handle = session.new_handle()
         self.size = sum(runs.size for runs in own)
 
@@ -145,7 +146,7 @@ class Column(Kept):
 
     def __getitem__(self, positions: Int64) -> npt.NDArray[Any]:
         positions = np.asarray(positions, np.int64)
-        where = [runs.positions(positions) >= 0 for runs in self._own]
+        where = [runs.positions(positions) >= 0 for runs in self.own]
         return joined(self._session.each("read", self, positions), where)
 
     def __setitem__(self, positions: Int64, value: float) -> None:
@@ -176,6 +177,6 @@ class Column(Kept):
         """All values, brought together."""
         parts = self._session.each("whole", self)
         found = np.empty(self.size, parts[0].dtype)
-        for part, runs in zip(parts, self._own, strict=True):
+        for part, runs in zip(parts, self.own, strict=True):
             found[runs[:]] = part
         return found

@@ -86,6 +86,10 @@ struct ThresholdKernels {
     std::int64_t (*between)(const float* z, std::int64_t n, float low, float high, float* out);
 };
 
+// Adding it to a number of at most 2^51 in size rounds that to a whole one (ties to even), and leaves this in the low
+// bits.
+constexpr double whole_shifter = 6755399441055744.0;  // 1.5 · 2^52
+
 // Rows without a value above this in size are quantized to nothing.
 constexpr float least_quantized = 1e-30f;
 
@@ -117,8 +121,10 @@ struct KMeansKernels {
     // ‖a − b‖² over n values.
     double (*squared_distance)(const float* a, const float* b, std::int64_t n);
 
-    // sum[d] += weight · x[d].
-    void (*add_scaled)(double* sum, const float* x, double weight, std::int64_t n);
+    // Adds weight · x[d] to the fixed-point sums of limbs.count limbs that begin at sums[d], `stride` apart. `weight` is
+    // one of float32 times limbs.scale, so that the product is exact, and it is at most 2^51 in size.
+    void (*add_fixed)(std::int64_t* sums, std::int64_t stride, const Limbs& limbs, const float* x, double weight,
+                      std::int64_t n);
 
     // bytes[d] = the whole number nearest to x[d] / s with s = max |x| / 127, for n values, n a multiple of
     // row_padding. Returns s, 0 where the values are all zero or nearly so; `squared_error` receives Σ (x − s ·

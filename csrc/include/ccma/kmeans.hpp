@@ -39,9 +39,16 @@ class Panels {
     std::vector<float> panels_;  // (n_panels, D, panel_cols)
 };
 
-// sums (K, D) += Σ w_i x_i and mass (K) += Σ w_i over the rows of each cluster, in row order, in double.
+// Sums over the rows of clusters in fixed point: Σ w_i x_i, (limbs, K, D), and Σ w_i, (limbs, K).
+struct ClusterSums {
+    std::int64_t* sums;
+    std::int64_t* mass;
+    Limbs of_sums, of_mass;
+};
+
+// Adds rows to the sums of their clusters. Weights may be negative, which takes away what was added.
 void accumulate(const Matrix& x, const float* scale, const std::int32_t* labels, const float* weights, std::int64_t k,
-                double* sums, double* mass, const Poll& poll);
+                const ClusterSums& out, const Poll& poll);
 
 // Euclidean length of each row, in double; not finite exactly where the row holds NaN or infinity.
 void row_lengths(const Matrix& x, double* lengths, const Poll& poll);
