@@ -12,7 +12,15 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..reference import Cumulative
 
-__all__ = ["HostScores", "KeptScores", "ScoresBetween", "bracket_sample", "likely_bracket", "order_statistic", "size_sample"]
+__all__ = [
+    "HostScores",
+    "KeptScores",
+    "ScoresBetween",
+    "bracket_sample",
+    "likely_bracket",
+    "order_statistic",
+    "size_sample",
+]
 
 # Rows of the first, rough bracket; then rows of the sample that narrows it: at most this many, and one in so many.
 _FEW_ROWS = 16

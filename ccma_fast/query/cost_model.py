@@ -39,13 +39,13 @@ from typing import Literal
 
 import numpy as np
 
-from ..backends.order_statistic import bracket_sample, size_sample
 from ..pool.derived import DerivedRows
 from ..pool.rows import Rows
 from ..steps.logistic_head import LogisticHead
 from ..steps.pool_sample import sample_size
 from ..steps.suspicions import sampled_rows
 from .acquisitions.acquisition import Acquisition, scores_teacher
+from .cold_start_costs import cover_cost, teacher_first_cost
 from .cost_inputs import CostInputs, ImportCost
 from .inputs import Inputs
 from .plan import IMPORT, Plan, StagePlan
@@ -53,35 +53,27 @@ from .rank_plan import RANKS, RankCost, RankPlan, RankStagePlan, Seconds
 from .rates import Rates
 from .scores import class_type
 from .stage_costs import (
-    COMPARED_ROWS,
-    COUNTED_ROW,
-    SCORED_ROW,
-    SIMILARITIES,
-    SIMILARITY_BYTES,
-    SORTED_ROW,
     StageCost,
     Work,
     chunk_rows,
     clustering_cost,
     computed_chunk,
+    keeps_logits,
     kept_bytes,
-    logit_rows,
     logits_bytes,
     picked_bytes,
     posterior_work,
     scored_chunk,
-    selected_bytes,
-    spaced_rows,
     training_bytes,
     training_work,
 )
+from .threshold_costs import cuts_wire, one_pass_sample, thresholds_cost
 from .wire_costs import (
     COMMAND,
     NO_WIRE,
     READ_COUNTS,
     Network,
     Wire,
-    best_rows_of_classes,
     clustering,
     fetched,
     left,
@@ -89,9 +81,6 @@ from .wire_costs import (
     outcome,
     population,
     scored,
-    scores_inside,
-    selectable,
-    weights,
 )
 
 __all__ = ["cost_inputs_of", "forecast"]
@@ -102,22 +91,9 @@ _OVERHEAD, _TRAINER = 4 << 20, 12 << 20
 # Bytes per labelled row's logit in the sanity checks: in float32, and in float64 beside its exponential and copies.
 _SUSPECTED_LOGIT = 40
 
-# Scores inside the bracket of a threshold.
-_BRACKETED_BYTES, _BRACKETED_SHARE = 3 * (8 << 22), 0.05
-
-# Scores that a pass keeps at most, of all ranks together.
-_MOST_KEPT = 1 << 22
-
-# Rows of a cluster that are looked at for a minimum distance.
-_RANKED = 4
-
 # Share of the training's memory that stays resident afterwards, by fragmentation: of the published head and of logistic
 # regressions.
 _RETAINED, _RETAINED_REGRESSIONS = 0.25, 0.5
-
-# Rows whose sets differ between the two ends of the brackets: their share times the square root of the sample size, as
-# measured on synthetic pools, and the bytes kept of each.
-_OPEN_SHARE, _OPEN_ROW = 13.0, 200
 
 
 def cost_inputs_of(
@@ -245,11 +221,11 @@ def _stage_costs(
         return
     if given.cold:
         by_teacher = acquisition.teacher_first and given.teacher is not None
-        yield "coverage", _teacher_first_cost(given) if by_teacher else _cover_cost(given)
+        yield "coverage", teacher_first_cost(given) if by_teacher else cover_cost(given)
         return
     yield "subpool", _subpool_cost(given)
     yield "posteriors", _posteriors_cost(given)
-    yield "thresholds", _thresholds_cost(given, acquisition)
+    yield "thresholds", thresholds_cost(given, acquisition)
     yield "disagreement", _disagreement_cost(given, acquisition)
     yield "coverage", acquisition.coverage_cost(given)
 
@@ -296,91 +272,6 @@ def _check_wire(given: CostInputs, is_kept: bool) -> Wire:
     return wire
 
 
-def _teacher_first_cost(given: CostInputs) -> StageCost:
-    """The coverage stage at cold start with a teacher."""
-    assert given.teacher is not None, "a teacher chooses first"
-    n = given.n_unlabelled
-    share = given.config.confident_share * min(1.0, given.budget / given.n_classes)
-    n_candidates = min(n, max(1, int(share * n / given.n_classes)))
-    candidates = kept_bytes(given, given.space, n_candidates) + picked_bytes(given.space, 0)
-    chunk = scored_chunk(given, is_kept=False)
-    n_chunk = logit_rows(given, given.teacher)
-    # The allocator retains the memory of a chunk's copy.
-    copied = given.teacher.resident_bytes(n_chunk, picked=given.leaves_rows_out)
-    copied -= n_chunk * given.teacher.row_bytes * given.teacher.is_mapped
-    n_here = given.of_rank(n)
-    memory = 8 * n_here + max(n_here * SORTED_ROW + candidates + copied, chunk)
-    of_other = 8 * n_here + max(n_here * SORTED_ROW + copied, chunk)
-    read: dict[Rows, float] = dict.fromkeys(given.posteriors, n)
-    n_read = max(share * n, min(given.budget, n))
-    read[given.space] = read.get(given.space, 0) + n_read
-    read[given.pool] = read.get(given.pool, 0) + spaced_rows(given)
-    wire = models(given, given.posteriors).plus(selectable(given), best_rows_of_classes(given, int(n_read), n))
-    wire = wire.plus(fetched(given, given.space, n_read), fetched(given, given.pool, spaced_rows(given)))
-    return StageCost(read, memory, posterior_work(given, n), memory_of_other=of_other, wire=wire)
-
-
-def _cover_cost(given: CostInputs) -> StageCost:
-    """The coverage stage at cold start without a teacher."""
-    n = given.n_unlabelled
-    if n <= given.budget:
-        return StageCost({}, 16 * n)
-    n_here = given.of_rank(n)
-    # For a class distribution the teacher's classes that have a quota are clustered, one after the other.
-    n_clustered = int(n * min(1.0, given.budget / given.n_classes)) if given.posteriors else n
-    n_clusters = given.config.cluster_count(n_clustered, given.budget)
-    passes, memory, work = clustering_cost(
-        given, given.space, n_clustered, n_clusters, given.config.kmeans_max_iter, with_start=True
-    )
-    read: dict[Rows, float] = {given.space: passes * n_clustered + given.n_covered}
-    if given.n_covered:  # distances to the covered rows: lengths once, and products in blocks of them
-        read[given.space] += n * (1 + -(-given.n_covered // COMPARED_ROWS))
-        chunk = min(n, given.space.chunk_rows())
-        compared = min(given.n_covered, COMPARED_ROWS)
-        similarities = min(SIMILARITY_BYTES, 8 * chunk * compared)
-        of_lengths = selected_bytes(given, given.space, chunk, picked=True) + chunk * COUNTED_ROW
-        of_similarities = similarities + int(min(1.0, SIMILARITIES / (chunk * compared)) * of_lengths)
-        # The allocator may retain the memory of a chunk's copy: half of it is wrong by the least either way.
-        copied = given.space.resident_bytes(chunk, picked=True) - chunk * given.space.row_bytes * given.space.is_mapped
-        memory = max(copied // 2 + memory, 8 * n_here + max(of_lengths, of_similarities)) + kept_bytes(
-            given, given.space, given.n_covered
-        )
-        work = work._replace(products=work.products + float(n) * given.space.n_columns * given.n_covered)
-    of_other = memory
-    if n_spaced := spaced_rows(given):
-        read[given.pool] = read.get(given.pool, 0) + n_spaced
-        memory += picked_bytes(given.pool, n_spaced)
-    for rows in given.posteriors:  # the teacher's
-        read[rows] = read.get(rows, 0) + n
-        memory = max(memory, scored_chunk(given, is_kept=False)) + 12 * n
-        of_other = max(of_other, scored_chunk(given, is_kept=False)) + 4 * n_here
-        work = Work(work.products, work.read, n * given.n_classes, work.clusterings)
-    wire = _cover_wire(given, n_clustered, n_clusters)
-    return StageCost(read, memory, work, memory_of_other=of_other, wire=wire)
-
-
-def _cover_wire(given: CostInputs, n: int, n_clusters: int) -> Wire:
-    """What a clustering of n rows at cold start sends, or one of each class where there are classes."""
-    space, n_groups = given.space, min(given.n_classes, given.budget) if given.posteriors else 1
-    of_group = clustering(
-        given,
-        space,
-        n // n_groups,
-        max(1, n_clusters // n_groups),
-        given.config.kmeans_max_iter,
-        given.budget // n_groups * (_RANKED if given.has_spacing else 1),
-        with_start=True,
-    )
-    wire = selectable(given).plus(of_group.times(n_groups), fetched(given, given.pool, spaced_rows(given)))
-    if given.n_covered:
-        of_covered = Wire(space.row_bytes * given.n_covered, commands=1)
-        wire = wire.plus(fetched(given, space, given.n_covered), of_covered)
-    if given.posteriors:
-        numbers_and_classes = Wire(8 * n, of_rows=4 * given.n_unlabelled, commands=1)
-        wire = wire.plus(models(given, given.posteriors), numbers_and_classes)
-    return wire
-
-
 def _subpool_cost(given: CostInputs) -> StageCost:
     if given.n_scored == given.n_left:
         return StageCost({}, 0)
@@ -400,13 +291,8 @@ def _subpool_cost(given: CostInputs) -> StageCost:
     return StageCost(read, memory, work, memory_of_other=memory, wire=wire.plus(left(given)))
 
 
-def _keeps_logits(given: CostInputs) -> bool:
-    """Whether computed logits are cached, so that no later stage reads their sources again."""
-    return given.n_ranks == 1 and bool(given.computed) and logits_bytes(given) <= given.memory.logits
-
-
 def _posteriors_cost(given: CostInputs) -> StageCost:
-    is_kept, logits, training = _keeps_logits(given), logits_bytes(given), training_bytes(given)
+    is_kept, logits, training = keeps_logits(given), logits_bytes(given), training_bytes(given)
     read: dict[Rows, float] = dict.fromkeys(given.computed, given.n_scored) if is_kept else {}
     wire = NO_WIRE
     if given.is_logistic:
@@ -427,107 +313,18 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
     return StageCost(read, trainer + memory, work, keeps, alone=training_work(given, 1.0), wire=wire)
 
 
-def _one_pass_sample(given: CostInputs) -> int:
-    """Rows of the sample that lets one pass give thresholds and scores; 0 where it takes several."""
-    if not (given.forms_sets and given.config.has_sizes_only):
-        return 0
-    return size_sample(given.n_scored, given.n_classes)
-
-
-def _thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
-    if not given.forms_sets:
-        return StageCost({}, 0) if given.teacher is None else _comparison_cost(given, given.teacher)
-    if given.config.calibration == "coverage":
-        cost = _calibration_cost(given)
-        return cost._replace(wire=cost.wire.plus(_passes_wire(given, given.n_scored)))
-    m, is_kept, n_sample = given.n_scored, _keeps_logits(given), _one_pass_sample(given)
-    if not n_sample:
-        again: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, m)
-        chunk = 0 if is_kept else scored_chunk(given, is_kept=False)
-        work, bracketed = posterior_work(given, m), _bracketed_bytes(given)
-        wire = _sizes_wire(given).plus(scored(given), _passes_wire(given, m))
-        return StageCost(again, chunk + bracketed, work, memory_of_other=chunk + bracketed, wire=wire)
-    sample = n_sample * (4 * given.n_classes + max(rows.row_bytes for rows in given.posteriors))
-    n_open = m * min(1.0, _OPEN_SHARE / n_sample**0.5)
-    scores = given.of_rank(m) * (acquisition.score_bytes(given.teacher is not None) + given.class_bytes)
-    of_pass = scores + scored_chunk(given, is_kept=is_kept) + int(n_open / given.n_ranks * _OPEN_ROW)
-    rows = m + n_sample
-    read: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, rows)
-    work = Work(scored=rows * given.n_classes) if is_kept else posterior_work(given, rows)
-    wire = scored(given).plus(*(fetched(given, of, n_sample) for of in given.posteriors))
-    wire = wire.plus(models(given, given.posteriors), scores_inside(given, n_open), COMMAND)
-    return StageCost(read, max(sample, of_pass), work, memory_of_other=of_pass, wire=wire)
-
-
-def _sizes_wire(given: CostInputs) -> Wire:
-    """What target sizes in several passes send: two samples, and then all rows between likely thresholds."""
-    m, config, wire = given.n_scored, given.config, NO_WIRE
-    n_sample = bracket_sample(m)
-    for rows, size in zip(given.posteriors, (config.student_set_size, config.teacher_set_size), strict=False):
-        share = min(1.0, 8.0 * max(1.0, size) / (n_sample**0.5 * given.n_classes))
-        n_inside = min(m * given.n_classes * share, _MOST_KEPT)
-        of_models = models(given, [rows]).times(3)
-        wire = wire.plus(of_models, Wire(8 * n_sample), scores_inside(given, 2 * n_inside / m * n_sample + n_inside))
-    return wire
-
-
-def _passes_wire(given: CostInputs, m: int) -> Wire:
-    """What the thresholds of m rows send beside what calibrates them, where they depend on all of these."""
-    config, wire, both = given.config, NO_WIRE, given.posteriors
-    by_rows = config.nonconformity != "lac"
-    each = [models(given, [rows]) for rows in both]
-    if config.reweight and config.calibration == "coverage":
-        of_classes = Wire(of_rows=4 * m, commands=2)  # of the scored rows; the labelled ones are few
-        wire = wire.plus(*(of.plus(of_classes) for of in each), Wire(8 * m * len(both)))
-        by_rows = by_rows or config.nonempty == "raise"
-    if config.nonempty == "raise":
-        wire = wire.plus(*each)
-    if by_rows and config.nonconformity != "lac":
-        wire = wire.plus(*each)
-    return wire
-
-
-def _comparison_cost(given: CostInputs, teacher: Rows) -> StageCost:
-    """The thresholds stage, where only the report depends on them: a sample by both models."""
-    n, sources = sample_size(given.n_scored, given.n_classes), [given.student_source, teacher]
-    is_calibrated = given.n_labelled > 0 and given.config.calibration == "coverage"
-    calibration = _calibration_cost(given) if is_calibrated else StageCost({}, 0)
-    read = {rows: n + calibration.read.get(rows, 0) for rows in sources}
-    logits = n * (8 * given.n_classes + SCORED_ROW)
-    memory = max(calibration.memory, logits + max(picked_bytes(rows, n) for rows in sources))
-    columns = sum(rows.n_columns for rows in sources)  # at most: some logits are read
-    work = Work(products=n * columns * given.n_classes, scored=n * given.n_classes)
-    wire = calibration.wire.plus(Wire(8 * n), models(given, given.posteriors), weights(given, teacher))
-    return StageCost(read, memory, work, alone=calibration.alone, memory_of_other=memory, wire=wire)
-
-
-def _calibration_cost(given: CostInputs) -> StageCost:
-    """The thresholds stage, where labelled rows calibrate the sets."""
-    if given.is_logistic:  # they were held out when student and teacher were trained
-        return StageCost({}, 0)
-    ready_made = (given.student_logits, given.teacher)
-    read: dict[Rows, float] = dict.fromkeys([rows for rows in ready_made if rows is not None], given.n_labelled)
-    labelled = [picked_bytes(rows, given.n_labelled) + 4 * given.n_classes * given.n_labelled for rows in read]
-    folds = training_work(given, given.config.n_folds - 1.0)
-    wire = NO_WIRE.plus(*(fetched(given, rows, given.n_labelled) for rows in read))
-    return StageCost(read, max([training_bytes(given), *labelled]), alone=folds, wire=wire)
-
-
-def _bracketed_bytes(given: CostInputs) -> int:
-    """Bytes of the scores inside the brackets, as float64, concatenated and partitioned."""
-    return int(min(_BRACKETED_BYTES, _BRACKETED_SHARE * 3 * 8 * given.n_scored * given.n_classes))
-
-
 def _disagreement_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
-    m, is_kept = given.n_scored, _keeps_logits(given)
+    m, is_kept = given.n_scored, keeps_logits(given)
     of_row = acquisition.score_bytes(given.teacher is not None and given.forms_sets) + given.class_bytes
     scores = given.of_rank(m) * of_row
     read: dict[Rows, float] = {}
     memory, work, wire = 0.0, Work(), NO_WIRE
-    if not _one_pass_sample(given):
+    if not one_pass_sample(given):
         wire = models(given, given.posteriors)
         if not (given.forms_sets and given.config.calibration == "target_size"):
             wire = wire.plus(scored(given))
+        if given.forms_sets and given.config.nonconformity == "lac":
+            wire = wire.plus(cuts_wire(given, given.posteriors, m))
         kept = given.computed if is_kept else ()
         read = dict.fromkeys([rows for rows in given.posteriors if rows not in kept], m)
         memory = scored_chunk(given, is_kept=is_kept)

@@ -58,13 +58,13 @@ class RankStagePlan(StagePlan):
     """None where no rates were measured."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RankPlan(Plan):
     """Expected cost of a query on several ranks, see :mod:`ccma_fast.query.wire_costs`."""
 
     stages: dict[str, RankStagePlan] = field(default_factory=dict)  # type: ignore[assignment]
     n_ranks: int = 1
-    network: Network = Network()
+    network: Network = field(default_factory=Network)
 
     @property
     def bytes_exchanged(self) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "chunk_rows",
     "clustering_cost",
     "computed_chunk",
+    "keeps_logits",
     "kept_bytes",
     "logit_rows",
     "logits_bytes",
@@ -156,6 +157,11 @@ def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
 def logits_bytes(given: CostInputs) -> int:
     """Bytes of the scored rows' logits, of those sources whose logits are computed, not read."""
     return 4 * given.n_scored * given.n_classes * len(given.computed)
+
+
+def keeps_logits(given: CostInputs) -> bool:
+    """Whether computed logits are cached, so that no later stage reads their sources again."""
+    return given.n_ranks == 1 and bool(given.computed) and logits_bytes(given) <= given.memory.logits
 
 
 def logit_rows(given: CostInputs, rows: Rows | None) -> int:

@@ -9,42 +9,41 @@ R ranks, N rows in the pool, M scored, n labelled, B picks, C classes, D columns
 K clusters, T iterations. "Fetched" are rows that the first rank asks for by their numbers: 8 bytes for each row to
 every other rank, and `row` bytes back of those that lie there, (R − 1) / R of all; a chunk is a command.
 
-stage        messages, in bytes
------        ------------------
-every one    the bytes that were read: one command, some 10 bytes from each
-check        a command for each source that is not scored; the labelled rows, fetched of each source that is; pending
-             rows, fetched; row numbers of the excluded rows
-subpool      where it is clustered on all ranks: one clustering, see below; where its sample fits into the memory of the
-             first rank, the sample, fetched
-posteriors   for the default student: a sample of the pool and the teacher (4,096 rows up to 1,024 classes), fetched, and
-             the teacher's labelled rows, fetched
-thresholds   for the report alone: the weights of student and teacher, 4 · C · (D + 1) to each; the numbers of a sample.
-             By labels: nothing where student and teacher were trained together, else labelled logits, fetched.
-             By target sizes in one pass: the sample for the brackets, fetched (2¹⁵ rows at most); weights to each; the
-             scores inside the brackets, 8 bytes each. By target sizes in several passes: weights to each, and the scores
-             inside, 8 bytes each, 32 MiB at most, in each of three passes
-disagreement weights to each; the sums of four counts from each; labelled rows for the checks of logits, fetched
-coverage     the m best rows of each rank, 12 bytes each; of the m best of all the scores, 12 bytes, and the rows, fetched;
-             the labelled rows, fetched. By classes: 8 · C from each, and the best of each class. At a cold start without
-             a teacher: the covered rows to each, and one clustering
-a clustering 2,048 rows, fetched and sent to each. The start, by k-means||: 8 bytes for 16,384 rows of the pool from
-             each; three times about K / 2 rows, fetched and sent to each, and once more fetched; by random rows: K rows,
-             fetched. Each iteration: 4 · K · D to each; 8 · K · (D + 2) from each. Representatives of the clusters: some
-             32 · K
-end          the picks and the report to each
+stage         messages, in bytes
+-----         ------------------
+every one     the bytes that were read: a command, some 10 bytes from each
+check         a command for each source that is not scored. Of each source that is, the labelled rows, fetched. The
+              pending rows, fetched
+subpool       one clustering, see below. Where its random sample fits into the memory of the first rank: those rows,
+              fetched
+posteriors    for the default student a sample of pool and teacher (4,096 rows up to 1,024 classes), fetched, and the
+              teacher's labelled rows, fetched
+thresholds    for the report alone: weights of student and teacher, 4 · C · (D + 1) to each; row numbers of a sample.
+              By labels: nothing where student and teacher were trained together, else labelled logits, fetched.
+              By target sizes in one pass: a sample, fetched (2¹⁵ rows at most); weights to each; the scores inside
+              brackets, 8 bytes each. In several passes: three times for each model its weights to each; two times the
+              scores inside a bracket, 8 bytes each, 32 MiB at most
+disagreement  weights to each; four counts from each. Labelled rows for the checks of logits, fetched
+coverage      the m best rows of each rank, 12 bytes a row; then of the m best of all scores, 12 bytes, and the rows,
+              fetched; the labelled rows, fetched. By classes: 8 · C from each, and the best of every class.
+              At a cold start without a teacher: the covered rows to each, and one clustering
+a clustering  2,048 rows, fetched, and sent to each. The start by k-means||: three times K / 2 rows, fetched, and sent
+              to each; all of them once more, fetched. Or by random rows: K, fetched. Each iteration: 4 · K · D to each,
+              8 · K · (D + 2) from each. Representatives of the clusters: some 32 · K from each
+ranks         before the first stage arguments and names of shards; after the last one picks and report, to each
 
-The number of messages depends on stages, chunks of what is fetched and T, not on N. Neither do bytes, but for
+The number of messages depends on stages, chunks of what is fetched, and T, not on N. Neither do bytes, but for
 
-- row numbers: of the rows that cannot be selected (or, where these are fewer, that can), 8 bytes each to every rank
-  once; of rows that `include` or a sample names likewise;
-- the scores inside the brackets of target sizes, up to what is said above, and about M / 14 of 2¹⁵ sampled rows;
-- ``reweight``: the class of every row by both models to the first rank, 4 bytes each, and a threshold of every row to
-  every rank, 8 bytes for each model;
+- row numbers, once to every rank, 8 bytes each: of the rows that cannot be selected, or of those that can, whichever
+  are fewer; of excluded rows once more; of the rows of a subpool, or of a random sample;
+- the scores inside brackets of target sizes: in one pass some M · size / √(rows of the sample) of each model;
+- ``reweight``: the class of every row by one model to the first rank, 4 bytes, and a threshold of every row to every
+  rank, 8 bytes for each model;
 - ``acquisition="trust"`` at a cold start: its candidates are a share of all rows;
-- a class distribution at a cold start: the class of every row, 4 bytes, to the first rank, and the row numbers of each
-  class, 8 bytes, to every rank;
+- a class distribution at a cold start: the class of every row to the first rank, 4 bytes, and the row numbers of each
+  class to every rank, 8 bytes;
 - `min_distance` where the candidates run out: the scores of all rows, 12 bytes each, which the forecast leaves out;
-- the blocks of a clustering's start, 8 bytes for 16,384 rows from each rank.
+- the start of a clustering: 8 bytes for 16,384 rows from each.
 
 Seconds are those of a star: bytes through the first rank's link at the network's rate, one after the other, and the
 network's latency for every message. Broadcasts and sums that the network's library passes on from rank to rank take
@@ -63,7 +62,9 @@ from .cost_inputs import CostInputs
 
 __all__ = [
     "COMMAND",
+    "MOST_RANKS",
     "NO_WIRE",
+    "READ_COUNTS",
     "Network",
     "Wire",
     "best_rows",
@@ -95,8 +96,12 @@ _SAMPLE, _ROWS_OF_BLOCK = 2048, 1 << 14
 # Whole numbers that an exact sum is formed of.
 _EXACT_SUM = 22 * _INT64
 
-# What ranks tell each other before a query, that is its arguments, shards and the configuration; the report, and a pick.
+# What ranks tell each other: arguments, a shard, the configuration, the report, a pick.
 _ARGUMENTS, _SHARD, _CONFIGURATION, _REPORT, _PICK = 2200, 40, 800, 6000, 24
+
+
+MOST_RANKS = 1 << 20
+"""Ranks that are planned for, at most."""
 
 
 class Network(NamedTuple):
@@ -229,7 +234,7 @@ def clustering(
         return Wire(_INT64 * m, of_rows=(_INT64 + row) * m, commands=1)
 
     n_sample = min(n, _SAMPLE)
-    start = Wire(row * (n_sample + 1), _EXACT_SUM, commands=2).plus(gathered(n_sample))
+    start = Wire(row * (n_sample + 1), _EXACT_SUM, commands=5).plus(gathered(n_sample))
     if with_start:
         of_round = KMEANS_PARALLEL_OVERSAMPLING * k
         n_candidates = min(n, 1 + KMEANS_PARALLEL_ROUNDS * of_round)

@@ -154,8 +154,9 @@ def student_picks_cost(given: CostInputs) -> StageCost:
     memory = kept_bytes(given, pool, n) + max(filled, greedy)
     n_known = given.n_covered * (2 if given.has_spacing else 1)
     of_other = picked_bytes(pool, min(given.of_rank(n), chunk_rows(given, pool)))
-    best = best_rows_of_classes if given.class_bytes else best_rows
-    wire = COMMAND.times(2).plus(best(given, n, given.n_scored), fetched(given, pool, n), fetched(given, pool, n_known))
+    best, n_commands = (best_rows_of_classes, 4) if given.class_bytes else (best_rows, 2)
+    wire = best(given, n, given.n_scored).plus(COMMAND.times(n_commands))
+    wire = wire.plus(fetched(given, pool, n), fetched(given, pool, n_known))
     work = Work(products=2.0 * n * n * pool.n_columns)
     return StageCost({pool: n + n_known}, memory, alone=work, memory_of_other=of_other, wire=wire)
 
