@@ -22,8 +22,9 @@ from .errors import (
     UnreadIdsWarning,
 )
 from .query.plan import Plan, StagePlan
+from .query.planning import plan
 from .query.report import Report, Selection, Stage
-from .query.select import plan, select
+from .query.select import select
 from .reference import KMeans
 from .steps.clustering import weighted_kmeans
 from .steps.conformal import coverage_threshold, nonconformity_scores, prediction_sets, target_size_threshold

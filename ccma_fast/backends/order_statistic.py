@@ -12,7 +12,15 @@ from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..reference import Cumulative
 
-__all__ = ["HostScores", "KeptScores", "ScoresBetween", "likely_bracket", "order_statistic", "size_sample"]
+__all__ = [
+    "HostScores",
+    "KeptScores",
+    "ScoresBetween",
+    "bracket_sample",
+    "likely_bracket",
+    "order_statistic",
+    "size_sample",
+]
 
 # Rows of the first, rough bracket; then rows of the sample that narrows it: at most this many, and one in so many.
 _FEW_ROWS = 16
@@ -94,6 +102,11 @@ def order_statistic(rank: int, logits: Rows, cumulative: Cumulative | None, scor
                 high = low + (high - low) / 2
 
 
+def bracket_sample(n_rows: int) -> int:
+    """Rows of the sample that narrows the bracket of an order statistic."""
+    return max(_FEW_ROWS, min(_SAMPLE, n_rows // _SAMPLED_SHARE))
+
+
 def size_sample(n_rows: int, n_columns: int) -> int:
     """Rows of the sample for :func:`likely_bracket`; 0 where it does not pay."""
     if n_rows < _LEAST_ROWS:
@@ -120,7 +133,7 @@ def _sampled_bracket(
     """A likely bracket, from rows spread evenly: all scores of a few say which of more rows are worth keeping."""
     low, high = -1.0, np.inf
     per_row = rank / logits.n_rows
-    for most in sorted({_FEW_ROWS, max(_FEW_ROWS, min(_SAMPLE, logits.n_rows // _SAMPLED_SHARE))}):
+    for most in sorted({_FEW_ROWS, bracket_sample(logits.n_rows)}):
         n_sample = min(logits.n_rows, most)
         rows = (np.arange(n_sample) * logits.n_rows) // n_sample
         of_sample = None if cumulative is None else cumulative.of_rows(rows)

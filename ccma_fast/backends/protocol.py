@@ -422,6 +422,11 @@ class SpreadBackend(Backend, Protocol):
 
     n_ranks: int
 
+    @property
+    def bytes_exchanged(self) -> int:
+        """Payload between the ranks so far."""
+        ...
+
     def score_columns(
         self,
         student_logits: Rows,

@@ -18,11 +18,11 @@ from ..pool.kept_labels import check_keeps_labels, write_keeping_labels
 from ..query.picks_file import SUFFIXES, as_bytes, as_csv, holds_picks_alone
 from ..system.output_files import check_can_write, check_no_input, write_whole
 from ..system.streams import tell
-from .argument_types import at_least_0, at_least_1, rows_or_all
+from .argument_types import above_0, at_least_0, at_least_1, rows_or_all
 from .command import Command
 from .json_output import add_json_option, print_json
 from .picks_file import picks_path, record_path
-from .ranks import ranks_of_command
+from .ranks import check_runs_alone, ranks_of_command
 from .row_options import add_row_options, row_options
 from .shared_options import (
     add_backend_option,
@@ -46,6 +46,8 @@ _INPUTS = (
     *("features", "labels", "class_names", "student_logits", "teacher_images", "teacher_classes", "teacher_logits"),
     *("exclude", "pending", "include", "class_distribution"),
 )
+
+_NETWORK = ("network_gbit_s", "network_latency_ms")
 
 _MASKS = ("exclude", "pending", "include")
 
@@ -155,22 +157,60 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_json_option(output, "print picks, report and stages, or the plan, as JSON to stdout")
     output.add_argument("-q", "--quiet", action="store_true", help="no report on stderr")
-    output.add_argument(
+    _add_plan_options(parser)
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    plan = parser.add_argument_group("a plan")
+    plan.add_argument(
         "--plan",
         action="store_true",
         help="choose nothing: print what it would read, the memory and the time that it would take, stage by stage",
+    )
+    plan.add_argument(
+        "--ranks",
+        type=at_least_1,
+        metavar="R",
+        help="with --plan: plan for R processes that share the rows, each on a machine like this one, and say what "
+        "they exchange; to choose, torchrun starts them",
+    )
+    plan.add_argument(
+        "--network-gbit-s",
+        type=above_0,
+        metavar="RATE",
+        help="with --ranks: rate of a process's network link (default: 10 Gbit/s)",
+    )
+    plan.add_argument(
+        "--network-latency-ms",
+        type=above_0,
+        metavar="MS",
+        help="with --ranks: latency of a message (default: 0.1 ms)",
     )
 
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.parent is not None and arguments.out is None:
         raise ValueError("--parent goes into the record beside --out, which is missing")
+    _check_plan_options(arguments)
     if arguments.plan:
+        check_runs_alone("select --plan")
         _check_output(arguments)
         _print_plan(arguments)
         return
     with ranks_of_command(arguments.backend) as ranks:
         _select(arguments, ranks)
+
+
+def _check_plan_options(arguments: argparse.Namespace) -> None:
+    """Check that what plans alone depend on is given for a plan."""
+    if arguments.ranks is not None and not arguments.plan:
+        raise ValueError(
+            "--ranks goes with --plan; how many processes choose, torchrun decides: torchrun --nproc-per-node "
+            f"{arguments.ranks} -m ccma_fast select ..."
+        )
+    for option in _NETWORK:
+        if getattr(arguments, option) is not None and arguments.ranks is None:
+            raise ValueError(f"--{option.replace('_', '-')} goes with --plan and --ranks: it is of the network between")
 
 
 def _query(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -192,10 +232,11 @@ def _query(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_plan(arguments: argparse.Namespace) -> None:
-    from ..query.select import plan
+    from ..query.planning import plan
 
+    of_ranks = {name: getattr(arguments, name) for name in ("ranks", *_NETWORK)}
     with _one_line_warnings():
-        planned = plan(**_query(arguments))
+        planned = plan(**_query(arguments), **of_ranks)
     if arguments.json:
         print_json(planned.to_dict())
     else:

@@ -32,6 +32,9 @@ class AllBut:
         self.smaller = missing - np.arange(missing.size)
         """How many of the numbers are smaller than each missing one; ascending."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AllBut, (self.size + self.missing.size, self.missing)
+
     def __getitem__(self, positions: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(self.size))

@@ -63,6 +63,8 @@ class CostInputs:
     """Whether the picks depend on conformal sets."""
     head: Literal["", "published", "ridge", "distilled"]
     """The head that is fitted, as a configuration names it; empty where none is."""
+    n_ranks: int = 1
+    """Processes that share the rows."""
 
     @property
     def sources(self) -> list[Rows]:
@@ -77,6 +79,10 @@ class CostInputs:
     def is_logistic(self) -> bool:
         """Whether a logistic regression is fitted."""
         return self.head in ("ridge", "distilled")
+
+    def of_rank(self, n: int) -> int:
+        """How many of n rows a rank has, where all have as many."""
+        return -(-n // self.n_ranks)
 
     @property
     def leaves_rows_out(self) -> bool:

@@ -17,6 +17,7 @@ def first_report(inputs: Inputs, random_state: int) -> Report:
         random_state=random_state,
         config=inputs.settings.config.to_dict(),
         backend=inputs.settings.backend.describe(),
+        n_ranks=inputs.settings.n_ranks,
         mode="cold start" if inputs.cold else "query",
         n_rows=inputs.pool.n_rows,
         n_labelled=inputs.labelled.size,

@@ -8,7 +8,7 @@ from typing import Any
 from ..system import display
 from .stage_totals import StageTotals
 
-__all__ = ["IMPORT", "Plan", "StagePlan"]
+__all__ = ["IMPORT", "Plan", "StagePlan", "passes_text"]
 
 IMPORT = "import"
 """The stage in which PyTorch is imported, where it is needed."""
@@ -61,7 +61,7 @@ class Plan(StageTotals):
         for name, stage in self._with_total().items():
             seconds = "" if stage.seconds is None else f"{stage.seconds:.1f} s"
             read, peak = f"{stage.bytes_read / 1e6:,.1f} MB", f"{stage.peak_memory / 1e6:,.0f} MB"
-            lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {_passes(stage) or '-'}")
+            lines.append(f"{name:14}{read:>12}{peak:>14}{seconds:>10}  {passes_text(stage) or '-'}")
         lines.append(self._limit(f"{self.memory_limit / 1e6:,.0f} MB"))
         return "\n".join(lines)
 
@@ -79,14 +79,18 @@ class Plan(StageTotals):
     def _repr_html_(self) -> str:
         header = ["stage", "read", "peak memory", "seconds", "passes"]
         rows = [
-            (name, display.size(stage.bytes_read), display.size(stage.peak_memory), stage.seconds, _passes(stage))
+            (name, display.size(stage.bytes_read), display.size(stage.peak_memory), stage.seconds, passes_text(stage))
             for name, stage in self._with_total().items()
         ]
+        return self._html(header, rows)
+
+    def _html(self, header: list[str], rows: list[tuple[Any, ...]], *texts: str) -> str:
+        """A table of the stages, and what is said below it."""
         table = display.table(header, rows, len(rows), shown=len(rows))
-        return display.notebook_html(
-            f"Plan: {self._summary()}", table, display.paragraph(self._limit(display.size(self.memory_limit)))
-        )
+        below = [*texts, self._limit(display.size(self.memory_limit))]
+        return display.notebook_html(f"Plan: {self._summary()}", table, *map(display.paragraph, below))
 
 
-def _passes(stage: StagePlan) -> str:
+def passes_text(stage: StagePlan) -> str:
+    """Passes over all rows, of the sources that have some."""
     return ", ".join(f"{source} {n}" for source, n in stage.passes.items() if n)

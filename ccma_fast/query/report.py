@@ -35,7 +35,12 @@ class Stage:
     bytes_read: int
     """Bytes read from features, logits and teacher, in files or in memory."""
     peak_memory: int
-    """Most bytes by which the process's resident memory, mapped files included, exceeded that at the query's start."""
+    """Most bytes by which the process's resident memory, mapped files included, exceeded that at the query's start.
+
+    On several ranks that of the first.
+    """
+    bytes_exchanged: int = 0
+    """Payload between the ranks, each byte once for each rank that gets it; 0 in a single process."""
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Report(StageTotals):
     """
 
     backend: str = ""
+    n_ranks: int = 1
+    """Processes that have shared the work, see `group` of :func:`ccma_fast.select`."""
     mode: str = ""
     """"cold start" (labels of fewer than two classes and no student logits, so that no student can be fitted) or
     "query".
@@ -130,6 +137,11 @@ class Report(StageTotals):
         """Wall time, summed over the stages."""
         return float(sum(stage.seconds for stage in self.stages.values()))
 
+    @property
+    def bytes_exchanged(self) -> int:
+        """Payload between the ranks, summed over the stages."""
+        return sum(stage.bytes_exchanged for stage in self.stages.values())
+
     def __repr__(self) -> str:
         return display.line("Report", self._summary(), "print it for all")
 
@@ -147,11 +159,17 @@ class Report(StageTotals):
             for name, value in vars(self).items()
             if isinstance(value, (str, int, float)) and value and value == value
         }
-        header = ["stage", "seconds", "read", "peak memory"]
+        header = ["stage", "seconds", "read", "peak memory", "exchanged"]
         stages = [
-            (name, round(stage.seconds, 4), display.size(stage.bytes_read), display.size(stage.peak_memory))
+            (
+                name,
+                round(stage.seconds, 4),
+                *map(display.size, (stage.bytes_read, stage.peak_memory, stage.bytes_exchanged)),
+            )
             for name, stage in self.stages.items()
         ]
+        if self.n_ranks == 1:  # nothing is exchanged
+            header, stages = header[:-1], [stage[:-1] for stage in stages]
         parts = [
             display.warnings_list([*self.warnings, *self.forced]),
             display.facts(shown),

@@ -37,12 +37,17 @@ def report_text(report: Any, *, with_stages: bool = True) -> str:
 def _stage_table(report: Any) -> Iterator[str]:
     """The time, reads and memory of every stage, beside what was expected."""
     planned: Mapping[str, Any] = {} if report.plan is None else report.plan.stages
-    yield f"{'stage':14}{'time':>8}{'read':>10}{'memory':>10}   expected"
+    on_ranks = report.n_ranks > 1
+    exchanged = f"{'exchanged':>11}" if on_ranks else ""
+    yield f"{'stage':14}{'time':>8}{'read':>10}{'memory':>10}{exchanged}   expected"
     for name, stage in report.stages.items():
         seconds, read, memory = _seconds(stage.seconds), _bytes(stage.bytes_read), _bytes(stage.peak_memory)
-        line = f"{name:14}{seconds:>8}{read:>10}{memory:>10}"
+        exchanged = f"{_bytes(stage.bytes_exchanged):>11}" if on_ranks else ""
+        line = f"{name:14}{seconds:>8}{read:>10}{memory:>10}{exchanged}"
         if name in planned:
             line += f"   {_bytes(planned[name].bytes_read)} read, {_bytes(planned[name].peak_memory)}"
+            if on_ranks:
+                line += f", {_bytes(planned[name].bytes_exchanged)} exchanged"
         yield line
 
 
@@ -56,7 +61,10 @@ def _entries(report: Any) -> Iterator[tuple[str, ...]]:
     yield "sets", _sets(report)
     yield "forced", *report.forced
     seconds, read, memory = _seconds(report.seconds), _bytes(report.bytes_read), _bytes(report.peak_memory)
-    yield "took", f"{seconds}, {read} read, {memory} of memory"
+    ranks = ""
+    if report.n_ranks > 1:
+        ranks = f" on {report.n_ranks} ranks, {_bytes(report.bytes_exchanged)} exchanged"
+    yield "took", f"{seconds}{ranks}, {read} read, {memory} of memory"
 
 
 def _pool(report: Any) -> str:

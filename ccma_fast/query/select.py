@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend
+from ..backends.protocol import Backend, on_ranks
 from ..checks import check_flag
 from ..config import CCMAConfig
 from ..errors import TeacherWarning
@@ -23,7 +23,7 @@ from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory
-from .acquisitions.acquisition import Acquisition, scores_teacher
+from .acquisitions.acquisition import Acquisition, scores_teacher, validation_of
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
@@ -35,9 +35,7 @@ from .first_report import first_report
 from .inputs import Inputs
 from .logits import Logits, kept_logits
 from .picks import NO_PICKS, Picks
-from .plan import Plan
 from .posteriors import posteriors, teacher_logits, trained_models
-from .rates import machine_rates
 from .report import Report, Selection
 from .report_warnings import suspicions_from_labels
 from .scores import class_type
@@ -45,10 +43,10 @@ from .settings import RowNumbers
 from .stage_clock import StageClock
 from .subpool import diverse_subpool
 from .thresholds import NO_CUTS, thresholds
-from .torch_import import import_torch, is_missing, planned_import
-from .validation import Validation, planned_validation
+from .torch_import import import_torch
+from .validation import Validation
 
-__all__ = ["plan", "query", "select"]
+__all__ = ["query", "select"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -147,8 +145,8 @@ def select(
         bytes a row of the pool: bytes, or text such as "4GB" (10⁹) or "4GiB" (2³⁰). By default a quarter of what the
         machine has, or of what the tightest of its control groups and resource limits allows, but no more than half of
         what is left of that; at least 512 MB. It decides what is kept between steps and what is read or computed again,
-        never what is picked. What classes, labelled rows and candidates take by themselves (:func:`plan` tells it) has
-        to fit.
+        never what is picked. What classes, labelled rows and candidates take by themselves (:func:`ccma_fast.plan`
+        tells it) has to fit.
     exclude, pending, include : array_like or path, optional
         Rows that are never picked; rows that somebody is labelling, which are never picked and count as covered, as
         labelled rows do, without a class; the only rows that may be picked. Each a mask of booleans, shape (N,), row
@@ -217,7 +215,7 @@ def select(
     ``reweight``, "aps" and "raps" cuts, ``nonempty="raise"``. A source that no logits come from (features at a cold
     start with a teacher or beside `student_logits`) is read once, to be validated, and so is everything before a
     student of your own or a clustered subpool. k-means reads all rows that it clusters once in each iteration and some
-    times before: :func:`plan` counts them.
+    times before: :func:`ccma_fast.plan` counts them.
 
     Files are asked for one chunk ahead, and the pages of what has been read are let go. Beside chunks and what
     `memory_limit` allows, a row takes 4 bytes, with "trust" 14, and some 16 more while it is sorted; at a cold start
@@ -266,82 +264,6 @@ def select(
     return picks
 
 
-def plan(
-    features: Any,
-    budget: int,
-    *,
-    labels: Any = None,
-    class_names: Any = None,
-    teacher: Teacher | None = None,
-    student: Any = None,
-    student_logits: Any = None,
-    config: CCMAConfig | None = None,
-    backend: str = "auto",
-    chunk_size: int | None = None,
-    memory_limit: int | str | None = None,
-    exclude: Any = None,
-    pending: Any = None,
-    include: Any = None,
-    min_distance: float | None = None,
-    class_distribution: Any = None,
-) -> Plan:
-    """Expected cost of :func:`select` with the same arguments: passes, bytes, memory and seconds of each stage.
-
-    Nothing of the query runs. The arguments are checked as far as shapes and labels tell, and this machine's rates are
-    measured on a small part of the pool, in under a second. Where PyTorch is needed and not imported yet, another
-    process imports it. :mod:`ccma_fast.query.cost_model` tells how costs follow from shapes. Every report has bytes and
-    memory too, beside what was measured.
-
-    Parameters
-    ----------
-    features, budget, labels, ..., class_distribution
-        As in :func:`select`.
-
-    Returns
-    -------
-    Plan
-        Prints as a table. Memory is how far the process's resident memory, mapped files included, will rise above
-        where it is when the query begins. Seconds are an expectation: epochs and iterations are not known before.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As :func:`select`, but for what only shows when the pool is read.
-
-    Examples
-    --------
-    >>> import numpy as np, ccma_fast as cf
-    >>> x = np.random.default_rng(0).standard_normal((1000, 16), dtype=np.float32)
-    >>> cf.plan(x, 5).stages["check"].bytes_read == x.nbytes
-    True
-    """
-    was_missing = is_missing()  # on a GPU the check of the arguments imports it
-    arguments = checked_arguments(
-        features,
-        budget,
-        labels=labels,
-        class_names=class_names,
-        teacher=teacher,
-        student=student,
-        student_logits=student_logits,
-        config=config,
-        random_state=0,
-        backend=backend,
-        chunk_size=chunk_size,
-        memory_limit=memory_limit,
-        exclude=exclude,
-        pending=pending,
-        include=include,
-        min_distance=min_distance,
-        class_distribution=class_distribution,
-    )
-    inputs = inputs_of(arguments)
-    acquisition = ACQUISITIONS[inputs.acquisition]
-    given = cost_inputs_of(inputs, acquisition, _validation(inputs, acquisition).lazy)
-    importing = planned_import(given, arguments.backend) if was_missing else None
-    return forecast(given, acquisition, machine_rates(given, arguments.backend), importing=importing)
-
-
 def query(
     features: Rows,
     budget: int,
@@ -387,12 +309,6 @@ def query(
     return _selection(arguments)
 
 
-def _validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
-    return planned_validation(
-        inputs, covers_pool=acquisition.covers_pool, scores_teacher=scores_teacher(acquisition, inputs)
-    )
-
-
 def _with_ids(arguments: Arguments, *, explain: bool) -> Selection:
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = _selection(arguments, explain=explain)
@@ -402,13 +318,13 @@ def _with_ids(arguments: Arguments, *, explain: bool) -> Selection:
 
 def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
     """One query: its picks and its report."""
-    with StageClock(arguments.pool) as clock:
+    with StageClock(arguments.pool, on_ranks(arguments.backend)) as clock:
         with clock.stage("check"):
             inputs = inputs_of(arguments)
             inputs = replace(inputs, settings=replace(inputs.settings, explains=explain))
             acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
-            validation = _validation(inputs, acquisition)
+            validation = validation_of(acquisition, inputs)
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
             report = first_report(inputs, arguments.random_state)

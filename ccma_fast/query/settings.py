@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Backend
+from ..backends.protocol import Backend, on_ranks
 from ..config import CCMAConfig
 from ..pool.derived import AllBut, RowSubset
 from ..pool.rows import Rows
@@ -45,6 +45,12 @@ class Settings:
     streams: Streams
     explains: bool = False
     """Whether the rows that each pick represents are looked for."""
+
+    @property
+    def n_ranks(self) -> int:
+        """Processes that share the rows."""
+        spread = on_ranks(self.backend)
+        return 1 if spread is None else spread.n_ranks
 
     def kept(self, rows: Rows, indices: RowNumbers) -> Rows:
         """Some rows, which will be read several times: kept where they fit."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..backends.protocol import SpreadBackend
 from ..pool.rows import Rows
 from ..system.memory import PeakMemory
 from .report import Stage
@@ -14,12 +15,19 @@ __all__ = ["StageClock"]
 
 
 class StageClock:
-    """Measures stages: wall time, bytes read from the query's sources, and peak memory.
+    """Measures stages: wall time, bytes read from the query's sources, peak memory, and bytes between ranks.
 
     Use it as a context: memory is watched for that long.
+
+    Parameters
+    ----------
+    pool : Rows
+    spread : SpreadBackend or None
+        Where rows lie on several ranks, what has counted the bytes between them.
     """
 
-    def __init__(self, pool: Rows) -> None:
+    def __init__(self, pool: Rows, spread: SpreadBackend | None = None) -> None:
+        self._spread = spread
         self.stages: dict[str, Stage] = {}
         self._sources: list[tuple[Rows, int]] = []  # with the bytes read before it was added
         self.add_sources(pool)
@@ -39,9 +47,14 @@ class StageClock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure what runs inside."""
-        start, before = time.perf_counter(), self._bytes_read()
+        start, before, exchanged = time.perf_counter(), self._bytes_read(), self._bytes_exchanged()
         yield
-        self.stages[name] = Stage(time.perf_counter() - start, self._bytes_read() - before, self._peak.lap())
+        # On several ranks the bytes that they have read are asked for, which counts among the bytes between them.
+        seconds, read = time.perf_counter() - start, self._bytes_read() - before
+        self.stages[name] = Stage(seconds, read, self._peak.lap(), self._bytes_exchanged() - exchanged)
 
     def _bytes_read(self) -> int:
         return sum(rows.bytes_read - before for rows, before in self._sources)
+
+    def _bytes_exchanged(self) -> int:
+        return 0 if self._spread is None else self._spread.bytes_exchanged

@@ -11,6 +11,7 @@ from ..steps.selection import n_held_out
 from ..system.mapped_pages import SCATTERED_BYTES
 from .cost_inputs import CostInputs
 from .rates import Rates
+from .wire_costs import NO_WIRE, Wire
 
 __all__ = [
     "COMPARED_ROWS",
@@ -24,6 +25,7 @@ __all__ = [
     "chunk_rows",
     "clustering_cost",
     "computed_chunk",
+    "keeps_logits",
     "kept_bytes",
     "logit_rows",
     "logits_bytes",
@@ -81,23 +83,42 @@ class Work(NamedTuple):
     read: float = 0.0
     scored: float = 0.0
     clusterings: float = 0.0
+    seconds_known: float = 0.0
+    """What takes so long by itself."""
+
+    def plus(self, other: Work) -> Work:
+        """The sum of two."""
+        return Work(*map(sum, zip(self, other, strict=True)))
+
+    def shared(self, n_ranks: int) -> Work:
+        """Each rank's part, where all have as many rows."""
+        return Work(*(of / n_ranks for of in self))
 
     def seconds(self, rates: Rates) -> float:
+        """At the rates of a machine."""
         of_rates = self.products / rates.products + self.read / rates.read + self.scored / rates.scored
-        return of_rates + self.clusterings * _CLUSTERING_SECONDS
+        return of_rates + self.clusterings * _CLUSTERING_SECONDS + self.seconds_known
 
 
 class StageCost(NamedTuple):
-    """Reads, memory and work of a stage."""
+    """Reads, memory and work of a stage; on several ranks the first one leads, and all do what concerns their rows."""
 
     read: dict[Rows, float]
-    """Number of rows read of each source."""
+    """Number of rows read of each source, on all ranks together."""
     memory: float
-    """Bytes in addition to what is resident when the stage begins."""
+    """Bytes in addition to what is resident when the stage begins, on the first rank."""
     work: Work = Work()
-    """Without the reads."""
+    """Of all ranks together, without the reads."""
     keeps: int = 0
     """Bytes that stay resident when the stage ends; negative where it frees more."""
+    alone: Work = Work()
+    """Further work, which the first rank does while others wait."""
+    memory_of_other: float = 0.0
+    """As `memory`, on another rank than the first."""
+    keeps_of_other: int = 0
+    """As `keeps`, likewise."""
+    wire: Wire = NO_WIRE
+    """What goes between the first rank and the others."""
 
 
 def chunk_rows(given: CostInputs, rows: Rows) -> int:
@@ -136,6 +157,11 @@ def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
 def logits_bytes(given: CostInputs) -> int:
     """Bytes of the scored rows' logits, of those sources whose logits are computed, not read."""
     return 4 * given.n_scored * given.n_classes * len(given.computed)
+
+
+def keeps_logits(given: CostInputs) -> bool:
+    """Whether computed logits are cached, so that no later stage reads their sources again."""
+    return given.n_ranks == 1 and bool(given.computed) and logits_bytes(given) <= given.memory.logits
 
 
 def logit_rows(given: CostInputs, rows: Rows | None) -> int:
@@ -241,12 +267,13 @@ def clustering_cost(
     along = (
         width > 0 and n_clusters * (max_iter + 1) >= _LEAST_CENTROIDS and products * (max_iter + 1) >= _LEAST_PRODUCTS
     )
-    sketch = n * (width + 12)
+    n_here = n if is_kept else given.of_rank(n)
+    sketch = n_here * (width + 12)
     if not along or sketch > given.memory.sketch:
         sketch = 0
     centroids = n_clusters * d * (_STARTING_CENTROID if with_start else _CENTROID)
     is_picked = given.leaves_rows_out or n < given.pool.n_rows
-    n_chunk = min(n, chunk_rows(given, rows))
+    n_chunk = min(n_here, chunk_rows(given, rows))
     chunk = selected_bytes(given, rows, n_chunk, picked=is_picked) + n_chunk * (8 + COUNTED_ROW * is_picked)
     # Or a gather of the rows of two clusters, one of which became empty.
     chunk = 0 if is_kept else max(chunk, picked_bytes(rows, min(n_chunk, 2 * n // n_clusters)))
@@ -254,7 +281,7 @@ def clustering_cost(
     sample = 4 * n_sample * d
     # Before there are centroids: the sample, and the search for directions in it.
     first = max(picked_bytes(rows, n_sample) * (not is_kept) + sample, 4 * sample * along)
-    memory = _CLUSTERED_ROW * n + sample + max(first, sketch + centroids + chunk)
+    memory = _CLUSTERED_ROW * n_here + sample + max(first, sketch + centroids + chunk)
     passes = 2 + bool(sketch) + max_iter + (4 if with_start else 0)
     share = _SHARE_ALONG if along else 1.0
     return passes, memory, Work(products=products * (min(max_iter, _ITERATIONS) + 2) * share)

@@ -20,6 +20,7 @@ from ccma_fast.query.ranks.holder import Holder
 from ccma_fast.query.ranks.run import led, opened, sources_of
 from ccma_fast.query.ranks.serving import executed
 from ccma_fast.query.ranks.shipping import loaded
+from ccma_fast.system.pickled import packed
 
 _NOT_GIVEN = ("labels", "class_names", "teacher", "student", "student_logits", "config", "chunk_size", "memory_limit")
 _NO_LIMITS = ("exclude", "pending", "include", "min_distance", "class_distribution")
@@ -27,17 +28,30 @@ _DEFAULTS: dict[str, Any] = {**dict.fromkeys(_NOT_GIVEN + _NO_LIMITS), "random_s
 
 
 class InProcess:
-    """Every rank's commands, one after the other."""
+    """Every rank's commands, one after the other; counts as :class:`ccma_fast.system.ranks.Ranks` does."""
 
     def __init__(self, holders: list[Holder]) -> None:
         self.holders = holders
+        self.bytes_exchanged = self.n_messages = 0
 
     def each(self, command: bytes) -> list[Any]:
-        return [executed(holder, command) for holder in self.holders]
+        found = [executed(holder, command) for holder in self.holders]
+        self._count(("each", command), *map(_n_bytes, found[1:]))
+        return found
 
     def total(self, command: bytes) -> npt.NDArray[np.int64]:
-        parts: npt.NDArray[np.int64] = np.sum(self.each(command), axis=0)
-        return parts
+        found = [executed(holder, command) for holder in self.holders]
+        self._count(("total", command), *(array.nbytes for array in found[1:]))
+        total: npt.NDArray[np.int64] = np.sum(found, axis=0)
+        return total
+
+    def _count(self, sent: tuple[str, bytes], *received: int) -> None:
+        self.bytes_exchanged += _n_bytes(sent) * len(received) + sum(received)
+        self.n_messages += 2
+
+
+def _n_bytes(value: Any) -> int:
+    return sum(piece.nbytes for piece in packed(value))
 
 
 def dealt_anyhow(n_rows: int, n_ranks: int, rng: np.random.Generator, n_runs: int = 12) -> list[Runs]:
@@ -66,7 +80,7 @@ def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
 def told(picks: cf.Selection) -> dict[str, Any]:
     """All that a selection tells, but for the backend, times, reads, memory and the plan."""
     report = {**vars(picks.report)}
-    for name in ("backend", "stages", "plan"):
+    for name in ("backend", "n_ranks", "stages", "plan"):
         report.pop(name)
     if picks.explanation is not None:
         report |= {name: value for name, value in vars(picks.explanation).items() if name != "combined"}

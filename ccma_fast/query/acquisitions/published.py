@@ -13,6 +13,7 @@ from ..scores import Columns, Scores
 from ..settings import RowNumbers
 from ..spacing import Spacing
 from ..stage_costs import StageCost, chunk_rows, clustering_cost, kept_bytes, picked_bytes, spaced_rows
+from ..wire_costs import best_rows, best_rows_of_classes, fetched
 
 __all__ = ["Published"]
 
@@ -80,5 +81,9 @@ class Published:
         )
         touched = picked_bytes(space, min(n, chunk_rows(given, space)))
         read: dict[Rows, float] = {space: n if kept else n * passes}
-        read[given.pool] = read.get(given.pool, 0) + spaced_rows(given)
-        return StageCost(read, max(memory, touched) + kept, work)
+        best = best_rows_of_classes if given.class_bytes else best_rows
+        wire = best(given, n, given.n_scored).plus(fetched(given, space, read[space]))
+        read[given.pool] = read.get(given.pool, 0) + (n_spaced := spaced_rows(given))
+        wire = wire.plus(fetched(given, given.pool, n_spaced))
+        of_other = picked_bytes(space, min(given.of_rank(n), chunk_rows(given, space)))
+        return StageCost(read, max(memory, touched) + kept, alone=work, memory_of_other=of_other, wire=wire)

@@ -22,6 +22,7 @@ from ..represented import NO_NEAREST, nearest_represented, numbers_of
 from ..settings import RowNumbers, Settings
 from ..spacing import PickLimits, Spacing
 from ..stage_costs import COMPARED_ROWS, SIMILARITY_BYTES, StageCost, Work, chunk_rows, kept_bytes, picked_bytes
+from ..wire_costs import COMMAND, best_rows, best_rows_of_classes, fetched
 
 __all__ = ["WantedClasses", "picks_of_student", "student_picks_cost"]
 
@@ -152,7 +153,12 @@ def student_picks_cost(given: CostInputs) -> StageCost:
     greedy = SIMILARITY_BYTES + _COMPARED * min(n, COMPARED_ROWS) * pool.n_columns + most_pair_bytes(n)
     memory = kept_bytes(given, pool, n) + max(filled, greedy)
     n_known = given.n_covered * (2 if given.has_spacing else 1)
-    return StageCost({pool: n + n_known}, memory, Work(products=2.0 * n * n * pool.n_columns))
+    of_other = picked_bytes(pool, min(given.of_rank(n), chunk_rows(given, pool)))
+    best, n_commands = (best_rows_of_classes, 4) if given.class_bytes else (best_rows, 2)
+    wire = best(given, n, given.n_scored).plus(COMMAND.times(n_commands))
+    wire = wire.plus(fetched(given, pool, n), fetched(given, pool, n_known))
+    work = Work(products=2.0 * n * n * pool.n_columns)
+    return StageCost({pool: n + n_known}, memory, alone=work, memory_of_other=of_other, wire=wire)
 
 
 def _candidates(config: CCMAConfig, n_picks: int, n_rows: int) -> int:

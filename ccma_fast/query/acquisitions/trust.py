@@ -15,6 +15,7 @@ from ..scores import Columns, Scores, class_type
 from ..settings import RowNumbers
 from ..spacing import Spacing
 from ..stage_costs import SORTED_ROW, StageCost
+from ..wire_costs import COMMAND, best_rows_of_classes, fetched
 from .student_picks import WantedClasses, picks_of_student, student_picks_cost
 
 __all__ = ["Trust"]
@@ -83,9 +84,18 @@ class Trust:
         if not self.forms_sets(given.teacher is not None, given.n_labelled):
             return cost
         read = dict(cost.read)
-        read[given.space] = read.get(given.space, 0) + min(m, config.kappa * b // 2)
-        work = cost.work._replace(clusterings=min(given.n_classes, b) / 2)
-        return StageCost(read, max(cost.memory, m * SORTED_ROW), work)
+        n_led = min(m, config.kappa * b // 2)
+        read[given.space] = read.get(given.space, 0) + n_led
+        alone = cost.alone._replace(clusterings=min(given.n_classes, b) / 2)
+        sorting = given.of_rank(m) * SORTED_ROW
+        wire = cost.wire.plus(best_rows_of_classes(given, n_led, m), fetched(given, given.space, n_led))
+        return StageCost(
+            read,
+            max(cost.memory, sorting),
+            alone=alone,
+            memory_of_other=max(cost.memory_of_other, sorting),
+            wire=wire.plus(COMMAND.times(4)),
+        )
 
 
 def _picks_of_teacher(

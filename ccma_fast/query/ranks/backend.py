@@ -48,6 +48,11 @@ class SpreadBackend:
         """The backend and what it runs on, for reports."""
         return f"{self._here.describe()}, {self.n_ranks} ranks"
 
+    @property
+    def bytes_exchanged(self) -> int:
+        """Payload between the ranks so far."""
+        return self._session.transport.bytes_exchanged
+
     def _is_here(self, rows: Rows) -> bool:
         return spread_source(rows) is None
 

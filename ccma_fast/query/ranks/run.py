@@ -149,6 +149,11 @@ class _OverRanks:
         self._ranks.broadcast(("total", command))
         return self._ranks.total(executed(self._holder, command))
 
+    @property
+    def bytes_exchanged(self) -> int:
+        """Every message is one of the first rank."""
+        return self._ranks.traffic.sent + self._ranks.traffic.received
+
 
 def _served(ranks: Ranks, holder: Holder) -> Selection:
     """Executes what the first rank sends until it sends the outcome."""

@@ -30,6 +30,11 @@ class Transport(Protocol):
         """The sum of the int64 arrays that the ranks return."""
         ...
 
+    @property
+    def bytes_exchanged(self) -> int:
+        """Payload between the first rank and the others so far."""
+        ...
+
 
 class Session:
     """Commands to all ranks, from the first one.
