@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import BackendUnavailableError
 from ..pool.derived import Runs
 from ..pool.rows import Rows
 from ..reference import Cumulative
-from .protocol import HostBackend, PutScores
+from .protocol import Backend, PutScores
 
-__all__ = ["RankBackend"]
+__all__ = ["RankBackend", "shared"]
 
 
-class RankBackend(HostBackend, Protocol):
-    """A backend whose passes several ranks can share, each over its own rows, and whose outcomes then are merged."""
+class RankBackend(Backend, Protocol):
+    """A backend whose passes several ranks can share, each over its own rows, and whose outcomes then are merged.
+
+    A backend may lack some of these: :func:`shared` tells.
+    """
 
     def scores_between(
         self,
@@ -69,3 +73,25 @@ class RankBackend(HostBackend, Protocol):
     ) -> tuple[float, float] | None:
         """The thresholds of target sizes, of what the passes of all ranks have counted; None where a bracket missed."""
         ...
+
+
+def shared(backend: Backend, passes: str) -> RankBackend:
+    """The backend, if it has a member of :class:`RankBackend` whose passes are to be shared.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It has not.
+    """
+    if not hasattr(backend, passes):
+        raise BackendUnavailableError(
+            f"backend {backend.NAME!r} computes {_WHAT[passes]} on one rank alone; expected backend='cpu', or one rank"
+        )
+    return cast(RankBackend, backend)
+
+
+_WHAT = {
+    "scores_between": "thresholds of target sizes",
+    "ScoresInBrackets": "thresholds of target sizes",
+    "HostPart": "a k-means of the pool",
+}

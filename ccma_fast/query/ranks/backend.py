@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ...backends.lloyd import lloyd
 from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
-from ...backends.rank_protocol import RankBackend
+from ...backends.protocol import Backend
+from ...backends.rank_protocol import shared
 from ...pool.arrays import KeptRows
 from ...pool.rows import Rows
 from ...reference import Cumulative, KMeans, target_size_rank
@@ -32,11 +33,11 @@ class SpreadBackend:
     Parameters
     ----------
     session : Session
-    here : RankBackend
+    here : Backend
         This process's own: it computes what concerns rows that were brought here, and everything that is not said here.
     """
 
-    def __init__(self, session: Session, here: RankBackend) -> None:
+    def __init__(self, session: Session, here: Backend) -> None:
         self._session, self._here = session, here
         self.n_ranks = len(session.runs)
         session.backend = self
@@ -91,7 +92,7 @@ class SpreadBackend:
     ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
         """Each rank scores its rows between likely thresholds, and then those that they leave open."""
         sizes = student_size, teacher_size
-        brackets = self._here.likely_brackets(student_logits, teacher_logits, *sizes)
+        brackets = shared(self._here, "ScoresInBrackets").likely_brackets(student_logits, teacher_logits, *sizes)
         if brackets is None:
             return None
         kept, begun = {name: self._column(student_logits) for name in columns}, self._column(student_logits)
@@ -102,7 +103,9 @@ class SpreadBackend:
         )
         thresholds = None
         if all(are_whole):
-            thresholds = self._here.thresholds_in_brackets(student_logits, sizes, brackets, counted)
+            thresholds = shared(self._here, "ScoresInBrackets").thresholds_in_brackets(
+                student_logits, sizes, brackets, counted
+            )
         if thresholds is None:
             return None
         totals = self._session.total("settle", begun, handles, student_logits, *thresholds)
@@ -222,7 +225,7 @@ class SpreadBackend:
             max_iter=max_iter,
             tol=tol,
             random_state=random_state,
-            clustered=self._here.clustered_rows,
+            clustered=shared(self._here, "HostPart").clustered_rows,
         )
         self._session.each("keep_clustering", part, labels.handle, squared.handle)
         return KMeans(found.centroids, cast(Any, labels), found.inertia, found.n_iter, self.NAME, cast(Any, squared))

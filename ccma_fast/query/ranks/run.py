@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, cast
 
 from ...backends.protocol import Backend
-from ...backends.rank_protocol import RankBackend
 from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
@@ -86,15 +85,13 @@ def identity(backend: Backend) -> dict[str, str]:
 def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]) -> Selection:
     with ranks.guarded():
         arguments = opened(checked())
-        if arguments.backend.NAME != "cpu" and ranks.size > 1:
-            raise BackendUnavailableError(
-                f"backend {arguments.backend.NAME!r} computes on one rank alone; expected backend='cpu'"
-            )
+        if arguments.backend.NAME == "reference":
+            raise BackendUnavailableError("backend 'reference' computes on one rank alone; expected backend='cpu'")
         sources = sources_of(arguments)
         _check_agreement(ranks, arguments, sources)
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
-        holder = Holder(sources, cast(RankBackend, arguments.backend), runs[ranks.rank], arguments.memory)
+        holder = Holder(sources, arguments.backend, runs[ranks.rank], arguments.memory)
         if ranks.rank:
             return _served(ranks, holder)
         found = led(_OverRanks(ranks, holder), arguments, sources, runs, run)
@@ -112,7 +109,7 @@ def led(
 ) -> bytes:
     """The first rank's part: the query, and its outcome as bytes, see :func:`~.shipping.loaded`."""
     session = Session(transport, sources, runs)
-    backend = cast(Backend, SpreadBackend(session, cast(RankBackend, arguments.backend)))
+    backend = cast(Backend, SpreadBackend(session, arguments.backend))
     session.each("configure", arguments.config, arguments.chunk_size)
     teacher = arguments.teacher
     spread = replace(
