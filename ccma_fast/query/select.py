@@ -23,7 +23,7 @@ from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory
-from .acquisitions.acquisition import Acquisition, scores_teacher, validation_of
+from .acquisitions.acquisition import Acquisition, scores_teacher
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
@@ -44,7 +44,7 @@ from .stage_clock import StageClock
 from .subpool import diverse_subpool
 from .thresholds import NO_CUTS, thresholds
 from .torch_import import import_torch
-from .validation import Validation
+from .validation import Validation, planned_validation
 
 __all__ = ["query", "select"]
 
@@ -324,7 +324,7 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             inputs = replace(inputs, settings=replace(inputs.settings, explains=explain))
             acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
-            validation = validation_of(acquisition, inputs)
+            validation = planned_validation(inputs, acquisition)
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
             report = first_report(inputs, arguments.random_state)
