@@ -17,29 +17,33 @@ from ..pool.arrays import KeptRows
 from ..pool.derived import RowSubset
 from ..pool.rows import Rows
 from ..steps.validated_rows import LazilyValidatedRows
-from .acquisitions.acquisition import Acquisition, scores_teacher
 from .inputs import Inputs
 from .settings import RowNumbers, Settings
 
 __all__ = ["Validation", "planned_validation"]
 
 
-def planned_validation(inputs: Inputs, acquisition: Acquisition) -> Validation:
-    """Which sources are validated when, and what their rows need."""
-    # The coverage step may also run in the student's embedding space.
-    covers_pool = acquisition.covers_pool and not inputs.cold
-    directions = {inputs.space, inputs.pool} if covers_pool else {inputs.space}
+def planned_validation(inputs: Inputs, *, covers_pool: bool, scores_teacher: bool) -> Validation:
+    """Which sources are validated when, and what their rows need.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    covers_pool : bool
+        Whether the coverage step may also run in the student's embedding space.
+    scores_teacher : bool
+        Whether the teacher's posteriors of every row are scored.
+    """
+    directions = {inputs.space, inputs.pool} if covers_pool and not inputs.cold else {inputs.space}
     if inputs.teacher is not None and inputs.teacher.class_directions is not None:
         directions.add(inputs.teacher.source)  # zero-shot logits are of unit rows
-    lazy = []
-    if inputs.budget and inputs.settings.backend.ON_HOST:
-        lazy = _lazy_sources(inputs, scores_teacher(acquisition, inputs))
+    lazy = _lazy_sources(inputs, scores_teacher) if inputs.budget and inputs.settings.backend.ON_HOST else []
     return Validation(inputs.settings, inputs.sources, frozenset(directions), frozenset(lazy), inputs.rows.population)
 
 
-def _lazy_sources(inputs: Inputs, both_are_scored: bool) -> list[Rows]:
+def _lazy_sources(inputs: Inputs, scores_teacher: bool) -> list[Rows]:
     """The sources of which every selectable row will be scored."""
-    of_teacher = [inputs.teacher.source] if both_are_scored and inputs.teacher is not None else []
+    of_teacher = [inputs.teacher.source] if scores_teacher and inputs.teacher is not None else []
     if inputs.cold:
         return of_teacher
     if inputs.n_scored < inputs.unlabelled.size:
