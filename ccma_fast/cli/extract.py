@@ -9,9 +9,11 @@ from ..images.encoders import DEFAULT_STUDENT, DEFAULT_TEMPLATE, PRECISIONS
 from ..system.streams import tell
 from .argument_types import at_least_0, at_least_1
 from .command import Command
+from .ranks import ranks_of_command
 
 if TYPE_CHECKING:
     from ..images.extract import Extraction
+    from ..system.ranks import Ranks
 
 __all__ = ["COMMAND"]
 
@@ -32,15 +34,21 @@ folders in DIR, each with the rows of its shards (float16), what they are, and a
   student, teacher        img_emb/img_emb_0.npy, ... and metadata/metadata_0.parquet with image_path; the same images
   classes                 text_emb/text_emb_0.npy and metadata/metadata_0.parquet with caption
 
-The same command again goes on after a kill, and takes in images that were added since and those that were skipped but
-can be read now, behind those that are there. Images that are gone are named, and not offered for labelling until they
+The same command again goes on after a kill, which costs five minutes of work at most. It takes in images that were
+added since, and those that were skipped but can be read now, behind those that are there. Images that are gone are named, and not offered for labelling until they
 are there again; one that was renamed keeps its row; where a file was changed, nothing is done.
+
+Under torchrun all its processes work together, on one machine or on several: each shard is made by one of them, on a
+GPU of its own where there are several, and the files are those that one process writes. All must see IMAGES and DIR.
+torchrun sets OMP_NUM_THREADS=1 where it starts several processes on a machine: on a CPU the rows are those of one
+process with one thread, and may differ from those of more threads in their last bits.
 
 examples:
   ccma-fast extract photos --out pool
   ccma-fast extract photos --out pool --student vit_base_patch14_dinov2.lvd142m --image-size 224 \\
                     --teacher ViT-B-32 --pretrained laion2b_s34b_b79k --class-names names.txt --templates openai \\
                     --precision bf16 --workers 8
+  torchrun --nproc-per-node 8 -m ccma_fast extract photos --out pool
   ccma-fast select --features pool/student --teacher-images pool/teacher --teacher-classes pool/classes --budget 100
 
 The same call in Python: ccma_fast.extract(images, out, student=..., teacher=..., ...).
@@ -112,16 +120,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least_1,
         default=10_000,
         metavar="N",
-        help="images of a shard, which ends after five minutes all the same (default: 10000)",
+        help="images of a shard (default: 10000)",
     )
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    with ranks_of_command("auto") as ranks:
+        found = _extracted(arguments, ranks)
+    if ranks is None or ranks.rank == 0:
+        _tell(found)
+
+
+def _extracted(arguments: argparse.Namespace, ranks: Ranks | None) -> Extraction:
     from ..images.extract import extract
 
     templates = arguments.templates
-    found = extract(
+    return extract(
         arguments.images,
         arguments.out,
         image_suffixes=arguments.image_suffixes,
@@ -140,7 +155,11 @@ def _run(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         shard_size=arguments.shard_size,
         progress=not arguments.quiet,
+        group=ranks,
     )
+
+
+def _tell(found: Extraction) -> None:
     _tell_changes(found)
     print(f"{found.n_rows} images, {len(found.skipped)} skipped")
     for option, folder in (
@@ -182,4 +201,5 @@ COMMAND = Command(
     epilog=_EPILOG,
     add_arguments=_add_arguments,
     run=_run,
+    runs_on_ranks=True,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,11 +26,17 @@ from ..pool.manifest_file import (
     write_manifest,
 )
 from ..system.extras import optional
-from ..system.output_files import remove_leftovers, write_whole
-from .encoders import Encoder
+from ..system.output_files import remove_leftovers, sync_directory, write_whole
 from .image_source import ImageFile
 
-__all__ = ["EmbeddingFolder", "ShardMetadata", "remove_unfinished", "write_classes"]
+__all__ = [
+    "EmbeddingFolder",
+    "ShardMetadata",
+    "digest_of_encoder",
+    "remove_unfinished",
+    "write_classes",
+    "write_shard",
+]
 
 _SIZE, _CHECKSUM, _TIME, _ROOT = "file_bytes", "file_crc32", "file_mtime_ns", "file_root"
 
@@ -57,11 +65,12 @@ class ShardMetadata(NamedTuple):
 class EmbeddingFolder:
     """A folder for the embeddings of one encoder.
 
+    Changes are made to :attr:`manifest`, and written by :meth:`write`.
+
     Parameters
     ----------
     path : Path
         New, empty, or one that was extracted.
-    encoder : Encoder
     wanted : Manifest
         What a new one is to say; one that exists must agree with it.
 
@@ -75,8 +84,8 @@ class EmbeddingFolder:
         A damaged manifest or shard.
     """
 
-    def __init__(self, path: Path, encoder: Encoder, wanted: Manifest) -> None:
-        self.path, self.encoder = path, encoder
+    def __init__(self, path: Path, wanted: Manifest) -> None:
+        self.path, self.name = path, path.name
         found = read_manifest(path, "out")
         if found is None:
             if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -87,7 +96,7 @@ class EmbeddingFolder:
             path.mkdir(exist_ok=True)
             found = replace(wanted, folder=path)
             write_manifest(path, found)
-        self.manifest = found
+        self.manifest = self._written = found
         differing = differing_encoders("images in out", found, "this call", wanted)
         if differing is None and found.precision != wanted.precision:
             precisions = f"{found.precision!r} in {found} and {wanted.precision!r} in this call"
@@ -103,42 +112,65 @@ class EmbeddingFolder:
     def skipped(self) -> dict[str, Skipped]:
         return {image: why for shard in self.manifest.shards for image, why in shard.skipped.items()}
 
-    def add(self, rows: npt.NDArray[np.float16], known: ShardMetadata, skipped: dict[str, Skipped]) -> None:
-        """Write the next shard. Its images that were skipped before no longer are."""
-        k = len(self.manifest.shards)
-        file, metadata = f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
-        columns: dict[str, list[Any]] = {"image_path": known.ids}
-        if known.labels is not None:
-            columns["label"] = known.labels
-        if any(file.n_bytes is not None for file in known.files):
-            columns |= dict(zip((_SIZE, _CHECKSUM, _TIME), map(list, zip(*known.files, strict=True)), strict=True))
-        if any(root is not None for root in known.roots):
-            columns[_ROOT] = known.roots
-        write_whole(self.path / file, lambda handle: np.save(handle, rows))
-        _write_parquet(self.path / metadata, columns)
-        shard = Shard(
-            file,
-            metadata,
-            len(rows),
-            digest_of_file(self.path / file),
-            digest_of_file(self.path / metadata),
-            chained(self.manifest.rows_sha256, known.ids),
-            skipped,
+    def holds(self, directory: Path, shard: Shard) -> bool:
+        """Whether the files of a shard in another directory are whole, there or where :meth:`moved` has put them."""
+        places = zip(
+            (shard.file, shard.metadata), self._next_files(), (shard.sha256, shard.metadata_sha256), strict=True
         )
-        self._write(shards=(*self._skipping(dict.fromkeys(known.ids)), shard))
+        for name, moved, expected in places:
+            found = directory / name if (directory / name).exists() else self.path / moved
+            if not found.exists() or digest_of_file(found) != expected:
+                return False
+        return True
+
+    def known(self, directory: Path, shard: Shard) -> ShardMetadata:
+        """The metadata of a shard in another directory."""
+        return _known(replace(self.manifest, folder=directory), shard)
+
+    def moved(self, directory: Path, shard: Shard) -> tuple[Shard, ShardMetadata]:
+        """The files of a shard in another directory, moved to where the next shard is, and what they hold.
+
+        A file that is there already, as a call that was killed has moved it, stays there.
+        """
+        file, metadata = self._next_files()
+        for name, place in ((shard.file, file), (shard.metadata, metadata)):
+            if (directory / name).exists():
+                os.replace(directory / name, self.path / place)
+        for place in (file, metadata):
+            sync_directory((self.path / place).parent)
+        own = replace(shard, file=file, metadata=metadata)
+        return own, _known(self.manifest, own)
+
+    def add(self, shard: Shard, known: ShardMetadata, skipped: dict[str, Skipped]) -> None:
+        """Take in the next shard, which was moved. Its images that were skipped before no longer are."""
+        chain = chained(self.manifest.rows_sha256, known.ids)
+        shards = (*self._skipping(dict.fromkeys(known.ids)), replace(shard, rows_sha256=chain, skipped=skipped))
+        self.manifest = replace(self.manifest, shards=shards)
         self.shards.append(known)
 
     def explain(self, failures: dict[str, Skipped]) -> None:
         """Record the latest reasons why images are skipped."""
-        self._write(shards=tuple(self._skipping(failures)))
+        self.manifest = replace(self.manifest, shards=tuple(self._skipping(failures)))
 
     def record(self, vanished: Sequence[int], renamed: dict[str, int]) -> None:
         """Record which images vanished or were renamed, for the rows that are here already; see :class:`Manifest`."""
         n_rows = self.manifest.n_rows
-        self._write(
+        self.manifest = replace(
+            self.manifest,
             vanished=[row for row in vanished if row < n_rows],
             renamed={name: row for name, row in renamed.items() if row < n_rows},
         )
+
+    def write(self) -> None:
+        """Write the manifest, if there are changes to it."""
+        now, before = self.manifest, self._written
+        if now != before or [*now.renamed.items()] != [*before.renamed.items()]:
+            write_manifest(self.path, now)
+            self._written = now
+
+    def _next_files(self) -> tuple[str, str]:
+        k = len(self.manifest.shards)
+        return f"img_emb/img_emb_{k}.npy", f"metadata/metadata_{k}.parquet"
 
     def _skipping(self, changes: dict[str, Any]) -> list[Shard]:
         """The shards with changed reasons why images are skipped; None for images that no longer are."""
@@ -151,15 +183,36 @@ class EmbeddingFolder:
                     if changes.get(image, why) is not None
                 },
             )
+            if shard.skipped
+            else shard
             for shard in self.manifest.shards
         ]
 
-    def _write(self, **changes: Any) -> None:
-        """Write the manifest with changes, if there are any."""
-        changed = replace(self.manifest, **changes)
-        if changed != self.manifest or [*changed.renamed.items()] != [*self.manifest.renamed.items()]:
-            self.manifest = changed
-            write_manifest(self.path, changed)
+
+def write_shard(directory: Path, stem: str, rows: npt.NDArray[np.float16], known: ShardMetadata) -> Shard:
+    """Write the rows of a shard and their metadata, as ``stem.npy`` and ``stem.parquet``.
+
+    The result does not know the rows of the shards before it, nor what was skipped.
+    """
+    file, metadata = f"{stem}.npy", f"{stem}.parquet"
+    columns: dict[str, list[Any]] = {"image_path": known.ids}
+    if known.labels is not None:
+        columns["label"] = known.labels
+    if any(entry.n_bytes is not None for entry in known.files):
+        columns |= dict(zip((_SIZE, _CHECKSUM, _TIME), map(list, zip(*known.files, strict=True)), strict=True))
+    if any(root is not None for root in known.roots):
+        columns[_ROOT] = known.roots
+    write_whole(directory / file, lambda handle: np.save(handle, rows))
+    _write_parquet(directory / metadata, columns)
+    digests = (digest_of_file(directory / name) for name in (file, metadata))
+    return Shard(file, metadata, len(rows), *digests, rows_sha256="")
+
+
+def digest_of_encoder(manifest: Manifest) -> str:
+    """What identifies an encoder and all that is done to an image, whatever the model is called."""
+    encoder = manifest.encoder["library"], manifest.encoder["weights_sha256"]
+    known = (*encoder, manifest.preprocessing, manifest.precision, manifest.normalized, manifest.n_columns)
+    return hashlib.sha256(repr(known).encode()).hexdigest()
 
 
 def remove_unfinished(folder: Path) -> None:

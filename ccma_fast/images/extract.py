@@ -7,7 +7,8 @@ rows are the same images in the same order, and ``classes``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from typing import Any
 from ..checks import check_choice, check_integer
 from ..pool.class_codes import class_codes
 from ..pool.class_names import read_class_names
-from ..pool.manifest import Skipped
 from ..system import display
 from ..system.extras import optional
 from ..system.output_files import check_can_write_into, locked
-from .changes import Changes, changes_of
-from .embedding import embed
-from .embedding_folder import EmbeddingFolder, remove_unfinished, write_classes
+from ..system.ranks import Ranks
+from .cooperation import check_same_encoders, check_same_images, device_of
+from .embedding import Output
+from .embedding_folder import write_classes
 from .encoders import (
     DEFAULT_STUDENT,
     DEFAULT_TEMPLATE,
@@ -33,8 +34,8 @@ from .encoders import (
     prompt_templates,
     vision_encoder,
 )
-from .extraction_plan import check_same_shards, planned, tried_again
 from .image_source import Images
+from .leading import Outcome, Work, lead, serve
 from .sources import open_images
 
 __all__ = ["Extraction", "extract"]
@@ -125,8 +126,12 @@ def extract(
     workers: int = 1,
     shard_size: int = 10_000,
     progress: bool = True,
+    group: Any = None,
 ) -> Extraction:
     """Embed images, and the names of their classes, into folders that :func:`ccma_fast.select` takes.
+
+    Shards are dealt to the processes of a `group`, where there is one, and the files are those that one process writes,
+    byte for byte.
 
     Called again, whether the first call was killed or images were added since, it goes on behind the shards that are
     there: an image whose id is in one of them is not embedded again, and its row keeps its number. What was skipped is
@@ -185,10 +190,14 @@ def extract(
         or never ends costs itself alone. With 0 this process decodes, and such an image may end it; so it is with a
         data set that another process cannot import, as one of a script or notebook, which a warning says.
     shard_size : int, default 10,000
-        Images of a shard, which is closed after five minutes all the same. A kill costs those of the one that is being
-        made.
+        Images of a shard. What each process has of the one that it is making is saved every five minutes: a kill costs
+        no more.
     progress : bool, default True
-        Show a bar with images/s on stderr.
+        Show a bar with images/s on stderr; on the first rank of a group alone, where it moves with the images of that
+        rank and with the finished shards of the others.
+    group : torch.distributed.ProcessGroup, optional
+        Work with all processes of this group, each of which calls this with the same arguments; by default this
+        process works by itself. The group's own backend is not used for tensors; gloo is enough on GPUs as well.
 
     Returns
     -------
@@ -208,6 +217,8 @@ def extract(
         Images or names that cannot be opened, or a shard of `out` that is damaged.
     OSError
         `out` cannot be written into, or another process is working there (:class:`BlockingIOError`).
+    RankError
+        Another process of the group has raised one of these, or was lost: the text names its rank and host.
     ImportError
         A library is not installed; the text names the extra that brings it.
 
@@ -217,7 +228,17 @@ def extract(
     without guessing, are no rows; the manifest lists them with the reason, and rows have their ids in the metadata
     beside the shards. The embeddings are stored as float16, those of classes as float32. The same images, arguments and
     versions give the same rows, bit for bit, on one machine with the same number of PyTorch's threads, however often
-    the call was killed.
+    the call was killed; and the same files, however many processes made them.
+
+    The processes of a `group` must all see the same images, with the same sizes and times, and the same `out`: on one
+    machine, or on a file system that all machines share. Nothing is embedded where they do not, or where they differ in
+    versions, models, devices or PyTorch's number of threads. ``torchrun`` sets ``OMP_NUM_THREADS=1`` where it starts
+    several processes on a machine and the variable is not set: on a CPU the rows are then equal to those of one process
+    with one thread. Shards are dealt beforehand, in their order, so that each process has the same number of images, up
+    to a shard. A shard is finished once it is in ``out/.extraction`` with a record that says what it is; the first rank
+    moves it to its place and lists it in the manifest. One process that fails or dies ends all of them, and what is
+    finished is not embedded again by the next call, of any number of processes. The names of classes are encoded by the
+    first rank, and without `device` each process takes the GPU of its ``LOCAL_RANK`` where there are several.
 
     Examples
     --------
@@ -240,74 +261,86 @@ def extract(
     workers = check_integer("workers", workers, minimum=0)
     shard_size = check_integer("shard_size", shard_size, minimum=1)
     optional("pyarrow", "the metadata of a pool", "extract")
-    names = None if class_names is None else read_class_names(class_names)
     prompts = prompt_templates(templates)
-    source = open_images(images, suffixes=image_suffixes, labels_from_folders=labels_from_folders)
-    if names is not None and source.labels is not None:
-        class_codes(source.labels, class_names=names, name="labels of images", ids=source.ids)
-    pool = Path(out)
-    check_can_write_into(pool)
-    tokenizer = None
-    if teacher is not None and names is not None:
-        tokenizer = check_prompts(teacher, names, prompts)  # before weights are loaded
+    with _ranks_of(group) as ranks:
+        is_first = ranks is None or ranks.rank == 0
+        names = None if class_names is None or not is_first else read_class_names(class_names)
+        source = open_images(images, suffixes=image_suffixes, labels_from_folders=labels_from_folders)
+        if names is not None and source.labels is not None:
+            class_codes(source.labels, class_names=names, name="labels of images", ids=source.ids)
+        pool = Path(out)
+        tokenizer = None
+        if is_first:
+            check_can_write_into(pool)
+            if teacher is not None and names is not None:
+                tokenizer = check_prompts(teacher, names, prompts)  # before weights are loaded
+        if ranks is not None:
+            check_same_images(ranks, source)
+            device = device_of(device)
 
-    encoders: dict[str, Encoder] = {}
-    if student is not None:
-        encoders["student"] = vision_encoder(student, weights=student_weights, image_size=image_size, device=device)
-    if teacher is not None:
-        encoders["teacher"] = open_clip_encoder(teacher, pretrained, text=names is not None, device=device)
-    with locked(pool):
-        folders = _opened(pool, encoders, precision, normalize)
-        lead = max(folders, key=lambda folder: len(folder.shards))
-        check_same_shards(folders, lead)
-        changes, skipped = changes_of(source, folders, lead), lead.skipped
-        again = tried_again(source, skipped)
-        plan = planned(source, folders, lead, changes, again, shard_size, batch_size)
-        if names is not None:
+        encoders: dict[str, Encoder] = {}
+        if student is not None:
+            encoders["student"] = vision_encoder(student, weights=student_weights, image_size=image_size, device=device)
+        if teacher is not None:
+            encoders["teacher"] = open_clip_encoder(teacher, pretrained, text=names is not None, device=device)
+        outputs = [
+            Output(name, encoder, encoder.manifest(precision=precision, normalized=normalize))
+            for name, encoder in encoders.items()
+        ]
+        if ranks is not None:
+            check_same_encoders(ranks, outputs)
+        work = Work(source, pool, outputs, workers, ranks)
+        if ranks is not None and not is_first:
+            serve(work, ranks)
+            found: Extraction = ranks.broadcast()
+            return found
+
+        def write_names() -> None:
+            assert names is not None, "it is called where there are some"
             write_classes(pool / "classes", names, *class_features(encoders["teacher"], names, prompts, tokenizer))
-        _record(folders, lead, changes)
-        embed(source, folders, plan, workers, progress)
-        _record(folders, lead, changes)  # also what was behind
-    written = {name: pool / name for name in (*encoders, *(() if names is None else ("classes",)))}
-    return _told(written, source, lead, changes, skipped, again)
+
+        with locked(pool):
+            outcome = lead(
+                work,
+                batch_size=batch_size,
+                shard_size=shard_size,
+                write_classes=None if names is None else write_names,
+                progress=progress,
+            )
+        written = {name: pool / name for name in (*encoders, *(() if names is None else ("classes",)))}
+        found = _told(written, source, outcome)
+        if ranks is not None:
+            ranks.broadcast(found)
+        return found
 
 
-def _opened(pool: Path, encoders: dict[str, Encoder], precision: str, normalize: bool) -> list[EmbeddingFolder]:
-    """The folders of some encoders in a pool, cleared of what a killed call left half-written."""
-    for name in ("student", "teacher", "classes"):
-        remove_unfinished(pool / name)
-    return [
-        EmbeddingFolder(pool / name, encoder, encoder.manifest(precision=precision, normalized=normalize))
-        for name, encoder in encoders.items()
-    ]
+@contextmanager
+def _ranks_of(group: Any) -> Iterator[Ranks | None]:
+    """The ranks that an extraction runs on, which end together; None for this process alone."""
+    if group is None:
+        yield None
+        return
+    ranks = group if isinstance(group, Ranks) else Ranks.of_group(group)
+    try:
+        with ranks.guarded():
+            yield None if ranks.size == 1 else ranks
+    finally:
+        if ranks is not group:
+            ranks.close()
 
 
-def _record(folders: list[EmbeddingFolder], lead: EmbeddingFolder, changes: Changes) -> None:
-    """Record the same of the images in every folder: a kill may have come between two."""
-    for folder in folders:
-        folder.record(changes.vanished, changes.renamed)
-        folder.explain(lead.skipped)
-
-
-def _told(
-    written: dict[str, Path],
-    source: Images,
-    lead: EmbeddingFolder,
-    changes: Changes,
-    skipped: dict[str, Skipped],
-    again: dict[str, int],
-) -> Extraction:
-    """The result of an extraction, given what was skipped before it and what of that was tried again."""
+def _told(written: dict[str, Path], source: Images, outcome: Outcome) -> Extraction:
+    folder, changes, skipped, again = outcome
     there = {*source.ids}
-    left = {image: why.reason for image, why in lead.skipped.items() if image in there}
-    if not lead.manifest.n_rows:
+    left = {image: why.reason for image, why in folder.skipped.items() if image in there}
+    if not folder.manifest.n_rows:
         first = next(iter(left.items()))
         raise ValueError(f"images: none of {len(source.ids)} images can be read, got {first[1]} for {first[0]!r}")
     return Extraction(
         student=written.get("student"),
         teacher=written.get("teacher"),
         classes=written.get("classes"),
-        n_rows=lead.manifest.n_rows,
+        n_rows=folder.manifest.n_rows,
         skipped=left,
         not_tried=[image for image in left if image in skipped and image not in again],
         repaired=[image for image in again if image not in left],

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import FileReadError, PoolMismatchError
 from ..pool.manifest import Skipped
 from .changes import Changes
 from .decode import decoder
-from .embedding_folder import EmbeddingFolder
+from .embedding_folder import EmbeddingFolder, digest_of_encoder
+from .finished_parts import key_of
 from .image_source import Images
 
-__all__ = ["Part", "check_same_shards", "planned", "tried_again"]
+__all__ = ["Part", "check_same_shards", "dealt", "planned", "tried_again"]
 
 
 class Part(NamedTuple):
-    """Images that are to become shards.
+    """Images that are to become a shard.
 
     Attributes
     ----------
-    batches : list of list of int
-        The images of each batch.
+    key : str
+        As :func:`ccma_fast.images.finished_parts.key_of` gives it.
+    number : int or None
+        The number of the shard; None where that depends on how many images of earlier parts can be read.
+    batches : list of sequence of int
+        The images of each batch; ranges, where they are consecutive, which are quickly sent to another rank.
     folders : list of int
-        The folders that get these shards.
-    ids : dict of int to str, or None
-        Their ids in the shard that another folder already has; None where no folder has it yet.
-    skipped : dict of str to Skipped
-        Those of that shard in the other folder.
+        The folders that get this shard.
+    names : dict of int to str
+        The ids of images that had other ones when another folder got this shard.
     again : bool
         All of them were skipped before.
     """
 
-    batches: list[list[int]]
+    key: str
+    number: int | None
+    batches: list[Sequence[int]]
     folders: list[int]
-    ids: dict[int, str] | None = None
-    skipped: dict[str, Skipped] | None = None
-    again: bool = False
+    names: dict[int, str]
+    again: bool
+
+    @property
+    def n_images(self) -> int:
+        return sum(map(len, self.batches))
 
 
 def planned(
@@ -74,23 +83,42 @@ def planned(
             if [i for i in items if i in wanted] != ordered:  # they come in another order
                 items = ordered
             batches = _batches(items, tried % shard_size, batch_size)
-            batches = [[i for i in batch if i in wanted] for batch in batches]
-            plan.append(Part(batches, behind, dict(zip(ordered, known.ids, strict=True)), shard.skipped))
+            batches = [_compact([i for i in batch if i in wanted]) for batch in batches]
+            former = zip(ordered, known.ids, strict=True)
+            plan.append(
+                _part(source, folders, batches, k, behind, {i: image for i, image in former if image != source.ids[i]})
+            )
         row += shard.n_rows
         tried += shard.n_rows + len(shard.skipped)
     rows, skipped = {*changes.names}, lead.skipped
     left = [i for i, image in enumerate(source.ids) if image not in rows and image not in skipped]
-    while left:
+    k = len(lead.shards)
+    begin = 0
+    while begin < len(left):
         start = tried % shard_size
-        items, left = left[: shard_size - start], left[shard_size - start :]
-        plan.append(Part(_batches(items, start, batch_size), everyone))
-        tried += len(items)
+        items = left[begin : begin + shard_size - start]
+        plan.append(_part(source, folders, _batches(_compact(items), start, batch_size), k, everyone))
+        tried, begin, k = tried + len(items), begin + len(items), k + 1
     items = [*again.values()]
     plan += [
-        Part(_batches(items[start : start + shard_size], 0, batch_size), everyone, again=True)
+        _part(source, folders, _batches(items[start : start + shard_size], 0, batch_size), None, everyone, again=True)
         for start in range(0, len(items), shard_size)
     ]
     return plan
+
+
+def dealt(parts: Sequence[Part], n_ranks: int) -> list[list[Part]]:
+    """The parts of each rank: one after the other to the rank that has the fewest images to embed so far.
+
+    So shards are finished nearly in their order, and every rank has as many images as any other, up to a shard.
+    """
+    hands: list[list[Part]] = [[] for _ in range(n_ranks)]
+    load = [0] * n_ranks
+    for part in parts:
+        rank = load.index(min(load))
+        hands[rank].append(part)
+        load[rank] += part.n_images * len(part.folders)
+    return hands
 
 
 def tried_again(source: Images, skipped: dict[str, Skipped]) -> dict[str, int]:
@@ -116,7 +144,30 @@ def check_same_shards(folders: list[EmbeddingFolder], lead: EmbeddingFolder) -> 
                 )
 
 
-def _batches(items: list[int], start: int, batch_size: int) -> list[list[int]]:
+def _part(
+    source: Images,
+    folders: list[EmbeddingFolder],
+    batches: list[Sequence[int]],
+    number: int | None,
+    chosen: list[int],
+    names: dict[int, str] | None = None,
+    *,
+    again: bool = False,
+) -> Part:
+    items = [*itertools.chain.from_iterable(batches)]
+    names = names or {}
+    encoders = {folders[i].name: digest_of_encoder(folders[i].manifest) for i in chosen}
+    labels = None if source.labels is None else [source.labels[i] for i in items]
+    key = key_of(encoders, number, [names.get(i, source.ids[i]) for i in items], labels, again=again)
+    return Part(key, number, batches, chosen, names, again)
+
+
+def _compact(items: list[int]) -> Sequence[int]:
+    """Images as a range, where they are one."""
+    return range(items[0], items[-1] + 1) if items and items == [*range(items[0], items[-1] + 1)] else items
+
+
+def _batches(items: Sequence[int], start: int, batch_size: int) -> list[Sequence[int]]:
     """Images from position `start` of a shard on, cut where the batches of a whole shard are."""
     cuts = [0, *range(batch_size - start % batch_size, len(items), batch_size), len(items)]
     return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]

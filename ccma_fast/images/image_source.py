@@ -137,6 +137,11 @@ class Images(ABC):
         found = self.listed(i)
         return None if found is None else found.n_bytes
 
+    def is_unchanged(self, i: int, file: ImageFile) -> bool:
+        """Whether the i-th image's file is, by size and time, the one that was read; also where neither is known."""
+        now = self.listed(i)
+        return file.n_bytes is None or now is None or (now.n_bytes, now.mtime_ns) == (file.n_bytes, file.mtime_ns)
+
     def fingerprint(self, i: int) -> ImageFile:
         """The i-th image's file as it is now, without decoding it; empty where it cannot be read."""
         place = self._place(i)

@@ -623,8 +623,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
     save(folder, 100, 110, 120)
     shutil.copytree(out, tmp_path / "whole")
     expected = extract(folder, tmp_path / "whole", **given)
-    shards = importlib.import_module("ccma_fast.images.embedding_folder")
-    write, n_written = shards.write_manifest, 0
+    write, n_written = os.replace, 0
     while True:  # a kill at every place at which something becomes valid
         work, left = tmp_path / f"killed{n_written}", [n_written]
 
@@ -635,11 +634,11 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
             write(*arguments)
 
         shutil.copytree(out, work)
-        monkeypatch.setattr(shards, "write_manifest", dying)
+        monkeypatch.setattr(os, "replace", dying)
         try:
             extract(folder, work, **given)
         except KeyboardInterrupt:
-            monkeypatch.setattr(shards, "write_manifest", write)
+            monkeypatch.setattr(os, "replace", write)
         else:
             break
         found = extract(folder, work, **given)
@@ -647,7 +646,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
         for part in ("student", "teacher"):
             assert content(work / part) == content(tmp_path / "whole" / part)
         n_written += 1
-    assert n_written >= 8
+    assert n_written >= 20
 
 
 # --- changed --------------------------------------------------------------------------------------

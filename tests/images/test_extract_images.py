@@ -481,16 +481,16 @@ def test_a_repaired_image_and_a_second_encoder(tmp_path: Path, monkeypatch: pyte
     cf.select(out / "student", 2, teacher=teacher_of_rows, config=cf.CCMAConfig(acquisition="trust"))
 
 
-# --- shards end by time ---------------------------------------------------------------------------
+# --- work is saved within a shard -----------------------------------------------------------------
 
 
-def test_shards_end_by_time_and_rows_do_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_goes_on_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(11):
         save(tmp_path / "in" / f"{i:02d}.png", 20 * i)
     (tmp_path / "in" / "04.png").write_bytes(b"nothing")
     given = {"shard_size": 7, "batch_size": 2}
     extract(tmp_path / "in", tmp_path / "plain", **given)
-    monkeypatch.setattr("ccma_fast.images.embedding._SHARD_SECONDS", 0.0)
+    monkeypatch.setattr("ccma_fast.images.embedding._SAVE_SECONDS", 0.0)
     sizes: list[list[int]] = []
     embed = Encoder.embed
 
@@ -511,12 +511,43 @@ def test_shards_end_by_time_and_rows_do_not_change(tmp_path: Path, monkeypatch: 
     blank = 1  # what tells the number of columns
     assert sizes[0] == [blank, 2, 2, 1, 1, 2, 2]  # batches end where shards of seven do
     assert [*sizes[1][:-1], *sizes[2][1:]] == sizes[0]  # and a kill makes no others
-    for name, shards in (("plain", [6, 4]), ("slow", [2, 2, 1, 1, 2, 2]), ("killed", [2, 2, 1, 1, 2, 2])):
-        manifest = read_manifest(tmp_path / name / "student", "x")
-        assert manifest is not None
-        assert [shard.n_rows for shard in manifest.shards] == shards
-        assert ids(tmp_path / name) == ids(tmp_path / "plain")
-        np.testing.assert_array_equal(rows(tmp_path / name), rows(tmp_path / "plain"))
+    assert tree(tmp_path / "slow") == tree(tmp_path / "killed") == tree(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("change", ["batch size", "image", "damage"])
+def test_what_was_saved_of_other_work_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    for i in range(6):
+        save(tmp_path / "in" / f"{i:02d}.png", 20 * i)
+    given = {"shard_size": 6, "batch_size": 2}
+    monkeypatch.setattr("ccma_fast.images.embedding._SAVE_SECONDS", 0.0)
+    embed, n_batches = Encoder.embed, [0]
+
+    def dying(self: Encoder, batch: Any, **options: Any) -> Any:
+        n_batches[0] += 1
+        if n_batches[0] == 4:
+            raise KeyboardInterrupt
+        return embed(self, batch, **options)
+
+    monkeypatch.setattr(Encoder, "embed", dying)
+    with pytest.raises(KeyboardInterrupt):
+        extract(tmp_path / "in", tmp_path / "out", **given)
+    (saved,) = (tmp_path / "out" / ".extraction").iterdir()
+    if change == "batch size":
+        given["batch_size"] = 3
+    elif change == "image":
+        save(tmp_path / "in" / "01.png", 200)
+        os.utime(tmp_path / "in" / "01.png", (9, 9))
+    else:
+        saved.write_bytes(saved.read_bytes()[:-100])
+    extract(tmp_path / "in", tmp_path / "out", **given)
+    extract(tmp_path / "in", tmp_path / "plain", **given)
+    assert tree(tmp_path / "out") == tree(tmp_path / "plain")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 # --- which files are images -----------------------------------------------------------------------

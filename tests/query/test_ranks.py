@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from ccma_fast.pool.derived import Runs
 from ccma_fast.query import select as select_module
 from ccma_fast.query.arguments import checked_arguments
 from ccma_fast.query.ranks.holder import Holder
-from ccma_fast.query.ranks.run import led, sources_of
+from ccma_fast.query.ranks.run import led, opened, sources_of
 from ccma_fast.query.ranks.serving import executed
 from ccma_fast.query.ranks.shipping import loaded
 from ccma_fast.system.pickled import packed
@@ -59,7 +62,7 @@ def dealt_anyhow(n_rows: int, n_ranks: int, rng: np.random.Generator, n_runs: in
 
 
 def selected(runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any) -> cf.Selection:
-    arguments = checked_arguments(features, budget, **{**_DEFAULTS, **options})
+    arguments = opened(checked_arguments(features, budget, **{**_DEFAULTS, **options}))
     sources = sources_of(arguments)
     holders = [Holder(sources, arguments.backend, of_rank, arguments.memory) for of_rank in runs]
     run = partial(select_module._with_ids, explain=explain)
@@ -145,3 +148,63 @@ def test_one_pass_gives_thresholds_and_scores_of_many_rows(seed: int) -> None:
     options = {"labels": case.labels, "teacher": case.teacher(), **OPTIONS["sizes"]}
     runs = dealt_anyhow(len(case.x), 3, np.random.default_rng(seed))
     assert_same(selected(runs, case.x, 20, **options), cf.select(case.x, 20, **options))
+
+
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 112))])
+def test_any_pool(seed: int, tmp_path: Path) -> None:
+    """A pool of any size, in uneven shards, asked for anything."""
+    rng = np.random.default_rng([22, seed])
+    n, n_classes, n_columns = int(rng.integers(8, 500)), int(rng.integers(2, 7)), int(rng.integers(3, 24))
+    y = rng.integers(0, n_classes, n)
+    dtype = rng.choice([np.float16, np.float32])
+    x = (rng.standard_normal((n, n_columns)) + 3 * rng.standard_normal((n_classes, n_columns))[y]).astype(dtype)
+    if rng.random() < 0.2:
+        x[rng.integers(0, n, n // 2)] = x[0]  # equal rows
+    cuts = np.sort(rng.integers(0, n + 1, rng.integers(0, 6)))
+    for k, part in enumerate(np.split(x, cuts)):
+        np.save(tmp_path / f"part-{k:02d}.npy", part)
+    labels = np.full(n, -1)
+    n_labelled = int(rng.choice([0, 1, n // 10, n // 3]))
+    some = rng.choice(n, n_labelled, replace=False)
+    labels[some] = y[some]
+    options: dict[str, Any] = {"labels": labels, "random_state": seed}
+    logits = (rng.standard_normal((n, n_classes)) + 2 * np.eye(n_classes)[y]).astype(np.float32)
+    if (kind := rng.integers(0, 3)) == 1:
+        features = (rng.standard_normal((n, 8)) + 3 * np.eye(n_classes, 8)[y]).astype(np.float32)
+        options["teacher"] = cf.Teacher(features, np.eye(n_classes, 8, dtype=np.float32))
+    elif kind == 2:
+        options["teacher"] = cf.Teacher.from_logits(logits)
+    config: dict[str, Any] = {"acquisition": str(rng.choice(["auto", "delta", "coverage", "trust"]))}
+    if config["acquisition"] == "delta":
+        config["calibration"] = str(rng.choice(["coverage", "target_size"]))
+        config["nonempty"] = str(rng.choice(["top1", "raise"]))
+        config["nonconformity"] = str(rng.choice(["lac", "aps", "raps"]))
+        if n > 60 and rng.random() < 0.5:
+            config |= {"subpool_size": int(n // 3), "pool_limit": int(rng.choice([n // 2, n]))}
+    options["config"] = cf.CCMAConfig(**config)
+    if rng.random() < 0.2:
+        options["student_logits"] = logits + rng.standard_normal(logits.shape).astype(np.float32)
+    if rng.random() < 0.3:
+        options["exclude"] = rng.random(n) < 0.3
+    if rng.random() < 0.3:
+        options["include"] = rng.random(n) < 0.6
+    if rng.random() < 0.3:
+        options["pending"] = np.flatnonzero(rng.random(n) < 0.05)
+    if rng.random() < 0.3:
+        options["min_distance"] = float(rng.choice([0.05, 0.5, 1.2]))
+    if rng.random() < 0.2 and ("teacher" in options or "student_logits" in options):
+        options["class_distribution"] = rng.dirichlet(np.ones(n_classes)).round(3) + 0.01
+    budget = int(rng.integers(1, 40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cf.TeacherWarning)
+        try:
+            expected: Any = cf.select(tmp_path, budget, explain=True, **options)
+        except ValueError as error:
+            expected = error
+        for n_ranks in (1, 2, 3, 7):
+            runs = dealt_anyhow(n, n_ranks, rng)
+            if isinstance(expected, ValueError):
+                with pytest.raises(ValueError, match=re.escape(str(expected))):
+                    selected(runs, tmp_path, budget, explain=True, **options)
+            else:
+                assert_same(selected(runs, tmp_path, budget, explain=True, **options), expected)

@@ -26,7 +26,7 @@ from .serving import executed
 from .session import Session, Transport
 from .shipping import dumped, loaded
 
-__all__ = ["identity", "led", "on_group", "sources_of"]
+__all__ = ["identity", "led", "on_group", "opened", "sources_of"]
 
 
 def on_group(
@@ -85,13 +85,11 @@ def identity(backend: Backend) -> dict[str, str]:
 
 def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]) -> Selection:
     with ranks.guarded():
-        arguments = checked()
+        arguments = opened(checked())
         if arguments.backend.NAME != "cpu" and ranks.size > 1:
             raise BackendUnavailableError(
                 f"backend {arguments.backend.NAME!r} computes on one rank alone; expected backend='cpu'"
             )
-        if arguments.student_logits is not None:
-            arguments = replace(arguments, student_logits=open_logits(arguments.student_logits, "student_logits"))
         sources = sources_of(arguments)
         _check_agreement(ranks, arguments, sources)
         pool = arguments.pool
@@ -170,6 +168,12 @@ def _served(ranks: Ranks, holder: Holder) -> Selection:
         else:
             ranks.total(found)
         del found
+
+
+def opened(arguments: Arguments) -> Arguments:
+    """The arguments, with all that is read as rows."""
+    given = arguments.student_logits
+    return arguments if given is None else replace(arguments, student_logits=open_logits(given, "student_logits"))
 
 
 def sources_of(arguments: Arguments) -> list[Rows]:
