@@ -225,7 +225,7 @@ def _stage_costs(
         return
     yield "subpool", _subpool_cost(given)
     yield "posteriors", _posteriors_cost(given)
-    yield "thresholds", thresholds_cost(given, acquisition)
+    yield "thresholds", thresholds_cost(given, _score_bytes(given, acquisition))
     yield "disagreement", _disagreement_cost(given, acquisition)
     yield "coverage", acquisition.coverage_cost(given)
 
@@ -313,10 +313,14 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
     return StageCost(read, trainer + memory, work, keeps, alone=training_work(given, 1.0), wire=wire)
 
 
+def _score_bytes(given: CostInputs, acquisition: Acquisition) -> int:
+    """Bytes of what is kept of a scored row."""
+    return acquisition.score_bytes(given.teacher is not None and given.forms_sets) + given.class_bytes
+
+
 def _disagreement_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
     m, is_kept = given.n_scored, keeps_logits(given)
-    of_row = acquisition.score_bytes(given.teacher is not None and given.forms_sets) + given.class_bytes
-    scores = given.of_rank(m) * of_row
+    scores = given.of_rank(m) * _score_bytes(given, acquisition)
     read: dict[Rows, float] = {}
     memory, work, wire = 0.0, Work(), NO_WIRE
     if not one_pass_sample(given):

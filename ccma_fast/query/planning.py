@@ -7,12 +7,12 @@ from typing import Any
 from ..checks import check_integer, check_number
 from ..config import CCMAConfig
 from ..steps.teacher import Teacher
-from .acquisitions.acquisition import validation_of
 from .acquisitions.table import ACQUISITIONS
 from .arguments import checked_arguments, inputs_of
 from .cost_model import cost_inputs_of, forecast
 from .plan import Plan
 from .rates import machine_rates
+from .select import validation_of
 from .torch_import import is_missing, planned_import
 from .wire_costs import MOST_RANKS, Network
 
@@ -42,7 +42,7 @@ def plan(
     network_gbit_s: float | None = None,
     network_latency_ms: float | None = None,
 ) -> Plan:
-    """Expected cost of :func:`ccma_fast.select` with the same arguments: passes, bytes, memory and seconds of each stage.
+    """Expected cost of :func:`ccma_fast.select` with the same arguments: passes, bytes, memory, seconds of each stage.
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell, and this machine's rates are
     measured on a small part of the pool, in under a second. Where PyTorch is needed and not imported yet, another
@@ -105,7 +105,7 @@ def plan(
     )
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
-    given = cost_inputs_of(inputs, acquisition, validation_of(acquisition, inputs).lazy, n_ranks=n_ranks)
+    given = cost_inputs_of(inputs, acquisition, validation_of(inputs, acquisition).lazy, n_ranks=n_ranks)
     # Ranks have imported it before they meet.
     importing = planned_import(given, arguments.backend) if was_missing and n_ranks == 1 else None
     rates = machine_rates(given, arguments.backend)

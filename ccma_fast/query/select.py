@@ -23,7 +23,7 @@ from ..pool.rows import Rows
 from ..steps.teacher import Teacher
 from ..steps.trained import Trained
 from ..system.memory import Memory
-from .acquisitions.acquisition import Acquisition, scores_teacher, validation_of
+from .acquisitions.acquisition import Acquisition, scores_teacher
 from .acquisitions.table import ACQUISITIONS
 from .arguments import Arguments, checked_arguments, inputs_of
 from .cold_start import first_picks
@@ -44,9 +44,9 @@ from .stage_clock import StageClock
 from .subpool import diverse_subpool
 from .thresholds import NO_CUTS, thresholds
 from .torch_import import import_torch
-from .validation import Validation
+from .validation import Validation, planned_validation
 
-__all__ = ["query", "select"]
+__all__ = ["query", "select", "validation_of"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -309,6 +309,13 @@ def query(
     return _selection(arguments)
 
 
+def validation_of(inputs: Inputs, acquisition: Acquisition) -> Validation:
+    """Which sources are validated when, and what their rows need."""
+    return planned_validation(
+        inputs, covers_pool=acquisition.covers_pool, scores_teacher=scores_teacher(acquisition, inputs)
+    )
+
+
 def _with_ids(arguments: Arguments, *, explain: bool) -> Selection:
     arguments.pool.ids_at(np.arange(min(1, arguments.pool.n_rows)))  # where ids cannot be read, that is said now
     picks = _selection(arguments, explain=explain)
@@ -324,7 +331,7 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             inputs = replace(inputs, settings=replace(inputs.settings, explains=explain))
             acquisition = ACQUISITIONS[inputs.acquisition]
             clock.add_sources(*inputs.sources[1:])
-            validation = validation_of(acquisition, inputs)
+            validation = validation_of(inputs, acquisition)
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
             report = first_report(inputs, arguments.random_state)

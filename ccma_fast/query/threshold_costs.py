@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ..backends.order_statistic import bracket_sample, size_sample
 from ..pool.rows import Rows
 from ..steps.pool_sample import sample_size
-from .acquisitions.acquisition import Acquisition
 from .cost_inputs import CostInputs
 from .stage_costs import (
     SCORED_ROW,
@@ -46,7 +45,7 @@ def one_pass_sample(given: CostInputs) -> int:
     return size_sample(given.n_scored, given.n_classes)
 
 
-def thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
+def thresholds_cost(given: CostInputs, score_bytes: int) -> StageCost:
     if not given.forms_sets:
         return StageCost({}, 0) if given.teacher is None else _comparison_cost(given, given.teacher)
     if given.config.calibration == "coverage":
@@ -61,7 +60,7 @@ def thresholds_cost(given: CostInputs, acquisition: Acquisition) -> StageCost:
         return StageCost(again, chunk + bracketed, work, memory_of_other=chunk + bracketed, wire=wire)
     sample = n_sample * (4 * given.n_classes + max(rows.row_bytes for rows in given.posteriors))
     n_open = m * min(1.0, _OPEN_SHARE / n_sample**0.5)
-    scores = given.of_rank(m) * (acquisition.score_bytes(given.teacher is not None) + given.class_bytes)
+    scores = given.of_rank(m) * score_bytes
     of_pass = scores + scored_chunk(given, is_kept=is_kept) + int(n_open / given.n_ranks * _OPEN_ROW)
     rows = m + n_sample
     read: dict[Rows, float] = {} if is_kept else dict.fromkeys(given.posteriors, rows)

@@ -10,9 +10,8 @@ from ..picks import Picks
 from ..scores import Columns, Scores
 from ..settings import RowNumbers
 from ..stage_costs import StageCost
-from ..validation import Validation, planned_validation
 
-__all__ = ["Acquisition", "scores_teacher", "validation_of"]
+__all__ = ["Acquisition", "scores_teacher"]
 
 
 class Acquisition(Protocol):
@@ -51,10 +50,3 @@ def scores_teacher(acquisition: Acquisition, inputs: Inputs) -> bool:
     if inputs.cold:
         return acquisition.teacher_first or inputs.shares is not None
     return acquisition.forms_sets(True, inputs.labelled.size)
-
-
-def validation_of(acquisition: Acquisition, inputs: Inputs) -> Validation:
-    """Which sources of a query are validated when."""
-    return planned_validation(
-        inputs, covers_pool=acquisition.covers_pool, scores_teacher=scores_teacher(acquisition, inputs)
-    )
