@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.lloyd import lloyd
 from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
 from ...backends.protocol import Backend
 from ...backends.rank_protocol import shared
 from ...pool.arrays import KeptRows
 from ...pool.rows import Rows
 from ...reference import Cumulative, KMeans, target_size_rank
-from ...steps.representatives import representatives, representatives_of_parts
+from ...steps.representatives import representatives
 from ..represented import are_nearest
 from ..scores import TOTALS, Columns
+from .clusterings import clustering, spread_representatives
 from .places import spread_source
 from .session import Column, Session
 
@@ -190,74 +190,24 @@ class SpreadBackend:
     # -----------------------------------------------------------------------------------------------------------------
     # Clusterings
 
-    def weighted_kmeans(
-        self,
-        x: Rows,
-        n_clusters: int,
-        *,
-        weights: Any = None,
-        init: str | npt.NDArray[np.float32] = "k-means||",
-        max_iter: int = 20,
-        tol: float = 1e-4,
-        random_state: np.random.Generator,
-        chunk_size: int | None = None,
-        **settings: Any,
-    ) -> KMeans:
+    def weighted_kmeans(self, x: Rows, n_clusters: int, **settings: Any) -> KMeans:
         """Lloyd's algorithm, whose labels and squared distances are columns where the rows lie on several ranks."""
         if self._is_here(x):
-            return self._here.weighted_kmeans(
-                x,
-                n_clusters,
-                weights=weights,
-                init=init,
-                max_iter=max_iter,
-                tol=tol,
-                random_state=random_state,
-                chunk_size=chunk_size,
-                **settings,
-            )
-        part, labels, squared = (self._column(x) for _ in range(3))
-        self._session.each("cluster", part.handle, x, weights, settings)
-        found = lloyd(
-            _SessionParts(self._session, part),
-            n_clusters,
-            init=init,
-            max_iter=max_iter,
-            tol=tol,
-            random_state=random_state,
-            clustered=shared(self._here, "HostPart").clustered_rows,
-        )
-        self._session.each("keep_clustering", part, labels.handle, squared.handle)
-        return KMeans(found.centroids, cast(Any, labels), found.inertia, found.n_iter, self.NAME, cast(Any, squared))
+            return self._here.weighted_kmeans(x, n_clusters, **settings)
+        return clustering(self._session, self._here, x, n_clusters, **settings)
 
     def representatives(self, found: KMeans, n_picks: int, weights: Any, preference: Any) -> tuple[Int64, Int64]:
         """The rows that stand for clusters, see :func:`ccma_fast.steps.representatives.representatives`."""
         labels: Any = found.labels
         if not isinstance(labels, Column):
             return representatives(found, n_picks, weights, preference)
-        part = Column(self._session, labels.own)
-        self._session.each("represent", part.handle, labels, found.squared_distances, weights, preference)
-        return representatives_of_parts(_SessionParts(self._session, part), len(found.centroids), n_picks)
+        return spread_representatives(self._session, found, n_picks, weights, preference)
 
     def nearest_to_centroids(self, groups: Column, pick_of_group: Int64, cost: Column) -> Int64:
         """The rows of least cost of each group that has a pick, of the nearest of every rank."""
         found = self._session.each("nearest_to_centroids", groups, cost, pick_of_group)
         of_group, costs, positions = _merged([(group, cost_, at) for at, group, cost_ in found])
         return positions[are_nearest(of_group, costs)]
-
-
-class _SessionParts:
-    """A part of each rank, see :class:`ccma_fast.backends.parts.Parts`."""
-
-    def __init__(self, session: Session, part: Column) -> None:
-        self._session, self._part = session, part
-        self.n_rows = part.size
-
-    def each(self, method: str, *args: Any) -> list[Any]:
-        return self._session.each("method", self._part, method, args)
-
-    def total(self, method: str, *args: Any) -> Int64:
-        return self._session.total("method", self._part, method, args)
 
 
 class _Classes:

@@ -227,12 +227,13 @@ def best_of_classes(
 # Clusterings
 
 
-def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, settings: dict[str, Any]) -> None:
+def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, unit: bool) -> None:
     """Keeps the rows of a clustering."""
     own, here = holder.own(rows), holder.here(rows)
     w = np.ones(own.size, np.float32) if weights is None else holder.of_own(weights, own)
-    settings = {**settings, "chunk_size": holder.chunk_size, "kept_bytes": holder.memory.sketch}
-    holder.kept[handle] = shared(holder.backend, "HostPart").HostPart(here, own, w, **settings)
+    holder.kept[handle] = shared(holder.backend, "HostPart").HostPart(
+        here, own, w, unit=unit, chunk_size=holder.chunk_size, kept_bytes=holder.memory.sketch
+    )
 
 
 def keep_clustering(holder: Holder, part: Any, labels: int, squared: int) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
+
 from ...backends.protocol import Backend
 from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
+from ...pool.row_digests import row_digests
 from ...pool.rows import Rows
 from ...steps.teacher import Teacher
 from ...system.memory import LEAST_LIMIT, check_memory_limit
@@ -26,6 +30,10 @@ from .session import Session, Transport
 from .shipping import dumped, loaded
 
 __all__ = ["identity", "led", "on_group", "opened", "sources_of"]
+
+
+# Rows of a source without a manifest, spread evenly, of which every rank must read the same.
+_COMPARED = 16
 
 
 def on_group(
@@ -192,6 +200,11 @@ def _check_agreement(ranks: Ranks, arguments: Arguments, sources: Sequence[Rows]
         told[f"the shape of {rows.name}"] = (rows.n_rows, rows.n_columns)
         told[f"the bytes of a row of {rows.name}"] = rows.row_bytes
         told[f"the shards of {rows.name}"] = [(shard.file.name, shard.n_rows) for shard in rows.shard_files]
+        told[f"the manifest of {rows.name}"] = _digest(rows)
+        if rows.manifest is None:  # else shards are compared with it when they are read
+            some = np.unique(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, _COMPARED)).astype(np.int64))
+            digests = zip(some.tolist(), row_digests(rows, some), strict=True)
+            told |= {f"the digest of row {row} of {rows.name}": digest.tobytes().hex() for row, digest in digests}
     everyone = ranks.gather(told)
     for rank, others in enumerate(everyone or ()):
         for name in {**told, **others}:
@@ -200,3 +213,10 @@ def _check_agreement(ranks: Ranks, arguments: Arguments, sources: Sequence[Rows]
                     f"every rank must be asked the same: {name} is {told.get(name)!r:.200} on {ranks.names[0]} and "
                     f"{others.get(name)!r:.200} on {ranks.names[rank]}"
                 )
+
+
+def _digest(rows: Rows) -> str | None:
+    """Of the shards that a manifest lists."""
+    if rows.manifest is None:
+        return None
+    return hashlib.sha256("".join(shard.sha256 for shard in rows.manifest.shards).encode()).hexdigest()
