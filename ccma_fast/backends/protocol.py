@@ -13,20 +13,25 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from ..pool.derived import Runs
 from ..pool.rows import Rows
 from ..reference import Cumulative, KMeans, RowScores
+from .parts import Parts
 
 __all__ = [
     "Backend",
+    "Clustered",
     "Coverage",
     "DeviceBackend",
     "DeviceTraining",
     "HostBackend",
     "Kernel",
+    "PartedBackend",
     "PutScores",
     "UnitRows",
     "on_device",
     "on_host",
+    "over_parts",
 ]
 
 
@@ -360,6 +365,44 @@ class HostBackend(Backend, Protocol):
         ...
 
 
+class Clustered(NamedTuple):
+    """A clustering, whose labels and squared distances lie in parts."""
+
+    centroids: npt.NDArray[np.float32]
+    inertia: float
+    n_iter: int
+
+
+class PartedBackend(HostBackend, Protocol):
+    """A backend on the host that clusters rows which lie in several places too, with the same result."""
+
+    def kmeans_part(
+        self,
+        rows: Rows,
+        numbers: Runs,
+        weights: npt.NDArray[np.float32],
+        *,
+        unit: bool,
+        chunk_size: int | None = None,
+        kept_bytes: int = ...,
+    ) -> Any:
+        """The rows of one place, see :class:`ccma_fast.backends.cpu.kmeans_part.HostPart`."""
+        ...
+
+    def kmeans_of_parts(
+        self,
+        parts: Parts,
+        n_clusters: int,
+        *,
+        init: str | npt.NDArray[np.float32] = ...,
+        max_iter: int = ...,
+        tol: float = ...,
+        random_state: np.random.Generator,
+    ) -> Clustered:
+        """:meth:`Backend.weighted_kmeans` of such parts, which have `labels` and `squared` distances then."""
+        ...
+
+
 class DeviceBackend(Backend, Protocol):
     """A backend on a device, with additional methods. Its `top_m` takes tensors as well."""
 
@@ -414,6 +457,11 @@ class DeviceBackend(Backend, Protocol):
 def on_device(backend: Backend) -> DeviceBackend | None:
     """The backend where it is not on the host."""
     return None if backend.ON_HOST else cast(DeviceBackend, backend)
+
+
+def over_parts(backend: Backend) -> PartedBackend | None:
+    """The backend where it clusters rows in several places."""
+    return cast(PartedBackend, backend) if hasattr(backend, "kmeans_of_parts") else None
 
 
 def on_host(values: Any) -> npt.NDArray[Any]:

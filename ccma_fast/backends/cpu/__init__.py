@@ -1,12 +1,13 @@
 """The C++ core as a backend: its passes, streamed over chunks of rows.
 
-The names are those of :class:`ccma_fast.backends.protocol.Backend`, the contracts those of :mod:`ccma_fast.reference`.
-Every pass reads rows chunk by chunk, so that memory beyond the input is some bytes per row and one chunk; no result
-depends on where the chunks end.
+The names are those of :class:`ccma_fast.backends.protocol.PartedBackend`, the contracts those of
+:mod:`ccma_fast.reference`. Every pass reads rows chunk by chunk, so that memory beyond the input is some bytes per row
+and one chunk; no result depends on where the chunks end.
 """
 
 from .device import NAME, ON_HOST, arithmetic, describe
-from .kmeans import weighted_kmeans
+from .kmeans import kmeans_of_parts, weighted_kmeans
+from .kmeans_part import HostPart as kmeans_part
 from .products import linear, multiplier, softmax_residual
 from .rows import check_rows, kept, row_lengths
 from .scores import score, score_at_sizes
@@ -21,6 +22,8 @@ __all__ = [
     "check_rows",
     "describe",
     "kept",
+    "kmeans_of_parts",
+    "kmeans_part",
     "linear",
     "multiplier",
     "prediction_sets",
