@@ -10,14 +10,15 @@ import numpy.typing as npt
 
 from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
 from ...backends.protocol import Backend
-from ...backends.rank_protocol import shared
 from ...pool.arrays import KeptRows
 from ...pool.rows import Rows
 from ...reference import Cumulative, KMeans, target_size_rank
+from ...steps.clustering import cluster
 from ...steps.representatives import representatives
 from ..represented import are_nearest
 from ..scores import TOTALS, Columns
 from .clusterings import clustering, spread_representatives
+from .parted import THRESHOLDS, parted
 from .places import spread_source
 from .session import Column, Session
 
@@ -92,7 +93,7 @@ class SpreadBackend:
     ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
         """Each rank scores its rows between likely thresholds, and then those that they leave open."""
         sizes = student_size, teacher_size
-        brackets = shared(self._here, "ScoresInBrackets").likely_brackets(student_logits, teacher_logits, *sizes)
+        brackets = parted(self._here, THRESHOLDS).likely_brackets(student_logits, teacher_logits, *sizes)
         if brackets is None:
             return None
         kept, begun = {name: self._column(student_logits) for name in columns}, self._column(student_logits)
@@ -103,9 +104,7 @@ class SpreadBackend:
         )
         thresholds = None
         if all(are_whole):
-            thresholds = shared(self._here, "ScoresInBrackets").thresholds_in_brackets(
-                student_logits, sizes, brackets, counted
-            )
+            thresholds = parted(self._here, THRESHOLDS).thresholds_in_brackets(student_logits, sizes, brackets, counted)
         if thresholds is None:
             return None
         totals = self._session.total("settle", begun, handles, student_logits, *thresholds)
@@ -192,9 +191,13 @@ class SpreadBackend:
 
     def weighted_kmeans(self, x: Rows, n_clusters: int, **settings: Any) -> KMeans:
         """Lloyd's algorithm, whose labels and squared distances are columns where the rows lie on several ranks."""
+        return self.cluster(x, n_clusters, method="full", **settings)
+
+    def cluster(self, x: Rows, n_clusters: int, *, method: str, **settings: Any) -> KMeans:
+        """:func:`ccma_fast.steps.clustering.cluster`, with columns likewise."""
         if self._is_here(x):
-            return self._here.weighted_kmeans(x, n_clusters, **settings)
-        return clustering(self._session, self._here, x, n_clusters, **settings)
+            return cluster(self._here, x, n_clusters, method=method, **settings)
+        return clustering(self._session, self._here, x, n_clusters, method=method, **settings)
 
     def representatives(self, found: KMeans, n_picks: int, weights: Any, preference: Any) -> tuple[Int64, Int64]:
         """The rows that stand for clusters, see :func:`ccma_fast.steps.representatives.representatives`."""

@@ -7,12 +7,12 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.lloyd import lloyd
 from ...backends.protocol import Backend
-from ...backends.rank_protocol import shared
 from ...pool.rows import Rows
 from ...reference import KMeans
+from ...steps.clustering import cluster_parts
 from ...steps.representatives import representatives_of_parts
+from .parted import CLUSTERING, parted
 from .session import Column, Session
 
 __all__ = ["clustering", "spread_representatives"]
@@ -26,6 +26,7 @@ def clustering(
     x: Rows,
     n_clusters: int,
     *,
+    method: str,
     weights: Any = None,
     init: str | npt.NDArray[np.float32] = "k-means||",
     max_iter: int = 20,
@@ -34,17 +35,18 @@ def clustering(
     unit: bool = False,
     **_: Any,
 ) -> KMeans:
-    """:meth:`ccma_fast.backends.protocol.Backend.weighted_kmeans`; how much is read and kept is each rank's own."""
+    """:func:`ccma_fast.steps.clustering.cluster`; how much is read and kept is each rank's own."""
     part, labels, squared = (Column(session, session.own(x)) for _ in range(3))
     session.each("cluster", part.handle, x, weights, unit)
-    found = lloyd(
+    found = cluster_parts(
+        parted(here, CLUSTERING),
         _SessionParts(session, part),
         n_clusters,
+        method=method,
         init=init,
         max_iter=max_iter,
         tol=tol,
         random_state=random_state,
-        clustered=shared(here, "HostPart").clustered_rows,
     )
     session.each("keep_clustering", part, labels.handle, squared.handle)
     return KMeans(found.centroids, cast(Any, labels), found.inertia, found.n_iter, here.NAME, cast(Any, squared))
