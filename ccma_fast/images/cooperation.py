@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileReadError, PoolMismatchError
+from ..system.extras import optional
 from ..system.output_files import remove_leftovers
 from ..system.ranks import Ranks
 from .decode import decoder
@@ -84,9 +85,9 @@ def check_same_encoders(ranks: Ranks, outputs: Sequence[Output]) -> None:
     PoolMismatchError
         Encoders, decoders, versions or devices differ; the text names both sides.
     """
-    import pyarrow
     import torch
 
+    pyarrow = optional("pyarrow", "the metadata of a pool", "extract")
     own = {
         "versions": f"PyTorch {torch.__version__}, pyarrow {pyarrow.__version__}",
         "what decodes images": f"Pillow with the formats and limits {decoder()}",
