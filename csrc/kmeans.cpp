@@ -95,8 +95,8 @@ void accumulate(const Matrix& x, const float* scale, const std::int32_t* labels,
                 if (at + 1 < x.rows) prefetch(x.row(order[static_cast<std::size_t>(at) + 1]), row_bytes);
                 kernel.load_row(x.row(i), x.dtype, x.cols, scale_of(scale, i), nullptr, row.get());
                 const double w = weights[i];
-                kernel.add_fixed(out.sums + cluster * x.cols, k * x.cols, out.of_sums, row.get(),
-                                 w * out.of_sums.scale, x.cols);
+                kernel.add_fixed(out.sums + cluster * x.cols, k * x.cols, out.of_sums, row.get(), w * out.of_sums.scale,
+                                 x.cols);
                 kernel.add_fixed(out.mass + cluster, k, out.of_mass, &one, w * out.of_mass.scale, 1);
             }
         }

@@ -13,7 +13,7 @@ import torch
 import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda.device import INTERPRETED
-from ccma_fast.backends.protocol import Kernel
+from ccma_fast.backends.unit_rows import Kernel
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps.coverage import unit_rows
 from ccma_fast.steps.greedy import greedy_coverage

@@ -17,7 +17,7 @@ from ccma_fast import reference
 from ccma_fast.backends import cuda
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda.device import INTERPRETED, device
-from ccma_fast.backends.protocol import Kernel
+from ccma_fast.backends.unit_rows import Kernel
 from ccma_fast.kernels import kmeans_assign, kmeans_update
 from ccma_fast.pool.derived import LinearRows
 from ccma_fast.pool.open import open_rows

@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from .core import load_core
 
-__all__ = ["FixedPoint", "bits_above", "exact_sum", "exact_total", "rounded_sum", "slabs", "weight_of_labels"]
+__all__ = [
+    "FixedPoint",
+    "bits_above",
+    "exact_sum",
+    "exact_total",
+    "mass_of_labels",
+    "rounded_sum",
+    "slabs",
+    "weight_of_labels",
+    "weight_range",
+]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -156,7 +166,19 @@ def bits_above(value: float) -> int:
     return math.frexp(value)[1]
 
 
-def weight_of_labels(labels: npt.NDArray[np.integer], weights: Float32, n_labels: int, fixed: FixedPoint) -> Int64:
+def weight_range(weights: Float32) -> tuple[float, float]:
+    """The least weight that is not zero, infinite where there is none, and the largest."""
+    return float(weights.min(where=weights > 0.0, initial=np.inf)), float(weights.max(initial=0.0))
+
+
+def mass_of_labels(labels: Int32, weights: Float32, n_labels: int) -> Float64:
+    """:func:`ccma_fast.reference.mass_of_labels`, in memory that does not grow with the rows."""
+    total = rounded_sum(exact_total(weights))
+    fixed = FixedPoint.exact(*weight_range(weights), total, weights.size)
+    return fixed.rounded(weight_of_labels(labels, weights, n_labels, fixed))
+
+
+def weight_of_labels(labels: Int32, weights: Float32, n_labels: int, fixed: FixedPoint) -> Int64:
     """The weight of the rows of each label in limbs of fixed point, shape (limbs, n_labels)."""
     mass = np.zeros((fixed.n_limbs, n_labels), np.int64)
     for part in slabs(labels.size):

@@ -9,7 +9,16 @@ import numpy.typing as npt
 
 from ..pool.derived import Runs
 from ..reference import in_units, sample_keys
-from .exact_sums import FixedPoint, bits_above, exact_sum, exact_total, rounded_sum, slabs, weight_of_labels
+from .exact_sums import (
+    FixedPoint,
+    bits_above,
+    exact_sum,
+    exact_total,
+    rounded_sum,
+    slabs,
+    weight_of_labels,
+    weight_range,
+)
 from .parts import Parts, largest_first
 from .positional_random import uniforms
 
@@ -135,10 +144,8 @@ class ClusterPart:
         """The squared distance to it, where it is the nearest."""
 
     def facts(self) -> Facts:
-        is_heavy = self.weights > 0.0
-        lightest = float(self.weights.min(where=is_heavy, initial=np.inf))
-        heaviest = float(self.weights.max(where=is_heavy, initial=0.0))
-        return Facts(self.rows.n_rows, *self.rows.lengths, lightest, heaviest, exact_total(self.weights))
+        w = self.weights
+        return Facts(self.rows.n_rows, *self.rows.lengths, *weight_range(w), exact_total(w))
 
     def weigh_alike(self) -> Facts:
         self.weights = np.ones(self.rows.n_rows, np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +12,12 @@ from .kmeans_origin import origin_of, sample_positions
 from .kmeans_part import ClusteredRows, Sums, facts_of
 from .kmeans_start import initial_centroids
 from .parts import Parts, gathered, largest_first
+from .protocol import Clustered
 
-__all__ = ["Clustered", "lloyd"]
+__all__ = ["lloyd"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-
-class Clustered(NamedTuple):
-    """A clustering, whose labels and squared distances lie in the parts."""
-
-    centroids: Float32
-    inertia: float
-    n_iter: int
 
 
 def lloyd(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OnePart", "Parts", "gathered", "largest_first"]
+__all__ = ["Inside", "OnePart", "Parts", "gathered", "largest_first"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -46,6 +46,20 @@ class OnePart:
     def total(self, method: str, *args: Any) -> Int64:
         found: Int64 = getattr(self.part, method)(*args)
         return found
+
+
+class Inside:
+    """Some of the rows of parts, which each has opened as a part of its own and asks by a method `inside`."""
+
+    def __init__(self, parts: Parts, n_rows: int) -> None:
+        self._parts = parts
+        self.n_rows = n_rows
+
+    def each(self, method: str, *args: Any) -> list[Any]:
+        return self._parts.each("inside", method, *args)
+
+    def total(self, method: str, *args: Any) -> Int64:
+        return self._parts.total("inside", method, *args)
 
 
 def gathered(parts: Parts, numbers: Int64) -> Float32:

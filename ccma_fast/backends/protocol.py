@@ -7,28 +7,30 @@ logits, C one of classes, N one of rows of embeddings and D their dimension.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ..pool.derived import Runs
 from ..pool.rows import Rows
 from ..reference import Cumulative, KMeans, RowScores
+from .device_training import DeviceTraining
+from .parts import Parts
+from .unit_rows import UnitRows
 
 __all__ = [
     "Backend",
-    "Coverage",
+    "Clustered",
     "DeviceBackend",
-    "DeviceTraining",
     "HostBackend",
-    "Kernel",
+    "PartedBackend",
     "PutScores",
     "SpreadBackend",
-    "UnitRows",
     "on_device",
     "on_host",
     "on_ranks",
+    "over_parts",
 ]
 
 
@@ -190,142 +192,6 @@ class Backend(Protocol):
         ...
 
 
-class DeviceTraining(Protocol):
-    """The student's training on a device; nothing here synchronises the host with the device."""
-
-    def full_precision(self) -> AbstractContextManager[None]:
-        """A context in which float32 products do not use TF32, whatever PyTorch's settings are."""
-        ...
-
-    def rows(self, rows: Rows) -> Any:
-        """All rows, a tensor of shape (n, D), float32."""
-        ...
-
-    def tensor(self, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> Any:
-        """An array on the device."""
-        ...
-
-    def stream_states(
-        self, n_rows: int, n_columns: int, streams: Sequence[np.random.Generator]
-    ) -> npt.NDArray[np.int64]:
-        """What :meth:`dropout` of (n_rows, n_columns) values takes from the generators, which are advanced.
-
-        Shape (P, 4): one generator for each piece of ``torch.tensor_split``.
-        """
-        ...
-
-    def dropout(self, values: Any, keep: int, states: Any) -> Any:
-        """A copy of `values` (n, D) with dropout of keep probability `keep` / 2¹⁶, unscaled.
-
-        An element is zeroed where its 16 random bits are not below `keep`. The bits are those that the generators of
-        `states`, a tensor, would draw, four values of a piece from each 64 bits, the lowest first.
-        """
-        ...
-
-    def cross_entropy(self, logits: Any, targets: Any) -> Any:
-        """The loss of each row in nats, shape (n,); its gradient takes the place of the logits (n, C)."""
-        ...
-
-    def adamw(
-        self, parameters: Any, gradient: Any, first: Any, second: Any, factors: Any, n_rows: int, decay: float
-    ) -> None:
-        """A step of AdamW in place, by the mean over `n_rows` of a summed gradient.
-
-        Parameters
-        ----------
-        parameters, gradient, first, second : tensor, shape (n,), float32
-        factors : tensor, shape (2,), float64
-            Of the first moment, and of the root of the second.
-        n_rows : int
-        decay : float
-            Share of the parameters that the step takes away.
-        """
-        ...
-
-    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What does the same as `work` when it is called, faster where the device can record what it launches.
-
-        `work` has been called before, takes no number from the host or to it, and its tensors stay where they are.
-        """
-        ...
-
-
-class Kernel(NamedTuple):
-    """A non-decreasing function of the similarities s of unit rows."""
-
-    kind: str = "similarity"
-    """"similarity" for s, "gaussian" for exp(p · s − p), or "ball" for 1 where s > p and else 0."""
-    parameter: float = 0.0
-    """p, which counts as a float32."""
-
-    @classmethod
-    def gaussian(cls, sigma: float) -> Kernel:
-        """exp(−‖x − x'‖² / σ²) = exp((2 s − 2) / σ²)."""
-        return cls("gaussian", 2.0 / sigma**2)
-
-    def __call__(self, similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        p = np.float32(self.parameter)
-        if self.kind == "gaussian":
-            value: npt.NDArray[np.float32] = np.exp(p * similarity - p)
-            return value
-        return (similarity > p).astype(np.float32) if self.kind == "ball" else similarity
-
-
-class Coverage(Protocol):
-    """State of a greedy coverage: candidates, upper bounds of their gains, and the coverage so far."""
-
-    def choose(self, n_picks: int) -> npt.NDArray[np.int64]:
-        """Select the candidate of largest gain (ties: the lower), again and again; at most as many as there are.
-
-        Returns
-        -------
-        ndarray, shape (n,), int64
-            Candidates in the order of selection; fewer than `n_picks` where no gain is positive any more.
-        """
-        ...
-
-
-class UnitRows(Protocol):
-    """Rows of a pool divided by their lengths, which greedy coverage works on where they lie."""
-
-    n_rows: int
-
-    def nearest(self, others: Any, least: float) -> Any:
-        """Similarity of each row to the most similar of `others`, which are of the same kind, at least `least`.
-
-        Shape (N,), float32: an array, or a tensor where the rows lie on a device.
-        """
-        ...
-
-    def coverage(
-        self,
-        covered: Any,
-        least: float,
-        candidates: npt.NDArray[np.int64],
-        kernel: Kernel,
-        weights: npt.NDArray[np.float32] | None,
-    ) -> Coverage:
-        """The start of a greedy coverage of all rows.
-
-        Parameters
-        ----------
-        covered : UnitRows
-            Rows that cover already, of the same kind.
-        least : float
-            Lower bound of the similarity to them.
-        candidates : ndarray, shape (n,), int64
-            Rows, ascending.
-        kernel : Kernel
-        weights : ndarray, shape (N,), float32, optional
-            Unit weights where missing.
-        """
-        ...
-
-    def most_similar(self, picks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
-        ...
-
-
 class HostBackend(Backend, Protocol):
     """A backend on the host, with what a softmax regression is solved by there."""
 
@@ -359,6 +225,87 @@ class HostBackend(Backend, Protocol):
         ndarray, shape (M,), float64
             Nats.
         """
+        ...
+
+
+class Clustered(NamedTuple):
+    """A clustering, whose labels and squared distances lie in parts."""
+
+    centroids: npt.NDArray[np.float32]
+    inertia: float
+    n_iter: int
+
+
+class PartedBackend(HostBackend, Protocol):
+    """A backend on the host whose passes over rows can be made in several places, with the same result."""
+
+    def kmeans_part(
+        self,
+        rows: Rows,
+        numbers: Runs,
+        weights: npt.NDArray[np.float32],
+        *,
+        unit: bool,
+        chunk_size: int | None = None,
+        kept_bytes: int = ...,
+    ) -> Any:
+        """The rows of one place, see :class:`ccma_fast.backends.cpu.kmeans_part.HostPart`."""
+        ...
+
+    def kmeans_of_parts(
+        self,
+        parts: Parts,
+        n_clusters: int,
+        *,
+        init: str | npt.NDArray[np.float32] = ...,
+        max_iter: int = ...,
+        tol: float = ...,
+        random_state: np.random.Generator,
+    ) -> Clustered:
+        """:meth:`Backend.weighted_kmeans` of such parts, which have `labels` and `squared` distances then."""
+        ...
+
+    def scores_between(
+        self,
+        logits: Rows,
+        cumulative: Cumulative | None,
+        low: float,
+        high: float,
+        chunk_size: int | None = None,
+        share: float = ...,
+    ) -> Any:
+        """Counts and scores of a bracket, a :class:`~.order_statistic.ScoresBetween`.
+
+        The rows are a `share` of all that are kept of.
+        """
+        ...
+
+    def likely_brackets(
+        self, student_logits: Rows, teacher_logits: Rows | None, student_size: float, teacher_size: float
+    ) -> list[tuple[float, float]] | None:
+        """Two numbers for each matrix between which its threshold is likely to lie; None where rows are few."""
+        ...
+
+    def scores_in_brackets(
+        self,
+        student_logits: Rows,
+        teacher_logits: Rows | None,
+        brackets: list[tuple[float, float]],
+        put: PutScores,
+        *,
+        chunk_size: int | None = None,
+    ) -> Any:
+        """One pass: scores of most rows, and what those of others need, once thresholds are known."""
+        ...
+
+    def thresholds_in_brackets(
+        self,
+        logits: Rows,
+        sizes: tuple[float, float],
+        brackets: list[tuple[float, float]],
+        counted: Sequence[Any],
+    ) -> tuple[float, float] | None:
+        """The thresholds of target sizes, of what the passes of all ranks have counted; None where a bracket missed."""
         ...
 
 
@@ -454,6 +401,10 @@ class SpreadBackend(Backend, Protocol):
         """
         ...
 
+    def cluster(self, x: Rows, n_clusters: int, *, method: str, **settings: Any) -> KMeans:
+        """As :func:`ccma_fast.steps.clustering.cluster`."""
+        ...
+
     def class_sizes(self, classes: Any, n_classes: int) -> npt.NDArray[np.int64]:
         """As :meth:`DeviceBackend.class_sizes`."""
         ...
@@ -489,6 +440,11 @@ def on_device(backend: Backend) -> DeviceBackend | None:
 def on_ranks(backend: Backend) -> SpreadBackend | None:
     """The backend where rows lie on several ranks."""
     return cast(SpreadBackend, backend) if getattr(backend, "n_ranks", 0) else None
+
+
+def over_parts(backend: Backend) -> PartedBackend | None:
+    """The backend where its passes can be made in several places."""
+    return cast(PartedBackend, backend) if hasattr(backend, "kmeans_of_parts") else None
 
 
 def on_host(values: Any) -> npt.NDArray[Any]:

@@ -42,5 +42,5 @@ def check_runs_alone(command: str) -> None:
 
 
 def is_told_here(error: RankError) -> bool:
-    """Whether this process prints an error of all ranks: where it happened, and the first; all where that is lost."""
-    return error.rank == 0 or os.environ.get("RANK", "0") in ("0", str(error.rank))
+    """Whether this process prints an error of all ranks: where it happened, and the first, or the next to it."""
+    return os.environ.get("RANK", "0") in ("0", str(error.rank), "1" if error.rank == 0 else "0")

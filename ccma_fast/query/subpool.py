@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from ..backends.protocol import on_ranks
 from ..pool.derived import RowSubset
 from ..steps.clustering import cluster
 from .inputs import Inputs
@@ -34,8 +36,9 @@ def diverse_subpool(inputs: Inputs) -> Subpool:
     if inputs.n_scored == left.size:
         return Subpool(left)
     n_clusters = config.cluster_count(left.size, inputs.n_scored)
-    found = cluster(
-        settings.backend,
+    spread = on_ranks(settings.backend)
+    clustered = partial(cluster, settings.backend) if spread is None else spread.cluster
+    found = clustered(
         RowSubset(inputs.space, left) if left is unlabelled else settings.kept(inputs.space, left),
         n_clusters,
         method=config.subpool_method,

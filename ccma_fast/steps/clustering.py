@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
-from ..backends.protocol import Backend
+from ..backends.exact_sums import exact_sum, mass_of_labels, rounded_sum
+from ..backends.kmeans_part import facts_of
+from ..backends.parts import Inside, Parts
+from ..backends.protocol import Backend, Clustered, PartedBackend
 from ..checks import check_choice, check_integer, check_number, random_generator
 from ..config import KMEANS_METHODS
 from ..pool.array_like import check_weights
@@ -19,9 +23,10 @@ from ..pool.open import open_rows
 from ..pool.rows import Rows
 from ..reference import KMeans
 
-__all__ = ["cluster", "shares", "weighted_kmeans"]
+__all__ = ["cluster", "cluster_parts", "shares", "weighted_kmeans"]
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 # Rows per cluster that a sample has: centroids of so many are within a per cent or two of the full run's inertia.
@@ -168,64 +173,177 @@ def cluster(
     KMeans
         Labels, inertia and squared distances of all rows; `n_iter` is the largest of any part.
     """
-    if method == "sample" and _ROWS_OF_SAMPLE * n_clusters < x.n_rows:
-        return _by_sample(backend, x, n_clusters, weights, random_state, settings)
+    rows = _Matrix(backend, x, weights, settings)
+    found = _clustered(rows, n_clusters, method, random_state)
+    return KMeans(found.centroids, rows.labels, found.inertia, found.n_iter, rows.backend, rows.squared)
+
+
+def cluster_parts(
+    backend: PartedBackend,
+    parts: Parts,
+    n_clusters: int,
+    *,
+    method: str,
+    random_state: np.random.Generator,
+    **settings: Any,
+) -> Clustered:
+    """The same of rows in several places, which have `labels` and `squared` distances then.
+
+    Parameters
+    ----------
+    backend : PartedBackend
+    parts : Parts
+        Of the backend's `kmeans_part`.
+    n_clusters, method, random_state
+        As in :func:`cluster`.
+    **settings
+        Further arguments of the backend's `kmeans_of_parts`.
+
+    Returns
+    -------
+    Clustered
+    """
+    return _clustered(_Parts(backend, parts, settings), n_clusters, method, random_state)
+
+
+class _Clusterable(Protocol):
+    """Rows that are clustered as a whole and in subsets, wherever they lie."""
+
+    n_rows: int
+
+    def kmeans(self, n_clusters: int, rng: np.random.Generator, **settings: Any) -> Clustered:
+        """Lloyd's algorithm, which leaves labels and squared distances."""
+        ...
+
+    def some(self, numbers: Int64) -> AbstractContextManager[_Clusterable]:
+        """Rows of ascending numbers."""
+        ...
+
+    def group(self, n_labels: int) -> tuple[Float64, Int64]:
+        """The weight of the rows of each label, and how many there are; :meth:`of_label` goes by these labels."""
+        ...
+
+    def of_label(self, label: int, first_label: int) -> AbstractContextManager[_Clusterable]:
+        """The rows of a label; what is found of them, labels counted from `first_label` on, takes its place."""
+        ...
+
+    def objective(self) -> float:
+        """Σ w d²."""
+        ...
+
+
+def _clustered(rows: _Clusterable, n_clusters: int, method: str, rng: np.random.Generator) -> Clustered:
+    if method == "sample" and _ROWS_OF_SAMPLE * n_clusters < rows.n_rows:
+        return _by_sample(rows, n_clusters, rng)
     if method == "two-level" and n_clusters > 3:
-        return _in_two_levels(backend, x, n_clusters, weights, random_state, settings)
-    return backend.weighted_kmeans(x, n_clusters, weights=weights, random_state=random_state, **settings)
+        return _in_two_levels(rows, n_clusters, rng)
+    return rows.kmeans(n_clusters, rng)
 
 
-def _by_sample(
-    backend: Backend, x: Rows, n_clusters: int, weights: Float32 | None, rng: np.random.Generator, settings: Any
-) -> KMeans:
-    drawn = np.sort(rng.choice(x.n_rows, _ROWS_OF_SAMPLE * n_clusters, replace=False))
-    trained = backend.weighted_kmeans(
-        kept(RowSubset(x, drawn), _KEPT_BYTES),
-        n_clusters,
-        weights=None if weights is None else weights[drawn],
-        random_state=rng,
-        **settings,
-    )
-    assigned = {**settings, "init": trained.centroids, "max_iter": 0}
-    found = backend.weighted_kmeans(x, n_clusters, weights=weights, random_state=rng, **assigned)
-    return replace(found, n_iter=trained.n_iter)
+def _by_sample(rows: _Clusterable, n_clusters: int, rng: np.random.Generator) -> Clustered:
+    drawn = np.sort(rng.choice(rows.n_rows, _ROWS_OF_SAMPLE * n_clusters, replace=False))
+    with rows.some(drawn) as sample:
+        trained = sample.kmeans(n_clusters, rng)
+    found = rows.kmeans(n_clusters, rng, init=trained.centroids, max_iter=0)
+    return found._replace(n_iter=trained.n_iter)
 
 
-def _in_two_levels(
-    backend: Backend, x: Rows, n_clusters: int, weights: Float32 | None, rng: np.random.Generator, settings: Any
-) -> KMeans:
-    coarse = cluster(backend, x, round(n_clusters**0.5), method="sample", weights=weights, random_state=rng, **settings)
-    n_coarse = len(coarse.centroids)
-    by_label = np.argsort(coarse.labels, kind="stable")
-    n_rows = np.bincount(coarse.labels, minlength=n_coarse)
-    ends = np.cumsum(n_rows)
-    mass = np.bincount(coarse.labels, weights=weights, minlength=n_coarse).astype(np.float64)
-    wanted = shares(mass, n_rows, n_clusters)
-
-    labels, squared = np.empty(x.n_rows, np.int32), np.empty(x.n_rows, np.float32)
+def _in_two_levels(rows: _Clusterable, n_clusters: int, rng: np.random.Generator) -> Clustered:
+    coarse = _clustered(rows, round(n_clusters**0.5), "sample", rng)
+    mass, n_rows = rows.group(len(coarse.centroids))
     centroids, n_found, n_iter = [], 0, coarse.n_iter
-    for n_fine, begin, end in zip(wanted.tolist(), (ends - n_rows).tolist(), ends.tolist(), strict=True):
+    for label, n_fine in enumerate(shares(mass, n_rows, n_clusters).tolist()):
         if n_fine == 0:
             continue
-        members = by_label[begin:end]
-        fine = backend.weighted_kmeans(
-            kept(RowSubset(x, members), _KEPT_BYTES),
-            n_fine,
-            weights=None if weights is None else weights[members],
-            random_state=rng,
-            **settings,
-        )
-        labels[members] = fine.labels + np.int32(n_found)
+        with rows.of_label(label, n_found) as members:
+            fine = members.kmeans(n_fine, rng)
         n_found += n_fine
-        squared[members] = fine.squared_distances
         centroids.append(fine.centroids)
         n_iter = max(n_iter, fine.n_iter)
-    w = check_weights(weights, x.n_rows)
-    inertia = float(np.multiply(w, squared, dtype=np.float64).sum())
-    return KMeans(np.concatenate(centroids), labels, inertia, n_iter, coarse.backend, squared)
+    return Clustered(np.concatenate(centroids), rows.objective(), n_iter)
 
 
-def shares(mass: npt.NDArray[np.float64], n_rows: Int64, total: int) -> Int64:
+class _Matrix:
+    """Rows of one matrix, clustered by any backend."""
+
+    def __init__(self, backend: Backend, x: Rows, weights: Float32 | None, settings: Mapping[str, Any]) -> None:
+        self.n_rows = x.n_rows
+        self._backend, self._x, self._weights, self._settings = backend, x, weights, settings
+        self._by_label = self._ends = np.empty(0, np.int64)
+
+    def kmeans(self, n_clusters: int, rng: np.random.Generator, **settings: Any) -> Clustered:
+        found = self._backend.weighted_kmeans(
+            self._x, n_clusters, weights=self._weights, random_state=rng, **{**self._settings, **settings}
+        )
+        self.backend, self.labels, self.squared = found.backend, found.labels, found.squared_distances
+        return Clustered(found.centroids, found.inertia, found.n_iter)
+
+    @contextmanager
+    def some(self, numbers: Int64) -> Iterator[_Matrix]:
+        yield self._subset(numbers)
+
+    def group(self, n_labels: int) -> tuple[Float64, Int64]:
+        self._by_label = np.argsort(self.labels, kind="stable")
+        n_rows = np.bincount(self.labels, minlength=n_labels)
+        self._ends = np.cumsum(n_rows)
+        return mass_of_labels(self.labels, check_weights(self._weights, self.n_rows), n_labels), n_rows
+
+    @contextmanager
+    def of_label(self, label: int, first_label: int) -> Iterator[_Matrix]:
+        members = self._by_label[self._ends[label - 1] if label else 0 : self._ends[label]]
+        subset = self._subset(members)
+        yield subset
+        self.labels[members] = subset.labels + np.int32(first_label)
+        self.squared[members] = subset.squared
+
+    def objective(self) -> float:
+        return rounded_sum(exact_sum(check_weights(self._weights, self.n_rows), self.squared))
+
+    def _subset(self, numbers: Int64) -> _Matrix:
+        weights = None if self._weights is None else self._weights[numbers]
+        return _Matrix(self._backend, kept(RowSubset(self._x, numbers), _KEPT_BYTES), weights, self._settings)
+
+
+class _Parts:
+    """Rows in several places."""
+
+    def __init__(self, backend: PartedBackend, parts: Parts, settings: Mapping[str, Any]) -> None:
+        self.n_rows = parts.n_rows
+        self._backend, self._parts, self._settings = backend, parts, settings
+
+    def kmeans(self, n_clusters: int, rng: np.random.Generator, **settings: Any) -> Clustered:
+        of_all = {**self._settings, **settings}
+        return self._backend.kmeans_of_parts(self._parts, n_clusters, random_state=rng, **of_all)
+
+    @contextmanager
+    def some(self, numbers: Int64) -> Iterator[_Parts]:
+        self._parts.each("open_some", numbers)
+        yield self._inside(numbers.size)
+        self._parts.each("close")
+
+    def group(self, n_labels: int) -> tuple[Float64, Int64]:
+        starts, counts = (np.concatenate(column) for column in zip(*self._parts.each("group", n_labels), strict=True))
+        order = np.argsort(starts)
+        self._starts, counts = starts[order], counts[order]
+        self._n_rows = counts.sum(axis=0)
+        self._firsts = np.cumsum(counts, axis=0) - counts
+        fixed = facts_of(self._parts).mass()
+        return fixed.rounded(self._parts.total("mass", n_labels, fixed)), self._n_rows
+
+    @contextmanager
+    def of_label(self, label: int, first_label: int) -> Iterator[_Parts]:
+        self._parts.each("open_group", label, self._starts, self._firsts[:, label])
+        yield self._inside(int(self._n_rows[label]))
+        self._parts.each("close", first_label)
+
+    def objective(self) -> float:
+        return rounded_sum(self._parts.total("potential"))
+
+    def _inside(self, n_rows: int) -> _Parts:
+        return _Parts(self._backend, Inside(self._parts, n_rows), self._settings)
+
+
+def shares(mass: Float64, n_rows: Int64, total: int) -> Int64:
     """`total` apportioned to masses: at least one for each group that has rows, and no more than its rows.
 
     Parameters

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Backend, Kernel, UnitRows, on_device, on_host
+from ..backends.protocol import Backend, on_device, on_host
+from ..backends.unit_rows import Kernel, UnitRows
 from ..pool.checked import check_lengths
 from ..pool.rows import Rows, to_float32
 from .nearer_pairs import NearerPairs, positions

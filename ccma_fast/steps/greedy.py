@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Kernel, UnitRows
+from ..backends.unit_rows import Kernel, UnitRows
 from .coverage import HostUnitRows, Limits
 
 __all__ = ["greedy_coverage", "limited_coverage"]

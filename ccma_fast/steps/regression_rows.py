@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import DeviceTraining, HostBackend
+from ..backends.device_training import DeviceTraining
+from ..backends.protocol import HostBackend
 
 __all__ = ["DeviceRows", "HostRows", "RegressionRows"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.exact_sums import FixedPoint, exact_total, rounded_sum, slabs, weight_of_labels
+from ..backends.exact_sums import FixedPoint, exact_total, rounded_sum, slabs, weight_of_labels, weight_range
 from ..backends.parts import OnePart, Parts
 from ..pool.derived import Runs
 from ..reference import TIE, KMeans
@@ -108,8 +108,7 @@ class RepresentedPart:
 
     def weight(self) -> tuple[float, float, Int64]:
         """The least weight that is not zero, the largest, and the sum of all."""
-        w = self._weights
-        return float(w.min(where=w > 0.0, initial=np.inf)), float(w.max(initial=0.0)), exact_total(w)
+        return *weight_range(self._weights), exact_total(self._weights)
 
     def counts_and_mass(self, n_clusters: int, fixed: FixedPoint) -> Int64:
         """Rows of each cluster, and limbs of what they weigh, shape (1 + limbs, K)."""

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from .. import reference
 from ..backends.core import thread_count
-from ..backends.protocol import Backend, DeviceTraining, on_device
+from ..backends.device_training import DeviceTraining
+from ..backends.protocol import Backend, on_device
 from ..checks import random_generator
 from ..pool.checked import check_rows
 from ..pool.rows import Rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Kernel
+from ..backends.unit_rows import Kernel
 from ..steps.coverage import HostUnitRows
 from .herding import herd
 from .registry import Round, register

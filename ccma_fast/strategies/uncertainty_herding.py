@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.protocol import Kernel
+from ..backends.unit_rows import Kernel
 from ..pool.derived import DerivedRows, RowSubset
 from ..steps.coverage import HostUnitRows
 from ..steps.student import check_student, fit_student, has_two_classes, student_logits

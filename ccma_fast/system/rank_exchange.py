@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .rank_watch import RELEASED, Watch
+from .rank_board import RELEASED
+from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
-__all__ = ["INLINE_BYTES", "Exchange", "OrderError", "Released", "Worker"]
+__all__ = ["INLINE_BYTES", "Exchange", "OrderError", "Worker"]
 
 # Payloads of so many bytes go through the store itself.
 INLINE_BYTES = 1 << 15
@@ -33,10 +34,6 @@ class OrderError(Exception):
     def __init__(self, rank: int, text: str) -> None:
         super().__init__(text)
         self.rank = rank
-
-
-class Released(Exception):
-    """The waiting was ended, because a rank has failed."""
 
 
 class Job:
@@ -117,7 +114,7 @@ class Exchange:
             texts = self._collect(b"T", [memoryview(about + b"\0" + array.tobytes())])
             if self._rank:
                 return None
-            out = array.copy()
+            out: np.ndarray | None = array.copy()
             for rank in self._others:
                 shape, _, data = bytes(texts[rank][0]).partition(b"\0")
                 self._same_shape(rank, shape, about)

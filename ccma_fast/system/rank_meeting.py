@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RankError
+from .rank_board import Board
 
 __all__ = ["Meeting", "Member", "check_alike", "meet"]
 
@@ -49,7 +50,7 @@ class Member:
         import torch
 
         everywhere = {
-            "Python": platform.python_version(),
+            "Python": ".".join(platform.python_version_tuple()[:2]),
             "NumPy": np.__version__,
             "torch": torch.__version__,
             "byte order": sys.byteorder,
@@ -87,6 +88,7 @@ def meet(group: Any, rank: int, size: int, member: Member, limit: float) -> Meet
     prefix = f"ccma_fast/{store.get(token_key).decode()}"
     open_store, address = _opener(store)
     heartbeats, messages = open_store(), open_store()
+    Board.prepare(messages, prefix, rank)
     messages.set(f"{prefix}/member/{rank}", json.dumps(asdict(member)))
     keys = {r: f"{prefix}/member/{r}" for r in range(size)}
     _wait(messages, keys, end, limit)
@@ -131,32 +133,34 @@ def _opener(store: Any) -> tuple[Callable[[], Any], str]:
 
     A connection serves one call at a time, and a call can wait for hours.
     """
-    from torch.distributed import FileStore, PrefixStore, TCPStore
+    import torch.distributed
 
-    while isinstance(store, PrefixStore):
+    c10d: Any = torch.distributed
+
+    while isinstance(store, c10d.PrefixStore):
         store = store.underlying_store
-    if isinstance(store, TCPStore):
+    if isinstance(store, c10d.TCPStore):
         host, port = store.host, store.port
 
         def connected() -> Any:
-            opened = TCPStore(
+            opened = c10d.TCPStore(
                 host, port, is_master=False, timeout=timedelta(seconds=CONNECT_SECONDS), wait_for_workers=False
             )
             opened.set_timeout(NO_LIMIT)
             return opened
 
         return connected, f"{host}:{port}"
-    if isinstance(store, FileStore):
+    if isinstance(store, c10d.FileStore):
         path = store.path
 
         def opened_file() -> Any:
-            opened = FileStore(path, -1)
+            opened = c10d.FileStore(path, -1)
             opened.set_timeout(NO_LIMIT)
             return opened
 
         return opened_file, os.fspath(path)
     raise TypeError(
-        f"the process group keeps its keys in a {type(store).__name__}; expected one with a TCPStore or a FileStore, as "
+        f"the process group keeps its keys in a {type(store).__name__}, expected a TCPStore or a FileStore, as "
         "init_process_group makes them for env://, tcp:// and file://"
     )
 

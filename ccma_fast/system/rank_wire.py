@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,8 @@ __all__ = ["Wire"]
 # Each piece has the time limit for itself, so that a slow network is not taken for a dead one.
 CHUNK_BYTES = 1 << 24
 CHUNKS_UNDERWAY = 4
+UNUSED_TAG = 1
+NO_TIME = timedelta(milliseconds=1)
 
 
 def _chunks(pieces: Sequence[Any]) -> Iterator[np.ndarray]:
@@ -41,9 +44,10 @@ class Wire:
     limit.
     """
 
-    def __init__(self, backend: Any, device: Any) -> None:
+    def __init__(self, backend: Any, device: Any, peer: int) -> None:
         self._backend = backend
         self._device = device
+        self._peer = peer
 
     @classmethod
     def connected(cls, device: Any, store: Any, rank: int, size: int, timeout: float) -> Wire:
@@ -61,22 +65,28 @@ class Wire:
         import torch
 
         limit = timedelta(seconds=timeout)
+        peer = 0 if rank else 1
         if device.type == "cuda":
             from torch.distributed import ProcessGroupNCCL
 
             options = ProcessGroupNCCL.Options()
             options._timeout = limit
             torch.cuda.set_device(device)
-            return cls(ProcessGroupNCCL(store, rank, size, options), device)
+            return cls(ProcessGroupNCCL(store, rank, size, options), device, peer)
         from torch.distributed import ProcessGroupGloo
 
-        return cls(ProcessGroupGloo(store, rank, size, limit), device)
+        return cls(ProcessGroupGloo(store, rank, size, limit), device, peer)
 
     def abort(self) -> None:
-        """Ends what is underway, where torch can."""
-        abort = getattr(self._backend, "abort", None)
-        if abort is not None:
-            abort()
+        """Ends what is underway with an error, so that no thread is inside of it when the interpreter ends."""
+        if self._device.type != "cpu":
+            self._backend.abort()
+            return
+        import torch
+
+        # Gloo has no other way: a transfer that is late closes all connections of a context.
+        with suppress(RuntimeError):
+            self._backend.recv([torch.empty(1, dtype=torch.uint8)], self._peer, UNUSED_TAG).wait(NO_TIME)
 
     def broadcast(self, pieces: Sequence[Any], *, first: bool) -> None:
         """The bytes of the first rank, into buffers of the same sizes on the others."""
@@ -107,17 +117,27 @@ class Wire:
         options = ReduceOptions()
         options.reduceOp = ReduceOp.SUM
         options.rootRank = 0
-        step = CHUNK_BYTES // 8
-        for start in range(0, len(data), step):
-            # A copy: the collective computes in the memory that it is given.
-            stage = data[start : start + step].copy()
-            self._move(
-                iter([stage]), lambda tensor: self._backend.reduce([tensor], options), to=True, back=out is not None
-            )
-            if out is not None:
-                out[start : start + step] = stage
+        step = CHUNK_BYTES // data.itemsize
+        parts = [slice(start, start + step) for start in range(0, len(data), step)]
+        summed = iter(parts)
 
-    def _move(self, chunks: Iterator[np.ndarray], call: Callable[[Any], Any], *, to: bool, back: bool) -> None:
+        def keep(stage: np.ndarray) -> None:
+            if out is not None:
+                out[next(summed)] = stage
+
+        # Copies: the collective computes in the memory that it is given.
+        copies = (data[part].copy() for part in parts)
+        self._move(copies, lambda tensor: self._backend.reduce([tensor], options), to=True, back=True, then=keep)
+
+    def _move(
+        self,
+        chunks: Iterator[np.ndarray],
+        call: Callable[[Any], Any],
+        *,
+        to: bool,
+        back: bool,
+        then: Callable[[np.ndarray], None] | None = None,
+    ) -> None:
         """Gives chunks to a collective, several underway at a time, through the device where that is not the CPU."""
         underway: deque[tuple[Any, Any, np.ndarray]] = deque()
 
@@ -126,6 +146,8 @@ class Wire:
             work.wait()
             if back and tensor.device.type != "cpu":
                 _tensor(chunk).copy_(tensor)
+            if then is not None:
+                then(chunk)
 
         for chunk in chunks:
             tensor = _tensor(chunk)

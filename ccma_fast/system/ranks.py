@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,9 +18,9 @@ import numpy as np
 
 from ..errors import RankError
 from .pickled import packed, unpacked
-from .rank_exchange import Exchange, OrderError, Released, Worker
+from .rank_exchange import Exchange, OrderError, Worker
 from .rank_meeting import Meeting, Member, check_alike, meet
-from .rank_watch import Watch
+from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
 __all__ = ["Ranks", "Traffic", "ranks_of_environment"]
@@ -48,8 +48,9 @@ class _Link:
     """What ties one rank to the others: its watch, the thread of its messages, and what that thread works on."""
 
     def __init__(self, group: Any, rank: int, size: int, member: Member) -> None:
-        import torch
-        from torch.distributed import PrefixStore, get_backend
+        import torch.distributed
+
+        c10d: Any = torch.distributed
 
         self.rank = rank
         self._condition = threading.Condition()
@@ -61,11 +62,11 @@ class _Link:
         self.watch.start()
         self._silence = meeting.members[0].silence
         device = torch.device("cpu")
-        if get_backend(group) == "nccl":
+        if c10d.get_backend(group) == "nccl":
             device = torch.device("cuda", torch.cuda.current_device())
-        store = PrefixStore(f"{meeting.prefix}/wire", meeting.messages)
+        store = c10d.PrefixStore(f"{meeting.prefix}/wire", meeting.messages)
         self._wire: Wire | None = None
-        self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
+        self._wire = self.call(lambda: Wire.connected(device, store, rank, size, 2 * self._silence))
         self.exchange = Exchange(meeting.messages, meeting.prefix, rank, size, self._wire, self.watch)
 
     def call(self, step: Callable[[], Any]) -> Any:
@@ -75,8 +76,7 @@ class _Link:
         try:
             self.watch.until(lambda: job.done)
         except RankError:
-            if self._wire is not None:
-                self._wire.abort()
+            self._abandon()
             raise
         if job.error is None:
             return job.result
@@ -84,17 +84,30 @@ class _Link:
             self.watch.post(job.error.rank, str(job.error))
         elif isinstance(job.error, (Released, RuntimeError)):
             # A connection broke: that of a rank which fell silent, or which has ended because of a failure elsewhere.
-            self.watch.expect(job.error)
+            self.watch.explain(job.error)
+        else:
+            self.watch.post(self.rank, self.told(job.error))
+            raise job.error
         self.watch.check()
         raise job.error
 
+    def told(self, error: BaseException) -> str:
+        """What the other ranks hear of an error on this one."""
+        if isinstance(error, RankError):
+            return str(error)
+        message = str(error)
+        return f"{self.watch.names[self.rank]}: {type(error).__name__}{': ' if message else ''}{message}"
+
     def close(self) -> None:
         if self.watch.failure is None:
-            try:
+            with suppress(RankError):
                 self.call(self.exchange.flush)
-            except RankError:
-                pass
             self.watch.leave()
+        self._worker.end(END_OF_WORKER)
+
+    def _abandon(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
         self._worker.end(END_OF_WORKER)
 
     def _unwatched(self, step: Callable[[], Any], limit: float) -> Any:
@@ -239,9 +252,9 @@ class Ranks:
         try:
             yield
         except BaseException as error:
-            if self._link is not None:
-                text = str(error) if isinstance(error, RankError) else self._told(error)
-                self._link.watch.post(self.rank, text)
+            ended_well = isinstance(error, SystemExit) and not error.code
+            if self._link is not None and not ended_well:
+                self._link.watch.post(self.rank, self._link.told(error))
             raise
 
     def close(self) -> None:
@@ -252,10 +265,6 @@ class Ranks:
         if self._link is not None and not self._closed:
             self._closed = True
             self._link.close()
-
-    def _told(self, error: BaseException) -> str:
-        message = str(error)
-        return f"{self.names[self.rank]}: {type(error).__name__}{': ' if message else ''}{message}"
 
     def _count(self, sent: int, received: int) -> None:
         before = self._traffic

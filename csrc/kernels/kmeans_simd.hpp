@@ -254,8 +254,7 @@ void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stri
     }
 }
 
-constexpr ccma::KMeansKernels kmeans_kernels{tile_rows,    panel_cols, load_row,  sum_squares,
-                                             tile_product, largest,    reaching,  squared_distance,
-                                             add_fixed,    quantize,   dots_bytes};
+constexpr ccma::KMeansKernels kmeans_kernels{tile_rows, panel_cols,       load_row,  sum_squares, tile_product, largest,
+                                             reaching,  squared_distance, add_fixed, quantize,    dots_bytes};
 
 }  // namespace

@@ -10,7 +10,8 @@ import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import coverage as cuda_coverage
 from ccma_fast.backends.cuda.device import device
-from ccma_fast.backends.protocol import Backend, Kernel
+from ccma_fast.backends.protocol import Backend
+from ccma_fast.backends.unit_rows import Kernel
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import coverage, distillation, teacher_correction
 from ccma_fast.steps.coverage import unit_rows

@@ -10,17 +10,16 @@ import torch
 
 from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.cpu.kmeans_part import HostPart
-from ccma_fast.backends.cpu.kmeans_rows import ClusteredRows
-from ccma_fast.backends.lloyd import lloyd
+from ccma_fast.backends.protocol import over_parts
 from ccma_fast.pool.array_like import check_weights
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
+from ccma_fast.steps import clustering
 from ccma_fast.steps.representatives import RepresentedPart, representatives, representatives_of_parts
 
 pytestmark = pytest.mark.processor
 
-CPU = choose_backend("cpu")
+CPU = over_parts(choose_backend("cpu"))
 N = 700
 
 
@@ -48,22 +47,35 @@ def rows_of(kind: str, rng: np.random.Generator) -> torch.Tensor:
 
 
 def assert_same(
-    dealing, deals, x, n_clusters, weights, *, init="k-means||", unit=False, seed=0, chunk_size=None, **settings
+    dealing,
+    deals,
+    x,
+    n_clusters,
+    weights,
+    *,
+    init="k-means||",
+    unit=False,
+    seed=0,
+    chunk_size=None,
+    method="full",
+    **settings,
 ):
-    """Everything that comes of the clustering, and the generator after it."""
+    """Everything that comes of the clustering, and the generator after it; by the `method` where one is given."""
     rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
     for generator in (rng, again):
         generator.integers(5, dtype=np.int32)  # half a number of its bits is kept for the next such draw
     rows = open_rows(x, "x")
     settings = {"init": init, "max_iter": 6, "tol": 0.0, **settings}
-    whole = CPU.weighted_kmeans(rows, n_clusters, weights=weights, unit=unit, random_state=rng, **settings)
+    whole = clustering.cluster(
+        CPU, rows, n_clusters, method=method, weights=weights, unit=unit, random_state=rng, **settings
+    )
     w = np.ones(N, np.float32) if weights is None else weights
 
     def part(runs, numbers):
-        return HostPart(RowSubset(rows, numbers), runs, w[numbers], unit=unit, chunk_size=chunk_size)
+        return CPU.kmeans_part(RowSubset(rows, numbers), runs, w[numbers], unit=unit, chunk_size=chunk_size)
 
     parts = dealing.split(N, deals, part)
-    found = lloyd(parts, n_clusters, random_state=again, clustered=ClusteredRows.of_matrix, **settings)
+    found = clustering.cluster_parts(CPU, parts, n_clusters, method=method, random_state=again, **settings)
     np.testing.assert_array_equal(found.centroids, whole.centroids)
     assert (found.inertia, found.n_iter) == (whole.inertia, whole.n_iter)
     labels, squared = np.empty(N, np.int32), np.empty(N, np.float32)
@@ -118,6 +130,20 @@ def test_every_row_in_a_range_of_its_own(dealing):
     )
 
 
+@pytest.mark.parametrize("n_parts", [1, 2, 7])
+@pytest.mark.parametrize("init", ["k-means||", "random"])
+@pytest.mark.parametrize("weights", ["none", "zeros", "any size"])
+@pytest.mark.parametrize("method", ["sample", "two-level"])
+def test_methods_for_many_clusters(dealing, method, weights, init, n_parts, monkeypatch):
+    monkeypatch.setattr(clustering, "_ROWS_OF_SAMPLE", 8)
+    rng = np.random.default_rng(n_parts)
+    w = weights_of(weights, rng)
+    for unit in (True, False):
+        x = rows_of("equal" if unit else "any", rng)
+        deals = dealing.dealt(N, n_parts, rng, runs=30)
+        assert_same(dealing, deals, x, 40, w, method=method, init=init, unit=unit, seed=n_parts)
+
+
 @pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("seed", range(10))
 def test_random_deals(dealing, seed):
@@ -140,7 +166,7 @@ def test_random_deals(dealing, seed):
 
 
 def _of_rows(x, numbers, runs):
-    return HostPart(RowSubset(x, numbers), runs, np.ones(numbers.size, np.float32), unit=False)
+    return CPU.kmeans_part(RowSubset(x, numbers), runs, np.ones(numbers.size, np.float32), unit=False)
 
 
 def test_other_generators_draw_the_same_numbers(dealing):
@@ -151,9 +177,7 @@ def test_other_generators_draw_the_same_numbers(dealing):
         one, other = np.random.Generator(bits(5)), np.random.Generator(bits(5))
         whole = CPU.weighted_kmeans(x, 20, max_iter=1, random_state=one)
         parts = dealing.split(N, deals, lambda runs, at: _of_rows(x, at, runs))
-        found = lloyd(
-            parts, 20, init="k-means||", max_iter=1, tol=0.0, random_state=other, clustered=ClusteredRows.of_matrix
-        )
+        found = CPU.kmeans_of_parts(parts, 20, init="k-means||", max_iter=1, tol=0.0, random_state=other)
         np.testing.assert_array_equal(found.centroids, whole.centroids)
         np.testing.assert_equal(one.random(3), other.random(3))
 
@@ -163,14 +187,13 @@ def test_k_means_plus_plus_needs_all_rows_in_one_place(dealing):
     deals = dealing.dealt(6, 2, np.random.default_rng(0))
     parts = dealing.split(6, deals, lambda runs, at: _of_rows(x, at, runs))
     with pytest.raises(ValueError, match=r"init must be 'k-means\|\|' or 'random' for rows in several places"):
-        lloyd(
+        CPU.kmeans_of_parts(
             parts,
             2,
             init="k-means++",
             max_iter=1,
             tol=0.0,
             random_state=np.random.default_rng(0),
-            clustered=ClusteredRows.of_matrix,
         )
 
 

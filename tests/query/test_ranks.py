@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 import ccma_fast as cf
+from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.derived import Runs
 from ccma_fast.query import select as select_module
 from ccma_fast.query.arguments import checked_arguments
@@ -216,3 +218,27 @@ def test_any_pool(seed: int, tmp_path: Path) -> None:
                     selected(runs, tmp_path, budget, explain=True, **options)
             else:
                 assert_same(selected(runs, tmp_path, budget, explain=True, **options), expected)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", ["cold-trust", pytest.param("default", marks=pytest.mark.slow)])
+def test_picks_are_those_of_one_device(name: str) -> None:
+    """Kernels are interpreted where there is no GPU, by products whose rounding depends on their number of rows."""
+    case = Case(1, n=100)
+    rows, images = (torch.from_numpy(m).to(device()) for m in (case.x, case.v))
+    options: dict[str, Any] = {"labels": case.labels, "backend": "cuda", "teacher": cf.Teacher(images, case.t)}
+    options |= OPTIONS[name]
+    expected = cf.select(rows, 8, **options)
+    runs = dealt_anyhow(len(case.x), 3, np.random.default_rng(3))
+    found = selected(runs, rows, 8, **options)
+    assert np.array_equal(found.indices, expected.indices)
+    assert np.array_equal(found.represents, expected.represents)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_a_device_cannot_share_is_said() -> None:
+    case = Case(1, n=100)
+    runs = dealt_anyhow(len(case.x), 2, np.random.default_rng(0))
+    with pytest.raises(cf.BackendUnavailableError, match="k-means of the pool on one rank alone; expected backend="):
+        selected(runs, torch.from_numpy(case.x).to(device()), 8, backend="cuda")

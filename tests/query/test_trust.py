@@ -14,7 +14,7 @@ from hypothesis import given
 import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.protocol import Kernel
+from ccma_fast.backends.unit_rows import Kernel
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps.coverage import unit_rows
 from ccma_fast.steps.cuts import teacher_share

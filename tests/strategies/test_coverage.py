@@ -14,7 +14,7 @@ import ccma_fast as cf
 from ccma_fast import reference, strategies
 from ccma_fast.backends import exact_sums
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.protocol import Kernel
+from ccma_fast.backends.unit_rows import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import coverage, nearer_pairs, representatives

@@ -10,12 +10,13 @@ from ...pool.derived import Runs
 from ...pool.rows import Rows
 from ...reference import KMeans
 from ..lloyd import lloyd
-from ..parts import OnePart
+from ..parts import OnePart, Parts
+from ..protocol import Clustered
 from .device import NAME
 from .kmeans_part import KEPT_BYTES, HostPart
 from .kmeans_rows import ClusteredRows
 
-__all__ = ["weighted_kmeans"]
+__all__ = ["kmeans_of_parts", "weighted_kmeans"]
 
 Float32 = npt.NDArray[np.float32]
 
@@ -36,8 +37,26 @@ def weighted_kmeans(
     """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per iteration."""
     w = check_weights(weights, x.n_rows)
     part = HostPart(x, Runs([0], [x.n_rows]), w, unit=unit, chunk_size=chunk_size, kept_bytes=kept_bytes)
-    found = lloyd(
-        OnePart(part, x.n_rows),
+    found = kmeans_of_parts(
+        OnePart(part, x.n_rows), n_clusters, init=init, max_iter=max_iter, tol=tol, random_state=random_state
+    )
+    assert part.labels is not None
+    assert part.squared is not None
+    return KMeans(found.centroids, part.labels, found.inertia, found.n_iter, NAME, part.squared)
+
+
+def kmeans_of_parts(
+    parts: Parts,
+    n_clusters: int,
+    *,
+    init: str | Float32 = "k-means||",
+    max_iter: int = 20,
+    tol: float = 1e-4,
+    random_state: np.random.Generator,
+) -> Clustered:
+    """The same of rows in several places, parts of which are :class:`HostPart`."""
+    return lloyd(
+        parts,
         n_clusters,
         init=init,
         max_iter=max_iter,
@@ -45,6 +64,3 @@ def weighted_kmeans(
         random_state=random_state,
         clustered=ClusteredRows.of_matrix,
     )
-    assert part.labels is not None
-    assert part.squared is not None
-    return KMeans(found.centroids, part.labels, found.inertia, found.n_iter, NAME, part.squared)

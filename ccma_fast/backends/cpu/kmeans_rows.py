@@ -99,6 +99,10 @@ class ClusteredRows:
                 del chunk  # before the next is read
             self._sketched = along, of_rows
 
+    def forget_directions(self) -> None:
+        """Keep nothing of the rows along directions any more."""
+        self._directions = self._sketched = None
+
     def nearest(
         self,
         centroids: Float32,

@@ -12,7 +12,7 @@ from ...kernels import coverage
 from ...kernels import linear as products
 from ...kernels.halves import Halves, prepare_halves
 from ...pool.rows import Rows
-from ..protocol import Kernel
+from ..unit_rows import Kernel
 from .reader import Reader
 from .rows import check_row_lengths
 

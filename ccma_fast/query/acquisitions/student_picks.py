@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.choose import backend_for_small
-from ...backends.protocol import Kernel, on_host
+from ...backends.protocol import on_host
+from ...backends.unit_rows import Kernel
 from ...config import CCMAConfig
 from ...pool.rows import Rows
 from ...steps.coverage import HostUnitRows, unit_rows

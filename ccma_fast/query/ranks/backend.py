@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.lloyd import lloyd
 from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
-from ...backends.rank_protocol import RankBackend
+from ...backends.protocol import Backend
 from ...pool.arrays import KeptRows
 from ...pool.rows import Rows
 from ...reference import Cumulative, KMeans, target_size_rank
-from ...steps.representatives import representatives, representatives_of_parts
+from ...steps.clustering import cluster
+from ...steps.representatives import representatives
 from ..represented import are_nearest
 from ..scores import TOTALS, Columns
+from .clusterings import clustering, spread_representatives
+from .parted import THRESHOLDS, parted
 from .places import spread_source
 from .session import Column, Session
 
@@ -32,11 +34,11 @@ class SpreadBackend:
     Parameters
     ----------
     session : Session
-    here : RankBackend
+    here : Backend
         This process's own: it computes what concerns rows that were brought here, and everything that is not said here.
     """
 
-    def __init__(self, session: Session, here: RankBackend) -> None:
+    def __init__(self, session: Session, here: Backend) -> None:
         self._session, self._here = session, here
         self.n_ranks = len(session.runs)
         session.backend = self
@@ -91,7 +93,7 @@ class SpreadBackend:
     ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
         """Each rank scores its rows between likely thresholds, and then those that they leave open."""
         sizes = student_size, teacher_size
-        brackets = self._here.likely_brackets(student_logits, teacher_logits, *sizes)
+        brackets = parted(self._here, THRESHOLDS).likely_brackets(student_logits, teacher_logits, *sizes)
         if brackets is None:
             return None
         kept, begun = {name: self._column(student_logits) for name in columns}, self._column(student_logits)
@@ -102,7 +104,7 @@ class SpreadBackend:
         )
         thresholds = None
         if all(are_whole):
-            thresholds = self._here.thresholds_in_brackets(student_logits, sizes, brackets, counted)
+            thresholds = parted(self._here, THRESHOLDS).thresholds_in_brackets(student_logits, sizes, brackets, counted)
         if thresholds is None:
             return None
         totals = self._session.total("settle", begun, handles, student_logits, *thresholds)
@@ -187,74 +189,28 @@ class SpreadBackend:
     # -----------------------------------------------------------------------------------------------------------------
     # Clusterings
 
-    def weighted_kmeans(
-        self,
-        x: Rows,
-        n_clusters: int,
-        *,
-        weights: Any = None,
-        init: str | npt.NDArray[np.float32] = "k-means||",
-        max_iter: int = 20,
-        tol: float = 1e-4,
-        random_state: np.random.Generator,
-        chunk_size: int | None = None,
-        **settings: Any,
-    ) -> KMeans:
+    def weighted_kmeans(self, x: Rows, n_clusters: int, **settings: Any) -> KMeans:
         """Lloyd's algorithm, whose labels and squared distances are columns where the rows lie on several ranks."""
+        return self.cluster(x, n_clusters, method="full", **settings)
+
+    def cluster(self, x: Rows, n_clusters: int, *, method: str, **settings: Any) -> KMeans:
+        """:func:`ccma_fast.steps.clustering.cluster`, with columns likewise."""
         if self._is_here(x):
-            return self._here.weighted_kmeans(
-                x,
-                n_clusters,
-                weights=weights,
-                init=init,
-                max_iter=max_iter,
-                tol=tol,
-                random_state=random_state,
-                chunk_size=chunk_size,
-                **settings,
-            )
-        part, labels, squared = (self._column(x) for _ in range(3))
-        self._session.each("cluster", part.handle, x, weights, settings)
-        found = lloyd(
-            _SessionParts(self._session, part),
-            n_clusters,
-            init=init,
-            max_iter=max_iter,
-            tol=tol,
-            random_state=random_state,
-            clustered=self._here.clustered_rows,
-        )
-        self._session.each("keep_clustering", part, labels.handle, squared.handle)
-        return KMeans(found.centroids, cast(Any, labels), found.inertia, found.n_iter, self.NAME, cast(Any, squared))
+            return cluster(self._here, x, n_clusters, method=method, **settings)
+        return clustering(self._session, self._here, x, n_clusters, method=method, **settings)
 
     def representatives(self, found: KMeans, n_picks: int, weights: Any, preference: Any) -> tuple[Int64, Int64]:
         """The rows that stand for clusters, see :func:`ccma_fast.steps.representatives.representatives`."""
         labels: Any = found.labels
         if not isinstance(labels, Column):
             return representatives(found, n_picks, weights, preference)
-        part = Column(self._session, labels.own)
-        self._session.each("represent", part.handle, labels, found.squared_distances, weights, preference)
-        return representatives_of_parts(_SessionParts(self._session, part), len(found.centroids), n_picks)
+        return spread_representatives(self._session, found, n_picks, weights, preference)
 
     def nearest_to_centroids(self, groups: Column, pick_of_group: Int64, cost: Column) -> Int64:
         """The rows of least cost of each group that has a pick, of the nearest of every rank."""
         found = self._session.each("nearest_to_centroids", groups, cost, pick_of_group)
         of_group, costs, positions = _merged([(group, cost_, at) for at, group, cost_ in found])
         return positions[are_nearest(of_group, costs)]
-
-
-class _SessionParts:
-    """A part of each rank, see :class:`ccma_fast.backends.parts.Parts`."""
-
-    def __init__(self, session: Session, part: Column) -> None:
-        self._session, self._part = session, part
-        self.n_rows = part.size
-
-    def each(self, method: str, *args: Any) -> list[Any]:
-        return self._session.each("method", self._part, method, args)
-
-    def total(self, method: str, *args: Any) -> Int64:
-        return self._session.total("method", self._part, method, args)
 
 
 class _Classes:

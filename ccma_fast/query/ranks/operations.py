@@ -23,9 +23,11 @@ from ...steps.representatives import RepresentedPart
 from ..disagreement import scored_rows
 from ..logits import Logits
 from ..picks import best_of_classes as best_here
+from ..picks import class_sizes as sizes_here
 from ..represented import nearest_to_centroids as nearest_here
 from ..scores import Columns, Scores
 from .holder import Held, Holder
+from .parted import CLUSTERING, THRESHOLDS, parted
 
 __all__ = [
     "best_of_classes",
@@ -113,7 +115,9 @@ def score_in_brackets(
     """Keeps the scores of most rows; what was counted, and whether all rows were gone through."""
     logits = Logits(student, teacher).each(holder.here)
     scores = Scores(logits.student.n_rows, columns)
-    rest = holder.backend.ScoresInBrackets(*logits, brackets, scores.put, chunk_size=holder.chunk_size)
+    rest = parted(holder.backend, THRESHOLDS).scores_in_brackets(
+        *logits, brackets, scores.put, chunk_size=holder.chunk_size
+    )
     holder.kept[handle] = _Begun(scores, rest)
     return rest.counted, rest.is_whole
 
@@ -138,7 +142,7 @@ def scores_between(
     """Number of scores ≤ low, number in (low, high], and those, or a sample where there are very many."""
     here = holder.here(logits)
     share = here.n_rows / max(1, logits.n_rows)
-    below, inside, kept = holder.backend.scores_between(
+    below, inside, kept = parted(holder.backend, THRESHOLDS).scores_between(
         here, cumulative, low, high, chunk_size=holder.chunk_size, share=share
     )
     return below, inside, kept.values
@@ -204,7 +208,7 @@ def top(holder: Holder, column: Held, m: int) -> tuple[npt.NDArray[Any], Int64]:
 
 def class_sizes(holder: Holder, classes: Held, n_classes: int) -> Int64:
     """How many rows each class has here."""
-    return np.bincount(on_host(classes.values), minlength=n_classes).astype(np.int64)
+    return sizes_here(holder.settings, classes.values, n_classes).astype(np.int64, copy=False)
 
 
 def best_of_classes(
@@ -223,12 +227,13 @@ def best_of_classes(
 # Clusterings
 
 
-def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, settings: dict[str, Any]) -> None:
+def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, unit: bool) -> None:
     """Keeps the rows of a clustering."""
     own, here = holder.own(rows), holder.here(rows)
     w = np.ones(own.size, np.float32) if weights is None else holder.of_own(weights, own)
-    settings = {**settings, "chunk_size": holder.chunk_size, "kept_bytes": holder.memory.sketch}
-    holder.kept[handle] = holder.backend.HostPart(here, own, w, **settings)
+    holder.kept[handle] = parted(holder.backend, CLUSTERING).kmeans_part(
+        here, own, w, unit=unit, chunk_size=holder.chunk_size, kept_bytes=holder.memory.sketch
+    )
 
 
 def keep_clustering(holder: Holder, part: Any, labels: int, squared: int) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
+
 from ...backends.protocol import Backend
-from ...backends.rank_protocol import RankBackend
 from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
+from ...pool.row_digests import row_digests
 from ...pool.rows import Rows
 from ...steps.teacher import Teacher
 from ...system.memory import LEAST_LIMIT, check_memory_limit
@@ -27,6 +30,10 @@ from .session import Session, Transport
 from .shipping import dumped, loaded
 
 __all__ = ["identity", "led", "on_group", "opened", "sources_of"]
+
+
+# Rows of a source without a manifest, spread evenly, of which every rank must read the same.
+_COMPARED = 16
 
 
 def on_group(
@@ -86,15 +93,13 @@ def identity(backend: Backend) -> dict[str, str]:
 def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]) -> Selection:
     with ranks.guarded():
         arguments = opened(checked())
-        if arguments.backend.NAME != "cpu" and ranks.size > 1:
-            raise BackendUnavailableError(
-                f"backend {arguments.backend.NAME!r} computes on one rank alone; expected backend='cpu'"
-            )
+        if arguments.backend.NAME == "reference":
+            raise BackendUnavailableError("backend 'reference' computes on one rank alone; expected backend='cpu'")
         sources = sources_of(arguments)
         _check_agreement(ranks, arguments, sources)
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
-        holder = Holder(sources, cast(RankBackend, arguments.backend), runs[ranks.rank], arguments.memory)
+        holder = Holder(sources, arguments.backend, runs[ranks.rank], arguments.memory)
         if ranks.rank:
             return _served(ranks, holder)
         found = led(_OverRanks(ranks, holder), arguments, sources, runs, run)
@@ -112,7 +117,7 @@ def led(
 ) -> bytes:
     """The first rank's part: the query, and its outcome as bytes, see :func:`~.shipping.loaded`."""
     session = Session(transport, sources, runs)
-    backend = cast(Backend, SpreadBackend(session, cast(RankBackend, arguments.backend)))
+    backend = cast(Backend, SpreadBackend(session, arguments.backend))
     session.each("configure", arguments.config, arguments.chunk_size)
     teacher = arguments.teacher
     spread = replace(
@@ -195,6 +200,11 @@ def _check_agreement(ranks: Ranks, arguments: Arguments, sources: Sequence[Rows]
         told[f"the shape of {rows.name}"] = (rows.n_rows, rows.n_columns)
         told[f"the bytes of a row of {rows.name}"] = rows.row_bytes
         told[f"the shards of {rows.name}"] = [(shard.file.name, shard.n_rows) for shard in rows.shard_files]
+        told[f"the manifest of {rows.name}"] = _digest(rows)
+        if rows.manifest is None:  # else shards are compared with it when they are read
+            some = np.unique(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, _COMPARED)).astype(np.int64))
+            digests = zip(some.tolist(), row_digests(rows, some), strict=True)
+            told |= {f"the digest of row {row} of {rows.name}": digest.tobytes().hex() for row, digest in digests}
     everyone = ranks.gather(told)
     for rank, others in enumerate(everyone or ()):
         for name in {**told, **others}:
@@ -203,3 +213,10 @@ def _check_agreement(ranks: Ranks, arguments: Arguments, sources: Sequence[Rows]
                     f"every rank must be asked the same: {name} is {told.get(name)!r:.200} on {ranks.names[0]} and "
                     f"{others.get(name)!r:.200} on {ranks.names[rank]}"
                 )
+
+
+def _digest(rows: Rows) -> str | None:
+    """Of the shards that a manifest lists."""
+    if rows.manifest is None:
+        return None
+    return hashlib.sha256("".join(shard.sha256 for shard in rows.manifest.shards).encode()).hexdigest()

@@ -121,8 +121,8 @@ struct KMeansKernels {
     // ‖a − b‖² over n values.
     double (*squared_distance)(const float* a, const float* b, std::int64_t n);
 
-    // Adds weight · x[d] to the fixed-point sums of limbs.count limbs that begin at sums[d], `stride` apart. `weight` is
-    // one of float32 times limbs.scale, so that the product is exact, and it is at most 2^51 in size.
+    // Adds weight · x[d] to the fixed-point sums of limbs.count limbs that begin at sums[d], `stride` apart. `weight`
+    // is one of float32 times limbs.scale, so that the product is exact, and it is at most 2^51 in size.
     void (*add_fixed)(std::int64_t* sums, std::int64_t stride, const Limbs& limbs, const float* x, double weight,
                       std::int64_t n);
 

@@ -23,9 +23,9 @@ struct Matrix {
     }
 };
 
-// A sum in fixed point, whole numbers in limbs: the first counts 1 / scale, and each further one takes what rounding left
-// of the terms in the one before, in units `step` times as small. Powers of two. Whole numbers add up to the same in any
-// order.
+// A sum in fixed point, whole numbers in limbs: the first counts 1 / scale, and each further one takes what rounding
+// left of the terms in the one before, in units `step` times as small. Powers of two. Whole numbers add up to the same
+// in any order.
 struct Limbs {
     std::int64_t count;
     double scale;

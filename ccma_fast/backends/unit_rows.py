@@ -1,0 +1,86 @@
+"""Rows divided by their lengths, and the greedy coverage of them: the interfaces, and the kernels of similarity."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Coverage", "Kernel", "UnitRows"]
+
+
+class Kernel(NamedTuple):
+    """A non-decreasing function of the similarities s of unit rows."""
+
+    kind: str = "similarity"
+    """"similarity" for s, "gaussian" for exp(p · s − p), or "ball" for 1 where s > p and else 0."""
+    parameter: float = 0.0
+    """p, which counts as a float32."""
+
+    @classmethod
+    def gaussian(cls, sigma: float) -> Kernel:
+        """exp(−‖x − x'‖² / σ²) = exp((2 s − 2) / σ²)."""
+        return cls("gaussian", 2.0 / sigma**2)
+
+    def __call__(self, similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        p = np.float32(self.parameter)
+        if self.kind == "gaussian":
+            value: npt.NDArray[np.float32] = np.exp(p * similarity - p)
+            return value
+        return (similarity > p).astype(np.float32) if self.kind == "ball" else similarity
+
+
+class Coverage(Protocol):
+    """State of a greedy coverage: candidates, upper bounds of their gains, and the coverage so far."""
+
+    def choose(self, n_picks: int) -> npt.NDArray[np.int64]:
+        """Select the candidate of largest gain (ties: the lower), again and again; at most as many as there are.
+
+        Returns
+        -------
+        ndarray, shape (n,), int64
+            Candidates in the order of selection; fewer than `n_picks` where no gain is positive any more.
+        """
+        ...
+
+
+class UnitRows(Protocol):
+    """Rows of a pool divided by their lengths, which greedy coverage works on where they lie."""
+
+    n_rows: int
+
+    def nearest(self, others: Any, least: float) -> Any:
+        """Similarity of each row to the most similar of `others`, which are of the same kind, at least `least`.
+
+        Shape (N,), float32: an array, or a tensor where the rows lie on a device.
+        """
+        ...
+
+    def coverage(
+        self,
+        covered: Any,
+        least: float,
+        candidates: npt.NDArray[np.int64],
+        kernel: Kernel,
+        weights: npt.NDArray[np.float32] | None,
+    ) -> Coverage:
+        """The start of a greedy coverage of all rows.
+
+        Parameters
+        ----------
+        covered : UnitRows
+            Rows that cover already, of the same kind.
+        least : float
+            Lower bound of the similarity to them.
+        candidates : ndarray, shape (n,), int64
+            Rows, ascending.
+        kernel : Kernel
+        weights : ndarray, shape (N,), float32, optional
+            Unit weights where missing.
+        """
+        ...
+
+    def most_similar(self, picks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
+        ...
