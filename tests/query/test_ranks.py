@@ -63,12 +63,20 @@ def dealt_anyhow(n_rows: int, n_ranks: int, rng: np.random.Generator, n_runs: in
     return [Runs(bounds[:-1][owner == rank], bounds[1:][owner == rank]) for rank in range(n_ranks)]
 
 
-def selected(runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any) -> cf.Selection:
+def selected(runs: list[Runs], features: Any, budget: int, **options: Any) -> cf.Selection:
+    return counted(runs, features, budget, **options)[0]
+
+
+def counted(
+    runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any
+) -> tuple[cf.Selection, InProcess]:
+    """The picks, and what has counted the bytes between the ranks."""
     arguments = opened(checked_arguments(features, budget, **{**_DEFAULTS, **options}))
     sources = sources_of(arguments)
     holders = [Holder(sources, arguments.backend, of_rank, arguments.memory) for of_rank in runs]
     run = partial(select_module._with_ids, explain=explain)
-    return loaded(led(InProcess(holders), arguments, sources, runs, run), holders[0].resolve)
+    transport = InProcess(holders)
+    return loaded(led(transport, arguments, sources, runs, run), holders[0].resolve), transport
 
 
 def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
