@@ -289,8 +289,15 @@ def _subpool_cost(given: CostInputs) -> StageCost:
         filled = picked_bytes(given.space, min(given.n_left, chunk_rows(given, given.space)))
         wire = fetched(given, given.space, given.n_left)
         return StageCost({given.space: given.n_left}, kept + max(memory, filled), alone=work, wire=wire)
-    max_iter = given.config.subpool_max_iter
-    wire = clustering(given, given.space, given.n_left, n_clusters, max_iter, given.n_scored, with_start=False)
+    wire = clustering(
+        given.space,
+        given.n_left,
+        n_clusters,
+        given.config.subpool_max_iter,
+        given.n_scored,
+        init="random",
+        method=given.config.subpool_method,
+    )
     read: dict[Rows, float] = {given.space: passes * given.n_left}
     return StageCost(read, memory, work, memory_of_other=memory, wire=wire.plus(left(given)))
 

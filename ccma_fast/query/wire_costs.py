@@ -29,7 +29,8 @@ coverage      the m best rows of each rank, 12 bytes a row; then of the m best o
               At a cold start without a teacher: the covered rows to each, and one clustering
 a clustering  2,048 rows, fetched, and sent to each. The start by k-means||: three times K / 2 rows, fetched, and sent
               to each; all of them once more, fetched. Or by random rows: K, fetched. Each iteration: 4 · K · D to each,
-              8 · K · (D + 2) from each. Representatives of the clusters: some 32 · K from each
+              8 · K · (D + 2) from each. Representatives of the clusters: some 32 · K from each. By two levels: a
+              clustering of √K clusters, and √K more of as many each
 ranks         before the first stage arguments and names of shards; after the last one picks and report, to each
 
 The number of messages depends on stages, chunks of what is fetched, and T, not on N. Neither do bytes, but for
@@ -54,10 +55,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..pool.rows import Rows
 from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS
+from ..steps.clustering import ROWS_OF_SAMPLE
 from .cost_inputs import CostInputs
 
 __all__ = [
@@ -222,34 +224,67 @@ def scores_inside(given: CostInputs, n_inside: float) -> Wire:
 
 
 def clustering(
-    given: CostInputs, rows: Rows, n: int, n_clusters: int, max_iter: int, n_picks: int, *, with_start: bool
+    rows: Rows,
+    n: int,
+    n_clusters: int,
+    max_iter: int,
+    n_picks: int,
+    *,
+    init: Literal["k-means||", "random"],
+    method: str = "full",
 ) -> Wire:
     """Upper bound of a k-means of n rows where they lie, and of the rows that represent its clusters.
 
-    `with_start` by k-means||, else from random rows, as in :func:`ccma_fast.query.stage_costs.clustering_cost`.
+    `init` and `method` as in :func:`ccma_fast.weighted_kmeans`.
     """
-    k, row = n_clusters, _FLOAT32 * rows.n_columns
 
-    def gathered(m: float) -> Wire:
-        return Wire(_INT64 * m, of_rows=(_INT64 + row) * m, commands=1)
+    def lloyd(n: int, n_clusters: int, max_iter: int) -> Wire:
+        return _start(rows, n, n_clusters, init).plus(_iterations(rows, n, n_clusters, max_iter))
 
-    n_sample = min(n, _SAMPLE)
-    start = Wire(row * (n_sample + 1), _EXACT_SUM, commands=5).plus(gathered(n_sample))
-    if with_start:
-        of_round = KMEANS_PARALLEL_OVERSAMPLING * k
-        n_candidates = min(n, 1 + KMEANS_PARALLEL_ROUNDS * of_round)
-        drawn = Wire(row, _INT64 * (math.ceil(n / _ROWS_OF_BLOCK) + _ROWS_OF_BLOCK), commands=3).plus(gathered(1))
-        joined = Wire(row * of_round, _EXACT_SUM, _INT64 * of_round, commands=3).plus(gathered(of_round))
-        ended = Wire(_INT32 * n_candidates, _INT64 * n_candidates, commands=2).plus(gathered(n_candidates))
-        start = start.plus(drawn, joined.times(KMEANS_PARALLEL_ROUNDS), ended)
+    def by_sample(n: int, n_clusters: int) -> Wire:
+        n_sample = ROWS_OF_SAMPLE * n_clusters
+        if n_sample >= n:
+            return lloyd(n, n_clusters, max_iter)
+        of_sample = Wire(_INT64 * n_sample, commands=2).plus(lloyd(n_sample, n_clusters, max_iter))
+        return of_sample.plus(_iterations(rows, n, n_clusters, 0))
+
+    n_groups = round(n_clusters**0.5)
+    if method == "two-level" and n_clusters > 3:
+        of_group = lloyd(n // n_groups, n_clusters // n_groups, max_iter).plus(COMMAND.times(2))
+        found = by_sample(n, n_groups).plus(of_group.times(n_groups), COMMAND.times(4))
     else:
-        start = start.plus(Wire(from_each=2 * _INT64 * k, commands=1), gathered(k))
-    assigned = Wire((row + 1) * k, _EXACT_SUM + _INT64 * k, commands=1)
-    summed = Wire(from_each=(2 * row + _INT64) * k, commands=1)
-    found = start.plus(assigned.times(max_iter + 1), summed.times(max_iter))
-    n_turns = math.ceil(n_picks / k)
-    represented = Wire(_FLOAT32 * k, _EXACT_SUM + (2 * _INT64 + _FLOAT32) * k, commands=4)
-    return found.plus(represented, Wire(_INT64 * k, _SCORED_NUMBER * k, commands=1).times(n_turns))
+        found = by_sample(n, n_clusters) if method == "sample" else lloyd(n, n_clusters, max_iter)
+    n_turns = math.ceil(n_picks / n_clusters)
+    represented = Wire(_FLOAT32 * n_clusters, _EXACT_SUM + (2 * _INT64 + _FLOAT32) * n_clusters, commands=7)
+    of_turn = Wire(_INT64 * n_clusters, _SCORED_NUMBER * n_clusters, commands=1)
+    return found.plus(represented, of_turn.times(n_turns))
+
+
+def _start(rows: Rows, n: int, n_clusters: int, init: str) -> Wire:
+    """The initialisation of a k-means."""
+    if init == "random":
+        return Wire(from_each=2 * _INT64 * n_clusters, commands=1).plus(_gathered(rows, n_clusters))
+    row, of_round = _FLOAT32 * rows.n_columns, KMEANS_PARALLEL_OVERSAMPLING * n_clusters
+    n_candidates = min(n, 1 + KMEANS_PARALLEL_ROUNDS * of_round)
+    drawn = Wire(row, _INT64 * (math.ceil(n / _ROWS_OF_BLOCK) + _ROWS_OF_BLOCK), commands=3)
+    joined = Wire(row * of_round, _EXACT_SUM, _INT64 * of_round, commands=3).plus(_gathered(rows, of_round))
+    ended = Wire(_INT32 * n_candidates, _INT64 * n_candidates, commands=2)
+    of_first, of_all = _gathered(rows, 1), _gathered(rows, n_candidates)
+    return drawn.plus(of_first, joined.times(KMEANS_PARALLEL_ROUNDS), ended, of_all)
+
+
+def _iterations(rows: Rows, n: int, n_clusters: int, max_iter: int) -> Wire:
+    """Lloyd's algorithm from initial centroids, and the sample of the rows that it looks at before."""
+    row, n_sample = _FLOAT32 * rows.n_columns, min(n, _SAMPLE)
+    looked = Wire(row * (n_sample + 1), _EXACT_SUM, commands=2).plus(_gathered(rows, n_sample))
+    assigned = Wire((row + 1) * n_clusters, _EXACT_SUM + _INT64 * n_clusters, commands=1)
+    summed = Wire(from_each=(2 * row + _INT64) * n_clusters, commands=1)
+    return looked.plus(assigned.times(max_iter + 1), summed.times(max_iter))
+
+
+def _gathered(rows: Rows, m: float) -> Wire:
+    """Rows of a clustering by their numbers, as float32 with their places."""
+    return Wire(_INT64 * m, of_rows=(_INT64 + _FLOAT32 * rows.n_columns) * m, commands=1)
 
 
 def outcome(given: CostInputs) -> Wire:
