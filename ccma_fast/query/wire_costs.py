@@ -58,8 +58,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from ..pool.rows import Rows
-from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS
-from ..steps.clustering import ROWS_OF_SAMPLE
+from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS, KMEANS_SAMPLE_ROWS
 from .cost_inputs import CostInputs
 
 __all__ = [
@@ -242,7 +241,7 @@ def clustering(
         return _start(rows, n, n_clusters, init).plus(_iterations(rows, n, n_clusters, max_iter))
 
     def by_sample(n: int, n_clusters: int) -> Wire:
-        n_sample = ROWS_OF_SAMPLE * n_clusters
+        n_sample = KMEANS_SAMPLE_ROWS * n_clusters
         if n_sample >= n:
             return lloyd(n, n_clusters, max_iter)
         of_sample = Wire(_INT64 * n_sample, commands=2).plus(lloyd(n_sample, n_clusters, max_iter))
