@@ -10,32 +10,41 @@ SIGKILL; all processes of the job must end within the limit, and torchrun must f
 one of the numbers of ranks ``--again``; what it has written must equal what the undisturbed one wrote, hidden files
 aside. A job that ended before it was hit is no trial, and is repeated. Prints a line for each trial and a summary in
 JSON; the exit code is 1 where a trial failed.
+
+With ``--preload torch torchvision.transforms`` and the like torchrun's agent runs in a fork of this process, which has
+imported those modules, and forks its ranks: importing takes longer than the work of a small job, and is no subject.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import importlib
 import json
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-_MARK = "KILL_RANKS_JOB"
+_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
     arguments = _parsed()
     rng = random.Random(arguments.seed)
+    ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1)  # what is left of a job is then found below this process
+    for module in arguments.preload:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory(dir=arguments.work) as work:
         whole = Path(work, "whole")
         expected, seconds = _undisturbed(arguments, whole)
@@ -72,6 +81,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="where trials write (default: the directory for temporary files)")
     parser.add_argument("--ignore", default=r"(^|/)\.", help="names of files that are not compared")
+    parser.add_argument("--preload", nargs="+", default=[], metavar="MODULE", help="see above")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     arguments.command = arguments.command[arguments.command[:1] == ["--"] :]
@@ -80,28 +90,49 @@ def _parsed() -> argparse.Namespace:
     return arguments
 
 
-class _Job(NamedTuple):
-    """torchrun, and what its environment says, which all its processes have from it."""
-
-    process: subprocess.Popen[bytes]
-    mark: bytes
-
-
-def _started(arguments: argparse.Namespace, place: Path, n_ranks: int) -> _Job:
+def _started(arguments: argparse.Namespace, place: Path, n_ranks: int) -> int:
+    """The process of torchrun."""
     place.mkdir(exist_ok=True)
-    token = f"{os.getpid()}-{time.monotonic_ns()}"
     given = [word.replace("{out}", str(place / "out")) for word in arguments.command]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n_ranks)]
-    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--max-restarts", "0"]
-    with open(place / ".log", "ab") as log:
-        process = subprocess.Popen(
-            [*torchrun, *rendezvous, *given],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, _MARK: token},
-        )
-    return _Job(process, f"\0{_MARK}={token}\0".encode())
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        log = os.open(place / ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        if arguments.preload:
+            _launch(n_ranks, given)
+            os._exit(0)
+        rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--max-restarts", "0"]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n_ranks)]
+        os.execv(sys.executable, [*torchrun, *rendezvous, *given])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _launch(n_ranks: int, given: list[str]) -> None:
+    """What torchrun does, with ranks that are forked."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=n_ranks,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="fork",
+    )
+    elastic_launch(config, _rank)(given)
+
+
+def _rank(given: list[str]) -> None:
+    _, module, *sys.argv[1:] = given
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _undisturbed(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, bytes], float]:
@@ -109,7 +140,7 @@ def _undisturbed(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, 
     job = _started(arguments, place, arguments.ranks)
     _ranks_of(job, arguments.ranks)
     begin = time.monotonic()
-    if job.process.wait() != 0:
+    if _code(job) != 0:
         raise SystemExit(f"the undisturbed command failed:\n{(place / '.log').read_text()}")
     return _tree(place, arguments.ignore), time.monotonic() - begin
 
@@ -123,26 +154,20 @@ def _trial(
     time.sleep(moment)
     rank = rng.randrange(arguments.ranks)
     again = rng.choice(arguments.again)
-    killed = None
     ended: float | None = None
-    if ranks[rank] in _processes(job.mark):
-        os.kill(ranks[rank], signal.SIGKILL)
+    was_alive = _was_killed(ranks[rank])
+    if was_alive:
         begin = time.monotonic()
-        while (left := _processes(job.mark)) and time.monotonic() < begin + arguments.limit:
+        while (left := _living()) and time.monotonic() < begin + arguments.limit:
             time.sleep(0.02)
-            job.process.poll()  # reaps it
         if not left:
             ended = time.monotonic() - begin
         for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if job.process.wait() != 0:
-            killed = rank
-    else:
-        job.process.wait()
-    code = _started(arguments, place, again).process.wait()
+            _was_killed(pid)
+    was_killed = _code(job) != 0 and was_alive
+    code = _code(_started(arguments, place, again))
     return {
-        "killed": killed,
+        "killed": rank if was_killed else None,
         "after_seconds": round(moment, 2),
         "ended_seconds": None if ended is None else round(ended, 2),
         "ranks_again": again,
@@ -150,35 +175,47 @@ def _trial(
     }
 
 
-def _ranks_of(job: _Job, n_ranks: int) -> list[int]:
-    """The processes of the ranks, in their order."""
-    while job.process.poll() is None:
-        found = {}
-        for pid, environment in _processes(job.mark).items():
-            rank = re.search(rb"\0LOCAL_RANK=(\d+)\0", environment)
-            if rank and _parent(pid) == job.process.pid:
-                found[int(rank[1])] = pid
-        if len(found) == n_ranks:
-            return [found[rank] for rank in range(n_ranks)]
-        time.sleep(0.05)
-    raise SystemExit("torchrun ended before its ranks were there")
+def _was_killed(pid: int) -> bool:
+    """Whether a process was there to be killed."""
+    try:
+        if pid in _living():  # and no zombie
+            os.kill(pid, signal.SIGKILL)
+            return True
+    except ProcessLookupError:
+        pass
+    return False
 
 
-def _processes(mark: bytes) -> dict[int, bytes]:
-    """The processes of a job that are no zombies, and their environments."""
-    found = {}
+def _code(job: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
+
+
+def _ranks_of(job: int, n_ranks: int) -> list[int]:
+    """The processes of the ranks, in their order: torchrun starts one after the other, and nothing else."""
+    while True:
+        living = _living()
+        if job not in living:
+            raise SystemExit("torchrun ended before its ranks were there")
+        ranks = sorted(pid for pid, parent in living.items() if parent == job)
+        if len(ranks) == n_ranks:
+            return ranks
+        time.sleep(0.02)
+
+
+def _living() -> dict[int, int]:
+    """The processes below this one that are no zombies, and the parent of each."""
+    parents = {}
     for entry in os.listdir("/proc"):
-        with suppress(OSError):  # it has ended, or is another user's
-            environment = b"\0" + Path("/proc", entry, "environ").read_bytes() if entry.isdecimal() else b""
-            if mark in environment:
-                found[int(entry)] = environment
+        with suppress(OSError):  # it has ended
+            if entry.isdecimal():
+                state, parent, *_ = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry)] = int(parent) if state != "Z" else 0
+    found: dict[int, int] = {}
+    below = {os.getpid()}
+    while below:
+        below = {pid for pid, parent in parents.items() if parent in below}
+        found |= {pid: parents[pid] for pid in below}
     return found
-
-
-def _parent(pid: int) -> int:
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 def _tree(place: Path, ignored: str) -> dict[str, bytes]:

@@ -34,9 +34,10 @@ folders in DIR, each with the rows of its shards (float16), what they are, and a
   student, teacher        img_emb/img_emb_0.npy, ... and metadata/metadata_0.parquet with image_path; the same images
   classes                 text_emb/text_emb_0.npy and metadata/metadata_0.parquet with caption
 
-The same command again goes on after a kill, which costs five minutes of work at most. It takes in images that were
-added since, and those that were skipped but can be read now, behind those that are there. Images that are gone are named, and not offered for labelling until they
-are there again; one that was renamed keeps its row; where a file was changed, nothing is done.
+The same command again goes on after a kill, which costs five minutes of work at most, and takes in images that were
+added since and those that were skipped but can be read now, behind those that are there. Images that are gone are
+named, and not offered for labelling until they are there again; one that was renamed keeps its row; where a file was
+changed, nothing is done.
 
 Under torchrun all its processes work together, on one machine or on several: each shard is made by one of them, on a
 GPU of its own where there are several, and the files are those that one process writes. All must see IMAGES and DIR.

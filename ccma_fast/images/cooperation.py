@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileReadError, PoolMismatchError
+from ..system.extras import optional
 from ..system.output_files import remove_leftovers
 from ..system.ranks import Ranks
 from .decode import decoder
 from .embedding import Output
-from .embedding_folder import digest_of_encoder
 from .image_source import Images
 
 __all__ = ["check_one_pool", "check_same_encoders", "check_same_images", "device_of", "wait_until_there"]
@@ -85,15 +85,15 @@ def check_same_encoders(ranks: Ranks, outputs: Sequence[Output]) -> None:
     PoolMismatchError
         Encoders, decoders, versions or devices differ; the text names both sides.
     """
-    import pyarrow
     import torch
 
+    pyarrow = optional("pyarrow", "the metadata of a pool", "extract")
     own = {
         "versions": f"PyTorch {torch.__version__}, pyarrow {pyarrow.__version__}",
         "what decodes images": f"Pillow with the formats and limits {decoder()}",
-        "encoders": ", ".join(f"{output.name} {output.encoder.description['model']}" for output in outputs),
+        "encoders": ", ".join(_encoder(output) for output in outputs),
+        "preprocessing": ", ".join(step for output in outputs for step in output.manifest.preprocessing),
         "devices": "; ".join(sorted({_compute(output.encoder.device) for output in outputs})),
-        "encoders and preprocessing": ", ".join(digest_of_encoder(output.manifest)[:12] for output in outputs),
     }
     expected: dict[str, str] = ranks.broadcast(own)
     for what, found in own.items():
@@ -176,6 +176,13 @@ def _first_other(ids: list[str], first: str, own: list[str], here: str) -> str:
 
 def _status(found: Any) -> str:
     return "no file" if found is None else f"{found[0]} bytes, written {found[1]} ns after 1970,"
+
+
+def _encoder(output: Output) -> str:
+    manifest = output.manifest
+    model, weights = manifest.encoder["model"], manifest.encoder["weights_sha256"]
+    unit = " of unit length" if manifest.normalized else ""
+    return f"{output.name} {model!r} in {manifest.precision}{unit} (SHA-256 {weights[:12]})"
 
 
 def _compute(device: str) -> str:

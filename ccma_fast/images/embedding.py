@@ -123,12 +123,11 @@ class _GrowingShard:
 
     def save(self) -> None:
         """Save what was added, to go on with after a kill."""
-        failures = [[item, asdict(why)] for item, why in self._failures.items()]
         positions = {item: i for i, item in enumerate(self._items())}
         state = {
             "read": [positions[item] for item in self._read],
             "files": self._files,
-            "failures": [[positions[item], why] for item, why in failures],
+            "failures": [[positions[item], asdict(why)] for item, why in self._failures.items()],
             "unreadable": [positions[item] for item in self._unreadable],
         }
         n_tried = len(self._read) + len(self._failures)

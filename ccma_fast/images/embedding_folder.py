@@ -204,8 +204,14 @@ def write_shard(directory: Path, stem: str, rows: npt.NDArray[np.float16], known
         columns[_ROOT] = known.roots
     write_whole(directory / file, lambda handle: np.save(handle, rows))
     _write_parquet(directory / metadata, columns)
-    digests = (digest_of_file(directory / name) for name in (file, metadata))
-    return Shard(file, metadata, len(rows), *digests, rows_sha256="")
+    return Shard(
+        file,
+        metadata,
+        len(rows),
+        digest_of_file(directory / file),
+        digest_of_file(directory / metadata),
+        rows_sha256="",
+    )
 
 
 def digest_of_encoder(manifest: Manifest) -> str:

@@ -151,9 +151,9 @@ class FinishedParts:
     def save(self, key: str, checkpoint: Checkpoint) -> None:
         """Write or replace the checkpoint of a part."""
         state = {"n_tried": checkpoint.n_tried, **checkpoint.state}
-        arrays = {f"rows_{i}": rows for i, rows in enumerate(checkpoint.rows)}
-        text = np.frombuffer(json.dumps(state).encode(), np.uint8)
-        write_whole(self._checkpoint(key), lambda file: np.savez(file, text=text, **arrays))
+        arrays: dict[str, Any] = {f"rows_{i}": rows for i, rows in enumerate(checkpoint.rows)}
+        arrays["text"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+        write_whole(self._checkpoint(key), lambda file: np.savez(file, **arrays))
 
     def saved(self, key: str) -> Checkpoint | None:
         """The checkpoint of a part; None where there is none, or it is damaged."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,8 +39,8 @@ class Batch(NamedTuple):
 
 def preprocessed(
     source: Images,
-    batches: list[tuple[list[int], list[int]]],
-    preprocess: list[Callable[[Any], Any]],
+    batches: Sequence[tuple[Sequence[int], Sequence[int]]],
+    preprocess: Sequence[Callable[[Any], Any]],
     workers: int,
 ) -> Generator[Batch, None, None]:
     """Decode and preprocess batches of images, in order. Closing the generator ends the worker processes.
@@ -48,9 +48,9 @@ def preprocessed(
     Parameters
     ----------
     source : Images
-    batches : list of (list of int, list of int)
+    batches : sequence of (sequence of int, sequence of int)
         The images of each, and the indices in `preprocess` of what is applied to them.
-    preprocess : list of callable
+    preprocess : sequence of callable
     workers : int
         Worker processes; with 0 this process decodes, and an image that crashes its decoder ends it.
 
@@ -89,7 +89,10 @@ class _Made:
     """Makes batches of preprocessed images, by their numbers."""
 
     def __init__(
-        self, source: Images, batches: list[tuple[list[int], list[int]]], preprocess: list[Callable[[Any], Any]]
+        self,
+        source: Images,
+        batches: Sequence[tuple[Sequence[int], Sequence[int]]],
+        preprocess: Sequence[Callable[[Any], Any]],
     ) -> None:
         self._source, self._batches, self._preprocess = source, batches, preprocess
 

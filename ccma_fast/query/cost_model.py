@@ -185,9 +185,13 @@ def _forecast_of_ranks(
         exchanged, messages = int(wire.bytes_exchanged(n_ranks)), int(wire.messages(n_ranks))
         read, seconds, spent = whole.bytes_read // n_ranks, None, None
         if rates is not None:
-            computing = cost.work.shared(n_ranks).plus(cost.alone).seconds(rates)
-            sending, waiting = exchanged / (1.25e8 * network.gbit_s), messages * 1e-3 * network.latency_ms
-            spent = Seconds(read / rates.read, computing, sending, waiting)
+            spent = Seconds(
+                reading=read / rates.read,
+                computing=cost.work.shared(n_ranks).seconds(rates),
+                leading=cost.alone.seconds(rates),
+                sending=exchanged / (1.25e8 * network.gbit_s),
+                waiting=1e-3 * messages * network.latency_ms,
+            )
             seconds = sum(vars(spent).values())
         stages[name] = RankStagePlan(
             whole.passes,

@@ -32,6 +32,9 @@ class Seconds:
 
     reading: float
     computing: float
+    """On all ranks at once."""
+    leading: float
+    """What the first rank computes while the others wait."""
     sending: float
     """Bytes through the first rank's link."""
     waiting: float

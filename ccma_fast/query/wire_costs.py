@@ -29,7 +29,7 @@ coverage      the m best rows of each rank, 12 bytes a row; then of the m best o
               At a cold start without a teacher: the covered rows to each, and one clustering
 a clustering  2,048 rows, fetched, and sent to each. The start by k-means||: three times K / 2 rows, fetched, and sent
               to each; all of them once more, fetched. Or by random rows: K, fetched. Each iteration: 4 · K · D to each,
-              8 · K · (D + 2) from each. Representatives of the clusters: some 32 · K from each
+              8 · K · (D + 2) · (1 + 1 / R) from each. Representatives of the clusters: some 32 · K from each
 ranks         before the first stage arguments and names of shards; after the last one picks and report, to each
 
 The number of messages depends on stages, chunks of what is fetched, and T, not on N. Neither do bytes, but for
@@ -126,6 +126,8 @@ class Wire(NamedTuple):
     of_rows: float = 0.0
     """Of rows to the first rank, wherever they lie: only those of other ranks are sent."""
     commands: float = 0.0
+    summed: float = 0.0
+    """Of arrays of every other rank that are added up on the way."""
 
     def plus(self, *others: Wire) -> Wire:
         """The sum of several."""
@@ -139,7 +141,8 @@ class Wire(NamedTuple):
         """Bytes to and from one of the other ranks."""
         if n_ranks == 1:
             return 0.0
-        return self.to_each + self.from_each + self.commands * (_COMMAND + _ANSWER) + self.of_rows / n_ranks
+        of_sums = self.summed * (1.0 + 1.0 / n_ranks)  # see Ranks.traffic
+        return self.to_each + self.from_each + of_sums + self.commands * (_COMMAND + _ANSWER) + self.of_rows / n_ranks
 
     def bytes_exchanged(self, n_ranks: int) -> float:
         """Bytes between all ranks, which are those to and from the first."""
@@ -245,7 +248,7 @@ def clustering(
     else:
         start = start.plus(Wire(from_each=2 * _INT64 * k, commands=1), gathered(k))
     assigned = Wire((row + 1) * k, _EXACT_SUM + _INT64 * k, commands=1)
-    summed = Wire(from_each=(2 * row + _INT64) * k, commands=1)
+    summed = Wire(summed=(2 * row + _INT64) * k, commands=1)
     found = start.plus(assigned.times(max_iter + 1), summed.times(max_iter))
     n_turns = math.ceil(n_picks / k)
     represented = Wire(_FLOAT32 * k, _EXACT_SUM + (2 * _INT64 + _FLOAT32) * k, commands=4)

@@ -23,7 +23,7 @@ from .rank_meeting import Meeting, Member, check_alike, meet
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
-__all__ = ["Ranks", "Traffic", "ranks_of_environment"]
+__all__ = ["Ranks", "Traffic", "bytes_of_sum", "ranks_of_environment"]
 
 SILENCE = 60.0
 PATIENCE = 6 * 3600.0
@@ -238,7 +238,8 @@ class Ranks:
         exchange = self._link.exchange
         array = np.ascontiguousarray(array)
         total: np.ndarray | None = self._link.call(lambda: exchange.total(array))
-        self._count(array.nbytes * (self.rank > 0), array.nbytes * (self.size - 1) * (self.rank == 0))
+        n_bytes = bytes_of_sum(array.nbytes, self.size)
+        self._count(n_bytes * (self.rank > 0), n_bytes * (self.size - 1) * (self.rank == 0))
         return total
 
     def check(self) -> None:
@@ -269,6 +270,14 @@ class Ranks:
     def _count(self, sent: int, received: int) -> None:
         before = self._traffic
         self._traffic = Traffic(before.sent + sent, before.received + received, before.messages + 1)
+
+
+def bytes_of_sum(n_bytes: int, n_ranks: int) -> int:
+    """What an array of every other rank takes to be added up, on average.
+
+    gloo adds pieces of arrays around a ring, and then sends each piece's sum to the first rank.
+    """
+    return n_bytes + n_bytes // n_ranks
 
 
 def _nbytes(pieces: Any) -> int:

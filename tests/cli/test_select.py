@@ -138,6 +138,42 @@ def test_plan(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("picks.npy").exists()
 
 
+def test_a_plan_for_ranks(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one process, without any other."""
+    options = ("--budget", 6, *LABELS, *TEACHER, "--plan", "--ranks", 64)
+    assert select(*options, "--network-gbit-s", 25, "--network-latency-ms", 2) == 0
+    assert "64 ranks, network 25 Gbit/s, 2 ms: reading " in capsys.readouterr().out
+    assert select(*options, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    expected = cf.plan(data["x"], 6, labels=data["y"], teacher=teacher(data), ranks=64)
+    assert (told["n_ranks"], told["total"]["messages"]) == (64, expected.messages)
+    assert told["total"]["bytes_exchanged"] == expected.bytes_exchanged
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--ranks", 4), "--ranks goes with --plan; how many processes choose, torchrun decides: torchrun --nproc-"),
+        (("--plan", "--network-gbit-s", 1), "--network-gbit-s goes with --plan and --ranks"),
+        (("--plan", "--ranks", 0), "argument --ranks: must be at least 1, got 0"),
+        (("--plan", "--ranks", 2, "--network-latency-ms", "x"), "argument --network-latency-ms: must be a number"),
+    ],
+)
+def test_plans_for_ranks_that_are_none(
+    data: Any, capsys: pytest.CaptureFixture[str], options: tuple[Any, ...], text: str
+) -> None:
+    assert select("--budget", 6, *options) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_processes_of_torchrun_do_not_all_plan(
+    data: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert select("--budget", 6, "--plan") == 2
+    assert "select --plan runs in one process, got 2" in capsys.readouterr().err
+
+
 def test_a_memory_limit_that_is_none(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert select("--budget", 6, "--memory-limit", "1MB") == 2
     assert "argument --memory-limit: must be at least 512000000, got 1000000" in capsys.readouterr().err

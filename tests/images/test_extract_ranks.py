@@ -12,7 +12,12 @@ import os
 import pickle
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,10 +32,11 @@ from PIL import Image
 import ccma_fast as cf
 from ccma_fast.errors import RankError
 from ccma_fast.images.encoders import Encoder
+from ccma_fast.pool.manifest import Manifest, Shard
 from ccma_fast.pool.manifest_file import read_manifest
 from ccma_fast.system.ranks import Ranks
 
-pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 extract_module = importlib.import_module("ccma_fast.images.extract")
 cooperation = importlib.import_module("ccma_fast.images.cooperation")
 
@@ -264,6 +270,27 @@ def test_files_are_those_of_one_process(images: Path, tmp_path: Path) -> None:
     assert manifest.renamed == {"a/other.png": 1}
 
 
+def test_names_of_classes_are_embedded_by_the_first_rank(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def features(teacher: Encoder, names: list[str], *_: Any) -> tuple[np.ndarray, Manifest]:
+        SHARES[f"classes by {threading.current_thread().name}"] += 1
+        shard = Shard("", "", len(names), "", "", "")
+        manifest = Manifest(teacher.description, [], "fp32", True, "float32", 2, (shard,), class_names=names)
+        return np.eye(len(names), 2, dtype=np.float32), manifest
+
+    monkeypatch.setattr(extract_module, "class_features", features)
+    monkeypatch.setattr(extract_module, "check_prompts", lambda *_: None)
+    for size in (0, 3):
+        found = extracted(size, images, tmp_path / f"out{size}", teacher="dark", class_names=["jay", "tit"])
+        assert found.classes == tmp_path / f"out{size}" / "classes"
+    assert tree(tmp_path / "out0") == tree(tmp_path / "out3")
+    assert {name: n for name, n in SHARES.items() if name.startswith("classes")} == {
+        "classes by MainThread": 1,
+        "classes by rank 0": 1,
+    }
+
+
 def test_every_rank_has_its_share(images: Path, tmp_path: Path) -> None:
     extracted(3, images, tmp_path / "out")
     assert max(SHARES.values()) - min(SHARES[f"rank {rank}"] for rank in range(3)) <= 2 * GIVEN["shard_size"]
@@ -414,10 +441,9 @@ def test_another_encoder_on_one_rank(images: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(extract_module, "vision_encoder", made)
     found = refused(by_ranks(2, images, tmp_path / "out"))
-    assert (
-        found
-        == "encoders must be the same on all ranks, got student light on rank 0 on host a and student bright on rank 1 on host b"
-    )
+    sides = (f"student {name!r} in fp32 (SHA-256 {name})" for name in ("light", "bright"))
+    text = "got {} on rank 0 on host a and {} on rank 1 on host b".format(*sides)
+    assert found == f"encoders must be the same on all ranks, {text}"
     monkeypatch.setattr(extract_module, "vision_encoder", lambda *_, **__: encoder("light", 1.0))
     monkeypatch.setattr(torch, "get_num_threads", lambda: int(threading.current_thread().name[-1]) + 1)
     found = refused(by_ranks(2, images, tmp_path / "out"))
@@ -426,3 +452,156 @@ def test_another_encoder_on_one_rank(images: Path, tmp_path: Path, monkeypatch: 
         r"cpu \(.*, 2 threads of PyTorch\) on rank 1 on host b",
         found,
     )
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+STUB = """
+import sys
+import numpy as np
+import torch
+from ccma_fast.images import encoders, extract as _
+
+def encode(batch):
+    return batch
+
+def made(*_, **__):
+    description = {"library": "none", "model": "light", "weights": "none", "weights_sha256": "light"}
+    grey = lambda image: torch.tensor([float(np.asarray(image).mean()), 1.0])
+    grey.__module__, grey.__qualname__ = "stub", "grey"  # wherever it is defined
+    return encoders.Encoder(None, grey, lambda batch: encode(batch), description, "cpu")
+
+sys.modules["ccma_fast.images.extract"].vision_encoder = made
+"""
+
+SERVER = (
+    STUB
+    + """
+import json, os, time
+import torch.distributed as dist
+import pyarrow.parquet
+import ccma_fast as cf
+from ccma_fast.system.ranks import Ranks
+
+def encode(batch):
+    time.sleep(0.02)
+    os.write(log, "".join(f"{grey}\\n" for grey in batch[:, 0].int().tolist() if grey).encode())
+    return batch
+
+def work(rank, size, port, images, out):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=size)
+    ranks = Ranks.of_group(silence=4) if size == 3 else None
+    group = ranks or dist.group.WORLD
+    cf.extract(images, out, group=group, shard_size=3, batch_size=2, workers=0, progress=False)
+    if ranks is not None:
+        ranks.close()
+
+for line in sys.stdin:
+    size, given, log, errors = json.loads(line)
+    log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    errors = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    children = []
+    for rank in range(size):
+        pid = os.fork()
+        if pid == 0:
+            code = 2
+            os.dup2(errors, 2)
+            try:
+                work(rank, size, *given)
+                code = 0
+            except Exception as error:
+                os.write(errors, f"{type(error).__name__}: {error}\\n".encode())
+            finally:
+                os._exit(code)
+        children.append(pid)
+    print(json.dumps(children), flush=True)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    print(json.dumps(codes), flush=True)
+"""
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[Callable[..., tuple[list[int], Callable[[], list[int]]]]]:
+    """Starts ranks as processes, and returns their ids and what waits for their exit codes."""
+    command = [sys.executable, "-W", "ignore", "-c", SERVER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        stdin, stdout = server.stdin, server.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def start(size: int, images: Path, out: Path) -> tuple[list[int], Callable[[], list[int]]]:
+            given = [free_port(), str(images), str(out)]
+            stdin.write(json.dumps([size, given, str(images.parent / "log"), str(images.parent / "errors")]) + "\n")
+            stdin.flush()
+            return json.loads(stdout.readline()), lambda: json.loads(stdout.readline())
+
+        yield start
+        server.kill()
+
+
+@pytest.mark.parametrize(("victim", "then"), [(0, 1), (2, 2)])
+def test_a_killed_rank_ends_all_and_loses_no_finished_shard(
+    images: Path, tmp_path: Path, jobs: Callable[..., Any], victim: int, then: int
+) -> None:
+    save(images, *range(40, 160))
+    log, out = tmp_path / "log", tmp_path / "out"
+    _, wait = jobs(1, images, tmp_path / "whole")
+    assert wait() == [0]
+    log.write_text("")
+    pids, wait = jobs(3, images, out)
+    begin = time.monotonic()
+    while len(log.read_text().split()) < 40 and time.monotonic() < begin + 60:
+        time.sleep(0.005)
+    os.kill(pids[victim], signal.SIGKILL)
+    assert wait() == [-signal.SIGKILL if rank == victim else 2 for rank in range(3)]
+    errors = (tmp_path / "errors").read_text()
+    assert re.search(rf"RankError: rank {victim} on host .* (gave no sign of life|cannot be reached)", errors), errors
+    finished = in_finished_shards(out)
+    assert len(finished) >= 10
+    log.write_text("")
+    _, wait = jobs(then, images, out)
+    assert wait() == [0] * then
+    again = [int(grey) for grey in log.read_text().split()]
+    assert not {*again} & finished
+    assert len(again) == len({*again})
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def in_finished_shards(out: Path) -> set[int]:
+    """The images that need not be embedded again."""
+    files = [*(out / "student" / "metadata").glob("*.parquet")]
+    moved = [file.with_suffix(".student.parquet") for file in (out / ".extraction").glob("*.json")]
+    return {
+        int(name[-7:-4])
+        for file in (*files, *filter(Path.exists, moved))
+        for name in parquet.read_table(file)["image_path"].to_pylist()
+    }
+
+
+def test_the_command_under_torchrun(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(f"{STUB}\nfrom ccma_fast.cli import main\nsys.exit(main())\n")
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command = [*torchrun, "--rdzv-endpoint", "localhost:0", "run.py", "extract", str(images), "--out", "many"]
+    done = subprocess.run(
+        [sys.executable, *command, "--shard-size", "3", "--batch-size", "2", "--workers", "0", "-q"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "18 images, 5 skipped\n--features         many/student\n"
+    assert done.stderr.count("skipped a/013.png") == 1
+    exec(STUB, {})
+    extracted(0, images, tmp_path / "one")
+    assert tree(tmp_path / "many") == tree(tmp_path / "one")

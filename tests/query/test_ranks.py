@@ -23,6 +23,7 @@ from ccma_fast.query.ranks.run import led, opened, sources_of
 from ccma_fast.query.ranks.serving import executed
 from ccma_fast.query.ranks.shipping import loaded
 from ccma_fast.system.pickled import packed
+from ccma_fast.system.ranks import bytes_of_sum
 
 _NOT_GIVEN = ("labels", "class_names", "teacher", "student", "student_logits", "config", "chunk_size", "memory_limit")
 _NO_LIMITS = ("exclude", "pending", "include", "min_distance", "class_distribution")
@@ -43,7 +44,7 @@ class InProcess:
 
     def total(self, command: bytes) -> npt.NDArray[np.int64]:
         found = [executed(holder, command) for holder in self.holders]
-        self._count(("total", command), *(array.nbytes for array in found[1:]))
+        self._count(("total", command), *(bytes_of_sum(array.nbytes, len(found)) for array in found[1:]))
         total: npt.NDArray[np.int64] = np.sum(found, axis=0)
         return total
 
@@ -63,12 +64,20 @@ def dealt_anyhow(n_rows: int, n_ranks: int, rng: np.random.Generator, n_runs: in
     return [Runs(bounds[:-1][owner == rank], bounds[1:][owner == rank]) for rank in range(n_ranks)]
 
 
-def selected(runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any) -> cf.Selection:
+def selected(runs: list[Runs], features: Any, budget: int, **options: Any) -> cf.Selection:
+    return counted(runs, features, budget, **options)[0]
+
+
+def counted(
+    runs: list[Runs], features: Any, budget: int, *, explain: bool = False, **options: Any
+) -> tuple[cf.Selection, InProcess]:
+    """The picks, and what has counted the bytes between the ranks."""
     arguments = opened(checked_arguments(features, budget, **{**_DEFAULTS, **options}))
     sources = sources_of(arguments)
     holders = [Holder(sources, arguments.backend, of_rank, arguments.memory) for of_rank in runs]
     run = partial(select_module._with_ids, explain=explain)
-    return loaded(led(InProcess(holders), arguments, sources, runs, run), holders[0].resolve)
+    transport = InProcess(holders)
+    return loaded(led(transport, arguments, sources, runs, run), holders[0].resolve), transport
 
 
 def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
@@ -234,3 +243,41 @@ def test_what_a_device_cannot_share_is_said() -> None:
     runs = dealt_anyhow(len(case.x), 2, np.random.default_rng(0))
     with pytest.raises(cf.BackendUnavailableError, match="k-means of the pool on one rank alone; expected backend="):
         selected(runs, torch.from_numpy(case.x).to(device()), 8, backend="cuda")
+
+
+def test_a_student_that_cannot_be_sent_is_refused() -> None:
+    class Student:
+        """Local classes cannot be pickled."""
+
+        def fit(self, x: Any, y: Any) -> None:
+            self.classes_ = np.unique(y)
+
+        def predict_proba(self, x: Any) -> Any:
+            return np.full((len(x), self.classes_.size), 1 / self.classes_.size)
+
+    case = Case(0)
+    runs = dealt_anyhow(len(case.x), 2, np.random.default_rng(0))
+    with pytest.raises(TypeError, match="sent to other ranks must be possible to pickle, such as the student"):
+        selected(runs, case.x, 8, labels=case.labels, student=Student())
+
+
+def test_a_student_of_another_library() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    case = Case(0)
+    runs = dealt_anyhow(len(case.x), 3, np.random.default_rng(0))
+    options = {"labels": case.labels, "teacher": case.teacher(), "student": LogisticRegression()}
+    assert_same(selected(runs, case.x, 12, **options), cf.select(case.x, 12, **options))
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3])
+def test_what_is_exchanged_does_not_grow_with_the_pool(n_ranks: int) -> None:
+    """But for what is said to."""
+    exchanged = []
+    for n in (6000, 24_000):
+        case = Case(0, n=n)
+        runs = [Runs([k * n // n_ranks], [(k + 1) * n // n_ranks]) for k in range(n_ranks)]
+        labels = np.where(np.arange(n) < 60, case.y, -1)
+        config = cf.CCMAConfig(candidate_limit=200)
+        exchanged.append(selected(runs, case.x, 10, labels=labels, config=config).report.bytes_exchanged)
+    assert exchanged[1] < 1.1 * exchanged[0]

@@ -58,9 +58,20 @@ class _Unpickler(pickle.Unpickler):
 
 
 def dumped(value: Any, reference: Callable[[Any], Reference | None]) -> bytes:
-    """A value as bytes, in which everything that has a reference is that."""
+    """A value as bytes, in which everything that has a reference is that.
+
+    Raises
+    ------
+    TypeError
+        Something that cannot be pickled, such as a student with a lock.
+    """
     file = io.BytesIO()
-    _Pickler(file, reference).dump(value)
+    try:
+        _Pickler(file, reference).dump(value)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"what is sent to other ranks must be possible to pickle, such as the student: {error}"
+        ) from error
     return file.getvalue()
 
 
