@@ -91,7 +91,7 @@ def test_a_plan_for_ranks_needs_none() -> None:
     assert plan.seconds == pytest.approx(sum(vars(plan.spent).values()))
     first, other = (plan.of_rank(which).bytes_exchanged for which in ("first", "other"))
     assert first + 2 * other == pytest.approx(2 * plan.bytes_exchanged, rel=1e-3)  # each byte has two ends
-    assert plan.bytes_exchanged / 2 < other < first <= plan.bytes_exchanged
+    assert other < first <= plan.bytes_exchanged
     assert plan.of_rank("other").peak_memory < plan.of_rank("first").peak_memory
     assert plan.of_rank("other").bytes_read == pytest.approx(plan.bytes_read / 3, rel=1e-3)
 
