@@ -23,8 +23,13 @@ _SHELL_BLOCK = re.compile(
 _CODE = re.compile(r"``([^`]+)``|`([^`\n]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
-# Options of other programs that the pages name: pytest and scripts of this repository.
-_OF_OTHERS = frozenset({"--benchmark-json", "--benchmark-only", "--digits", "--dry-run", "--picture"})
+# Options of other programs that the pages name: pytest, scripts of this repository and torchrun.
+_OF_OTHERS = frozenset(
+    {
+        *("--benchmark-json", "--benchmark-only", "--digits", "--dry-run", "--picture"),
+        *("--cpus-per-task", "--max-restarts", "--nproc-per-node", "--rdzv-endpoint"),
+    }
+)
 
 
 def _pages() -> list[Path]:
@@ -43,13 +48,15 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _commands(text: str) -> Iterator[list[str]]:
-    """The words after ``ccma-fast`` of each of its lines in shell blocks."""
+    """The words after ``ccma-fast``, or after ``-m ccma_fast``, of each command in shell blocks."""
     for block in _SHELL_BLOCK.finditer(text):
         for line in block["lines"].replace("\\\n", " ").splitlines():
             for command in re.split(r"\s(?:&&|\|)\s", line):
                 words = shlex.split(command.partition(" > ")[0], comments=True)
-                if words and Path(words[0]).name == "ccma-fast":
-                    yield words[1:]
+                for before, word in enumerate(words):
+                    if Path(word).name == "ccma-fast" or words[max(0, before - 1) : before + 1] == ["-m", "ccma_fast"]:
+                        yield words[before + 1 :]
+                        break
 
 
 def _error(parser: argparse.ArgumentParser, words: list[str]) -> bool:
@@ -76,5 +83,8 @@ def test_options_in_the_text_exist(page: Path) -> None:
 
 
 def test_a_command_is_found_behind_other_words() -> None:
-    text = "```sh\npip install x && .venv/bin/ccma-fast demo  # a remark\nccma-fast report run \\\n  --out x\n```\n"
-    assert list(_commands(text)) == [["demo"], ["report", "run", "--out", "x"]]
+    text = (
+        "```sh\npip install x && .venv/bin/ccma-fast demo  # a remark\nccma-fast report run \\\n  --out x\n"
+        "srun torchrun --nnodes 2 \\\n  -m ccma_fast select -q\n```\n"
+    )
+    assert list(_commands(text)) == [["demo"], ["report", "run", "--out", "x"], ["select", "-q"]]

@@ -24,7 +24,8 @@ _SUMMARY = """\
 
 Everything is imported as `import ccma_fast as cf`. `cf.select(features, budget)` chooses rows, `cf.ActiveLearner` and
 `cf.Campaign` keep labels between rounds, `cf.auto_label` labels the rest with a bounded error, `cf.simulate` compares
-strategies. The same from a shell is the program `ccma-fast`.
+strategies. The same from a shell is the program `ccma-fast`. `select` and `extract` run on several machines, under
+`torchrun -m ccma_fast` or with `group=`, and give what one process gives.
 """
 _OPTIONAL = ("benchmarks", "development")
 
