@@ -55,6 +55,8 @@ def main() -> int:
             if trial["killed"] is not None:
                 trials.append(trial)
             print(json.dumps(trial), flush=True)
+            if not trial["identical"] or (trial["killed"] is not None and trial["ended_seconds"] is None):
+                print((place / ".log").read_text(errors="replace"), file=sys.stderr, flush=True)
             shutil.rmtree(place, ignore_errors=True)
     ended = [trial["ended_seconds"] for trial in trials if trial["ended_seconds"] is not None]
     summary = {
@@ -131,6 +133,9 @@ def _launch(n_ranks: int, given: list[str]) -> None:
 
 
 def _rank(given: list[str]) -> None:
+    # Those of the agent raise an exception; ranks that are not forked have none.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _, module, *sys.argv[1:] = given
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -155,14 +160,16 @@ def _trial(
     rank = rng.randrange(arguments.ranks)
     again = rng.choice(arguments.again)
     ended: float | None = None
+    left: list[str] = []
     was_alive = _was_killed(ranks[rank])
     if was_alive:
         begin = time.monotonic()
-        while (left := _living()) and time.monotonic() < begin + arguments.limit:
+        while (living := _living()) and time.monotonic() < begin + arguments.limit:
             time.sleep(0.02)
-        if not left:
+        if not living:
             ended = time.monotonic() - begin
-        for pid in left:
+        left = ["torchrun" if pid == job else f"rank {ranks.index(pid)}" if pid in ranks else "other" for pid in living]
+        for pid in living:
             _was_killed(pid)
     was_killed = _code(job) != 0 and was_alive
     code = _code(_started(arguments, place, again))
@@ -170,7 +177,9 @@ def _trial(
         "killed": rank if was_killed else None,
         "after_seconds": round(moment, 2),
         "ended_seconds": None if ended is None else round(ended, 2),
+        "left_after_limit": left,
         "ranks_again": again,
+        "code_again": code,
         "identical": code == 0 and _tree(place, arguments.ignore) == expected,
     }
 

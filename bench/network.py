@@ -1,7 +1,8 @@
-"""Several hosts on one machine: network namespaces, joined by a bridge, whose latency and links can be changed.
+"""Several hosts on one machine: network namespaces, joined by a switch, whose latency and links can be changed.
 
 Runs a command under torchrun on every host, counts the bytes that cross each host's link, and can cut a link while it
-runs. Needs Linux, root, and the programs ip and tc (iproute2):
+runs. The switch is the kernel's bridge or, with a latency, a thread of this program, since not every kernel can delay
+packets. Needs Linux, root, and the programs ip (iproute2) and ethtool:
 
     sudo python bench/network.py --hosts 3 --latency 50 -- -m ccma_fast select --features x --budget 100 --out picks.csv
     sudo python bench/network.py --hosts 3 --cut 2 --after 20 -- -m ccma_fast select ...
@@ -15,16 +16,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 _PREFIX, _PORT = "ccma", 29_517
+
+_ALL_FRAMES, _RCVBUFFORCE = 0x0003, 33
 
 # What ip-netns puts over the files of /etc in a namespace.
 _HOSTS = Path("/etc/netns")
@@ -38,29 +45,75 @@ def _address(host: int) -> str:
     return f"10.77.13.{host + 1}"
 
 
+class _Switch:
+    """Forwards frames between interfaces, each after a delay in seconds. Use it as a context."""
+
+    def __init__(self, ports: list[str], delay: float) -> None:
+        self._delay = delay
+        self._sockets = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_FRAMES)) for _ in ports]
+        for port, name in zip(self._sockets, ports, strict=True):
+            port.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 1 << 27)
+            port.bind((name, 0))
+            port.setblocking(False)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._forward, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        for port in self._sockets:
+            port.close()
+
+    def _forward(self) -> None:
+        port_of: dict[bytes, socket.socket] = {}
+        waiting: deque[tuple[float, bytes, socket.socket]] = deque()
+        while not self._done.is_set():
+            now = time.monotonic()
+            while waiting and waiting[0][0] <= now:
+                _, frame, source = waiting.popleft()
+                known = port_of.get(frame[:6])
+                for port in [known] if known is not None else self._sockets:
+                    if port is not source:
+                        with suppress(OSError):  # a link that was cut
+                            port.send(frame)
+            left = waiting[0][0] - now if waiting else 0.1
+            for source in select.select(self._sockets, [], [], max(0.0, min(left, 0.1)))[0]:
+                with suppress(OSError):
+                    for _ in range(64):
+                        frame, address = source.recvfrom(1 << 16)
+                        if address[2] != socket.PACKET_OUTGOING:
+                            port_of[frame[6:12]] = source
+                            waiting.append((time.monotonic() + self._delay, frame, source))
+
+
 @contextmanager
 def network(n_hosts: int, latency: float) -> Iterator[list[str]]:
     """Namespaces of so many hosts, each with a link to all others; what a host sends takes `latency` milliseconds."""
     bridge, names = f"{_PREFIX}br", [f"{_PREFIX}{host}" for host in range(n_hosts)]
     try:
-        _run("ip", "link", "add", bridge, "type", "bridge")
-        _run("ip", "link", "set", bridge, "up")
+        if not latency:
+            _run("ip", "link", "add", bridge, "type", "bridge")
+            _run("ip", "link", "set", bridge, "up")
         for host, name in enumerate(names):
             _run("ip", "netns", "add", name)
             _run("ip", "link", "add", f"{name}out", "type", "veth", "peer", "name", "eth0", "netns", name)
-            _run("ip", "link", "set", f"{name}out", "master", bridge, "up")
+            _run("ip", "link", "set", f"{name}out", *([] if latency else ["master", bridge]), "up")
             inside = ("ip", "-n", name)
             _run(*inside, "addr", "add", f"{_address(host)}/24", "dev", "eth0")
             _run(*inside, "link", "set", "eth0", "up")
             _run(*inside, "link", "set", "lo", "up")
-            if latency:
-                delay = ("netem", "delay", f"{latency}ms", "limit", 100_000)
-                _run("tc", "-n", name, "qdisc", "add", "dev", "eth0", "root", *delay)
+            if latency:  # frames as they go over a wire: whole, and with their checksums
+                whole = ("tx", "off", "tso", "off", "gso", "off", "gro", "off")
+                _run("ip", "netns", "exec", name, "ethtool", "-K", "eth0", *whole)
             known = _HOSTS / name / "hosts"  # which takes the place of /etc/hosts there
             known.parent.mkdir(parents=True)
             addresses = [f"{_address(other)} host{other}" for other in range(n_hosts)]
             known.write_text("\n".join(["127.0.0.1 localhost", *addresses, ""]))
-        yield names
+        with _Switch([f"{name}out" for name in names], latency / 1e3) if latency else nullcontext():
+            yield names
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)

@@ -27,6 +27,7 @@ from .system import display
 __all__ = [
     "KMEANS_PARALLEL_OVERSAMPLING",
     "KMEANS_PARALLEL_ROUNDS",
+    "KMEANS_SAMPLE_ROWS",
     "TIE",
     "Cumulative",
     "KMeans",
@@ -76,6 +77,10 @@ Int64 = npt.NDArray[np.int64]
 # initialisation costs about two Lloyd iterations.
 KMEANS_PARALLEL_ROUNDS = 3
 KMEANS_PARALLEL_OVERSAMPLING = 0.5
+
+# Rows per cluster of the sample of method="sample": centroids of so many are within a per cent or two of the full run's
+# inertia.
+KMEANS_SAMPLE_ROWS = 64
 
 
 # Two rows of a cluster are equally far from their mean. Rounding, which differs from backend to backend, is not to

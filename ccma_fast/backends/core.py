@@ -17,6 +17,8 @@ _MOST_THREADS = 1024
 def get_num_threads() -> int:
     """Threads that the C++ core uses; at first ``CCMA_NUM_THREADS``, or the processors this process may run on.
 
+    The processes that ``torchrun`` and the like start on a machine (``LOCAL_WORLD_SIZE``) share these processors.
+
     Examples
     --------
     >>> import ccma_fast as cf
@@ -75,12 +77,18 @@ def load_core() -> Any:
             raise ValueError(f"CCMA_NUM_THREADS must be an integer from 1 to {_MOST_THREADS}, got {threads!r}")
         _core.set_num_threads(int(threads))
     elif hasattr(os, "sched_getaffinity"):
-        _core.set_num_threads(len(os.sched_getaffinity(0)))
+        _core.set_num_threads(max(1, len(os.sched_getaffinity(0)) // _processes_here()))
     level = os.environ.get("CCMA_SIMD")
     if level is not None:
         check_choice("CCMA_SIMD", level, ("scalar", "avx2", "avx512", "avx512_vnni"))
         _core.set_simd_level(level)
     return _core
+
+
+def _processes_here() -> int:
+    """Processes of one job on this machine, as torchrun, Ray and Lightning tell each of them."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def _core() -> Any:

@@ -22,7 +22,9 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
     from ..query.ranks.run import identity
     from ..system.ranks import ranks_of_environment
 
-    with ranks_of_environment(identity=identity(choose_backend(backend))) as ranks:
+    chosen = choose_backend(backend)
+    device = "cuda" if chosen.NAME == "cuda" else "cpu"
+    with ranks_of_environment(backend=device, identity=identity(chosen)) as ranks:
         try:
             yield ranks
         except (ValueError, TypeError, OSError, ImportError) as error:

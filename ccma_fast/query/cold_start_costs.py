@@ -96,13 +96,12 @@ def _cover_wire(given: CostInputs, n: int, n_clusters: int) -> Wire:
     """What a clustering of n rows at cold start sends, or one of each class where there are classes."""
     space, n_groups = given.space, min(given.n_classes, given.budget) if given.posteriors else 1
     of_group = clustering(
-        given,
         space,
         n // n_groups,
         max(1, n_clusters // n_groups),
         given.config.kmeans_max_iter,
         given.budget // n_groups * (_RANKED if given.has_spacing else 1),
-        with_start=True,
+        init="k-means||",
     )
     wire = selectable(given).plus(of_group.times(n_groups), fetched(given, given.pool, spaced_rows(given)))
     if given.n_covered:

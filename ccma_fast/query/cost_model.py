@@ -189,7 +189,7 @@ def _forecast_of_ranks(
                 reading=read / rates.read,
                 computing=cost.work.shared(n_ranks).seconds(rates),
                 leading=cost.alone.seconds(rates),
-                sending=exchanged / (1.25e8 * network.gbit_s),
+                sending=wire.bytes_in_turn(n_ranks) / (1.25e8 * network.gbit_s),
                 waiting=1e-3 * messages * network.latency_ms,
             )
             seconds = sum(vars(spent).values())
@@ -200,7 +200,7 @@ def _forecast_of_ranks(
             seconds,
             bytes_exchanged=exchanged,
             messages=messages,
-            first=RankCost(read, whole.peak_memory, exchanged),
+            first=RankCost(read, whole.peak_memory, int(wire.bytes_of_first(n_ranks))),
             other=RankCost(read, int(held_of_other + cost.memory_of_other), int(wire.bytes_of_other(n_ranks))),
             spent=spent,
         )
@@ -289,8 +289,15 @@ def _subpool_cost(given: CostInputs) -> StageCost:
         filled = picked_bytes(given.space, min(given.n_left, chunk_rows(given, given.space)))
         wire = fetched(given, given.space, given.n_left)
         return StageCost({given.space: given.n_left}, kept + max(memory, filled), alone=work, wire=wire)
-    max_iter = given.config.subpool_max_iter
-    wire = clustering(given, given.space, given.n_left, n_clusters, max_iter, given.n_scored, with_start=False)
+    wire = clustering(
+        given.space,
+        given.n_left,
+        n_clusters,
+        given.config.subpool_max_iter,
+        given.n_scored,
+        init="random",
+        method=given.config.subpool_method,
+    )
     read: dict[Rows, float] = {given.space: passes * given.n_left}
     return StageCost(read, memory, work, memory_of_other=memory, wire=wire.plus(left(given)))
 

@@ -23,7 +23,7 @@ class RankCost:
     peak_memory: int
     """As that of :class:`~ccma_fast.query.plan.StagePlan`."""
     bytes_exchanged: int
-    """Payload to and from this rank."""
+    """Payload to and from this rank, with what it passes on."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Seconds:
     leading: float
     """What the first rank computes while the others wait."""
     sending: float
-    """Bytes through the first rank's link."""
+    """Bytes through the first rank's network link."""
     waiting: float
     """The latency of all messages."""
 
@@ -49,8 +49,7 @@ class RankStagePlan(StagePlan):
     """
 
     bytes_exchanged: int
-    """Payload between the ranks, each byte once for each rank that gets it: all of it to or from the first rank. An
-    upper bound for a clustering."""
+    """Payload between the ranks, each byte once for each rank that gets it; an upper bound for a clustering."""
     messages: int
     """Each between the first rank and all others; as many for every rank."""
     first: RankCost
@@ -120,8 +119,8 @@ class RankPlan(Plan):
 
     def __str__(self) -> str:
         lines = [
-            f"{'':14}{'read by':>20}{'peak memory of':>22}{'exchanged by':>24}",
-            f"{'stage':14}{'all':>10}{'a rank':>10}{'the first':>12}{'others':>10}{'all':>12}{'others':>12}"
+            f"{'':14}{'read by':>20}{'peak memory of':>22}{'exchanged by':>34}",
+            f"{'stage':14}{'all':>10}{'a rank':>10}{'the first':>12}{'others':>10}{'all':>10}{'the first':>12}{'others':>12}"
             f"{'messages':>10}{'time':>10}  passes",
         ]
         for name, stage in self._with_total().items():
@@ -129,7 +128,8 @@ class RankPlan(Plan):
             lines.append(
                 f"{name:14}{display.size(stage.bytes_read):>10}{display.size(stage.other.bytes_read):>10}"
                 f"{display.size(stage.first.peak_memory):>12}{display.size(stage.other.peak_memory):>10}"
-                f"{display.size(stage.bytes_exchanged):>12}{display.size(stage.other.bytes_exchanged):>12}"
+                f"{display.size(stage.bytes_exchanged):>10}{display.size(stage.first.bytes_exchanged):>12}"
+                f"{display.size(stage.other.bytes_exchanged):>12}"
                 f"{stage.messages:>10,}{seconds:>10}  {passes_text(stage) or '-'}"
             )
         lines.append(f"{self.n_ranks} ranks, network {self.network}{self._spent()}")
@@ -150,7 +150,7 @@ class RankPlan(Plan):
 
     def _repr_html_(self) -> str:
         header = ["stage", "read by all", "by a rank", "peak memory of the first", "of others"]
-        header += ["exchanged by all", "by others", "messages", "seconds", "passes"]
+        header += ["exchanged by all", "by the first", "by others", "messages", "seconds", "passes"]
         rows = [
             (
                 name,
@@ -159,6 +159,7 @@ class RankPlan(Plan):
                 display.size(stage.first.peak_memory),
                 display.size(stage.other.peak_memory),
                 display.size(stage.bytes_exchanged),
+                display.size(stage.first.bytes_exchanged),
                 display.size(stage.other.bytes_exchanged),
                 stage.messages,
                 stage.seconds,

@@ -2,8 +2,7 @@
 
 The first rank leads. It sends a command to every other rank (a broadcast), and gets one answer from each (a gather, or
 a sum of int64 arrays). A message between the first rank and all others counts once here, its payload once for each of
-them, as :attr:`ccma_fast.system.ranks.Ranks.traffic` counts; a command with its answers is two messages. So every byte
-goes through the network link of the first rank, while another one has about a (R − 1)-th of it.
+them, as :attr:`ccma_fast.system.ranks.Ranks.traffic` counts; a command with its answers is two messages.
 
 R ranks, N rows in the pool, M scored, n labelled, B picks, C classes, D columns of a source with `row` bytes a row,
 K clusters, T iterations. "Fetched" are rows that the first rank asks for by their numbers: 8 bytes for each row to
@@ -29,7 +28,8 @@ coverage      the m best rows of each rank, 12 bytes a row; then of the m best o
               At a cold start without a teacher: the covered rows to each, and one clustering
 a clustering  2,048 rows, fetched, and sent to each. The start by k-means||: three times K / 2 rows, fetched, and sent
               to each; all of them once more, fetched. Or by random rows: K, fetched. Each iteration: 4 · K · D to each,
-              8 · K · (D + 2) · (1 + 1 / R) from each. Representatives of the clusters: some 32 · K from each
+              8 · K · (D + 2) added up. Representatives of the clusters: some 32 · K from each.
+              By two levels: a clustering of √K clusters, and √K more of as many each
 ranks         before the first stage arguments and names of shards; after the last one picks and report, to each
 
 The number of messages depends on stages, chunks of what is fetched, and T, not on N. Neither do bytes, but for
@@ -45,19 +45,21 @@ The number of messages depends on stages, chunks of what is fetched, and T, not 
 - `min_distance` where the candidates run out: the scores of all rows, 12 bytes each, which the forecast leaves out;
 - the start of a clustering: 8 bytes for 16,384 rows from each.
 
-Seconds are those of a star: bytes through the first rank's link at the network's rate, one after the other, and the
-network's latency for every message. Broadcasts and sums that the network's library passes on from rank to rank take
-less.
+What a link of the network carries depends on how gloo sends. What is gathered goes straight to the first rank, whose
+link is the bottleneck. A broadcast passes from rank to rank by a binomial tree, so that the first rank sends it log₂ R
+times. Arrays that are added up go in pieces around a ring, and then to the first rank: (1 + 1 / R) of them for each
+other rank, three times one of them through the first rank's link. Seconds are the bytes through that link, sent or
+received, at the network's rate, and its latency for every message.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..pool.rows import Rows
-from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS
+from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS, KMEANS_SAMPLE_ROWS
 from .cost_inputs import CostInputs
 
 __all__ = [
@@ -137,16 +139,29 @@ class Wire(NamedTuple):
         """So many of them."""
         return Wire(*(n * of for of in self))
 
-    def bytes_of_other(self, n_ranks: int) -> float:
-        """Bytes to and from one of the other ranks."""
-        if n_ranks == 1:
-            return 0.0
-        of_sums = self.summed * (1.0 + 1.0 / n_ranks)  # see Ranks.traffic
-        return self.to_each + self.from_each + of_sums + self.commands * (_COMMAND + _ANSWER) + self.of_rows / n_ranks
-
     def bytes_exchanged(self, n_ranks: int) -> float:
-        """Bytes between all ranks, which are those to and from the first."""
-        return (n_ranks - 1) * self.bytes_of_other(n_ranks)
+        """Bytes between all ranks."""
+        of_sums = self.summed * (1.0 + 1.0 / n_ranks)  # see Ranks.traffic
+        of_other = self.to_each + self.from_each + of_sums + self._overhead + self.of_rows / n_ranks
+        return (n_ranks - 1) * of_other
+
+    def bytes_of_first(self, n_ranks: int) -> float:
+        """Bytes to and from the first rank."""
+        return self.bytes_in_turn(n_ranks) + self.summed * (n_ranks - 1) / n_ranks
+
+    def bytes_of_other(self, n_ranks: int) -> float:
+        """Bytes to and from one of the other ranks, on average: each byte has a sender and a receiver."""
+        return (2.0 * self.bytes_exchanged(n_ranks) - self.bytes_of_first(n_ranks)) / max(1, n_ranks - 1)
+
+    def bytes_in_turn(self, n_ranks: int) -> float:
+        """Bytes that the first rank sends or receives one after the other; of a sum it does both at once."""
+        of_others = self.from_each + self._overhead + self.of_rows / n_ranks
+        of_sums = 2.0 * self.summed * (n_ranks - 1) / n_ranks
+        return math.ceil(math.log2(n_ranks)) * self.to_each + (n_ranks - 1) * of_others + of_sums
+
+    @property
+    def _overhead(self) -> float:
+        return self.commands * (_COMMAND + _ANSWER)
 
     def messages(self, n_ranks: int) -> float:
         """Messages, of the first rank as of every other one."""
@@ -216,7 +231,7 @@ def best_rows_of_classes(given: CostInputs, m: int, n_rows: int) -> Wire:
     """The same where each class has best rows of its own, m in all."""
     of_rank = (_SCORED_NUMBER + _FLOAT32) * min(m, given.of_rank(n_rows))
     of_classes = _INT64 * given.n_classes
-    return Wire(of_classes, of_classes + of_rank, commands=2).plus(values(m))
+    return Wire(of_classes, of_rank, commands=2, summed=of_classes).plus(values(m))
 
 
 def scores_inside(given: CostInputs, n_inside: float) -> Wire:
@@ -225,34 +240,69 @@ def scores_inside(given: CostInputs, n_inside: float) -> Wire:
 
 
 def clustering(
-    given: CostInputs, rows: Rows, n: int, n_clusters: int, max_iter: int, n_picks: int, *, with_start: bool
+    rows: Rows,
+    n: int,
+    n_clusters: int,
+    max_iter: int,
+    n_picks: int,
+    *,
+    init: Literal["k-means||", "random"],
+    method: str = "full",
 ) -> Wire:
     """Upper bound of a k-means of n rows where they lie, and of the rows that represent its clusters.
 
-    `with_start` by k-means||, else from random rows, as in :func:`ccma_fast.query.stage_costs.clustering_cost`.
+    `init` and `method` as in :func:`ccma_fast.weighted_kmeans`.
     """
-    k, row = n_clusters, _FLOAT32 * rows.n_columns
 
-    def gathered(m: float) -> Wire:
-        return Wire(_INT64 * m, of_rows=(_INT64 + row) * m, commands=1)
+    def lloyd(n: int, n_clusters: int, max_iter: int) -> Wire:
+        return _start(rows, n, n_clusters, init).plus(_iterations(rows, n, n_clusters, max_iter))
 
-    n_sample = min(n, _SAMPLE)
-    start = Wire(row * (n_sample + 1), _EXACT_SUM, commands=5).plus(gathered(n_sample))
-    if with_start:
-        of_round = KMEANS_PARALLEL_OVERSAMPLING * k
-        n_candidates = min(n, 1 + KMEANS_PARALLEL_ROUNDS * of_round)
-        drawn = Wire(row, _INT64 * (math.ceil(n / _ROWS_OF_BLOCK) + _ROWS_OF_BLOCK), commands=3).plus(gathered(1))
-        joined = Wire(row * of_round, _EXACT_SUM, _INT64 * of_round, commands=3).plus(gathered(of_round))
-        ended = Wire(_INT32 * n_candidates, _INT64 * n_candidates, commands=2).plus(gathered(n_candidates))
-        start = start.plus(drawn, joined.times(KMEANS_PARALLEL_ROUNDS), ended)
+    def by_sample(n: int, n_clusters: int) -> Wire:
+        n_sample = KMEANS_SAMPLE_ROWS * n_clusters
+        if n_sample >= n:
+            return lloyd(n, n_clusters, max_iter)
+        of_sample = Wire(_INT64 * n_sample, commands=2).plus(lloyd(n_sample, n_clusters, max_iter))
+        return of_sample.plus(_iterations(rows, n, n_clusters, 0))
+
+    n_groups = round(n_clusters**0.5)
+    if method == "two-level" and n_clusters > 3:
+        of_group = lloyd(n // n_groups, n_clusters // n_groups, max_iter).plus(COMMAND.times(2))
+        found = by_sample(n, n_groups).plus(of_group.times(n_groups), COMMAND.times(4))
     else:
-        start = start.plus(Wire(from_each=2 * _INT64 * k, commands=1), gathered(k))
-    assigned = Wire((row + 1) * k, _EXACT_SUM + _INT64 * k, commands=1)
-    summed = Wire(summed=(2 * row + _INT64) * k, commands=1)
-    found = start.plus(assigned.times(max_iter + 1), summed.times(max_iter))
-    n_turns = math.ceil(n_picks / k)
-    represented = Wire(_FLOAT32 * k, _EXACT_SUM + (2 * _INT64 + _FLOAT32) * k, commands=4)
-    return found.plus(represented, Wire(_INT64 * k, _SCORED_NUMBER * k, commands=1).times(n_turns))
+        found = by_sample(n, n_clusters) if method == "sample" else lloyd(n, n_clusters, max_iter)
+    n_turns = math.ceil(n_picks / n_clusters)
+    least, of_clusters = _FLOAT32 * n_clusters, 2 * _INT64 * n_clusters
+    represented = Wire(least, _EXACT_SUM + least, commands=7, summed=of_clusters)
+    of_turn = Wire(_INT64 * n_clusters, _SCORED_NUMBER * n_clusters, commands=1)
+    return found.plus(represented, of_turn.times(n_turns))
+
+
+def _start(rows: Rows, n: int, n_clusters: int, init: str) -> Wire:
+    """The initialisation of a k-means."""
+    if init == "random":
+        return Wire(from_each=2 * _INT64 * n_clusters, commands=1).plus(_gathered(rows, n_clusters))
+    row, of_round = _FLOAT32 * rows.n_columns, KMEANS_PARALLEL_OVERSAMPLING * n_clusters
+    n_candidates = min(n, 1 + KMEANS_PARALLEL_ROUNDS * of_round)
+    drawn = Wire(row, commands=3, summed=_INT64 * (math.ceil(n / _ROWS_OF_BLOCK) + _ROWS_OF_BLOCK))
+    joined = Wire(row * of_round, of_rows=_INT64 * of_round, commands=3, summed=_EXACT_SUM)
+    joined = joined.plus(_gathered(rows, of_round))
+    ended = Wire(_INT32 * n_candidates, commands=2, summed=_INT64 * n_candidates)
+    of_first, of_all = _gathered(rows, 1), _gathered(rows, n_candidates)
+    return drawn.plus(of_first, joined.times(KMEANS_PARALLEL_ROUNDS), ended, of_all)
+
+
+def _iterations(rows: Rows, n: int, n_clusters: int, max_iter: int) -> Wire:
+    """Lloyd's algorithm from initial centroids, and the sample of the rows that it looks at before."""
+    row, n_sample = _FLOAT32 * rows.n_columns, min(n, _SAMPLE)
+    looked = Wire(row * (n_sample + 1), _EXACT_SUM, commands=2).plus(_gathered(rows, n_sample))
+    assigned = Wire((row + 1) * n_clusters, commands=1, summed=_EXACT_SUM + _INT64 * n_clusters)
+    summed = Wire(commands=1, summed=(2 * row + _INT64) * n_clusters)
+    return looked.plus(assigned.times(max_iter + 1), summed.times(max_iter))
+
+
+def _gathered(rows: Rows, m: float) -> Wire:
+    """Rows of a clustering by their numbers, as float32 with their places."""
+    return Wire(_INT64 * m, of_rows=(_INT64 + _FLOAT32 * rows.n_columns) * m, commands=1)
 
 
 def outcome(given: CostInputs) -> Wire:

@@ -21,7 +21,7 @@ from ..pool.arrays import kept
 from ..pool.derived import RowSubset
 from ..pool.open import open_rows
 from ..pool.rows import Rows
-from ..reference import KMeans
+from ..reference import KMEANS_SAMPLE_ROWS, KMeans
 
 __all__ = ["cluster", "cluster_parts", "shares", "weighted_kmeans"]
 
@@ -29,8 +29,6 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-# Rows per cluster that a sample has: centroids of so many are within a per cent or two of the full run's inertia.
-_ROWS_OF_SAMPLE = 64
 
 # Rows of one coarse cluster are read in every iteration, and kept where they fit into so many bytes.
 _KEPT_BYTES = 1 << 28
@@ -233,7 +231,7 @@ class _Clusterable(Protocol):
 
 
 def _clustered(rows: _Clusterable, n_clusters: int, method: str, rng: np.random.Generator) -> Clustered:
-    if method == "sample" and _ROWS_OF_SAMPLE * n_clusters < rows.n_rows:
+    if method == "sample" and KMEANS_SAMPLE_ROWS * n_clusters < rows.n_rows:
         return _by_sample(rows, n_clusters, rng)
     if method == "two-level" and n_clusters > 3:
         return _in_two_levels(rows, n_clusters, rng)
@@ -241,7 +239,7 @@ def _clustered(rows: _Clusterable, n_clusters: int, method: str, rng: np.random.
 
 
 def _by_sample(rows: _Clusterable, n_clusters: int, rng: np.random.Generator) -> Clustered:
-    drawn = np.sort(rng.choice(rows.n_rows, _ROWS_OF_SAMPLE * n_clusters, replace=False))
+    drawn = np.sort(rng.choice(rows.n_rows, KMEANS_SAMPLE_ROWS * n_clusters, replace=False))
     with rows.some(drawn) as sample:
         trained = sample.kmeans(n_clusters, rng)
     found = rows.kmeans(n_clusters, rng, init=trained.centroids, max_iter=0)

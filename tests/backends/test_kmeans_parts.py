@@ -135,7 +135,7 @@ def test_every_row_in_a_range_of_its_own(dealing):
 @pytest.mark.parametrize("weights", ["none", "zeros", "any size"])
 @pytest.mark.parametrize("method", ["sample", "two-level"])
 def test_methods_for_many_clusters(dealing, method, weights, init, n_parts, monkeypatch):
-    monkeypatch.setattr(clustering, "_ROWS_OF_SAMPLE", 8)
+    monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 8)
     rng = np.random.default_rng(n_parts)
     w = weights_of(weights, rng)
     for unit in (True, False):

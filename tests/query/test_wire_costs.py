@@ -16,6 +16,7 @@ from ccma_fast.pool.derived import Runs
 from .test_ranks import counted
 
 N, C, BUDGET = 6_000, 24, 100
+SUBPOOL: dict[str, Any] = {"acquisition": "delta", "kmeans_tol": 0.0, "subpool_max_iter": 3}
 QUICK = cf.CCMAConfig(kmeans_max_iter=3, kmeans_tol=0.0)
 
 
@@ -40,6 +41,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trust": {"config": cf.CCMAConfig(acquisition="trust")},
     "delta": {"config": cf.CCMAConfig(acquisition="delta")},
     "published": {"config": replace(cf.CCMAConfig.paper(), kmeans_tol=0.0, subpool_max_iter=3, max_epochs=2)},
+    "by-sample": {"config": cf.CCMAConfig(**SUBPOOL, subpool_size=BUDGET // 2, subpool_method="sample")},
+    "two-level": {"config": cf.CCMAConfig(**SUBPOOL, subpool_size=2 * BUDGET, subpool_method="two-level")},
     "sizes": {"config": cf.CCMAConfig(acquisition="delta", calibration="target_size")},
     "aps": {"config": cf.CCMAConfig(acquisition="delta", nonconformity="aps", nonempty="raise")},
     "reweight": {"config": cf.CCMAConfig(acquisition="delta", reweight=True)},

@@ -41,7 +41,7 @@ def test_representatives_by_hand():
 @pytest.mark.parametrize("method", ["sample", "two-level"])
 def test_methods_for_many_clusters(simd, blobs, method, weighted, monkeypatch):
     """What is returned describes the rows as it says, at a small loss of inertia, whatever the chunks."""
-    monkeypatch.setattr(clustering, "_ROWS_OF_SAMPLE", 8)
+    monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 8)
     x, _ = blobs(1500, 40, 24, seed=5, distance=1.0)
     x = x.astype(np.float32)
     weights = np.random.default_rng(0).exponential(size=1500).astype(np.float32) if weighted else None

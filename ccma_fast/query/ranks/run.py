@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
-
 from ...backends.protocol import Backend
 from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
-from ...pool.row_digests import row_digests
 from ...pool.rows import Rows
 from ...steps.teacher import Teacher
 from ...system.memory import LEAST_LIMIT, check_memory_limit
@@ -22,6 +18,7 @@ from ...system.ranks import Ranks
 from ...version import __version__
 from ..arguments import Arguments
 from ..report import Selection
+from .agreement import check_agreement
 from .backend import SpreadBackend
 from .holder import Holder
 from .places import dealt
@@ -30,10 +27,6 @@ from .session import Session, Transport
 from .shipping import dumped, loaded
 
 __all__ = ["identity", "led", "on_group", "opened", "sources_of"]
-
-
-# Rows of a source without a manifest, spread evenly, of which every rank must read the same.
-_COMPARED = 16
 
 
 def on_group(
@@ -96,7 +89,7 @@ def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arg
         if arguments.backend.NAME == "reference":
             raise BackendUnavailableError("backend 'reference' computes on one rank alone; expected backend='cpu'")
         sources = sources_of(arguments)
-        _check_agreement(ranks, arguments, sources)
+        check_agreement(ranks, arguments, sources)
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
         holder = Holder(sources, arguments.backend, runs[ranks.rank], arguments.memory)
@@ -186,37 +179,3 @@ def sources_of(arguments: Arguments) -> list[Rows]:
     of_teacher = None if arguments.teacher is None else arguments.teacher.source
     given = (arguments.pool, arguments.student_logits, of_teacher)
     return list({id(rows): rows for rows in given if rows is not None}.values())
-
-
-def _check_agreement(ranks: Ranks, arguments: Arguments, sources: Sequence[Rows]) -> None:
-    """Every rank was asked the same of the same files."""
-    config = arguments.config.to_dict()
-    told = {
-        "budget": arguments.budget,
-        "random_state": arguments.random_state,
-        **{f"config.{name}": value for name, value in config.items()},
-    }
-    for rows in sources:
-        told[f"the shape of {rows.name}"] = (rows.n_rows, rows.n_columns)
-        told[f"the bytes of a row of {rows.name}"] = rows.row_bytes
-        told[f"the shards of {rows.name}"] = [(shard.file.name, shard.n_rows) for shard in rows.shard_files]
-        told[f"the manifest of {rows.name}"] = _digest(rows)
-        if rows.manifest is None:  # else shards are compared with it when they are read
-            some = np.unique(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, _COMPARED)).astype(np.int64))
-            digests = zip(some.tolist(), row_digests(rows, some), strict=True)
-            told |= {f"the digest of row {row} of {rows.name}": digest.tobytes().hex() for row, digest in digests}
-    everyone = ranks.gather(told)
-    for rank, others in enumerate(everyone or ()):
-        for name in {**told, **others}:
-            if told.get(name) != others.get(name):
-                raise ValueError(
-                    f"every rank must be asked the same: {name} is {told.get(name)!r:.200} on {ranks.names[0]} and "
-                    f"{others.get(name)!r:.200} on {ranks.names[rank]}"
-                )
-
-
-def _digest(rows: Rows) -> str | None:
-    """Of the shards that a manifest lists."""
-    if rows.manifest is None:
-        return None
-    return hashlib.sha256("".join(shard.sha256 for shard in rows.manifest.shards).encode()).hexdigest()
