@@ -253,7 +253,7 @@ class Ranks:
             raise TypeError(f"total() takes an array of int64, got {kind}")
         if self._link is None:
             self._count(0, 0)
-            return array.copy()
+            return np.array(array)
         exchange = self._link.exchange
         array = np.ascontiguousarray(array)
         total = self._link.call(lambda: exchange.total(array))
