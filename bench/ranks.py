@@ -209,8 +209,8 @@ def _modelled() -> str:
         f"{rates.read / 1e9:.2f} GB validated from memory and {rates.scored / 1e6:.0f} · 10⁶ pairs of logits a "
         "second; storage has to read as fast. Machines of more cores are taken to read and compute their rows "
         f"{factor:.0f} times as fast as this one of {_n_cores()}, and what the first rank does alone not at all. Reads "
-        "and messages of the k-means are upper bounds (20 iterations), its work is that of 10. All bytes are sent "
-        "through the first machine's link, one after the other.\n"
+        "and messages of the k-means are upper bounds (20 iterations), its work is that of 10. Sending is what goes "
+        "through the first machine's link, one message after the other.\n"
     ]
     header = ["query", "rows", "machines", "cores of each", "minutes", *Seconds.__dataclass_fields__]
     rows, stages = [], []

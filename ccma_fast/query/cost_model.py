@@ -29,6 +29,9 @@ What is resident, beyond what was when the query began: at most 32 bytes a row; 
 head on them takes; logits that are kept; a chunk of each source and its logits; the candidates, and what k-means holds
 for K clusters; some MB for buffers of libraries. A chunk takes the pages of a mapped file, and a copy where labelled
 rows stand between the others or shards are joined; rows from all over a file take some of its pages beside their copy.
+
+On several ranks each one reads, computes and keeps what concerns its own rows, and none keeps logits; the first one
+trains the models and covers the candidates while the others wait. What they send: :mod:`ccma_fast.query.wire_costs`.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ class RankPlan(Plan):
     def __str__(self) -> str:
         lines = [
             f"{'':14}{'read by':>20}{'peak memory of':>22}{'exchanged by':>34}",
-            f"{'stage':14}{'all':>10}{'a rank':>10}{'the first':>12}{'others':>10}{'all':>10}{'the first':>12}{'others':>12}"
-            f"{'messages':>10}{'time':>10}  passes",
+            f"{'stage':14}{'all':>10}{'a rank':>10}{'the first':>12}{'others':>10}{'all':>10}{'the first':>12}"
+            f"{'others':>12}{'messages':>10}{'time':>10}  passes",
         ]
         for name, stage in self._with_total().items():
             seconds = "" if stage.seconds is None else f"{stage.seconds:,.1f} s"

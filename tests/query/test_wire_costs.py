@@ -89,11 +89,9 @@ def test_a_plan_for_ranks_needs_none() -> None:
     }
     assert (reported.seconds, reported.spent) == (None, None)
     assert plan.seconds == pytest.approx(sum(vars(plan.spent).values()))
-    assert (
-        plan.bytes_exchanged
-        == plan.of_rank("first").bytes_exchanged
-        == pytest.approx(2 * plan.of_rank("other").bytes_exchanged, abs=20)
-    )
+    first, other = (plan.of_rank(which).bytes_exchanged for which in ("first", "other"))
+    assert first + 2 * other == pytest.approx(2 * plan.bytes_exchanged, rel=1e-3)  # each byte has two ends
+    assert other < first <= plan.bytes_exchanged
     assert plan.of_rank("other").peak_memory < plan.of_rank("first").peak_memory
     assert plan.of_rank("other").bytes_read == pytest.approx(plan.bytes_read / 3, rel=1e-3)
 
