@@ -171,8 +171,8 @@ def select(
         Run on all ranks of a process group, each of which calls this with the same arguments and gets the same picks,
         bit for bit those of one process. Each rank reads its part of the rows of `features`, teacher and
         `student_logits`, which all must be able to open. What is told of rows (`labels`, `exclude`, ...) counts on the
-        first rank, and may be missing on the others; `memory_limit` is each rank's own. Of a rank that fails all raise
-        :class:`RankError`.
+        first rank, and may be missing on the others. Ranks of one machine share the default of `memory_limit`; a given
+        one is each rank's own. A `student` must be possible to pickle.
 
     Returns
     -------
@@ -202,6 +202,8 @@ def select(
         a budget below 1.
     TypeError
         Inputs of the wrong type.
+    RankError
+        Another rank of `group` has failed or is lost; the text names it, its host and what happened.
 
     Notes
     -----
