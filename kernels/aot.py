@@ -78,8 +78,8 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 # Types of arguments by their names; numbers are int32 where nothing else is said.
 _POINTERS = {
     "fp64": (
-        "q", "q_student", "q_teacher", "low", "high", "values", "sums", "mass", "gains", "closed", "closed_mass",
-        "opened", "opened_mass", "inside_bounds", "factors", "scalars", "partial", "previous", "tol", "objective",
+        "q", "q_student", "q_teacher", "low", "high", "values", "sums", "gains", "inside_bounds", "factors",
+        "scalars", "partial", "previous", "tol", "objective", "powers",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
@@ -88,7 +88,7 @@ _POINTERS = {
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
-        "clusters", "members", "following", "picks", "numbers", "targets", "opened_rows", "found",
+        "clusters", "members", "following", "picks", "numbers", "targets", "found", "mass",
     ),
     "i32": (
         "student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "others", "listed",
@@ -156,7 +156,7 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(cross_entropy._cross_entropy_kernel, {"logits": "*fp32"}, entropy, CROSS_ENTROPY_BLOCK.warps)
     plan = {"LENGTH": UPDATE_TILE.length, "B": PLAN_BLOCK.block}
     yield Variant(kmeans_update._plan_kernel, {}, plan, PLAN_BLOCK.warps)
-    yield Variant(kmeans_update._means_kernel, {}, {"D": UPDATE_TILE.D}, UPDATE_TILE.warps)
+    yield Variant(kmeans_update._means_kernel, {"sums": "*i64"}, {"D": UPDATE_TILE.D}, UPDATE_TILE.warps)
     outcome = {"B": OUTCOME_BLOCK.block}
     yield Variant(kmeans_outcome._objective_kernel, {}, outcome, OUTCOME_BLOCK.warps)
     yield Variant(kmeans_outcome._outcome_kernel, {}, outcome, OUTCOME_BLOCK.warps)
@@ -178,8 +178,6 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(kmeans_centroids._limits_kernel, of_centroids, of_range, RANGE_TILE.warps)
     least = {"N": EXACT_TILE.N, "R": EXACT_TILE.rows}
     yield Variant(kmeans_exact._least_kernel, {"least": "*fp64"}, least, EXACT_TILE.warps)
-    fold = {"WIDTH": 8, "D": UPDATE_TILE.D, "LENGTH": UPDATE_TILE.length}
-    yield Variant(kmeans_update._fold_kernel, {}, fold, UPDATE_TILE.warps)
     for n_parts in (1, 2):
         yield _product(n_parts, capability)
     for dtype in _NAMES:
@@ -195,7 +193,7 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
             "AHEAD": UPDATE_TILE.ahead,
             "LENGTH": UPDATE_TILE.length,
         }
-        yield Variant(kmeans_update._segments_kernel, types, update, UPDATE_TILE.warps)
+        yield Variant(kmeans_update._segments_kernel, {**types, "sums": "*i64"}, update, UPDATE_TILE.warps)
 
 
 def _of_rows(

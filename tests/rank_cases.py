@@ -1,184 +1,503 @@
 """Ranks as real processes, for `system/test_ranks.py`: ``python rank_cases.py CASE ...`` prints what each rank came to.
 
-The processes are forked from one that has imported torch, and the cases run side by side: that saves most of the time.
+Processes are forked from one that has imported torch, and several cases run at a time: most of the time of such tests
+is the import.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 import torch.distributed as dist
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ccma_fast.errors import RankError
 from ccma_fast.system import rank_wire
-from ccma_fast.system.ranks import Ranks
+from ccma_fast.system.ranks import Ranks, Traffic, ranks_of_environment
 
-SILENCE = 2.0
+SILENCE = 3.0
 # A case is killed after so many seconds.
-LIMIT = 60.0
+LIMIT = 90.0
+AT_A_TIME = 3
+MB = 1 << 17  # numbers of 8 bytes
 
-CASES: dict[str, tuple[int, Callable[..., Any], str, int]] = {}
+
+@dataclass(frozen=True)
+class Case:
+    """A function that all ranks call with their number and a way to say that they are ready for a signal."""
+
+    size: int
+    function: Callable[[int, Callable[[], None]], Any]
+    signal: int = 0
+    victim: int = -1
+    store: str = "first rank"
 
 
-def case(size: int, signal_name: str = "", victim: int = -1, *, store_of: str = "first") -> Any:
-    """Makes a case of a function: on so many ranks, one of which is killed or stopped where it says so.
+CASES: dict[str, Case] = {}
 
-    The key-value store lives in the process of the first rank, or in that which started them all.
-    """
 
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        CASES[function.__name__] = (size, function, signal_name, victim)
+def case(size: int, **options: Any) -> Any:
+    def add(function: Any) -> Any:
+        CASES[f"{function.__name__} {size}"] = Case(size, function, **options)
         return function
 
     return add
 
 
-def run(name: str) -> list[dict[str, Any]]:
-    """What each rank of a case came to: its result or error, seconds since the signal, and exit code."""
-    size, function, signal_name, victim = CASES[name]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pipes = [os.pipe() for _ in range(size)]
-    children = []
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            for other, (read, write) in enumerate(pipes):
-                os.close(read)
-                if other != rank:
-                    os.close(write)
-            try:
-                code = _rank(function, rank, size, port, pipes[rank][1])
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-            # The way out of an ordinary program: atexit, then the ends of threads and static objects.
-            sys.exit(code)
-        children.append(child)
-    for _, write in pipes:
-        os.close(write)
-    lines = [os.fdopen(read) for read, _ in pipes]
-    results: list[dict[str, Any]] = [{} for _ in range(size)]
-    start = time.monotonic()
-    if signal_name:
-        lines[victim].readline()
-        time.sleep(0.3)
-        start = time.monotonic()
-        os.kill(children[victim], getattr(signal, signal_name))
-
-    def follow(rank: int) -> None:
-        for line in lines[rank]:
-            if line.startswith("{"):
-                results[rank] = {**json.loads(line), "raised_after": time.monotonic() - start}
-        _, status = os.waitpid(children[rank], 0)
-        results[rank] |= {"exit": os.waitstatus_to_exitcode(status), "ended_after": time.monotonic() - start}
-
-    def kill() -> None:
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-
-    killer = threading.Timer(LIMIT, kill)
-    killer.start()
-    followers = [
-        threading.Thread(target=follow, args=(rank,))
-        for rank in range(size)
-        if rank != victim or signal_name != "SIGSTOP"
-    ]
-    for follower in followers:
-        follower.start()
-    for follower in followers:
-        follower.join()
-    killer.cancel()
-    if signal_name == "SIGSTOP":
-        # It wakes up, and finds that the others have given it up.
-        start = time.monotonic()
-        os.kill(children[victim], signal.SIGCONT)
-        follow(victim)
-    return results
+# The cases.
 
 
-def _rank(function: Callable[..., Any], rank: int, size: int, port: int, pipe: int) -> int:
-    def ready() -> None:
-        os.write(pipe, b"ready\n")
+def same(found: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(found, expected)
+    assert np.asarray(found).dtype == np.asarray(expected).dtype
 
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size, timeout=timedelta(seconds=60)
+
+@case(2)
+@case(3)
+@case(5, store="file")
+def messages(rank: int, ready: Any) -> None:
+    with closing(Ranks.of_group(silence=60)) as ranks:
+        size = ranks.size
+        assert (ranks.rank, size) == (rank, dist.get_world_size())
+        assert ranks.names[rank] == f"rank {rank} on host {socket.gethostname()}"
+        few_values(ranks)
+        broadcasts(ranks)
+        gathers(ranks)
+        totals(ranks)
+        streams(ranks)
+
+
+def few_values(ranks: Ranks) -> None:
+    before = ranks.traffic
+    for value in (None, 0, "ä", {"a": [1, 2.5, (3,)]}, np.arange(5), np.float32(2)):
+        assert repr(ranks.broadcast(value if ranks.rank == 0 else "ignored")) == repr(value)
+        gathered = ranks.gather((ranks.rank, value))
+        if ranks.rank == 0:
+            assert repr(gathered) == repr([(rank, value) for rank in range(ranks.size)])
+        else:
+            assert gathered is None
+    used = ranks.traffic - before
+    assert used.messages == 12
+    n_bytes = sum(
+        len(pickle.dumps(value, 5)) for value in (None, 0, "ä", {"a": [1, 2.5, (3,)]}, np.arange(5), np.float32(2))
     )
+    if ranks.rank:
+        assert used.received == n_bytes
+    else:
+        assert used.sent == n_bytes * (ranks.size - 1)
+
+
+def broadcasts(ranks: Ranks) -> None:
+    large = np.arange(3 * MB + 1)
+    read_only = np.arange(2 * MB, dtype=np.float64)
+    read_only.flags.writeable = False
+    value = {
+        "large": large,
+        "empty": np.empty((0, 7), dtype=np.float32),
+        "Fortran": np.asfortranarray(np.arange(4 * MB).reshape(4, -1)),
+        "strided": large[::2],
+        "read-only": read_only,
+        "many": [np.full(10, i) for i in range(10_000)],
+        "of objects": np.array(["a", None], dtype=object),
+    }
+    before = ranks.traffic
+    found = ranks.broadcast(value if ranks.rank == 0 else None)
+    for name in value.keys() - {"many"}:
+        same(found[name], value[name])
+    same(np.array(found["many"]), np.array(value["many"]))
+    found["large"][0] = 7
+    if ranks.rank:
+        payload = (3 + 4 + 1.5 + 2) * 8 * MB
+        assert payload < (ranks.traffic - before).received < 1.2 * payload
+    # Two chunks and a bit, and exactly one chunk.
+    for n_bytes in (2 * rank_wire.CHUNK_BYTES + 1, rank_wire.CHUNK_BYTES):
+        found = ranks.broadcast(np.full(n_bytes, 5, dtype=np.uint8) if ranks.rank == 0 else None)
+        same(found, np.full(n_bytes, 5, dtype=np.uint8))
+
+
+def gathers(ranks: Ranks) -> None:
+    size = ranks.size
+    for lengths in ([i * MB for i in range(size)], [MB] + [0] * (size - 1), [0] * (size - 1) + [MB], [3 * MB] * size):
+        gathered = ranks.gather(np.arange(lengths[ranks.rank]) + ranks.rank)
+        if gathered is not None:
+            for rank, array in enumerate(gathered):
+                same(array, np.arange(lengths[rank]) + rank)
+
+
+def totals(ranks: Ranks) -> None:
+    for shape in ((), (0,), (3, 4), (0, 2), (5 * MB,), (3, MB)):
+        array = np.full(shape, 2**53 + 1 + ranks.rank, dtype=np.int64)
+        kept = array.copy()
+        total = ranks.total(array)
+        same(array, kept)
+        if ranks.rank == 0:
+            same(total, np.full(shape, sum(2**53 + 1 + rank for rank in range(ranks.size))))
+        else:
+            assert total is None
+    for n_numbers in (3, MB):
+        total = ranks.total(np.full(n_numbers, 2**62, dtype=np.int64))
+        if total is not None:
+            same(total, np.full(n_numbers, 2**62) * np.int64(ranks.size))
+        strided = ranks.total(np.arange(2 * n_numbers)[::2])
+        if strided is not None:
+            same(strided, np.arange(2 * n_numbers)[::2] * ranks.size)
+    for wrong in (np.ones(3), np.ones(3, dtype=np.int32), [1, 2]):
+        error = raised(lambda wrong=wrong: ranks.total(wrong))
+        assert isinstance(error, TypeError)
+        assert "takes an array of int64" in str(error)
+
+
+def streams(ranks: Ranks) -> None:
+    """Messages in one direction only, and keys that go as they come."""
+    for i in range(300):
+        assert ranks.broadcast(i) == i
+    for i in range(300):
+        ranks.gather(i)
+    for i in range(150):
+        ranks.broadcast(i)
+        ranks.total(np.array([i]))
+    ranks.broadcast()
+    time.sleep(1.5)
+    if ranks.rank == 0:
+        n_keys = ranks._link.exchange._store.num_keys()  # type: ignore[union-attr]
+        assert n_keys < 40 + 10 * ranks.size**2 + 70 * ranks.size, n_keys
+    ranks.gather(0)
+
+
+def raised(call: Callable[[], Any]) -> BaseException:
     try:
-        result: dict[str, Any] = {"result": function(rank, ready)}
-    except RankError as error:
-        result = {"error": str(error), "rank": error.rank, "host": error.host}
+        call()
     except BaseException as error:
-        result = {"raised": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-    os.write(pipe, json.dumps(result).encode() + b"\n")
-    return 0
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def failure(call: Callable[[], Any]) -> str:
+    """The text of the RankError that a call raises."""
+    error = raised(call)
+    if not isinstance(error, RankError):
+        raise error
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.rank, again.host) == (str(error), error.rank, error.host)
+    return str(error)
+
+
+@case(3)
+def failures(rank: int, ready: Any) -> dict[str, str]:
+    """One after the other in the same process group: what ranks raise, by the name of the failure."""
+    found = {}
+
+    def ranks_again(**options: Any) -> Ranks:
+        return Ranks.of_group(**{"silence": SILENCE, **options})
+
+    ranks = ranks_again()
+
+    def raise_on_rank_1() -> None:
+        with ranks.guarded():
+            ranks.broadcast()
+            if rank == 1:
+                raise ValueError("no number: row 7 of x.npy")
+            for _ in range(3):
+                ranks.gather(0)
+                ranks.broadcast()
+
+    if rank == 1:
+        try:
+            raise_on_rank_1()
+        except ValueError as error:
+            found["raised"] = str(error)
+        # From now on it is as on the others.
+        found["raises"] = failure(lambda: ranks.gather(0))
+    else:
+        found["raises"] = failure(raise_on_rank_1)
+    for again in (ranks.check, ranks.broadcast, lambda: ranks.total(np.zeros(2, dtype=np.int64))):
+        assert failure(again) == found["raises"]
+    ranks.close()
+
+    with closing(ranks_again()) as ranks:
+        found["other call"] = failure(
+            lambda: [
+                ranks.total(np.ones(9 * MB, dtype=np.int64)) if rank == 2 else ranks.gather(np.ones(9 * MB))
+                for _ in range(2)
+            ]
+        )
+    with closing(ranks_again()) as ranks:
+        found["other shape"] = failure(
+            lambda: [ranks.total(np.ones(2 + (rank == 1), dtype=np.int64)) or ranks.broadcast() for _ in range(2)]
+        )
+    with closing(ranks_again()) as ranks:
+        found["other large shape"] = failure(lambda: ranks.total(np.ones(MB + (rank == 1), dtype=np.int64)))
+
+    with closing(ranks_again(patience=1.0)) as ranks:
+
+        def late() -> None:
+            if rank == 1:
+                time.sleep(2.5)
+            ranks.gather(0)
+            ranks.broadcast()
+
+        found["late"] = failure(late)
+    ranks = ranks_again()
+    if rank == 2:
+        ranks.close()
+        found["ended"] = ""
+        assert "closed" in str(raised(lambda: ranks.broadcast()))
+    else:
+        found["ended"] = failure(lambda: [ranks.gather(0), ranks.broadcast()])
+        ranks.close()
+    found["other version"] = failure(lambda: ranks_again(identity={"ccma_fast": "0.2.0" if rank == 2 else "0.1.0"}))
+    found["more said"] = failure(lambda: ranks_again(identity={"instruction set": "avx2"} if rank else {}))
+    # Who comes when the others have given up hears that.
+    if rank == 1:
+        time.sleep(1.5)
+    found["did not come"] = failure(lambda: ranks_again(patience=1.0).broadcast())
+
+    with closing(ranks_again()) as ranks:
+
+        def unpicklable() -> None:
+            with ranks.guarded():
+                ranks.broadcast((lambda: 0) if rank == 0 else None)
+
+        found["unpicklable"] = type(raised(unpicklable)).__name__
+        found["unpicklable elsewhere"] = failure(ranks.check) if rank else failure(ranks.broadcast)
+    with closing(ranks_again()) as ranks:
+
+        def quit_well() -> None:
+            with ranks.guarded():
+                raise SystemExit(0)
+
+        raised(quit_well)
+        assert ranks.broadcast("all is well" if rank == 0 else None) == "all is well"
+    return found
+
+
+@case(3)
+def groups(rank: int, ready: Any) -> None:
+    """Part of the process group, one rank of it, and two at the same time."""
+    part = dist.new_group([0, 2])
+    alone = dist.new_group([1])
+    if rank == 1:
+        assert isinstance(raised(lambda: Ranks.of_group(part)), ValueError)
+        with closing(Ranks.of_group(alone)) as ranks:
+            assert (ranks.rank, ranks.size) == (0, 1)
+            assert ranks.names == [f"rank 0 on host {socket.gethostname()}"]
+            assert ranks.broadcast("x") == "x"
+            assert ranks.gather("x") == ["x"]
+            array = np.arange(3)
+            total = ranks.total(array)
+            assert total is not array
+            same(total, array)
+            assert ranks.traffic == Traffic(0, 0, 3)
+            with ranks.guarded():
+                ranks.check()
+    else:
+        with closing(Ranks.of_group(part)) as ranks:
+            assert (ranks.rank, ranks.size) == (rank // 2, 2)
+            same(ranks.broadcast(np.arange(3 * MB) if rank == 0 else None), np.arange(3 * MB))
+            assert ranks.gather(rank) == ([0, 2] if rank == 0 else None)
+    with closing(Ranks.of_group()) as one, closing(Ranks.of_group()) as other:
+        for _ in range(3):
+            assert one.broadcast("one") == "one"
+            assert other.broadcast("other") == "other"
+            one.gather(np.zeros(MB))
+            other.gather(0)
+    for wrong in ({"silence": 0}, {"patience": -1.0}, {"silence": float("nan")}):
+        assert isinstance(raised(lambda wrong=wrong: Ranks.of_group(**wrong)), ValueError)  # type: ignore[misc]
 
 
 def hang_in_collective(ready: Callable[[], None]) -> None:
     """Makes this process hang in its next large message, when a part of that has moved."""
     move = rank_wire.Wire._move
 
-    def some(self: Any, chunks: Any, call: Any, **options: Any) -> None:
-        chunks = list(chunks)
-        move(self, iter(chunks[:2]), call, **options)
+    def some(self: Any, chunks: Iterable[Any], *arguments: Any, **options: Any) -> None:
+        move(self, iter(list(chunks)[:2]), *arguments, **options)
         ready()
-        time.sleep(2.5 * SILENCE)
+        time.sleep(3 * SILENCE)
 
     rank_wire.Wire._move = some  # type: ignore[method-assign]
 
 
-def end(ranks: Ranks, rank: int, victim: int, ready: Callable[[], None], where: str) -> None:
-    """All do some messages; the victim then waits for its signal, and the others for it."""
-    with ranks.guarded():
-        ranks.broadcast("warm")
-        ranks.gather(rank)
-        large = np.ones(10_000_000, dtype=np.int64)
-        if where == "collective":
-            if rank == victim:
-                hang_in_collective(ready)
-            ranks.broadcast(large)
-        elif rank == victim:
-            ready()
-            time.sleep(2.5 * SILENCE)
-        for _ in range(3):
-            ranks.broadcast(0)
-            ranks.gather(0)
+def add_fault(number: int, victim: int, where: str, store: str = "first rank") -> None:
+    def fault(rank: int, ready: Callable[[], None]) -> None:
+        ranks = Ranks.of_group(silence=SILENCE)
+        with ranks.guarded():
+            ranks.broadcast("warm")
+            ranks.gather(rank)
+            if where == "collective":
+                if rank == victim:
+                    hang_in_collective(ready)
+                ranks.broadcast(np.ones(64 * MB))
+            elif rank == victim:
+                ready()
+                time.sleep(3 * SILENCE)
+            for _ in range(3):
+                ranks.broadcast(0)
+                ranks.gather(0)
+
+    name = f"{signal.Signals(number).name if number else 'hang'} {victim} {where}"
+    CASES[name + (" with another store" if store != "first rank" else "")] = Case(3, fault, number, victim, store)
 
 
-for _where in ("wait", "collective"):
-    for _signal in ("SIGKILL", "SIGSTOP"):
-        for _victim in (0, 2):
+for _number in (signal.SIGKILL, signal.SIGSTOP):
+    for _victim in (0, 2):
+        add_fault(_number, _victim, "waiting")
+        add_fault(_number, _victim, "collective")
+add_fault(signal.SIGKILL, 0, "waiting", store="another process")
+add_fault(signal.SIGKILL, 0, "collective", store="another process")
 
-            def _fault(rank: int, ready: Any, where: str = _where, victim: int = _victim) -> None:
-                ranks = Ranks.of_group(silence=SILENCE)
-                end(ranks, rank, victim, ready, where)
 
-            _fault.__name__ = f"{_signal}-{_victim}-{_where}"
-            case(3, _signal, _victim)(_fault)
+def torchrun() -> None:
+    """What `torchrun` starts: a rank says what it was given, and the last one then raises."""
+    with ranks_of_environment(silence=30) as ranks:
+        assert ranks is not None
+        assert ranks.broadcast(5 if ranks.rank == 0 else None) == 5
+        gathered = ranks.gather(int(os.environ["RANK"]))
+        if gathered is not None:
+            print("gathered", gathered, flush=True)
+        ranks.broadcast()
+        if ranks.rank == ranks.size - 1:
+            raise ValueError("the last rank")
+        try:
+            ranks.broadcast(ranks.gather(0))
+        except RankError as error:
+            print("RankError:", error, flush=True)
+            raise
+
+
+# How they are run.
+
+
+def run(name: str) -> list[dict[str, Any]]:
+    """What each rank of a case came to: its result or error, seconds until then since the signal, and the exit code."""
+    case = CASES[name]
+    with socket.socket() as free, TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        pipes = [os.pipe() for _ in range(case.size)]
+        children = []
+        for rank in range(case.size):
+            child = os.fork()
+            if child == 0:
+                for other, ends in enumerate(pipes):
+                    for end in ends[: 1 if other == rank else 2]:
+                        os.close(end)
+                _rank(case, rank, port, folder, pipes[rank][1])
+                if case.victim < 0:
+                    os._exit(0)
+                # The way out of an ordinary program, through the ends of threads and of static objects. It is slow.
+                sys.exit(0)
+            children.append(child)
+        for _, write in pipes:
+            os.close(write)
+        server = _server(port) if case.store == "another process" else None
+        results = _followed(case, children, [os.fdopen(read) for read, _ in pipes])
+        del server
+    return results
+
+
+def _server(port: int) -> Any:
+    return dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+
+
+def _followed(case: Case, children: list[int], lines: list[Any]) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = [{} for _ in children]
+    ended = [False for _ in children]
+
+    def follow(rank: int, start: float) -> None:
+        for line in lines[rank]:
+            if line.startswith("{"):
+                results[rank] = {**json.loads(line), "seconds": time.monotonic() - start}
+        _, status = os.waitpid(children[rank], 0)
+        ended[rank] = True
+        results[rank] |= {"exit": os.waitstatus_to_exitcode(status), "seconds to exit": time.monotonic() - start}
+
+    def kill() -> None:
+        for child, gone in zip(children, ended, strict=True):
+            if not gone:
+                os.kill(child, signal.SIGKILL)
+
+    killer = threading.Timer(LIMIT, kill)
+    killer.start()
+    if case.signal:
+        lines[case.victim].readline()
+        time.sleep(0.2)
+        os.kill(children[case.victim], case.signal)
+    start = time.monotonic()
+    stopped = case.victim if case.signal == signal.SIGSTOP else -1
+    followers = [threading.Thread(target=follow, args=(rank, start)) for rank in range(case.size) if rank != stopped]
+    for follower in followers:
+        follower.start()
+    for follower in followers:
+        follower.join()
+    if stopped >= 0:
+        # It wakes up, and finds that the others have given it up.
+        os.kill(children[stopped], signal.SIGCONT)
+        follow(stopped, time.monotonic())
+    killer.cancel()
+    return results
+
+
+def _rank(case: Case, rank: int, port: int, folder: str, pipe: int) -> None:
+    limit = timedelta(seconds=LIMIT)
+    store: Any
+    if case.store == "file":
+        store = dist.FileStore(f"{folder}/store", case.size)
+    else:
+        first = case.store == "first rank" and rank == 0
+        store = dist.TCPStore("127.0.0.1", port, is_master=first, timeout=limit, wait_for_workers=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=case.size, timeout=limit)
+    try:
+        result = {"result": case.function(rank, lambda: os.write(pipe, b"ready\n") and None)}
+    except RankError as error:
+        result = {"error": str(error), "rank": error.rank, "host": error.host}
+    except BaseException as error:
+        result = {"raised": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    os.write(pipe, json.dumps(result).encode() + b"\n")
+    dist.destroy_process_group()
+
+
+def _fork_case(name: str) -> Any:
+    """Runs a case in a process of its own; where its results will come."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.close(read)
+        results = run(name)
+        with os.fdopen(write, "w") as out:
+            json.dump(results, out)
+        os._exit(0)
+    os.close(write)
+    return os.fdopen(read)
+
+
+def main(names: list[str]) -> None:
+    torch.set_num_threads(1)
+    found = {}
+    for start in range(0, len(names), AT_A_TIME):
+        underway = {name: _fork_case(name) for name in names[start : start + AT_A_TIME]}
+        for name, lines in underway.items():
+            found[name] = json.load(lines)
+            os.wait()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    found: dict[str, Any] = {}
-
-    def keep(name: str) -> None:
-        found[name] = run(name)
-
-    for name in sys.argv[1:] or CASES:
-        keep(name)
-    print(json.dumps(found, indent=1))
+    if sys.argv[1:] == ["torchrun"]:
+        torchrun()
+    else:
+        main(sys.argv[1:] or list(CASES))

@@ -23,11 +23,12 @@ _SHELL_BLOCK = re.compile(
 _CODE = re.compile(r"``([^`]+)``|`([^`\n]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
-# Options of other programs that the pages name: pytest, scripts of this repository and torchrun.
+# Options of other programs that the pages name: pytest, scripts of this repository, torchrun and Slurm.
 _OF_OTHERS = frozenset(
     {
         *("--benchmark-json", "--benchmark-only", "--digits", "--dry-run", "--picture"),
-        *("--cpus-per-task", "--max-restarts", "--nproc-per-node", "--rdzv-endpoint"),
+        *("--max-restarts", "--nproc-per-node", "--rdzv-endpoint"),
+        *("--cpus-per-task", "--nodes", "--ntasks-per-node"),
     }
 )
 

@@ -99,7 +99,8 @@ def rivals(results: Results, size: Sizes, n_columns: int) -> None:
 
 def means(x: torch.Tensor, weights: torch.Tensor, labels: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """The mean of each cluster, or its centroid where it has no rows."""
-    found = kmeans_update.Sums.empty(len(centroids), x.shape[1], x.device)
+    units = kmeans_update.Units.of(x.device, 30, 30, 40, n_limbs=1, n_mass_limbs=1)
+    found = kmeans_update.Sums.empty(len(centroids), x.shape[1], units)
     kmeans_update.accumulate(x, None, weights, labels, found)
     sums, mass = found.totals()
     return torch.where(mass[:, None] > 0.0, (sums / mass[:, None]).float(), centroids)

@@ -33,6 +33,10 @@ ROWS_OF_BLOCK = 1 << 14
 """Row numbers of a block: what a row is drawn from, once its block has been drawn."""
 
 
+# Sums in float64 at a time.
+_VALUES_OF_BAND = 1 << 18
+
+
 class ClusteredRows(Protocol):
     """The rows of a clustering, as the initialisation sees them: D-dimensional, shape (N, D)."""
 
@@ -107,8 +111,12 @@ class Sums(NamedTuple):
         of_x, of_mass = self.views(found, centroids.shape[1])
         mass = self.of_mass.rounded(of_mass)
         heavy = mass > 0.0
+        mass[~heavy] = 1.0
         means = np.empty_like(centroids)
-        np.divide(self.of_x.values(of_x), np.where(heavy, mass, 1.0)[:, None], out=means, casting="same_kind")
+        band = max(1, _VALUES_OF_BAND // centroids.shape[1])
+        for start in range(0, self.n_clusters, band):
+            some = slice(start, start + band)
+            np.divide(self.of_x.values(of_x[:, some]), mass[some, None], out=means[some], casting="same_kind")
         means[~heavy] = centroids[~heavy]
         return means
 

@@ -1,4 +1,4 @@
-"""What the ranks of a process group tell each other in its key-value store, besides messages: heartbeats and a failure."""
+"""Heartbeats, and the first failure of any rank, in the key-value store of a process group."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 from ..errors import RankError
 
-__all__ = ["LEFT", "RELEASED", "TOLD", "Board"]
+__all__ = ["LEFT", "RELEASED", "TOLD", "WAITING", "Board"]
 
 NO_FAILURE = b"-"
 # Values of a heartbeat besides its counter: this rank has closed, or has read the failure.
 LEFT = b"left"
 TOLD = b"told"
+# What a counter begins with where its rank waits for a message.
+WAITING = b"w"
 # What is put under keys that this process waits for, to end the waiting.
 RELEASED = b"released"
 

@@ -171,21 +171,20 @@ class Exchange:
             large = _size(pieces) > INLINE_BYTES
             self._put(kind + (LARGE + _sizes(pieces) if large else INLINE + b"".join(pieces)))
             if large:
-                self._take([0], kind)
+                self._take([0], kind, to=self._rank)
                 self._wire.send(pieces)
             return []
         bodies = self._take(self._others, kind)
         gathered: list[list[Any]] = [list(pieces)]
-        underway = {}
         for rank, body in bodies.items():
             if body[:1] == LARGE:
-                underway[rank] = _buffers(body[1:])
-                gathered.append(underway[rank])
+                buffers = _buffers(body[1:])
+                # One after the other: who sends while the first rank receives from others could be late.
+                self._put(kind + LARGE, to=rank)
+                self._wire.receive(rank, buffers)
+                gathered.append(buffers)
             else:
                 gathered.append([body[1:]])
-        if underway:
-            self._put(kind + LARGE)
-            self._wire.receive(underway)
         self._forget(self._number)
         return gathered
 
@@ -197,17 +196,18 @@ class Exchange:
                 f"{self._watch.names[self._rank]} one of shape {own.decode()}; expected the same on all ranks",
             )
 
-    def _key(self, rank: int) -> str:
-        return f"{self._prefix}/{self._number}/{rank}"
+    def _key(self, rank: int, to: int | None = None) -> str:
+        """Under which a rank puts something of this message, for all who want it or for one rank."""
+        return f"{self._prefix}/{self._number}/{rank}" + ("" if to is None else f"/{to}")
 
-    def _put(self, value: bytes) -> None:
-        key = self._key(self._rank)
+    def _put(self, value: bytes, to: int | None = None) -> None:
+        key = self._key(self._rank, to)
         self._own_keys.append((self._number, key))
         self._store.set(key, value)
 
-    def _take(self, ranks: Sequence[int], kind: bytes) -> dict[int, bytes]:
+    def _take(self, ranks: Sequence[int], kind: bytes, to: int | None = None) -> dict[int, bytes]:
         """What ranks have put for this message, without the kind of it, which is checked."""
-        keys = {rank: self._key(rank) for rank in ranks}
+        keys = {rank: self._key(rank, to) for rank in ranks}
         self._watch.awaiting(keys, f"message {self._number}, a {KINDS[kind]},")
         values = self._store.multi_get(list(keys.values()))
         self._watch.awaiting({}, "")

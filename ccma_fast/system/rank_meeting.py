@@ -91,7 +91,12 @@ def meet(group: Any, rank: int, size: int, member: Member, limit: float) -> Meet
     Board.prepare(messages, prefix, rank)
     messages.set(f"{prefix}/member/{rank}", json.dumps(asdict(member)))
     keys = {r: f"{prefix}/member/{r}" for r in range(size)}
-    _wait(messages, keys, end, limit)
+    try:
+        _wait(messages, keys, end, limit)
+    except RankError as error:
+        # For those that come when the others have given up.
+        Board(messages, prefix, rank, [""] * size).post(error)
+        raise
     texts = messages.multi_get(list(keys.values()))
     if rank == 0:
         store.delete_key(token_key)

@@ -11,9 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import RankError
-from .rank_board import LEFT, TOLD, Board
+from .rank_board import LEFT, TOLD, WAITING, Board
 from .rank_meeting import Meeting
 
 __all__ = ["Released", "Watch"]
@@ -86,7 +87,7 @@ class Watch:
         self._settled = False
         self._contacts = 0
         self._outbox: RankError | None = None
-        self._leaving = False
+        self._leaving = self._stays = False
         self._awaited: dict[int, str] = {}
         self._waiting_for = ""
         self._waited = self._stopwatch()
@@ -131,10 +132,8 @@ class Watch:
             if self.failure is None:
                 self._outbox = self._board.error(rank, text)
                 self._wake.set()
-        try:
+        with suppress(RuntimeError):
             self.until(lambda: False)
-        except RuntimeError:
-            return
 
     def explain(self, error: BaseException) -> None:
         """Waits for the failure that explains a broken connection; after the time in which it must show, posts that."""
@@ -150,15 +149,14 @@ class Watch:
             self._waiting_for = what
             self._waited.start()
 
-    def leave(self) -> None:
-        """Ends the watch; the first rank waits for the others to end theirs, since they may still need the store."""
+    def leave(self, *, stay: bool) -> None:
+        """Ends the watch; who stays waits for the others to end theirs, since they may still need the store."""
         with self._condition:
             self._leaving = True
+            self._stays = stay
             self._wake.set()
-        try:
-            self.until(lambda: self._settled)
-        except RankError:
-            return
+        with suppress(RankError):
+            self.until(lambda: self._settled, math.inf if stay else self._silence)
 
     # What the thread does.
 
@@ -170,9 +168,11 @@ class Watch:
                 if self._outbox is not None:
                     self._tell(self._outbox)
                 leaving = self._leaving
-                self._board.beat(LEFT if leaving else str(n_beats).encode())
+                waiting = WAITING if self._awaited else b""
+                self._board.beat(LEFT if leaving else waiting + str(n_beats).encode())
                 self._look()
-                if leaving and (self._rank != 0 or all(beat in (LEFT, TOLD) for beat in self._beats.values())):
+                if leaving and not (self._stays and any(beat not in (LEFT, TOLD) for beat in self._beats.values())):
+                    self._board.release(self._awaited.values())
                     return
                 self._clean()
                 self._wake.wait(self._beat_seconds)
@@ -200,6 +200,9 @@ class Watch:
         for rank, key in awaited.items():
             if beats.get(rank) == LEFT and self._board.lacks(key):
                 self._tell(self._board.error(rank, f"{self.names[rank]} has ended, but {what} waits for it"))
+        if self._rank and beats[0].startswith(WAITING):
+            # The first rank itself waits for another, and knows for how long.
+            self._waited.start()
         if awaited and self._waited.look() > self._patience:
             missing = [rank for rank, key in awaited.items() if self._board.lacks(key)]
             if missing and awaited is self._awaited:

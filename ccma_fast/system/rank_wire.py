@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -44,10 +44,10 @@ class Wire:
     limit.
     """
 
-    def __init__(self, backend: Any, device: Any, peer: int) -> None:
-        self._backend = backend
+    def __init__(self, backend: Any, device: Any, peers: Sequence[int]) -> None:
+        self._backend: Any = backend
         self._device = device
-        self._peer = peer
+        self._peers = peers
 
     @classmethod
     def connected(cls, device: Any, store: Any, rank: int, size: int, timeout: float) -> Wire:
@@ -65,28 +65,36 @@ class Wire:
         import torch
 
         limit = timedelta(seconds=timeout)
-        peer = 0 if rank else 1
+        peers = [peer for peer in range(size) if peer != rank]
         if device.type == "cuda":
             from torch.distributed import ProcessGroupNCCL
 
             options = ProcessGroupNCCL.Options()
             options._timeout = limit
             torch.cuda.set_device(device)
-            return cls(ProcessGroupNCCL(store, rank, size, options), device, peer)
+            return cls(ProcessGroupNCCL(store, rank, size, options), device, peers)
         from torch.distributed import ProcessGroupGloo
 
-        return cls(ProcessGroupGloo(store, rank, size, limit), device, peer)
+        return cls(ProcessGroupGloo(store, rank, size, limit), device, peers)
 
     def abort(self) -> None:
-        """Ends what is underway with an error, so that no thread is inside of it when the interpreter ends."""
+        """Ends what is underway with an error, from another thread."""
+        backend = self._backend
+        if backend is None:
+            return
         if self._device.type != "cpu":
-            self._backend.abort()
+            backend.abort()
             return
         import torch
 
-        # Gloo has no other way: a transfer that is late closes all connections of a context.
-        with suppress(RuntimeError):
-            self._backend.recv([torch.empty(1, dtype=torch.uint8)], self._peer, UNUSED_TAG).wait(NO_TIME)
+        # Gloo has no other way: where a transfer is late, it ends most others as well.
+        for peer in self._peers:
+            with suppress(RuntimeError):
+                backend.recv([torch.empty(1, dtype=torch.uint8)], peer, UNUSED_TAG).wait(NO_TIME)
+
+    def close(self) -> None:
+        """Closes all connections, when nothing is underway."""
+        self._backend = None
 
     def broadcast(self, pieces: Sequence[Any], *, first: bool) -> None:
         """The bytes of the first rank, into buffers of the same sizes on the others."""
@@ -100,15 +108,9 @@ class Wire:
         """Bytes to the first rank."""
         self._move(_chunks(pieces), lambda tensor: self._backend.send([tensor], 0, 0), to=True, back=False)
 
-    def receive(self, pieces: Mapping[int, Sequence[Any]]) -> None:
-        """On the first rank: the bytes of those that send."""
-        for rank, buffers in pieces.items():
-            self._move(
-                _chunks(buffers),
-                lambda tensor, rank=rank: self._backend.recv([tensor], rank, 0),  # type: ignore[misc]
-                to=False,
-                back=True,
-            )
+    def receive(self, rank: int, pieces: Sequence[Any]) -> None:
+        """On the first rank: the bytes of one that sends."""
+        self._move(_chunks(pieces), lambda tensor: self._backend.recv([tensor], rank, 0), to=False, back=True)
 
     def total(self, data: np.ndarray, out: np.ndarray | None) -> None:
         """The sum of flat int64 arrays, into `out` on the first rank."""
@@ -139,28 +141,43 @@ class Wire:
         then: Callable[[np.ndarray], None] | None = None,
     ) -> None:
         """Gives chunks to a collective, several underway at a time, through the device where that is not the CPU."""
+        try:
+            self._moved(chunks, call, to, back, then)
+            return
+        except RuntimeError as error:
+            text = str(error)
+        # Without what the first one holds: connections stay open for as long as there is anything underway on them.
+        raise RuntimeError(text)
+
+    def _moved(
+        self,
+        chunks: Iterator[np.ndarray],
+        call: Callable[[Any], Any],
+        to: bool,
+        back: bool,
+        then: Callable[[np.ndarray], None] | None,
+    ) -> None:
+        import torch
+
+        on_cpu = self._device.type == "cpu"
         underway: deque[tuple[Any, Any, np.ndarray]] = deque()
 
         def finish() -> None:
             work, tensor, chunk = underway.popleft()
             work.wait()
-            if back and tensor.device.type != "cpu":
+            if back and not on_cpu:
                 _tensor(chunk).copy_(tensor)
             if then is not None:
                 then(chunk)
 
         for chunk in chunks:
             tensor = _tensor(chunk)
-            if self._device.type != "cpu":
-                import torch
-
+            if not on_cpu:
                 tensor = tensor.to(self._device) if to else torch.empty_like(tensor, device=self._device)
             underway.append((call(tensor), tensor, chunk))
             if len(underway) >= CHUNKS_UNDERWAY:
                 finish()
         while underway:
             finish()
-        if self._device.type != "cpu":
-            import torch
-
+        if not on_cpu:
             torch.cuda.synchronize(self._device)

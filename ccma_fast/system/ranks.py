@@ -6,6 +6,7 @@ with one error that names it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -58,26 +59,46 @@ class _Link:
         limit = min(ARRIVAL, member.patience)
         meeting: Meeting = self._unwatched(lambda: meet(group, rank, size, member, limit), limit + member.silence)
         check_alike(meeting.members)
+        self._silence = meeting.members[0].silence
         self.watch = Watch(meeting, rank, self._condition)
         self.watch.start()
-        self._silence = meeting.members[0].silence
+        atexit.register(self._at_exit)
         device = torch.device("cpu")
         if c10d.get_backend(group) == "nccl":
             device = torch.device("cuda", torch.cuda.current_device())
         store = c10d.PrefixStore(f"{meeting.prefix}/wire", meeting.messages)
         self._wire: Wire | None = None
-        self._wire = self.call(lambda: Wire.connected(device, store, rank, size, 2 * self._silence))
+        self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
         self.exchange = Exchange(meeting.messages, meeting.prefix, rank, size, self._wire, self.watch)
 
     def call(self, step: Callable[[], Any]) -> Any:
         """Makes a call in the thread of messages, and waits for it and for any failure."""
         self.watch.check()
-        job = self._worker.submit(step)
         try:
-            self.watch.until(lambda: job.done)
+            return self._called(step)
         except RankError:
             self._abandon()
             raise
+        except Exception as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: BaseException) -> None:
+        """Ends all ranks with an error of this one."""
+        self.watch.post(self.rank, self._told(error))
+        self._abandon()
+
+    def close(self) -> None:
+        if self.watch.failure is None:
+            with suppress(RankError):
+                self.call(self.exchange.flush)
+            self.watch.leave(stay=self.rank == 0)
+        self._worker.end(END_OF_WORKER)
+        atexit.unregister(self._at_exit)
+
+    def _called(self, step: Callable[[], Any]) -> Any:
+        job = self._worker.submit(step)
+        self.watch.until(lambda: job.done)
         if job.error is None:
             return job.result
         if isinstance(job.error, OrderError):
@@ -85,30 +106,28 @@ class _Link:
         elif isinstance(job.error, (Released, RuntimeError)):
             # A connection broke: that of a rank which fell silent, or which has ended because of a failure elsewhere.
             self.watch.explain(job.error)
-        else:
-            self.watch.post(self.rank, self.told(job.error))
-            raise job.error
         self.watch.check()
         raise job.error
 
-    def told(self, error: BaseException) -> str:
+    def _told(self, error: BaseException) -> str:
         """What the other ranks hear of an error on this one."""
         if isinstance(error, RankError):
             return str(error)
         message = str(error)
         return f"{self.watch.names[self.rank]}: {type(error).__name__}{': ' if message else ''}{message}"
 
-    def close(self) -> None:
-        if self.watch.failure is None:
-            with suppress(RankError):
-                self.call(self.exchange.flush)
-            self.watch.leave()
+    def _abandon(self) -> None:
+        """Closes the connections after a failure, which ends the transfers of other ranks too."""
+        if self._wire is not None:
+            self._worker.submit(self._wire.close)
+            self._wire.abort()
+            self._wire = None
         self._worker.end(END_OF_WORKER)
 
-    def _abandon(self) -> None:
-        if self._wire is not None:
-            self._wire.abort()
-        self._worker.end(END_OF_WORKER)
+    def _at_exit(self) -> None:
+        """No thread may be inside of torch when the interpreter ends, or the process would be aborted."""
+        self.watch.leave(stay=False)
+        self._worker.end(self._silence)
 
     def _unwatched(self, step: Callable[[], Any], limit: float) -> Any:
         job = self._worker.submit(step)
@@ -234,13 +253,13 @@ class Ranks:
             raise TypeError(f"total() takes an array of int64, got {kind}")
         if self._link is None:
             self._count(0, 0)
-            return array.copy()
+            return np.array(array)
         exchange = self._link.exchange
         array = np.ascontiguousarray(array)
-        total: np.ndarray | None = self._link.call(lambda: exchange.total(array))
+        total = self._link.call(lambda: exchange.total(array))
         n_bytes = bytes_of_sum(array.nbytes, self.size)
         self._count(n_bytes * (self.rank > 0), n_bytes * (self.size - 1) * (self.rank == 0))
-        return total
+        return None if total is None else np.asarray(total)
 
     def check(self) -> None:
         """Raises the failure of any rank that is known here; between messages, in long work of a rank by itself."""
@@ -255,7 +274,7 @@ class Ranks:
         except BaseException as error:
             ended_well = isinstance(error, SystemExit) and not error.code
             if self._link is not None and not ended_well:
-                self._link.watch.post(self.rank, self._link.told(error))
+                self._link.fail(error)
             raise
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ccma_fast as cf
-from ccma_fast import reference
+from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import kmeans_rows, reader
 from ccma_fast.backends.cuda.device import device
@@ -28,7 +28,7 @@ def on_device(array: np.ndarray, dtype: str = "float32") -> torch.Tensor:
 
 @pytest.mark.parametrize(("k", "length"), [(7, 1024), (7, 4), (1, 16), (2, 1)])
 def test_sums_of_clusters(k, length, monkeypatch):
-    """In the order of the rows, whatever the chunks, in segments of any length; no rows are of no mass."""
+    """The same whatever the chunks, in segments of any length; no rows are of no mass."""
     monkeypatch.setattr(kmeans_update, "UPDATE_TILE", _configs.UPDATE_TILE._replace(length=length))
     rng = np.random.default_rng(0)
     x, scale, w = rng.standard_normal((90, 37)), rng.random(90).astype(np.float32), rng.random(90).astype(np.float32)
@@ -37,8 +37,9 @@ def test_sums_of_clusters(k, length, monkeypatch):
     y = (x.astype(np.float32) * scale[:, None]).astype(np.float64)
     expected = np.stack([(w[labels == c, None] * y[labels == c]).sum(axis=0) for c in range(k)])
     found = []
+    units = kmeans_update.Units.of(device(), 12, 40, 20, n_limbs=3, n_mass_limbs=2)
     for ends in ([90], [1, 50, 51, 51, 90]):
-        state = kmeans_update.Sums.empty(k, 37, device())
+        state = kmeans_update.Sums.empty(k, 37, units)
         for start, stop in zip([0, *ends], ends, strict=False):
             part = slice(start, stop)
             kmeans_update.accumulate(
@@ -48,7 +49,13 @@ def test_sums_of_clusters(k, length, monkeypatch):
         sums, mass = state.totals()
         np.testing.assert_allclose(sums.cpu().numpy(), expected, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(mass.cpu().numpy(), np.bincount(labels, w, minlength=k), rtol=1e-12)
-        found.append((sums, mass))
+        found.append((state.sums, state.mass))
+        # The limbs are those of the core.
+        limbs, limbs_of_mass = np.zeros((3, k, 37), np.int64), np.zeros((2, k), np.int64)
+        core = x.astype(np.float32), scale, labels, w
+        _core.accumulate(*core, limbs, 2.0**12, limbs_of_mass, 2.0**40, 2.0**20)
+        np.testing.assert_array_equal(state.sums.cpu().numpy(), limbs)
+        np.testing.assert_array_equal(state.mass.cpu().numpy(), limbs_of_mass)
     for whole, in_chunks in zip(*found, strict=True):
         assert torch.equal(whole, in_chunks)
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...kernels import kmeans_outcome
+from ...kernels import kmeans_outcome, kmeans_update
 from ...pool.array_like import check_weights
 from ...pool.derived import Runs
 from ...pool.rows import Rows
 from ...reference import KMeans
-from ..kmeans_part import ClusterPart, facts_of
+from ..kmeans_part import ClusterPart, Sums, facts_of
 from ..kmeans_start import initial_centroids
 from ..parts import OnePart
 from .device import NAME
@@ -50,11 +50,14 @@ def weighted_kmeans(
     reader = Reader()
     rows = ClusteredRows(x, reader, unit=unit, chunk_size=chunk_size)
     host_weights = check_weights(weights, x.n_rows)
+    parts = OnePart(ClusterPart(rows, Runs([0], [x.n_rows]), host_weights), x.n_rows)
+    facts = facts_of(parts)
     if isinstance(init, str):
-        parts = OnePart(ClusterPart(rows, Runs([0], [x.n_rows]), host_weights), x.n_rows)
-        first = initial_centroids(parts, facts_of(parts), n_clusters, init, random_state, rows.of_matrix)
+        first = initial_centroids(parts, facts, n_clusters, init, random_state, rows.of_matrix)
     else:
         first = np.array(init, dtype=np.float32)
+    del parts
+    units = _units(facts.sums(n_clusters), reader.device)
     centroids, w = reader.tensor(first), reader.tensor(host_weights)
 
     tolerance = torch.full((1,), tol, dtype=torch.float64, device=w.device)
@@ -63,19 +66,26 @@ def weighted_kmeans(
     inertia, outcome = kmeans_outcome.outcome(labels, squared, w, n_clusters, tolerance * torch.nan, tolerance)
     found, n_iter = Later(outcome), 0
     while n_iter < max_iter:
-        means = rows.means(labels, w, centroids) if rows.are_on_device else None
+        means = rows.means(labels, w, centroids, units) if rows.are_on_device else None
         is_last, n_empty = found.tolist()
         if is_last:
             break
         if n_empty or means is None:
             owners = _reseeded(labels, w * squared, n_clusters, n_empty) if n_empty else labels
-            means = rows.means(owners, w, centroids)
+            means = rows.means(owners, w, centroids, units)
         centroids = means
         n_iter += 1
         labels, squared = rows.assign(centroids)
         inertia, outcome = kmeans_outcome.outcome(labels, squared, w, n_clusters, inertia, tolerance)
         found = Later(outcome)
     return KMeans(centroids.cpu().numpy(), labels.cpu().numpy(), float(inertia), n_iter, NAME, squared.cpu().numpy())
+
+
+def _units(sums: Sums, device: torch.device) -> kmeans_update.Units:
+    of_x, of_mass = sums.of_x, sums.of_mass
+    return kmeans_update.Units.of(
+        device, of_x.exponent, of_mass.exponent, of_x.step, n_limbs=of_x.n_limbs, n_mass_limbs=of_mass.n_limbs
+    )
 
 
 def _reseeded(labels: torch.Tensor, contribution: torch.Tensor, n_clusters: int, n_empty: int) -> torch.Tensor:

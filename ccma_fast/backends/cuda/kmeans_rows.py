@@ -105,10 +105,11 @@ class ClusteredRows:
             )
         return labels, squared
 
-    def means(self, labels: torch.Tensor, weights: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    def means(
+        self, labels: torch.Tensor, weights: torch.Tensor, centroids: torch.Tensor, units: kmeans_update.Units
+    ) -> torch.Tensor:
         """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        n_clusters, n_columns = centroids.shape
-        found = kmeans_update.Sums.empty(n_clusters, n_columns, centroids.device)
+        found = kmeans_update.Sums.empty(*centroids.shape, units)
         for part, chunk in self._chunks():
             kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
         means: torch.Tensor = kmeans_update.means(found, centroids)

@@ -1,0 +1,161 @@
+"""Ranks as real processes on gloo, see `rank_cases.py`: messages, and how all end when one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccma_fast.errors import RankError
+from ccma_fast.system.ranks import ranks_of_environment
+
+torch = pytest.importorskip("torch")
+if not (hasattr(os, "fork") and torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+    pytest.skip("needs forks and torch.distributed with gloo", allow_module_level=True)
+
+CASES = Path(__file__).parents[1] / "rank_cases.py"
+SILENCE = 3.0
+HOST = socket.gethostname()
+# Seconds beyond the limit, for a busy machine.
+MARGIN = 15.0
+
+
+def results(*cases):
+    """What each rank of each case came to."""
+    done = subprocess.run(
+        [sys.executable, str(CASES), *cases],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def environment(**more):
+    # The package of this process, wherever it lies; and no rank of a torchrun that runs these tests.
+    import ccma_fast
+
+    paths = [str(Path(ccma_fast.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1", **more}
+
+
+def test_messages_and_failures():
+    found = results("messages 2", "messages 3", "messages 5", "groups 3", "failures 3")
+    for name in ("messages 2", "messages 3", "messages 5", "groups 3"):
+        assert [rank.get("traceback", rank.get("error")) for rank in found[name]] == [None] * int(name[-1])
+        assert all(rank["exit"] == 0 for rank in found[name])
+    first, second, third = (rank["result"] for rank in found["failures 3"])
+    assert second.pop("raised") == "no number: row 7 of x.npy"
+    assert first.pop("unpicklable") != "RankError"
+    assert second.pop("unpicklable") == third.pop("unpicklable") == "RankError"
+    assert third.pop("ended") == ""
+    assert first.pop("ended") == second.pop("ended")
+    assert first == second == third
+    names = [f"rank {rank} on host {HOST}" for rank in range(3)]
+    assert first["raises"] == f"{names[1]}: ValueError: no number: row 7 of x.npy"
+    assert re.search(
+        r"called (total|gather)\(\), but .* (total|gather)\(\) as message 1; expected", first["other call"]
+    )
+    assert first["other shape"].startswith(f"{names[1]} gave an array of shape (3,) to total(), but {names[0]} one of ")
+    assert "gave an array of shape (13107" in first["other large shape"]
+    assert first["late"] == f"{names[1]} did not come to message 1, a gather, within 1 s"
+    assert first["other version"] == (
+        f"{names[2]}: ccma_fast 0.2.0, but {names[0]}: 0.1.0; expected the same on all ranks"
+    )
+    assert first["more said"].startswith(f"{names[1]}: instruction set avx2, but {names[0]}: not given; expected")
+    assert first["did not come"] == "rank 1 of 3 did not come within 1 s"
+    assert first["unpicklable elsewhere"].startswith(f"{names[0]}: ")
+
+
+def test_what_a_lost_rank_ends():
+    found = results(
+        *(
+            f"{how} {rank} {where}"
+            for how in ("SIGKILL", "SIGSTOP")
+            for rank in (0, 2)
+            for where in ("waiting", "collective")
+        ),
+        *(f"SIGKILL 0 {where} with another store" for where in ("waiting", "collective")),
+    )
+    assert len(found) == 10
+    for case, ranks in found.items():
+        victim = int(case.split()[1])
+        others = [rank for number, rank in enumerate(ranks) if number != victim]
+        assert all(rank["seconds"] < SILENCE + MARGIN for rank in others), (case, ranks)
+        assert all(rank["exit"] == 0 for rank in others), (case, ranks)
+        texts = {rank["error"] for rank in others}
+        lost = f"rank {victim} on host {HOST}"
+        assert {(rank["rank"], rank["host"]) for rank in others} == {(victim, HOST)}, case
+        if victim == 0 and "another store" not in case:
+            assert all(
+                re.match(f"{lost} cannot be reached from rank [12] on host .*: the key-value", text) for text in texts
+            )
+        else:
+            assert texts == {f"{lost} gave no sign of life for {SILENCE:g} s"}, case
+        if "SIGSTOP" in case:
+            # It woke up after the others had ended.
+            assert "error" in ranks[victim], case
+            assert ranks[victim]["exit"] == 0, case
+
+
+def test_torchrun():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            str(CASES),
+            "torchrun",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "gathered [0, 1]" in done.stdout
+    assert f"RankError: rank 1 on host {HOST}: ValueError: the last rank" in done.stdout
+
+
+def test_environment(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with ranks_of_environment() as ranks:
+        assert ranks is None
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with ranks_of_environment() as ranks:
+        assert ranks is None
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="WORLD_SIZE is 2, but RANK, MASTER_ADDR, MASTER_PORT is not set"):
+        ranks_of_environment().__enter__()
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE must be a whole number, got 'two'"):
+        ranks_of_environment().__enter__()
+
+
+def test_error():
+    error = RankError("rank 3 on host b: no", 3, "b")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is RankError
+    assert (str(again), again.rank, again.host) == ("rank 3 on host b: no", 3, "b")
+    assert isinstance(error, RuntimeError)
+
+
+def test_import_without_torch():
+    code = "import sys, ccma_fast, ccma_fast.system.ranks; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0
