@@ -97,14 +97,15 @@ def _print_one(out: Path, case: str) -> None:
 def _measured(out: Path, case: str, repeats: int, n_rows: int) -> str:
     whole = [sys.executable, "-m", "bench.ranks", "--out", str(out), "--one", case]
     of_ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *whole[1:]]
-    ones, twos = [], []
+    ones, twos, loads = [], [], []
     for turn in range(repeats + 1):
         pair = _ran(whole, 2), _ran(of_ranks, 1)
         assert pair[0]["picks"] == pair[1]["picks"], "ranks pick what one process picks"
+        loads.append(os.getloadavg()[0])
         if turn:  # the first one brings the files into memory
             ones.append(pair[0])
             twos.append(pair[1])
-        print(case, *(f"{found['seconds']:.2f}" for found in pair), os.getloadavg(), flush=True)
+        print(case, *(f"{found['seconds']:.2f}" for found in pair), f"load {loads[-1]:.1f}", flush=True)
     one, two = (median(found["seconds"] for found in of) for of in (ones, twos))
     ratios = [two["seconds"] / one["seconds"] for one, two in zip(ones, twos, strict=True)]
     rows = [
@@ -118,7 +119,8 @@ def _measured(out: Path, case: str, repeats: int, n_rows: int) -> str:
         f"## Measured: {case}\n\n{n_rows:,} rows of {D} float16 in {SHARDS} shards, C = {C}, {BUDGET} picks"
         f"{f', {N_LABELLED:,} labels and a teacher' if case == 'default' else ''}. Seconds, medians of {repeats} "
         f"turns; the ratio of each turn lies between {min(ratios):.2f} and {max(ratios):.2f}, its median is "
-        f"**{median(ratios):.2f}**. {exchanged:.1f} MB exchanged, {twos[0]['planned'] / 1e6:.1f} MB expected.\n\n"
+        f"**{median(ratios):.2f}**. {exchanged:.1f} MB exchanged, {twos[0]['planned'] / 1e6:.1f} MB expected. "
+        f"The load average was {min(loads):.1f} to {max(loads):.1f}: what is above 2 is of other processes.\n\n"
         + table(["stage", "one process, two threads", "two ranks, one thread each"], rows)
         + "\n"
     )
