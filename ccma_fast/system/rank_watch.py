@@ -19,7 +19,7 @@ from .rank_meeting import Meeting
 
 __all__ = ["Released", "Watch"]
 
-LONGEST_BEAT = 1.0
+SHORTEST_BEAT, LONGEST_BEAT = 0.05, 1.0
 BEATS_IN_SILENCE = 8
 # Between two looks, so many heartbeats count at most: where this process itself was suspended, nobody was silent.
 BEATS_BETWEEN_LOOKS = 4
@@ -175,7 +175,7 @@ class Watch:
                     self._board.release(self._awaited.values())
                     return
                 self._clean()
-                self._wake.wait(self._beat_seconds)
+                self._wake.wait(SHORTEST_BEAT if leaving else self._beat_seconds)
                 self._wake.clear()
             self._settle()
         except Exception as error:  # whatever the store raises: this rank is on its own then
@@ -193,21 +193,28 @@ class Watch:
         for rank, beat in beats.items():
             if beat != self._beats[rank] or beat in (LEFT, TOLD):
                 self._silences[rank].start()
-            elif self._silences[rank].look() > self._silence:
-                self._tell(self._board.error(rank, f"{self.names[rank]} gave no sign of life for {self._silence:g} s"))
+            else:
+                self._silences[rank].look()
         self._beats = beats
+        if any(silence.seconds > self._silence for silence in self._silences.values()):
+            # With those whose time would be up at the next look.
+            limit = self._silence - 2 * self._beat_seconds
+            silent = [rank for rank, silence in self._silences.items() if silence.seconds > limit]
+            self._blame(silent, f"gave no sign of life for {self._silence:g} s")
         awaited, what = self._awaited, self._waiting_for
         for rank, key in awaited.items():
             if beats.get(rank) == LEFT and self._board.lacks(key):
-                self._tell(self._board.error(rank, f"{self.names[rank]} has ended, but {what} waits for it"))
+                self._blame([rank], f"has ended, but {what} waits for it")
         if self._rank and beats[0].startswith(WAITING):
             # The first rank itself waits for another, and knows for how long.
             self._waited.start()
         if awaited and self._waited.look() > self._patience:
             missing = [rank for rank, key in awaited.items() if self._board.lacks(key)]
             if missing and awaited is self._awaited:
-                names = ", ".join(self.names[rank] for rank in missing)
-                self._tell(self._board.error(missing[0], f"{names} did not come to {what} within {self._patience:g} s"))
+                self._blame(missing, f"did not come to {what} within {self._patience:g} s")
+
+    def _blame(self, ranks: list[int], what: str) -> None:
+        self._tell(self._board.error(ranks[0], f"{', '.join(self.names[rank] for rank in ranks)} {what}"))
 
     def _answered(self, failure: RankError | None) -> None:
         with self._condition:
@@ -230,7 +237,7 @@ class Watch:
             _, beats = self._board.read()
             if self._rank != 0 or all(beats[rank] in (LEFT, TOLD) for rank in living) or time.monotonic() > end:
                 return
-            time.sleep(self._beat_seconds / 4)
+            time.sleep(SHORTEST_BEAT)
 
     def _clean(self) -> None:
         for _ in range(MOST_DELETIONS):
