@@ -25,7 +25,6 @@ BEATS_IN_SILENCE = 8
 BEATS_BETWEEN_LOOKS = 4
 # So long the first rank, in whose process the store may live, stays for the others to read why they end.
 LINGER = 5.0
-MOST_DELETIONS = 2000
 
 
 class Released(Exception):
@@ -174,7 +173,7 @@ class Watch:
                 if leaving and not (self._stays and any(beat not in (LEFT, TOLD) for beat in self._beats.values())):
                     self._board.release(self._awaited.values())
                     return
-                self._clean()
+                self._board.delete(self.discarded)
                 self._wake.wait(SHORTEST_BEAT if leaving else self._beat_seconds)
                 self._wake.clear()
             self._settle()
@@ -239,18 +238,13 @@ class Watch:
                 return
             time.sleep(SHORTEST_BEAT)
 
-    def _clean(self) -> None:
-        for _ in range(MOST_DELETIONS):
-            if not self.discarded:
-                return
-            self._board.delete(self.discarded.popleft())
-
     def _lose(self, why: str) -> None:
         """The store does not answer; the caller holds the condition."""
         if self.failure is None:
-            text = f"{self.names[0]} cannot be reached from {self.names[self._rank]}"
-            store = f"the key-value store of the process group at {self._address}"
-            self.failure = self._board.error(0, f"{text}: {store}: {why}")
+            text = (
+                f"{self.names[0]} cannot be reached from {self.names[self._rank]}: the key-value store of the process"
+            )
+            self.failure = self._board.error(0, f"{text} group at {self._address}: {why}")
         self._settled = True
         self._condition.notify_all()
 
