@@ -1,190 +1,319 @@
-"""Several hosts on one machine: network namespaces, joined by a switch, whose latency and links can be changed.
+"""A command on several hosts, which are network namespaces of this machine: latency, bytes, a link that is cut.
 
-Runs a command under torchrun on every host, counts the bytes that cross each host's link, and can cut a link while it
-runs. The switch is the kernel's bridge or, with a latency, a thread of this program, since not every kernel can delay
-packets. Needs Linux, root, and the programs ip (iproute2) and ethtool:
+    sudo python bench/network.py --hosts 3 --latency 50 -- -m ccma_fast select --features pool/student ...
+    sudo python bench/network.py --hosts 3 --cut 2 --when holding -- -m bench.rank_messages --hold 600 --silence 10
 
-    sudo python bench/network.py --hosts 3 --latency 50 -- -m ccma_fast select --features x --budget 100 --out picks.csv
-    sudo python bench/network.py --hosts 3 --cut 2 --after 20 -- -m ccma_fast select ...
+The command is what `torchrun` takes: a script or `-m` and a module, with arguments (a leading `python` is left out).
+Every host starts `torchrun` with the c10d rendezvous on the first one. Hosts have names (`host0`, ...), addresses and
+network cards (`eth0`) of their own. What they print comes with the host in front. At the end: the exit code and seconds
+of each host and of its ranks, after the cut where there was one, and the bytes that its card sent and received.
 
-What it prints is a line of JSON: seconds and exit code of each host, bytes sent and received by each, and after a cut
-the seconds until each host had ended.
+It needs Linux, root and iproute2. Packets go through a bridge, or where there is latency through a switch of Python
+that holds each back; the kernel's own `netem` is not in every kernel. Cards do not bundle packets (TSO), so that
+bytes are those of a real wire. The switch passes on some 50 MB/s.
 """
 
 from __future__ import annotations
 
 import argparse
+import array
+import fcntl
 import json
 import os
 import select
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-_PREFIX, _PORT = "ccma", 29_517
-
-_ALL_FRAMES, _RCVBUFFORCE = 0x0003, 33
-
-# What ip-netns puts over the files of /etc in a namespace.
-_HOSTS = Path("/etc/netns")
-
-
-def _run(*words: object) -> str:
-    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
-
-
-def _address(host: int) -> str:
-    return f"10.77.13.{host + 1}"
+PORT = 29400
+NETWORK = "10.77.0"
+# Of ioctl: what a network card bundles or leaves to the hardware.
+SIOCETHTOOL = 0x8946
+CHECKSUMS, SEGMENTS_TCP, SEGMENTS, MERGES = 0x17, 0x1F, 0x24, 0x2C
+PACKET_OUTGOING = 4
+MOST_FRAMES = 64
+RECEIVE_BUFFER = 1 << 26
+SO_RCVBUFFORCE = 33
 
 
-class _Switch:
-    """Forwards frames between interfaces, each after a delay in seconds. Use it as a context."""
+class Host:
+    """A network namespace, what runs in it and what became of that."""
 
-    def __init__(self, ports: list[str], delay: float) -> None:
-        self._delay = delay
-        self._sockets = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_FRAMES)) for _ in ports]
-        for port, name in zip(self._sockets, ports, strict=True):
-            port.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 1 << 27)
-            port.bind((name, 0))
-            port.setblocking(False)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._forward, daemon=True)
+    def __init__(self, number: int, prefix: str) -> None:
+        self.number = number
+        self.name = f"host{number}"
+        self.namespace = f"{prefix}-{self.name}"
+        self.address = f"{NETWORK}.{number + 1}"
+        self.launcher: subprocess.Popen[str] | None = None
+        self.ranks: set[int] = set()
+        # By process: when it ended.
+        self.ended: dict[int, float] = {}
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        for port in self._sockets:
-            port.close()
-
-    def _forward(self) -> None:
-        port_of: dict[bytes, socket.socket] = {}
-        waiting: deque[tuple[float, bytes, socket.socket]] = deque()
-        while not self._done.is_set():
-            now = time.monotonic()
-            while waiting and waiting[0][0] <= now:
-                _, frame, source = waiting.popleft()
-                known = port_of.get(frame[:6])
-                for port in [known] if known is not None else self._sockets:
-                    if port is not source:
-                        with suppress(OSError):  # a link that was cut
-                            port.send(frame)
-            left = waiting[0][0] - now if waiting else 0.1
-            for source in select.select(self._sockets, [], [], max(0.0, min(left, 0.1)))[0]:
-                with suppress(OSError):
-                    for _ in range(64):
-                        frame, address = source.recvfrom(1 << 16)
-                        if address[2] != socket.PACKET_OUTGOING:
-                            port_of[frame[6:12]] = source
-                            waiting.append((time.monotonic() + self._delay, frame, source))
-
-
-@contextmanager
-def network(n_hosts: int, latency: float) -> Iterator[list[str]]:
-    """Namespaces of so many hosts, each with a link to all others; what a host sends takes `latency` milliseconds."""
-    bridge, names = f"{_PREFIX}br", [f"{_PREFIX}{host}" for host in range(n_hosts)]
-    try:
-        if not latency:
-            _run("ip", "link", "add", bridge, "type", "bridge")
-            _run("ip", "link", "set", bridge, "up")
-        for host, name in enumerate(names):
-            _run("ip", "netns", "add", name)
-            _run("ip", "link", "add", f"{name}out", "type", "veth", "peer", "name", "eth0", "netns", name)
-            _run("ip", "link", "set", f"{name}out", *([] if latency else ["master", bridge]), "up")
-            inside = ("ip", "-n", name)
-            _run(*inside, "addr", "add", f"{_address(host)}/24", "dev", "eth0")
-            _run(*inside, "link", "set", "eth0", "up")
-            _run(*inside, "link", "set", "lo", "up")
-            if latency:  # frames as they go over a wire: whole, and with their checksums
-                whole = ("tx", "off", "tso", "off", "gso", "off", "gro", "off")
-                _run("ip", "netns", "exec", name, "ethtool", "-K", "eth0", *whole)
-            known = _HOSTS / name / "hosts"  # which takes the place of /etc/hosts there
-            known.parent.mkdir(parents=True)
-            addresses = [f"{_address(other)} host{other}" for other in range(n_hosts)]
-            known.write_text("\n".join(["127.0.0.1 localhost", *addresses, ""]))
-        with _Switch([f"{name}out" for name in names], latency / 1e3) if latency else nullcontext():
-            yield names
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-            subprocess.run(["ip", "link", "delete", f"{name}out"], capture_output=True, check=False)
-            shutil.rmtree(_HOSTS / name, ignore_errors=True)
-        subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
-
-
-def _traffic(name: str) -> dict[str, int]:
-    (link,) = json.loads(_run("ip", "-n", name, "-s", "-j", "link", "show", "dev", "eth0"))
-    return {"sent": link["stats64"]["tx"]["bytes"], "received": link["stats64"]["rx"]["bytes"]}
-
-
-def _started(name: str, host: int, given: argparse.Namespace, log: Path) -> subprocess.Popen[bytes]:
-    # Each host has a name of its own, by which errors call it.
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(given.hosts), "--nproc-per-node"]
-    torchrun += [str(given.per_host), "--rdzv-backend", "c10d", "--rdzv-id", "bench"]
-    torchrun += ["--rdzv-endpoint", f"{_address(0)}:{_PORT}", "--local-addr", _address(host)]
-    torchrun += ["--max-restarts", str(given.max_restarts), *given.command]
-    named = ["unshare", "--uts", "sh", "-c", f'hostname host{host}; exec "$@"', "sh", *torchrun]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "eth0", "TP_SOCKET_IFNAME": "eth0", "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            ["ip", "netns", "exec", name, *named], stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-
-
-def measured(given: argparse.Namespace) -> dict[str, Any]:
-    """Runs the command; what it took."""
-    with network(given.hosts, given.latency) as names:
-        logs = [Path(given.logs) / f"host{host}.log" for host in range(given.hosts)]
-        logs[0].parent.mkdir(parents=True, exist_ok=True)
-        begin = time.monotonic()
-        jobs = [_started(name, host, given, log) for host, (name, log) in enumerate(zip(names, logs, strict=True))]
-        ended: list[float | None] = [None] * len(jobs)
-        cut: float | None = None
-        while None in ended:
-            now = time.monotonic() - begin
-            if given.cut is not None and cut is None and now >= given.after:
-                _run("ip", "link", "set", f"{names[given.cut]}out", "down")
-                cut = now
-            for host, job in enumerate(jobs):
-                if ended[host] is None and job.poll() is not None:
-                    ended[host] = now
-            if now > given.limit:
-                for job in jobs:
-                    job.kill()
-                raise SystemExit(f"not ended after {given.limit} s, see {logs[0].parent}")
-            time.sleep(0.05)
-        found: dict[str, Any] = {
-            "seconds": [round(at, 2) for at in ended if at is not None],
-            "exit_codes": [job.returncode for job in jobs],
-            "traffic": [_traffic(name) for name in names],
-        }
-        if cut is not None:
-            found["seconds_after_cut"] = [round(at - cut, 2) for at in ended if at is not None]
-        return found
+    def counts(self) -> tuple[int, int]:
+        """Bytes that the card has sent and received."""
+        (card,) = json.loads(output("ip", "-n", self.namespace, "-s", "-j", "link", "show", "eth0"))
+        return card["stats64"]["tx"]["bytes"], card["stats64"]["rx"]["bytes"]
 
 
 def main() -> None:
+    arguments = parsed()
+    if arguments.switch:
+        switch(arguments.switch, arguments.latency / 1000)
+        return
+    if os.geteuid() != 0:
+        sys.exit("network namespaces need root: sudo python bench/network.py ...")
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        sys.exit("needs ip (iproute2) and unshare (util-linux)")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _ended)
+    prefix = f"ranks{os.getpid()}"
+    hosts = [Host(number, prefix) for number in range(arguments.hosts)]
+    with network(hosts, prefix, arguments.latency):
+        run(hosts, arguments)
+    sys.exit(any(host.launcher is None or host.launcher.returncode for host in hosts))
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", type=int, default=3)
-    parser.add_argument("--per-host", type=int, default=1, help="ranks of a host")
-    parser.add_argument("--latency", type=float, default=0.0, help="milliseconds that what a host sends takes")
-    parser.add_argument("--cut", type=int, help="the host whose link is cut")
-    parser.add_argument("--after", type=float, default=20.0, help="seconds until then")
-    parser.add_argument("--limit", type=float, default=1200.0, help="seconds at most")
-    parser.add_argument("--max-restarts", type=int, default=0)
-    parser.add_argument("--logs", default="network-logs", help="folder for what each host prints")
-    parser.add_argument("command", nargs="+", help="what torchrun runs, after --")
-    print(json.dumps(measured(parser.parse_args())))
+    parser.add_argument("--hosts", type=int, default=3, help="number of hosts (3)")
+    parser.add_argument("--per-host", type=int, default=1, help="ranks of each (1)")
+    parser.add_argument("--latency", type=float, default=0, metavar="MS", help="of each way between two hosts (0)")
+    parser.add_argument("--cut", type=int, metavar="HOST", help="number of the host whose link is cut")
+    parser.add_argument("--when", metavar="TEXT", help="cut when a line with this has been printed")
+    parser.add_argument("--after", type=float, default=0, metavar="S", help="seconds until the cut, from then on (0)")
+    parser.add_argument("--limit", type=float, default=600, metavar="S", help="what still runs then is killed (600)")
+    parser.add_argument("--switch", nargs="*", metavar="CARD", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what torchrun starts, after --")
+    arguments = parser.parse_args()
+    arguments.command = arguments.command[arguments.command[:1] == ["--"] :]
+    if arguments.command and Path(arguments.command[0]).name.startswith("python"):
+        arguments.command = arguments.command[1:]
+    if not arguments.switch and not arguments.command:
+        parser.error("no command; it comes after --")
+    if arguments.cut is not None and not 0 <= arguments.cut < arguments.hosts:
+        parser.error(f"--cut must be a host from 0 to {arguments.hosts - 1}, got {arguments.cut}")
+    return arguments
+
+
+# The network.
+
+
+@contextmanager
+def network(hosts: list[Host], prefix: str, latency: float) -> Iterator[None]:
+    """Makes the namespaces and what is between them; all of it goes at the end."""
+    between = f"{prefix}-switch"
+    folders = [Path("/etc/netns") / host.namespace for host in hosts]
+    forwarder: subprocess.Popen[bytes] | None = None
+    try:
+        call("ip", "netns", "add", between)
+        call("ip", "-n", between, "link", "set", "lo", "up")
+        if not latency:
+            call("ip", "-n", between, "link", "add", "bridge", "type", "bridge")
+            call("ip", "-n", between, "link", "set", "bridge", "up")
+        for host, folder in zip(hosts, folders, strict=True):
+            card = f"card{host.number}"
+            call("ip", "netns", "add", host.namespace)
+            call("ip", "-n", between, "link", "add", card, "type", "veth", "peer", "eth0", "netns", host.namespace)
+            call("ip", "-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
+            for space, name in ((host.namespace, "eth0"), (between, card)):
+                call("ip", "netns", "exec", space, sys.executable, __file__, "--switch", f"plain:{name}")
+                call("ip", "-n", space, "link", "set", name, "up")
+            call("ip", "-n", host.namespace, "link", "set", "lo", "up")
+            if not latency:
+                call("ip", "-n", between, "link", "set", card, "master", "bridge")
+            folder.mkdir(parents=True)
+            names = "".join(f"{other.address} {other.name}\n" for other in hosts)
+            (folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+        if latency:
+            cards = [f"card{host.number}" for host in hosts]
+            program = [sys.executable, __file__, "--latency", str(latency), "--switch", *cards]
+            forwarder = subprocess.Popen(["ip", "netns", "exec", between, *program])
+        yield
+    finally:
+        if forwarder is not None:
+            forwarder.terminate()
+            forwarder.wait()
+        for namespace in (between, *(host.namespace for host in hosts)):
+            subprocess.run(["ip", "netns", "delete", namespace], stderr=subprocess.DEVNULL, check=False)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def switch(cards: list[str], delay: float) -> None:
+    """Passes Ethernet frames between cards, each after a delay; `plain:` only makes cards of one wire of them."""
+    for card in cards:
+        name = card.removeprefix("plain:")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            for feature in (SEGMENTS_TCP, SEGMENTS, MERGES, CHECKSUMS):
+                value = array.array("B", struct.pack("II", feature, 0))
+                request = struct.pack("16sP", name.encode(), value.buffer_info()[0])
+                fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+    if cards[0].startswith("plain:"):
+        return
+    sockets = []
+    for card in cards:
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        opened.bind((card, 0))
+        opened.setblocking(False)
+        sockets.append(opened)
+    port_of: dict[bytes, socket.socket] = {}
+    held: deque[tuple[float, bytes, socket.socket]] = deque()
+    while True:
+        wait = max(0.0, held[0][0] - time.monotonic()) if held else None
+        for source in select.select(sockets, [], [], wait)[0]:
+            for _ in range(MOST_FRAMES):
+                try:
+                    frame, about = source.recvfrom(1 << 16)
+                except BlockingIOError:
+                    break
+                except OSError:  # the card is down
+                    break
+                if about[2] != PACKET_OUTGOING:
+                    port_of[frame[6:12]] = source
+                    held.append((time.monotonic() + delay, frame, source))
+        now = time.monotonic()
+        while held and held[0][0] <= now:
+            _, frame, source = held.popleft()
+            known = port_of.get(frame[:6])
+            for target in sockets if known is None else [known]:
+                if target is not source:
+                    try:
+                        target.send(frame)
+                    except OSError:  # a card that is down, or whose queue is full, loses it, as wires do
+                        continue
+
+
+# What runs in it.
+
+
+def run(hosts: list[Host], arguments: argparse.Namespace) -> None:
+    cut = threading.Event()
+    start = time.monotonic()
+    end = start + arguments.limit
+    before = {host.name: host.counts() for host in hosts}
+    for host in hosts:
+        begin(host, hosts, arguments)
+        threading.Thread(target=show, args=(host, arguments.when, cut), daemon=True).start()
+    cut_at: float | None = None
+    try:
+        if arguments.when is None:
+            cut.set()
+        while any(host.launcher is None or host.launcher.poll() is None for host in hosts):
+            look(hosts)
+            if arguments.cut is not None and cut_at is None and cut.is_set():
+                time.sleep(arguments.after)
+                call("ip", "-n", hosts[arguments.cut].namespace, "link", "set", "eth0", "down")
+                cut_at = time.monotonic()
+                print(f"-- cut the link of host{arguments.cut}", flush=True)
+            if time.monotonic() > end:
+                print(f"-- killed what still ran after {arguments.limit:g} s", flush=True)
+                break
+            time.sleep(0.05)
+    finally:
+        for host in hosts:
+            stop(host)
+        look(hosts)
+    for host in hosts:
+        since = start if cut_at is None else cut_at
+        what = "" if cut_at is None else " after the cut"
+        assert host.launcher is not None
+        for process, ended in sorted(host.ended.items(), key=lambda item: item[1]):
+            is_launcher = process == host.launcher.pid
+            name = f"torchrun (exit code {host.launcher.returncode})" if is_launcher else f"rank (process {process})"
+            print(f"-- {host.name}: {name} ended {ended - since:.1f} s{what}")
+        sent, received = (now - was for now, was in zip(host.counts(), before[host.name], strict=True))
+        print(f"-- {host.name}: {sent:,} bytes sent, {received:,} received")
+
+
+def begin(host: Host, hosts: list[Host], arguments: argparse.Namespace) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(len(hosts)), "--rdzv-backend", "c10d"]
+    launch += ["--nproc-per-node", str(arguments.per_host), "--rdzv-endpoint", f"{hosts[0].address}:{PORT}"]
+    launch += ["--rdzv-id", "bench", "--rdzv-conf", f"is_host={int(host.number == 0)}", "--local-addr", host.address]
+    inside = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host.name]
+    host.launcher = subprocess.Popen(
+        ["ip", "netns", "exec", host.namespace, *inside, *launch, *arguments.command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={"OMP_NUM_THREADS": "1", **os.environ, "GLOO_SOCKET_IFNAME": "eth0"},
+        start_new_session=True,
+    )
+
+
+def show(host: Host, when: str | None, cut: threading.Event) -> None:
+    assert host.launcher is not None
+    assert host.launcher.stdout is not None
+    for line in host.launcher.stdout:
+        print(f"{host.name}: {line}", end="", flush=True)
+        if when is not None and when in line:
+            cut.set()
+
+
+def look(hosts: list[Host]) -> None:
+    """Notes which ranks and launchers have ended."""
+    now = time.monotonic()
+    parents = {int(name): parent(name) for name in os.listdir("/proc") if name.isdigit()}
+    for host in hosts:
+        assert host.launcher is not None
+        running = {child for child, of in parents.items() if of == host.launcher.pid and is_python(child)}
+        host.ranks |= running
+        gone = host.ranks - running
+        if host.launcher.poll() is not None:
+            gone.add(host.launcher.pid)
+        for process in gone:
+            host.ended.setdefault(process, now)
+
+
+def parent(process: str) -> int:
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return 0
+    return int(text.rpartition(")")[2].split()[1])
+
+
+def is_python(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/exe").resolve() == Path(sys.executable).resolve()
+    except OSError:
+        return False
+
+
+def stop(host: Host) -> None:
+    """Ends what a host still runs: its launcher, and its ranks, to which torchrun gives sessions of their own."""
+    assert host.launcher is not None
+    for process in host.ranks - host.ended.keys():
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(host.launcher.pid, signal.SIGKILL)
+    host.launcher.wait()
+
+
+def call(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _ended(number: int, frame: FrameType | None) -> Any:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

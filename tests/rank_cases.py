@@ -46,6 +46,8 @@ class Case:
     signal: int = 0
     victim: int = -1
     store: str = "first rank"
+    # Ordinary programs exit through the ends of threads and of static objects; of torch, these take a second or two.
+    whole_exit: bool = False
 
 
 CASES: dict[str, Case] = {}
@@ -64,7 +66,7 @@ def case(size: int, **options: Any) -> Any:
 
 def same(found: Any, expected: Any) -> None:
     np.testing.assert_array_equal(found, expected)
-    assert np.asarray(found).dtype == np.asarray(expected).dtype
+    assert (np.shape(found), np.asarray(found).dtype) == (np.shape(expected), np.asarray(expected).dtype)
 
 
 @case(2)
@@ -124,6 +126,10 @@ def broadcasts(ranks: Ranks) -> None:
     if ranks.rank:
         payload = (3 + 4 + 1.5 + 2) * 8 * MB
         assert payload < (ranks.traffic - before).received < 1.2 * payload
+    everybody = ranks.gather(ranks.traffic)
+    if everybody is not None:
+        # Before that gather, of which the first rank has received the parts of the others.
+        assert sum(one.sent for one in everybody) == sum(one.received for one in everybody)
     # Two chunks and a bit, and exactly one chunk.
     for n_bytes in (2 * rank_wire.CHUNK_BYTES + 1, rank_wire.CHUNK_BYTES):
         found = ranks.broadcast(np.full(n_bytes, 5, dtype=np.uint8) if ranks.rank == 0 else None)
@@ -143,7 +149,14 @@ def totals(ranks: Ranks) -> None:
     for shape in ((), (0,), (3, 4), (0, 2), (5 * MB,), (3, MB)):
         array = np.full(shape, 2**53 + 1 + ranks.rank, dtype=np.int64)
         kept = array.copy()
+        before = ranks.traffic
         total = ranks.total(array)
+        used = ranks.traffic - before
+        assert used.messages == 1
+        n_bytes, size = array.nbytes, ranks.size
+        if n_bytes > 1 << 15:
+            around = n_bytes * (size - 1) // size
+            assert (used.sent, used.received) == ((n_bytes, around) if ranks.rank else (around, 2 * around))
         same(array, kept)
         if ranks.rank == 0:
             same(total, np.full(shape, sum(2**53 + 1 + rank for rank in range(ranks.size))))
@@ -287,6 +300,15 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
 
 
 @case(3)
+def stalled(rank: int, ready: Any) -> None:
+    """A rank whose heart beats, but whose transfer has stopped."""
+    ranks = Ranks.of_group(silence=SILENCE)
+    if rank == 2:
+        hang_in_collective(ready)
+    ranks.broadcast(np.ones(64 * MB))
+
+
+@case(3)
 def groups(rank: int, ready: Any) -> None:
     """Part of the process group, one rank of it, and two at the same time."""
     part = dist.new_group([0, 2])
@@ -332,7 +354,7 @@ def hang_in_collective(ready: Callable[[], None]) -> None:
     rank_wire.Wire._move = some  # type: ignore[method-assign]
 
 
-def add_fault(number: int, victim: int, where: str, store: str = "first rank") -> None:
+def add_fault(number: int, victim: int, where: str, **options: Any) -> None:
     def fault(rank: int, ready: Callable[[], None]) -> None:
         ranks = Ranks.of_group(silence=SILENCE)
         with ranks.guarded():
@@ -349,14 +371,14 @@ def add_fault(number: int, victim: int, where: str, store: str = "first rank") -
                 ranks.broadcast(0)
                 ranks.gather(0)
 
-    name = f"{signal.Signals(number).name if number else 'hang'} {victim} {where}"
-    CASES[name + (" with another store" if store != "first rank" else "")] = Case(3, fault, number, victim, store)
+    name = f"{signal.Signals(number).name} {victim} {where}"
+    CASES[name + (" with another store" if "store" in options else "")] = Case(3, fault, number, victim, **options)
 
 
 for _number in (signal.SIGKILL, signal.SIGSTOP):
     for _victim in (0, 2):
         add_fault(_number, _victim, "waiting")
-        add_fault(_number, _victim, "collective")
+        add_fault(_number, _victim, "collective", whole_exit=_victim == 2)
 add_fault(signal.SIGKILL, 0, "waiting", store="another process")
 add_fault(signal.SIGKILL, 0, "collective", store="another process")
 
@@ -398,10 +420,9 @@ def run(name: str) -> list[dict[str, Any]]:
                     for end in ends[: 1 if other == rank else 2]:
                         os.close(end)
                 _rank(case, rank, port, folder, pipes[rank][1])
-                if case.victim < 0:
-                    os._exit(0)
-                # The way out of an ordinary program, through the ends of threads and of static objects. It is slow.
-                sys.exit(0)
+                if case.whole_exit:
+                    sys.exit(0)
+                os._exit(0)
             children.append(child)
         for _, write in pipes:
             os.close(write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..errors import RankError
 __all__ = ["LEFT", "RELEASED", "TOLD", "WAITING", "Board"]
 
 NO_FAILURE = b"-"
+MOST_DELETIONS = 2000
 # Values of a heartbeat besides its counter: this rank has closed, or has read the failure.
 LEFT = b"left"
 TOLD = b"told"
@@ -70,8 +72,10 @@ class Board:
         for key in keys:
             self._store.set(key, RELEASED)
 
-    def delete(self, key: str) -> None:
-        self._store.delete_key(key)
+    def delete(self, keys: deque[str]) -> None:
+        """Takes keys off a queue and out of the store; not too many between two heartbeats."""
+        for _ in range(min(len(keys), MOST_DELETIONS)):
+            self._store.delete_key(keys.popleft())
 
     def error(self, rank: int, text: str) -> RankError:
         return RankError(text, rank, self._hosts[rank])

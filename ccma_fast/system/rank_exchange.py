@@ -94,6 +94,7 @@ class Exchange:
         self._last_broadcast = 0
         self._last_gather = 0
         self._own_keys: deque[tuple[int, str]] = deque()
+        self._sent = self._received = 0
 
     def broadcast(self, pieces: Sequence[memoryview] | None) -> list[Any]:
         """The pieces of the first rank, on every rank."""
@@ -130,6 +131,10 @@ class Exchange:
         self._forget(self._number)
         return out
 
+    def moved(self) -> tuple[int, int]:
+        """Bytes of payload that this rank has sent and received."""
+        return self._sent + self._wire.sent, self._received + self._wire.received
+
     def flush(self) -> None:
         """Returns when all that was written is in the store."""
         self._store.check([f"{self._prefix}/failure"])
@@ -153,9 +158,12 @@ class Exchange:
             if self._rank:
                 self._put(b"B" + LARGE)
             self._take(self._others, b"B")
-            self._wire.broadcast(buffers, first=self._rank == 0)
+            self._wire.broadcast(buffers)
             self._forget(self._number)
-        elif self._rank:
+        elif self._rank == 0:
+            self._sent += _size(pieces or ()) * len(self._others)
+        else:
+            self._received += _size(buffers)
             # The first rank has all of the last gather, so every rank has all that came before it.
             self._forget(self._last_gather)
         self._last_broadcast = self._number
@@ -173,6 +181,8 @@ class Exchange:
             if large:
                 self._take([0], kind, to=self._rank)
                 self._wire.send(pieces)
+            else:
+                self._sent += _size(pieces)
             return []
         bodies = self._take(self._others, kind)
         gathered: list[list[Any]] = [list(pieces)]
@@ -185,6 +195,7 @@ class Exchange:
                 gathered.append(buffers)
             else:
                 gathered.append([body[1:]])
+                self._received += len(body) - 1
         self._forget(self._number)
         return gathered
 
@@ -229,8 +240,8 @@ class Exchange:
             self._watch.discarded.append(self._own_keys.popleft()[1])
 
 
-def _size(pieces: Sequence[memoryview]) -> int:
-    return sum(piece.nbytes for piece in pieces)
+def _size(pieces: Sequence[Any]) -> int:
+    return sum(memoryview(piece).nbytes for piece in pieces)
 
 
 def _sizes(pieces: Sequence[memoryview]) -> bytes:

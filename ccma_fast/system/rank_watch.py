@@ -19,13 +19,12 @@ from .rank_meeting import Meeting
 
 __all__ = ["Released", "Watch"]
 
-LONGEST_BEAT = 1.0
+SHORTEST_BEAT, LONGEST_BEAT = 0.05, 1.0
 BEATS_IN_SILENCE = 8
 # Between two looks, so many heartbeats count at most: where this process itself was suspended, nobody was silent.
 BEATS_BETWEEN_LOOKS = 4
 # So long the first rank, in whose process the store may live, stays for the others to read why they end.
 LINGER = 5.0
-MOST_DELETIONS = 2000
 
 
 class Released(Exception):
@@ -174,8 +173,8 @@ class Watch:
                 if leaving and not (self._stays and any(beat not in (LEFT, TOLD) for beat in self._beats.values())):
                     self._board.release(self._awaited.values())
                     return
-                self._clean()
-                self._wake.wait(self._beat_seconds)
+                self._board.delete(self.discarded)
+                self._wake.wait(SHORTEST_BEAT if leaving else self._beat_seconds)
                 self._wake.clear()
             self._settle()
         except Exception as error:  # whatever the store raises: this rank is on its own then
@@ -193,21 +192,28 @@ class Watch:
         for rank, beat in beats.items():
             if beat != self._beats[rank] or beat in (LEFT, TOLD):
                 self._silences[rank].start()
-            elif self._silences[rank].look() > self._silence:
-                self._tell(self._board.error(rank, f"{self.names[rank]} gave no sign of life for {self._silence:g} s"))
+            else:
+                self._silences[rank].look()
         self._beats = beats
+        if any(silence.seconds > self._silence for silence in self._silences.values()):
+            # With those whose time would be up at the next look.
+            limit = self._silence - 2 * self._beat_seconds
+            silent = [rank for rank, silence in self._silences.items() if silence.seconds > limit]
+            self._blame(silent, f"gave no sign of life for {self._silence:g} s")
         awaited, what = self._awaited, self._waiting_for
         for rank, key in awaited.items():
             if beats.get(rank) == LEFT and self._board.lacks(key):
-                self._tell(self._board.error(rank, f"{self.names[rank]} has ended, but {what} waits for it"))
+                self._blame([rank], f"has ended, but {what} waits for it")
         if self._rank and beats[0].startswith(WAITING):
             # The first rank itself waits for another, and knows for how long.
             self._waited.start()
         if awaited and self._waited.look() > self._patience:
             missing = [rank for rank, key in awaited.items() if self._board.lacks(key)]
             if missing and awaited is self._awaited:
-                names = ", ".join(self.names[rank] for rank in missing)
-                self._tell(self._board.error(missing[0], f"{names} did not come to {what} within {self._patience:g} s"))
+                self._blame(missing, f"did not come to {what} within {self._patience:g} s")
+
+    def _blame(self, ranks: list[int], what: str) -> None:
+        self._tell(self._board.error(ranks[0], f"{', '.join(self.names[rank] for rank in ranks)} {what}"))
 
     def _answered(self, failure: RankError | None) -> None:
         with self._condition:
@@ -230,20 +236,15 @@ class Watch:
             _, beats = self._board.read()
             if self._rank != 0 or all(beats[rank] in (LEFT, TOLD) for rank in living) or time.monotonic() > end:
                 return
-            time.sleep(self._beat_seconds / 4)
-
-    def _clean(self) -> None:
-        for _ in range(MOST_DELETIONS):
-            if not self.discarded:
-                return
-            self._board.delete(self.discarded.popleft())
+            time.sleep(SHORTEST_BEAT)
 
     def _lose(self, why: str) -> None:
         """The store does not answer; the caller holds the condition."""
         if self.failure is None:
-            text = f"{self.names[0]} cannot be reached from {self.names[self._rank]}"
-            store = f"the key-value store of the process group at {self._address}"
-            self.failure = self._board.error(0, f"{text}: {store}: {why}")
+            text = (
+                f"{self.names[0]} cannot be reached from {self.names[self._rank]}: the key-value store of the process"
+            )
+            self.failure = self._board.error(0, f"{text} group at {self._address}: {why}")
         self._settled = True
         self._condition.notify_all()
 

@@ -37,17 +37,35 @@ def _tensor(data: np.ndarray) -> Any:
     return torch.frombuffer((ctypes.c_uint8 * data.nbytes).from_address(data.ctypes.data), dtype=torch.uint8)
 
 
+def _n_bytes(pieces: Sequence[Any]) -> int:
+    return sum(memoryview(piece).nbytes for piece in pieces)
+
+
+def _n_children(rank: int, size: int) -> int:
+    """To how many ranks one passes on a broadcast: to those at a power of two beyond it, up to its own lowest bit."""
+    reach = rank & -rank or size
+    return sum(rank + step < size for step in (1 << bit for bit in range(size.bit_length())) if step < reach)
+
+
 class Wire:
     """Collectives on a backend of our own, which no other traffic of the process group shares.
 
     Every method blocks, each rank calls the same, and a rank that is missing ends it with a RuntimeError after the time
     limit.
+
+    Attributes
+    ----------
+    sent, received : int
+        Bytes so far, as gloo moves them: a broadcast goes down a binomial tree, a sum around a ring and then to the
+        first rank.
     """
 
-    def __init__(self, backend: Any, device: Any, peers: Sequence[int]) -> None:
+    def __init__(self, backend: Any, device: Any, rank: int, size: int) -> None:
+        self.sent = self.received = 0
         self._backend: Any = backend
         self._device = device
-        self._peers = peers
+        self._rank = rank
+        self._size = size
 
     @classmethod
     def connected(cls, device: Any, store: Any, rank: int, size: int, timeout: float) -> Wire:
@@ -65,17 +83,16 @@ class Wire:
         import torch
 
         limit = timedelta(seconds=timeout)
-        peers = [peer for peer in range(size) if peer != rank]
         if device.type == "cuda":
             from torch.distributed import ProcessGroupNCCL
 
             options = ProcessGroupNCCL.Options()
             options._timeout = limit
             torch.cuda.set_device(device)
-            return cls(ProcessGroupNCCL(store, rank, size, options), device, peers)
+            return cls(ProcessGroupNCCL(store, rank, size, options), device, rank, size)
         from torch.distributed import ProcessGroupGloo
 
-        return cls(ProcessGroupGloo(store, rank, size, limit), device, peers)
+        return cls(ProcessGroupGloo(store, rank, size, limit), device, rank, size)
 
     def abort(self) -> None:
         """Ends what is underway with an error, from another thread."""
@@ -88,7 +105,7 @@ class Wire:
         import torch
 
         # Gloo has no other way: where a transfer is late, it ends most others as well.
-        for peer in self._peers:
+        for peer in set(range(self._size)) - {self._rank}:
             with suppress(RuntimeError):
                 backend.recv([torch.empty(1, dtype=torch.uint8)], peer, UNUSED_TAG).wait(NO_TIME)
 
@@ -96,21 +113,27 @@ class Wire:
         """Closes all connections, when nothing is underway."""
         self._backend = None
 
-    def broadcast(self, pieces: Sequence[Any], *, first: bool) -> None:
+    def broadcast(self, pieces: Sequence[Any]) -> None:
         """The bytes of the first rank, into buffers of the same sizes on the others."""
         from torch.distributed import BroadcastOptions
 
+        first = self._rank == 0
         options = BroadcastOptions()
         options.rootRank = 0
         self._move(_chunks(pieces), lambda tensor: self._backend.broadcast([tensor], options), to=first, back=not first)
+        n_bytes = _n_bytes(pieces)
+        self.sent += n_bytes * _n_children(self._rank, self._size)
+        self.received += n_bytes * (not first)
 
     def send(self, pieces: Sequence[Any]) -> None:
         """Bytes to the first rank."""
         self._move(_chunks(pieces), lambda tensor: self._backend.send([tensor], 0, 0), to=True, back=False)
+        self.sent += _n_bytes(pieces)
 
     def receive(self, rank: int, pieces: Sequence[Any]) -> None:
         """On the first rank: the bytes of one that sends."""
         self._move(_chunks(pieces), lambda tensor: self._backend.recv([tensor], rank, 0), to=False, back=True)
+        self.received += _n_bytes(pieces)
 
     def total(self, data: np.ndarray, out: np.ndarray | None) -> None:
         """The sum of flat int64 arrays, into `out` on the first rank."""
@@ -130,6 +153,9 @@ class Wire:
         # Copies: the collective computes in the memory that it is given.
         copies = (data[part].copy() for part in parts)
         self._move(copies, lambda tensor: self._backend.reduce([tensor], options), to=True, back=True, then=keep)
+        around = data.nbytes * (self._size - 1) // self._size
+        self.sent += data.nbytes if self._rank else around
+        self.received += around if self._rank else 2 * around
 
     def _move(
         self,

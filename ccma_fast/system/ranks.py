@@ -24,7 +24,7 @@ from .rank_meeting import Meeting, Member, check_alike, meet
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
-__all__ = ["Ranks", "Traffic", "bytes_of_sum", "ranks_of_environment"]
+__all__ = ["Ranks", "Traffic", "ranks_of_environment"]
 
 SILENCE = 60.0
 PATIENCE = 6 * 3600.0
@@ -35,7 +35,19 @@ END_OF_WORKER = 1.0
 
 @dataclass(frozen=True)
 class Traffic:
-    """Payload of the messages of one rank so far: bytes, without what the protocols add."""
+    """Messages of one rank so far, and the bytes of them that it sent and received, without what protocols add.
+
+    A message of up to 32 KiB goes through the key-value store: from each rank that sends, to each that receives. Of n
+    bytes more than that among P ranks:
+
+    - a broadcast goes down a binomial tree: the first rank sends n · ⌈log₂ P⌉, every other receives n
+    - a sum goes around a ring, where every rank sends and receives n · (P − 1) / P; then each sends n / P to the first
+
+    Attributes
+    ----------
+    sent, received : int
+    messages : int
+    """
 
     sent: int = 0
     received: int = 0
@@ -159,7 +171,7 @@ class Ranks:
         self.size = len(names)
         self.names = names
         self._link = link
-        self._traffic = Traffic()
+        self._n_messages = 0
         self._closed = False
 
     @classmethod
@@ -212,36 +224,30 @@ class Ranks:
     @property
     def traffic(self) -> Traffic:
         """Payload so far; take the difference of two for what lay between them."""
-        return self._traffic
+        sent, received = (0, 0) if self._link is None else self._link.exchange.moved()
+        return Traffic(sent, received, self._n_messages)
 
     def broadcast(self, value: Any = None) -> Any:
         """The first rank's object on every rank, pickled for the others; what they give is ignored."""
+        self._n_messages += 1
         if self._link is None:
-            self._count(0, 0)
             return value
         exchange = self._link.exchange
         if self.rank == 0:
             pieces = packed(value)
             self._link.call(lambda: exchange.broadcast(pieces))
-            self._count(_nbytes(pieces) * (self.size - 1), 0)
             return value
-        pieces = self._link.call(lambda: exchange.broadcast(None))
-        self._count(0, _nbytes(pieces))
-        return unpacked(pieces)
+        return unpacked(self._link.call(lambda: exchange.broadcast(None)))
 
     def gather(self, value: Any) -> list[Any] | None:
         """The objects of all ranks in the order of ranks, on the first rank; None elsewhere."""
+        self._n_messages += 1
         if self._link is None:
-            self._count(0, 0)
             return [value]
         exchange = self._link.exchange
         pieces = packed(value)
         gathered = self._link.call(lambda: exchange.gather(pieces))
-        if self.rank:
-            self._count(_nbytes(pieces), 0)
-            return None
-        self._count(0, sum(map(_nbytes, gathered[1:])))
-        return [value, *map(unpacked, gathered[1:])]
+        return [value, *map(unpacked, gathered[1:])] if self.rank == 0 else None
 
     def total(self, array: np.ndarray) -> np.ndarray | None:
         """The elementwise sum of an int64 array over all ranks, on the first rank; None elsewhere.
@@ -251,15 +257,14 @@ class Ranks:
         if not isinstance(array, np.ndarray) or array.dtype != np.int64:
             kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise TypeError(f"total() takes an array of int64, got {kind}")
+        self._n_messages += 1
         if self._link is None:
-            self._count(0, 0)
-            return np.array(array)
+            total: np.ndarray | None = array.copy()
+            return total
         exchange = self._link.exchange
-        array = np.ascontiguousarray(array)
-        total = self._link.call(lambda: exchange.total(array))
-        n_bytes = bytes_of_sum(array.nbytes, self.size)
-        self._count(n_bytes * (self.rank > 0), n_bytes * (self.size - 1) * (self.rank == 0))
-        return None if total is None else np.asarray(total)
+        array = np.asarray(array, order="C")
+        summed: np.ndarray | None = self._link.call(lambda: exchange.total(array))
+        return summed
 
     def check(self) -> None:
         """Raises the failure of any rank that is known here; between messages, in long work of a rank by itself."""
@@ -285,22 +290,6 @@ class Ranks:
         if self._link is not None and not self._closed:
             self._closed = True
             self._link.close()
-
-    def _count(self, sent: int, received: int) -> None:
-        before = self._traffic
-        self._traffic = Traffic(before.sent + sent, before.received + received, before.messages + 1)
-
-
-def bytes_of_sum(n_bytes: int, n_ranks: int) -> int:
-    """What an array of every other rank takes to be added up, on average.
-
-    gloo adds pieces of arrays around a ring, and then sends each piece's sum to the first rank.
-    """
-    return n_bytes + n_bytes // n_ranks
-
-
-def _nbytes(pieces: Any) -> int:
-    return sum(memoryview(piece).nbytes for piece in pieces)
 
 
 @contextmanager

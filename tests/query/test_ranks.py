@@ -23,7 +23,6 @@ from ccma_fast.query.ranks.run import led, opened, sources_of
 from ccma_fast.query.ranks.serving import executed
 from ccma_fast.query.ranks.shipping import loaded
 from ccma_fast.system.pickled import packed
-from ccma_fast.system.ranks import bytes_of_sum
 
 _NOT_GIVEN = ("labels", "class_names", "teacher", "student", "student_logits", "config", "chunk_size", "memory_limit")
 _NO_LIMITS = ("exclude", "pending", "include", "min_distance", "class_distribution")
@@ -44,7 +43,8 @@ class InProcess:
 
     def total(self, command: bytes) -> npt.NDArray[np.int64]:
         found = [executed(holder, command) for holder in self.holders]
-        self._count(("total", command), *(bytes_of_sum(array.nbytes, len(found)) for array in found[1:]))
+        # gloo adds pieces of arrays around a ring, and then sends each piece's sum to the first rank.
+        self._count(("total", command), *(array.nbytes + array.nbytes // len(found) for array in found[1:]))
         total: npt.NDArray[np.int64] = np.sum(found, axis=0)
         return total
 

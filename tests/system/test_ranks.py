@@ -27,20 +27,6 @@ HOST = socket.gethostname()
 MARGIN = 15.0
 
 
-def results(*cases):
-    """What each rank of each case came to."""
-    done = subprocess.run(
-        [sys.executable, str(CASES), *cases],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=environment(),
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def environment(**more):
     # The package of this process, wherever it lies; and no rank of a torchrun that runs these tests.
     import ccma_fast
@@ -50,11 +36,23 @@ def environment(**more):
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1", **more}
 
 
-def test_messages_and_failures():
-    found = results("messages 2", "messages 3", "messages 5", "groups 3", "failures 3")
+@pytest.fixture(scope="module")
+def found():
+    """What each rank of each case came to."""
+    done = subprocess.run(
+        [sys.executable, str(CASES)], capture_output=True, text=True, timeout=600, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_messages(found):
     for name in ("messages 2", "messages 3", "messages 5", "groups 3"):
         assert [rank.get("traceback", rank.get("error")) for rank in found[name]] == [None] * int(name[-1])
         assert all(rank["exit"] == 0 for rank in found[name])
+
+
+def test_failures(found):
     first, second, third = (rank["result"] for rank in found["failures 3"])
     assert second.pop("raised") == "no number: row 7 of x.npy"
     assert first.pop("unpicklable") != "RankError"
@@ -78,18 +76,10 @@ def test_messages_and_failures():
     assert first["unpicklable elsewhere"].startswith(f"{names[0]}: ")
 
 
-def test_what_a_lost_rank_ends():
-    found = results(
-        *(
-            f"{how} {rank} {where}"
-            for how in ("SIGKILL", "SIGSTOP")
-            for rank in (0, 2)
-            for where in ("waiting", "collective")
-        ),
-        *(f"SIGKILL 0 {where} with another store" for where in ("waiting", "collective")),
-    )
-    assert len(found) == 10
-    for case, ranks in found.items():
+def test_what_a_lost_rank_ends(found):
+    cases = {name: ranks for name, ranks in found.items() if name.startswith("SIG")}
+    assert len(cases) == 10
+    for case, ranks in cases.items():
         victim = int(case.split()[1])
         others = [rank for number, rank in enumerate(ranks) if number != victim]
         assert all(rank["seconds"] < SILENCE + MARGIN for rank in others), (case, ranks)
@@ -107,6 +97,14 @@ def test_what_a_lost_rank_ends():
             # It woke up after the others had ended.
             assert "error" in ranks[victim], case
             assert ranks[victim]["exit"] == 0, case
+
+
+def test_a_transfer_that_stops_ends_all(found):
+    texts = {rank["error"] for rank in found["stalled 3"]}
+    assert len(texts) == 1
+    assert re.match(rf"rank [01] on host {HOST}: the connection to another rank broke: ", texts.pop())
+    # A time limit for the transfer, and another for what could explain it.
+    assert all(rank["seconds"] < 3 * SILENCE + MARGIN for rank in found["stalled 3"])
 
 
 def test_torchrun():
