@@ -136,21 +136,28 @@ class _OverRanks:
 
     def __init__(self, ranks: Ranks, holder: Holder) -> None:
         self._ranks, self._holder = ranks, holder
+        self.bytes_exchanged = 0
+        """Between all ranks. A sum goes around a ring, as :class:`ccma_fast.system.ranks.Traffic` says."""
 
     def each(self, command: bytes) -> list[Any]:
-        self._ranks.broadcast(("each", command))
+        self._send("each", command)
+        before = self._ranks.traffic.received
         found = self._ranks.gather(executed(self._holder, command))
         assert found is not None, "this is the first rank"
+        self.bytes_exchanged += self._ranks.traffic.received - before
         return found
 
     def total(self, command: bytes) -> Any:
-        self._ranks.broadcast(("total", command))
-        return self._ranks.total(executed(self._holder, command))
+        self._send("total", command)
+        found = self._ranks.total(executed(self._holder, command))
+        assert found is not None, "this is the first rank"
+        n_ranks = self._ranks.size
+        self.bytes_exchanged += found.nbytes * (n_ranks - 1) * (n_ranks + 1) // n_ranks
+        return found
 
-    @property
-    def bytes_exchanged(self) -> int:
-        """Every message is one of the first rank."""
-        return self._ranks.traffic.sent + self._ranks.traffic.received
+    def _send(self, kind: str, command: bytes) -> None:
+        self._ranks.broadcast((kind, command))
+        self.bytes_exchanged += len(command) * (self._ranks.size - 1)
 
 
 def _served(ranks: Ranks, holder: Holder) -> Selection:
