@@ -33,7 +33,7 @@ from ccma_fast.system.ranks import Ranks, Traffic, ranks_of_environment
 SILENCE = 3.0
 # A case is killed after so many seconds.
 LIMIT = 90.0
-AT_A_TIME = 3
+AT_A_TIME = 6
 MB = 1 << 17  # numbers of 8 bytes
 
 

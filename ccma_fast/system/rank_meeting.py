@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import socket
 import sys
@@ -60,10 +59,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Meeting:
-    """Two connections to the store, for heartbeats and for messages, the prefix of all keys, and the ranks."""
+    """Connections to the store, for each of three purposes, the prefix of all keys, and the ranks."""
 
     heartbeats: Any
     messages: Any
+    transfers: Any
     prefix: str
     address: str
     members: list[Member]
@@ -87,7 +87,9 @@ def meet(group: Any, rank: int, size: int, member: Member, limit: float) -> Meet
     _wait(store, {0: token_key}, end, limit)
     prefix = f"ccma_fast/{store.get(token_key).decode()}"
     open_store, address = _opener(store)
-    heartbeats, messages = open_store(), open_store()
+    heartbeats, messages, transfers = open_store(), open_store(), open_store()
+    for unlimited in (heartbeats, messages):
+        unlimited.set_timeout(NO_LIMIT)
     Board.prepare(messages, prefix, rank)
     messages.set(f"{prefix}/member/{rank}", json.dumps(asdict(member)))
     keys = {r: f"{prefix}/member/{r}" for r in range(size)}
@@ -100,7 +102,7 @@ def meet(group: Any, rank: int, size: int, member: Member, limit: float) -> Meet
     texts = messages.multi_get(list(keys.values()))
     if rank == 0:
         store.delete_key(token_key)
-    return Meeting(heartbeats, messages, prefix, address, [Member(**json.loads(text)) for text in texts])
+    return Meeting(heartbeats, messages, transfers, prefix, address, [Member(**json.loads(text)) for text in texts])
 
 
 def check_alike(members: Sequence[Member]) -> None:
@@ -144,26 +146,16 @@ def _opener(store: Any) -> tuple[Callable[[], Any], str]:
 
     while isinstance(store, c10d.PrefixStore):
         store = store.underlying_store
+    limit = timedelta(seconds=CONNECT_SECONDS)
     if isinstance(store, c10d.TCPStore):
         host, port = store.host, store.port
-
-        def connected() -> Any:
-            opened = c10d.TCPStore(
-                host, port, is_master=False, timeout=timedelta(seconds=CONNECT_SECONDS), wait_for_workers=False
-            )
-            opened.set_timeout(NO_LIMIT)
-            return opened
-
-        return connected, f"{host}:{port}"
+        return (
+            lambda: c10d.TCPStore(host, port, is_master=False, timeout=limit, wait_for_workers=False),
+            f"{host}:{port}",
+        )
     if isinstance(store, c10d.FileStore):
         path = store.path
-
-        def opened_file() -> Any:
-            opened = c10d.FileStore(path, -1)
-            opened.set_timeout(NO_LIMIT)
-            return opened
-
-        return opened_file, os.fspath(path)
+        return lambda: c10d.FileStore(path, -1), path
     raise TypeError(
         f"the process group keeps its keys in a {type(store).__name__}, expected a TCPStore or a FileStore, as "
         "init_process_group makes them for env://, tcp:// and file://"

@@ -151,8 +151,7 @@ class Watch:
     def leave(self, *, stay: bool) -> None:
         """Ends the watch; who stays waits for the others to end theirs, since they may still need the store."""
         with self._condition:
-            self._leaving = True
-            self._stays = stay
+            self._leaving, self._stays = True, stay
             self._wake.set()
         with suppress(RankError):
             self.until(lambda: self._settled, math.inf if stay else self._silence)
@@ -198,7 +197,7 @@ class Watch:
         if any(silence.seconds > self._silence for silence in self._silences.values()):
             # With those whose time would be up at the next look.
             limit = self._silence - 2 * self._beat_seconds
-            silent = [rank for rank, silence in self._silences.items() if silence.seconds > limit]
+            silent = [rank for rank in beats if self._silences[rank].seconds > limit]
             self._blame(silent, f"gave no sign of life for {self._silence:g} s")
         awaited, what = self._awaited, self._waiting_for
         for rank, key in awaited.items():

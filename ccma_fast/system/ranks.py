@@ -69,8 +69,12 @@ class _Link:
         self._condition = threading.Condition()
         self._worker = Worker(self._condition, "ccma_fast messages")
         limit = min(ARRIVAL, member.patience)
-        meeting: Meeting = self._unwatched(lambda: meet(group, rank, size, member, limit), limit + member.silence)
-        check_alike(meeting.members)
+        try:
+            meeting: Meeting = self._unwatched(lambda: meet(group, rank, size, member, limit), limit + member.silence)
+            check_alike(meeting.members)
+        except BaseException:
+            self._worker.end(0)
+            raise
         self._silence = meeting.members[0].silence
         self.watch = Watch(meeting, rank, self._condition)
         self.watch.start()
@@ -78,7 +82,7 @@ class _Link:
         device = torch.device("cpu")
         if c10d.get_backend(group) == "nccl":
             device = torch.device("cuda", torch.cuda.current_device())
-        store = c10d.PrefixStore(f"{meeting.prefix}/wire", meeting.messages)
+        store = c10d.PrefixStore(f"{meeting.prefix}/wire", meeting.transfers)
         self._wire: Wire | None = None
         self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
         self.exchange = Exchange(meeting.messages, meeting.prefix, rank, size, self._wire, self.watch)
