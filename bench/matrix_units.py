@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-
 from ccma_fast.kernels.kmeans_centroids import sum_error
 
 __all__ = ["adversarial_row", "probe"]

@@ -153,7 +153,6 @@ def _package(source: Path, site: Path) -> Path:
 
 def _assign(size: Any, options: dict[str, Any]) -> Callable[[], Any]:
     import torch
-
     from ccma_fast.kernels import kmeans_assign
 
     from .problems import random_rows
@@ -185,7 +184,6 @@ def _logits(size: Any, options: dict[str, Any]) -> tuple[Any, Any]:
 
 def _score(size: Any, options: dict[str, Any]) -> Callable[[], Any]:
     import torch
-
     from ccma_fast.kernels import conformal_score
 
     student, teacher = _logits(size, options)

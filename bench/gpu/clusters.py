@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ccma_fast.kernels import conformal_score, kmeans_assign, kmeans_update
 
 import ccma_fast as cf
 from ccma_fast.backends.cuda.device import INTERPRETED
-from ccma_fast.kernels import conformal_score, kmeans_assign, kmeans_update
 
 from .problems import COLUMNS, Sizes, kernel_times, random_logits, random_rows, seconds, sizes
 from .results import Results

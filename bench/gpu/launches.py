@@ -49,9 +49,8 @@ def record() -> None:
     if LAUNCHES not in os.environ or os.environ.get("TRITON_INTERPRET") != "1":
         return
     path = Path(os.environ[LAUNCHES])
-    from triton.runtime import interpreter
-
     from ccma_fast.kernels import _configs
+    from triton.runtime import interpreter
 
     _configs.capability = lambda device: CAPABILITY
     seen: set[str] = set()

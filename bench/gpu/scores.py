@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from ccma_fast.kernels import conformal_score
 
 from ccma_fast import reference
 from ccma_fast.backends import cuda
 from ccma_fast.backends.cuda.reader import Reader
-from ccma_fast.kernels import conformal_score
 from ccma_fast.pool.derived import LinearRows
 from ccma_fast.pool.open import open_rows
 

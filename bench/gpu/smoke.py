@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import triton
+from ccma_fast.kernels import kmeans_assign, kmeans_update
 
 import ccma_fast as cf
 from ccma_fast import reference
@@ -18,7 +19,6 @@ from ccma_fast.backends import cuda
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda.device import INTERPRETED, device
 from ccma_fast.backends.unit_rows import Kernel
-from ccma_fast.kernels import kmeans_assign, kmeans_update
 from ccma_fast.pool.derived import LinearRows
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps.coverage import unit_rows

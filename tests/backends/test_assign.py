@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ccma_fast.kernels import _configs, halves, kmeans_assign, kmeans_centroids
 
 from ccma_fast.backends.cuda.device import device
-from ccma_fast.kernels import _configs, halves, kmeans_assign, kmeans_centroids
 
 from .tensor_cores import AMPERE, HOPPER, adversarial_row
 

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from ccma_fast.kernels import conformal_sets
 
 import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import thresholds as cuda_thresholds
 from ccma_fast.backends.cuda.device import device
-from ccma_fast.kernels import conformal_sets
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ccma_fast.kernels import _configs, kmeans_update
 
 import ccma_fast as cf
 from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import kmeans_rows, reader
 from ccma_fast.backends.cuda.device import device
-from ccma_fast.kernels import _configs, kmeans_update
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 

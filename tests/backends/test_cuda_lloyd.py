@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ccma_fast.kernels import kmeans_outcome, kmeans_update
 
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import kmeans_rows
 from ccma_fast.backends.cuda.device import device
-from ccma_fast.kernels import kmeans_outcome, kmeans_update
 from ccma_fast.pool.open import open_rows
 
 CUDA = choose_backend("cuda")

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from ccma_fast.kernels.threshold import N_CELLS, ROOM
 
 from ccma_fast.backends.cuda.order_statistic import Grid, KeptCounts, Search, order_statistic, request
-from ccma_fast.kernels.threshold import N_CELLS, ROOM
 
 
 def search(scores: np.ndarray, step: int, capacity: int) -> tuple[Search, list[int]]:

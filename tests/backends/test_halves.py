@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ccma_fast.kernels import halves, linear
 
 from ccma_fast.backends.cuda.device import device
-from ccma_fast.kernels import halves, linear
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

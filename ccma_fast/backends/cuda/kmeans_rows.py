@@ -109,7 +109,8 @@ class ClusteredRows:
         self, labels: torch.Tensor, weights: torch.Tensor, centroids: torch.Tensor, units: kmeans_update.Units
     ) -> torch.Tensor:
         """The weighted mean of each cluster's rows, or its centroid as it was where they weigh nothing."""
-        found = kmeans_update.Sums.empty(*centroids.shape, units)
+        n_clusters, n_columns = centroids.shape
+        found = kmeans_update.Sums.empty(n_clusters, n_columns, units)
         for part, chunk in self._chunks():
             kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
         means: torch.Tensor = kmeans_update.means(found, centroids)
