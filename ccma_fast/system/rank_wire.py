@@ -89,7 +89,7 @@ class Wire:
             from torch.distributed import ProcessGroupNCCL
 
             torch.cuda.set_device(device)
-            return cls(ProcessGroupNCCL(store, rank, size, timeout=limit), device, rank, size)
+            return cls(ProcessGroupNCCL(store, rank, size, limit), device, rank, size)
         from torch.distributed import ProcessGroupGloo
 
         return cls(ProcessGroupGloo(store, rank, size, limit), device, rank, size)
