@@ -82,17 +82,14 @@ class Wire:
         timeout : float
             Seconds for the connection, and for each piece of a transfer.
         """
-        import torch
+        import torch.distributed
 
+        c10d: Any = torch.distributed
         limit = timedelta(seconds=timeout)
         if device.type == "cuda":
-            from torch.distributed import ProcessGroupNCCL
-
             torch.cuda.set_device(device)
-            return cls(ProcessGroupNCCL(store, rank, size, limit), device, rank, size)
-        from torch.distributed import ProcessGroupGloo
-
-        return cls(ProcessGroupGloo(store, rank, size, limit), device, rank, size)
+            return cls(c10d.ProcessGroupNCCL(store, rank, size, limit), device, rank, size)
+        return cls(c10d.ProcessGroupGloo(store, rank, size, limit), device, rank, size)
 
     def abort(self) -> None:
         """Ends what is underway with an error, from another thread."""
