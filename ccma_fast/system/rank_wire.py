@@ -16,6 +16,8 @@ __all__ = ["Wire"]
 # Each piece has the time limit for itself, so that a slow network is not taken for a dead one.
 CHUNK_BYTES = 1 << 24
 CHUNKS_UNDERWAY = 4
+# Of a sum, for each rank: gloo cuts the part of a rank in two, and when these are larger than 1 MiB sends some twice.
+RING_BYTES = 1 << 21
 UNUSED_TAG = 1
 NO_TIME = timedelta(milliseconds=1)
 
@@ -80,19 +82,14 @@ class Wire:
         timeout : float
             Seconds for the connection, and for each piece of a transfer.
         """
-        import torch
+        import torch.distributed
 
+        c10d: Any = torch.distributed
         limit = timedelta(seconds=timeout)
         if device.type == "cuda":
-            from torch.distributed import ProcessGroupNCCL
-
-            options = ProcessGroupNCCL.Options()
-            options._timeout = limit
             torch.cuda.set_device(device)
-            return cls(ProcessGroupNCCL(store, rank, size, options), device, rank, size)
-        from torch.distributed import ProcessGroupGloo
-
-        return cls(ProcessGroupGloo(store, rank, size, limit), device, rank, size)
+            return cls(c10d.ProcessGroupNCCL(store, rank, size, limit), device, rank, size)
+        return cls(c10d.ProcessGroupGloo(store, rank, size, limit), device, rank, size)
 
     def abort(self) -> None:
         """Ends what is underway with an error, from another thread."""
@@ -100,7 +97,8 @@ class Wire:
         if backend is None:
             return
         if self._device.type != "cpu":
-            backend.abort()
+            # PyTorch 2.4 calls it by another name.
+            (getattr(backend, "abort", None) or backend._shutdown)()
             return
         import torch
 
@@ -142,7 +140,7 @@ class Wire:
         options = ReduceOptions()
         options.reduceOp = ReduceOp.SUM
         options.rootRank = 0
-        step = CHUNK_BYTES // data.itemsize
+        step = min(CHUNK_BYTES, self._size * RING_BYTES) // data.itemsize
         parts = [slice(start, start + step) for start in range(0, len(data), step)]
         summed = iter(parts)
 

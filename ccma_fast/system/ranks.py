@@ -138,7 +138,7 @@ class _Link:
             self._worker.submit(self._wire.close)
             self._wire.abort()
             self._wire = None
-        self._worker.end(END_OF_WORKER)
+            self._worker.end(END_OF_WORKER)
 
     def _at_exit(self) -> None:
         """No thread may be inside of torch when the interpreter ends, or the process would be aborted."""
