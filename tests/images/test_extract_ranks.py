@@ -241,6 +241,12 @@ def extracted(size: int, source: Any, out: Path, **options: Any) -> Any:
 SIZES = (1, 2, 3, 7, 20)
 
 
+def told(found: cf.Extraction) -> dict[str, Any]:
+    """All that an extraction tells, but for where its folders are."""
+    folders = ("student", "teacher", "classes")
+    return {name: value is None if name in folders else value for name, value in vars(found).items()}
+
+
 def test_files_are_those_of_one_process(images: Path, tmp_path: Path) -> None:
     """With all that can become of a pool: another encoder later, images that are added, renamed, gone and repaired."""
 
@@ -249,7 +255,7 @@ def test_files_are_those_of_one_process(images: Path, tmp_path: Path) -> None:
         for size in SIZES:
             many = extracted(size, images, tmp_path / f"out{size}", **options)
             assert tree(tmp_path / f"out{size}") == tree(tmp_path / "out0"), size
-            assert repr(many).replace(f"out{size}", "") == repr(alone).replace("out0", "")
+            assert told(many) == told(alone), size
         return alone
 
     options: dict[str, Any] = {"labels_from_folders": True}

@@ -950,7 +950,7 @@ def test_other_warnings_are_shown_as_ever(tmp_path: Path, monkeypatch: pytest.Mo
         return cf.plan(X, 2)
 
     np.save(tmp_path / "x.npy", X)
-    monkeypatch.setattr(sys.modules["ccma_fast.query.select"], "plan", warn)
+    monkeypatch.setattr(sys.modules["ccma_fast.query.planning"], "plan", warn)
     with pytest.warns(UserWarning, match="of another kind"):
         run(tmp_path / "x.npy", "--budget", 2, "--plan")
 
