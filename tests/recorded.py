@@ -540,7 +540,8 @@ def promised(folder: Path) -> Recording:
                 "counts": {
                     field.name: getattr(report, field.name)
                     for field in dataclasses.fields(report)
-                    if isinstance(getattr(report, field.name), (int, str)) and field.name not in ("backend", "version", "n_ranks")
+                    if isinstance(getattr(report, field.name), (int, str))
+                    and field.name not in ("backend", "version", "n_ranks")
                 },
                 "numbers": {
                     field.name: number(getattr(report, field.name))
