@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["origin_of", "sample_positions"]
+__all__ = ["SAMPLE_ROWS", "origin_of", "sample_positions"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-_SAMPLE = 2048
+SAMPLE_ROWS = 2048
+"""Rows of the sample that the origin is the mean of, at most."""
 
 
 def sample_positions(n_rows: int) -> Int64:
     """Rows, spread evenly, whose mean is the origin of the distances."""
-    n_sample = min(n_rows, _SAMPLE)
+    n_sample = min(n_rows, SAMPLE_ROWS)
     return (np.arange(n_sample) * n_rows) // max(1, n_sample)
 
 

@@ -20,7 +20,7 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
     """The ranks of a command, None where it runs by itself; what is raised inside names the rank."""
     from ..backends.choose import choose_backend
     from ..query.ranks.run import identity
-    from ..system.ranks import ranks_of_environment
+    from ..system.ranks import ranks_of_environment, told
 
     chosen = choose_backend(backend)
     device = "cuda" if chosen.NAME == "cuda" else "cpu"
@@ -30,8 +30,7 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
         except (ValueError, TypeError, OSError, ImportError) as error:
             if ranks is None:
                 raise
-            name = ranks.names[ranks.rank]
-            raise RankError(f"{name}: {type(error).__name__}: {error}", ranks.rank) from error
+            raise RankError(told(ranks.names[ranks.rank], error), ranks.rank) from error
 
 
 def check_runs_alone(command: str) -> None:

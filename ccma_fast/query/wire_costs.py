@@ -58,6 +58,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from ..backends.kmeans_origin import SAMPLE_ROWS
 from ..pool.rows import Rows
 from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS, KMEANS_SAMPLE_ROWS
 from .cost_inputs import CostInputs
@@ -92,11 +93,11 @@ _FLOAT32, _INT32, _INT64 = 4, 4, 8
 # A score with the number of its row.
 _SCORED_NUMBER = _FLOAT32 + _INT64
 
-# Rows of a clustering's sample, and those whose weight a clustering's start adds up first.
-_SAMPLE, _ROWS_OF_BLOCK = 2048, 1 << 14
-
 # Whole numbers that an exact sum is formed of.
 _EXACT_SUM = 22 * _INT64
+
+# Row numbers whose weight a clustering's start adds up first.
+_ROWS_OF_BLOCK = 1 << 14
 
 # What ranks tell each other: arguments, a shard, the configuration, the report, a pick.
 _ARGUMENTS, _SHARD, _CONFIGURATION, _REPORT, _PICK = 2200, 40, 800, 6000, 24
@@ -293,7 +294,7 @@ def _start(rows: Rows, n: int, n_clusters: int, init: str) -> Wire:
 
 def _iterations(rows: Rows, n: int, n_clusters: int, max_iter: int) -> Wire:
     """Lloyd's algorithm from initial centroids, and the sample of the rows that it looks at before."""
-    row, n_sample = _FLOAT32 * rows.n_columns, min(n, _SAMPLE)
+    row, n_sample = _FLOAT32 * rows.n_columns, min(n, SAMPLE_ROWS)
     looked = Wire(row * (n_sample + 1), _EXACT_SUM, commands=2).plus(_gathered(rows, n_sample))
     assigned = Wire((row + 1) * n_clusters, commands=1, summed=_EXACT_SUM + _INT64 * n_clusters)
     summed = Wire(commands=1, summed=(2 * row + _INT64) * n_clusters)

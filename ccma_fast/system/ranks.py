@@ -24,7 +24,7 @@ from .rank_meeting import Meeting, Member, check_alike, meet
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
-__all__ = ["Ranks", "Traffic", "ranks_of_environment"]
+__all__ = ["Ranks", "Traffic", "ranks_of_environment", "told"]
 
 SILENCE = 60.0
 PATIENCE = 6 * 3600.0
@@ -129,8 +129,7 @@ class _Link:
         """What the other ranks hear of an error on this one."""
         if isinstance(error, RankError):
             return str(error)
-        message = str(error)
-        return f"{self.watch.names[self.rank]}: {type(error).__name__}{': ' if message else ''}{message}"
+        return told(self.watch.names[self.rank], error)
 
     def _abandon(self) -> None:
         """Closes the connections after a failure, which ends the transfers of other ranks too."""
@@ -294,6 +293,12 @@ class Ranks:
         if self._link is not None and not self._closed:
             self._closed = True
             self._link.close()
+
+
+def told(name: str, error: BaseException) -> str:
+    """What all ranks are told of an error on the one of this name."""
+    message = str(error)
+    return f"{name}: {type(error).__name__}{': ' if message else ''}{message}"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ...kernels import kmeans_assign, kmeans_update
 from ...kernels import linear as products
 from ...pool.rows import Rows
 from ...pool.tensors import TensorRows
+from ..kmeans_origin import sample_positions
 from .reader import Reader
 from .rows import check_row_lengths
 from .sorting import top_m
@@ -22,9 +23,6 @@ __all__ = ["ClusteredRows"]
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-
-# Rows, spread evenly, whose mean is the origin that bounds go by.
-_SAMPLE = 2048
 
 # What float32 may take from a length.
 _LONGER = 1.0 + 2.0**-20
@@ -44,8 +42,7 @@ class ClusteredRows:
         check_row_lengths(rows, lengths, directions=unit)
         self._scale = (1.0 / lengths).float() if unit else None
         self._lengths = torch.full_like(lengths, _LONGER).float() if unit else (lengths * _LONGER).float()
-        n_sample = min(rows.n_rows, _SAMPLE)
-        sample = self._take((np.arange(n_sample) * rows.n_rows) // n_sample)
+        sample = self._take(sample_positions(rows.n_rows))
         self._origin = sample.mean(dim=0, dtype=torch.float64).float()
 
     def _chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:

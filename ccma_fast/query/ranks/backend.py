@@ -79,10 +79,6 @@ class SpreadBackend:
         below, inside, kept = zip(*self._session.each("scores_between", logits, cumulative, low, high), strict=True)
         return ScoresBetween(sum(below), sum(inside), HostScores(np.concatenate(kept)))
 
-    def score_at_sizes(self, student: Rows, *arguments: Any, **settings: Any) -> tuple[float, float] | None:
-        """None where rows lie on several ranks: thresholds come first there, and the scores after them."""
-        return self._here.score_at_sizes(student, *arguments, **settings) if self._is_here(student) else None
-
     def score_columns_at_sizes(
         self,
         student_logits: Rows,

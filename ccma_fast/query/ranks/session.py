@@ -51,7 +51,6 @@ class Session:
     def __init__(self, transport: Transport, sources: Sequence[Rows], runs: Sequence[Runs]) -> None:
         self.transport, self.runs = transport, runs
         self.sources = [SpreadRows(rows, number, self) for number, rows in enumerate(sources)]
-        self.is_open = True
         self.backend: Any = None
         """The first rank's backend, which is each rank's own there."""
         self._n_handles = 0
@@ -106,15 +105,11 @@ class Session:
 
     def fetched(self, rows: SpreadRows, numbers: Int64) -> Chunk:
         """Rows by their numbers, from the ranks that have them."""
-        if not self.is_open:
-            return rows.here.take(numbers)
         parts = self.each("take", rows, numbers)
         return joined(parts, [runs.positions(numbers) >= 0 for runs in self.runs])
 
     def bytes_read(self, rows: SpreadRows) -> int:
         """Bytes that all ranks have read of a source."""
-        if not self.is_open:
-            return rows.here.bytes_read
         if not self._read:  # nothing is read but by commands
             self._read = self.each("bytes_read")
         return sum(of_rank[rows.number] for of_rank in self._read)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from ...pool.derived import AllBut, RowSubset, Runs
 from ...pool.rows import Rows
 
-__all__ = ["Kept", "Numbers", "Reference", "dumped", "loaded"]
+__all__ = ["Kept", "Numbers", "Reference", "dumped", "loaded", "numbers_in"]
 
 Numbers = AllBut | Runs | np.ndarray
 
@@ -80,7 +80,7 @@ def loaded(content: bytes, resolve: Callable[[Reference], Any]) -> Any:
     return _Unpickler(io.BytesIO(content), resolve).load()
 
 
-def numbers_in(arguments: Mapping[str, Any] | tuple[Any, ...]) -> list[Numbers]:
+def numbers_in(arguments: tuple[Any, ...]) -> list[Numbers]:
     """The row numbers of the matrices among some arguments that are worth keeping."""
     found: list[Numbers] = []
 
@@ -93,7 +93,7 @@ def numbers_in(arguments: Mapping[str, Any] | tuple[Any, ...]) -> list[Numbers]:
         for source in rows.behind:
             look(source)
 
-    for value in arguments.values() if isinstance(arguments, Mapping) else arguments:
+    for value in arguments:
         if isinstance(value, Rows):
             look(value)
     return found
