@@ -8,8 +8,8 @@ trial's own, a folder or a file with the suffix that follows (``{out}.csv``). A 
 random part of the time that an undisturbed one took, counted from the moment its ranks are there, one of them gets
 SIGKILL; all processes of the job must end within the limit, and torchrun must fail; the command is given once more, by
 one of the numbers of ranks ``--again``; what it has written must equal what the undisturbed one wrote, hidden files
-aside. A job that ended before it was hit is no trial, and is repeated. Prints a line for each trial and a summary in
-JSON; the exit code is 1 where a trial failed.
+aside. A job that ended before it was hit is no trial, nor is a rank that was done with its script; both are repeated.
+Prints a line for each trial and a summary in JSON; the exit code is 1 where a trial failed.
 
 With ``--preload torch torchvision.transforms`` and the like torchrun's agent runs in a fork of this process, which has
 imported those modules, and forks its ranks: importing takes longer than the work of a small job, and is no subject.
@@ -104,7 +104,7 @@ def _started(arguments: argparse.Namespace, place: Path, n_ranks: int) -> int:
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
         if arguments.preload:
-            _launch(n_ranks, given)
+            _launch(n_ranks, place, given)
             os._exit(0)
         rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--max-restarts", "0"]
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n_ranks)]
@@ -115,7 +115,7 @@ def _started(arguments: argparse.Namespace, place: Path, n_ranks: int) -> int:
         os._exit(1)
 
 
-def _launch(n_ranks: int, given: list[str]) -> None:
+def _launch(n_ranks: int, place: Path, given: list[str]) -> None:
     """What torchrun does, with ranks that are forked."""
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -129,15 +129,27 @@ def _launch(n_ranks: int, given: list[str]) -> None:
         max_restarts=0,
         start_method="fork",
     )
-    elastic_launch(config, _rank)(given)
+    elastic_launch(config, _rank)(place, given)
 
 
-def _rank(given: list[str]) -> None:
+def _rank(place: Path, given: list[str]) -> None:
     # Those of the agent raise an exception; ranks that are not forked have none.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _, module, *sys.argv[1:] = given
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+    # PyTorch's agent lets a forked rank wait in an event until all are done. Killed there, it would block the agent for
+    # ever, as multiprocessing.Event.set waits for those that it wakes; a rank of its own program has ended by then.
+    _done(place, os.getpid()).touch()
+
+
+def _done(place: Path, pid: int) -> Path:
+    """What a forked rank leaves when its script has ended."""
+    return place / f".done-{pid}"
 
 
 def _undisturbed(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, bytes], float]:
@@ -161,7 +173,7 @@ def _trial(
     again = rng.choice(arguments.again)
     ended: float | None = None
     left: list[str] = []
-    was_alive = _was_killed(ranks[rank])
+    was_alive = _was_killed(ranks[rank], _done(place, ranks[rank]))
     if was_alive:
         begin = time.monotonic()
         while (living := _living()) and time.monotonic() < begin + arguments.limit:
@@ -184,12 +196,14 @@ def _trial(
     }
 
 
-def _was_killed(pid: int) -> bool:
-    """Whether a process was there to be killed."""
+def _was_killed(pid: int, done: Path | None = None) -> bool:
+    """Whether a process was there to be killed, and had not left a file that says that it was done."""
     try:
         if pid in _living():  # and no zombie
-            os.kill(pid, signal.SIGKILL)
-            return True
+            os.kill(pid, signal.SIGSTOP)
+            is_done = done is not None and done.exists()
+            os.kill(pid, signal.SIGCONT if is_done else signal.SIGKILL)
+            return not is_done
     except ProcessLookupError:
         pass
     return False
