@@ -79,7 +79,7 @@ _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _POINTERS = {
     "fp64": (
         "q", "q_student", "q_teacher", "low", "high", "values", "sums", "gains", "inside_bounds", "factors",
-        "scalars", "partial", "previous", "tol", "objective", "powers",
+        "scalars", "powers",
     ),
     "fp32": (
         "delta", "divergence", "margin", "confidence", "unit", "bias", "scale", "lengths", "limits", "centroids",
@@ -88,11 +88,11 @@ _POINTERS = {
     ),
     "i64": (
         "bad", "counts", "sizes", "first", "state", "n_listed", "n_open", "order", "ends", "streams", "blocks", "draws",
-        "clusters", "members", "following", "picks", "numbers", "targets", "found", "mass",
+        "clusters", "members", "following", "picks", "numbers", "targets", "found", "mass", "owned", "n_empty",
     ),
     "i32": (
         "student_top1", "teacher_top1", "student_size", "teacher_size", "overlap", "bins", "labels", "others", "listed",
-        "open_rows", "places", "owned",
+        "open_rows", "places",
     ),
     "u8": ("sets",),
 }  # fmt: skip
@@ -158,8 +158,9 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     yield Variant(kmeans_update._plan_kernel, {}, plan, PLAN_BLOCK.warps)
     yield Variant(kmeans_update._means_kernel, {"sums": "*i64"}, {"D": UPDATE_TILE.D}, UPDATE_TILE.warps)
     outcome = {"B": OUTCOME_BLOCK.block}
-    yield Variant(kmeans_outcome._objective_kernel, {}, outcome, OUTCOME_BLOCK.warps)
-    yield Variant(kmeans_outcome._outcome_kernel, {}, outcome, OUTCOME_BLOCK.warps)
+    exactly = {"N_LIMBS": kmeans_outcome.LIMBS, **outcome}
+    yield Variant(kmeans_outcome._objective_kernel, {}, exactly, OUTCOME_BLOCK.warps)
+    yield Variant(kmeans_outcome._empty_kernel, {}, outcome, OUTCOME_BLOCK.warps)
     tile = fast_tile(capability)
     fast = {"M": tile.M, "N": tile.N, "D": tile.D}
     ahead = stages_of(capability, kmeans_assign.fast_stage_bytes(tile))

@@ -50,6 +50,8 @@ class Units(NamedTuple):
 class Sums:
     """Sums of clusters so far, on the device."""
 
+    found: torch.Tensor
+    """Both that follow, one behind the other."""
     sums: torch.Tensor
     """Limbs, shape (limbs, K, D), int64."""
     mass: torch.Tensor
@@ -63,10 +65,11 @@ class Sums:
         """Sums over no rows."""
         device = units.powers.device
         sizes = [units.n_limbs * n_clusters * n_columns, units.n_mass_limbs * n_clusters]
-        sums, mass = torch.zeros(sum(sizes), dtype=torch.int64, device=device).split(sizes)
+        found = torch.zeros(sum(sizes), dtype=torch.int64, device=device)
+        sums, mass = found.split(sizes)
         numbers = torch.arange(n_clusters + 1, dtype=torch.int32, device=device)
         shape = (units.n_limbs, n_clusters, n_columns)
-        return cls(sums.view(shape), mass.view(units.n_mass_limbs, n_clusters), numbers, units)
+        return cls(found, sums.view(shape), mass.view(units.n_mass_limbs, n_clusters), numbers, units)
 
     def totals(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The sums, shape (K, D), and the mass, shape (K,), float64."""

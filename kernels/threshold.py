@@ -252,6 +252,11 @@ class Kept:
             CELLS=N_CELLS, BLOCK=KEPT_TILE.block, **launch(KEPT_TILE.warps),
         )  # fmt: skip
 
+    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """How many scores lie up to the bracket and inside, shape (2,), and those that were kept, in any order."""
+        places = torch.arange(self._share, device=self._values.device)
+        return self._counts[:2].sum(dim=1), self._values[places < self._counts[2, :, None]]
+
     def list(self) -> None:
         """Lists the values of the cell that the rank falls into."""
         _list_kernel[(self._n_programs,)](

@@ -21,12 +21,14 @@ from .unit_rows import UnitRows
 
 __all__ = [
     "Backend",
+    "BracketingBackend",
     "Clustered",
     "DeviceBackend",
     "HostBackend",
     "PartedBackend",
     "PutScores",
     "SpreadBackend",
+    "by_brackets",
     "on_device",
     "on_host",
     "on_ranks",
@@ -236,8 +238,8 @@ class Clustered(NamedTuple):
     n_iter: int
 
 
-class PartedBackend(HostBackend, Protocol):
-    """A backend on the host whose passes over rows can be made in several places, with the same result."""
+class PartedBackend(Backend, Protocol):
+    """A backend whose passes over rows can be made in several places, with the same result."""
 
     def kmeans_part(
         self,
@@ -249,7 +251,10 @@ class PartedBackend(HostBackend, Protocol):
         chunk_size: int | None = None,
         kept_bytes: int = ...,
     ) -> Any:
-        """The rows of one place, see :class:`ccma_fast.backends.cpu.kmeans_part.HostPart`."""
+        """The rows of one place, a :class:`ccma_fast.backends.lloyd_part.LloydPart`.
+
+        Of the rows at most `kept_bytes` are kept on the host, in the form in which it searches them.
+        """
         ...
 
     def kmeans_of_parts(
@@ -280,6 +285,10 @@ class PartedBackend(HostBackend, Protocol):
         """
         ...
 
+
+class BracketingBackend(HostBackend, PartedBackend, Protocol):
+    """A backend on the host that scores most rows before the thresholds of target sizes are known."""
+
     def likely_brackets(
         self, student_logits: Rows, teacher_logits: Rows | None, student_size: float, teacher_size: float
     ) -> list[tuple[float, float]] | None:
@@ -309,7 +318,7 @@ class PartedBackend(HostBackend, Protocol):
         ...
 
 
-class DeviceBackend(Backend, Protocol):
+class DeviceBackend(PartedBackend, Protocol):
     """A backend on a device, with additional methods. Its `top_m` takes tensors as well."""
 
     def why_unavailable(self) -> str | None:
@@ -445,6 +454,11 @@ def on_ranks(backend: Backend) -> SpreadBackend | None:
 def over_parts(backend: Backend) -> PartedBackend | None:
     """The backend where its passes can be made in several places."""
     return cast(PartedBackend, backend) if hasattr(backend, "kmeans_of_parts") else None
+
+
+def by_brackets(backend: Backend) -> BracketingBackend | None:
+    """The backend where it scores rows before the thresholds of target sizes are known."""
+    return cast(BracketingBackend, backend) if hasattr(backend, "likely_brackets") else None
 
 
 def on_host(values: Any) -> npt.NDArray[Any]:

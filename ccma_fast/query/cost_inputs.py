@@ -63,6 +63,8 @@ class CostInputs:
     """Whether the picks depend on conformal sets."""
     head: Literal["", "published", "ridge", "distilled"]
     """The head that is fitted, as a configuration names it; empty where none is."""
+    has_brackets: bool
+    """Whether rows may be scored before the thresholds of target sizes are known."""
     n_ranks: int = 1
     """Processes that share the rows."""
 

@@ -42,6 +42,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..backends.protocol import by_brackets
 from ..pool.derived import DerivedRows
 from ..pool.rows import Rows
 from ..steps.logistic_head import LogisticHead
@@ -135,6 +136,7 @@ def cost_inputs_of(
         has_spacing=inputs.min_distance > 0.0,
         forms_sets=acquisition.forms_sets(teacher is not None, inputs.labelled.size),
         head=_head(inputs),
+        has_brackets=by_brackets(settings.backend) is not None,
         n_ranks=n_ranks or inputs.settings.n_ranks,
     )
 

@@ -234,13 +234,7 @@ def cover(
     # The first of a cluster stands for its rows but for the later ones, which stand for themselves.
     labels, first, n_of_cluster = np.unique(found.labels[picks], return_index=True, return_counts=True)
     represents = np.ones(picks.size, np.int64)
-    spread = on_ranks(settings.backend)
-    sizes = (
-        np.bincount(found.labels, minlength=n_clusters)
-        if spread is None
-        else spread.class_sizes(found.labels, n_clusters)
-    )
-    represents[first] = sizes[labels] - n_of_cluster + 1
+    represents[first] = class_sizes(settings, found.labels, n_clusters)[labels] - n_of_cluster + 1
     return Covering(picks, represents, tally, *clusters)
 
 
@@ -390,11 +384,11 @@ def picks_by_class(
 
 
 def class_sizes(settings: Settings, classes: Any, n_classes: int) -> Int64:
-    """How many rows each class has, shape (C,), from the class of each row, an array or tensor."""
+    """How many rows each class has, shape (C,), from the class of each row, wherever these are."""
     keeper = on_ranks(settings.backend) or on_device(settings.backend)
-    if keeper is not None:
-        return keeper.class_sizes(classes, n_classes)
-    return np.bincount(classes, minlength=n_classes)
+    if keeper is None or isinstance(classes, np.ndarray):
+        return np.bincount(classes, minlength=n_classes)
+    return keeper.class_sizes(classes, n_classes)
 
 
 def best_of_classes(settings: Settings, scores: Any, classes: Any, sizes: Int64, wanted: Int64) -> Int64:

@@ -40,7 +40,7 @@ _INSIDE = 5.2
 
 def one_pass_sample(given: CostInputs) -> int:
     """Rows of the sample that lets one pass give thresholds and scores; 0 where it takes several."""
-    if not (given.forms_sets and given.config.has_sizes_only):
+    if not (given.forms_sets and given.config.has_sizes_only and given.has_brackets):
         return 0
     return size_sample(given.n_scored, given.n_classes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,21 @@ from ccma_fast.kernels import kmeans_outcome, kmeans_update
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import kmeans_rows
 from ccma_fast.backends.cuda.device import device
+from ccma_fast.backends.exact_sums import rounded_sum
 from ccma_fast.pool.open import open_rows
 
 CUDA = choose_backend("cuda")
 
 # Triton's interpreter computes with NumPy, which warns of what a GPU does as it is told.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def outcome_of(labels, squared, weights, n_clusters):
+    """The limbs of the objective, the number of empty clusters, and whether each owns a row."""
+    of_rows = (torch.from_numpy(values).to(device()) for values in (labels, squared, weights))
+    found = kmeans_outcome.outcome(*of_rows, n_clusters).cpu().numpy()
+    n_limbs, owned = kmeans_outcome.LIMBS, kmeans_outcome.OWNED
+    return found[:n_limbs], int(found[kmeans_outcome.N_EMPTY]), found[owned:]
 
 
 @pytest.mark.parametrize("n_clusters", [1, 7, 2500])
@@ -25,22 +36,23 @@ def test_the_outcome_of_an_iteration(n_rows, n_clusters):
     labels = rng.integers(n_clusters, size=n_rows).astype(np.int32)
     labels[labels == 5] = 0
     squared, weights = (rng.random(n_rows, dtype=np.float32) for _ in range(2))
-    expected = float((weights.astype(np.float64) * squared).sum())
-    n_empty = n_clusters - np.unique(labels).size
-    of_rows = [torch.from_numpy(values).to(device()) for values in (labels, squared, weights)]
+    limbs, n_empty, owned = outcome_of(labels, squared, weights, n_clusters)
+    assert rounded_sum(limbs) == math.fsum((weights.astype(np.float64) * squared).tolist())
+    np.testing.assert_array_equal(owned, np.bincount(labels, minlength=n_clusters) > 0)
+    assert n_empty == n_clusters - np.unique(labels).size
 
-    def outcome(previous: float, tol: float) -> tuple[float, list[int]]:
-        numbers = (torch.full((1,), value, dtype=torch.float64, device=device()) for value in (previous, tol))
-        objective, found = kmeans_outcome.outcome(*of_rows, n_clusters, *numbers)
-        return objective.item(), found.tolist()
 
-    objective, first = outcome(np.nan, 0.5)
-    assert objective == pytest.approx(expected, rel=1e-12)
-    assert first == [0, n_empty]
-    assert outcome(objective, 0.0) == (objective, [1, n_empty])
-    assert outcome(np.nextafter(objective, np.inf), 0.0)[1][0] == 0
-    assert outcome(1.25 * objective, 0.1)[1][0] == 0
-    assert outcome(1.25 * objective, 0.3)[1][0] == 1
+@pytest.mark.parametrize("n_rows", [1, 4000])
+def test_an_objective_of_numbers_of_any_size(n_rows):
+    rng = np.random.default_rng(n_rows)
+    squared, weights = (np.exp2(rng.uniform(-149, 127.9, n_rows)).astype(np.float32) for _ in range(2))
+    squared[n_rows // 3 :: 7] = 0.0
+    squared[-1] = weights[-1] = np.finfo(np.float32).max
+    limbs, _, _ = outcome_of(np.zeros(n_rows, np.int32), squared, weights, 1)
+    assert rounded_sum(limbs) == math.fsum((weights.astype(np.float64) * squared).tolist())
+    squared[n_rows // 2] = np.inf
+    limbs, _, _ = outcome_of(np.zeros(n_rows, np.int32), squared, weights, 1)
+    assert rounded_sum(limbs) == np.inf
 
 
 def test_a_cluster_of_no_mass_keeps_its_centroid():

@@ -20,7 +20,7 @@ from ccma_fast.steps.representatives import RepresentedPart, representatives, re
 
 pytestmark = pytest.mark.processor
 
-CPU = over_parts(choose_backend("cpu"))
+CPU, CUDA = (over_parts(choose_backend(name)) for name in ("cpu", "cuda"))
 N = 700
 
 
@@ -66,6 +66,7 @@ def assert_same(
     seed=0,
     chunk_size=None,
     method="full",
+    backend=CPU,
     **settings,
 ):
     """Everything that comes of the clustering, and the generator after it; by the `method` where one is given."""
@@ -75,15 +76,15 @@ def assert_same(
     rows = open_rows(x, "x")
     settings = {"init": init, "max_iter": 6, "tol": 0.0, **settings}
     whole = clustering.cluster(
-        CPU, rows, n_clusters, method=method, weights=weights, unit=unit, random_state=rng, **settings
+        backend, rows, n_clusters, method=method, weights=weights, unit=unit, random_state=rng, **settings
     )
     w = np.ones(N, np.float32) if weights is None else weights
 
     def part(runs, numbers):
-        return CPU.kmeans_part(RowSubset(rows, numbers), runs, w[numbers], unit=unit, chunk_size=chunk_size)
+        return backend.kmeans_part(RowSubset(rows, numbers), runs, w[numbers], unit=unit, chunk_size=chunk_size)
 
     parts = dealing.split(N, deals, part)
-    found = clustering.cluster_parts(CPU, parts, n_clusters, method=method, random_state=again, **settings)
+    found = clustering.cluster_parts(backend, parts, n_clusters, method=method, random_state=again, **settings)
     np.testing.assert_array_equal(found.centroids, whole.centroids)
     assert (found.inertia, found.n_iter) == (whole.inertia, whole.n_iter)
     labels, squared = np.empty(N, np.int32), np.empty(N, np.float32)
@@ -150,6 +151,35 @@ def test_methods_for_many_clusters(dealing, method, weights, init, n_parts, monk
         x = rows_of("equal" if unit else "any", rng)
         deals = dealing.dealt(N, n_parts, rng, runs=30)
         assert_same(dealing, deals, x, 40, w, method=method, init=init, unit=unit, seed=n_parts)
+
+
+_ON_DEVICE = {
+    "unit": {"unit": True, "kind": "bfloat16", "chunk_size": 64},
+    "zeros": {"weights": "zeros", "init": "random"},
+    "any size": {"weights": "any size", "kind": "any length", "init": "random"},
+    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 80, 140]},
+    "sample": {"method": "sample", "weights": "random"},
+    "two-level": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random"},
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "name", [pytest.param(of, marks=pytest.mark.slow) if of in ("unit", "any size") else of for of in _ON_DEVICE]
+)
+def test_rows_on_devices(dealing, name, monkeypatch):
+    """Several parts, all of them on the device that is here, or interpreted."""
+    monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 4)
+    monkeypatch.setitem(globals(), "N", 150)
+    rng = np.random.default_rng(5)
+    given = {"kind": "any", "weights": "none", **_ON_DEVICE[name]}
+    x, w = rows_of(given.pop("kind"), rng), weights_of(given.pop("weights"), rng)
+    if "start" in given:  # equal centroids leave two clusters without rows
+        start = np.asarray(open_rows(x, "x").float32())[given.pop("start")]
+        given["init"] = start / np.linalg.norm(start, axis=1, keepdims=True)
+    n_clusters = len(given["init"]) if isinstance(given.get("init"), np.ndarray) else 9
+    deals = dealing.dealt(N, 3, rng)
+    assert_same(dealing, deals, x, n_clusters, w, backend=CUDA, max_iter=2, **given)
 
 
 @pytest.mark.usefixtures("restore_threads")

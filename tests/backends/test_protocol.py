@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ccma_fast.backends.choose import choose_backend
-from ccma_fast.backends.protocol import DeviceBackend, HostBackend, PartedBackend
+from ccma_fast.backends.protocol import BracketingBackend, DeviceBackend, HostBackend
 from ccma_fast.pool.open import open_rows
 
-PROTOCOLS = {"reference": HostBackend, "cpu": PartedBackend, "cuda": DeviceBackend}
+PROTOCOLS = {"reference": HostBackend, "cpu": BracketingBackend, "cuda": DeviceBackend}
 
 
 def names_of(protocol: type) -> set[str]:

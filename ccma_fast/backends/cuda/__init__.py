@@ -12,13 +12,14 @@ where no GPU is.
 
 from .coverage import unit_rows
 from .device import NAME, ON_HOST, arithmetic, describe, why_unavailable
-from .kmeans import weighted_kmeans
+from .kmeans import kmeans_of_parts, weighted_kmeans
+from .kmeans_part import DevicePart as kmeans_part
 from .products import linear
 from .rows import check_rows, kept, row_lengths
 from .scores import score, score_at_sizes, score_here
 from .sets import prediction_sets
 from .sorting import best_of_classes, class_sizes, top_m
-from .thresholds import raised_threshold, row_thresholds, target_size_threshold, true_class_scores
+from .thresholds import raised_threshold, row_thresholds, scores_between, target_size_threshold, true_class_scores
 from .training import training
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "class_sizes",
     "describe",
     "kept",
+    "kmeans_of_parts",
+    "kmeans_part",
     "linear",
     "prediction_sets",
     "raised_threshold",
@@ -38,6 +41,7 @@ __all__ = [
     "score",
     "score_at_sizes",
     "score_here",
+    "scores_between",
     "target_size_threshold",
     "top_m",
     "training",

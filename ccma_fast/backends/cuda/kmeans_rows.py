@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,13 @@ from ...kernels import kmeans_assign, kmeans_update
 from ...kernels import linear as products
 from ...pool.rows import Rows
 from ...pool.tensors import TensorRows
-from ..kmeans_origin import sample_positions
+from ..kmeans_origin import origin_of, sample_positions
+from ..kmeans_part import Sums
 from .reader import Reader
 from .rows import check_row_lengths
 from .sorting import top_m
 
-__all__ = ["ClusteredRows"]
+__all__ = ["ClusteredRows", "Joined", "rows_of_matrix", "units_of"]
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -28,43 +29,47 @@ Int64 = npt.NDArray[np.int64]
 _LONGER = 1.0 + 2.0**-20
 
 
+Joined = Callable[[torch.Tensor, "torch.Tensor | None", torch.Tensor, slice], None]
+"""Takes a chunk with its rows' scales, labels and positions."""
+
+
 class ClusteredRows:
-    """The rows of a clustering: stored values times a factor per row (1 / length for unit rows)."""
+    """The rows of a clustering: stored values times a factor per row (1 / length for unit rows).
+
+    They are compared from the origin once :meth:`look_from` has said where that is.
+    """
 
     def __init__(self, rows: Rows, reader: Reader, *, unit: bool, chunk_size: int | None) -> None:
-        self.n_rows = rows.n_rows
-        self._reader, self._chunk_size = reader, chunk_size
-        self._rows = reader.kept(rows)
-        self.are_on_device = reader.is_on_device(self._rows)
+        self.n_rows, self.n_columns = rows.n_rows, rows.n_columns
+        self.reader, self._chunk_size = reader, chunk_size
+        self.source = reader.kept(rows)
+        """The rows as they are stored, on the device where they fit."""
+        self.are_on_device = reader.is_on_device(self.source)
         lengths = torch.empty(rows.n_rows, dtype=torch.float64, device=reader.device)
         for part, chunk in self._chunks():
             lengths[part] = products.row_lengths(chunk)
         check_row_lengths(rows, lengths, directions=unit)
         self._scale = (1.0 / lengths).float() if unit else None
         self._lengths = torch.full_like(lengths, _LONGER).float() if unit else (lengths * _LONGER).float()
-        sample = self._take(sample_positions(rows.n_rows))
-        self._origin = sample.mean(dim=0, dtype=torch.float64).float()
+        self._origin = torch.zeros(rows.n_columns, dtype=torch.float32, device=reader.device)
 
     def _chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        for start, (chunk,) in self._reader.chunks(self._rows, chunk_size=self._chunk_size):
+        for start, (chunk,) in self.reader.chunks(self.source, chunk_size=self._chunk_size):
             yield slice(start, start + len(chunk)), chunk
 
     def _scaled(self, part: slice) -> torch.Tensor | None:
         return None if self._scale is None else self._scale[part]
 
-    def _take(self, indices: Int64) -> torch.Tensor:
-        taken = self._reader.take(self._rows, indices).float()
-        return taken if self._scale is None else taken * self._scale[self._reader.tensor(indices), None]
-
     def take(self, indices: Int64) -> Float32:
         """Some rows as they are clustered."""
-        rows: Float32 = self._take(indices).cpu().numpy()
+        stored, scale = self.stored(indices)
+        taken = stored.float()
+        rows: Float32 = (taken if scale is None else taken * scale[:, None]).cpu().numpy()
         return rows
 
-    def of_matrix(self, x: Float32) -> ClusteredRows:
-        """Rows of a matrix as they are."""
-        rows = TensorRows(self._reader.tensor(x), "candidates")
-        return ClusteredRows(rows, self._reader, unit=False, chunk_size=None)
+    def look_from(self, origin: Float32) -> None:
+        """The origin that rows and centroids are compared from."""
+        self._origin = self.reader.tensor(origin)
 
     @property
     def lengths(self) -> tuple[float, float]:
@@ -83,7 +88,7 @@ class ClusteredRows:
 
     def nearest(self, centroids: Float32, *, within: Float32 | None = None) -> tuple[Int32, Float32]:
         """The nearest centroid of each row, see :class:`ccma_fast.backends.kmeans_part.ClusteredRows`."""
-        of_device, squared_there = self.assign(self._reader.tensor(centroids))
+        of_device, squared_there = self.assign(self.reader.tensor(centroids))
         found = torch.stack([of_device, squared_there.view(torch.int32)]).cpu().numpy()  # in one copy
         labels, squared = found[0], found[1].view(np.float32)
         if within is not None:
@@ -91,8 +96,11 @@ class ClusteredRows:
             labels, squared = np.where(nearer, labels, np.int32(-1)), np.where(nearer, squared, within)
         return labels, squared
 
-    def assign(self, centroids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The nearest centroid of each row and the squared distance to it, on the device."""
+    def assign(self, centroids: torch.Tensor, join: Joined | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The nearest centroid of each row and the squared distance to it, on the device.
+
+        Every row may `join` others of its label while it is at hand.
+        """
         labels = torch.empty(self.n_rows, dtype=torch.int32, device=centroids.device)
         squared = torch.empty(self.n_rows, dtype=torch.float32, device=centroids.device)
         prepared = kmeans_assign.prepare_centroids(centroids, self._origin)
@@ -100,6 +108,8 @@ class ClusteredRows:
             labels[part], squared[part], _ = kmeans_assign.nearest(
                 chunk, self._scaled(part), self._lengths[part], prepared
             )
+            if join is not None:
+                join(chunk, self._scaled(part), labels[part], part)
         return labels, squared
 
     def means(
@@ -112,3 +122,23 @@ class ClusteredRows:
             kmeans_update.accumulate(chunk, self._scaled(part), weights[part], labels[part], found)
         means: torch.Tensor = kmeans_update.means(found, centroids)
         return means
+
+    def stored(self, indices: Int64) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Some rows as they are stored, on the device, and their scales."""
+        scale = None if self._scale is None else self._scale[self.reader.tensor(indices)]
+        return self.reader.take(self.source, indices), scale
+
+
+def rows_of_matrix(x: Float32, reader: Reader) -> ClusteredRows:
+    """Rows of a matrix as they are."""
+    rows = ClusteredRows(TensorRows(reader.tensor(x), "candidates"), reader, unit=False, chunk_size=None)
+    rows.look_from(origin_of(x[sample_positions(len(x))]))
+    return rows
+
+
+def units_of(sums: Sums, device: torch.device) -> kmeans_update.Units:
+    """How the device forms the sums of clusters."""
+    of_x, of_mass = sums.of_x, sums.of_mass
+    return kmeans_update.Units.of(
+        device, of_x.exponent, of_mass.exponent, of_x.step, n_limbs=of_x.n_limbs, n_mass_limbs=of_mass.n_limbs
+    )

@@ -13,12 +13,20 @@ from ...kernels.conformal_sets import log_normalizers
 from ...kernels.cumulative import CumulativeScores, cumulative_scores
 from ...pool.rows import Rows
 from ...reference import Cumulative, target_size_rank
+from ..order_statistic import HostScores, ScoresBetween
 from .order_statistic import Grid, KeptCounts, Search, order_statistic, request
 from .reader import Reader
 from .rows import check_finite, raise_bad
 from .transfers import Later
 
-__all__ = ["of_rows", "raised_threshold", "row_thresholds", "target_size_threshold", "true_class_scores"]
+__all__ = [
+    "of_rows",
+    "raised_threshold",
+    "row_thresholds",
+    "scores_between",
+    "target_size_threshold",
+    "true_class_scores",
+]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -79,20 +87,54 @@ class _Scores:
     ) -> KeptCounts:
         """The counts of one pass; with a rank the values of its cell are listed."""
         state = self._reader.tensor(request(bracket, grid, rank))
-        kept: threshold.Kept | None = None
-        for start, chunk in chunks:
-            if kept is None:
-                kept = threshold.Kept(state, len(chunk), chunk.shape[1], _COLLECT)
-            if cumulative is None:
-                kept.add(chunk, start)
-            else:
-                bad = threshold.bad_of(state)
-                kept.add_scores(_cumulative_scores(self._reader, chunk, cumulative, bad, start).scores)
+        kept = self._pass(chunks, cumulative, state, _COLLECT)
         assert kept is not None, "there are rows"
         kept.count()
         if rank:
             kept.list()
         return KeptCounts.of(Later(state).array())
+
+    def between(self, low: float, high: float, most: int) -> threshold.Kept | None:
+        """The scores in (low, high], of which at most so many are kept; None where there are no rows."""
+        state = self._reader.tensor(request((low, high), Grid.inside(low, high), 0))
+        chunks = _chunks(self._reader, self._logits, self._cumulative, self._chunk_size)
+        kept = self._pass(chunks, self._cumulative, state, most)
+        check_finite(threshold.bad_of(state), self._logits)
+        return kept
+
+    def _pass(
+        self, chunks: Iterator[tuple[int, torch.Tensor]], cumulative: Cumulative | None, state: torch.Tensor, most: int
+    ) -> threshold.Kept | None:
+        kept: threshold.Kept | None = None
+        for start, chunk in chunks:
+            if kept is None:
+                kept = threshold.Kept(state, len(chunk), chunk.shape[1], most)
+            if cumulative is None:
+                kept.add(chunk, start)
+            else:
+                bad = threshold.bad_of(state)
+                kept.add_scores(_cumulative_scores(self._reader, chunk, cumulative, bad, start).scores)
+        return kept
+
+
+def scores_between(
+    logits: Rows,
+    cumulative: Cumulative | None,
+    low: float,
+    high: float,
+    chunk_size: int | None = None,
+    share: float = 1.0,
+) -> ScoresBetween:
+    """Number of scores ≤ low, number in (low, high], and those, or some where there are very many.
+
+    The rows are a `share` of all that are kept of.
+    """
+    found = _Scores(logits, cumulative, chunk_size).between(low, high, max(1, int(share * _COLLECT)))
+    if found is None:
+        return ScoresBetween(0, 0, HostScores(np.empty(0)))
+    counts, values = found.found()
+    below, inside = counts.tolist()
+    return ScoresBetween(below, inside, HostScores(values.cpu().numpy()))
 
 
 def raised_threshold(

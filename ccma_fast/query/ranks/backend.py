@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.order_statistic import HostScores, ScoresBetween, order_statistic
-from ...backends.protocol import Backend
+from ...backends.protocol import PartedBackend, by_brackets
 from ...pool.arrays import KeptRows
 from ...pool.rows import Rows
 from ...reference import Cumulative, KMeans, target_size_rank
@@ -18,7 +18,6 @@ from ...steps.representatives import representatives
 from ..represented import are_nearest
 from ..scores import TOTALS, Columns
 from .clusterings import clustering, spread_representatives
-from .parted import THRESHOLDS, parted
 from .places import spread_source
 from .session import Column, Session
 
@@ -34,11 +33,11 @@ class SpreadBackend:
     Parameters
     ----------
     session : Session
-    here : Backend
+    here : PartedBackend
         This process's own: it computes what concerns rows that were brought here, and everything that is not said here.
     """
 
-    def __init__(self, session: Session, here: Backend) -> None:
+    def __init__(self, session: Session, here: PartedBackend) -> None:
         self._session, self._here = session, here
         self.n_ranks = len(session.runs)
         session.backend = self
@@ -88,9 +87,9 @@ class SpreadBackend:
         columns: Columns,
     ) -> tuple[tuple[float, float], dict[str, Any], dict[str, int]] | None:
         """Each rank scores its rows between likely thresholds, and then those that they leave open."""
-        sizes = student_size, teacher_size
-        brackets = parted(self._here, THRESHOLDS).likely_brackets(student_logits, teacher_logits, *sizes)
-        if brackets is None:
+        sizes, here = (student_size, teacher_size), by_brackets(self._here)
+        brackets = None if here is None else here.likely_brackets(student_logits, teacher_logits, *sizes)
+        if here is None or brackets is None:
             return None
         kept, begun = {name: self._column(student_logits) for name in columns}, self._column(student_logits)
         handles = {name: column.handle for name, column in kept.items()}
@@ -100,7 +99,7 @@ class SpreadBackend:
         )
         thresholds = None
         if all(are_whole):
-            thresholds = parted(self._here, THRESHOLDS).thresholds_in_brackets(student_logits, sizes, brackets, counted)
+            thresholds = here.thresholds_in_brackets(student_logits, sizes, brackets, counted)
         if thresholds is None:
             return None
         totals = self._session.total("settle", begun, handles, student_logits, *thresholds)
@@ -161,8 +160,6 @@ class SpreadBackend:
 
     def class_sizes(self, classes: Any, n_classes: int) -> Int64:
         """How many rows each class has."""
-        if not isinstance(classes, Column):
-            return np.bincount(classes, minlength=n_classes)
         return self._session.total("class_sizes", classes, n_classes)
 
     def best_of_classes(self, scores: Column, classes: Column, sizes: Int64, wanted: Int64) -> Int64:

@@ -7,12 +7,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.protocol import Backend
+from ...backends.protocol import PartedBackend
 from ...pool.rows import Rows
 from ...reference import KMeans
 from ...steps.clustering import cluster_parts
 from ...steps.representatives import representatives_of_parts
-from .parted import CLUSTERING, parted
 from .session import Column, Session
 
 __all__ = ["clustering", "spread_representatives"]
@@ -22,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 def clustering(
     session: Session,
-    here: Backend,
+    here: PartedBackend,
     x: Rows,
     n_clusters: int,
     *,
@@ -39,7 +38,7 @@ def clustering(
     part, labels, squared = (Column(session, session.own(x)) for _ in range(3))
     session.each("cluster", part.handle, x, weights, unit)
     found = cluster_parts(
-        parted(here, CLUSTERING),
+        here,
         _SessionParts(session, part),
         n_clusters,
         method=method,

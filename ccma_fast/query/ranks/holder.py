@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...backends.protocol import Backend
+from ...backends.protocol import PartedBackend
 from ...config import CCMAConfig
 from ...pool.derived import RowSubset, Runs
 from ...pool.rows import Rows
@@ -34,7 +34,7 @@ class Holder:
 
     sources: list[Rows]
     """All that is read, each as this process has opened it."""
-    backend: Backend
+    backend: PartedBackend
     runs: Runs
     """The rows of this rank."""
     memory: Memory

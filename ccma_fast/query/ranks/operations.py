@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.protocol import on_host
+from ...backends.protocol import by_brackets, on_host
 from ...config import CCMAConfig
 from ...pool.derived import Runs
 from ...pool.rows import Chunk, Rows
@@ -27,7 +27,6 @@ from ..picks import class_sizes as sizes_here
 from ..represented import nearest_to_centroids as nearest_here
 from ..scores import Columns, Scores
 from .holder import Held, Holder
-from .parted import CLUSTERING, THRESHOLDS, parted
 
 __all__ = [
     "best_of_classes",
@@ -115,9 +114,9 @@ def score_in_brackets(
     """Keeps the scores of most rows; what was counted, and whether all rows were gone through."""
     logits = Logits(student, teacher).each(holder.here)
     scores = Scores(logits.student.n_rows, columns)
-    rest = parted(holder.backend, THRESHOLDS).scores_in_brackets(
-        *logits, brackets, scores.put, chunk_size=holder.chunk_size
-    )
+    backend = by_brackets(holder.backend)
+    assert backend is not None, "that of the first rank does"
+    rest = backend.scores_in_brackets(*logits, brackets, scores.put, chunk_size=holder.chunk_size)
     holder.kept[handle] = _Begun(scores, rest)
     return rest.counted, rest.is_whole
 
@@ -142,7 +141,7 @@ def scores_between(
     """Number of scores ≤ low, number in (low, high], and those, or a sample where there are very many."""
     here = holder.here(logits)
     share = here.n_rows / max(1, logits.n_rows)
-    below, inside, kept = parted(holder.backend, THRESHOLDS).scores_between(
+    below, inside, kept = holder.backend.scores_between(
         here, cumulative, low, high, chunk_size=holder.chunk_size, share=share
     )
     return below, inside, kept.values
@@ -231,7 +230,7 @@ def cluster(holder: Holder, handle: int, rows: Rows, weights: Any, unit: bool) -
     """Keeps the rows of a clustering."""
     own, here = holder.own(rows), holder.here(rows)
     w = np.ones(own.size, np.float32) if weights is None else holder.of_own(weights, own)
-    holder.kept[handle] = parted(holder.backend, CLUSTERING).kmeans_part(
+    holder.kept[handle] = holder.backend.kmeans_part(
         here, own, w, unit=unit, chunk_size=holder.chunk_size, kept_bytes=holder.memory.sketch
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from ...backends.protocol import Backend
+from ...backends.protocol import Backend, over_parts
 from ...errors import BackendUnavailableError
 from ...pool.derived import Runs
 from ...pool.logits import open_logits
@@ -86,16 +86,19 @@ def identity(backend: Backend) -> dict[str, str]:
 def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arguments], Selection]) -> Selection:
     with ranks.guarded():
         arguments = opened(checked())
-        if arguments.backend.NAME == "reference":
-            raise BackendUnavailableError("backend 'reference' computes on one rank alone; expected backend='cpu'")
+        here = over_parts(arguments.backend)
+        if here is None:
+            raise BackendUnavailableError(
+                f"backend {arguments.backend.NAME!r} computes on one rank alone; expected 'cpu' or 'cuda'"
+            )
         sources = sources_of(arguments)
         check_agreement(ranks, arguments, sources)
         pool = arguments.pool
         runs = ranks.broadcast(dealt(pool.n_rows, pool.shard_files, ranks.size) if ranks.rank == 0 else None)
-        holder = Holder(sources, arguments.backend, runs[ranks.rank], arguments.memory)
+        holder = Holder(sources, here, runs[ranks.rank], arguments.memory)
         if ranks.rank:
             return _served(ranks, holder)
-        found = led(_OverRanks(ranks, holder), arguments, sources, runs, run)
+        found = led(_OverRanks(ranks, holder), holder, arguments, runs, run)
         ranks.broadcast(("end", found))
         selection: Selection = loaded(found, holder.resolve)
         return selection
@@ -103,14 +106,14 @@ def _on_ranks(ranks: Ranks, checked: Callable[[], Arguments], run: Callable[[Arg
 
 def led(
     transport: Transport,
+    holder: Holder,
     arguments: Arguments,
-    sources: Sequence[Rows],
     runs: Sequence[Runs],
     run: Callable[[Arguments], Selection],
 ) -> bytes:
     """The first rank's part: the query, and its outcome as bytes, see :func:`~.shipping.loaded`."""
-    session = Session(transport, sources, runs)
-    backend = cast(Backend, SpreadBackend(session, arguments.backend))
+    session = Session(transport, holder.sources, runs)
+    backend = cast(Backend, SpreadBackend(session, holder.backend))
     session.each("configure", arguments.config, arguments.chunk_size)
     teacher = arguments.teacher
     spread = replace(
