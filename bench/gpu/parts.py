@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # What a measurement is called, and its seconds. Tools run some of them again, see `of_card`.
 _MEASURED = {"ceilings": 20, "scores": 60, "assign": 60, "select": 50, "rest": 40}
-_TESTS = ("tests/backends", "tests/test_errors.py")
+_TESTS = (
+    "tests/backends",
+    "tests/test_errors.py",
+    "tests/system/test_rank_wire.py",
+    *(f"tests/query/test_ranks.py::test_{name}" for name in ("picks_are_those_of_one_device", "target_sizes_on_a_device")),
+)
 
 # ncu: kernels of this package begin with an underscore, those of PyTorch do not. Replaying a kernel for each group of
 # counters, it takes a second or two a kernel.
