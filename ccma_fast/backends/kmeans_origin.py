@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SAMPLE_ROWS", "origin_of", "sample_positions"]
+from .kmeans_sizes import SAMPLE_ROWS
+
+__all__ = ["origin_of", "sample_positions"]
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-SAMPLE_ROWS = 2048
-"""Rows of the sample that the origin is the mean of, at most."""
 
 
 def sample_positions(n_rows: int) -> Int64:

@@ -19,19 +19,16 @@ from .exact_sums import (
     weight_of_labels,
     weight_range,
 )
+from .kmeans_sizes import ROWS_OF_BLOCK
 from .parts import Parts, largest_first
 from .positional_random import uniforms
 
-__all__ = ["ROWS_OF_BLOCK", "ClusterPart", "ClusteredRows", "Facts", "Sums", "facts_of"]
+__all__ = ["ClusterPart", "ClusteredRows", "Facts", "Sums", "facts_of"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-
-ROWS_OF_BLOCK = 1 << 14
-"""Row numbers of a block: what a row is drawn from, once its block has been drawn."""
-
 
 # Sums in float64 at a time.
 _VALUES_OF_BAND = 1 << 18

@@ -21,7 +21,8 @@ from ..reference import (
     unit_exponent,
 )
 from .exact_sums import rounded_sum
-from .kmeans_part import ROWS_OF_BLOCK, ClusteredRows, Facts
+from .kmeans_part import ClusteredRows, Facts
+from .kmeans_sizes import ROWS_OF_BLOCK
 from .parts import OnePart, Parts, gathered, largest_first
 from .positional_random import skip
 

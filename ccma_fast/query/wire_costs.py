@@ -58,7 +58,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from ..backends.kmeans_origin import SAMPLE_ROWS
+from ..backends.kmeans_sizes import ROWS_OF_BLOCK, SAMPLE_ROWS
 from ..pool.rows import Rows
 from ..reference import KMEANS_PARALLEL_OVERSAMPLING, KMEANS_PARALLEL_ROUNDS, KMEANS_SAMPLE_ROWS
 from .cost_inputs import CostInputs
@@ -95,9 +95,6 @@ _SCORED_NUMBER = _FLOAT32 + _INT64
 
 # Whole numbers that an exact sum is formed of.
 _EXACT_SUM = 22 * _INT64
-
-# Row numbers whose weight a clustering's start adds up first.
-_ROWS_OF_BLOCK = 1 << 14
 
 # What ranks tell each other: arguments, a shard, the configuration, the report, a pick.
 _ARGUMENTS, _SHARD, _CONFIGURATION, _REPORT, _PICK = 2200, 40, 800, 6000, 24
@@ -284,7 +281,7 @@ def _start(rows: Rows, n: int, n_clusters: int, init: str) -> Wire:
         return Wire(from_each=2 * _INT64 * n_clusters, commands=1).plus(_gathered(rows, n_clusters))
     row, of_round = _FLOAT32 * rows.n_columns, KMEANS_PARALLEL_OVERSAMPLING * n_clusters
     n_candidates = min(n, 1 + KMEANS_PARALLEL_ROUNDS * of_round)
-    drawn = Wire(row, commands=3, summed=_INT64 * (math.ceil(n / _ROWS_OF_BLOCK) + _ROWS_OF_BLOCK))
+    drawn = Wire(row, commands=3, summed=_INT64 * (math.ceil(n / ROWS_OF_BLOCK) + ROWS_OF_BLOCK))
     joined = Wire(row * of_round, of_rows=_INT64 * of_round, commands=3, summed=_EXACT_SUM)
     joined = joined.plus(_gathered(rows, of_round))
     ended = Wire(_INT32 * n_candidates, commands=2, summed=_INT64 * n_candidates)

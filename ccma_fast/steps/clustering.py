@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..backends.choose import choose_backend
 from ..backends.exact_sums import exact_sum, mass_of_labels, rounded_sum
 from ..backends.kmeans_part import facts_of
+from ..backends.kmeans_sizes import KEPT_BYTES
 from ..backends.parts import Inside, Parts
 from ..backends.protocol import Backend, Clustered, PartedBackend
 from ..checks import check_choice, check_integer, check_number, random_generator
@@ -28,10 +29,6 @@ __all__ = ["cluster", "cluster_parts", "shares", "weighted_kmeans"]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-
-
-# Rows of one coarse cluster are read in every iteration, and kept where they fit into so many bytes.
-_KEPT_BYTES = 1 << 28
 
 _INITS = ("k-means||", "k-means++", "random")
 
@@ -299,7 +296,7 @@ class _Matrix:
 
     def _subset(self, numbers: Int64) -> _Matrix:
         weights = None if self._weights is None else self._weights[numbers]
-        return _Matrix(self._backend, kept(RowSubset(self._x, numbers), _KEPT_BYTES), weights, self._settings)
+        return _Matrix(self._backend, kept(RowSubset(self._x, numbers), KEPT_BYTES), weights, self._settings)
 
 
 class _Parts:

@@ -13,7 +13,7 @@ from ..lloyd import lloyd
 from ..parts import OnePart, Parts
 from ..protocol import Clustered
 from .device import NAME
-from .kmeans_part import KEPT_BYTES, HostPart
+from .kmeans_part import KEPT_ALONG, HostPart
 from .kmeans_rows import ClusteredRows
 
 __all__ = ["kmeans_of_parts", "weighted_kmeans"]
@@ -32,7 +32,7 @@ def weighted_kmeans(
     random_state: np.random.Generator,
     unit: bool = False,
     chunk_size: int | None = None,
-    kept_bytes: int = KEPT_BYTES,
+    kept_bytes: int = KEPT_ALONG,
 ) -> KMeans:
     """Lloyd's algorithm on Σ_i w_i · min_k ‖x_i − μ_k‖², all rows read once per iteration."""
     w = check_weights(weights, x.n_rows)

@@ -11,10 +11,11 @@ from ...pool.derived import RowSubset, Runs
 from ...pool.rows import Chunk, Rows
 from ..exact_sums import exact_sum
 from ..kmeans_part import Sums
+from ..kmeans_sizes import KEPT_BYTES
 from ..lloyd_part import LloydPart
 from .kmeans_rows import Before, ClusteredRows
 
-__all__ = ["KEPT_BYTES", "HostPart"]
+__all__ = ["KEPT_ALONG", "HostPart"]
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -23,11 +24,7 @@ Bool = npt.NDArray[np.bool_]
 
 # What is kept of the rows along the directions, where it fits and the caller does not say how much may be; else they
 # are projected anew in every pass.
-KEPT_BYTES = 1 << 30
-
-
-# Some of the rows are read in every iteration, and kept where they fit into so many bytes.
-_KEPT_ROWS = 1 << 28
+KEPT_ALONG = 1 << 30
 
 
 class HostPart(LloydPart):
@@ -58,7 +55,7 @@ class HostPart(LloydPart):
         *,
         unit: bool,
         chunk_size: int | None = None,
-        kept_bytes: int = KEPT_BYTES,
+        kept_bytes: int = KEPT_ALONG,
     ) -> None:
         super().__init__(ClusteredRows(rows, unit=unit, chunk_size=chunk_size), numbers, weights)
         self._source, self._unit, self._chunk_size, self._kept_bytes = rows, unit, chunk_size, kept_bytes
@@ -104,7 +101,7 @@ class HostPart(LloydPart):
     def _some(self, positions: Int64, numbers: Runs) -> HostPart:
         self.rows.forget_directions()
         return HostPart(
-            kept(RowSubset(self._source, positions), _KEPT_ROWS),
+            kept(RowSubset(self._source, positions), KEPT_BYTES),
             numbers,
             self.weights[positions],
             unit=self._unit,
