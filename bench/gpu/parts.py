@@ -23,7 +23,8 @@ _TESTS = (
     "tests/backends",
     "tests/test_errors.py",
     "tests/system/test_rank_wire.py",
-    *(f"tests/query/test_ranks.py::test_{name}" for name in ("picks_are_those_of_one_device", "target_sizes_on_a_device")),
+    "tests/query/test_ranks.py::test_picks_are_those_of_one_device",
+    "tests/query/test_ranks.py::test_target_sizes_on_a_device",
 )
 
 # ncu: kernels of this package begin with an underscore, those of PyTorch do not. Replaying a kernel for each group of
