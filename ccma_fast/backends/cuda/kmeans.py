@@ -21,7 +21,6 @@ from ...pool.derived import Runs
 from ...pool.rows import Rows
 from ...reference import KMeans
 from ..exact_sums import rounded_sum
-from ..kmeans_origin import origin_of, sample_positions
 from ..kmeans_part import ClusterPart, facts_of
 from ..kmeans_start import initial_centroids
 from ..lloyd import lloyd
@@ -59,7 +58,6 @@ def weighted_kmeans(
     host_weights = check_weights(weights, x.n_rows)
     parts = OnePart(ClusterPart(rows, Runs([0], [x.n_rows]), host_weights), x.n_rows)
     facts = facts_of(parts)
-    rows.look_from(origin_of(rows.take(sample_positions(rows.n_rows))))
     if isinstance(init, str):
         clustered = partial(rows_of_matrix, reader=reader)
         first = initial_centroids(parts, facts, n_clusters, init, random_state, clustered)

@@ -13,7 +13,7 @@ from ...kernels import kmeans_assign, kmeans_update
 from ...kernels import linear as products
 from ...pool.rows import Rows
 from ...pool.tensors import TensorRows
-from ..kmeans_origin import origin_of, sample_positions
+from ..kmeans_origin import sample_positions
 from ..kmeans_part import Sums
 from .reader import Reader
 from .rows import check_row_lengths
@@ -36,7 +36,8 @@ Joined = Callable[[torch.Tensor, "torch.Tensor | None", torch.Tensor, slice], No
 class ClusteredRows:
     """The rows of a clustering: stored values times a factor per row (1 / length for unit rows).
 
-    They are compared from the origin once :meth:`look_from` has said where that is.
+    They are compared from an origin, near which products round less: the mean of a sample, until :meth:`look_from` says
+    another. No result depends on it.
     """
 
     def __init__(self, rows: Rows, reader: Reader, *, unit: bool, chunk_size: int | None) -> None:
@@ -51,7 +52,7 @@ class ClusteredRows:
         check_row_lengths(rows, lengths, directions=unit)
         self._scale = (1.0 / lengths).float() if unit else None
         self._lengths = torch.full_like(lengths, _LONGER).float() if unit else (lengths * _LONGER).float()
-        self._origin = torch.zeros(rows.n_columns, dtype=torch.float32, device=reader.device)
+        self._origin = self._taken(sample_positions(rows.n_rows)).mean(dim=0, dtype=torch.float64).float()
 
     def _chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         for start, (chunk,) in self.reader.chunks(self.source, chunk_size=self._chunk_size):
@@ -62,10 +63,12 @@ class ClusteredRows:
 
     def take(self, indices: Int64) -> Float32:
         """Some rows as they are clustered."""
-        stored, scale = self.stored(indices)
-        taken = stored.float()
-        rows: Float32 = (taken if scale is None else taken * scale[:, None]).cpu().numpy()
+        rows: Float32 = self._taken(indices).cpu().numpy()
         return rows
+
+    def _taken(self, indices: Int64) -> torch.Tensor:
+        stored, scale = self.stored(indices)
+        return stored.float() if scale is None else stored.float() * scale[:, None]
 
     def look_from(self, origin: Float32) -> None:
         """The origin that rows and centroids are compared from."""
@@ -131,9 +134,7 @@ class ClusteredRows:
 
 def rows_of_matrix(x: Float32, reader: Reader) -> ClusteredRows:
     """Rows of a matrix as they are."""
-    rows = ClusteredRows(TensorRows(reader.tensor(x), "candidates"), reader, unit=False, chunk_size=None)
-    rows.look_from(origin_of(x[sample_positions(len(x))]))
-    return rows
+    return ClusteredRows(TensorRows(reader.tensor(x), "candidates"), reader, unit=False, chunk_size=None)
 
 
 def units_of(sums: Sums, device: torch.device) -> kmeans_update.Units:
