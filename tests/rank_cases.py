@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ from ccma_fast.system import rank_wire
 from ccma_fast.system.ranks import Ranks, Traffic, ranks_of_environment
 
 SILENCE = 3.0
+IDLENESS = 1.0
 # A case is killed after so many seconds.
 LIMIT = 90.0
 AT_A_TIME = 6
@@ -48,6 +50,8 @@ class Case:
     store: str = "first rank"
     # Ordinary programs exit through the ends of threads and of static objects; of torch, these take a second or two.
     whole_exit: bool = False
+    # Without a process group, but with the environment that a launcher of so many ranks gives.
+    launched: int = 0
 
 
 CASES: dict[str, Case] = {}
@@ -278,7 +282,7 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
     # Who comes when the others have given up hears that.
     if rank == 1:
         time.sleep(1.5)
-    found["did not come"] = failure(lambda: ranks_again(patience=1.0).broadcast())
+    found["did not come"] = failure(lambda: ranks_again(arrival=60.0 if rank == 2 else 1.0))
 
     with closing(ranks_again()) as ranks:
 
@@ -306,6 +310,76 @@ def stalled(rank: int, ready: Any) -> None:
     if rank == 2:
         hang_in_collective(ready)
     ranks.broadcast(np.ones(64 * MB))
+
+
+def hang(ranks: Ranks) -> None:
+    """Does as good as nothing until the ranks have failed."""
+    while True:
+        ranks.check()
+        time.sleep(0.1)
+
+
+@case(3)
+def idle(rank: int, ready: Any) -> dict[str, str]:
+    """Ranks that live and do nothing, and others that only seem to."""
+    found = {}
+
+    def ended(sleepers: tuple[int, ...], step: Callable[[Ranks], Any]) -> str:
+        with closing(Ranks.of_group(silence=60, idleness=IDLENESS)) as ranks:
+            ranks.broadcast()
+            if rank in sleepers:
+                return failure(lambda: hang(ranks))
+            return failure(lambda: [(step(ranks), ranks.broadcast()) for _ in range(2)])
+
+    found["one"] = ended((2,), lambda ranks: ranks.total(np.zeros(2, dtype=np.int64)))
+    found["two"] = ended((1, 2), lambda ranks: ranks.gather(0))
+    found["first"] = ended((0,), lambda ranks: ranks.broadcast(0))
+
+    ranks = Ranks.of_group(silence=60, idleness=IDLENESS)
+    if rank == 2:
+        found["end"] = failure(lambda: hang(ranks))
+    start = time.monotonic()
+    ranks.close()
+    if rank == 0:
+        # It did not wait for ever, and raised nothing.
+        assert time.monotonic() - start >= IDLENESS
+
+    def worked(workers: dict[int, Callable[[], None]]) -> None:
+        with closing(Ranks.of_group(silence=60, idleness=2 * IDLENESS)) as ranks:
+            ranks.broadcast()
+            if rank in workers:
+                workers[rank]()
+            ranks.gather(0)
+            ranks.broadcast()
+
+    code = f"import time; end = time.monotonic() + {3 * IDLENESS}\nwhile time.monotonic() < end: pass"
+    worked({2: lambda: exec(code, {})})
+    worked({0: lambda: exec(code, {})})
+    # All wait for the first rank, which waits for a process.
+    worked({0: lambda: subprocess.run([sys.executable, "-c", code], check=True)})
+    # Nobody waits for one that sleeps.
+    worked({other: lambda: time.sleep(3 * IDLENESS) for other in range(3)})
+    return found
+
+
+@case(2, launched=3)
+def last_missing(rank: int, ready: Any) -> None:
+    with ranks_of_environment(arrival=2.0 if rank == 0 else 60.0):
+        pass
+
+
+@case(2, launched=3)
+def first_missing(rank: int, ready: Any) -> None:
+    os.environ["RANK"] = str(rank + 1)
+    with ranks_of_environment(arrival=2.0):
+        pass
+
+
+@case(2, launched=2)
+def all_there(rank: int, ready: Any) -> list[int] | None:
+    with ranks_of_environment(arrival=60.0) as ranks:
+        assert ranks is not None
+        return ranks.gather(rank)
 
 
 @case(3)
@@ -338,7 +412,7 @@ def groups(rank: int, ready: Any) -> None:
             assert other.broadcast("other") == "other"
             one.gather(np.zeros(MB))
             other.gather(0)
-    for wrong in ({"silence": 0}, {"patience": -1.0}, {"silence": float("nan")}):
+    for wrong in ({"silence": 0}, {"patience": -1.0}, {"silence": float("nan")}, {"idleness": 0}, {"arrival": 0}):
         assert isinstance(raised(lambda wrong=wrong: Ranks.of_group(**wrong)), ValueError)  # type: ignore[misc]
 
 
@@ -475,6 +549,23 @@ def _followed(case: Case, children: list[int], lines: list[Any]) -> list[dict[st
 
 
 def _rank(case: Case, rank: int, port: int, folder: str, pipe: int) -> None:
+    if case.launched:
+        of_rank = {"RANK": rank, "WORLD_SIZE": case.launched, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in of_rank.items()})
+    else:
+        _init_group(case, rank, port, folder)
+    try:
+        result = {"result": case.function(rank, lambda: os.write(pipe, b"ready\n") and None)}
+    except RankError as error:
+        result = {"error": str(error), "rank": error.rank, "host": error.host}
+    except BaseException as error:
+        result = {"raised": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    os.write(pipe, json.dumps(result).encode() + b"\n")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _init_group(case: Case, rank: int, port: int, folder: str) -> None:
     limit = timedelta(seconds=LIMIT)
     store: Any
     if case.store == "file":
@@ -483,14 +574,6 @@ def _rank(case: Case, rank: int, port: int, folder: str, pipe: int) -> None:
         first = case.store == "first rank" and rank == 0
         store = dist.TCPStore("127.0.0.1", port, is_master=first, timeout=limit, wait_for_workers=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=case.size, timeout=limit)
-    try:
-        result = {"result": case.function(rank, lambda: os.write(pipe, b"ready\n") and None)}
-    except RankError as error:
-        result = {"error": str(error), "rank": error.rank, "host": error.host}
-    except BaseException as error:
-        result = {"raised": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-    os.write(pipe, json.dumps(result).encode() + b"\n")
-    dist.destroy_process_group()
 
 
 def _fork_case(name: str) -> Any:

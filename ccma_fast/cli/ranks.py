@@ -43,5 +43,9 @@ def check_runs_alone(command: str) -> None:
 
 
 def is_told_here(error: RankError) -> bool:
-    """Whether this process prints an error of all ranks: where it happened, and the first, or the next to it."""
-    return os.environ.get("RANK", "0") in ("0", str(error.rank), "1" if error.rank == 0 else "0")
+    """Whether this process prints an error of all ranks: where it happened, and the first.
+
+    For the first itself, the next one prints it, and one on each machine: the next one may be missing as well.
+    """
+    rank, of_machine = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK")
+    return rank in ("0", str(error.rank)) or (error.rank == 0 and (rank == "1" or of_machine == "0"))

@@ -45,11 +45,11 @@ class Board:
         self._keys_read = [self._failure_key, *(f"{prefix}/beat/{other}" for other in self.watched)]
 
     @staticmethod
-    def prepare(store: Any, prefix: str, rank: int) -> None:
-        """Writes what the boards of other ranks read, before any is read."""
-        store.set(f"{prefix}/beat/{rank}", "0")
-        if rank == 0:
-            store.set(f"{prefix}/failure", NO_FAILURE)
+    def prepare(store: Any, prefix: str, size: int) -> None:
+        """Writes what boards read, before any does."""
+        store.multi_set(
+            [f"{prefix}/failure", *(f"{prefix}/beat/{rank}" for rank in range(size))], [NO_FAILURE, *[b"0"] * size]
+        )
 
     def beat(self, value: bytes) -> None:
         self._store.set(self._beat_key, value)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import RankError
 from .rank_board import RELEASED
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
@@ -60,9 +61,27 @@ class Worker:
         self._jobs.put(job)
         return job
 
-    def end(self, timeout: float) -> None:
+    def answer(self, call: Callable[[], Any], limit: float) -> Any:
+        """What a call to the key-value store returns, which may block.
+
+        Raises
+        ------
+        RankError
+            It does so for more than `limit` seconds.
+        """
+        job = self.submit(call)
+        with self._condition:
+            if not self._condition.wait_for(lambda: job.done, limit):
+                raise RankError(f"the key-value store of the process group gave no answer for {limit:g} s", 0)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def end(self, timeout: float) -> bool:
+        """Whether the thread has ended within some seconds; else it does so after its call."""
         self._jobs.put(None)
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:

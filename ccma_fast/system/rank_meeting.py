@@ -8,7 +8,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,12 +19,16 @@ import numpy as np
 from ..errors import RankError
 from .rank_board import Board
 
-__all__ = ["Meeting", "Member", "check_alike", "meet"]
+__all__ = ["CONNECT_SECONDS", "Meeting", "Member", "check_alike", "gathered", "meet", "reaching"]
 
 # Longer than any wait; the store takes no more milliseconds than an int holds.
 NO_LIMIT = timedelta(days=20)
 CONNECT_SECONDS = 60.0
 SHORTEST_POLL, LONGEST_POLL = 0.005, 0.5
+# So long the first rank stays for the others to read who did not come.
+LINGER = 5.0
+ALL_CAME = b"all"
+MOST_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Member:
     Attributes
     ----------
     host : str
-    silence, patience : float
+    silence, idleness, patience : float
         Of which those of the first rank count.
     identity : dict of str to str
         What all ranks must have alike.
@@ -41,11 +46,12 @@ class Member:
 
     host: str
     silence: float
+    idleness: float
     patience: float
     identity: Mapping[str, str]
 
     @classmethod
-    def this_process(cls, identity: Mapping[str, str], silence: float, patience: float) -> Member:
+    def this_process(cls, identity: Mapping[str, str], silence: float, idleness: float, patience: float) -> Member:
         import torch
 
         everywhere = {
@@ -54,7 +60,7 @@ class Member:
             "torch": torch.__version__,
             "byte order": sys.byteorder,
         }
-        return cls(socket.gethostname(), silence, patience, {**identity, **everywhere})
+        return cls(socket.gethostname(), silence, idleness, patience, {**identity, **everywhere})
 
 
 @dataclass(frozen=True)
@@ -75,34 +81,98 @@ def meet(group: Any, rank: int, size: int, member: Member, limit: float) -> Meet
     Raises
     ------
     RankError
-        Where ranks have not come within `limit` seconds.
+        Where ranks have not come within `limit` seconds, or the store is lost.
     """
     end = time.monotonic() + limit
     store = _store_of(group)
-    # The keys of one meeting are told from those of any other in the same store by a token of the first rank.
-    number = store.add(f"ccma_fast/meetings/{rank}", 1)
-    token_key = f"ccma_fast/meetings/token/{number}"
-    if rank == 0:
-        store.set(token_key, uuid.uuid4().hex)
-    _wait(store, {0: token_key}, end, limit)
-    prefix = f"ccma_fast/{store.get(token_key).decode()}"
     open_store, address = _opener(store)
-    heartbeats, messages, transfers = open_store(), open_store(), open_store()
-    for unlimited in (heartbeats, messages):
-        unlimited.set_timeout(NO_LIMIT)
-    Board.prepare(messages, prefix, rank)
-    messages.set(f"{prefix}/member/{rank}", json.dumps(asdict(member)))
-    keys = {r: f"{prefix}/member/{r}" for r in range(size)}
-    try:
-        _wait(messages, keys, end, limit)
-    except RankError as error:
-        # For those that come when the others have given up.
-        Board(messages, prefix, rank, [""] * size).post(error)
-        raise
-    texts = messages.multi_get(list(keys.values()))
+    with reaching(rank, member.host, address):
+        heartbeats, messages, transfers = open_store(), open_store(), open_store()
+        for unlimited in (heartbeats, messages):
+            unlimited.set_timeout(NO_LIMIT)
+        # Our connections lack the prefix that the store of a group may have. A token tells the keys of this meeting
+        # from those of any other.
+        token = uuid.uuid4().hex if rank == 0 else ""
+        if rank == 0:
+            Board.prepare(messages, _prefix(token), size)
+        number = store.add(f"ccma_fast/meetings/{rank}", 1)
+        about = {**asdict(member), "token": token}
+        found = gathered(store, f"ccma_fast/meetings/{number}", rank, size, about, end, limit)
+    prefix = _prefix([one.pop("token") for one in found][0])
+    return Meeting(heartbeats, messages, transfers, prefix, address, [Member(**one) for one in found])
+
+
+def gathered(
+    store: Any, prefix: str, rank: int, size: int, about: Mapping[str, Any], end: float, limit: float
+) -> list[dict[str, Any]]:
+    """What all ranks say about themselves, their host among it, when all have come; or for all the same error.
+
+    Raises
+    ------
+    RankError
+        Where ranks have not come until `end`, `limit` seconds after this one began to wait.
+    """
+    keys = [f"{prefix}/member/{r}" for r in range(size)]
+    outcome = f"{prefix}/outcome"
+    store.set(keys[rank], json.dumps(about))
+    poll = SHORTEST_POLL
+    # By asking: a call that waits would hold the connection of others. The first outcome stays.
+    while not store.check([outcome]):
+        if store.check(keys):
+            store.compare_set(outcome, "", ALL_CAME)
+        elif time.monotonic() > end:
+            store.compare_set(outcome, "", json.dumps(_absence(_hosts(store, keys), size, limit)))
+        else:
+            time.sleep(poll)
+            poll = min(2 * poll, LONGEST_POLL)
+    found = store.get(outcome)
+    if found == ALL_CAME:
+        return [json.loads(text) for text in store.multi_get(keys)]
+    store.set(f"{prefix}/told/{rank}", "")
     if rank == 0:
-        store.delete_key(token_key)
-    return Meeting(heartbeats, messages, transfers, prefix, address, [Member(**json.loads(text)) for text in texts])
+        # The store may live in this process: the others read it before.
+        told = [f"{prefix}/told/{r}" for r in _hosts(store, keys)]
+        end = time.monotonic() + LINGER
+        while not store.check(told) and time.monotonic() < end:
+            time.sleep(SHORTEST_POLL)
+    raise RankError(**json.loads(found))
+
+
+@contextmanager
+def reaching(rank: int, host: str, address: str) -> Iterator[None]:
+    """Says of errors of the key-value store whose they are."""
+    try:
+        yield
+    except RankError:
+        raise
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise RankError(
+            f"rank 0 cannot be reached from rank {rank} on host {host}: the key-value store of the process group at "
+            f"{address}: {why}",
+            0,
+        ) from error
+
+
+def _hosts(store: Any, keys: Sequence[str]) -> dict[int, str]:
+    """The hosts of the ranks that have come, by rank."""
+    return {rank: json.loads(store.get(key))["host"] for rank, key in enumerate(keys) if store.check([key])}
+
+
+def _absence(hosts: Mapping[int, str], size: int, limit: float) -> dict[str, Any]:
+    """The rank and the text of an error that says who has not come, and who has."""
+    missing = [rank for rank in range(size) if rank not in hosts]
+    names = _listed([f"rank {rank}" for rank in missing])
+    there = _listed([f"rank {rank} on host {host}" for rank, host in hosts.items()])
+    return {"rank": missing[0], "text": f"{names} of {size} did not come within {limit:g} s; there were {there}"}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_LISTED]) + (f" and {n} others" if (n := len(names) - MOST_LISTED) > 0 else "")
+
+
+def _prefix(token: str) -> str:
+    return f"ccma_fast/{token}"
 
 
 def check_alike(members: Sequence[Member]) -> None:
@@ -160,17 +230,3 @@ def _opener(store: Any) -> tuple[Callable[[], Any], str]:
         f"the process group keeps its keys in a {type(store).__name__}, expected a TCPStore or a FileStore, as "
         "init_process_group makes them for env://, tcp:// and file://"
     )
-
-
-def _wait(store: Any, keys: Mapping[int, str], end: float, limit: float) -> None:
-    """Waits until the store has keys of ranks. By asking: a call that waits would hold the connection of others."""
-    poll = SHORTEST_POLL
-    while not store.check(list(keys.values())):
-        if time.monotonic() > end:
-            missing = [rank for rank, key in keys.items() if not store.check([key])]
-            if missing:
-                names = ", ".join(f"rank {rank}" for rank in missing)
-                raise RankError(f"{names} of {max(keys) + 1} did not come within {limit:g} s", missing[0])
-            return
-        time.sleep(poll)
-        poll = min(2 * poll, LONGEST_POLL)

@@ -10,19 +10,23 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from ..errors import RankError
-from .rank_board import LEFT, TOLD, WAITING, Board
+from .rank_board import LEFT, TOLD, Board
 from .rank_meeting import Meeting
+from .rank_peer import Peer, Stopwatch, heartbeat
+from .rank_work import WorkCount
 
 __all__ = ["Released", "Watch"]
 
 SHORTEST_BEAT, LONGEST_BEAT = 0.05, 1.0
-BEATS_IN_SILENCE = 8
-# Between two looks, so many heartbeats count at most: where this process itself was suspended, nobody was silent.
+BEATS_IN_LIMIT = 8
+# What stopwatches count at most between two looks.
 BEATS_BETWEEN_LOOKS = 4
+# Without any work of its own, a rank looks so often whether its child processes work.
+CHILD_LOOKS = 20
 # So long the first rank, in whose process the store may live, stays for the others to read why they end.
 LINGER = 5.0
 
@@ -31,32 +35,15 @@ class Released(Exception):
     """The waiting for a message was ended, because a rank has failed."""
 
 
-class _Stopwatch:
-    """Seconds for which this process looked."""
-
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
-        self.start()
-
-    def start(self) -> None:
-        self.seconds = 0.0
-        self._last = time.monotonic()
-
-    def look(self) -> float:
-        now = time.monotonic()
-        self.seconds += min(now - self._last, self._longest)
-        self._last = now
-        return self.seconds
-
-
 class Watch:
     """The heartbeat of this rank, and what it knows of the others.
 
     Parameters
     ----------
     meeting : Meeting
-        Of its members, the first says the limits: `silence`, the seconds without a sign of life after which a rank or
-        the store counts as lost, and `patience`, those for which a living rank is waited for.
+        Of its members, the first says the limits in seconds: `silence`, without a sign of life after which a rank or
+        the store counts as lost; `idleness`, for which a living rank that does nothing is waited for; `patience`, for
+        which one that works is.
     rank : int
     condition : threading.Condition
         What is notified of everything that somebody may wait for.
@@ -67,6 +54,8 @@ class Watch:
         What error messages call each rank.
     failure : RankError or None
         That of any rank, which all ranks raise.
+    work : WorkCount
+        Of this process.
     discarded : deque of str
         Keys of the store that nobody will read any more; another thread appends, the watch deletes.
     """
@@ -79,19 +68,19 @@ class Watch:
         self._board = Board(meeting.heartbeats, meeting.prefix, rank, hosts)
         self._address = meeting.address
         self._rank = rank
-        self._silence = first.silence
-        self._patience = first.patience
-        self._beat_seconds = min(LONGEST_BEAT, first.silence / BEATS_IN_SILENCE)
+        self._silence, self._idleness, self._patience = first.silence, first.idleness, first.patience
+        self._beat_seconds = min(LONGEST_BEAT, min(first.silence, first.idleness) / BEATS_IN_LIMIT)
         self._condition = condition
         self._settled = False
-        self._contacts = 0
+        self._contacts = self._n_inside = 0
         self._outbox: RankError | None = None
         self._leaving = self._stays = False
         self._awaited: dict[int, str] = {}
         self._waiting_for = ""
         self._waited = self._stopwatch()
-        self._silences = {other: self._stopwatch() for other in self._board.watched}
-        self._beats = dict.fromkeys(self._board.watched, b"")
+        longest = BEATS_BETWEEN_LOOKS * self._beat_seconds
+        self._peers = {other: Peer(longest) for other in self._board.watched}
+        self.work = WorkCount(first.idleness / CHILD_LOOKS)
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ccma_fast heartbeat", daemon=True)
 
@@ -106,15 +95,20 @@ class Watch:
         unanswered = self._stopwatch()
         with self._condition:
             contacts = self._contacts
-            while not done() and self.failure is None and time.monotonic() < end:
-                if self._settled:
-                    raise RuntimeError("these ranks are closed")
-                self._condition.wait(self._beat_seconds)
-                if contacts != self._contacts:
-                    contacts = self._contacts
-                    unanswered.start()
-                elif unanswered.look() > self._silence:
-                    self._lose(f"no answer for {self._silence:g} s")
+            self.work.caller = threading.get_native_id()
+            self._n_inside += 1
+            try:
+                while not done() and self.failure is None and time.monotonic() < end:
+                    if self._settled:
+                        raise RuntimeError("these ranks are closed")
+                    self._condition.wait(self._beat_seconds)
+                    if contacts != self._contacts:
+                        contacts = self._contacts
+                        unanswered.start()
+                    elif unanswered.look() > self._silence:
+                        self._lose(f"no answer for {self._silence:g} s")
+            finally:
+                self._n_inside -= 1
         self.check()
 
     def check(self) -> None:
@@ -152,6 +146,7 @@ class Watch:
         """Ends the watch; who stays waits for the others to end theirs, since they may still need the store."""
         with self._condition:
             self._leaving, self._stays = True, stay
+            self._waited.start()
             self._wake.set()
         with suppress(RankError):
             self.until(lambda: self._settled, math.inf if stay else self._silence)
@@ -166,10 +161,10 @@ class Watch:
                 if self._outbox is not None:
                     self._tell(self._outbox)
                 leaving = self._leaving
-                waiting = WAITING if self._awaited else b""
-                self._board.beat(LEFT if leaving else waiting + str(n_beats).encode())
+                beat = LEFT if leaving else heartbeat(n_beats, self._worked(), waits=bool(self._awaited))
+                self._board.beat(beat)
                 self._look()
-                if leaving and not (self._stays and any(beat not in (LEFT, TOLD) for beat in self._beats.values())):
+                if leaving and not (self._stays and self._missing(self._peers, {})):
                     self._board.release(self._awaited.values())
                     return
                 self._board.delete(self.discarded)
@@ -184,32 +179,58 @@ class Watch:
                 self._settled = True
                 self._condition.notify_all()
 
+    def _worked(self) -> int:
+        """The count of work. Who is in a call is not idle: it waits for others, or in a transfer with its own limit."""
+        with self._condition:
+            if self._n_inside:
+                return self.work.rest()
+        return self.work.look()
+
     def _look(self) -> None:
-        """Reads the failure and the heartbeats, and finds who is silent, has left or is late."""
+        """Reads the failure and the heartbeats, and finds who is silent, has left, does nothing or is late."""
         failure, beats = self._board.read()
         self._answered(failure)
         for rank, beat in beats.items():
-            if beat != self._beats[rank] or beat in (LEFT, TOLD):
-                self._silences[rank].start()
-            else:
-                self._silences[rank].look()
-        self._beats = beats
-        if any(silence.seconds > self._silence for silence in self._silences.values()):
-            # With those whose time would be up at the next look.
-            limit = self._silence - 2 * self._beat_seconds
-            silent = [rank for rank in beats if self._silences[rank].seconds > limit]
+            self._peers[rank].take(beat)
+        silent = self._late({rank: peer.silent.seconds for rank, peer in self._peers.items()}, self._silence)
+        if silent:
             self._blame(silent, f"gave no sign of life for {self._silence:g} s")
-        awaited, what = self._awaited, self._waiting_for
-        for rank, key in awaited.items():
-            if beats.get(rank) == LEFT and self._board.lacks(key):
-                self._blame([rank], f"has ended, but {what} waits for it")
-        if self._rank and beats[0].startswith(WAITING):
+        if self._stays:
+            self._look_at_awaited(dict.fromkeys(self._peers, ""), "the end of the ranks")
+        elif self._awaited:
+            self._look_at_awaited(self._awaited, self._waiting_for)
+
+    def _look_at_awaited(self, awaited: Mapping[int, str], what: str) -> None:
+        if self._rank and self._peers[0].waits:
             # The first rank itself waits for another, and knows for how long.
             self._waited.start()
-        if awaited and self._waited.look() > self._patience:
-            missing = [rank for rank, key in awaited.items() if self._board.lacks(key)]
-            if missing and awaited is self._awaited:
-                self._blame(missing, f"did not come to {what} within {self._patience:g} s")
+        waited = self._waited.look()
+        left = self._missing([rank for rank in awaited if self._peers[rank].has_left], awaited)
+        if left:
+            self._blame(left[:1], f"has ended, but {what} waits for it")
+        # What was before this wait does not count: a rank may have waited for others by other means.
+        idle = self._late({rank: min(waited, self._peers[rank].idle.seconds) for rank in awaited}, self._idleness)
+        idle = self._missing(idle, awaited)
+        if idle:
+            has, them = ("has", "it") if len(idle) == 1 else ("have", "them")
+            self._blame(idle, f"{has} done nothing for {self._idleness:g} s, but {what} waits for {them}")
+        late = self._missing(awaited if waited > self._patience else (), awaited)
+        if late:
+            self._blame(late, f"did not come to {what} within {self._patience:g} s")
+
+    def _late(self, seconds: Mapping[int, float], limit: float) -> list[int]:
+        """Ranks whose time is up: where that of one is, with those for whom it would be at the next look."""
+        if not any(of_rank > limit for of_rank in seconds.values()):
+            return []
+        return [rank for rank, of_rank in seconds.items() if of_rank > limit - 2 * self._beat_seconds]
+
+    def _missing(self, ranks: Iterable[int], awaited: Mapping[int, str]) -> list[int]:
+        """Those of the ranks that have not yet done what is awaited: put their key, or, at the end, left."""
+        if self._stays:
+            return [rank for rank in ranks if not self._peers[rank].has_ended]
+        missing = [rank for rank in ranks if self._board.lacks(awaited[rank])]
+        # It may have come, and its key have gone, in the meantime.
+        return missing if awaited is self._awaited else []
 
     def _blame(self, ranks: list[int], what: str) -> None:
         self._tell(self._board.error(ranks[0], f"{', '.join(self.names[rank] for rank in ranks)} {what}"))
@@ -229,7 +250,7 @@ class Watch:
         self._board.release(self._awaited.values())
         self._board.beat(TOLD)
         # Who was silent before will not read it.
-        living = [rank for rank, silence in self._silences.items() if silence.seconds < self._silence / 2]
+        living = [rank for rank, peer in self._peers.items() if peer.silent.seconds < self._silence / 2]
         end = time.monotonic() + min(LINGER, self._silence)
         while True:
             _, beats = self._board.read()
@@ -247,5 +268,5 @@ class Watch:
         self._settled = True
         self._condition.notify_all()
 
-    def _stopwatch(self) -> _Stopwatch:
-        return _Stopwatch(BEATS_BETWEEN_LOOKS * self._beat_seconds)
+    def _stopwatch(self) -> Stopwatch:
+        return Stopwatch(BEATS_BETWEEN_LOOKS * self._beat_seconds)

@@ -102,7 +102,8 @@ class Wire:
             return
         import torch
 
-        # Gloo has no other way: where a transfer is late, it ends most others as well.
+        # Gloo has no other way: where a transfer is late, it closes all connections. That ends other transfers, except
+        # one whose bytes are on the way at this moment: that one waits until its own time is up.
         for peer in set(range(self._size)) - {self._rank}:
             with suppress(RuntimeError):
                 backend.recv([torch.empty(1, dtype=torch.uint8)], peer, UNUSED_TAG).wait(NO_TIME)

@@ -20,17 +20,23 @@ import numpy as np
 from ..errors import RankError
 from .pickled import packed, unpacked
 from .rank_exchange import Exchange, OrderError, Worker
-from .rank_meeting import Meeting, Member, check_alike, meet
+from .rank_launch import number_of, store_of_launched
+from .rank_meeting import CONNECT_SECONDS, Meeting, Member, check_alike, meet
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
 __all__ = ["Ranks", "Traffic", "ranks_of_environment", "told"]
 
 SILENCE = 60.0
+IDLENESS = 600.0
 PATIENCE = 6 * 3600.0
-# Ranks come to `of_group` within this time: the limit of torch.distributed for a first meeting.
+# The limit of torch.distributed for a first meeting; before it, programs may do something on some ranks.
 ARRIVAL = 1800.0
+# Processes that a launcher starts do nothing before: that of torchrun for its machines.
+ARRIVAL_OF_LAUNCHED = 600.0
+# Seconds for the thread of messages to end: when these ranks are closed or have failed, and again at exit.
 END_OF_WORKER = 1.0
+END_AT_EXIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Traffic:
 class _Link:
     """What ties one rank to the others: its watch, the thread of its messages, and what that thread works on."""
 
-    def __init__(self, group: Any, rank: int, size: int, member: Member) -> None:
+    def __init__(self, group: Any, rank: int, size: int, member: Member, arrival: float) -> None:
         import torch.distributed
 
         c10d: Any = torch.distributed
@@ -68,9 +74,10 @@ class _Link:
         self.rank = rank
         self._condition = threading.Condition()
         self._worker = Worker(self._condition, "ccma_fast messages")
-        limit = min(ARRIVAL, member.patience)
         try:
-            meeting: Meeting = self._unwatched(lambda: meet(group, rank, size, member, limit), limit + member.silence)
+            meeting: Meeting = self._worker.answer(
+                lambda: meet(group, rank, size, member, arrival), arrival + member.silence
+            )
             check_alike(meeting.members)
         except BaseException:
             self._worker.end(0)
@@ -86,6 +93,8 @@ class _Link:
         self._wire: Wire | None = None
         self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
         self.exchange = Exchange(meeting.messages, meeting.prefix, rank, size, self._wire, self.watch)
+        # With the threads that the connections have brought.
+        self.watch.work.rest()
 
     def call(self, step: Callable[[], Any]) -> Any:
         """Makes a call in the thread of messages, and waits for it and for any failure."""
@@ -109,8 +118,8 @@ class _Link:
             with suppress(RankError):
                 self.call(self.exchange.flush)
             self.watch.leave(stay=self.rank == 0)
-        self._worker.end(END_OF_WORKER)
-        atexit.unregister(self._at_exit)
+        if self._worker.end(END_OF_WORKER):
+            atexit.unregister(self._at_exit)
 
     def _called(self, step: Callable[[], Any]) -> Any:
         job = self._worker.submit(step)
@@ -140,18 +149,14 @@ class _Link:
             self._worker.end(END_OF_WORKER)
 
     def _at_exit(self) -> None:
-        """No thread may be inside of torch when the interpreter ends, or the process would be aborted."""
-        self.watch.leave(stay=False)
-        self._worker.end(self._silence)
+        """A thread that comes out of torch while the interpreter ends would abort the process.
 
-    def _unwatched(self, step: Callable[[], Any], limit: float) -> Any:
-        job = self._worker.submit(step)
-        with self._condition:
-            if not self._condition.wait_for(lambda: job.done, limit):
-                raise RankError(f"the key-value store of the process group gave no answer for {limit:g} s", 0)
-        if job.error is not None:
-            raise job.error
-        return job.result
+        After a failure the thread of messages may be in a transfer that no call of gloo can end: of closed connections
+        it does not tell the transfer whose bytes were on the way, which waits for its time limit. A process whose
+        ranks have failed is not to live so long, so that it leaves such a thread behind.
+        """
+        self.watch.leave(stay=False)
+        self._worker.end(min(self._silence, END_AT_EXIT))
 
 
 class Ranks:
@@ -184,7 +189,9 @@ class Ranks:
         *,
         identity: Mapping[str, str] | None = None,
         silence: float = SILENCE,
+        idleness: float = IDLENESS,
         patience: float = PATIENCE,
+        arrival: float = ARRIVAL,
     ) -> Ranks:
         """The ranks of a process group; every member of it calls this.
 
@@ -196,8 +203,13 @@ class Ranks:
             What all ranks must have alike besides the versions of Python, NumPy and torch, such as the instruction set.
         silence : float
             Seconds after which a rank that gives no sign of life ends all ranks. That of the first rank counts.
+        idleness : float
+            Seconds that ranks wait for one that lives, but uses no processor time, such as one that waits for a file
+            system that does not answer. That of the first rank counts.
         patience : float
-            Seconds that ranks wait for one that lives, but does not come to a message. That of the first rank counts.
+            Seconds that ranks wait for one that works, but does not come to a message. That of the first rank counts.
+        arrival : float
+            Seconds within which all ranks call this.
 
         Raises
         ------
@@ -208,20 +220,18 @@ class Ranks:
         """
         import torch.distributed as dist
 
-        for name, value in (("silence", silence), ("patience", patience)):
-            if not value > 0:
-                raise ValueError(f"{name} must be a positive number of seconds, got {value!r}")
+        _check_limits(silence=silence, idleness=idleness, patience=patience, arrival=arrival)
         if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("there is no process group; call torch.distributed.init_process_group, or use torchrun")
         group = dist.group.WORLD if group is None else group
         rank = dist.get_rank(group)
         if rank < 0:
             raise ValueError("this process is not a member of the process group")
-        member = Member.this_process(identity or {}, silence, patience)
+        member = Member.this_process(identity or {}, silence, idleness, patience)
         size = dist.get_world_size(group)
         if size == 1:
             return cls(0, [f"rank 0 on host {member.host}"], None)
-        link = _Link(group, rank, size, member)
+        link = _Link(group, rank, size, member, arrival)
         return cls(rank, link.watch.names, link)
 
     @property
@@ -295,6 +305,12 @@ class Ranks:
             self._link.close()
 
 
+def _check_limits(**limits: float) -> None:
+    for name, seconds in limits.items():
+        if not seconds > 0:
+            raise ValueError(f"{name} must be a positive number of seconds, got {seconds!r}")
+
+
 def told(name: str, error: BaseException) -> str:
     """What all ranks are told of an error on the one of this name."""
     message = str(error)
@@ -307,7 +323,9 @@ def ranks_of_environment(
     backend: str = "cpu",
     identity: Mapping[str, str] | None = None,
     silence: float = SILENCE,
+    idleness: float = IDLENESS,
     patience: float = PATIENCE,
+    arrival: float = ARRIVAL_OF_LAUNCHED,
 ) -> Iterator[Ranks | None]:
     """The ranks that ``torchrun`` started, by its environment variables; None in a process on its own.
 
@@ -317,7 +335,7 @@ def ranks_of_environment(
     ----------
     backend : {"cpu", "cuda"}
         Of the query: NCCL between GPUs, each rank on the one of its local rank, or gloo.
-    identity, silence, patience
+    identity, silence, idleness, patience, arrival
         See :meth:`Ranks.of_group`.
 
     Raises
@@ -327,7 +345,7 @@ def ranks_of_environment(
     ValueError
         The environment is incomplete, or there are fewer GPUs than local ranks.
     """
-    size = _number_of("WORLD_SIZE")
+    size = number_of("WORLD_SIZE")
     if size is None or size == 1:
         yield None
         return
@@ -341,13 +359,23 @@ def ranks_of_environment(
                 f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; torchrun sets all of them, and a process "
                 "that runs by itself has none"
             )
+        _check_limits(silence=silence, arrival=arrival)
         if backend == "cuda":
             _take_device()
+        store, rank = store_of_launched(size, silence, arrival)
+        # All are there now.
+        arrival = max(silence, CONNECT_SECONDS)
         dist.init_process_group(
-            "nccl" if backend == "cuda" else "gloo", timeout=timedelta(seconds=min(ARRIVAL, patience))
+            "nccl" if backend == "cuda" else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=arrival),
         )
     try:
-        ranks = Ranks.of_group(identity=identity, silence=silence, patience=patience)
+        ranks = Ranks.of_group(
+            identity=identity, silence=silence, idleness=idleness, patience=patience, arrival=arrival
+        )
         try:
             with ranks.guarded():
                 yield ranks
@@ -361,16 +389,7 @@ def ranks_of_environment(
 def _take_device() -> None:
     import torch
 
-    local, n_devices = _number_of("LOCAL_RANK") or 0, torch.cuda.device_count()
+    local, n_devices = number_of("LOCAL_RANK") or 0, torch.cuda.device_count()
     if local >= n_devices:
         raise ValueError(f"local rank {local} has no GPU of its own: there are {n_devices}; start one process per GPU")
     torch.cuda.set_device(local)
-
-
-def _number_of(variable: str) -> int | None:
-    text = os.environ.get(variable)
-    if not text:
-        return None
-    if not text.isdigit():
-        raise ValueError(f"the environment variable {variable} must be a whole number, got {text!r}")
-    return int(text)

@@ -72,8 +72,31 @@ def test_failures(found):
         f"{names[2]}: ccma_fast 0.2.0, but {names[0]}: 0.1.0; expected the same on all ranks"
     )
     assert first["more said"].startswith(f"{names[1]}: instruction set avx2, but {names[0]}: not given; expected")
-    assert first["did not come"] == "rank 1 of 3 did not come within 1 s"
+    assert first["did not come"] == (f"rank 1 of 3 did not come within 1 s; there were {names[0]}, {names[2]}")
     assert first["unpicklable elsewhere"].startswith(f"{names[0]}: ")
+
+
+def test_ranks_that_do_nothing(found):
+    first, second, third = (rank["result"] for rank in found["idle 3"])
+    names = [f"rank {rank} on host {HOST}" for rank in range(3)]
+    for who, did, by in (
+        ("one", f"{names[2]} has done nothing for 1 s", "message 2, a total, waits for it"),
+        ("two", f"{names[1]}, {names[2]} have done nothing for 1 s", "message 2, a gather, waits for them"),
+        ("first", f"{names[0]} has done nothing for 1 s", "message 2, a broadcast, waits for it"),
+    ):
+        assert {rank[who] for rank in (first, second, third)} == {f"{did}, but {by}"}
+    assert third["end"] == f"{names[2]} has done nothing for 1 s, but the end of the ranks waits for it"
+
+
+def test_ranks_that_a_launcher_did_not_start(found):
+    here = [f"rank {rank} on host {HOST}" for rank in range(3)]
+    errors = {rank["error"] for rank in found["last_missing 2"]}
+    assert errors == {f"rank 2 of 3 did not come within 2 s; there were {here[0]}, {here[1]}"}
+    for rank in (1, 2):
+        error = found["first_missing 2"][rank - 1]["error"]
+        assert re.match(rf"rank 0 of 3 did not come within 2 s: {here[rank]} finds no key-value store at 127\.", error)
+    assert all(rank["exit"] == 0 for case in ("last_missing 2", "first_missing 2") for rank in found[case])
+    assert found["all_there 2"][0]["result"] == [0, 1]
 
 
 def test_what_a_lost_rank_ends(found):

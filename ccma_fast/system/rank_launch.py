@@ -1,0 +1,89 @@
+"""How the processes that a launcher has started meet, by the environment variables of torchrun."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from ..errors import RankError
+from .rank_exchange import Worker
+from .rank_meeting import gathered, reaching
+
+__all__ = ["number_of", "store_of_launched"]
+
+# Seconds for one attempt to find the store; it takes up to three times as long.
+CONNECT_TRY = 5.0
+
+
+def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, int]:
+    """The key-value store of all processes of a launch, when all have come, and the rank of this one.
+
+    ``init_process_group`` would wait for them as well, but not say who is missing.
+
+    Raises
+    ------
+    RankError
+        Some have not come within `arrival` seconds, or the store gives no answer for `silence` seconds more.
+    ValueError
+        The environment is wrong.
+    """
+    rank, port = number_of("RANK"), number_of("MASTER_PORT")
+    assert rank is not None
+    assert port is not None
+    if rank >= size:
+        raise ValueError(f"the environment variable RANK must be less than WORLD_SIZE, {size}, got {rank}")
+    worker = Worker(threading.Condition(), "ccma_fast arrival")
+    try:
+        step = lambda: _store_with_all(rank, size, os.environ["MASTER_ADDR"], port, arrival)  # noqa: E731
+        return worker.answer(step, arrival + silence), rank
+    finally:
+        worker.end(0)
+
+
+def _store_with_all(rank: int, size: int, address: str, port: int, limit: float) -> Any:
+    import torch.distributed
+
+    c10d: Any = torch.distributed
+    end = time.monotonic() + limit
+    host = socket.gethostname()
+    # Where torchrun serves the store it says so; else the first rank does.
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if serves:
+        store = _opened(address, port, size, True, limit)
+    while not serves:
+        try:
+            store = _opened(address, port, size, False, min(CONNECT_TRY, limit))
+            break
+        except c10d.DistNetworkError as error:
+            if time.monotonic() > end:
+                raise RankError(
+                    f"rank 0 of {size} did not come within {limit:g} s: rank {rank} on host {host} finds no key-value "
+                    f"store at {address}:{port}",
+                    0,
+                ) from error
+    store.set_timeout(timedelta(seconds=limit))
+    # After a restart by torchrun the store may be that of before.
+    store = c10d.PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    with reaching(rank, host, f"{address}:{port}"):
+        gathered(store, "arrival", rank, size, {"host": host}, end, limit)
+    return store
+
+
+def _opened(address: str, port: int, size: int, serves: bool, limit: float) -> Any:
+    from torch.distributed import TCPStore
+
+    timeout = timedelta(seconds=limit)
+    return TCPStore(address, port, size, serves, timeout, wait_for_workers=False, multi_tenant=True)
+
+
+def number_of(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if not text.isdigit():
+        raise ValueError(f"the environment variable {variable} must be a whole number, got {text!r}")
+    return int(text)
