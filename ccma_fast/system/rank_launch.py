@@ -45,39 +45,38 @@ def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, i
 
 
 def _store_with_all(rank: int, size: int, address: str, port: int, limit: float) -> Any:
-    import torch.distributed
+    from torch.distributed import PrefixStore
 
-    c10d: Any = torch.distributed
     end = time.monotonic() + limit
     host = socket.gethostname()
     # Where torchrun serves the store it says so; else the first rank does.
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    if serves:
-        store = _opened(address, port, size, True, limit)
-    while not serves:
-        try:
-            store = _opened(address, port, size, False, min(CONNECT_TRY, limit))
-            break
-        except c10d.DistNetworkError as error:
-            if time.monotonic() > end:
-                raise RankError(
-                    f"rank 0 of {size} did not come within {limit:g} s: rank {rank} on host {host} finds no key-value "
-                    f"store at {address}:{port}",
-                    0,
-                ) from error
+    while (store := _opened(address, port, size, serves, min(CONNECT_TRY, limit))) is None:
+        if time.monotonic() > end:
+            raise RankError(
+                f"rank 0 of {size} did not come within {limit:g} s: there is no key-value store at {address}:{port}", 0
+            )
     store.set_timeout(timedelta(seconds=limit))
     # After a restart by torchrun the store may be that of before.
-    store = c10d.PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    store = PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     with reaching(rank, host, f"{address}:{port}"):
         gathered(store, "arrival", rank, size, {"host": host}, end, limit)
     return store
 
 
-def _opened(address: str, port: int, size: int, serves: bool, limit: float) -> Any:
-    from torch.distributed import TCPStore
+def _opened(address: str, port: int, size: int, serves: bool, seconds: float) -> Any:
+    """The store; None where nobody serves it."""
+    import torch.distributed
 
-    timeout = timedelta(seconds=limit)
-    return TCPStore(address, port, size, serves, timeout, wait_for_workers=False, multi_tenant=True)
+    c10d: Any = torch.distributed
+    try:
+        return c10d.TCPStore(
+            address, port, size, serves, timedelta(seconds=seconds), wait_for_workers=False, multi_tenant=True
+        )
+    except c10d.DistNetworkError:
+        if serves:
+            raise
+        return None
 
 
 def number_of(variable: str) -> int | None:

@@ -98,8 +98,8 @@ def meet(group: Any, rank: int, size: int, member: Member, limit: float) -> Meet
         number = store.add(f"ccma_fast/meetings/{rank}", 1)
         about = {**asdict(member), "token": token}
         found = gathered(store, f"ccma_fast/meetings/{number}", rank, size, about, end, limit)
-    prefix = _prefix([one.pop("token") for one in found][0])
-    return Meeting(heartbeats, messages, transfers, prefix, address, [Member(**one) for one in found])
+    tokens = [one.pop("token") for one in found]
+    return Meeting(heartbeats, messages, transfers, _prefix(tokens[0]), address, [Member(**one) for one in found])
 
 
 def gathered(

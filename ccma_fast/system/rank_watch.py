@@ -10,13 +10,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ..errors import RankError
 from .rank_board import LEFT, TOLD, Board
 from .rank_meeting import Meeting
-from .rank_peer import Peer, Stopwatch, heartbeat
+from .rank_peer import Peers, Stopwatch, heartbeat
 from .rank_work import WorkCount
 
 __all__ = ["Released", "Watch"]
@@ -68,7 +68,7 @@ class Watch:
         self._board = Board(meeting.heartbeats, meeting.prefix, rank, hosts)
         self._address = meeting.address
         self._rank = rank
-        self._silence, self._idleness, self._patience = first.silence, first.idleness, first.patience
+        self._silence = first.silence
         self._beat_seconds = min(LONGEST_BEAT, min(first.silence, first.idleness) / BEATS_IN_LIMIT)
         self._condition = condition
         self._settled = False
@@ -77,9 +77,8 @@ class Watch:
         self._leaving = self._stays = False
         self._awaited: dict[int, str] = {}
         self._waiting_for = ""
-        self._waited = self._stopwatch()
-        longest = BEATS_BETWEEN_LOOKS * self._beat_seconds
-        self._peers = {other: Peer(longest) for other in self._board.watched}
+        self._longest_look = BEATS_BETWEEN_LOOKS * self._beat_seconds
+        self._peers = Peers(self._board.watched, first, self._beat_seconds, self._longest_look)
         self.work = WorkCount(first.idleness / CHILD_LOOKS)
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ccma_fast heartbeat", daemon=True)
@@ -92,7 +91,7 @@ class Watch:
     def until(self, done: Callable[[], bool], limit: float = math.inf) -> None:
         """Waits until something is done, whose end notifies the condition; raises the failure of any rank."""
         end = time.monotonic() + limit
-        unanswered = self._stopwatch()
+        unanswered = Stopwatch(self._longest_look)
         with self._condition:
             contacts = self._contacts
             self.work.caller = threading.get_native_id()
@@ -140,13 +139,13 @@ class Watch:
                 raise Released
             self._awaited = keys
             self._waiting_for = what
-            self._waited.start()
+            self._peers.waited.start()
 
     def leave(self, *, stay: bool) -> None:
         """Ends the watch; who stays waits for the others to end theirs, since they may still need the store."""
         with self._condition:
             self._leaving, self._stays = True, stay
-            self._waited.start()
+            self._peers.waited.start()
             self._wake.set()
         with suppress(RankError):
             self.until(lambda: self._settled, math.inf if stay else self._silence)
@@ -164,7 +163,7 @@ class Watch:
                 beat = LEFT if leaving else heartbeat(n_beats, self._worked(), waits=bool(self._awaited))
                 self._board.beat(beat)
                 self._look()
-                if leaving and not (self._stays and self._missing(self._peers, {})):
+                if leaving and not (self._stays and self._peers.here()):
                     self._board.release(self._awaited.values())
                     return
                 self._board.delete(self.discarded)
@@ -187,50 +186,24 @@ class Watch:
         return self.work.look()
 
     def _look(self) -> None:
-        """Reads the failure and the heartbeats, and finds who is silent, has left, does nothing or is late."""
+        """Reads the failure and the heartbeats, and finds who ends all."""
         failure, beats = self._board.read()
         self._answered(failure)
-        for rank, beat in beats.items():
-            self._peers[rank].take(beat)
-        silent = self._late({rank: peer.silent.seconds for rank, peer in self._peers.items()}, self._silence)
-        if silent:
-            self._blame(silent, f"gave no sign of life for {self._silence:g} s")
-        if self._stays:
-            self._look_at_awaited(dict.fromkeys(self._peers, ""), "the end of the ranks")
-        elif self._awaited:
-            self._look_at_awaited(self._awaited, self._waiting_for)
+        self._peers.take(beats)
+        stays, awaited, what = self._stays, self._awaited, self._waiting_for
+        if stays:
+            awaited, what = dict.fromkeys(self._peers.here(), ""), "the end of the ranks"
 
-    def _look_at_awaited(self, awaited: Mapping[int, str], what: str) -> None:
-        if self._rank and self._peers[0].waits:
-            # The first rank itself waits for another, and knows for how long.
-            self._waited.start()
-        waited = self._waited.look()
-        left = self._missing([rank for rank in awaited if self._peers[rank].has_left], awaited)
-        if left:
-            self._blame(left[:1], f"has ended, but {what} waits for it")
-        # What was before this wait does not count: a rank may have waited for others by other means.
-        idle = self._late({rank: min(waited, self._peers[rank].idle.seconds) for rank in awaited}, self._idleness)
-        idle = self._missing(idle, awaited)
-        if idle:
-            has, them = ("has", "it") if len(idle) == 1 else ("have", "them")
-            self._blame(idle, f"{has} done nothing for {self._idleness:g} s, but {what} waits for {them}")
-        late = self._missing(awaited if waited > self._patience else (), awaited)
-        if late:
-            self._blame(late, f"did not come to {what} within {self._patience:g} s")
+        def missing(ranks: Iterable[int]) -> list[int]:
+            if stays:
+                return list(ranks)
+            lacking = [rank for rank in ranks if self._board.lacks(awaited[rank])]
+            # The keys may have come, and gone, in the meantime.
+            return lacking if awaited is self._awaited else []
 
-    def _late(self, seconds: Mapping[int, float], limit: float) -> list[int]:
-        """Ranks whose time is up: where that of one is, with those for whom it would be at the next look."""
-        if not any(of_rank > limit for of_rank in seconds.values()):
-            return []
-        return [rank for rank, of_rank in seconds.items() if of_rank > limit - 2 * self._beat_seconds]
-
-    def _missing(self, ranks: Iterable[int], awaited: Mapping[int, str]) -> list[int]:
-        """Those of the ranks that have not yet done what is awaited: put their key, or, at the end, left."""
-        if self._stays:
-            return [rank for rank in ranks if not self._peers[rank].has_ended]
-        missing = [rank for rank in ranks if self._board.lacks(awaited[rank])]
-        # It may have come, and its key have gone, in the meantime.
-        return missing if awaited is self._awaited else []
+        fault = self._peers.fault(awaited, what, missing)
+        if fault is not None:
+            self._blame(*fault)
 
     def _blame(self, ranks: list[int], what: str) -> None:
         self._tell(self._board.error(ranks[0], f"{', '.join(self.names[rank] for rank in ranks)} {what}"))
@@ -249,8 +222,7 @@ class Watch:
         """After a failure: ends what waits here, and lets the others read the failure before this process may go."""
         self._board.release(self._awaited.values())
         self._board.beat(TOLD)
-        # Who was silent before will not read it.
-        living = [rank for rank, peer in self._peers.items() if peer.silent.seconds < self._silence / 2]
+        living = self._peers.living()
         end = time.monotonic() + min(LINGER, self._silence)
         while True:
             _, beats = self._board.read()
@@ -267,6 +239,3 @@ class Watch:
             self.failure = self._board.error(0, f"{text} group at {self._address}: {why}")
         self._settled = True
         self._condition.notify_all()
-
-    def _stopwatch(self) -> Stopwatch:
-        return Stopwatch(BEATS_BETWEEN_LOOKS * self._beat_seconds)

@@ -88,13 +88,15 @@ def test_ranks_that_do_nothing(found):
     assert third["end"] == f"{names[2]} has done nothing for 1 s, but the end of the ranks waits for it"
 
 
-def test_ranks_that_a_launcher_did_not_start(found):
-    here = [f"rank {rank} on host {HOST}" for rank in range(3)]
+def test_ranks_that_did_not_come(found):
+    here = [f"rank {rank} on host {HOST}" for rank in range(2)]
     errors = {rank["error"] for rank in found["last_missing 2"]}
     assert errors == {f"rank 2 of 3 did not come within 2 s; there were {here[0]}, {here[1]}"}
-    for rank in (1, 2):
-        error = found["first_missing 2"][rank - 1]["error"]
-        assert re.match(rf"rank 0 of 3 did not come within 2 s: {here[rank]} finds no key-value store at 127\.", error)
+    errors = {rank["error"] for rank in found["first_missing 2"]}
+    assert len(errors) == 1
+    assert re.match(
+        r"rank 0 of 3 did not come within 2 s: there is no key-value store at 127\.0\.0\.1:\d+$", errors.pop()
+    )
     assert all(rank["exit"] == 0 for case in ("last_missing 2", "first_missing 2") for rank in found[case])
     assert found["all_there 2"][0]["result"] == [0, 1]
 
