@@ -45,8 +45,9 @@ def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, i
 
 
 def _store_with_all(rank: int, size: int, address: str, port: int, limit: float) -> Any:
-    from torch.distributed import PrefixStore
+    import torch.distributed
 
+    c10d: Any = torch.distributed
     end = time.monotonic() + limit
     host = socket.gethostname()
     # Where torchrun serves the store it says so; else the first rank does.
@@ -58,7 +59,7 @@ def _store_with_all(rank: int, size: int, address: str, port: int, limit: float)
             )
     store.set_timeout(timedelta(seconds=limit))
     # After a restart by torchrun the store may be that of before.
-    store = PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    store = c10d.PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     with reaching(rank, host, f"{address}:{port}"):
         gathered(store, "arrival", rank, size, {"host": host}, end, limit)
     return store

@@ -41,9 +41,7 @@ class Watch:
     Parameters
     ----------
     meeting : Meeting
-        Of its members, the first says the limits in seconds: `silence`, without a sign of life after which a rank or
-        the store counts as lost; `idleness`, for which a living rank that does nothing is waited for; `patience`, for
-        which one that works is.
+        Of its members, the first says the limits, see :meth:`~.ranks.Ranks.of_group`.
     rank : int
     condition : threading.Condition
         What is notified of everything that somebody may wait for.
@@ -160,8 +158,8 @@ class Watch:
                 if self._outbox is not None:
                     self._tell(self._outbox)
                 leaving = self._leaving
-                beat = LEFT if leaving else heartbeat(n_beats, self._worked(), waits=bool(self._awaited))
-                self._board.beat(beat)
+                waits = bool(self._awaited)
+                self._board.beat(LEFT if leaving else heartbeat(n_beats, self._worked(), waits=waits))
                 self._look()
                 if leaving and not (self._stays and self._peers.here()):
                     self._board.release(self._awaited.values())
@@ -201,8 +199,7 @@ class Watch:
             # The keys may have come, and gone, in the meantime.
             return lacking if awaited is self._awaited else []
 
-        fault = self._peers.fault(awaited, what, missing)
-        if fault is not None:
+        if (fault := self._peers.fault(awaited, what, missing)) is not None:
             self._blame(*fault)
 
     def _blame(self, ranks: list[int], what: str) -> None:
@@ -222,11 +219,14 @@ class Watch:
         """After a failure: ends what waits here, and lets the others read the failure before this process may go."""
         self._board.release(self._awaited.values())
         self._board.beat(TOLD)
-        living = self._peers.living()
         end = time.monotonic() + min(LINGER, self._silence)
         while True:
             _, beats = self._board.read()
-            if self._rank != 0 or all(beats[rank] in (LEFT, TOLD) for rank in living) or time.monotonic() > end:
+            if (
+                self._rank != 0
+                or all(beats[rank] in (LEFT, TOLD) for rank in self._peers.living())
+                or time.monotonic() > end
+            ):
                 return
             time.sleep(SHORTEST_BEAT)
 
