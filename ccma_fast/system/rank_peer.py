@@ -113,9 +113,9 @@ class Peers:
         """Ranks that have neither left nor read the failure."""
         return [rank for rank, peer in self._of.items() if not peer.has_ended]
 
-    def living(self) -> list[int]:
-        """Ranks that will still read a failure."""
-        return [rank for rank, peer in self._of.items() if peer.silent.seconds < self._limits.silence / 2]
+    def readers(self) -> list[int]:
+        """Ranks that will still read a failure: those here that are not silent."""
+        return [rank for rank in self.here() if self._of[rank].silent.seconds < self._limits.silence / 2]
 
     def fault(
         self, awaited: Iterable[int], what: str, missing: Callable[[Iterable[int]], list[int]]

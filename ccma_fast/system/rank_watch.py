@@ -221,12 +221,8 @@ class Watch:
         self._board.beat(TOLD)
         end = time.monotonic() + min(LINGER, self._silence)
         while True:
-            _, beats = self._board.read()
-            if (
-                self._rank != 0
-                or all(beats[rank] in (LEFT, TOLD) for rank in self._peers.living())
-                or time.monotonic() > end
-            ):
+            self._peers.take(self._board.read()[1])
+            if self._rank or not self._peers.readers() or time.monotonic() > end:
                 return
             time.sleep(SHORTEST_BEAT)
 
