@@ -333,6 +333,7 @@ def idle(rank: int, ready: Any) -> dict[str, str]:
 
     found["one"] = ended((2,), lambda ranks: ranks.total(np.zeros(2, dtype=np.int64)))
     found["two"] = ended((1, 2), lambda ranks: ranks.gather(0))
+    found["large"] = ended((2,), lambda ranks: ranks.broadcast(np.ones(MB)))
     found["first"] = ended((0,), lambda ranks: ranks.broadcast(0))
 
     ranks = Ranks.of_group(silence=60, idleness=IDLENESS)

@@ -141,11 +141,13 @@ class Peers:
             # The first rank itself waits for another, and knows for how long.
             self.waited.start()
         waited = self.waited.look()
-        left = missing(rank for rank in awaited if self._of[rank].has_left)
+        # The first rank watches those that are not watched from here, and waits for the same.
+        watched = [rank for rank in awaited if rank in self._of]
+        left = missing(rank for rank in watched if self._of[rank].has_left)
         if left:
             return left[:1], f"has ended, but {what} waits for it"
         # What was before this wait does not count: a rank may have waited for others by other means.
-        idle = {rank: min(waited, self._of[rank].idle.seconds) for rank in awaited}
+        idle = {rank: min(waited, self._of[rank].idle.seconds) for rank in watched}
         hanging = missing(self._over(idle, limits.idleness))
         if hanging:
             has, them = ("has", "it") if len(hanging) == 1 else ("have", "them")

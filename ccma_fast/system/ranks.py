@@ -91,7 +91,11 @@ class _Link:
             device = torch.device("cuda", torch.cuda.current_device())
         store = c10d.PrefixStore(f"{meeting.prefix}/wire", meeting.transfers)
         self._wire: Wire | None = None
-        self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
+        try:
+            self._wire = self.call(lambda: Wire.connected(device, store, rank, size, self._silence))
+        except BaseException:
+            self._worker.end(0)
+            raise
         self.exchange = Exchange(meeting.messages, meeting.prefix, rank, size, self._wire, self.watch)
         # With the threads that the connections have brought.
         self.watch.work.rest()

@@ -82,6 +82,7 @@ def test_ranks_that_do_nothing(found):
     for who, did, by in (
         ("one", f"{names[2]} has done nothing for 1 s", "message 2, a total, waits for it"),
         ("two", f"{names[1]}, {names[2]} have done nothing for 1 s", "message 2, a gather, waits for them"),
+        ("large", f"{names[2]} has done nothing for 1 s", "message 2, a broadcast, waits for it"),
         ("first", f"{names[0]} has done nothing for 1 s", "message 2, a broadcast, waits for it"),
     ):
         assert {rank[who] for rank in (first, second, third)} == {f"{did}, but {by}"}
