@@ -28,7 +28,7 @@ import torch
 import torch.distributed as dist
 
 from ccma_fast.errors import RankError
-from ccma_fast.system import rank_wire
+from ccma_fast.system import rank_wire, rank_work
 from ccma_fast.system.ranks import Ranks, Traffic, ranks_of_environment
 
 SILENCE = 3.0
@@ -344,6 +344,9 @@ def idle(rank: int, ready: Any) -> dict[str, str]:
     if rank == 0:
         # It did not wait for ever, and raised nothing.
         assert time.monotonic() - start >= IDLENESS
+
+    # On a busy machine work gets little of a processor in so short a time.
+    rank_work.WORK_SECONDS, rank_work.CHILD_SHARE = 0.01, 0.005
 
     def worked(workers: dict[int, Callable[[], None]]) -> None:
         with closing(Ranks.of_group(silence=60, idleness=2 * IDLENESS)) as ranks:
