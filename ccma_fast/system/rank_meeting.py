@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import RankError
 from .rank_board import Board
 
-__all__ = ["CONNECT_SECONDS", "Meeting", "Member", "check_alike", "gathered", "meet", "reaching"]
+__all__ = ["CONNECT_SECONDS", "Meeting", "Member", "check_alike", "gathered", "meet", "name_of", "reaching"]
 
 # Longer than any wait; the store takes no more milliseconds than an int holds.
 NO_LIMIT = timedelta(days=20)
@@ -148,7 +148,7 @@ def reaching(rank: int, host: str, address: str) -> Iterator[None]:
     except RuntimeError as error:
         why = str(error).partition("\n")[0]
         raise RankError(
-            f"rank 0 cannot be reached from rank {rank} on host {host}: the key-value store of the process group at "
+            f"rank 0 cannot be reached from {name_of(rank, host)}: the key-value store of the process group at "
             f"{address}: {why}",
             0,
         ) from error
@@ -163,7 +163,7 @@ def _absence(hosts: Mapping[int, str], size: int, limit: float) -> dict[str, Any
     """The rank and the text of an error that says who has not come, and who has."""
     missing = [rank for rank in range(size) if rank not in hosts]
     names = _listed([f"rank {rank}" for rank in missing])
-    there = _listed([f"rank {rank} on host {host}" for rank, host in hosts.items()])
+    there = _listed([name_of(rank, host) for rank, host in hosts.items()])
     return {"rank": missing[0], "text": f"{names} of {size} did not come within {limit:g} s; there were {there}"}
 
 
@@ -173,6 +173,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _prefix(token: str) -> str:
     return f"ccma_fast/{token}"
+
+
+def name_of(rank: int, host: str) -> str:
+    """What error messages call a rank."""
+    return f"rank {rank} on host {host}"
 
 
 def check_alike(members: Sequence[Member]) -> None:
@@ -189,8 +194,8 @@ def check_alike(members: Sequence[Member]) -> None:
             own, expected = (m.identity.get(what, "not given") for m in (member, first))
             if own != expected:
                 raise RankError(
-                    f"rank {rank} on host {member.host}: {what} {own}, but rank 0 on host {first.host}: {expected}; "
-                    "expected the same on all ranks",
+                    f"{name_of(rank, member.host)}: {what} {own}, but {name_of(0, first.host)}: {expected}; expected "
+                    "the same on all ranks",
                     rank,
                     member.host,
                 )

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from ..errors import RankError
 from .rank_board import LEFT, TOLD, Board
-from .rank_meeting import Meeting
+from .rank_meeting import Meeting, name_of
 from .rank_peer import Peers, Stopwatch, heartbeat
 from .rank_work import WorkCount
 
@@ -48,8 +48,8 @@ class Watch:
 
     Attributes
     ----------
-    names : list of str
-        What error messages call each rank.
+    hosts, names : list of str
+        Of each rank: where it is, and what error messages call it.
     failure : RankError or None
         That of any rank, which all ranks raise.
     work : WorkCount
@@ -60,7 +60,7 @@ class Watch:
 
     def __init__(self, meeting: Meeting, rank: int, condition: threading.Condition) -> None:
         first, hosts = meeting.members[0], [member.host for member in meeting.members]
-        self.names = [f"rank {r} on host {host}" for r, host in enumerate(hosts)]
+        self.hosts, self.names = hosts, [name_of(r, host) for r, host in enumerate(hosts)]
         self.failure: RankError | None = None
         self.discarded: deque[str] = deque()
         self._board = Board(meeting.heartbeats, meeting.prefix, rank, hosts)

@@ -21,7 +21,7 @@ from ..errors import RankError
 from .pickled import packed, unpacked
 from .rank_exchange import Exchange, OrderError, Worker
 from .rank_launch import number_of, store_of_launched
-from .rank_meeting import CONNECT_SECONDS, Meeting, Member, check_alike, meet
+from .rank_meeting import CONNECT_SECONDS, Meeting, Member, check_alike, meet, name_of
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
@@ -174,14 +174,16 @@ class Ranks:
         Of this process in the group.
     size : int
         Number of ranks.
+    hosts : list of str
+        Of each rank.
     names : list of str
         What error messages call each rank: "rank 3 on host gpu07".
     """
 
-    def __init__(self, rank: int, names: list[str], link: _Link | None) -> None:
+    def __init__(self, rank: int, hosts: list[str], link: _Link | None) -> None:
         self.rank = rank
-        self.size = len(names)
-        self.names = names
+        self.size = len(hosts)
+        self.hosts, self.names = hosts, [name_of(r, host) for r, host in enumerate(hosts)]
         self._link = link
         self._n_messages = 0
         self._closed = False
@@ -234,9 +236,9 @@ class Ranks:
         member = Member.this_process(identity or {}, silence, idleness, patience)
         size = dist.get_world_size(group)
         if size == 1:
-            return cls(0, [f"rank 0 on host {member.host}"], None)
+            return cls(0, [member.host], None)
         link = _Link(group, rank, size, member, arrival)
-        return cls(rank, link.watch.names, link)
+        return cls(rank, link.watch.hosts, link)
 
     @property
     def traffic(self) -> Traffic:

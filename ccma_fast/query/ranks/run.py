@@ -69,13 +69,8 @@ def _own_limit(ranks: Ranks, memory_limit: Any) -> Any:
     """The memory limit of this rank."""
     if memory_limit is not None:
         return memory_limit
-    host = _host(ranks.names[ranks.rank])
-    n_here = sum(_host(name) == host for name in ranks.names)
+    n_here = ranks.hosts.count(ranks.hosts[ranks.rank])
     return max(LEAST_LIMIT, check_memory_limit(None).limit // n_here)
-
-
-def _host(name: str) -> str:
-    return name.partition(" on host ")[2]
 
 
 def identity(backend: Backend) -> dict[str, str]:
