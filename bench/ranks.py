@@ -194,6 +194,7 @@ def _given(pool: Rows, teacher: Rows | None, *, n_ranks: int, cold: bool) -> Cos
         has_spacing=False,
         forms_sets=False,
         head="" if cold else "distilled",
+        has_brackets=True,
         n_ranks=n_ranks,
     )
 
