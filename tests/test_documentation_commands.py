@@ -28,7 +28,7 @@ _OF_OTHERS = frozenset(
     {
         *("--benchmark-json", "--benchmark-only", "--digits", "--dry-run", "--picture"),
         *("--max-restarts", "--nproc-per-node", "--rdzv-endpoint"),
-        *("--cpus-per-task", "--nodes", "--ntasks-per-node"),
+        *("--cpus-per-task", "--kill-on-bad-exit", "--nodes", "--ntasks-per-node"),
     }
 )
 

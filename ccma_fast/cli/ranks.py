@@ -33,12 +33,12 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
             raise RankError(told(ranks.names[ranks.rank], error), ranks.rank) from error
 
 
-def check_runs_alone(command: str) -> None:
-    """Check that a command that several processes cannot share runs in one."""
+def check_runs_alone(command: str, instead: str = "select and extract alone run on several ranks") -> None:
+    """Check that a command that several processes cannot share runs in one; `instead` says what does."""
     if (n := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise ValueError(
             f"{command} runs in one process, got {n} (the environment variable WORLD_SIZE, as torchrun sets it); "
-            "expected a call without torchrun: select and extract alone run on several ranks"
+            f"expected a call without torchrun: {instead}"
         )
 
 

@@ -80,11 +80,15 @@ beside picks.csv (or .json, .npy) goes picks.selection.json, the record of where
 seed, configuration, backend, digests of the inputs, and of each pick the models' conformal sets, the classes that it
 probably is of, who led it, and the rows that it stands for.
 
+Under torchrun all its processes work together, on one machine or on several: each reads its share of the rows, and the
+picks are those of one process. All must see the files.
+
 examples:
   ccma-fast select --features x.npy --budget 100 --out picks.csv
   ccma-fast select --features x.npy --labels y.npy --teacher-images v.npy --teacher-classes t.npy \\
                    --budget 100 --out picks.csv
   ccma-fast select --features x.npy --student-logits z.npy --teacher-logits zt.npy --budget 100 > picks.csv
+  torchrun --nproc-per-node 4 -m ccma_fast select --features x.npy --budget 100 --out picks.csv
 
 The same call in Python: ccma_fast.select(features, budget, labels=..., teacher=ccma_fast.Teacher(...)).
 """
@@ -193,7 +197,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ValueError("--parent goes into the record beside --out, which is missing")
     _check_plan_options(arguments)
     if arguments.plan:
-        check_runs_alone("select --plan")
+        check_runs_alone("select --plan", "--ranks plans for several processes from one")
         _check_output(arguments)
         _print_plan(arguments)
         return
@@ -210,7 +214,7 @@ def _check_plan_options(arguments: argparse.Namespace) -> None:
         )
     for option in _NETWORK:
         if getattr(arguments, option) is not None and arguments.ranks is None:
-            raise ValueError(f"--{option.replace('_', '-')} goes with --plan and --ranks: it is of the network between")
+            raise ValueError(f"--{option.replace('_', '-')} goes with --plan and --ranks: it is of the network between ranks")
 
 
 def _query(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class RankPlan(Plan):
         return sum(stage.messages for stage in self.stages.values())
 
     def of_rank(self, name: str) -> RankCost:
-        """The total of the `first` rank, or of each `other` one."""
+        """The total of the first rank, `"first"`, or of each other one, `"other"`."""
+        if name not in ("first", "other"):
+            raise ValueError(f"name must be 'first' or 'other', got {name!r}")
         of_stages = [getattr(stage, name) for stage in self.stages.values()]
         return RankCost(
             sum(of.bytes_read for of in of_stages),

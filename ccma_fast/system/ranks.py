@@ -230,6 +230,8 @@ class Ranks:
         if not (dist.is_available() and dist.is_initialized()):
             raise ValueError("there is no process group; call torch.distributed.init_process_group, or use torchrun")
         group = dist.group.WORLD if group is None else group
+        if not isinstance(group, dist.ProcessGroup) and group != dist.GroupMember.NON_GROUP_MEMBER:
+            raise TypeError(f"group must be a process group of torch.distributed, got {type(group).__name__}")
         rank = dist.get_rank(group)
         if rank < 0:
             raise ValueError("this process is not a member of the process group")
@@ -362,8 +364,8 @@ def ranks_of_environment(
         missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
         if missing:
             raise ValueError(
-                f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; torchrun sets all of them, and a process "
-                "that runs by itself has none"
+                f"WORLD_SIZE is {size}, but of RANK, MASTER_ADDR and MASTER_PORT there is no {', '.join(missing)}; torchrun "
+                "sets all of them, and a process that runs by itself has none"
             )
         _check_limits(silence=silence, arrival=arrival)
         if backend == "cuda":

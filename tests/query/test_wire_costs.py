@@ -92,6 +92,8 @@ def test_a_plan_for_ranks_needs_none() -> None:
     first, other = (plan.of_rank(which).bytes_exchanged for which in ("first", "other"))
     assert first + 2 * other == pytest.approx(2 * plan.bytes_exchanged, rel=1e-3)  # each byte has two ends
     assert other < first <= plan.bytes_exchanged
+    with pytest.raises(ValueError, match="name must be 'first' or 'other', got 'others'"):
+        plan.of_rank("others")
     assert plan.of_rank("other").peak_memory < plan.of_rank("first").peak_memory
     assert plan.of_rank("other").bytes_read == pytest.approx(plan.bytes_read / 3, rel=1e-3)
 
