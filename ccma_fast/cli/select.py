@@ -214,7 +214,8 @@ def _check_plan_options(arguments: argparse.Namespace) -> None:
         )
     for option in _NETWORK:
         if getattr(arguments, option) is not None and arguments.ranks is None:
-            raise ValueError(f"--{option.replace('_', '-')} goes with --plan and --ranks: it is of the network between ranks")
+            of = f"--{option.replace('_', '-')}"
+            raise ValueError(f"{of} goes with --plan and --ranks: it is of the network between ranks")
 
 
 def _query(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -364,8 +364,8 @@ def ranks_of_environment(
         missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
         if missing:
             raise ValueError(
-                f"WORLD_SIZE is {size}, but of RANK, MASTER_ADDR and MASTER_PORT there is no {', '.join(missing)}; torchrun "
-                "sets all of them, and a process that runs by itself has none"
+                f"WORLD_SIZE is {size}, but of RANK, MASTER_ADDR and MASTER_PORT there is no {', '.join(missing)}; "
+                "torchrun sets all of them, and a process that runs by itself has none"
             )
         _check_limits(silence=silence, arrival=arrival)
         if backend == "cuda":

@@ -165,7 +165,7 @@ def test_environment(monkeypatch):
     with ranks_of_environment() as ranks:
         assert ranks is None
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="WORLD_SIZE is 2, but of .* there is no RANK, MASTER_ADDR, MASTER_PORT"):
+    with pytest.raises(ValueError, match=r"WORLD_SIZE is 2, but of .* there is no RANK, MASTER_ADDR, MASTER_PORT"):
         ranks_of_environment().__enter__()
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(ValueError, match="WORLD_SIZE must be a whole number, got 'two'"):
