@@ -393,6 +393,7 @@ def groups(rank: int, ready: Any) -> None:
     alone = dist.new_group([1])
     if rank == 1:
         assert isinstance(raised(lambda: Ranks.of_group(part)), ValueError)
+        assert isinstance(raised(lambda: Ranks.of_group("gloo")), TypeError)
         with closing(Ranks.of_group(alone)) as ranks:
             assert (ranks.rank, ranks.size) == (0, 1)
             assert ranks.names == [f"rank 0 on host {socket.gethostname()}"]

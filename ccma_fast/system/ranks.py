@@ -223,6 +223,8 @@ class Ranks:
             A rank did not come, or differs from the first.
         ValueError
             There is no process group, or this process is not a member.
+        TypeError
+            `group` is no process group.
         """
         import torch.distributed as dist
 

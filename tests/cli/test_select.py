@@ -154,7 +154,7 @@ def test_a_plan_for_ranks(data: Any, capsys: pytest.CaptureFixture[str]) -> None
     ("options", "text"),
     [
         (("--ranks", 4), "--ranks goes with --plan; how many processes choose, torchrun decides: torchrun --nproc-"),
-        (("--plan", "--network-gbit-s", 1), "--network-gbit-s goes with --plan and --ranks: it is of the network between"),
+        (("--plan", "--network-gbit-s", 1), "goes with --plan and --ranks: it is of the network between ranks"),
         (("--plan", "--ranks", 0), "argument --ranks: must be at least 1, got 0"),
         (("--plan", "--ranks", 2, "--network-latency-ms", "x"), "argument --network-latency-ms: must be a number"),
     ],
