@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import RankError
+from ..system.streams import tell
 
 if TYPE_CHECKING:
     from ..system.ranks import Ranks
@@ -20,6 +21,13 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
     """The ranks of a command, None where it runs by itself; what is raised inside names the rank."""
     from ..backends.choose import choose_backend
     from ..query.ranks.run import identity
+
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks != "1" and not os.environ.get("WORLD_SIZE"):
+        tell(
+            f"ccma-fast: warning: srun has started {tasks} tasks, and each of them does all by itself; how they share the "
+            "work stands in the guide on several machines"
+        )
     from ..system.ranks import ranks_of_environment, told
 
     chosen = choose_backend(backend)

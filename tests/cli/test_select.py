@@ -174,6 +174,14 @@ def test_processes_of_torchrun_do_not_all_plan(
     assert "select --plan runs in one process, got 2" in capsys.readouterr().err
 
 
+def test_tasks_of_slurm_that_do_not_know_of_each_other(
+    data: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert select("--budget", 6, "--out", "p.npy", "--quiet") == 0
+    assert "srun has started 4 tasks, and each of them does all by itself" in capsys.readouterr().err
+
+
 def test_a_memory_limit_that_is_none(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert select("--budget", 6, "--memory-limit", "1MB") == 2
     assert "argument --memory-limit: must be at least 512000000, got 1000000" in capsys.readouterr().err
