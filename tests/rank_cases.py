@@ -466,6 +466,10 @@ def torchrun() -> None:
     """What `torchrun` starts: a rank says what it was given, and the last one then raises."""
     with ranks_of_environment(silence=30) as ranks:
         assert ranks is not None
+        ranks.gather(None)
+    # The store of torchrun has been used now.
+    with ranks_of_environment(silence=30) as ranks:
+        assert ranks is not None
         assert ranks.broadcast(5 if ranks.rank == 0 else None) == 5
         gathered = ranks.gather(int(os.environ["RANK"]))
         if gathered is not None:

@@ -17,6 +17,7 @@ __all__ = ["number_of", "store_of_launched"]
 
 # Seconds for one attempt to find the store; it takes up to three times as long.
 CONNECT_TRY = 5.0
+LARGEST_PORT = 65535
 
 
 def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, int]:
@@ -36,6 +37,8 @@ def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, i
     assert port is not None
     if rank >= size:
         raise ValueError(f"the environment variable RANK must be less than WORLD_SIZE, {size}, got {rank}")
+    if not 0 < port <= LARGEST_PORT:
+        raise ValueError(f"the environment variable MASTER_PORT must be from 1 to {LARGEST_PORT}, got {port}")
     worker = Worker(threading.Condition(), "ccma_fast arrival")
     try:
         step = lambda: _store_with_all(rank, size, os.environ["MASTER_ADDR"], port, arrival)  # noqa: E731
@@ -51,18 +54,31 @@ def _store_with_all(rank: int, size: int, address: str, port: int, limit: float)
     end = time.monotonic() + limit
     host = socket.gethostname()
     # Where torchrun serves the store it says so; else the first rank does.
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    while (store := _opened(address, port, size, serves, min(CONNECT_TRY, limit))) is None:
-        if time.monotonic() > end:
-            raise RankError(
-                f"rank 0 of {size} did not come within {limit:g} s: there is no key-value store at {address}:{port}", 0
-            )
-    store.set_timeout(timedelta(seconds=limit))
-    # After a restart by torchrun the store may be that of before.
-    store = c10d.PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    with reaching(rank, host, f"{address}:{port}"):
-        gathered(store, "arrival", rank, size, {"host": host}, end, limit)
-    return store
+    of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    serves = rank == 0 and not of_torchrun
+    while True:
+        while (opened := _opened(address, port, size, serves, min(CONNECT_TRY, limit))) is None:
+            if time.monotonic() > end:
+                raise RankError(
+                    f"rank 0 of {size} did not come within {limit:g} s: there is no key-value store at "
+                    f"{address}:{port}",
+                    0,
+                )
+        number = 1
+        try:
+            with reaching(rank, host, f"{address}:{port}"):
+                opened.set_timeout(timedelta(seconds=limit))
+                # That of torchrun stays after a restart, and from one command of a script to the next.
+                store = c10d.PrefixStore(f"ccma_fast/start/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", opened)
+                number = store.add(f"arrivals/{rank}", 1)
+                store = c10d.PrefixStore(str(number), store)
+                gathered(store, "arrival", rank, size, {"host": host}, end, limit)
+        except RankError as error:
+            if number == 1 or of_torchrun or not isinstance(error.__cause__, RuntimeError):
+                raise
+            # It was that of the command before, which the first rank has now ended.
+            continue
+        return store
 
 
 def _opened(address: str, port: int, size: int, serves: bool, seconds: float) -> Any:
@@ -74,16 +90,19 @@ def _opened(address: str, port: int, size: int, serves: bool, seconds: float) ->
         return c10d.TCPStore(
             address, port, size, serves, timedelta(seconds=seconds), wait_for_workers=False, multi_tenant=True
         )
-    except c10d.DistNetworkError:
-        if serves:
-            raise
-        return None
+    except c10d.DistNetworkError as error:
+        if not serves:
+            return None
+        why = str(error).partition("\n")[0]
+        raise RankError(
+            f"rank 0 cannot serve the key-value store at {address}:{port} (MASTER_ADDR, MASTER_PORT): {why}", 0
+        ) from error
 
 
 def number_of(variable: str) -> int | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise ValueError(f"the environment variable {variable} must be a whole number, got {text!r}")
     return int(text)

@@ -356,6 +356,8 @@ def ranks_of_environment(
         The environment is incomplete, or there are fewer GPUs than local ranks.
     """
     size = number_of("WORLD_SIZE")
+    if size == 0:
+        raise ValueError("the environment variable WORLD_SIZE must be at least 1, got 0")
     if size is None or size == 1:
         yield None
         return

@@ -167,9 +167,53 @@ def test_environment(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"WORLD_SIZE is 2, but of .* there is no RANK, MASTER_ADDR, MASTER_PORT"):
         ranks_of_environment().__enter__()
-    monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(ValueError, match="WORLD_SIZE must be a whole number, got 'two'"):
-        ranks_of_environment().__enter__()
+    for size, wanted in {"two": "a whole number", "2²": "a whole number", "0": "at least 1"}.items():
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with pytest.raises(ValueError, match=f"WORLD_SIZE must be {wanted}, got '?{size}"):
+            ranks_of_environment().__enter__()
+
+
+def test_first_rank_that_cannot_serve(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    for port in ("0", "65536"):
+        monkeypatch.setenv("MASTER_PORT", port)
+        with pytest.raises(ValueError, match=f"MASTER_PORT must be from 1 to 65535, got {port}"):
+            ranks_of_environment().__enter__()
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(RankError, match=f"rank 0 cannot serve the key-value store at localhost:{port} "):
+            ranks_of_environment().__enter__()
+
+
+def test_commands_one_after_the_other():
+    """Rank 1 finds the store of the first command when it begins the second, since rank 0 is late to end the first."""
+    with socket.create_server(("", 0)) as free:
+        port = str(free.getsockname()[1])
+    scripts = {
+        "0": "with ranks() as found: found.gather(1); time.sleep(3)\nwith ranks() as found: print(found.gather(2))",
+        "1": "with ranks() as found: found.gather(1)\nwith ranks() as found: found.gather(2)",
+    }
+    head = "import time; from ccma_fast.system.ranks import ranks_of_environment as ranks\n"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", head + script],
+            stdout=subprocess.PIPE,
+            env=environment(RANK=rank, WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port),
+        )
+        for rank, script in scripts.items()
+    ]
+    try:
+        assert processes[0].communicate(timeout=120)[0] == b"[2, 2]\n"
+        assert processes[1].communicate(timeout=60)[0] == b""
+        assert [process.returncode for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def test_error():
