@@ -17,6 +17,7 @@ __all__ = ["number_of", "store_of_launched"]
 
 # Seconds for one attempt to find the store; it takes up to three times as long.
 CONNECT_TRY = 5.0
+LISTEN_POLL = 0.2
 LARGEST_PORT = 65535
 
 
@@ -86,6 +87,9 @@ def _opened(address: str, port: int, size: int, serves: bool, seconds: float) ->
     import torch.distributed
 
     c10d: Any = torch.distributed
+    # Where nobody listens TCPStore prints its stack, over and over.
+    if not serves and not _listens(address, port, seconds):
+        return None
     try:
         return c10d.TCPStore(
             address, port, size, serves, timedelta(seconds=seconds), wait_for_workers=False, multi_tenant=True
@@ -97,6 +101,19 @@ def _opened(address: str, port: int, size: int, serves: bool, seconds: float) ->
         raise RankError(
             f"rank 0 cannot serve the key-value store at {address}:{port} (MASTER_ADDR, MASTER_PORT): {why}", 0
         ) from error
+
+
+def _listens(address: str, port: int, seconds: float) -> bool:
+    """Whether a connection can be made within so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((address, port), max(0.1, end - time.monotonic())).close()
+            return True
+        except OSError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(min(LISTEN_POLL, seconds))
 
 
 def number_of(variable: str) -> int | None:
