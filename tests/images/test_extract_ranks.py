@@ -48,7 +48,7 @@ class Meeting:
     """Ranks as threads of this process, of which one runs at a time: until it waits for a message, or looks for one."""
 
     def __init__(self, size: int) -> None:
-        self.names = [f"rank {rank} on host {'ab'[rank % 2]}" for rank in range(size)]
+        self.hosts = ["ab"[rank % 2] for rank in range(size)]
         self.baton = threading.Condition()
         self.messages: dict[tuple[int, int], bytes] = {}
         self.failure: str | None = None
@@ -57,14 +57,14 @@ class Meeting:
 
     def hand_on(self, rank: int) -> None:
         """The next rank runs that can; the baton is held."""
-        turns = [(rank + 1 + i) % len(self.names) for i in range(len(self.names))]
+        turns = [(rank + 1 + i) % len(self.hosts) for i in range(len(self.hosts))]
         ready = (r for r in turns if r in self.waiting and (self.failure is not None or self.waiting[r]()))
         self.running = next(ready, None)
         self.baton.notify_all()
 
     def run(self, work: Callable[[Ranks], Any]) -> list[Any]:
         """What each rank returns or raises."""
-        results: list[Any] = [None] * len(self.names)
+        results: list[Any] = [None] * len(self.hosts)
 
         def own(rank: int) -> None:
             member = MEMBERS[threading.current_thread().name] = Member(self, rank)
@@ -76,7 +76,7 @@ class Meeting:
             finally:
                 member.end()
 
-        threads = [threading.Thread(target=own, args=(rank,), name=f"rank {rank}") for rank in range(len(self.names))]
+        threads = [threading.Thread(target=own, args=(rank,), name=f"rank {rank}") for rank in range(len(self.hosts))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -89,7 +89,7 @@ class Member(Ranks):
     """A rank of a meeting."""
 
     def __init__(self, meeting: Meeting, rank: int) -> None:
-        super().__init__(rank, meeting.names, None)
+        super().__init__(rank, meeting.hosts, None)
         self._meeting, self._number = meeting, 0
 
     def begin(self) -> None:
