@@ -40,6 +40,11 @@ n_rows = len(np.load(f"{folder}/y.npy"))
 masks = {name: np.arange(start, n_rows, step) for name, (start, step) in asked["masks"].items()}
 cf.select(np.eye(8, dtype=np.float32), 2)  # what the code takes that every query runs is no query's
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    with open("/proc/self/clear_refs", "w") as refs:
+        refs.write("5")  # the peak of before, within which a query's own could only be sampled
+except OSError:
+    pass
 picks = cf.select(
     x,
     asked["budget"],
