@@ -25,8 +25,8 @@ def ranks_of_command(backend: str) -> Iterator[Ranks | None]:
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks != "1" and not os.environ.get("WORLD_SIZE"):
         tell(
-            f"ccma-fast: warning: srun has started {tasks} tasks, and each of them does all by itself; how they share the "
-            "work stands in the guide on several machines"
+            f"ccma-fast: warning: srun has started {tasks} tasks, and each of them does all by itself; how they share "
+            "the work stands in the guide on several machines"
         )
     from ..system.ranks import ranks_of_environment, told
 

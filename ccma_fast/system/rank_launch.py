@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -106,14 +107,12 @@ def _opened(address: str, port: int, size: int, serves: bool, seconds: float) ->
 def _listens(address: str, port: int, seconds: float) -> bool:
     """Whether a connection can be made within so many seconds."""
     end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection((address, port), max(0.1, end - time.monotonic())).close()
+    while (left := end - time.monotonic()) > 0:
+        with suppress(OSError):
+            socket.create_connection((address, port), left).close()
             return True
-        except OSError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(min(LISTEN_POLL, seconds))
+        time.sleep(min(LISTEN_POLL, left))
+    return False
 
 
 def number_of(variable: str) -> int | None:
