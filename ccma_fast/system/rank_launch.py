@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from ..errors import RankError
@@ -43,7 +44,7 @@ def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, i
         raise ValueError(f"the environment variable MASTER_PORT must be from 1 to {LARGEST_PORT}, got {port}")
     worker = Worker(threading.Condition(), "ccma_fast arrival")
     try:
-        step = lambda: _store_with_all(rank, size, os.environ["MASTER_ADDR"], port, arrival)  # noqa: E731
+        step = partial(_store_with_all, rank, size, os.environ["MASTER_ADDR"], port, arrival)
         return worker.answer(step, arrival + silence), rank
     finally:
         worker.end(0)
