@@ -8,6 +8,8 @@
 
 #include "ccma/kernels.hpp"
 #include "cumulative_row.hpp"
+#include "score/cuts.hpp"
+#include "score/lanes.hpp"
 #include "score_row.hpp"
 #include "scratch.hpp"
 
@@ -29,6 +31,21 @@ std::int64_t from_cumulative_rows(const Matrix& logits, const Cumulative& cumula
     };
     parallel_ranges(logits.rows, chunk_rows(logits), rows, poll);
     return bad.get();
+}
+
+// scores_between of the rows [begin, end) of few classes. Returns the first row that is not finite, or −1.
+std::int64_t scores_between_in_lanes(const Kernels& k, const Matrix& logits, std::int64_t begin, std::int64_t end,
+                                     double low, double high, std::size_t share, ScoresBetween& found) {
+    const std::int64_t n = logits.cols;
+    Cuts cuts(k.score);
+    return for_each_lane_tile(k.lanes, logits, begin, end,
+                              [&](std::int64_t i, std::int64_t count, const LaneTile& tile) {
+                                  float cut_low[score_tile], cut_high[score_tile];
+                                  cuts.find(tile, count, low, i, cut_low);
+                                  cuts.find(tile, count, high, i, cut_high);
+                                  cuts.flush();
+                                  take_between(k.lanes, tile, n, count, cut_low, cut_high, share, found);
+                              });
 }
 
 }  // namespace
@@ -69,6 +86,10 @@ ScoresBetween scores_between(const Matrix& logits, double low, double high, std:
                     for (; count > 0 && part.values.size() < share; --count) part.values.push_back(s);
                 });
             }
+            return;
+        }
+        if (in_lanes(k, n)) {
+            part.bad_row = scores_between_in_lanes(k, logits, begin, end, low, high, share, part);
             return;
         }
         const Scratch<float> inside(padded(n) + row_padding);

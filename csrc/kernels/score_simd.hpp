@@ -121,35 +121,50 @@ void exp_row(const float* z, std::int64_t n, float maximum, double* out) {
     }
 }
 
-// Plain arithmetic without branches, which the compiler turns into vectors.
 std::uint32_t cuts(const float* maximum, const double* log_sum, const double* q, float* cut) {
     constexpr float largest_float = 3.402823466e38f;
     // The estimate, rounded to float, is off by one at most, unless it is so near zero that floats lie denser there
     // than the doubles of the score.
     constexpr float least_size = 1e-30f;
-    std::int32_t open[tile];
+    float at[tile], below[tile], above[tile];
+    std::uint32_t some = 0, everything = 0;
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
+        const DoubleVec log_r = DoubleVec::load(log_sum + r), limit = DoubleVec::load(q + r);
+        const DoubleVec estimate = DoubleVec::load_float(maximum + r) + (log_r - limit);
+        estimate.store_float(at + r);
+        some |= at_most(log_r, limit) << r;
+        everything |= at_most(estimate, DoubleVec::set(-largest_float)) << r;
+    }
+    // Plain arithmetic without branches, which the compiler turns into vectors.
     for (std::int64_t r = 0; r < tile; ++r) {
-        const double top = maximum[r], log_r = log_sum[r], limit = q[r];
-        const double estimate = top + (log_r - limit);
-        const float at = static_cast<float>(estimate);
         std::int32_t bits;
-        __builtin_memcpy(&bits, &at, sizeof bits);
+        __builtin_memcpy(&bits, at + r, sizeof bits);
         // Bits of a float count up away from zero.
         const std::int32_t up = bits >= 0 ? 1 : -1, lower = bits - up, upper = bits + up;
-        float below, above;
-        __builtin_memcpy(&below, &lower, sizeof lower);
-        __builtin_memcpy(&above, &upper, sizeof upper);
-        const bool in_at = log_r + (top - at) <= limit, in_below = log_r + (top - below) <= limit;
-        const bool in_above = log_r + (top - above) <= limit;
-        const bool none = log_r > limit, everything = !(estimate > -static_cast<double>(largest_float));
-        const bool sure = (in_at ? !in_below : in_above) & (__builtin_fabsf(at) >= least_size);
-        const float found = in_at ? at : above;
-        cut[r] = none ? infinity : everything ? -largest_float : found;
-        open[r] = !(none | everything | sure);
+        __builtin_memcpy(below + r, &lower, sizeof lower);
+        __builtin_memcpy(above + r, &upper, sizeof upper);
     }
-    std::uint32_t bits = 0;
-    for (std::int64_t r = 0; r < tile; ++r) bits |= static_cast<std::uint32_t>(open[r]) << r;
-    return bits;
+    std::uint32_t in_at = 0, in_below = 0, in_above = 0;
+    for (std::int64_t r = 0; r < tile; r += DoubleVec::width) {
+        const DoubleVec top = DoubleVec::load_float(maximum + r), log_r = DoubleVec::load(log_sum + r);
+        const DoubleVec limit = DoubleVec::load(q + r);
+        const auto admitted = [&](const float* z) {
+            return at_most(log_r + (top - DoubleVec::load_float(z + r)), limit) << r;
+        };
+        in_at |= admitted(at);
+        in_below |= admitted(below);
+        in_above |= admitted(above);
+    }
+    std::uint32_t sized = 0;
+    for (std::int64_t r = 0; r < tile; r += Vec::width) {
+        const Vec estimate = Vec::load(at + r), size = max(estimate, Vec::set(0.0f) - estimate);
+        sized |= at_least(size, Vec::set(least_size)) << r;
+        Vec found = select(lanes_of(in_at >> r), estimate, Vec::load(above + r));
+        found = select(lanes_of(everything >> r), Vec::set(-largest_float), found);
+        select(lanes_of(some >> r), found, Vec::set(infinity)).store(cut + r);
+    }
+    const std::uint32_t sure = ((in_at & ~in_below) | (~in_at & in_above)) & sized;
+    return some & ~everything & ~sure;
 }
 
 void margins(const float* maximum, const float* second, const double* sum, float* margin) {
@@ -265,14 +280,6 @@ double js(float* s, float* t, std::int64_t n, float maximum_s, float maximum_t) 
     return half_of_positive(twice.total());
 }
 
-Vec inverse_of(const DoubleSum& sum) {
-    double lanes[Vec::width];
-    float inverse[Vec::width];
-    sum.store(lanes);
-    for (std::int64_t r = 0; r < Vec::width; ++r) inverse[r] = static_cast<float>(1.0 / lanes[r]);
-    return Vec::load(inverse);
-}
-
 // A row a lane: no sums across lanes, for which a row would have to wait.
 void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum_s, const float* maximum_t,
              double* out) {
@@ -293,7 +300,7 @@ void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum
             sum_s.add(x_s);
             sum_t.add(x_t);
         }
-        const Vec inverse_s = inverse_of(sum_s), inverse_t = inverse_of(sum_t);
+        const Vec inverse_s = sum_s.inverse(), inverse_t = sum_t.inverse();
         for (std::int64_t j = 0; j < steps; ++j) {
             add_divergence(twice, Vec::load(e_s + j * Vec::width) * inverse_s,
                            Vec::load(e_t + j * Vec::width) * inverse_t);
@@ -326,7 +333,7 @@ void softmax_columns(float* z, std::int64_t n, double* log_norm) {
         }
         top.store(maximum + r);
         total.store(sum + r);
-        const Vec inverse = inverse_of(total);
+        const Vec inverse = total.inverse();
         for (std::int64_t c = 0; c < n; ++c) (Vec::load(z + c * tile + r) * inverse).store(z + c * tile + r);
     }
     log_sums(sum, log_norm);

@@ -39,6 +39,8 @@ struct Vec {
     void store_bytes(std::int8_t* p) const {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
     }
+    // Whole numbers.
+    void store_whole(std::int32_t* p) const { _mm512_storeu_si512(p, _mm512_cvtps_epi32(v)); }
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -50,6 +52,22 @@ inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vec::Mask at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
 inline Vec::Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+
+// A choice of lanes that stays in the registers of vectors.
+struct Lanes {
+    __mmask16 m;
+};
+inline Lanes operator&(Lanes a, Lanes b) { return {_kand_mask16(a.m, b.m)}; }
+inline Lanes operator|(Lanes a, Lanes b) { return {_kor_mask16(a.m, b.m)}; }
+inline Lanes lanes_at_least(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
+inline Lanes lanes_above(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
+inline Lanes lanes_equal(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+// The lanes whose bits are set; bits beyond the vector do not count.
+inline Lanes lanes_of(Vec::Mask bits) { return {static_cast<__mmask16>(bits)}; }
+// x in the lanes chosen, and y, or zero, elsewhere.
+inline Vec select(Lanes lanes, Vec x, Vec y) { return {_mm512_mask_blend_ps(lanes.m, y.v, x.v)}; }
+inline Vec keep(Lanes lanes, Vec x) { return {_mm512_maskz_mov_ps(lanes.m, x.v)}; }
+
 // x · 2^n, where n stands in the low bits of `bits` and no exponent leaves its range.
 inline Vec times_power_of_two(Vec x, Vec bits) {
     const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(bits.v), 23);
@@ -78,9 +96,18 @@ struct DoubleSum {
         low = _mm512_fmadd_pd(a, a, low);
         high = _mm512_fmadd_pd(b, b, high);
     }
+    void add(const DoubleSum& other) {
+        low = _mm512_add_pd(low, other.low);
+        high = _mm512_add_pd(high, other.high);
+    }
     void store(double* lanes) const {
         _mm512_storeu_pd(lanes, low);
         _mm512_storeu_pd(lanes + 8, high);
+    }
+    Vec inverse() const {
+        const __m512d one = _mm512_set1_pd(1.0);
+        return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_div_pd(one, low))),
+                                   _mm512_cvtpd_ps(_mm512_div_pd(one, high)), 1)};
     }
     double total() const {
         double lanes[8];
@@ -116,6 +143,36 @@ template <int stride>
 inline Vec gather(const float* p) {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return {_mm512_i32gather_ps(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride)), p, 4)};
+}
+
+// Lane j of rows[i] and lane i of rows[j] change places.
+inline void transpose(Vec* rows) {
+    __m512 pairs[16], fours[16], eights[16];
+    for (int i = 0; i < 16; i += 2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+    }
+    // fours[4 · k + j]: column j of each fourth of rows 4 k to 4 k + 3.
+    for (int k = 0; k < 16; k += 4) {
+        const auto join = [&](int i, int j, bool high) {
+            const __m512d a = _mm512_castps_pd(pairs[i]), b = _mm512_castps_pd(pairs[j]);
+            return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
+        };
+        fours[k] = join(k, k + 2, false);
+        fours[k + 1] = join(k, k + 2, true);
+        fours[k + 2] = join(k + 1, k + 3, false);
+        fours[k + 3] = join(k + 1, k + 3, true);
+    }
+    for (int j = 0; j < 4; ++j) {
+        eights[j] = _mm512_shuffle_f32x4(fours[j], fours[4 + j], 0x88);
+        eights[4 + j] = _mm512_shuffle_f32x4(fours[j], fours[4 + j], 0xdd);
+        eights[8 + j] = _mm512_shuffle_f32x4(fours[8 + j], fours[12 + j], 0x88);
+        eights[12 + j] = _mm512_shuffle_f32x4(fours[8 + j], fours[12 + j], 0xdd);
+    }
+    for (int j = 0; j < 8; ++j) {
+        rows[j].v = _mm512_shuffle_f32x4(eights[j], eights[8 + j], 0x88);
+        rows[8 + j].v = _mm512_shuffle_f32x4(eights[j], eights[8 + j], 0xdd);
+    }
 }
 
 // A vector of float64.
@@ -190,6 +247,10 @@ struct Vec {
         const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
         _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
     }
+    // Whole numbers.
+    void store_whole(std::int32_t* p) const {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvtps_epi32(v));
+    }
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
@@ -205,6 +266,26 @@ inline Vec::Mask at_least(Vec a, Vec b) {
 inline Vec::Mask equal(Vec a, Vec b) {
     return static_cast<Vec::Mask>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)));
 }
+
+// A choice of lanes that stays in the registers of vectors.
+struct Lanes {
+    __m256 m;
+};
+inline Lanes operator&(Lanes a, Lanes b) { return {_mm256_and_ps(a.m, b.m)}; }
+inline Lanes operator|(Lanes a, Lanes b) { return {_mm256_or_ps(a.m, b.m)}; }
+inline Lanes lanes_at_least(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }
+inline Lanes lanes_above(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
+inline Lanes lanes_equal(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+// The lanes whose bits are set; bits beyond the vector do not count.
+inline Lanes lanes_of(Vec::Mask bits) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<std::int32_t>(bits)), bit);
+    return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit))};
+}
+// x in the lanes chosen, and y, or zero, elsewhere.
+inline Vec select(Lanes lanes, Vec x, Vec y) { return {_mm256_blendv_ps(y.v, x.v, lanes.m)}; }
+inline Vec keep(Lanes lanes, Vec x) { return {_mm256_and_ps(lanes.m, x.v)}; }
+
 // x · 2^n, where n stands in the low bits of `bits` and no exponent leaves its range.
 inline Vec times_power_of_two(Vec x, Vec bits) {
     const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(bits.v), 23);
@@ -233,9 +314,17 @@ struct DoubleSum {
         low = _mm256_fmadd_pd(a, a, low);
         high = _mm256_fmadd_pd(b, b, high);
     }
+    void add(const DoubleSum& other) {
+        low = _mm256_add_pd(low, other.low);
+        high = _mm256_add_pd(high, other.high);
+    }
     void store(double* lanes) const {
         _mm256_storeu_pd(lanes, low);
         _mm256_storeu_pd(lanes + 4, high);
+    }
+    Vec inverse() const {
+        const __m256d one = _mm256_set1_pd(1.0);
+        return {_mm256_set_m128(_mm256_cvtpd_ps(_mm256_div_pd(one, high)), _mm256_cvtpd_ps(_mm256_div_pd(one, low)))};
     }
     double total() const {
         double lanes[4];
@@ -275,6 +364,24 @@ template <int stride>
 inline Vec gather(const float* p) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return {_mm256_i32gather_ps(p, _mm256_mullo_epi32(lanes, _mm256_set1_epi32(stride)), 4)};
+}
+
+// Lane j of rows[i] and lane i of rows[j] change places.
+inline void transpose(Vec* rows) {
+    __m256 fours[8];  // fours[4 · k + j]: columns j and 4 + j of rows 4 k to 4 k + 3
+    for (int k = 0; k < 8; k += 4) {
+        const __m256 a = _mm256_unpacklo_ps(rows[k].v, rows[k + 1].v), b = _mm256_unpackhi_ps(rows[k].v, rows[k + 1].v);
+        const __m256 c = _mm256_unpacklo_ps(rows[k + 2].v, rows[k + 3].v);
+        const __m256 d = _mm256_unpackhi_ps(rows[k + 2].v, rows[k + 3].v);
+        fours[k] = _mm256_shuffle_ps(a, c, 0x44);
+        fours[k + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        fours[k + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        fours[k + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int j = 0; j < 4; ++j) {
+        rows[j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x20);
+        rows[4 + j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x31);
+    }
 }
 
 // A vector of float64.

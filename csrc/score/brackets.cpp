@@ -8,7 +8,9 @@
 #include "ccma/kernels.hpp"
 #include "ccma/score.hpp"
 #include "score/cuts.hpp"
+#include "score/lanes.hpp"
 #include "score/posterior.hpp"
+#include "score/score_range.hpp"
 #include "score/score_writer.hpp"
 #include "score/union.hpp"
 #include "score_row.hpp"
@@ -131,18 +133,62 @@ class BracketPass {
     FoundInChunk found_;
 };
 
+// The pass over rows [begin, end) of few classes, of which all logits of an open row are kept. Returns what
+// for_each_lane_pair does.
+std::int64_t pass_in_lanes(const Kernels& k, const Matrix& student, const Matrix& teacher, std::int64_t begin,
+                           std::int64_t end, const Bracket& q_student, const Bracket& q_teacher,
+                           const ScoreResult& result, FoundInChunk& found) {
+    const std::int64_t n = student.cols;
+    const bool with_teacher = teacher.data != nullptr;
+    Cuts cuts(k.score);
+    TileCuts low, high;
+    LaneScores scores;
+    OpenRows::Part open;
+    const auto room = static_cast<std::size_t>((end - begin) * n);
+    open.student.reserve(room);
+    if (with_teacher) open.teacher.reserve(room);
+    const auto keep_row = [&](const LaneTile& tile, std::int64_t r, std::vector<float>& logits) {
+        float row[most_lane_classes];
+        for (std::int64_t c = 0; c < n; ++c) row[c] = tile.z[c * score_tile + r];
+        logits.insert(logits.end(), row, row + n);
+    };
+    const auto of_tiles = [&](std::int64_t i, std::int64_t count, const LaneTile& s, const LaneTile* t) {
+        cuts.find(s, count, q_student.low, i, low.student);
+        cuts.find(s, count, q_student.high, i, high.student);
+        if (t) {
+            cuts.find(*t, count, q_teacher.low, i, low.teacher);
+            cuts.find(*t, count, q_teacher.high, i, high.teacher);
+        }
+        cuts.flush();
+        k.lanes.score(s, t, n, high.student, high.teacher, scores);
+        put_lanes(scores, count, i, result);
+        std::uint32_t is_open = take_between(k.lanes, s, n, count, low.student, high.student, SIZE_MAX, found.student);
+        if (t) is_open |= take_between(k.lanes, *t, n, count, low.teacher, high.teacher, SIZE_MAX, found.teacher);
+        for_each_bit(is_open, [&](int r) {
+            open.whole_rows.push_back(i + r);
+            keep_row(s, r, open.student);
+            if (t) keep_row(*t, r, open.teacher);
+            put_nothing(result, i + r);
+        });
+    };
+    const std::int64_t bad = for_each_lane_pair(k.lanes, student, teacher, begin, end, of_tiles);
+    found.open = open;  // without room to spare
+    return bad;
+}
+
 }  // namespace
 
 std::int64_t OpenRows::size() const {
     std::int64_t n = 0;
-    for (const Part& part : parts) n += static_cast<std::int64_t>(part.rows.size());
+    for (const Part& part : parts) n += static_cast<std::int64_t>(part.size());
     return n;
 }
 
 std::int64_t OpenRows::bytes() const {
     std::size_t n = 0;
     for (const Part& part : parts) {
-        n += part.rows.capacity() * sizeof(Row) + (part.student.capacity() + part.teacher.capacity()) * sizeof(float);
+        n += part.rows.capacity() * sizeof(Row) + part.whole_rows.capacity() * sizeof(std::int64_t);
+        n += (part.student.capacity() + part.teacher.capacity()) * sizeof(float);
     }
     return static_cast<std::int64_t>(n);
 }
@@ -153,17 +199,22 @@ BracketedScores score_in_brackets(const Matrix& student, const Matrix& teacher, 
     const std::int64_t n_chunks = (student.rows + rows_of_chunk - 1) / rows_of_chunk;
     const bool with_teacher = teacher.data != nullptr;
     FirstIndex bad;
-    const ScoreKernels& k = kernels().score;
+    const Kernels& all = kernels();
+    const ScoreKernels& k = all.score;
     std::vector<FoundInChunk> chunks(static_cast<std::size_t>(n_chunks));
 
     const auto chunk = [&](std::int64_t index) {
         const std::int64_t begin = index * rows_of_chunk, end = std::min(student.rows, begin + rows_of_chunk);
+        FoundInChunk& found = chunks[static_cast<std::size_t>(index)];
+        if (in_lanes(all, student.cols)) {
+            return bad.report_if(pass_in_lanes(all, student, teacher, begin, end, q_student, q_teacher, result, found));
+        }
         BracketPass pass(k, student.cols, with_teacher, result, end - begin);
         const auto of_tile = [&](std::int64_t i, const ScoredTile& s, const ScoredTile& t, const Posterior* p) {
             pass.put_tile(i, s, t, p, q_student, q_teacher);
         };
         bad.report_if(for_each_posterior(k, student, teacher, begin, end, of_tile));
-        pass.finish(chunks[static_cast<std::size_t>(index)]);
+        pass.finish(found);
     };
     parallel_for(n_chunks, chunk, poll);
 
@@ -181,15 +232,26 @@ BracketedScores score_in_brackets(const Matrix& student, const Matrix& teacher, 
 
 void settle(const OpenRows& open, double q_student, double q_teacher, std::int64_t* rows, const ScoreResult& result,
             const Poll& poll) {
-    const ScoreKernels& k = kernels().score;
+    const Kernels& all = kernels();
+    const ScoreKernels& k = all.score;
     std::vector<std::int64_t> first(1, 0);
     std::int64_t longest = 0;
     for (const OpenRows::Part& part : open.parts) {
-        first.push_back(first.back() + static_cast<std::int64_t>(part.rows.size()));
+        first.push_back(first.back() + static_cast<std::int64_t>(part.size()));
         for (const OpenRows::Row& row : part.rows) longest = std::max(longest, row.pairs);
     }
     const auto of_part = [&](std::int64_t index) {
         const OpenRows::Part& part = open.parts[static_cast<std::size_t>(index)];
+        const std::int64_t begin_of_part = first[static_cast<std::size_t>(index)];
+        if (!part.whole_rows.empty()) {
+            const auto n_rows = static_cast<std::int64_t>(part.whole_rows.size());
+            const std::int64_t n = static_cast<std::int64_t>(part.student.size()) / n_rows;
+            const Matrix student{part.student.data(), Dtype::f32, n_rows, n};
+            const Matrix teacher{open.with_teacher ? part.teacher.data() : nullptr, Dtype::f32, n_rows, n};
+            std::copy(part.whole_rows.begin(), part.whole_rows.end(), rows + begin_of_part);
+            score_range(all, {student, teacher, q_student, q_teacher}, 0, n_rows, begin_of_part, result);
+            return;
+        }
         ScoreWriter writer(k, longest, open.with_teacher, result);
         const Scratch<float> student(padded(longest)), teacher(padded(longest));
         const auto with_padding = [](const std::vector<float>& from, const OpenRows::Row& row, float* to) {
@@ -198,7 +260,7 @@ void settle(const OpenRows& open, double q_student, double q_teacher, std::int64
         };
         Cuts cuts(k);
         TileCuts cut;
-        std::int64_t j = first[static_cast<std::size_t>(index)];
+        std::int64_t j = begin_of_part;
         for (std::size_t begin = 0; begin < part.rows.size(); begin += score_tile) {
             const std::size_t count = std::min<std::size_t>(score_tile, part.rows.size() - begin);
             const OpenRows::Row* row = part.rows.data() + begin;

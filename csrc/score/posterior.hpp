@@ -10,6 +10,12 @@
 
 namespace ccma {
 
+// The first of two rows that are not finite, where there are any: 2 · row, plus 1 for the teacher's.
+inline std::int64_t first_bad(std::int64_t of_student, std::int64_t of_teacher) {
+    const bool is_students = of_student >= 0 && (of_teacher < 0 || of_student <= of_teacher);
+    return is_students ? 2 * of_student : 2 * of_teacher + 1;
+}
+
 // of_tile(begin, student, teacher, posteriors) for tiles of the rows [begin, end); the teacher's tile is the student's
 // where there is none. Returns 2 · row, plus 1 for the teacher's, of the first row that is not finite, where it stops,
 // or −1.
@@ -23,7 +29,7 @@ std::int64_t for_each_posterior(const ScoreKernels& k, const Matrix& of_student,
         const std::int64_t next = std::min(end, begin + student.rows());
         const std::int64_t bad_s = student.load(k, of_student, begin, next, true);
         const std::int64_t bad_t = with_teacher ? teacher.load(k, of_teacher, begin, next) : -1;
-        if (bad_s >= 0 || bad_t >= 0) return bad_s >= 0 && (bad_t < 0 || bad_s <= bad_t) ? 2 * bad_s : 2 * bad_t + 1;
+        if (bad_s >= 0 || bad_t >= 0) return first_bad(bad_s, bad_t);
         float margin[score_tile];
         student.margins(k, margin);
         Posterior posterior[score_tile];

@@ -1,36 +1,22 @@
 // Scores of rows at known thresholds, and what needs one model's rows alone.
 #include "ccma/score.hpp"
 
+#include <algorithm>
+
 #include "ccma/kernels.hpp"
-#include "score/cuts.hpp"
+#include "score/lanes.hpp"
 #include "score/posterior.hpp"
-#include "score/score_writer.hpp"
+#include "score/score_range.hpp"
 #include "score/union.hpp"
 #include "score_row.hpp"
 
 namespace ccma {
 
 BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll) {
-    const std::int64_t n = task.student.cols;
-    const bool with_teacher = task.teacher.data != nullptr;
     FirstIndex bad;
-    const ScoreKernels& k = kernels().score;
-
+    const Kernels& k = kernels();
     const auto rows = [&](std::int64_t begin, std::int64_t end) {
-        ScoreWriter writer(k, n, with_teacher, result);
-        Cuts cuts(k);
-        TileCuts cut;
-        const auto of_tile = [&](std::int64_t i, const ScoredTile& s, const ScoredTile& t, const Posterior* p) {
-            cuts.find(s, task.q_student, i, cut.student);
-            if (with_teacher) cuts.find(t, task.q_teacher, i, cut.teacher);
-            cuts.flush();
-            for (std::int64_t r = 0; r < s.count(); ++r) {
-                const PredictionSet set_s(cut.student[r], p[r].student_top1), set_t(cut.teacher[r], p[r].teacher_top1);
-                writer.put(i + r, p[r], writer.find(s.z(r), t.z(r), n, set_s, set_t));
-            }
-        };
-        bad.report_if(for_each_posterior(k, task.student, task.teacher, begin, end, of_tile));
-        writer.flush();
+        bad.report_if(score_range(k, task, begin, end, begin, result));
     };
     parallel_ranges(task.student.rows, chunk_rows(task.student), rows, poll);
     return bad_row(bad);
@@ -38,9 +24,15 @@ BadRow score(const ScoreTask& task, const ScoreResult& result, const Poll& poll)
 
 std::int64_t log_normalizers(const Matrix& logits, double* out, const Poll& poll) {
     FirstIndex bad;
-    const ScoreKernels& k = kernels().score;
+    const Kernels& k = kernels();
     const auto rows = [&](std::int64_t begin, std::int64_t end) {
-        bad.report_if(for_each_tile(k, logits, begin, end, [&](const ScoredTile& tile, std::int64_t i) {
+        if (in_lanes(k, logits.cols)) {
+            const auto of_lanes = [&](std::int64_t i, std::int64_t count, const LaneTile& tile) {
+                std::copy_n(tile.log_sum, count, out + i);
+            };
+            return bad.report_if(for_each_lane_tile(k.lanes, logits, begin, end, of_lanes));
+        }
+        bad.report_if(for_each_tile(k.score, logits, begin, end, [&](const ScoredTile& tile, std::int64_t i) {
             for (std::int64_t r = 0; r < tile.count(); ++r) out[i + r] = tile.log_normalizer(r);
         }));
     };

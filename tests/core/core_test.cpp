@@ -16,6 +16,7 @@ int main() {
         for (const int threads : {1, 3}) {
             set_num_threads(threads);
             test_scores(level);
+            test_lanes(level);
             test_cumulative(level);
             test_softmax(level);
             test_wide_product(level);

@@ -63,10 +63,24 @@ void test_brackets(const Matrix& student, const Matrix& teacher, double q, doubl
     check(whole.teacher_top1 == expected.teacher_top1, where + " classes in brackets");
 }
 
+// A row has the same scores in whatever matrix, and wherever it lies there.
+void test_rows_alone(const Matrix& student, const Matrix& teacher, double q, const Scores& whole,
+                     const std::string& where) {
+    for (std::int64_t i = 0; i < student.rows; ++i) {
+        const Matrix s{student.row(i), student.dtype, 1, student.cols},
+            t{teacher.row(i), teacher.dtype, 1, teacher.cols};
+        Scores alone(1);
+        check(score({s, t, q, q}, alone.view(), {}).row == -1, where + " finite");
+        const auto at = static_cast<std::size_t>(i);
+        check(alone.delta[0] == whole.delta[at] && alone.divergence[0] == whole.divergence[at], where + " row alone");
+        check(alone.margin[0] == whole.margin[at] && alone.student[0] == whole.student[at], where + " row alone");
+    }
+}
+
 }  // namespace
 
 void test_scores(SimdLevel level) {
-    for (const std::int64_t c : {2, 3, 15, 16, 17, 31, 32, 33, 100, 257}) {
+    for (const std::int64_t c : {2, 3, 8, 10, 15, 16, 17, 31, 32, 33, 100, 257}) {
         for (const std::int64_t m : {0, 1, 2, 33}) {
             const std::vector<float> s = random_values(m * c, 3.0, 1), t = random_values(m * c, 3.0, 2);
             const Matrix student{s.data(), Dtype::f32, m, c}, teacher{t.data(), Dtype::f32, m, c};
@@ -88,6 +102,7 @@ void test_scores(SimdLevel level) {
                     check(std::abs(fast.student[i] - plain.student[i]) <= 1, where + " student set");
                     check(fast.student[i] >= 1 && fast.teacher[i] >= 1 && fast.overlap[i] <= fast.student[i], where);
                 }
+                test_rows_alone(student, teacher, q, fast, where);
                 for (const double reach : {0.0, 0.5, HUGE_VAL}) test_brackets(student, teacher, q, reach, fast, where);
                 std::vector<std::uint8_t> sets(static_cast<std::size_t>(m * c));
                 check(prediction_sets(student, q, sets.data(), {}) == -1, where);

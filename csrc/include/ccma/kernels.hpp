@@ -78,6 +78,42 @@ struct ScoreKernels {
     void (*softmax_columns)(float* z, std::int64_t n, double* log_norm);
 };
 
+// Rows of at most so many classes are scored a row a lane, where the instruction set has kernels for it.
+constexpr std::int64_t most_lane_classes = 32;
+
+// Some rows of logits of one model, class after class: that of class c and row r lies at c · score_tile + r. Unused
+// rows repeat the last one.
+struct LaneTile {
+    alignas(64) float z[most_lane_classes * score_tile];
+    alignas(64) float e[most_lane_classes * score_tile];                // exp(z − maximum)
+    float maximum[score_tile], second[score_tile];                      // as ScoreKernels::load_logits finds them
+    float top1[score_tile];                                             // the first class of that maximum
+    double sum[score_tile], log_sum[score_tile], weighted[score_tile];  // as ScoreKernels::exp_sums forms them
+};
+
+// The scores of a tile's rows, as ScoreResult (score.hpp) has them.
+struct LaneScores {
+    float delta[score_tile], divergence[score_tile], margin[score_tile], confidence[score_tile];
+    std::int32_t student_top1[score_tile], teacher_top1[score_tile];
+    std::int32_t student_size[score_tile], teacher_size[score_tile], overlap[score_tile];
+};
+
+// The operations of ScoreKernels on a tile of rows, with the same bits. Null where an instruction set has none.
+struct LaneKernels {
+    // From `count` rows of n values, 0 < count ≤ score_tile. Returns the first that is not finite, or −1.
+    std::int64_t (*load)(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, LaneTile& tile) = nullptr;
+
+    // rows[c] = the bits of those of the first `count` rows with high ≤ z_c < low, the cuts of the row, low ≥ high.
+    // Returns how many logits reach low.
+    std::int64_t (*between)(const LaneTile& tile, std::int64_t n, std::int64_t count, const float* low,
+                            const float* high, std::uint32_t* rows) = nullptr;
+
+    // With the sets of the logits that reach the cuts, or of the first most probable class where the cut is +inf. The
+    // teacher may be null.
+    void (*score)(const LaneTile& student, const LaneTile* teacher, std::int64_t n, const float* cut_student,
+                  const float* cut_teacher, LaneScores& scores) = nullptr;
+};
+
 struct ThresholdKernels {
     // How many values are ≥ low, and how many ≥ high, low ≤ high.
     void (*count_at_least)(const float* z, std::int64_t n, float low, float high, std::int64_t* counts);
@@ -152,6 +188,7 @@ struct Kernels {
     ScoreKernels score;
     ThresholdKernels threshold;
     KMeansKernels kmeans;
+    LaneKernels lanes;
 };
 
 // The kernels of the level in use (dispatch.cpp, the only place that maps a level to functions).

@@ -53,7 +53,8 @@ struct Posterior {
 };
 
 // Rows whose sets depend on where in their brackets the thresholds lie, with all that their scores can still need: the
-// logits of the classes that are in a set at the brackets' upper ends, and of the most probable ones.
+// logits of the classes that are in a set at the brackets' upper ends, and of the most probable ones. Where classes are
+// few, all logits of a row.
 struct OpenRows {
     struct Row {
         std::int64_t index;
@@ -63,7 +64,10 @@ struct OpenRows {
     };
     struct Part {
         std::vector<Row> rows;
+        std::vector<std::int64_t> whole_rows;  // the indices of rows whose logits are all there, instead of `rows`
         std::vector<float> student, teacher;
+
+        std::size_t size() const { return rows.size() + whole_rows.size(); }
     };
     bool with_teacher = false;
     std::vector<Part> parts;
