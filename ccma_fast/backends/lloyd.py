@@ -35,7 +35,7 @@ def lloyd(
     Parameters
     ----------
     parts : Parts
-        Of :class:`ccma_fast.backends.cpu.kmeans_part.HostPart`.
+        Of :class:`~.lloyd_part.LloydPart`.
     n_clusters, init, max_iter, tol, random_state
         See :func:`ccma_fast.reference.weighted_kmeans`; an `init` array is left as it is.
     clustered : callable
