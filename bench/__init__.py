@@ -4,6 +4,7 @@ Run them from the root of the repository and turn the result into a table and a 
 that are to be reached (:mod:`bench.marks`)::
 
     pip install '.[bench]' superkmeans  # has no wheels for Python 3.14
+    pytest --benchmark-disable bench  # everything once, with a twentieth of the rows: that it works
     pytest --benchmark-only bench --benchmark-json=run.json  # minutes
     pytest --benchmark-only bench --benchmark-json=run.json -m "slow or not slow"  # all, hours: some marks need it
     pytest --benchmark-only bench --benchmark-json=run.json -m slow bench/test_files.py  # a million rows

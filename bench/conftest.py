@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import ccma_fast as cf
 
-from . import peers
+from . import data, peers
 from .tabulate import marks_table
 
 # A contender's rounds take about this long together, but there are never fewer than three nor more than fifteen.
@@ -43,6 +43,11 @@ _INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"
 
 
 Measure = Callable[..., Any]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("benchmark_disable"):
+        data.scale.divisor = 20
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def test_kmeans(
 ) -> None:
     if weighted and not peers.KMEANS[contender].weighted:
         pytest.skip(f"{contender} takes no weights")
+    n_rows, n_clusters = data.scale(n_rows), data.scale(n_clusters)
     x, w = rows_and_weights(n_rows, n_columns)
     weights = w if weighted else None
     found = measure(
@@ -96,6 +97,7 @@ def test_growth(
     n_rows: int,
     n_clusters: int,
 ) -> None:
+    n_rows, n_clusters = data.scale(n_rows), data.scale(n_clusters)
     x, _ = rows_and_weights(n_rows, 384)
     found = measure(
         f"{marks.KMEANS}: growth",

@@ -12,19 +12,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from ccma_fast.pool.open import open_rows
 
-from . import formats, peers
+from . import data, formats, peers
 
-N, D, N_TAKEN = 100_000, 768, 2_000
+N, D, N_TAKEN = data.scale(100_000), 768, data.scale(2_000)
 
 
 @pytest.fixture(scope="module", params=formats.FORMATS)
 def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[formats.Stored]:
     """The same rows in one of the formats."""
     folder = tmp_path_factory.mktemp("rows")
-    n_rows = N_TAKEN if request.config.getoption("benchmark_disable") else N
     if not formats.is_installed(request.param):
         pytest.skip(f"{request.param}: its library is not installed")
-    yield formats.store(request.param, folder, n_rows, D)
+    yield formats.store(request.param, folder, N, D)
     formats.remove(folder)
 
 

@@ -12,7 +12,8 @@ from ccma_fast import reference
 
 from . import data, marks, peers
 
-GROWTH = [10_000, 100_000, 1_000_000]
+SHAPES = [(data.scale(n), n_classes) for n, n_classes in data.SHAPES]
+GROWTH = [data.scale(n) for n in (10_000, 100_000, 1_000_000)]
 
 
 def largest_error(delta: np.ndarray, n_rows: int, n_classes: int) -> float:
@@ -24,7 +25,7 @@ def largest_error(delta: np.ndarray, n_rows: int, n_classes: int) -> float:
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.SCORERS))
-@pytest.mark.parametrize(("n_rows", "n_classes"), data.SHAPES)
+@pytest.mark.parametrize(("n_rows", "n_classes"), SHAPES)
 def test_score(
     measure: Callable[..., np.ndarray | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:
@@ -43,7 +44,7 @@ def test_score(
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.SCORERS_WITH_THRESHOLDS))
-@pytest.mark.parametrize(("n_rows", "n_classes"), data.SHAPES)
+@pytest.mark.parametrize(("n_rows", "n_classes"), SHAPES)
 def test_thresholds_and_score(
     measure: Callable[..., cf.SizedScores | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:

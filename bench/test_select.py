@@ -13,7 +13,7 @@ import ccma_fast as cf
 
 from . import data, marks, peers
 
-N_ROWS, N_CLASSES, BUDGET, N_LABELLED = 50_000, 100, 100, 500
+N_ROWS, N_CLASSES, BUDGET, N_LABELLED = map(data.scale, (50_000, 100, 100, 500))
 
 # The published score with and without the published caps; peers run the same steps.
 CONFIGS = {

@@ -9,7 +9,7 @@ import pytest
 
 from . import data, marks, peers
 
-N_TEST = 10_000
+N_TEST = data.scale(10_000)
 STUDENTS = peers.HEADS | peers.REGRESSIONS
 
 
@@ -26,6 +26,7 @@ def test_fit(
     n_columns: int,
     n_classes: int,
 ) -> None:
+    n_labelled, n_classes = data.scale(n_labelled), data.scale(n_classes)
     if contender.startswith("scikit-learn") and n_classes > 100:
         pytest.skip("scikit-learn: more than a minute a fit")
     y = np.random.default_rng(0).integers(0, n_classes, n_labelled + N_TEST)
