@@ -36,7 +36,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("jobs", "student"), [(1, "given"), (1, "configured"), (2, "configured")])
+@pytest.mark.parametrize(
+    ("jobs", "student"), [(1, "given"), pytest.param(1, "configured", marks=pytest.mark.slow), (2, "configured")]
+)
 def test_pytorch_is_imported_before_the_first_fit_is_timed(tmp_path: Path, jobs: int, student: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
