@@ -1365,13 +1365,13 @@ EXCEPTIONS = [
     ("is_unsendable", Exception, "Unsendable('secret')", "secret"),
     ("decodes", UnicodeError, "UnicodeDecodeError", "can't decode byte"),
 ]
+PLAIN = ("looks_up", "stops", "divides")  # from a worker as that of `test_an_error_in_a_worker`
 
 
 @pytest.mark.parametrize(
     ("jobs", "strategy", "kind", "cause", "text"),
     [
-        # From a worker, those that are made anew here in different ways; `test_an_error_in_a_worker` has the plain one.
-        pytest.param(jobs, *case, marks=pytest.mark.slow if jobs == 2 and case[0] in ("looks_up", "divides") else ())
+        pytest.param(jobs, *case, marks=pytest.mark.slow if jobs == 2 and case[0] in PLAIN else ())
         for jobs in (1, 2)
         for case in EXCEPTIONS
     ],
