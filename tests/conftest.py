@@ -23,6 +23,10 @@ HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Compiled modules are kept, whatever the caller's environment says: the tests start hundreds of interpreters.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 import ccma_fast as cf  # noqa: E402
 from ccma_fast import _core, strategies  # noqa: E402
 from ccma_fast.backends.choose import choose_backend  # noqa: E402

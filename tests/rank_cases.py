@@ -1,5 +1,7 @@
 """Ranks as real processes, for `system/test_ranks.py`: ``python rank_cases.py CASE ...`` prints what each rank came to.
 
+Without a case all are run but those that only the slow tests have, or with ``others`` those.
+
 Processes are forked from one that has imported torch, and several cases run at a time: most of the time of such tests
 is the import.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -35,7 +38,7 @@ SILENCE = 3.0
 IDLENESS = 1.0
 # A case is killed after so many seconds.
 LIMIT = 90.0
-AT_A_TIME = 6
+AT_A_TIME = 8  # mostly they wait
 MB = 1 << 17  # numbers of 8 bytes
 
 
@@ -52,6 +55,7 @@ class Case:
     whole_exit: bool = False
     # Without a process group, but with the environment that a launcher of so many ranks gives.
     launched: int = 0
+    is_slow: bool = False
 
 
 CASES: dict[str, Case] = {}
@@ -73,9 +77,9 @@ def same(found: Any, expected: Any) -> None:
     assert (np.shape(found), np.asarray(found).dtype) == (np.shape(expected), np.asarray(expected).dtype)
 
 
-@case(2)
+@case(2, store="file")
 @case(3)
-@case(5, store="file")
+@case(5, store="file", is_slow=True)
 def messages(rank: int, ready: Any) -> None:
     with closing(Ranks.of_group(silence=60)) as ranks:
         size = ranks.size
@@ -215,6 +219,53 @@ def failure(call: Callable[[], Any]) -> str:
 
 
 @case(3)
+def idle(rank: int, ready: Any) -> dict[str, str]:
+    """Ranks that live and do nothing, and others that only seem to."""
+    found = {}
+
+    def ended(sleepers: tuple[int, ...], step: Callable[[Ranks], Any]) -> str:
+        with closing(Ranks.of_group(silence=60, idleness=IDLENESS)) as ranks:
+            ranks.broadcast()
+            if rank in sleepers:
+                return failure(lambda: hang(ranks))
+            return failure(lambda: [(step(ranks), ranks.broadcast()) for _ in range(2)])
+
+    found["one"] = ended((2,), lambda ranks: ranks.total(np.zeros(2, dtype=np.int64)))
+    found["two"] = ended((1, 2), lambda ranks: ranks.gather(0))
+    found["large"] = ended((2,), lambda ranks: ranks.broadcast(np.ones(MB)))
+    found["first"] = ended((0,), lambda ranks: ranks.broadcast(0))
+
+    ranks = Ranks.of_group(silence=60, idleness=IDLENESS)
+    if rank == 2:
+        found["end"] = failure(lambda: hang(ranks))
+    start = time.monotonic()
+    ranks.close()
+    if rank == 0:
+        # It did not wait for ever, and raised nothing.
+        assert time.monotonic() - start >= IDLENESS
+
+    # On a busy machine work gets little of a processor in so short a time.
+    rank_work.WORK_SECONDS, rank_work.CHILD_SHARE = 0.01, 0.005
+
+    def worked(workers: dict[int, Callable[[], None]]) -> None:
+        with closing(Ranks.of_group(silence=60, idleness=2 * IDLENESS)) as ranks:
+            ranks.broadcast()
+            if rank in workers:
+                workers[rank]()
+            ranks.gather(0)
+            ranks.broadcast()
+
+    code = f"import time; end = time.monotonic() + {3 * IDLENESS}\nwhile time.monotonic() < end: pass"
+    worked({2: lambda: exec(code, {})})
+    worked({0: lambda: exec(code, {})})
+    # All wait for the first rank, which waits for a process.
+    worked({0: lambda: subprocess.run([sys.executable, "-c", code], check=True)})
+    # Nobody waits for one that sleeps.
+    worked({other: lambda: time.sleep(3 * IDLENESS) for other in range(3)})
+    return found
+
+
+@case(3)
 def failures(rank: int, ready: Any) -> dict[str, str]:
     """One after the other in the same process group: what ranks raise, by the name of the failure."""
     found = {}
@@ -319,53 +370,6 @@ def hang(ranks: Ranks) -> None:
         time.sleep(0.1)
 
 
-@case(3)
-def idle(rank: int, ready: Any) -> dict[str, str]:
-    """Ranks that live and do nothing, and others that only seem to."""
-    found = {}
-
-    def ended(sleepers: tuple[int, ...], step: Callable[[Ranks], Any]) -> str:
-        with closing(Ranks.of_group(silence=60, idleness=IDLENESS)) as ranks:
-            ranks.broadcast()
-            if rank in sleepers:
-                return failure(lambda: hang(ranks))
-            return failure(lambda: [(step(ranks), ranks.broadcast()) for _ in range(2)])
-
-    found["one"] = ended((2,), lambda ranks: ranks.total(np.zeros(2, dtype=np.int64)))
-    found["two"] = ended((1, 2), lambda ranks: ranks.gather(0))
-    found["large"] = ended((2,), lambda ranks: ranks.broadcast(np.ones(MB)))
-    found["first"] = ended((0,), lambda ranks: ranks.broadcast(0))
-
-    ranks = Ranks.of_group(silence=60, idleness=IDLENESS)
-    if rank == 2:
-        found["end"] = failure(lambda: hang(ranks))
-    start = time.monotonic()
-    ranks.close()
-    if rank == 0:
-        # It did not wait for ever, and raised nothing.
-        assert time.monotonic() - start >= IDLENESS
-
-    # On a busy machine work gets little of a processor in so short a time.
-    rank_work.WORK_SECONDS, rank_work.CHILD_SHARE = 0.01, 0.005
-
-    def worked(workers: dict[int, Callable[[], None]]) -> None:
-        with closing(Ranks.of_group(silence=60, idleness=2 * IDLENESS)) as ranks:
-            ranks.broadcast()
-            if rank in workers:
-                workers[rank]()
-            ranks.gather(0)
-            ranks.broadcast()
-
-    code = f"import time; end = time.monotonic() + {3 * IDLENESS}\nwhile time.monotonic() < end: pass"
-    worked({2: lambda: exec(code, {})})
-    worked({0: lambda: exec(code, {})})
-    # All wait for the first rank, which waits for a process.
-    worked({0: lambda: subprocess.run([sys.executable, "-c", code], check=True)})
-    # Nobody waits for one that sleeps.
-    worked({other: lambda: time.sleep(3 * IDLENESS) for other in range(3)})
-    return found
-
-
 @case(2, launched=3)
 def last_missing(rank: int, ready: Any) -> None:
     with ranks_of_environment(arrival=2.0 if rank == 0 else 60.0):
@@ -384,6 +388,28 @@ def all_there(rank: int, ready: Any) -> list[int] | None:
     with ranks_of_environment(arrival=60.0) as ranks:
         assert ranks is not None
         return ranks.gather(rank)
+
+
+@case(2, launched=2)
+def one_command_after_the_other(rank: int, ready: Any) -> list[int] | None:
+    """Rank 1 finds the store of the first command when it begins the second, as rank 0 is late to end the first."""
+    with ranks_of_environment() as ranks:
+        assert ranks is not None
+        ranks.gather(1)
+        if rank == 0:
+            time.sleep(3.0)
+    with ranks_of_environment() as ranks:
+        assert ranks is not None
+        return ranks.gather(2)
+
+
+@case(2, launched=2, store="another process")
+def of_an_agent(rank: int, ready: Any) -> list[str]:
+    """As torchrun starts ranks: it serves the store."""
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    said: list[str] = []
+    error = raised(lambda: torchrun(said.append))
+    return [*said, f"{type(error).__name__}: {error}"]
 
 
 @case(3)
@@ -456,13 +482,14 @@ def add_fault(number: int, victim: int, where: str, **options: Any) -> None:
 
 for _number in (signal.SIGKILL, signal.SIGSTOP):
     for _victim in (0, 2):
-        add_fault(_number, _victim, "waiting")
-        add_fault(_number, _victim, "collective", whole_exit=_victim == 2)
-add_fault(signal.SIGKILL, 0, "waiting", store="another process")
+        _is_even = (_number == signal.SIGKILL) == (_victim == 0)
+        add_fault(_number, _victim, "waiting", is_slow=not _is_even)
+        add_fault(_number, _victim, "collective", whole_exit=_victim == 2, is_slow=_is_even)
+add_fault(signal.SIGKILL, 0, "waiting", store="another process", is_slow=True)
 add_fault(signal.SIGKILL, 0, "collective", store="another process")
 
 
-def torchrun() -> None:
+def torchrun(say: Callable[[str], None]) -> None:
     """What `torchrun` starts: a rank says what it was given, and the last one then raises."""
     with ranks_of_environment(silence=30) as ranks:
         assert ranks is not None
@@ -473,14 +500,14 @@ def torchrun() -> None:
         assert ranks.broadcast(5 if ranks.rank == 0 else None) == 5
         gathered = ranks.gather(int(os.environ["RANK"]))
         if gathered is not None:
-            print("gathered", gathered, flush=True)
+            say(f"gathered {gathered}")
         ranks.broadcast()
         if ranks.rank == ranks.size - 1:
             raise ValueError("the last rank")
         try:
             ranks.broadcast(ranks.gather(0))
         except RankError as error:
-            print("RankError:", error, flush=True)
+            say(f"RankError: {error}")
             raise
 
 
@@ -600,17 +627,22 @@ def _fork_case(name: str) -> Any:
 
 def main(names: list[str]) -> None:
     torch.set_num_threads(1)
-    found = {}
-    for start in range(0, len(names), AT_A_TIME):
-        underway = {name: _fork_case(name) for name in names[start : start + AT_A_TIME]}
-        for name, lines in underway.items():
-            found[name] = json.load(lines)
+    waiting, underway, found = list(names), {}, {}
+    while waiting or underway:
+        while waiting and len(underway) < AT_A_TIME:
+            name = waiting.pop(0)
+            underway[_fork_case(name)] = name
+        for lines in select.select(list(underway), [], [])[0]:
+            with lines:
+                found[underway.pop(lines)] = json.load(lines)
             os.wait()
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["torchrun"]:
-        torchrun()
+        torchrun(lambda text: print(text, flush=True))
+    elif sys.argv[1:] in ([], ["others"]):
+        main([name for name, one in CASES.items() if one.is_slow == bool(sys.argv[1:])])
     else:
-        main(sys.argv[1:] or list(CASES))
+        main(sys.argv[1:])

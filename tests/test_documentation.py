@@ -7,12 +7,16 @@ where the library is not installed.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ccma_fast as cf
+from ccma_fast.research import digits
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -43,6 +47,12 @@ def _program(text: str) -> str:
     return "\n".join(lines)
 
 
+@functools.cache
+def _prototypes(make: Callable[[], np.ndarray] = digits.class_prototypes) -> np.ndarray:
+    """Made once for all pages: a second for each time."""
+    return make()
+
+
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_the_python_of_a_page_runs_as_one_program(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -52,6 +62,7 @@ def test_the_python_of_a_page_runs_as_one_program(
         for library in re.split(r"[, ]+", libraries):
             pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(digits, "class_prototypes", lambda: _prototypes().copy())
     exec(compile(_program(text), str(page), "exec"), {"__name__": "page"})
 
 

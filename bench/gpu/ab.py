@@ -93,9 +93,6 @@ def serve(kernel: str, *, small: bool, setting: str, options: dict[str, Any]) ->
     prepare()
     if setting:
         configs = importlib.import_module("ccma_fast.kernels._configs")
-        name = setting.partition("=")[0]
-        if not hasattr(configs, name):  # both variants would be the same
-            raise ValueError(f"there is no {name} in kernels/_configs.py")
         exec(setting, configs.__dict__)  # before the kernels take their tiles
     from .problems import seconds, sizes
 
@@ -120,7 +117,10 @@ def variant(text: str) -> Iterator[Variant]:
             if not (Path(text) / "ccma_fast").is_dir():
                 raise ValueError(f"there is no ccma_fast in the folder {text}")
             yield Variant(text, _package(Path(text).resolve(), site), "")
-        elif _SETTING.fullmatch(text):
+        elif setting := _SETTING.fullmatch(text):
+            configs = (ROOT / "kernels" / "_configs.py").read_text("utf-8")
+            if not re.search(rf"^{setting[1]}\b.* = ", configs, re.M):  # both variants would be the same
+                raise ValueError(f"there is no {setting[1]} in kernels/_configs.py")
             yield Variant(text, _package(ROOT, site), text)
         else:
             tree = Path(folder) / "tree"

@@ -45,21 +45,25 @@ with fake_card() as counts:
 
 
 @pytest.fixture
-def of_bench(tmp_path, monkeypatch, run_python):
-    """Runs a script that finds the benchmarks, but not the sources of the package."""
+def of_bench(tmp_path, run_forked):
+    """Runs a script in a process that has imported PyTorch, and not Triton, and finds the benchmarks."""
     (tmp_path / "bench").symlink_to(ROOT / "bench")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CCMA_BENCH_LAUNCHES", str(tmp_path / "launches.jsonl"))
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    return run_python
+    given = {"CCMA_BENCH_LAUNCHES": tmp_path / "launches.jsonl", "TRITON_CACHE_DIR": tmp_path / "cache"}
+
+    def run(script, *arguments, interpret):
+        variables = {name: str(value) for name, value in given.items()} | {"TRITON_INTERPRET": interpret}
+        head = f"import os, sys\nassert 'triton' not in sys.modules\nos.environ.update({variables})\n"
+        return run_forked(f"{head}sys.path.insert(0, {str(tmp_path)!r})\n{script}", *arguments)
+
+    return run
 
 
 def test_a_launch_finds_what_was_compiled_ahead_in_another_place(of_bench, tmp_path):
-    of_bench(RECORD, TRITON_INTERPRET="1")
+    of_bench(RECORD, interpret="1")
     archive, moved = str(tmp_path / "cache.tar.xz"), str(tmp_path / "moved")
-    compiled, found, *failed = of_bench(COMPILE, archive).split()
+    compiled, found, *failed = of_bench(COMPILE, archive, interpret="1").split()
     assert (int(found), failed) == (0, ["[]"])
     assert int(compiled) == 3  # aligned rows, and those that begin within others, there and at 16 bytes
     (tmp_path / "cache").rename(tmp_path / "gone")
-    compiled, found = map(int, of_bench(LAUNCH, archive, moved, TRITON_INTERPRET="0").split())
+    compiled, found = map(int, of_bench(LAUNCH, archive, moved, interpret="0").split())
     assert (compiled, found) == (1, 2)  # no one knew of 12 columns

@@ -42,6 +42,12 @@ def prototypes() -> Any:
     return class_prototypes()
 
 
+@pytest.fixture
+def made_once(prototypes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo takes the prototypes that are there, which take a second to make."""
+    monkeypatch.setattr(demo, "class_prototypes", lambda: prototypes.copy())
+
+
 @pytest.fixture(scope="module")
 def teacher(digits: Digits, prototypes: Any) -> cf.Teacher:
     return digits_teacher(digits.images, prototypes, centre=digits.images.mean(axis=0))
@@ -172,6 +178,7 @@ def test_the_verdict_names_whoever_is_ahead(winner: int) -> None:
 # --- the program ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("made_once")
 def test_the_demo_prints_its_tables_and_writes_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +221,7 @@ def test_the_demo_prints_its_tables_and_writes_its_pictures(
         assert re.split(r" {2,}", line.strip())[1:] == expected
 
 
+@pytest.mark.usefixtures("made_once")
 def test_quiet_prints_the_tables_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "er"
     assert main(["demo", "--seeds", "1", "--rounds", "1", "--budget", "25", "--out", str(out), "-q"]) == 0
@@ -278,6 +286,7 @@ def test_without_its_extra_the_demo_names_it(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("made_once")
 def test_ctrl_c_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

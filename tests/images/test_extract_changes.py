@@ -610,9 +610,11 @@ def test_a_renamed_image_and_a_second_encoder(tmp_path: Path) -> None:
     assert {name: text for name, text in content(out).items() if not name.startswith("teacher")} == before
 
 
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
+    """A kill at each of the places at which something becomes valid, or at every fourth."""
     folder, out = save(tmp_path / "in", *range(10, 100, 10)), tmp_path / "out"
     (folder / "20.png").write_bytes(b"nothing")
     given = {"shard_size": 2, "teacher": "dark"}
@@ -624,7 +626,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
     shutil.copytree(out, tmp_path / "whole")
     expected = extract(folder, tmp_path / "whole", **given)
     write, n_written = os.replace, 0
-    while True:  # a kill at every place at which something becomes valid
+    while True:
         work, left = tmp_path / f"killed{n_written}", [n_written]
 
         def dying(*arguments: Any, left: list[int] = left) -> None:
@@ -645,7 +647,7 @@ def test_a_kill_between_two_encoders_leaves_them_of_the_same_images(
         assert (found.n_rows, found.vanished, found.skipped) == (expected.n_rows, expected.vanished, {})
         for part in ("student", "teacher"):
             assert content(work / part) == content(tmp_path / "whole" / part)
-        n_written += 1
+        n_written += step
     assert n_written >= 20
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import sys
 import types
@@ -19,8 +19,10 @@ from ccma_fast.cli import main
 from ccma_fast.images import encoders
 from ccma_fast.images.encoders import check_prompts, class_features, open_clip_encoder, vision_encoder
 
-open_clip = pytest.importorskip("open_clip")
-timm = pytest.importorskip("timm")
+# Not imported here: they take seconds, and every worker of a run imports every module of tests.
+for _library in ("open_clip", "timm"):
+    if importlib.util.find_spec(_library) is None:
+        pytest.skip(f"{_library} is not installed", allow_module_level=True)
 
 pytestmark = pytest.mark.usefixtures("decoded_here")
 extract_module = importlib.import_module("ccma_fast.images.extract")
@@ -37,6 +39,8 @@ REPORT = "the patient is seen from the front and shows a heart of normal size wi
 @pytest.fixture(scope="module", autouse=True)
 def models(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Small models of open_clip: as CLIP's, with a short context, and with a tokenizer of transformers."""
+    import open_clip
+
     folder = tmp_path_factory.mktemp("configs")
     text = CONFIG["text_cfg"]
     for name, texts in {
@@ -87,6 +91,7 @@ def transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model may be made."""
+    import open_clip
 
     def make(*_: Any, **__: Any) -> None:
         pytest.fail("a model was made")
@@ -121,6 +126,8 @@ def test_prompts_that_would_be_cut_off(image: Path, model: str, names: list[str]
 
 @pytest.mark.usefixtures("transformers")
 def test_prompts_that_just_fit() -> None:
+    import open_clip
+
     for model, names in (
         ("prompts-clip", ["cat", "x " * 71]),
         ("prompts-short", ["cat", "great tit"]),
@@ -158,6 +165,8 @@ def test_classes_that_a_tokenizer_cannot_tell_apart(image: Path, model: str, nam
 
 
 def test_classes_of_the_same_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    import open_clip
+
     teacher = open_clip_encoder("prompts-clip", "random", device="cpu")
     names = ["cat", "dog", "great tit"]
     features, _ = class_features(teacher, names, PROMPT)
@@ -276,6 +285,8 @@ def test_the_extra_brings_what_the_text_encoders_need() -> None:
 def test_sizes_that_a_model_cannot_take(
     image: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, student: str, size: int, message: str
 ) -> None:
+    import timm
+
     create = timm.create_model
 
     def without_weights(name: str, pretrained: bool = False, **options: Any) -> Any:
@@ -318,6 +329,8 @@ def test_a_size_that_the_code_of_a_repository_refuses(image: Path, tmp_path: Pat
 
 
 def test_a_model_that_cannot_be_outlined_is_made_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
     create = timm.create_model
 
     def make(name: str, **options: Any) -> Any:

@@ -199,7 +199,9 @@ def test_a_sample_smaller_than_the_pool(
     run: Callable[..., cf.Results], teacher: cf.Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_sample, "_SAMPLE_ROWS", 64)
-    first, again = (run(strategies=["ccma", "ccma:head=ridge"], teacher=teacher, n_start=4 * C) for _ in range(2))
+    first, again = (
+        run(strategies=["ccma", "ccma:head=ridge"], teacher=teacher, n_start=4 * C, rounds=1) for _ in range(2)
+    )
     assert of(first, "ccma") == of(again, "ccma")
     with_teacher, alone = (first.curve(name).accuracy[:, 0] for name in ("ccma", "ccma:head=ridge"))
     assert (with_teacher >= alone - 2 / 90).all()  # of 90 test rows; so few soft labels are of little use

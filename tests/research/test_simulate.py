@@ -29,7 +29,7 @@ from ccma_fast.cli import main
 from ccma_fast.pool.open import open_rows
 from ccma_fast.research import rounds, workers
 from ccma_fast.research.metrics import macro_auroc, macro_f1
-from ccma_fast.research.report import report
+from ccma_fast.research.report import figures, report
 from ccma_fast.research.rounds import METRICS
 from ccma_fast.research.run_folder import RunFolder, read_map, read_results
 from ccma_fast.strategies import registry
@@ -114,6 +114,10 @@ def sleeps(round):
 
 def chance(round):
     return round.rng.choice(round.unlabelled, round.budget, replace=False)
+
+def leaves(file, round):
+    open(file, "w").close()
+    return chance(round)
 '''
 
 
@@ -1020,6 +1024,7 @@ def test_a_run_of_the_first_format_is_reported_and_not_gone_on_with(
     assert np.isnan(read_results(tmp_path).columns["student_coverage_low"]).all()
     with monkeypatch.context() as quick:
         quick.setattr(report, "_png", lambda *figure: b"a picture")
+        quick.setattr(figures, "pictures", lambda *given, of=figures.pictures: of(*given)[:1])
         assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
 
 
@@ -1077,17 +1082,21 @@ def test_numpy_numbers_are_written_as_numbers(run: Any, tmp_path: Path) -> None:
         {"rounds": 1},
         {"strategies": ["margins"]},
         {"strategies": ["ccma:kappa=5", "random"]},
-        {"seeds": [3], "rounds": 2, "strategies": ["random"]},
+        {"seeds": [3], "rounds": 1, "strategies": ["random"]},
     ],
 )
-def test_a_run_that_grows_is_the_whole_run(run: Any, data: Any, tmp_path: Path, first: dict[str, Any]) -> None:
-    whole = {"strategies": ["random", "margins", "ccma:kappa=5"], "seeds": [3, 7, 9], "teacher": teacher(data)}
+def test_a_run_that_grows_is_the_whole_run(
+    run: Any, data: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, first: dict[str, Any]
+) -> None:
+    whole = {"strategies": ["random", "margins", "ccma:kappa=5"], "seeds": [3, 7, 9], "rounds": 2}
+    whole["teacher"] = teacher(data)
     run(**{**whole, **first}, out=tmp_path / "grown")
     small = read_results(tmp_path / "grown")
     kept = {file.name: file.read_bytes() for file in (tmp_path / "grown" / "rounds").iterdir()}
     grown = run(**whole, out=tmp_path / "grown", jobs=2 if len(first) > 1 else 1)
-    assert same(grown, run(**whole, out=tmp_path / "whole"))
-    expected = contents(tmp_path / "whole", but=("timings.csv", ".lock"))
+    at_once = tmp_path_factory.getbasetemp() / "grown at once"  # is only read where it is already there
+    assert same(grown, run(**whole, out=at_once))
+    expected = contents(at_once, but=("timings.csv", ".lock"))
     found = contents(tmp_path / "grown", but=("timings.csv", ".lock"))
     for name in expected:
         if not name.startswith("rounds"):  # they hold seconds
@@ -1348,16 +1357,23 @@ def test_an_error_in_a_worker(run: Any, mine: Any) -> None:
     assert "in fails" in str(caught.value.__cause__.__cause__)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+EXCEPTIONS = [
+    ("looks_up", KeyError, "KeyError('key')", "'key'"),
+    ("stops", Exception, "StopIteration()", "round 1: "),
+    ("divides", ZeroDivisionError, "ZeroDivisionError('division by zero')", "division by zero"),
+    ("is_unlucky", LookupError, "Unlucky('nothing at 3, 4')", "nothing at 3, 4"),
+    ("is_unsendable", Exception, "Unsendable('secret')", "secret"),
+    ("decodes", UnicodeError, "UnicodeDecodeError", "can't decode byte"),
+]
+PLAIN = ("looks_up", "stops", "divides")  # from a worker as that of `test_an_error_in_a_worker`
+
+
 @pytest.mark.parametrize(
-    ("strategy", "kind", "cause", "text"),
+    ("jobs", "strategy", "kind", "cause", "text"),
     [
-        ("looks_up", KeyError, "KeyError('key')", "'key'"),
-        ("stops", Exception, "StopIteration()", "round 1: "),
-        ("divides", ZeroDivisionError, "ZeroDivisionError('division by zero')", "division by zero"),
-        ("is_unlucky", LookupError, "Unlucky('nothing at 3, 4')", "nothing at 3, 4"),
-        ("is_unsendable", Exception, "Unsendable('secret')", "secret"),
-        ("decodes", UnicodeError, "UnicodeDecodeError", "can't decode byte"),
+        pytest.param(jobs, *case, marks=pytest.mark.slow if jobs == 2 and case[0] in PLAIN else ())
+        for jobs in (1, 2)
+        for case in EXCEPTIONS
     ],
 )
 def test_an_exception_of_a_strategy_names_it(
@@ -1430,15 +1446,22 @@ def test_what_other_workers_have_finished_is_kept(
     """The rounds of another run are on their way when this process learns that one has failed."""
     write = RunFolder.write_rounds
 
+    chosen = tmp_path / "chosen"
+
     def slow(folder: RunFolder, label: str, *rest: Any) -> None:
         write(folder, label, *rest)
         if label == "fails":  # meanwhile its next round fails, and the other run ends
-            time.sleep(4)
+            deadline = time.monotonic() + 60
+            while not chosen.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(1)
 
     monkeypatch.setattr(RunFolder, "write_rounds", slow)
+    strategies = {"fails": mine.fails, "other": functools.partial(mine.leaves, str(chosen))}
     with pytest.raises(ValueError, match="strategy 'fails' with seed 3 in round 1: no such luck"):
-        run(strategies=[mine.fails, "random"], seeds=[3], rounds=1, jobs=2, out=tmp_path)
-    assert of(read_results(tmp_path), "random", 3)["round"].tolist() == [0, 1]
+        run(strategies=strategies, seeds=[3], rounds=1, jobs=2, out=tmp_path / "run")
+    assert of(read_results(tmp_path / "run"), "other", 3)["round"].tolist() == [0, 1]
 
 
 def test_files_travel_as_their_names(data: Any, tmp_path: Path) -> None:
@@ -1558,7 +1581,7 @@ def test_the_command_is_the_call(files: Path, data: Any, capsys: pytest.CaptureF
 def test_the_head_that_is_asked_for_is_that_of_every_strategy(files: Path) -> None:
     def accuracies(*options: str) -> list[Any]:
         folder = "run" + "".join(options)
-        assert main(["simulate", *GIVEN, *QUICK, *options, "--out", folder]) == 0
+        assert main(["simulate", *GIVEN, "--rounds", "1", "--seeds", "1", "-q", *options, "--out", folder]) == 0
         results = read_results(folder)
         return [results.curve(name).accuracy.tolist() for name in results.strategies]
 

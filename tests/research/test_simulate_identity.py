@@ -134,19 +134,21 @@ method = Chooser(5).weigh
 """
 
 
-@pytest.fixture
-def identities(tmp_path: Path) -> Callable[..., dict[str, dict[str, str]]]:
-    """The identity of everything in those modules with some of their text changed, in a process of its own."""
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, dict[str, str]]]:
+    """The identity of everything in those modules with some of their text changed, imported anew."""
+    folder = tmp_path_factory.mktemp("identities")
 
+    @functools.cache
     def of(*changes: tuple[str, str]) -> dict[str, dict[str, str]]:
         texts = {"helpers.py": HELPERS, "own_strategies.py": STRATEGIES}
         for before, after in changes:
             assert any(before in text for text in texts.values())
             texts = {name: text.replace(before, after) for name, text in texts.items()}
         for name, text in texts.items():
-            (tmp_path / name).write_text(text)
+            (folder / name).write_text(text)
             sys.modules.pop(name.removesuffix(".py"), None)
-        sys.path.insert(0, str(tmp_path))
+        sys.path.insert(0, str(folder))
         sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
         importlib.invalidate_caches()
         try:
@@ -154,7 +156,7 @@ def identities(tmp_path: Path) -> Callable[..., dict[str, dict[str, str]]]:
             return {name: identity(thing) for name, thing in vars(module).items() if callable(thing)}
         finally:
             sys.dont_write_bytecode = before
-            sys.path.remove(str(tmp_path))
+            sys.path.remove(str(folder))
             for name in texts:
                 sys.modules.pop(name.removesuffix(".py"), None)
 

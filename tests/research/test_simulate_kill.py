@@ -20,20 +20,20 @@ import numpy as np
 import ccma_fast as cf
 
 rng = np.random.default_rng(0)
-y = rng.integers(4, size=1500)
-x = (rng.standard_normal((1500, 8)) + 2 * np.eye(4, 8)[y]).astype(np.float32)
-teacher = cf.Teacher(x[:1200] + 1, np.eye(4, 8), temperature=0.1)
+y = rng.integers(4, size=700)
+x = (rng.standard_normal((700, 8)) + 2 * np.eye(4, 8)[y]).astype(np.float32)
+teacher = cf.Teacher(x[:500] + 1, np.eye(4, 8), temperature=0.1)
 cf.simulate(
-    x[:1200], y[:1200], test_features=x[1200:], test_labels=y[1200:], strategies=["ccma", "random", "margins"],
+    x[:500], y[:500], test_features=x[500:], test_labels=y[500:], strategies=["ccma", "random", "margins"],
     seeds=[1, 2], rounds=4, teacher=teacher, out=sys.argv[1], progress=False,
 )
 """
 
 
-def test_five_kills(tmp_path: Path) -> None:
+def test_three_kills(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    survive(lambda out: [sys.executable, str(script), str(out)], tmp_path, kills=5, n_rounds=6 * 5)
+    survive(lambda out: [sys.executable, str(script), str(out)], tmp_path, kills=3, n_rounds=6 * 5)
 
 
 @pytest.mark.slow

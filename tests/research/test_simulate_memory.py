@@ -47,6 +47,7 @@ def test_no_result_depends_on_the_limit(data, monkeypatch, student):
     monkeypatch.setattr(memory, "LEAST_LIMIT", 1)
     names = [name for name in cf.strategies.names() if student is None or name in ("ccma", "entropy", "coreset")]
     settings = {
+        "rounds": 1,
         "strategies": [*names, "ccma:paper,subpool_size=50", "ccma:acquisition=delta,start=centroid"],
         "teacher": cf.Teacher(data["features"], np.eye(C, D), temperature=0.1),
         "student": student,

@@ -36,7 +36,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("jobs", "student"), [(1, "given"), (1, "configured"), (2, "configured")])
+@pytest.mark.parametrize(
+    ("jobs", "student"),
+    [
+        (1, "given"),
+        *(pytest.param(jobs, "configured", marks=pytest.mark.slow) for jobs in (1, 2)),  # seconds for each process
+    ],
+)
 def test_pytorch_is_imported_before_the_first_fit_is_timed(tmp_path: Path, jobs: int, student: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

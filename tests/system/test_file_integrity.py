@@ -299,8 +299,21 @@ def run(file: Path, body: str, before: str = "", after: str = "") -> subprocess.
 READ = "try: rows.float32()\nexcept cf.FileReadError as error: print(error)"
 
 
-@pytest.mark.parametrize("before", ["", "faulthandler.enable()"])
-@pytest.mark.parametrize("after", ["", "faulthandler.enable()", "rows.float32(); faulthandler.enable()"])
+ENABLED = "faulthandler.enable()"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        (ENABLED, ENABLED),
+        ("", f"rows.float32(); {ENABLED}"),
+        *(
+            pytest.param(*rest, marks=pytest.mark.slow)
+            for rest in ((ENABLED, ""), ("", ENABLED), (ENABLED, f"rows.float32(); {ENABLED}"))
+        ),
+    ],
+)
 def test_faulthandler_may_be_enabled_at_any_time(tmp_path: Path, before: str, after: str) -> None:
     done = run(tmp_path / "x.npy", READ, before, after)
     assert done.returncode == 0, done.stderr

@@ -335,7 +335,9 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 SELECT = "select --features x.npy --budget 3"
 
 
-@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "02", "12", "012"])
+@pytest.mark.parametrize(
+    "closed", ["1", "2", "012", *(pytest.param(rest, marks=pytest.mark.slow) for rest in ("0", "01", "02", "12"))]
+)
 def test_picks_go_to_a_file_whatever_is_closed(pool: Path, closed: str) -> None:
     done = shell(f"{SELECT} --out picks.csv " + " ".join(f"{descriptor}>&-" for descriptor in closed))
     assert done.returncode == 0
@@ -351,8 +353,18 @@ def test_without_stderr_the_report_is_not_among_the_picks(pool: Path) -> None:
     assert Path("picks.csv").read_text() == shell(SELECT).stdout
 
 
-@pytest.mark.parametrize(("redirected", "said"), [(">&-", "stdout is closed"), ("> /dev/full", "No space left")])
-@pytest.mark.parametrize("more", ["", "-q", "--plan"])
+CLOSED, FULL = (">&-", "stdout is closed"), ("> /dev/full", "No space left")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "said", "more"),
+    [
+        (*CLOSED, ""),
+        (*FULL, "-q"),
+        (*CLOSED, "--plan"),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in ((*FULL, ""), (*CLOSED, "-q"), (*FULL, "--plan"))),
+    ],
+)
 def test_picks_that_cannot_be_printed_are_an_error(pool: Path, redirected: str, said: str, more: str) -> None:
     done = shell(f"{SELECT} {more} {redirected}")
     assert done.returncode == 2

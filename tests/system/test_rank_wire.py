@@ -48,9 +48,9 @@ def test_a_query_in_a_group_of_one(has_gpu: bool, tmp_path: Path) -> None:
         timeout=timedelta(seconds=60),
     )
     try:
-        rows = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 8), dtype=np.float32)).to(device())
-        expected = cf.select(rows, 3, backend="cuda")
-        found = cf.select(rows, 3, backend="cuda", group=dist.group.WORLD)
+        rows = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 4), dtype=np.float32)).to(device())
+        expected = cf.select(rows, 2, backend="cuda")
+        found = cf.select(rows, 2, backend="cuda", group=dist.group.WORLD)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.represents, expected.represents)
     finally:

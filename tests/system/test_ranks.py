@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
@@ -36,24 +37,44 @@ def environment(**more):
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1", **more}
 
 
-@pytest.fixture(scope="module")
-def found():
+@functools.cache
+def cases(*which):
     """What each rank of each case came to."""
     done = subprocess.run(
-        [sys.executable, str(CASES)], capture_output=True, text=True, timeout=600, env=environment(), check=False
+        [sys.executable, str(CASES), *which],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment(),
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_messages(found):
-    for name in ("messages 2", "messages 3", "messages 5", "groups 3"):
+@pytest.fixture
+def found():
+    """All cases but the slow ones."""
+    return cases()
+
+
+@pytest.mark.parametrize(
+    ("which", "names"),
+    [
+        ((), ("messages 2", "messages 3", "groups 3")),
+        pytest.param(("others",), ("messages 5",), marks=pytest.mark.slow),
+    ],
+    ids=["some", "others"],
+)
+def test_messages(which, names):
+    found = cases(*which)
+    for name in names:
         assert [rank.get("traceback", rank.get("error")) for rank in found[name]] == [None] * int(name[-1])
         assert all(rank["exit"] == 0 for rank in found[name])
 
 
 def test_failures(found):
-    first, second, third = (rank["result"] for rank in found["failures 3"])
+    first, second, third = (dict(rank["result"]) for rank in found["failures 3"])
     assert second.pop("raised") == "no number: row 7 of x.npy"
     assert first.pop("unpicklable") != "RankError"
     assert second.pop("unpicklable") == third.pop("unpicklable") == "RankError"
@@ -102,10 +123,11 @@ def test_ranks_that_did_not_come(found):
     assert found["all_there 2"][0]["result"] == [0, 1]
 
 
-def test_what_a_lost_rank_ends(found):
-    cases = {name: ranks for name, ranks in found.items() if name.startswith("SIG")}
-    assert len(cases) == 10
-    for case, ranks in cases.items():
+@pytest.mark.parametrize("which", [(), pytest.param(("others",), marks=pytest.mark.slow)], ids=["some", "others"])
+def test_what_a_lost_rank_ends(which):
+    faults = {name: ranks for name, ranks in cases(*which).items() if name.startswith("SIG")}
+    assert len(faults) == 5
+    for case, ranks in faults.items():
         victim = int(case.split()[1])
         others = [rank for number, rank in enumerate(ranks) if number != victim]
         assert all(rank["seconds"] < SILENCE + MARGIN for rank in others), (case, ranks)
@@ -133,6 +155,15 @@ def test_a_transfer_that_stops_ends_all(found):
     assert all(rank["seconds"] < 3 * SILENCE + MARGIN for rank in found["stalled 3"])
 
 
+def test_ranks_of_an_agent(found):
+    """With the environment and the store that torchrun gives."""
+    first, last = (rank["result"] for rank in found["of_an_agent 2"])
+    text = f"RankError: rank 1 on host {HOST}: ValueError: the last rank"
+    assert first == ["gathered [0, 1]", text, text]
+    assert last == ["ValueError: the last rank"]
+
+
+@pytest.mark.slow
 def test_torchrun():
     done = subprocess.run(
         [
@@ -189,31 +220,11 @@ def test_first_rank_that_cannot_serve(monkeypatch):
             ranks_of_environment().__enter__()
 
 
-def test_commands_one_after_the_other():
+def test_commands_one_after_the_other(found):
     """Rank 1 finds the store of the first command when it begins the second, since rank 0 is late to end the first."""
-    with socket.create_server(("", 0)) as free:
-        port = str(free.getsockname()[1])
-    scripts = {
-        "0": "with ranks() as found: found.gather(1); time.sleep(3)\nwith ranks() as found: print(found.gather(2))",
-        "1": "with ranks() as found: found.gather(1)\nwith ranks() as found: found.gather(2)",
-    }
-    head = "import time; from ccma_fast.system.ranks import ranks_of_environment as ranks\n"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", head + script],
-            stdout=subprocess.PIPE,
-            env=environment(RANK=rank, WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port),
-        )
-        for rank, script in scripts.items()
-    ]
-    try:
-        assert processes[0].communicate(timeout=120)[0] == b"[2, 2]\n"
-        assert processes[1].communicate(timeout=60)[0] == b""
-        assert [process.returncode for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    first, second = found["one_command_after_the_other 2"]
+    assert (first["result"], second["result"]) == ([2, 2], None)
+    assert (first["exit"], second["exit"]) == (0, 0)
 
 
 def test_error():
