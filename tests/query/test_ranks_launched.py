@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,23 +60,33 @@ def script(name: str) -> str:
     return found[1]
 
 
-def test_torchrun_writes_what_one_process_writes(pool: Path) -> None:
-    one = run("-m", "ccma_fast", *_CHOOSE, "--out", "one.csv")
-    assert one.returncode == 0, one.stderr
-    two = on_two_ranks("-m", "ccma_fast", *_CHOOSE, "--out", "two.csv")
-    assert two.returncode == 0, two.stderr
-    assert Path("two.csv").read_bytes() == Path("one.csv").read_bytes()
-    assert two.stderr.count("20 picks -> two.csv") == 1  # the first rank tells it alone
+# Two commands, one after the other: most of the time of each would be the start of its processes.
+TWICE = """
+import sys
+from ccma_fast.cli import main
+*choose, broken = sys.argv[1:]
+if code := main([*choose, "--out", "two.csv"]):
+    sys.exit(code)
+choose[choose.index("--features") + 1] = broken
+sys.exit(main([*choose, "--out", "picks.csv"]))
+"""
 
 
-def test_nan_on_another_rank_ends_all_and_writes_nothing(pool: Path) -> None:
-    broken = np.load("pool/part-2.npy")
-    broken[300, 3] = np.nan
-    np.save("pool/part-2.npy", broken)
-    found = on_two_ranks("-m", "ccma_fast", *_CHOOSE, "--out", "picks.csv")
+def test_torchrun_writes_what_one_process_writes_and_nothing_after_nan_on_another_rank(pool: Path) -> None:
+    cf.select("pool", 20, labels="y.npy").to_csv("one.csv")
+    shutil.copytree("pool", "broken")
+    last = np.load("broken/part-2.npy")
+    last[300, 3] = np.nan
+    np.save("broken/part-2.npy", last)
+    Path("twice.py").write_text(TWICE, "utf-8")
+    before = {path.name for path in pool.iterdir()}
+    found = on_two_ranks("twice.py", *_CHOOSE, "broken")
+    assert Path("two.csv").read_bytes() == Path("one.csv").read_bytes(), found.stderr
+    assert found.stderr.count("20 picks -> two.csv") == 1  # the first rank tells it alone
     assert found.returncode != 0
-    assert re.search(r"error: rank 1 on host \S+: ValueError: .*row 485 \(row 300 of 'pool/part-2.npy'\)", found.stderr)
-    assert {path.name for path in pool.iterdir()} == {"pool", "y.npy"}
+    told = r"error: rank 1 on host \S+: ValueError: .*row 485 \(row 300 of 'broken/part-2.npy'\)"
+    assert re.search(told, found.stderr)
+    assert {path.name for path in pool.iterdir()} == before | {"two.csv", "two.selection.json"}
 
 
 @pytest.mark.slow
