@@ -266,7 +266,7 @@ def test_picks_are_those_of_one_device(exact_products: None, name: str) -> None:
     options |= {key: options[key][options[key] < 100] for key in ("exclude", "pending", "include") if key in options}
     if options["labels"] is not None:
         options["labels"] = options["labels"][:100]
-    budget, dealt = (3, (3,)) if name in _SHORT else (8, (1, 3))
+    budget, dealt = (3, (2,)) if name in _SHORT else (8, (1, 3))
     expected = cf.select(rows, budget, explain=True, **options)
     for n_ranks in dealt:
         runs = dealt_anyhow(len(case.x), n_ranks, np.random.default_rng(n_ranks))
@@ -282,7 +282,7 @@ def test_target_sizes_on_a_device(exact_products: None) -> None:
     options: dict[str, Any] = {"labels": case.labels, "backend": "cuda", "config": config}
     options |= {"student_logits": logits[0], "teacher": cf.Teacher.from_logits(logits[1])}
     rows = torch.from_numpy(case.x).to(device())
-    runs = dealt_anyhow(120, 3, rng)
+    runs = dealt_anyhow(120, 2, rng)
     assert_same(selected(runs, rows, 3, **options), cf.select(rows, 3, **options))
 
 
