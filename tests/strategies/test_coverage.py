@@ -479,7 +479,7 @@ def test_degenerate_pools(name: str, case: str, rng: np.random.Generator) -> Non
         x = x[rng.integers(4, size=30)]
     n_unlabelled = int((labels < 0).sum())
     for budget in {1, min(10, n_unlabelled), n_unlabelled}:
-        assert len(choose(name, make_round(x, labels, budget, n_classes=3))) == budget
+        assert len(choose(name, make_round(x, labels, budget, n_classes=3, max_epochs=5))) == budget
         if name in WITHOUT_LABELS:
             assert len(choose(name, make_round(x, np.full(30, -1), budget, n_classes=3))) == budget
 
@@ -496,10 +496,10 @@ def test_the_same_seed_gives_the_same_picks(
     x, labels = pool
     monkeypatch.setattr(herding, "_PAIRS", 400 * 100)  # so that candidates are drawn
     picks = []
-    for threads in (1, 3, 3):
+    for threads in (1, 3):
         cf.set_num_threads(threads)
         picks.append(choose(name, make_round(x, labels, 15, seed=3)))
-    assert picks[0] == picks[1] == picks[2]
+    assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
