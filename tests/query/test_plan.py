@@ -123,6 +123,7 @@ def measured(
 
 SHAPES = {
     "default": {"config": QUICK},
+    "default, two folds": {"config": {**QUICK, "n_folds": 2}},
     "default, in memory": {"config": QUICK, "stored": "memory"},
     "default, a folder": {"config": QUICK, "stored": "folder"},
     "no teacher": {"config": QUICK, "teacher": False},
@@ -169,6 +170,7 @@ SHAPES = {
 
 # Those whose stages are the ones of others, otherwise stored, labelled or limited; the default head takes the longest.
 LIKE_OTHERS = {
+    "default",
     "default, in memory",
     "default, a folder",
     "masks",

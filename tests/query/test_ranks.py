@@ -275,14 +275,14 @@ def test_picks_are_those_of_one_device(exact_products: None, name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_target_sizes_on_a_device(exact_products: None) -> None:
-    case, rng = Case(2, n=120), np.random.default_rng(2)
-    student, teacher = (rng.standard_normal((120, 5), dtype=np.float32) + 2 * np.eye(5)[case.y] for _ in range(2))
+    case, rng = Case(2, n=60), np.random.default_rng(2)
+    student, teacher = (rng.standard_normal((60, 5), dtype=np.float32) + 2 * np.eye(5)[case.y] for _ in range(2))
     logits = [torch.from_numpy(z.astype(np.float32)).to(device()) for z in (student, teacher)]
     config = cf.CCMAConfig(acquisition="delta", calibration="target_size", kmeans_max_iter=2)
     options: dict[str, Any] = {"labels": case.labels, "backend": "cuda", "config": config}
     options |= {"student_logits": logits[0], "teacher": cf.Teacher.from_logits(logits[1])}
     rows = torch.from_numpy(case.x).to(device())
-    runs = dealt_anyhow(120, 2, rng)
+    runs = dealt_anyhow(60, 2, rng)
     assert_same(selected(runs, rows, 3, **options), cf.select(rows, 3, **options))
 
 
