@@ -171,6 +171,8 @@ SHAPES = {
 # Those whose stages are the ones of others, otherwise stored, labelled or limited; the default head takes the longest.
 LIKE_OTHERS = {
     "default",
+    "published",
+    "first by default",
     "default, in memory",
     "default, a folder",
     "masks",

@@ -372,15 +372,14 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "backend"), thinned(2, list(CONFIGS), BACKENDS))
-def test_configurations(pool, partly_labelled, backend, name):
+@pytest.mark.parametrize(("name", "backend", "budget"), thinned(3, list(CONFIGS), BACKENDS, [1, 20]))
+def test_configurations(pool, partly_labelled, backend, name, budget):
     labels = partly_labelled(pool.y, 40)
     config = replace(CONFIGS[name], max_epochs=5)
-    for budget in (1, 20):
-        picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher, config=config, backend=backend)
-        if config.pool_limit is None or budget <= config.pool_limit:
-            assert_valid(picks, budget, labels)
-        assert picks.report.calibration == config.calibration
+    picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher, config=config, backend=backend)
+    if config.pool_limit is None or budget <= config.pool_limit:
+        assert_valid(picks, budget, labels)
+    assert picks.report.calibration == config.calibration
 
 
 @pytest.mark.parametrize("n_unlabelled", [200, 0])
