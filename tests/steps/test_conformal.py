@@ -127,7 +127,7 @@ def test_the_last_class_has_the_score_one_and_its_penalty(penalty, k_reg, rng):
 SHAPES = [(m, c) for c in (2, 3, 31, 33, 257, 1000) for m in (0, 1, 33) if (m, c) != (33, 2)] + [(300, 2), (300, 100)]
 
 
-@pytest.mark.parametrize(("shape", "rule"), thinned(2, SHAPES, list(RULES)))
+@pytest.mark.parametrize(("shape", "rule"), thinned(3, SHAPES, list(RULES)))
 def test_sets_are_the_references(simd_levels, shape, rule):
     n_rows, n_classes = shape
     arguments, cases = keywords(rule, n_rows), []

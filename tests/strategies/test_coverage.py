@@ -21,6 +21,8 @@ from ccma_fast.steps import coverage, nearer_pairs, representatives
 from ccma_fast.steps.trained import Trained
 from ccma_fast.strategies import herding
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 WITHOUT_LABELS = ("centroid", "typiclust", "probcover", "max-herding")
@@ -357,8 +359,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("dense", [0.0, 1.0])
-@pytest.mark.parametrize("most_pairs", [0, 30_000, 1 << 24])
+@pytest.mark.parametrize(("dense", "most_pairs"), thinned(2, [0.0, 1.0], [0, 30_000, 1 << 24]))
 def test_the_size_of_blocks_changes_no_choice(
     either: tuple[np.ndarray, np.ndarray], small_blocks: pytest.MonkeyPatch, dense: float, most_pairs: int
 ) -> None:
