@@ -92,8 +92,8 @@ def cover_cost(given: CostInputs) -> StageCost:
 def _compared_bytes(given: CostInputs, n: int) -> int:
     """Bytes of comparing n of the selectable rows with the covered ones: of the chunks, and of two blocks of products.
 
-    A block of products is alive until the next one is computed, thus also while the next chunk is read. The sizes of
-    the blocks matter where there are few: only two whole ones can be followed by others of the same size.
+    A block of products is alive until the next one is computed, thus also while the next chunk is read. Of a pool of
+    few chunks the last ones are smaller, and so is the peak.
     """
     space, n_whole, n_others = given.space, *divmod(given.n_covered, COMPARED_ROWS)
     blocks: list[tuple[int, int]] = []
@@ -106,8 +106,9 @@ def _compared_bytes(given: CostInputs, n: int) -> int:
     for n_chunk, n_compared in blocks:
         copied, products = n_chunk * space.row_bytes, 4 * n_chunk * n_compared
         # The pages that are touched, at most the chunk's share of the file, are resident only while rows are copied.
-        read = min(selected_bytes(given, space, n_chunk, picked=True), copied + file_bytes * n_chunk // given.n_unlabelled)
-        most = max(most, before + max(read, copied + products))
+        pages = file_bytes * n_chunk // given.n_unlabelled
+        reading = min(selected_bytes(given, space, n_chunk, picked=True), copied + pages)
+        most = max(most, before + max(reading, copied + products))
         before = products
     return most
 
