@@ -251,12 +251,13 @@ def make_round() -> Callable[..., strategies.Round]:
         n_classes: int | None = None,
         seed: int = 0,
         backend: str = "cpu",
+        max_epochs: int = 40,
     ) -> strategies.Round:
         rows = open_rows(x, "features")
         n_classes = n_classes or max(2, int(labels.max()) + 1)
         if student is None:
             known = np.flatnonzero(labels >= 0)
-            student = cf.LinearHead(n_classes, max_epochs=40).fit(rows.take(known), labels[known])
+            student = cf.LinearHead(n_classes, max_epochs=max_epochs).fit(rows.take(known), labels[known])
         return strategies.Round(
             rows,
             labels,

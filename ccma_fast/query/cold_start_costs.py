@@ -8,7 +8,6 @@ from .stage_costs import (
     COMPARED_ROWS,
     COUNTED_ROW,
     SIMILARITIES,
-    SIMILARITY_BYTES,
     SORTED_ROW,
     StageCost,
     Work,
@@ -68,11 +67,9 @@ def cover_cost(given: CostInputs) -> StageCost:
     read: dict[Rows, float] = {given.space: passes * n_clustered + given.n_covered}
     if given.n_covered:  # distances to the covered rows: lengths once, and products in blocks of them
         read[given.space] += n * (1 + -(-given.n_covered // COMPARED_ROWS))
-        chunk = min(n, given.space.chunk_rows())
-        compared = min(given.n_covered, COMPARED_ROWS)
-        similarities = min(SIMILARITY_BYTES, 8 * chunk * compared)
+        chunk = min(n_here, given.space.chunk_rows())
         of_lengths = selected_bytes(given, given.space, chunk, picked=True) + chunk * COUNTED_ROW
-        of_similarities = similarities + int(min(1.0, SIMILARITIES / (chunk * compared)) * of_lengths)
+        of_similarities = _compared_bytes(given, n_here)
         # The allocator may retain the memory of a chunk's copy: half of it is wrong by the least either way.
         copied = given.space.resident_bytes(chunk, picked=True) - chunk * given.space.row_bytes * given.space.is_mapped
         memory = max(copied // 2 + memory, 8 * n_here + max(of_lengths, of_similarities)) + kept_bytes(
@@ -90,6 +87,30 @@ def cover_cost(given: CostInputs) -> StageCost:
         work = Work(work.products, work.read, n * given.n_classes, work.clusterings)
     wire = _cover_wire(given, n_clustered, n_clusters)
     return StageCost(read, memory, work, memory_of_other=of_other, wire=wire)
+
+
+def _compared_bytes(given: CostInputs, n: int) -> int:
+    """Bytes of comparing n of the selectable rows with the covered ones: of the chunks, and of two blocks of products.
+
+    A block of products is alive until the next one is computed, thus also while the next chunk is read. Of a pool of
+    few chunks the last ones are smaller, and so is the peak.
+    """
+    space, n_whole, n_others = given.space, *divmod(given.n_covered, COMPARED_ROWS)
+    blocks: list[tuple[int, int]] = []
+    for n_compared in [COMPARED_ROWS] * min(2, n_whole) + [n_others] * (n_others > 0):
+        n_chunk = min(space.chunk_rows(), SIMILARITIES // n_compared)
+        n_chunks, n_last = divmod(n, n_chunk)
+        blocks += [(n_chunk, n_compared)] * min(2, n_chunks) + [(n_last, n_compared)] * (n_last > 0)
+    most = before = 0
+    file_bytes = space.n_rows * space.row_bytes
+    for n_chunk, n_compared in blocks:
+        copied, products = n_chunk * space.row_bytes, 4 * n_chunk * n_compared
+        # The pages that are touched, at most the chunk's share of the file, are resident only while rows are copied.
+        pages = file_bytes * n_chunk // given.n_unlabelled
+        reading = min(selected_bytes(given, space, n_chunk, picked=True), copied + pages)
+        most = max(most, before + max(reading, copied + products))
+        before = products
+    return most
 
 
 def _cover_wire(given: CostInputs, n: int, n_clusters: int) -> Wire:

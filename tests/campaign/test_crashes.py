@@ -23,7 +23,7 @@ import pytest
 import ccma_fast as cf
 from ccma_fast.campaign.log import events as kinds
 
-N, C, BUDGET = 240, 3, 6
+N, C, BUDGET = 120, 3, 6
 NAMES = ["ant", "bee", "cat"]
 RNG = np.random.default_rng(0)
 Y = RNG.integers(C, size=N)
@@ -164,7 +164,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
-    assert killed(tmp_path, 25, seed=0) >= 1
+    assert killed(tmp_path, 12, seed=0) >= 1
 
 
 @pytest.mark.slow

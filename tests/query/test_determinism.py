@@ -50,9 +50,22 @@ def assert_same(found: cf.Selection, expected: cf.Selection) -> None:
         assert str(getattr(found.report, name)) == str(getattr(expected.report, name)), name
 
 
+@pytest.fixture(scope="module")
+def expected(data):
+    """The picks that every form of the same rows gives."""
+    return query(*data)
+
+
+# Numbers of threads and rows of a chunk: many threads where chunks are few, since each chunk starts them anew.
+FORMS = {
+    "few": ((1, 7), (2, 64), (7, None)),
+    "many": ((1, 1), (1, 7), (2, 7), (2, 64), (7, 64), (2, None), (7, None)),
+}
+
+
 @pytest.mark.usefixtures("restore_threads")
-def test_threads_and_chunks(simd, data):
-    """Many threads where chunks are few: each chunk starts them anew."""
+@pytest.mark.parametrize("forms", ["few", pytest.param("many", marks=pytest.mark.slow)])
+def test_threads_and_chunks(simd, data, forms):
     unlabelled = (data[0], np.full(700, -1), *data[2:])
     cases = {
         "coverage": partial(query, *data, CONFIG),
@@ -65,7 +78,7 @@ def test_threads_and_chunks(simd, data):
     }
     cf.set_num_threads(1)
     expected = {name: run() for name, run in cases.items()}
-    for n_threads, chunk_size in ((1, 1), (1, 7), (2, 7), (2, 64), (7, 64), (2, None), (7, None)):
+    for n_threads, chunk_size in FORMS[forms]:
         cf.set_num_threads(n_threads)
         for name, run in cases.items():
             assert_same(run(chunk_size=chunk_size), expected[name])
@@ -74,8 +87,9 @@ def test_threads_and_chunks(simd, data):
 @pytest.mark.usefixtures("restore_threads")
 def test_threads_of_torch(data):
     for config in (CONFIG, TRUST):
+        torch.set_num_threads(1)
         expected = query(*data, config)
-        for n_threads in (1, 2, 4):
+        for n_threads in (2, 4):
             torch.set_num_threads(n_threads)
             assert_same(query(*data, config), expected)
 
@@ -121,10 +135,9 @@ STORAGE = {
 
 
 @pytest.mark.parametrize("storage", STORAGE)
-def test_storage(data, storage, tmp_path):
+def test_storage(data, expected, storage, tmp_path):
     x, labels, v, t = data
-    found = query(STORAGE[storage](x, tmp_path), labels, STORAGE[storage](v, tmp_path), t)
-    assert_same(found, query(x, labels, v, t))
+    assert_same(query(STORAGE[storage](x, tmp_path), labels, STORAGE[storage](v, tmp_path), t), expected)
 
 
 @pytest.mark.parametrize("storage", STORAGE)
@@ -144,8 +157,7 @@ def test_storage_of_logits(data, storage, tmp_path):
     assert_same(found, run(z, teacher))
 
 
-def test_the_order_of_calls_does_not_matter(data):
-    expected = query(*data)
+def test_the_order_of_calls_does_not_matter(data, expected):
     teacher = cf.Teacher(data[2], data[3])
     for _ in range(2):
         assert_same(cf.select(data[0], 25, labels=data[1], teacher=teacher, config=CONFIG, backend="cpu"), expected)
@@ -169,11 +181,10 @@ print(picks.indices.tobytes().hex(), picks.scores.tobytes().hex())
 """
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_new_process(data, run_python, tmp_path, threads):
+@pytest.mark.parametrize("threads", [pytest.param("1", marks=pytest.mark.slow), "2"])
+def test_a_new_process(data, expected, run_python, tmp_path, threads):
     for i, array in enumerate(data):
         np.save(tmp_path / f"{i}.npy", array)
-    expected = query(*data)
     printed = run_python(
         SCRIPT,
         str(tmp_path),
@@ -185,8 +196,7 @@ def test_a_new_process(data, run_python, tmp_path, threads):
     assert printed.split() == [expected.indices.tobytes().hex(), expected.scores.tobytes().hex()]
 
 
-def test_global_generators_are_neither_drawn_from_nor_seeded(data):
-    expected = query(*data)
+def test_global_generators_are_neither_drawn_from_nor_seeded(data, expected):
     np.random.seed(5)  # noqa: NPY002 - the generator in question
     torch.manual_seed(5)
     before = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002

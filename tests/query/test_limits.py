@@ -16,6 +16,8 @@ import ccma_fast as cf
 from ccma_fast import reference
 from ccma_fast.steps.quotas import class_quotas
 
+from ..combinations import thinned
+
 BACKENDS = ("cpu", "reference")
 CONFIGS = {
     "default": {},
@@ -64,9 +66,7 @@ def same(found: cf.Selection, expected: cf.Selection) -> None:
 # --- a minimum distance ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("cold", [False, True])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "cold", "backend"), thinned(2, list(CONFIGS), [False, True], BACKENDS))
 def test_picks_are_far_from_each_other_and_what_is_covered(pool: Any, config: str, cold: bool, backend: str) -> None:
     """And as many as were asked for; of the whole pool, all that can be: no other row is far enough."""
     labels = None if cold else pool.labels
@@ -90,9 +90,7 @@ def test_picks_are_far_from_each_other_and_what_is_covered(pool: Any, config: st
     assert 0 < len(select(pool, N, config, labels=labels, min_distance=0.2)) <= N // 3
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("cold", [False, True])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "cold", "backend"), thinned(2, list(CONFIGS), [False, True], BACKENDS))
 def test_a_distance_that_all_rows_have_changes_no_pick(pool: Any, config: str, cold: bool, backend: str) -> None:
     """Nor does 0, which is off."""
     options: dict[str, Any] = {"labels": None if cold else pool.labels, "backend": backend}
@@ -229,9 +227,9 @@ def test_quotas_fill_up_what_the_labels_lack() -> None:
     assert class_quotas([1000, 4, 1000, 9], np.zeros(4, int), 100, SHARES).tolist() == [69, 4, 27, 0]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("config", ["coverage", "trust", "delta"])
-@pytest.mark.parametrize("least", [None, 0.05])
+@pytest.mark.parametrize(
+    ("config", "backend", "least"), thinned(2, ["coverage", "trust", "delta"], BACKENDS, [None, 0.05])
+)
 def test_picks_are_divided_by_the_students_classes(pool: Any, config: str, backend: str, least: float | None) -> None:
     options: dict[str, Any] = {"teacher": None, "student_logits": pool.z, "backend": backend, "min_distance": least}
     predicted = pool.z.argmax(axis=1)
@@ -248,9 +246,7 @@ def test_picks_are_divided_by_the_students_classes(pool: Any, config: str, backe
     assert np.sort(every.indices).tolist() == free.tolist()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("least", [None, 0.05])
+@pytest.mark.parametrize(("config", "backend", "least"), thinned(2, list(CONFIGS), BACKENDS, [None, 0.05]))
 def test_first_picks_are_divided_by_the_teachers_classes(
     pool: Any, config: str, backend: str, least: float | None
 ) -> None:

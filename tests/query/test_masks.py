@@ -12,6 +12,8 @@ import ccma_fast as cf
 from ccma_fast.pool.labels import ReadLabels
 from ccma_fast.pool.open import open_rows
 
+from ..combinations import thinned
+
 BACKENDS = ("cpu", "reference")
 CONFIGS = {
     "default": {},
@@ -50,9 +52,7 @@ def same(found: cf.Selection, expected: cf.Selection) -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@pytest.mark.parametrize("cold", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "backend", "cold"), thinned(2, list(CONFIGS), BACKENDS, [False, True]))
 def test_none_of_them_is_picked_even_where_all_others_are(pool: Any, config: str, backend: str, cold: bool) -> None:
     given: dict[str, Any] = {"backend": backend}
     if cold:
@@ -71,9 +71,7 @@ def test_none_of_them_is_picked_even_where_all_others_are(pool: Any, config: str
     assert "30 being labelled" in str(report)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("cold", [False, True])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "cold", "backend"), thinned(2, list(CONFIGS), [False, True], BACKENDS))
 def test_masks_that_change_nothing_change_nothing(pool: Any, config: str, cold: bool, backend: str) -> None:
     given: dict[str, Any] = {"backend": backend}
     if cold:
@@ -136,9 +134,7 @@ def test_pending_rows_cover_at_a_cold_start(pool: Any, n_labelled: int, backend:
     assert found.indices.tolist() != select(pool, 12, labels=None, exclude=of_one_class).indices.tolist()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("cold", [False, True])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "cold", "backend"), thinned(2, list(CONFIGS), [False, True], BACKENDS))
 def test_excluded_rows_are_never_read(pool: Any, config: str, cold: bool, backend: str) -> None:
     """Whatever lies there, NaN included: neither student nor teacher learns from it, and nothing checks it."""
     excluded = np.setdiff1d(np.arange(2, N, 3), LABELLED)

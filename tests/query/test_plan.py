@@ -76,12 +76,12 @@ def make_pool(folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=N
     truth = rng.integers(n_classes, size=n)
     for name, d in (("x", d_student), ("v", d_teacher), ("z", None))[: 3 if logits else 2]:
         centres = 3 * np.eye(n_classes) if d is None else rng.standard_normal((n_classes, d), dtype=np.float32)
+        noise = rng.standard_normal((min(n, 25_000), centres.shape[1]), dtype=np.float32)  # the same in every part
         (folder / name).mkdir()
         file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, centres.shape[1]))
         for i, start in enumerate(range(0, n, 25_000)):
             part = truth[start : start + 25_000]
-            noise = rng.standard_normal((part.size, centres.shape[1]), dtype=np.float32)
-            file[start : start + 25_000] = centres[part] + noise
+            file[start : start + 25_000] = centres[part] + noise[: part.size]
             np.save(folder / name / f"part-{i}.npy", file[start : start + 25_000])
         if name == "v":
             np.save(folder / "t.npy", centres)
@@ -91,9 +91,15 @@ def make_pool(folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=N
 
 
 @pytest.fixture(scope="module")
-def pools(tmp_path_factory):
-    """Folders of two pools of which the second is three times as large."""
-    return [make_pool(tmp_path_factory.mktemp(f"pool{n}"), n, logits=n == 60_000) for n in (60_000, 180_000)]
+def pool(tmp_path_factory):
+    """The folder of a pool."""
+    return make_pool(tmp_path_factory.mktemp("pool"), 60_000)
+
+
+@pytest.fixture(scope="module")
+def small_pool(tmp_path_factory):
+    """The folder of a pool whose heads are soon trained."""
+    return make_pool(tmp_path_factory.mktemp("small"), 6_000, n_classes=20, logits=False)
 
 
 def measured(
@@ -117,9 +123,11 @@ def measured(
 
 SHAPES = {
     "default": {"config": QUICK},
+    "default, two folds": {"config": {**QUICK, "n_folds": 2}},
     "default, in memory": {"config": QUICK, "stored": "memory"},
     "default, a folder": {"config": QUICK, "stored": "folder"},
     "no teacher": {"config": QUICK, "teacher": False},
+    "no teacher, a folder": {"config": QUICK, "teacher": False, "stored": "folder"},
     "ridge": {"config": {**QUICK, "head": "ridge"}},
     "trust": {"config": TRUST},
     "ready-made logits": {"config": QUICK, "logits": True},
@@ -127,7 +135,9 @@ SHAPES = {
     "published, in memory": {"config": PUBLISHED, "stored": "memory"},
     "subpool": {"config": {**PUBLISHED, "subpool_size": 500, "subpool_max_iter": 2}},
     "masks": {"config": QUICK, "masks": {"pending": (3, 50), "exclude": (1, 3)}},
+    "masks, trust": {"config": TRUST, "masks": {"pending": (3, 50), "exclude": (1, 3)}},
     "a tenth": {"config": QUICK, "masks": {"include": (5, 10)}},
+    "a tenth, published": {"config": PUBLISHED, "masks": {"include": (5, 10)}},
     "a tenth by ready-made logits": {"config": TRUST, "logits": True, "masks": {"include": (5, 10)}},
     "a tenth first by the teacher": {"config": TRUST, "labels": False, "masks": {"include": (5, 10)}},
     "a tenth first by coverage": {
@@ -158,9 +168,17 @@ SHAPES = {
     "one class by coverage": {"config": QUICK, "labels": "one class", "teacher": False},
 }
 
-# Those whose stages are the ones of others, otherwise stored or labelled.
+# Those whose stages are the ones of others, otherwise stored, labelled or limited; the default head takes the longest.
 LIKE_OTHERS = {
+    "default",
+    "published",
+    "first by default",
     "default, in memory",
+    "default, a folder",
+    "masks",
+    "a tenth",
+    "apart",
+    "distributed",
     "published, in memory",
     "first by the teacher, a folder",
     "first by coverage, in memory",
@@ -172,12 +190,12 @@ LIKE_OTHERS = {
 @pytest.mark.parametrize(
     "shape", [pytest.param(shape, marks=pytest.mark.slow) if shape in LIKE_OTHERS else shape for shape in SHAPES]
 )
-def test_the_forecast_holds(pools, run_forked, shape):
-    found = measured(run_forked, pools[0], **SHAPES[shape])
+def test_the_forecast_holds(pool, run_forked, shape):
+    found = measured(run_forked, pool, **SHAPES[shape])
     expected = found["report"]["plan"]["total"]
     if expected["peak_memory"] != pytest.approx(found["peak"], rel=0.25, abs=SMALL):
         # On a busy machine threads that read ahead may not run beside those that compute, and the peak is lower.
-        found = max(found, measured(run_forked, pools[0], **SHAPES[shape]), key=lambda run: run["peak"])
+        found = max(found, measured(run_forked, pool, **SHAPES[shape]), key=lambda run: run["peak"])
     print(f"planned {expected['peak_memory'] / 1e6:.0f} MB, measured {found['peak'] / 1e6:.0f} MB")
     assert expected["peak_memory"] == pytest.approx(found["peak"], rel=0.25, abs=SMALL)
     assert expected["bytes_read"] == pytest.approx(found["read"], rel=0.05)
@@ -235,13 +253,22 @@ def test_the_forecast_of_a_whole_query_holds(whole_pool, run_forked, shape):
     assert expected == pytest.approx(found["peak"], rel=0.25, abs=SMALL)
 
 
-def test_memory_does_not_grow_with_the_pool(pools, run_forked):
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"config": {**QUICK, "head": "ridge"}},
+        {"config": QUICK, "labels": False, "teacher": False},
+        pytest.param({"config": QUICK}, marks=pytest.mark.slow),
+    ],
+    ids=["ridge", "first by coverage", "default"],
+)
+def test_memory_does_not_grow_with_the_pool(pool, tmp_path, run_forked, asked):
     """Three times the rows under a limit that keeps no logits: no more than 32 bytes for each row more."""
-    for config, options in ((QUICK, {}), (QUICK, {"labels": False, "teacher": False})):
-        small, large = (measured(run_forked, pool, config, limit="512MB", **options) for pool in pools)
-        # The allocator keeps some of what was freed, of arrays that are smaller than 32 MiB.
-        assert large["rose"] - small["rose"] < 32 * 120_000 + (32 << 20), (config, options)
-        assert large["rose"] < 512e6
+    large_pool = make_pool(tmp_path, 180_000, logits=False)
+    small, large = (measured(run_forked, folder, limit="512MB", **asked) for folder in (pool, large_pool))
+    # The allocator keeps some of what was freed, of arrays that are smaller than 32 MiB.
+    assert large["rose"] - small["rose"] < 32 * 120_000 + (32 << 20)
+    assert large["rose"] < 512e6
 
 
 def test_a_clustering_of_all_rows_takes_at_most_32_bytes_a_row(rng):
@@ -257,10 +284,9 @@ def test_a_clustering_of_all_rows_takes_at_most_32_bytes_a_row(rng):
     assert max(clustering, choice) < 33 * 400_000
 
 
-def test_a_plan_tells_what_select_will_do(pools):
-    folder = pools[0]
-    x, labels = np.load(folder / "x.npy", mmap_mode="r")[:10_000], np.load(folder / "y.npy")[:10_000]
-    teacher = cf.Teacher(np.load(folder / "v.npy", mmap_mode="r")[:10_000], folder / "t.npy")
+def test_a_plan_tells_what_select_will_do(small_pool):
+    x, labels = np.load(small_pool / "x.npy", mmap_mode="r"), np.load(small_pool / "y.npy")
+    teacher = cf.Teacher(np.load(small_pool / "v.npy", mmap_mode="r"), small_pool / "t.npy")
     config = cf.CCMAConfig(**QUICK)
     expected = cf.plan(x, 10, labels=labels, teacher=teacher, config=config)
     report = cf.select(x, 10, labels=labels, teacher=teacher, config=config).report
@@ -282,8 +308,8 @@ def test_a_plan_tells_what_select_will_do(pools):
     assert "expected" in str(report)
 
 
-def test_a_plan_reads_little_and_fails_as_select_does(pools):
-    x = open_rows(pools[0] / "x.npy", "features")
+def test_a_plan_reads_little_and_fails_as_select_does(pool):
+    x = open_rows(pool / "x.npy", "features")
     cf.plan(x, 10)
     assert x.bytes_read <= 3 * (16 << 20)
     for call in (cf.plan, cf.select):
@@ -324,10 +350,9 @@ def test_memory_limits_that_are_none(limit, error, text):
 
 
 @pytest.mark.parametrize("config", [QUICK, TRUST, PUBLISHED], ids=["default", "trust", "published"])
-def test_the_picks_do_not_depend_on_chunks_files_and_limits(pools, tmp_path, config):
-    n = 6_000
-    x, v = (np.load(pools[0] / f"{name}.npy", mmap_mode="r")[:n] for name in "xv")
-    labels, classes = np.load(pools[0] / "y.npy")[:n], pools[0] / "t.npy"
+def test_the_picks_do_not_depend_on_chunks_files_and_limits(small_pool, tmp_path, config):
+    x, v = (np.load(small_pool / f"{name}.npy", mmap_mode="r") for name in "xv")
+    labels, classes, n = np.load(small_pool / "y.npy"), small_pool / "t.npy", len(x)
     for name, rows in (("x", x), ("v", v)):
         (tmp_path / name).mkdir()
         bounds = [0, 1, 2048, 2049, 4500, 4500, n]  # uneven, and one of them empty
@@ -351,24 +376,26 @@ import numpy as np, ccma_fast as cf
 rng = np.random.default_rng(0)
 x, labels = rng.standard_normal((200, 8), dtype=np.float32), np.full(200, -1)
 labels[:8] = np.arange(8) % 2
-call = {"labels": labels, "config": cf.CCMAConfig(**json.loads(sys.argv[1]))}
-planned = [cf.plan(x, 3, **call).to_dict() for _ in range(2)]
-assert "torch" not in sys.modules
-report = cf.select(x, 3, **call).report.to_dict()
-print(json.dumps([*planned, report, cf.plan(x, 3, **call).to_dict(), "torch" in sys.modules]))
+for config in ({}, {"head": "published"}):
+    call = {"labels": labels, "config": cf.CCMAConfig(**config)}
+    planned = cf.plan(x, 3, **call).to_dict()
+    assert "torch" not in sys.modules
+    report = cf.select(x, 3, **call).report.to_dict()
+    print(json.dumps([planned, report, cf.plan(x, 3, **call).to_dict(), "torch" in sys.modules]))
 """
 
 
 def test_the_import_of_pytorch_is_a_stage_where_it_is_needed(run_python):
     """And the plan has it tried elsewhere, so that what it tells stays true."""
-    first, second, report, after, is_imported = json.loads(run_python(IMPORTING, json.dumps({"head": "published"})))
-    assert is_imported
-    for plan in (first, second, report):
-        assert list(plan["stages"])[:3] == ["check", "import", "subpool"]
-    assert "import" not in after["stages"]
-    assert first["stages"]["import"]["seconds"] > 0.0
-    peaks = [found["stages"]["coverage"]["peak_memory"] for found in (first, report["plan"], report)]
-    assert min(peaks) > 0.5 * max(peaks) > 20e6
-    *plans, report, after, is_imported = json.loads(run_python(IMPORTING, "{}"))
+    without, needed = map(json.loads, run_python(IMPORTING).splitlines())
+    *found, is_imported = without
     assert not is_imported
-    assert not any("import" in found["stages"] for found in (*plans, report, after))
+    assert not any("import" in of_query["stages"] for of_query in found)
+    plan, report, after, is_imported = needed
+    assert is_imported
+    for of_query in (plan, report):
+        assert list(of_query["stages"])[:3] == ["check", "import", "subpool"]
+    assert "import" not in after["stages"]
+    assert plan["stages"]["import"]["seconds"] > 0.0
+    peaks = [of_query["stages"]["coverage"]["peak_memory"] for of_query in (plan, report["plan"], report)]
+    assert min(peaks) > 0.5 * max(peaks) > 20e6

@@ -146,8 +146,18 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("n_ranks", [1, 2, 3, 7])
+_N_RANKS = (1, 2, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_ranks"),
+    [
+        # One number of ranks for each option, all numbers in turn.
+        pytest.param(name, n_ranks, marks=() if i % len(_N_RANKS) == k else pytest.mark.slow)
+        for i, name in enumerate(OPTIONS)
+        for k, n_ranks in enumerate(_N_RANKS)
+    ],
+)
 def test_picks_are_those_of_one_process(name: str, n_ranks: int) -> None:
     case = Case(0)
     options = {"labels": case.labels, "teacher": case.teacher(), **OPTIONS[name]}
@@ -165,7 +175,7 @@ def test_one_pass_gives_thresholds_and_scores_of_many_rows(seed: int) -> None:
     assert_same(selected(runs, case.x, 20, **options), cf.select(case.x, 20, **options))
 
 
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 112))])
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 112))])
 def test_any_pool(seed: int, tmp_path: Path) -> None:
     """A pool of any size, in uneven shards, asked for anything."""
     rng = np.random.default_rng([22, seed])
@@ -242,32 +252,38 @@ def exact_products(has_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
 
 
+# Few iterations, and below few picks: the interpreter takes its time for each.
+_SHORT = {"cold, short": {**OPTIONS["cold"], "config": cf.CCMAConfig(kmeans_max_iter=2)}}
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("name", [of if of == "cold" else pytest.param(of, marks=pytest.mark.slow) for of in OPTIONS])
+@pytest.mark.parametrize("name", [*_SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS)])
 def test_picks_are_those_of_one_device(exact_products: None, name: str) -> None:
     case = Case(1, n=100)
     rows, images = (torch.from_numpy(m).to(device()) for m in (case.x, case.v))
     options: dict[str, Any] = {"labels": case.labels, "backend": "cuda", "teacher": cf.Teacher(images, case.t)}
-    options |= OPTIONS[name]
+    options |= {**OPTIONS, **_SHORT}[name]
     options |= {key: options[key][options[key] < 100] for key in ("exclude", "pending", "include") if key in options}
     if options["labels"] is not None:
         options["labels"] = options["labels"][:100]
-    expected = cf.select(rows, 8, explain=True, **options)
-    for n_ranks in (1, 3):
+    budget, dealt = (3, (2,)) if name in _SHORT else (8, (1, 3))
+    expected = cf.select(rows, budget, explain=True, **options)
+    for n_ranks in dealt:
         runs = dealt_anyhow(len(case.x), n_ranks, np.random.default_rng(n_ranks))
-        assert_same(selected(runs, rows, 8, explain=True, **options), expected)
+        assert_same(selected(runs, rows, budget, explain=True, **options), expected)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_target_sizes_on_a_device(exact_products: None) -> None:
-    case, rng = Case(2, n=120), np.random.default_rng(2)
-    student, teacher = (rng.standard_normal((120, 5), dtype=np.float32) + 2 * np.eye(5)[case.y] for _ in range(2))
+    case, rng = Case(2, n=60), np.random.default_rng(2)
+    student, teacher = (rng.standard_normal((60, 5), dtype=np.float32) + 2 * np.eye(5)[case.y] for _ in range(2))
     logits = [torch.from_numpy(z.astype(np.float32)).to(device()) for z in (student, teacher)]
-    options: dict[str, Any] = {"labels": case.labels, "backend": "cuda", **OPTIONS["sizes"]}
+    config = cf.CCMAConfig(acquisition="delta", calibration="target_size", kmeans_max_iter=2)
+    options: dict[str, Any] = {"labels": case.labels, "backend": "cuda", "config": config}
     options |= {"student_logits": logits[0], "teacher": cf.Teacher.from_logits(logits[1])}
     rows = torch.from_numpy(case.x).to(device())
-    runs = dealt_anyhow(120, 3, rng)
-    assert_same(selected(runs, rows, 8, **options), cf.select(rows, 8, **options))
+    runs = dealt_anyhow(60, 2, rng)
+    assert_same(selected(runs, rows, 3, **options), cf.select(rows, 3, **options))
 
 
 def test_a_student_that_cannot_be_sent_is_refused() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,22 +61,79 @@ def script(name: str) -> str:
     return found[1]
 
 
-def test_torchrun_writes_what_one_process_writes(pool: Path) -> None:
-    one = run("-m", "ccma_fast", *_CHOOSE, "--out", "one.csv")
-    assert one.returncode == 0, one.stderr
-    two = on_two_ranks("-m", "ccma_fast", *_CHOOSE, "--out", "two.csv")
-    assert two.returncode == 0, two.stderr
+def assert_chosen(told: str) -> None:
+    """Two ranks have written what one process writes; the first rank tells it alone."""
+    cf.select("pool", 20, labels="y.npy").to_csv("one.csv")
     assert Path("two.csv").read_bytes() == Path("one.csv").read_bytes()
-    assert two.stderr.count("20 picks -> two.csv") == 1  # the first rank tells it alone
+    assert told.count("20 picks -> two.csv") == 1
 
 
-def test_nan_on_another_rank_ends_all_and_writes_nothing(pool: Path) -> None:
+def damage() -> None:
+    """A row of the second rank gets a NaN."""
     broken = np.load("pool/part-2.npy")
     broken[300, 3] = np.nan
     np.save("pool/part-2.npy", broken)
+
+
+_DAMAGED = r"error: rank 1 on host \S+: ValueError: .*row 485 \(row 300 of 'pool/part-2.npy'\)"
+
+# What torchrun does, from a process that has imported PyTorch: most of the time of torchrun is that of three imports.
+LAUNCH = """
+import json, os, socket, sys
+folder, *words = sys.argv[1:]
+os.chdir(folder)
+from ccma_fast.cli import main
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+children = []
+for rank in range(2):
+    if (child := os.fork()) == 0:
+        of_rank = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in of_rank.items()})
+        os.dup2(os.open(f"told-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        code = 1
+        try:
+            code = main(words)
+        finally:
+            sys.stderr.flush()
+            os._exit(code or 0)
+    children.append(child)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
+"""
+
+
+def test_two_ranks_write_what_one_process_writes_and_nothing_where_one_finds_nan(
+    pool: Path, run_forked: Callable[..., str]
+) -> None:
+    def launched(*words: str) -> tuple[list[int], str]:
+        codes = json.loads(run_forked(LAUNCH, str(pool), *words))
+        return codes, "".join(Path(f"told-{rank}").read_text("utf-8") for rank in range(2))
+
+    codes, told = launched(*_CHOOSE, "--out", "two.csv")
+    assert codes == [0, 0], told
+    assert_chosen(told)
+    damage()
+    before = {path.name for path in pool.iterdir()}
+    codes, told = launched(*_CHOOSE, "--out", "picks.csv")
+    assert 0 not in codes, told
+    assert re.search(_DAMAGED, told)
+    assert {path.name for path in pool.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_torchrun_writes_what_one_process_writes(pool: Path) -> None:
+    two = on_two_ranks("-m", "ccma_fast", *_CHOOSE, "--out", "two.csv")
+    assert two.returncode == 0, two.stderr
+    assert_chosen(two.stderr)
+
+
+@pytest.mark.slow
+def test_nan_on_another_rank_ends_all_and_writes_nothing(pool: Path) -> None:
+    damage()
     found = on_two_ranks("-m", "ccma_fast", *_CHOOSE, "--out", "picks.csv")
     assert found.returncode != 0
-    assert re.search(r"error: rank 1 on host \S+: ValueError: .*row 485 \(row 300 of 'pool/part-2.npy'\)", found.stderr)
+    assert re.search(_DAMAGED, found.stderr)
     assert {path.name for path in pool.iterdir()} == {"pool", "y.npy"}
 
 

@@ -13,6 +13,8 @@ import torch
 import ccma_fast as cf
 from ccma_fast import reference
 
+from ..combinations import thinned
+
 BACKENDS = ("cpu", "reference")
 # The published query without the caps of the published run.
 DELTA = cf.CCMAConfig(acquisition="delta", head="published", calibration="target_size", subpool_size=10_000)
@@ -76,10 +78,10 @@ LABELLED = {
 }
 
 
-@pytest.mark.parametrize("budget", [1, 19, 20, 21, 1000])
-@pytest.mark.parametrize("labelled", LABELLED)
+@pytest.mark.parametrize(
+    ("budget", "labelled", "acquisition"), thinned(3, [1, 19, 20, 21, 1000], list(LABELLED), list(ACQUISITIONS))
+)
 @pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
-@pytest.mark.parametrize("acquisition", ACQUISITIONS)
 def test_exactly_the_budget_of_distinct_unlabelled_rows(pool, acquisition, with_teacher, labelled, budget):
     labels = LABELLED[labelled](pool.y)
     teacher = pool.teacher if with_teacher else None
@@ -99,10 +101,9 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("budget", [7, 100])
-@pytest.mark.parametrize("make", DEGENERATE)
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("acquisition", ACQUISITIONS)
+@pytest.mark.parametrize(
+    ("acquisition", "backend", "make", "budget"), thinned(3, list(ACQUISITIONS), BACKENDS, list(DEGENERATE), [7, 100])
+)
 def test_degenerate_pools(pool, acquisition, backend, make, budget):
     x = DEGENERATE[make](pool.x[:120])
     labels = np.where(np.arange(120) % 9 == 0, pool.y[:120], -1)
@@ -213,10 +214,10 @@ class TestWhereThePosteriorsComeFrom:
         assert cf.select(pool.x, 5, student_logits=pool.student_logits, **options).report.mode == "query"
 
     @pytest.mark.processor
-    @pytest.mark.parametrize("teacher", ["none", "features", "logits"])
-    @pytest.mark.parametrize("student", ["head", "logits", "classifier"])
-    @pytest.mark.parametrize("backend", BACKENDS)
-    @pytest.mark.parametrize("acquisition", ACQUISITIONS)
+    @pytest.mark.parametrize(
+        ("acquisition", "backend", "student", "teacher"),
+        thinned(2, list(ACQUISITIONS), BACKENDS, ["head", "logits", "classifier"], ["none", "features", "logits"]),
+    )
     def test_every_combination(self, pool, partly_labelled, acquisition, backend, student, teacher):
         from sklearn.linear_model import LogisticRegression
 
@@ -265,9 +266,9 @@ class TestWhereThePosteriorsComeFrom:
         assert picks.report.mode == "query"
 
     @pytest.mark.processor
-    @pytest.mark.parametrize("n_classes", [None, 5])
-    @pytest.mark.parametrize("backend", BACKENDS)
-    @pytest.mark.parametrize("acquisition", ACQUISITIONS)
+    @pytest.mark.parametrize(
+        ("acquisition", "backend", "n_classes"), thinned(2, list(ACQUISITIONS), BACKENDS, [None, 5])
+    )
     def test_classes_that_have_no_label(self, pool, acquisition, backend, n_classes):
         """Labels of two classes of five: the teacher knows the other three, whatever the student is."""
         from sklearn.linear_model import LogisticRegression
@@ -371,16 +372,14 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_configurations(pool, partly_labelled, backend, name):
+@pytest.mark.parametrize(("name", "backend", "budget"), thinned(3, list(CONFIGS), BACKENDS, [1, 20]))
+def test_configurations(pool, partly_labelled, backend, name, budget):
     labels = partly_labelled(pool.y, 40)
-    config = replace(CONFIGS[name], max_epochs=10)
-    for budget in (1, 20):
-        picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher, config=config, backend=backend)
-        if config.pool_limit is None or budget <= config.pool_limit:
-            assert_valid(picks, budget, labels)
-        assert picks.report.calibration == config.calibration
+    config = replace(CONFIGS[name], max_epochs=5)
+    picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher, config=config, backend=backend)
+    if config.pool_limit is None or budget <= config.pool_limit:
+        assert_valid(picks, budget, labels)
+    assert picks.report.calibration == config.calibration
 
 
 @pytest.mark.parametrize("n_unlabelled", [200, 0])
@@ -425,9 +424,9 @@ def assert_as_expected(picks: cf.Selection, expected: reference.QueryResult, bac
 
 
 @pytest.mark.processor
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize(("teacher", "seed"), [("none", 0), ("logits", 0), ("features", 1)])
-def test_same_picks_as_the_reference(partly_labelled, teacher, seed, name):
+@pytest.mark.parametrize(("teacher", "name"), thinned(3, ["none", "logits", "features"], list(CONFIGS)))
+def test_same_picks_as_the_reference(partly_labelled, teacher, name):
+    seed = int(teacher == "features")
     rng = np.random.default_rng([seed, 7])
     features = rng.standard_normal((300, 11), dtype=np.float32) + 0.5
     v = rng.standard_normal((300, 7), dtype=np.float32) + 0.5
@@ -451,16 +450,19 @@ def test_same_picks_as_the_reference(partly_labelled, teacher, seed, name):
         assert picks.report.n_scored == expected.scored.size
 
 
+SIGNALS = {"poor": (1.0, 0.0), "good": (1.0, 1.5), "perfect": (0.5, 9.0)}
+
+
 @pytest.mark.processor
-@pytest.mark.parametrize("budget", [1, 2, 30, 119, 120, 200])
-@pytest.mark.parametrize("n_classes", [2, 7, 30])
-@pytest.mark.parametrize("signal", [(1.0, 0.0), (1.0, 1.5), (0.5, 9.0)], ids=["poor", "good", "perfect"])
-@pytest.mark.parametrize("acquisition", ["coverage", "trust"])
+@pytest.mark.parametrize(
+    ("acquisition", "signal", "n_classes", "budget"),
+    thinned(3, ["coverage", "trust"], list(SIGNALS), [2, 7, 30], [1, 2, 30, 119, 120, 200]),
+)
 def test_same_picks_as_the_reference_for_any_budget(partly_labelled, acquisition, signal, n_classes, budget):
     rng = np.random.default_rng([n_classes, budget])
     y = rng.integers(n_classes, size=160)
     x, v = (rng.standard_normal((n_classes, d))[y] + rng.standard_normal((160, d)) for d in (10, 6))
-    z_s, z_t = (noisy(y, n_classes, of_model, rng) for of_model in signal)
+    z_s, z_t = (noisy(y, n_classes, of_model, rng) for of_model in SIGNALS[signal])
     config = cf.CCMAConfig(acquisition=acquisition)
     options = {"labels": partly_labelled(y, 40), "student_logits": z_s, "config": config}
     expected = reference.query(x, budget, teacher_logits=z_t, teacher_features=v, **options)
@@ -469,13 +471,20 @@ def test_same_picks_as_the_reference_for_any_budget(partly_labelled, acquisition
         assert_as_expected(picks, expected, backend)
 
 
+FIRST = {
+    "default": cf.CCMAConfig(),
+    "highest": cf.CCMAConfig(pick="highest", confident_share=0.6),
+    "delta": DELTA,
+}
+
+
 @pytest.mark.processor
-@pytest.mark.parametrize("budget", [1, 40, 300])
-@pytest.mark.parametrize("teacher", ["none", "logits", "features"])
-@pytest.mark.parametrize("config", [cf.CCMAConfig(), cf.CCMAConfig(pick="highest", confident_share=0.6), DELTA])
-@pytest.mark.parametrize("labelled", ["none", "one class"])
+@pytest.mark.parametrize(
+    ("labelled", "config", "teacher", "budget"),
+    thinned(2, ["none", "one class"], list(FIRST), ["none", "logits", "features"], [1, 40, 300]),
+)
 def test_same_first_picks_as_the_reference(pool, labelled, config, teacher, budget):
-    options = {"labels": LABELLED[labelled](pool.y), "config": config, "random_state": 4}
+    options = {"labels": LABELLED[labelled](pool.y), "config": FIRST[config], "random_state": 4}
     z_t = None if teacher == "none" else pool.teacher_logits
     v = pool.v if teacher == "features" else None
     expected = reference.query(pool.x, budget, teacher_logits=z_t, teacher_features=v, **options)

@@ -62,7 +62,13 @@ def dealt(n_ranks: int) -> list[Runs]:
     return [Runs([start], [stop]) for start, stop in pairwise(cuts)]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+# Those whose terms others have as well.
+LIKE_OTHERS = {"no-teacher", "by-sample", "aps", "reweight", "include"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name for name in OPTIONS]
+)
 def test_bytes_and_messages_are_those_of_the_forecast(name: str) -> None:
     options = {"labels": POOL.labels, "teacher": POOL.teacher(), **OPTIONS[name]}
     picks, transport = counted(dealt(4), POOL.x, BUDGET, **options)

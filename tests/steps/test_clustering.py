@@ -14,6 +14,8 @@ from ccma_fast.config import KMEANS_METHODS
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps import clustering
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 BACKENDS = ("cpu", "reference")
@@ -37,8 +39,7 @@ def test_representatives_by_hand():
     assert reference.representatives([0, 0], [0.1 + 1e-7, 0.1], 1, [1, 1], 1)[0].tolist() == [0]
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("method", ["sample", "two-level"])
+@pytest.mark.parametrize(("method", "weighted"), thinned(2, ["sample", "two-level"], [False, True]))
 def test_methods_for_many_clusters(simd, blobs, method, weighted, monkeypatch):
     """What is returned describes the rows as it says, at a small loss of inertia, whatever the chunks."""
     monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 8)

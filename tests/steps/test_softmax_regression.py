@@ -67,9 +67,12 @@ SHAPES = [(1, 0, 3, 4), (0, 50, 8, 3), (20, 0, 6, 2), (9, 12, 17, 5)]
 
 @pytest.mark.parametrize(
     ("shape", "backend"),
-    [*((shape, "cuda") for shape in SHAPES), *((shape, "cpu") for shape in [*SHAPES, (90, 301, 60, 33)]),
-     (SHAPES[-1], "reference")],
-)  # fmt: skip
+    [
+        *(pytest.param(shape, "cuda", marks=pytest.mark.slow if shape == SHAPES[2] else ()) for shape in SHAPES),
+        *((shape, "cpu") for shape in [*SHAPES, (90, 301, 60, 33)]),
+        (SHAPES[-1], "reference"),
+    ],
+)
 def test_the_optimum(shape, backend):
     problem, chosen = Problem(*shape), choose_backend(backend)
     for penalty in (0.3, 0.01):

@@ -120,9 +120,15 @@ def test_every_fault_is_told(fault: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in Triton's interpreter
-@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 @pytest.mark.parametrize(
-    "options", [{}, {"acquisition": "delta"}, {"acquisition": "delta", "calibration": "target_size"}], ids=str
+    ("options", "backend"),
+    [
+        # All of the one with the first of the other; each with each is slow.
+        pytest.param(options, backend, marks=pytest.mark.slow if options and backend != "cpu" else ())
+        for options in ({}, {"acquisition": "delta"}, {"acquisition": "delta", "calibration": "target_size"})
+        for backend in ("cpu", "reference", "cuda")
+    ],
+    ids=str,
 )
 def test_on_every_backend_and_by_every_acquisition(backend: str, options: dict[str, str]) -> None:
     x, v, z, labels = (of_all[:160] for of_all in (X, V, COSINES, LABELS))
@@ -254,7 +260,7 @@ def made_up(n: int, n_classes: int, quality: float, rng: np.random.Generator) ->
     return z, y
 
 
-@pytest.mark.parametrize("seeds", [range(15), pytest.param(range(15, 60), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 60), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n_classes", [2, 3, 10, 100])
 @pytest.mark.parametrize("n", [5, 20, 50, 200])
 def test_honest_teachers_are_not_accused(n: int, n_classes: int, seeds: range) -> None:

@@ -38,7 +38,9 @@ def test_a_masked_class_does_not_cost_the_teacher_its_say(pool, masked: float) -
 
 
 @pytest.mark.filterwarnings("ignore:the teacher's temperature")
-@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e6, 1e8])
+@pytest.mark.parametrize(
+    "scale", [1e-8, pytest.param(1e-6, marks=pytest.mark.slow), pytest.param(1e6, marks=pytest.mark.slow), 1e8]
+)
 def test_the_scale_of_a_teachers_logits_changes_nothing(pool, scale: float) -> None:
     x, z, _, labels = pool
 

@@ -21,6 +21,8 @@ from ccma_fast.steps import coverage, nearer_pairs, representatives
 from ccma_fast.steps.trained import Trained
 from ccma_fast.strategies import herding
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 WITHOUT_LABELS = ("centroid", "typiclust", "probcover", "max-herding")
@@ -357,8 +359,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("dense", [0.0, 1.0])
-@pytest.mark.parametrize("most_pairs", [0, 30_000, 1 << 24])
+@pytest.mark.parametrize(("dense", "most_pairs"), thinned(2, [0.0, 1.0], [0, 30_000, 1 << 24]))
 def test_the_size_of_blocks_changes_no_choice(
     either: tuple[np.ndarray, np.ndarray], small_blocks: pytest.MonkeyPatch, dense: float, most_pairs: int
 ) -> None:
@@ -479,7 +480,7 @@ def test_degenerate_pools(name: str, case: str, rng: np.random.Generator) -> Non
         x = x[rng.integers(4, size=30)]
     n_unlabelled = int((labels < 0).sum())
     for budget in {1, min(10, n_unlabelled), n_unlabelled}:
-        assert len(choose(name, make_round(x, labels, budget, n_classes=3))) == budget
+        assert len(choose(name, make_round(x, labels, budget, n_classes=3, max_epochs=5))) == budget
         if name in WITHOUT_LABELS:
             assert len(choose(name, make_round(x, np.full(30, -1), budget, n_classes=3))) == budget
 
@@ -496,10 +497,10 @@ def test_the_same_seed_gives_the_same_picks(
     x, labels = pool
     monkeypatch.setattr(herding, "_PAIRS", 400 * 100)  # so that candidates are drawn
     picks = []
-    for threads in (1, 3, 3):
+    for threads in (1, 3):
         cf.set_num_threads(threads)
         picks.append(choose(name, make_round(x, labels, 15, seed=3)))
-    assert picks[0] == picks[1] == picks[2]
+    assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,8 @@ from ccma_fast.strategies import alfamix, badge, coreset
 from ccma_fast.strategies.head import residuals
 from ccma_fast.strategies.spread import spread
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 NAMES = ("coreset", "badge", "alfamix")
@@ -138,7 +140,7 @@ def test_badge_starts_at_the_longest_gradient(make_round: MakeRound, pool: tuple
 def test_badge_draws_by_squared_distance(
     proposals: int, pending: int, make_round: MakeRound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three of seven rows, 1200 times: second and third choice come as often as k-means++ says."""
+    """Three of seven rows, 400 times: second and third choice come as often as k-means++ says."""
     monkeypatch.setattr(badge, "_PROPOSALS", proposals)
     monkeypatch.setattr(badge, "_PENDING", pending)
     x = np.random.default_rng(8).standard_normal((11, 3)).astype(np.float32)
@@ -154,7 +156,7 @@ def test_badge_draws_by_squared_distance(
         for third in np.flatnonzero(to_two / squared.max() > 1e-12):
             share = squared[first, second] / squared[first].sum() * to_two[third] / to_two.sum()
             expected[(4 + first, 4 + second, 4 + int(third))] = share
-    n = 1200
+    n = 400
     strategy = strategies.find("badge")
     found = Counter(tuple(strategies.pick(strategy, state).tolist()) for _ in range(n))
     assert set(found) <= {triple for triple, share in expected.items() if share > 0.0}
@@ -284,12 +286,11 @@ def degenerate_pools() -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", degenerate_pools())
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "case", "backend"), thinned(2, NAMES, list(degenerate_pools()), BACKENDS))
 def test_degenerate_pools(name: str, case: str, backend: str, make_round: MakeRound) -> None:
     x, labels, budget = degenerate_pools()[case]
-    picks = choose(name, make_round(x, labels, budget, n_classes=3, backend=backend))  # checks number, kind, repetition
+    state = make_round(x, labels, budget, n_classes=3, backend=backend, max_epochs=5)
+    picks = choose(name, state)  # checks number, kind, repetition
     if case == "budget is all":
         assert sorted(picks.tolist()) == np.flatnonzero(labels < 0).tolist()
     if case == "one unlabelled row":
@@ -302,10 +303,10 @@ def test_degenerate_pools(name: str, case: str, backend: str, make_round: MakeRo
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_picks(name: str, make_round: MakeRound, pool: tuple) -> None:
     picks = []
-    for threads in (1, 3, 3):
+    for threads in (1, 3):
         cf.set_num_threads(threads)
         picks.append(choose(name, make_round(*pool, 25, seed=2)).tolist())
-    assert picks[0] == picks[1] == picks[2]
+    assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("name", ["badge", "alfamix"])

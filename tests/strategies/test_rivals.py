@@ -13,6 +13,8 @@ from ccma_fast import strategies
 from ccma_fast.steps.coverage import HostUnitRows
 from ccma_fast.strategies import class_balance, coreset, herding
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 WITHOUT_LABELS = ("dcom", "tcm")
@@ -318,13 +320,11 @@ def degenerate_pools() -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", degenerate_pools())
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "case", "backend"), thinned(2, NAMES, list(degenerate_pools()), BACKENDS))
 def test_degenerate_pools(name: str, case: str, backend: str, make_round: MakeRound) -> None:
     x, labels, budget = degenerate_pools()[case]
     n_classes = 2 if case == "two classes" else 4  # one without a label
-    picks = choose(name, make_round(x, labels, budget, n_classes=n_classes, backend=backend))
+    picks = choose(name, make_round(x, labels, budget, n_classes=n_classes, backend=backend, max_epochs=5))
     if case == "budget is all":
         assert sorted(picks) == np.flatnonzero(labels < 0).tolist()
     if case == "one unlabelled row":
@@ -355,10 +355,10 @@ def test_any_student_with_probabilities(name: str, make_round: MakeRound, rng: n
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_picks(name: str, make_round: MakeRound, pool: tuple) -> None:
     picks = []
-    for threads in (1, 3, 3):
+    for threads in (1, 3):
         cf.set_num_threads(threads)
         picks.append(choose(name, make_round(*pool, 25, seed=2)))
-    assert picks[0] == picks[1] == picks[2]
+    assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,8 @@ from ccma_fast.pool.open import open_rows
 from ccma_fast.strategies import bald
 from ccma_fast.strategies.head import dropout_chunks, dropout_logits
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 NAMES = ("uncertainty", "entropy", "margins", "bald", "powerbald", "dropout")
@@ -221,12 +223,11 @@ def degenerate_pools() -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", degenerate_pools())
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "case", "backend"), thinned(2, NAMES, list(degenerate_pools()), BACKENDS))
 def test_degenerate_pools(name: str, case: str, backend: str, make_round: MakeRound) -> None:
     x, labels, budget = degenerate_pools()[case]
-    picks = choose(name, make_round(x, labels, budget, n_classes=3, backend=backend))  # checks number, kind, repetition
+    state = make_round(x, labels, budget, n_classes=3, backend=backend, max_epochs=5)
+    picks = choose(name, state)  # checks number, kind, repetition
     if case == "budget is all":
         assert sorted(picks.tolist()) == np.flatnonzero(labels < 0).tolist()
     if case == "one unlabelled row":
@@ -239,10 +240,10 @@ def test_degenerate_pools(name: str, case: str, backend: str, make_round: MakeRo
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_picks(name: str, make_round: MakeRound, pool: tuple) -> None:
     picks = []
-    for threads in (1, 3, 3):
+    for threads in (1, 3):
         cf.set_num_threads(threads)
         picks.append(choose(name, make_round(*pool, 25, seed=2)).tolist())
-    assert picks[0] == picks[1] == picks[2]
+    assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("name", ["powerbald", "dropout", "bald"])
