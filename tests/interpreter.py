@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,16 +13,21 @@ import numpy as np
 
 def prepare() -> None:
     """Takes from interpreted kernels most of their time."""
+    from ccma_fast.kernels import _configs, kmeans_centroids
     from triton.runtime import interpreter
 
     _prepare_language_once(interpreter)
     _remember_types(interpreter.tl.core, interpreter.TritonSemantic)
-    # It makes a table of all types whenever it asks for one of them.
-    of_number = functools.cache(interpreter._get_np_dtype)
+    of_number = functools.cache(interpreter._get_np_dtype)  # it makes a table of all types for each of them
     interpreter._get_np_dtype = lambda of: np.dtype(np.uint64) if of.scalar.is_ptr() else of_number(of.scalar)
+    # Of each value it asks twice whether it is too wide for its type.
+    interpreter.TensorHandle.__post_init__ = lambda _: None
     # It repeats every sum and product of integers in 64 bits, in search of overflow that data as small cannot have.
     builder = interpreter.interpreter_builder
     builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+    _remember_operations(interpreter)
+    # Its programs run one after the other: two for the centroids that are padded to a tile of products, not sixteen.
+    kmeans_centroids.CENTROID_TILE = _configs.CENTROID_TILE._replace(M=_configs.FAST_TILE.N // 2)
 
 
 def _prepare_language_once(interpreter: Any) -> None:
@@ -71,3 +77,157 @@ def _remember_types(core: Any, semantic: Any) -> None:
         return (left, right) if are_alike else of_values(self, left, right)
 
     semantic.broadcast_impl_value = broadcast
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operations of Triton's language: types, shapes and constants decide which functions of the builder compute one.
+
+# Functions of the builder that do not give the same for the same arguments, or are called for what they do.
+_OF_PROGRAMS = ("program", "load", "store", "atomic", "descriptor", "print", "assert", "assume", "barrier")
+
+
+class _CannotRemember(Exception):
+    """An argument or a result is of another kind than tensors, types, numbers and strings."""
+
+
+class _Recorder:
+    """Stands for the builder, and keeps what it was asked to create."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+        self.calls: list[tuple[str, Callable[..., Any], tuple[Any, ...], Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        of = getattr(self._builder, name)
+        if not name.startswith("create_"):
+            return of
+
+        def create(*args: Any, **kwargs: Any) -> Any:
+            found = of(*args, **kwargs)
+            self.calls.append((name, functools.partial(of, **kwargs) if kwargs else of, args, found))
+            return found
+
+        return create
+
+
+def _remember_operations(interpreter: Any) -> None:
+    """What an operation asks of the builder is found out once for the same types and constants, and repeated then."""
+    semantic, builder, plans = interpreter.interpreter_semantic, interpreter.interpreter_builder, {}
+    key_of = _keys(interpreter)
+
+    def recorded(key: Any, handles: list[Any], call: Callable[[], Any]) -> Any:
+        recorder = semantic.builder = _Recorder(builder)
+        try:
+            found = call()
+        finally:
+            semantic.builder = builder
+        plan = _Plan(interpreter, handles)
+        try:
+            for created in recorder.calls:
+                plan.add(*created)
+            plans[key] = plan.function(found)
+        except _CannotRemember:
+            plans[key] = None
+        return found
+
+    def remember(of: Any, name: str, member: Callable[..., Any], _: Any, scope: Any) -> None:
+        def operation(*args: Any, _semantic: Any = None, **kwargs: Any) -> Any:
+            if semantic.builder is not builder:  # part of an operation that is being recorded
+                return member(*args, **kwargs, _semantic=semantic)
+            handles: list[Any] = []
+            try:
+                key = (member, *[key_of(arg, handles) for arg in args])
+                if kwargs:
+                    key += tuple([(name, key_of(arg, handles)) for name, arg in kwargs.items()])
+            except _CannotRemember:
+                return member(*args, **kwargs, _semantic=semantic)
+            if len(handles) > 1:
+                at = [*map(id, handles)]
+                if len(set(at)) < len(at):
+                    key += (tuple([at.index(of) for of in at]),)
+            plan = plans.get(key, _remember_operations)
+            if plan is _remember_operations:
+                return recorded(key, handles, lambda: member(*args, **kwargs, _semantic=semantic))
+            return plan(*handles) if plan else member(*args, **kwargs, _semantic=semantic)
+
+        scope.set_attr(of, name, operation)
+
+    interpreter._patch_attr = remember
+
+
+def _keys(interpreter: Any) -> Callable[[Any, list[Any]], Any]:
+    """The function that says what of an argument decides about the calls, and appends the handles of tensors."""
+    language, numbers = interpreter.tl, {}
+    tensor, constexpr, tuples = language.core.tensor, language.constexpr, (tuple, list, language.core.tuple)
+
+    def key_of(value: Any, handles: list[Any]) -> Any:
+        of = type(value)
+        if of is tensor:
+            handles.append(value.handle)
+            known = vars(value.type)
+            if "number" not in known:
+                element = value.type.scalar
+                key = element.name, getattr(element, "address_space", None), known.get("shape")
+                known["number"] = numbers.setdefault(key, len(numbers))
+            return known["number"]
+        if of is constexpr:
+            return of, key_of(value.value, handles)
+        if of is int or of is bool or of is str or value is None:
+            return of, value
+        if of is float:
+            return of, value.hex()
+        if of in tuples:
+            return of, tuple([key_of(part, handles) for part in value])
+        if of is slice:
+            return of, key_of((value.start, value.stop, value.step), handles)
+        if isinstance(value, language.core.dtype):
+            return of, value.name, getattr(value, "address_space", None)
+        raise _CannotRemember
+
+    return key_of
+
+
+class _Plan:
+    """Writes an operation as a function of its tensors' handles. Calls on constants alone are not repeated."""
+
+    def __init__(self, interpreter: Any, handles: list[Any]) -> None:
+        self._tensor, self._tuple = interpreter.tl.core.tensor, interpreter.tl.core.tuple
+        self._variables = {id(of): f"v{i}" for i, of in enumerate(handles)}
+        self._constants: dict[str, Any] = {"Tensor": self._tensor, "new": object.__new__}
+        self._lines = [f"def run({', '.join(f'v{i}' for i in range(len(handles)))}):"]
+
+    def add(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], created: Any) -> None:
+        inside = [part for arg in args if isinstance(arg, (list, tuple)) for part in arg]
+        if isinstance(created, tuple) or not self._variables.keys().isdisjoint(map(id, inside)):
+            raise _CannotRemember
+        if any(word in name for word in _OF_PROGRAMS) or not self._variables.keys().isdisjoint(map(id, args)):
+            call = f"{self._name(function)}({', '.join(map(self._name, args))})"
+            variable = f"r{len(self._lines)}"
+            self._lines.append(f" {variable} = {call}")
+            if created is not None:
+                self._variables[id(created)] = variable
+
+    def function(self, found: Any) -> Callable[..., Any]:
+        result = self._result(found)
+        exec("\n".join([*self._lines, f" return {result}"]), self._constants)
+        return self._constants["run"]
+
+    def _result(self, found: Any) -> str:
+        of = type(found)
+        if of is self._tensor:
+            made = f"t{len(self._lines)}"
+            self._lines.append(f" {made} = new(Tensor)")
+            self._lines.append(f" {made}.__dict__.update({self._name(vars(found))}, handle={self._name(found.handle)})")
+            return made
+        if of is tuple or of is self._tuple:
+            return f"{self._name(of)}([{', '.join(map(self._result, found))}])"
+        if found is None or of in (int, float, bool, str):
+            return self._name(found)
+        raise _CannotRemember
+
+    def _name(self, of: Any) -> str:
+        if id(of) in self._variables:
+            return self._variables[id(of)]
+        name = f"c{id(of)}"
+        self._constants[name] = of
+        return name
