@@ -85,6 +85,9 @@ def _remember_types(core: Any, semantic: Any) -> None:
 # Functions of the builder that do not give the same for the same arguments, or are called for what they do.
 _OF_PROGRAMS = ("program", "load", "store", "atomic", "descriptor", "print", "assert", "assume", "barrier")
 
+_MISSING = object()
+_MOST_PLANS = 1000  # of an operation: numbers that loops count may be among its constants
+
 
 class _CannotRemember(Exception):
     """An argument or a result is of another kind than tensors, types, numbers and strings."""
@@ -96,24 +99,35 @@ class _Recorder:
     def __init__(self, builder: Any) -> None:
         self._builder = builder
         self.calls: list[tuple[str, Callable[..., Any], tuple[Any, ...], Any]] = []
+        self.constants: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         of = getattr(self._builder, name)
-        if not name.startswith("create_"):
+        if not name.startswith(("create_", "get_")):
             return of
 
         def create(*args: Any, **kwargs: Any) -> Any:
             found = of(*args, **kwargs)
-            self.calls.append((name, functools.partial(of, **kwargs) if kwargs else of, args, found))
+            if name.startswith("create_"):
+                self.calls.append((name, functools.partial(of, **kwargs) if kwargs else of, args, found))
+            else:
+                self.constants.append(found)
             return found
 
         return create
 
+    def cannot_repeat(self) -> None:
+        """What follows depends on numbers."""
+        self.calls.append(("numbers", tuple, (), ()))
+
 
 def _remember_operations(interpreter: Any) -> None:
-    """What an operation asks of the builder is found out once for the same types and constants, and repeated then."""
+    """What an operation asks of the builder is found out once for the same types and constants, and repeated then.
+
+    So are those of a function that kernels call, unless it looks at numbers to decide.
+    """
     semantic, builder, plans = interpreter.interpreter_semantic, interpreter.interpreter_builder, {}
-    key_of = _keys(interpreter)
+    key_of, members = _keys(interpreter), {}
 
     def recorded(key: Any, handles: list[Any], call: Callable[[], Any]) -> Any:
         recorder = semantic.builder = _Recorder(builder)
@@ -121,7 +135,7 @@ def _remember_operations(interpreter: Any) -> None:
             found = call()
         finally:
             semantic.builder = builder
-        plan = _Plan(interpreter, handles)
+        plan = _Plan(interpreter, handles, recorder.constants)
         try:
             for created in recorder.calls:
                 plan.add(*created)
@@ -130,29 +144,85 @@ def _remember_operations(interpreter: Any) -> None:
             plans[key] = None
         return found
 
-    def remember(of: Any, name: str, member: Callable[..., Any], _: Any, scope: Any) -> None:
+    def remembered(member: Callable[..., Any]) -> Callable[..., Any]:
+        n_plans = 0
+
         def operation(*args: Any, _semantic: Any = None, **kwargs: Any) -> Any:
+            nonlocal n_plans
             if semantic.builder is not builder:  # part of an operation that is being recorded
-                return member(*args, **kwargs, _semantic=semantic)
+                return member(*args, **kwargs)
             handles: list[Any] = []
             try:
                 key = (member, *[key_of(arg, handles) for arg in args])
                 if kwargs:
                     key += tuple([(name, key_of(arg, handles)) for name, arg in kwargs.items()])
             except _CannotRemember:
-                return member(*args, **kwargs, _semantic=semantic)
+                return member(*args, **kwargs)
             if len(handles) > 1:
                 at = [*map(id, handles)]
                 if len(set(at)) < len(at):
                     key += (tuple([at.index(of) for of in at]),)
-            plan = plans.get(key, _remember_operations)
-            if plan is _remember_operations:
-                return recorded(key, handles, lambda: member(*args, **kwargs, _semantic=semantic))
-            return plan(*handles) if plan else member(*args, **kwargs, _semantic=semantic)
+            plan = plans.get(key, _MISSING)
+            if plan is _MISSING and n_plans < _MOST_PLANS:
+                n_plans += 1
+                return recorded(key, handles, lambda: member(*args, **kwargs))
+            return plan(*handles) if plan and plan is not _MISSING else member(*args, **kwargs)
 
-        scope.set_attr(of, name, operation)
+        return operation
 
-    interpreter._patch_attr = remember
+    def patch(of: Any, name: str, member: Callable[..., Any], _: Any, scope: Any) -> None:
+        scope.set_attr(of, name, remembered(functools.partial(member, _semantic=semantic)))
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if function not in members:
+            interpreter._patch_lang(function.fn)
+            members[function] = remembered(function.rewrite())
+        try:
+            return members[function](*args, **kwargs)
+        except Exception as error:
+            raise interpreter.InterpreterError(repr(error)) from error
+
+    interpreter._patch_attr, interpreter.InterpretedFunction.__call__ = patch, call
+    _record_numbers(interpreter)
+
+
+def _record_numbers(interpreter: Any) -> None:
+    """Sums and the like are computed beside the builder, and a tensor's number may be asked for."""
+    semantic, builder, core = interpreter.interpreter_semantic, interpreter.interpreter_builder, interpreter.tl.core
+    of_tensors, of_reductions = interpreter._patch_lang_tensor, interpreter._patch_reduce_scan
+
+    def patch_tensor(tensor: Any, scope: Any) -> None:
+        of_tensors(tensor, scope)
+        for name in ("__bool__", "__index__"):
+            scope.set_attr(tensor, name, functools.partialmethod(number, getattr(tensor, name)))
+
+    def number(tensor: Any, of: Callable[[Any], Any]) -> Any:
+        if semantic.builder is not builder and tensor.handle.data.size == 1:  # blocks are true whatever they hold
+            semantic.builder.cannot_repeat()
+        return of(tensor)
+
+    def patch_reductions(scope: Any) -> None:
+        of_reductions(scope)
+        for name in ("reduce", "associative_scan"):
+            reduction = functools.partial(reduced, getattr(interpreter.tl, name))
+            scope.set_attr(interpreter.tl, name, reduction)
+            scope.set_attr(core, name, reduction)
+
+    def reduced(of: Callable[..., Any], values: Any, *args: Any, **kwargs: Any) -> Any:
+        found, recorder = of(values, *args, **kwargs), semantic.builder
+        if recorder is builder:
+            return found
+        if type(values) is not core.tensor or type(found) is not core.tensor:
+            recorder.cannot_repeat()
+            return found
+
+        def again(handle: Any, type: Any = values.type) -> Any:
+            return of(core.tensor(handle, type), *args, **kwargs).handle
+
+        recorder.calls.append(("reduce", again, (values.handle,), found.handle))
+        return found
+
+    interpreter._patch_lang_tensor, interpreter._patch_reduce_scan = patch_tensor, patch_reductions
 
 
 def _keys(interpreter: Any) -> Callable[[Any, list[Any]], Any]:
@@ -190,8 +260,9 @@ def _keys(interpreter: Any) -> Callable[[Any, list[Any]], Any]:
 class _Plan:
     """Writes an operation as a function of its tensors' handles. Calls on constants alone are not repeated."""
 
-    def __init__(self, interpreter: Any, handles: list[Any]) -> None:
+    def __init__(self, interpreter: Any, handles: list[Any], constants: list[Any]) -> None:
         self._tensor, self._tuple = interpreter.tl.core.tensor, interpreter.tl.core.tuple
+        self._handle, self._known = interpreter.TensorHandle, set(map(id, constants))
         self._variables = {id(of): f"v{i}" for i, of in enumerate(handles)}
         self._constants: dict[str, Any] = {"Tensor": self._tensor, "new": object.__new__}
         self._lines = [f"def run({', '.join(f'v{i}' for i in range(len(handles)))}):"]
@@ -206,6 +277,8 @@ class _Plan:
             self._lines.append(f" {variable} = {call}")
             if created is not None:
                 self._variables[id(created)] = variable
+        elif all(id(arg) in self._known for arg in args if isinstance(arg, self._handle)):
+            self._known.add(id(created))
 
     def function(self, found: Any) -> Callable[..., Any]:
         result = self._result(found)
@@ -228,6 +301,8 @@ class _Plan:
     def _name(self, of: Any) -> str:
         if id(of) in self._variables:
             return self._variables[id(of)]
+        if isinstance(of, self._handle) and id(of) not in self._known:  # it came from elsewhere
+            raise _CannotRemember
         name = f"c{id(of)}"
         self._constants[name] = of
         return name
