@@ -116,7 +116,7 @@ LEVELS = LEVELS[: LEVELS.index(_core.simd_level()) + 1]
 INITS = ("k-means||", "random")
 WEIGHTS = ("none", "zeros", "all zero", "any size", "random")
 N_PARTS = (1, 2, 3, 7)
-# Each instruction set with all weights, and of starts each with all of these and with every number of parts. The rest: slow.
+# Each instruction set with all weights; each start with all weights and all numbers of parts. The rest: slow.
 SOME = {(LEVELS[i // 5], WEIGHTS[i % 5], INITS[i % 2], N_PARTS[i // 2 % 4]) for i in range(5 * len(LEVELS))}
 
 
