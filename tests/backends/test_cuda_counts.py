@@ -67,14 +67,14 @@ def test_the_card_counts_kernels(card):
 # Budgets
 
 
-@pytest.mark.parametrize("n_rows", [600, 1200])
+@pytest.mark.parametrize("n_rows", [300, 600])
 def test_a_threshold_waits_twice(card, n_rows):
     """Once for a sample, once for the pass over all rows, whatever the number of these."""
     z = torch.from_numpy(np.random.default_rng(0).standard_normal((n_rows, 12), dtype=np.float32))
     rows = open_rows(card.put(z), "z")
     with card.counted() as counts:
         q = CUDA.target_size_threshold(rows, 3.0)
-    assert q == CUDA.target_size_threshold(open_rows(z, "z"), 3.0, chunk_size=400)
+    assert q == CUDA.target_size_threshold(open_rows(z, "z"), 3.0, chunk_size=200)
     assert counts.launches == {"_keep_kernel": 2, "_count_kernel": 2, "_list_kernel": 1}
     assert counts.calls == {"zeros": 2}
     assert (counts.uploads, counts.downloads) == ({"pinned": 2}, {"pinned": 2})

@@ -181,20 +181,22 @@ _ON_DEVICE = {
     "unit": {"unit": True, "kind": "bfloat16", "chunk_size": 64},
     "zeros": {"weights": "zeros", "init": "random"},
     "any size": {"weights": "any size", "kind": "any length", "init": "random"},
-    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 80, 140]},
+    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 60, 80]},
     "sample": {"method": "sample", "weights": "random"},
-    "two-level": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random"},
+    "two-level": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random", "init": "random"},
+    "two-level of k-means||": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random"},
 }
+SLOW_ON_DEVICE = {"unit", "any size", "two-level of k-means||"}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "name", [pytest.param(of, marks=pytest.mark.slow) if of in ("unit", "any size") else of for of in _ON_DEVICE]
+    "name", [pytest.param(of, marks=pytest.mark.slow if of in SLOW_ON_DEVICE else ()) for of in _ON_DEVICE]
 )
 def test_rows_on_devices(dealing, name, monkeypatch):
     """Several parts, all of them on the device that is here, or interpreted."""
     monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 4)
-    monkeypatch.setitem(globals(), "N", 150)
+    monkeypatch.setitem(globals(), "N", 90)
     rng = np.random.default_rng(5)
     given = {"kind": "any", "weights": "none", **_ON_DEVICE[name]}
     x, w = rows_of(given.pop("kind"), rng), weights_of(given.pop("weights"), rng)
