@@ -114,6 +114,11 @@ def _inner(value: Any) -> Any:
 class Card(TorchDispatchMode):
     """A context in which the CUDA backend runs on a card that counts."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the compiler, which nothing here uses, would be imported to keep out of the mode, for seconds."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self.counts = Counts()

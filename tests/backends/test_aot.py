@@ -6,24 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-def compiled(capability: str, every: int, cache: Path) -> list[dict[str, Any]]:
-    """What ``ccma_fast.kernels.aot`` prints, from an interpreter in which kernels are compiled."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ccma_fast.kernels.aot", "--capability", capability, "--every", str(every)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)},
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def count(kernel: dict[str, Any], *prefixes: str) -> int:
@@ -48,12 +35,32 @@ def assert_good(kernels: list[dict[str, Any]]) -> None:
             assert count(kernel, expected) > 0, name
 
 
-def test_kernels_for_hopper(tmp_path: Path) -> None:
-    """Some of the configurations; ``pytest -m slow`` compiles all, for every generation."""
-    assert_good(compiled("90", 5, tmp_path))
+def test_kernels_for_hopper(run_forked: Callable[..., str], tmp_path: Path) -> None:
+    """A score and a product; ``pytest -m slow`` compiles all, for every generation."""
+    printed = run_forked(
+        "import json, os, sys\n"
+        "os.environ |= {'TRITON_INTERPRET': '0', 'TRITON_CACHE_DIR': sys.argv[1]}\n"
+        "from ccma_fast.kernels import aot\n"
+        "for variant in list(aot.variants((9, 0)))[::80]:\n"
+        "    print(json.dumps({'capability': (9, 0), **aot.measure(variant, (9, 0))}))\n",
+        str(tmp_path),
+    )
+    kernels = [json.loads(line) for line in printed.splitlines()]
+    assert_good(kernels)
+    assert any(kernel["is_wide"] for kernel in kernels)
+    assert any(kernel["is_product"] for kernel in kernels)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", ["80", "90", "newest"])
 def test_every_configuration_of_every_kernel(capability: str, tmp_path: Path) -> None:
-    assert_good(compiled(capability, 1, tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "ccma_fast.kernels.aot", "--capability", capability],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_good([json.loads(line) for line in done.stdout.splitlines()])

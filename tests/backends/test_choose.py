@@ -41,14 +41,15 @@ def test_without_a_gpu_cuda_cannot_run(run_forked):
     )
 
 
-def test_the_interpreter_runs_or_says_why_not(run_python):
+def test_the_interpreter_runs_or_says_why_not(run_forked):
     """As a user sets it, without what the tests do to it: that of Triton 3.6 fails on NumPy 2.5."""
-    printed = run_python(
+    printed = run_forked(
+        "import os\n"
+        "os.environ['TRITON_INTERPRET'] = '1'\n"
         "import numpy as np, triton, ccma_fast as cf\n"
         "z = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)\n"
         "try: cf.score(z, backend='cuda')\n"
-        "except cf.BackendUnavailableError as error: print(triton.__version__, np.__version__, error)\n",
-        TRITON_INTERPRET="1",
+        "except cf.BackendUnavailableError as error: print(triton.__version__, np.__version__, error)\n"
     )
     if printed:
         triton_version, numpy_version, *message = printed.split(maxsplit=2)

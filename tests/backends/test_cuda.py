@@ -126,15 +126,15 @@ def test_sets_that_span_several_words_of_a_long_row():
 
 
 def test_thresholds_of_each_row_and_layouts():
-    z_s, z_t = (logits_of(40, 37, seed=seed).numpy() for seed in (0, 1))
-    q_s, q_t = np.random.default_rng(0).uniform(0.5, 6.0, (2, 40))
+    z_s, z_t = (logits_of(20, 37, seed=seed).numpy() for seed in (0, 1))
+    q_s, q_t = np.random.default_rng(0).uniform(0.5, 6.0, (2, 20))
     expected = CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), q_s, q_t)
     assert_agree(expected, reference.score(z_s, z_t, q_s, q_t))
-    wide = np.full((80, 74), np.nan, np.float32)
+    wide = np.full((40, 74), np.nan, np.float32)
     wide[::2, ::2] = z_s
-    padded = on_device(torch.full((40, 45), torch.nan))
+    padded = on_device(torch.full((20, 45), torch.nan))
     padded[:, 3:40] = on_device(torch.from_numpy(z_s))
-    reordered = RowSubset(open_rows(on_device(torch.from_numpy(z_s[::-1].copy())), "s"), np.arange(40)[::-1])
+    reordered = RowSubset(open_rows(on_device(torch.from_numpy(z_s[::-1].copy())), "s"), np.arange(20)[::-1])
     for other in (np.asfortranarray(z_s), wide[::2, ::2], padded[:, 3:40], z_s.astype(np.float64), reordered):
         for chunk_size in (7, None):
             found = CUDA.score(open_rows(other, "s"), open_rows(z_t, "t"), q_s, q_t, chunk_size=chunk_size)
@@ -205,11 +205,11 @@ def test_hard_matrices(monkeypatch, kind, collect, size):
         monkeypatch.setattr(cuda_thresholds, "_COLLECT", collect)
     rng = np.random.default_rng(7)
     z = {
-        "equal": np.zeros((40, 10)),
-        "two values": np.where(rng.random((40, 10)) < 0.5, 0.0, 3.0),
-        "ties": rng.integers(3, size=(40, 10)),
-        "hidden": 0.1 * rng.standard_normal((40, 10)) * np.where(np.arange(40) % 10 != 0, 300.0, 1.0)[:, None],
-        "spread": np.linspace(0.0, 40.0, 40)[:, None] * rng.standard_normal((40, 10)),
+        "equal": np.zeros((20, 10)),
+        "two values": np.where(rng.random((20, 10)) < 0.5, 0.0, 3.0),
+        "ties": rng.integers(3, size=(20, 10)),
+        "hidden": 0.1 * rng.standard_normal((20, 10)) * np.where(np.arange(20) % 10 != 0, 300.0, 1.0)[:, None],
+        "spread": np.linspace(0.0, 40.0, 20)[:, None] * rng.standard_normal((20, 10)),
     }[kind].astype(np.float32)
     found = CUDA.target_size_threshold(open_rows(z, "z"), size)
     assert found == pytest.approx(reference.target_size_threshold(z, size), rel=0, abs=1e-6)
@@ -314,7 +314,7 @@ def test_posteriors_from_features_are_scored_without_being_stored(blobs, has_gpu
 @pytest.mark.parametrize("acquisition", ["trust", "delta", "first labels"])
 def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeypatch):
     """Differences are counted, and none is allowed; nothing that grows with the pool comes to the host."""
-    x, y = blobs(240, 20, 6, distance=1.0)
+    x, y = blobs(180, 20, 6, distance=1.0)
     labels = None if acquisition == "first labels" else partly_labelled(y, 24)
     config = cf.CCMAConfig(
         acquisition="delta" if acquisition == "delta" else "trust",
@@ -331,7 +331,7 @@ def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeyp
     to_host = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: sizes.append(tensor.numel()) or to_host(tensor))
     found = cf.select(x, 6, labels=labels, teacher=teacher, config=config, backend="cuda")
-    assert 0 < max(sizes) < 216
+    assert 0 < max(sizes) < 156
     assert np.count_nonzero(found.indices != expected.indices) == 0
     np.testing.assert_array_equal(found.represents, expected.represents)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
@@ -344,10 +344,10 @@ def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeyp
 @pytest.mark.parametrize("acquisition", ["trust", "delta"])
 @pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
 def test_the_same_picks_as_the_core_where_one_class_is_labelled(blobs, acquisition, with_teacher):
-    x, y = blobs(120, 20, 4)
-    labels = np.where((np.arange(120) % 4 == 0) & (y == 1), y, -1)
+    x, y = blobs(60, 20, 4)
+    labels = np.where((np.arange(60) % 4 == 0) & (y == 1), y, -1)
     teacher = cf.Teacher(x[:, :13], x[[np.flatnonzero(y == c)[0] for c in range(4)], :13]) if with_teacher else None
-    config = cf.CCMAConfig(acquisition=acquisition, kmeans_max_iter=3)
+    config = cf.CCMAConfig(acquisition=acquisition, kmeans_max_iter=2)
     expected, found = (
         cf.select(x, 5, labels=labels, teacher=teacher, config=config, backend=backend) for backend in ("cpu", "cuda")
     )

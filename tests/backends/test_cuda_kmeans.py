@@ -31,14 +31,14 @@ def test_sums_of_clusters(k, length, monkeypatch):
     """The same whatever the chunks, in segments of any length; no rows are of no mass."""
     monkeypatch.setattr(kmeans_update, "UPDATE_TILE", _configs.UPDATE_TILE._replace(length=length))
     rng = np.random.default_rng(0)
-    x, scale, w = rng.standard_normal((90, 37)), rng.random(90).astype(np.float32), rng.random(90).astype(np.float32)
-    labels = rng.integers(k, size=90).astype(np.int32)
+    x, scale, w = rng.standard_normal((40, 37)), rng.random(40).astype(np.float32), rng.random(40).astype(np.float32)
+    labels = rng.integers(k, size=40).astype(np.int32)
     labels[labels == 3] = 4
     y = (x.astype(np.float32) * scale[:, None]).astype(np.float64)
     expected = np.stack([(w[labels == c, None] * y[labels == c]).sum(axis=0) for c in range(k)])
     found = []
     units = kmeans_update.Units.of(device(), 12, 40, 20, n_limbs=3, n_mass_limbs=2)
-    for ends in ([90], [1, 50, 51, 51, 90]):
+    for ends in ([40], [1, 20, 21, 21, 40]):
         state = kmeans_update.Sums.empty(k, 37, units)
         for start, stop in zip([0, *ends], ends, strict=False):
             part = slice(start, stop)
@@ -72,7 +72,7 @@ def test_the_same_clusterings_as_the_core(blobs, init, unit):
             9,
             weights=weights,
             init=init,
-            max_iter=4,
+            max_iter=2,
             random_state=np.random.default_rng(5),
             unit=unit,
         )

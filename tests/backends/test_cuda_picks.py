@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -17,14 +19,19 @@ from ccma_fast.query import picks as query_picks
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-def selected(backend: str, temperature: float = 0.01, **given: object) -> cf.Selection:
+@cache
+def of_core(temperature: float, *, is_cold: bool) -> cf.Selection:
+    return selected("cpu", temperature, is_cold=is_cold)
+
+
+def selected(backend: str, temperature: float = 0.01, *, is_cold: bool = False) -> cf.Selection:
     """Picks that are led by a teacher who is better than the student, of seven classes of uneven size."""
     rng = np.random.default_rng(4)
     y = np.minimum(rng.integers(9, size=150), 6)
     centres = rng.standard_normal((7, 6)).astype(np.float32)
     x = (0.2 * centres[y][:, :4] + rng.standard_normal((150, 4))).astype(np.float32)
     v = (centres[y] + 0.7 * rng.standard_normal((150, 6))).astype(np.float32)
-    labels = np.where(np.arange(150) < 30, y, -1)
+    labels = None if is_cold else np.where(np.arange(150) < 30, y, -1)
     config = cf.CCMAConfig(acquisition="trust", head="published", max_epochs=2, kappa=4, kmeans_max_iter=2)
     rows, images = (torch.from_numpy(m).to(device()) for m in (x, v)) if backend == "cuda" else (x, v)
     return cf.select(
@@ -33,30 +40,35 @@ def selected(backend: str, temperature: float = 0.01, **given: object) -> cf.Sel
         teacher=cf.Teacher(images, centres, temperature),
         config=config,
         backend=backend,
-        **{"labels": labels, **given},
+        labels=labels,
     )
 
 
-@pytest.mark.parametrize(("small", "block_bytes"), [(1 << 24, 16 << 20), (1 << 24, 200), (150, 16 << 20)])
-# At cold start the order of picks is that of confidences: none so near 1 that their rounding decides.
-@pytest.mark.parametrize("given", [{}, {"labels": None, "temperature": 0.05}], ids=["trust", "cold"])
-def test_the_picks_of_the_core(given, small, block_bytes, monkeypatch):
-    """Wherever the clusterings run, and however many classes are read at once."""
-    expected = selected("cpu", **given)
-    monkeypatch.setattr(query_picks, "_SMALL", small)
-    monkeypatch.setattr(query_picks, "_BLOCK_BYTES", block_bytes)
-    found = selected("cuda", **given)
-    assert given or found.report.trust > 0.3
+def assert_picks_of_the_core(**given: object) -> None:
+    expected, found = of_core(**given), selected("cuda", **given)
+    assert given["is_cold"] or found.report.trust > 0.3
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.represents, expected.represents)
 
 
+@pytest.mark.parametrize(("small", "block_bytes"), [(1 << 24, 200), (150, 16 << 20)])
+# At cold start the order of picks is that of confidences: none so near 1 that their rounding decides.
+@pytest.mark.parametrize(("is_cold", "temperature"), [(False, 0.01), (True, 0.05)], ids=["trust", "cold"])
+def test_the_picks_of_the_core(is_cold, temperature, small, block_bytes, monkeypatch):
+    """Wherever the clusterings run, and however many classes are read at once."""
+    monkeypatch.setattr(query_picks, "_SMALL", small)
+    monkeypatch.setattr(query_picks, "_BLOCK_BYTES", block_bytes)
+    assert_picks_of_the_core(temperature=temperature, is_cold=is_cold)
+
+
 def test_small_clusterings_of_a_query_launch_nothing(monkeypatch):
+    """And find the core's picks."""
+
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a clustering on the device")
 
     monkeypatch.setattr(kmeans, "ClusteredRows", refuse)
-    selected("cuda")
+    assert_picks_of_the_core(temperature=0.01, is_cold=False)
 
 
 def test_what_is_small_goes_to_the_core_where_there_is_one(monkeypatch):

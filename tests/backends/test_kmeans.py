@@ -44,7 +44,8 @@ def test_assignment_and_update_at_every_edge(simd_levels, n_columns):
     cases = []
     for n_rows in ROWS:
         for k in CLUSTERS:
-            if k > n_rows:
+            # Of wide rows every other pair.
+            if k > n_rows or (n_columns > 64 and (ROWS.index(n_rows) + CLUSTERS.index(k)) % 2):
                 continue
             init = x[rng.permutation(n_rows)[:k]]
             init = init + rng.normal(scale=0.1 / n_columns**0.5, size=init.shape).astype(np.float32)
@@ -278,21 +279,19 @@ def test_quality_of_the_initialisation(n_clusters):
     assert mean["k-means||"] < 1.1 * mean["k-means++"]
 
 
-@pytest.mark.parametrize("init", ["k-means||", "k-means++"])
-def test_quality_beside_scikit_learn(blobs, init):
+def test_quality_beside_scikit_learn(blobs):
     from sklearn.cluster import KMeans
 
     x, _ = blobs(2000, 16, 30, seed=1, distance=1.0)
     weights = np.random.default_rng(0).exponential(size=2000)
-    ours = np.mean(
-        [
-            cf.weighted_kmeans(x, 30, weights=weights, init=init, max_iter=300, random_state=s, backend="cpu").inertia
-            for s in range(10)
-        ]
-    )
     theirs = np.mean([KMeans(30, n_init=1, random_state=s).fit(x, sample_weight=weights).inertia_ for s in range(10)])
-    # Means of ten local optima each; one missed blob costs several per cent.
-    assert ours < 1.02 * theirs
+    for init in ("k-means||", "k-means++"):
+        settings = {"init": init, "max_iter": 300, "backend": "cpu"}
+        ours = np.mean(
+            [cf.weighted_kmeans(x, 30, weights=weights, random_state=s, **settings).inertia for s in range(10)]
+        )
+        # Means of ten local optima each; one missed blob costs several per cent.
+        assert ours < 1.02 * theirs, init
 
 
 def test_groups_that_are_tight_and_far_apart():
@@ -314,16 +313,16 @@ def test_groups_that_are_tight_and_far_apart():
 @pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("init", ["k-means||", "k-means++", "random"])
 def test_same_bits_for_any_threads_chunks_and_layout(simd, init, rng, tmp_path):
-    x = rng.standard_normal((1000, 37)).astype(np.float32)
-    weights = rng.random(1000).astype(np.float32)
+    x = rng.standard_normal((400, 37)).astype(np.float32)
+    weights = rng.random(400).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    wide = np.zeros((2000, 74), np.float32)
+    wide = np.zeros((800, 74), np.float32)
     wide[::2, ::2] = x
 
     def run(source, chunk_size=None):
         return CPU.weighted_kmeans(
             open_rows(source, "x"),
-            70,
+            40,
             weights=weights,
             init=init,
             max_iter=3,

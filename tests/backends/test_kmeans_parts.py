@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -110,9 +111,23 @@ def assert_same(
     return whole
 
 
-@pytest.mark.parametrize("n_parts", [1, 2, 3, 7])
-@pytest.mark.parametrize("init", ["k-means||", "random"])
-@pytest.mark.parametrize("weights", ["none", "zeros", "all zero", "any size", "random"])
+LEVELS = ("scalar", "avx2", "avx512", "avx512_vnni")
+LEVELS = LEVELS[: LEVELS.index(_core.simd_level()) + 1]
+INITS = ("k-means||", "random")
+WEIGHTS = ("none", "zeros", "all zero", "any size", "random")
+N_PARTS = (1, 2, 3, 7)
+# Each instruction set with all weights; each start with all weights and all numbers of parts. The rest: slow.
+SOME = {(LEVELS[i // 5], WEIGHTS[i % 5], INITS[i % 2], N_PARTS[i // 2 % 4]) for i in range(5 * len(LEVELS))}
+
+
+@pytest.mark.parametrize(
+    ("simd", "weights", "init", "n_parts"),
+    [
+        pytest.param(*case, marks=() if case in SOME else pytest.mark.slow)
+        for case in itertools.product(LEVELS, WEIGHTS, INITS, N_PARTS)
+    ],
+    indirect=["simd"],
+)
 def test_rows_may_lie_anywhere(simd, dealing, weights, init, n_parts):
     rng = np.random.default_rng(n_parts)
     w = weights_of(weights, rng)
@@ -139,10 +154,19 @@ def test_every_row_in_a_range_of_its_own(dealing):
     )
 
 
-@pytest.mark.parametrize("n_parts", [2, 7])
-@pytest.mark.parametrize("init", ["k-means||", "random"])
-@pytest.mark.parametrize("weights", ["none", "zeros", "any size"])
-@pytest.mark.parametrize("method", ["sample", "two-level"])
+METHODS = ("sample", "two-level")
+OF_METHODS = WEIGHTS[0], WEIGHTS[1], WEIGHTS[3]
+# Each method with all weights, starts and numbers of parts.
+SOME_OF_METHODS = {(METHODS[i // 3], OF_METHODS[i % 3], INITS[i % 2], (2, 7)[i // 2 % 2]) for i in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "init", "n_parts"),
+    [
+        pytest.param(*case, marks=() if case in SOME_OF_METHODS else pytest.mark.slow)
+        for case in itertools.product(METHODS, OF_METHODS, INITS, (2, 7))
+    ],
+)
 def test_methods_for_many_clusters(dealing, method, weights, init, n_parts, monkeypatch):
     monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 8)
     rng = np.random.default_rng(n_parts)
@@ -157,20 +181,22 @@ _ON_DEVICE = {
     "unit": {"unit": True, "kind": "bfloat16", "chunk_size": 64},
     "zeros": {"weights": "zeros", "init": "random"},
     "any size": {"weights": "any size", "kind": "any length", "init": "random"},
-    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 80, 140]},
+    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 60, 80]},
     "sample": {"method": "sample", "weights": "random"},
-    "two-level": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random"},
+    "two-level": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random", "init": "random"},
+    "two-level of k-means||": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random"},
 }
+SLOW_ON_DEVICE = {"unit", "any size", "two-level of k-means||"}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "name", [pytest.param(of, marks=pytest.mark.slow) if of in ("unit", "any size") else of for of in _ON_DEVICE]
+    "name", [pytest.param(of, marks=pytest.mark.slow if of in SLOW_ON_DEVICE else ()) for of in _ON_DEVICE]
 )
 def test_rows_on_devices(dealing, name, monkeypatch):
     """Several parts, all of them on the device that is here, or interpreted."""
     monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 4)
-    monkeypatch.setitem(globals(), "N", 150)
+    monkeypatch.setitem(globals(), "N", 90)
     rng = np.random.default_rng(5)
     given = {"kind": "any", "weights": "none", **_ON_DEVICE[name]}
     x, w = rows_of(given.pop("kind"), rng), weights_of(given.pop("weights"), rng)
@@ -183,7 +209,7 @@ def test_rows_on_devices(dealing, name, monkeypatch):
 
 
 @pytest.mark.usefixtures("restore_threads")
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))])
 def test_random_deals(dealing, seed):
     rng = np.random.default_rng(seed)
     _core.set_num_threads(int(rng.integers(1, 5)))

@@ -6,8 +6,11 @@ their classes. The sums behind them round differently; sets must not.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 
 import ccma_fast as cf
 from ccma_fast import reference
@@ -49,12 +52,21 @@ def drawn_labels(rng: np.random.Generator, z: np.ndarray) -> np.ndarray:
     return np.minimum((p.cumsum(axis=1) < rng.random((len(z), 1))).sum(axis=1), z.shape[1] - 1)
 
 
+DTYPES = [np.float64, np.float32, np.float16]
+HAS_GPU = torch.cuda.is_available()
+
+
 @pytest.mark.parametrize(
-    ("backend", "n_classes"),
-    [*((backend, n) for backend in ("cpu", "reference") for n in (2, 3, 17, 257)), ("cuda", 2), ("cuda", 17)],
+    ("backend", "rule", "dtype", "n_classes"),
+    [
+        *itertools.product(["cpu", "reference"], RULES, DTYPES, [2, 3, 17, 257]),
+        # All on a GPU; in the interpreter each rule and each type once of 2 and of 17 classes, and the rest: slow.
+        *(
+            pytest.param(*case, marks=() if HAS_GPU or i // 2 % 3 == (i // 6 + i % 2) % 3 else pytest.mark.slow)
+            for i, case in enumerate(itertools.product(["cuda"], RULES, DTYPES, [2, 17]))
+        ),
+    ],
 )
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_a_row_is_in_the_set_at_its_own_score(rng, backend, rule, dtype, n_classes):
     n = 10 if backend == "cuda" else 40
     y, u = rng.integers(n_classes, size=n), rng.random(n)
@@ -98,11 +110,11 @@ def test_coarse_scores_are_covered_as_promised(make, rule, n_classes):
     rng = np.random.default_rng(1)
     covered = []
     for repetition in range(40):
-        z = make(rng, 500, n_classes)
+        z = make(rng, 300, n_classes)
         y = drawn_labels(rng, z)
         q = cf.coverage_threshold(cf.nonconformity_scores(z[:100], y[:100], score=rule), 0.1)
         sets = cf.prediction_sets(z[100:], q, score=rule, backend="cpu")
-        covered.append(sets[np.arange(400), y[100:]].mean())
+        covered.append(sets[np.arange(200), y[100:]].mean())
         if repetition == 0:
             for backend in ("reference", "cuda"):
                 other = cf.prediction_sets(z[100:200], q, score=rule, backend=backend)
@@ -199,7 +211,7 @@ def test_the_rank_of_a_size_is_that_of_the_decimals(size):
 # In a query
 
 
-def pool(rng: np.random.Generator, n_classes: int = 10, n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pool(rng: np.random.Generator, n_classes: int = 10, n: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y = rng.integers(n_classes, size=n)
     x = (2.5 * np.eye(n_classes, 32)[y] + rng.standard_normal((n, 32))).astype(np.float32)
     return x, y, np.where(np.arange(n) < n // 2, y, -1)
@@ -210,7 +222,7 @@ def test_a_teacher_that_only_names_a_class_is_trusted_alike_by_every_backend(rng
     x, y, labels = pool(rng)
     guess = np.where(rng.random(y.size) < 0.6, y, rng.integers(10, size=y.size))
     teacher = cf.Teacher.from_logits(4 * np.eye(10, dtype=np.float32)[guess])
-    config = cf.CCMAConfig(acquisition="trust", head="published", nonconformity=rule, max_epochs=5)
+    config = cf.CCMAConfig(acquisition="trust", head="published", nonconformity=rule, max_epochs=3)
     reports = [
         cf.select(x, 2, labels=labels, teacher=teacher, config=config, backend=backend).report for backend in BACKENDS
     ]
