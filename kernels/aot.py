@@ -301,11 +301,10 @@ def main() -> None:
         prog="python -m ccma_fast.kernels.aot", description="What the compiler makes of every kernel."
     )
     parser.add_argument("--capability", default="90", help='such as 90, or "newest"')
-    parser.add_argument("--every", type=int, default=1, help="only every so-manieth variant")
     arguments = parser.parse_args()
     number = int(arguments.capability) if arguments.capability != "newest" else None
     capability = newest() if number is None else divmod(number, 10)
-    indices = range(0, len(list(variants(capability))), arguments.every)
+    indices = range(len(list(variants(capability))))
     context = get_context("forkserver")
     context.set_forkserver_preload(["torch", "triton.compiler"])  # which take seconds, once for all processes
     with ProcessPoolExecutor(os.cpu_count(), context) as pool:
