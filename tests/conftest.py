@@ -56,7 +56,10 @@ def dealing() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("parts.py"))))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "numprocesses", None):  # workers, which inherit this, share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("CCMA_NUM_THREADS", "1")
     if not HAS_GPU:
         runpy.run_path(str(Path(__file__).with_name("interpreter.py")))["prepare"]()
 
