@@ -47,7 +47,7 @@ Measure = Callable[..., Any]
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("benchmark_disable"):
-        data.scale.divisor = 20
+        data.divisor = 20
 
 
 @pytest.fixture

@@ -13,16 +13,15 @@ import ccma_fast as cf
 from ccma_fast import reference
 
 __all__ = [
-    "SHAPES",
     "SIZES",
     "Mixture",
     "Pool",
-    "Scale",
     "embeddings",
     "logits",
     "partly_labelled",
     "pool",
     "scale",
+    "shapes",
     "true_thresholds",
     "write_pool",
     "write_shards",
@@ -32,21 +31,23 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 # Rows and classes of logits; the last is ImageNet-21k. And the mean set sizes of student and teacher.
-SHAPES = [(200_000, 10), (100_000, 100), (50_000, 1_000), (2_000, 21_000)]
+_SHAPES = [(200_000, 10), (100_000, 100), (50_000, 1_000), (2_000, 21_000)]
 SIZES = (5.0, 3.0)
 
 
-class Scale:
-    """How large data are. Without the timing, ``--benchmark-disable``, a run shows only that everything works."""
-
-    divisor = 1
-
-    def __call__(self, n: int) -> int:
-        """A number of rows, classes or clusters, at least 2."""
-        return max(2, n // self.divisor)
+# Larger where nothing is timed, ``--benchmark-disable``: such a run shows only that everything works.
+divisor = 1
 
 
-scale = Scale()
+def scale(n: int) -> int:
+    """A number of rows, classes or clusters divided by `divisor`, at least 2."""
+    return max(2, n // divisor)
+
+
+def shapes() -> list[tuple[int, int]]:
+    """Rows and classes of logits."""
+    return [(scale(n_rows), n_classes) for n_rows, n_classes in _SHAPES]
+
 
 # With these a head on 5 labels per class is right on about 70 % of the rows, and the teacher on about 60 %.
 _NOISE = np.float32(2.0)

@@ -12,7 +12,6 @@ from ccma_fast import reference
 
 from . import data, marks, peers
 
-SHAPES = [(data.scale(n), n_classes) for n, n_classes in data.SHAPES]
 GROWTH = [data.scale(n) for n in (10_000, 100_000, 1_000_000)]
 
 
@@ -25,7 +24,7 @@ def largest_error(delta: np.ndarray, n_rows: int, n_classes: int) -> float:
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.SCORERS))
-@pytest.mark.parametrize(("n_rows", "n_classes"), SHAPES)
+@pytest.mark.parametrize(("n_rows", "n_classes"), data.shapes())
 def test_score(
     measure: Callable[..., np.ndarray | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:
@@ -44,7 +43,7 @@ def test_score(
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.SCORERS_WITH_THRESHOLDS))
-@pytest.mark.parametrize(("n_rows", "n_classes"), SHAPES)
+@pytest.mark.parametrize(("n_rows", "n_classes"), data.shapes())
 def test_thresholds_and_score(
     measure: Callable[..., cf.SizedScores | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:

@@ -10,7 +10,7 @@ from . import data, peers
 
 
 @pytest.mark.parametrize("contender", peers.contenders(peers.THRESHOLDS))
-@pytest.mark.parametrize(("n_rows", "n_classes"), [(data.scale(n), n_classes) for n, n_classes in data.SHAPES])
+@pytest.mark.parametrize(("n_rows", "n_classes"), data.shapes())
 def test_target_size_threshold(
     measure: Callable[..., float | None], record: Callable, contender: str, n_rows: int, n_classes: int
 ) -> None:

@@ -38,14 +38,13 @@ std::int64_t scores_between_in_lanes(const Kernels& k, const Matrix& logits, std
                                      double low, double high, std::size_t share, ScoresBetween& found) {
     const std::int64_t n = logits.cols;
     Cuts cuts(k.score);
-    return for_each_lane_tile(k.lanes, logits, begin, end,
-                              [&](std::int64_t i, std::int64_t count, const LaneTile& tile) {
-                                  float cut_low[score_tile], cut_high[score_tile];
-                                  cuts.find(tile, count, low, i, cut_low);
-                                  cuts.find(tile, count, high, i, cut_high);
-                                  cuts.flush();
-                                  take_between(k.lanes, tile, n, count, cut_low, cut_high, share, found);
-                              });
+    return for_each_lane_tile(k.lanes, logits, begin, end, [&](std::int64_t i, const LaneTile& tile) {
+        float cut_low[score_tile], cut_high[score_tile];
+        cuts.find(tile, low, i, cut_low);
+        cuts.find(tile, high, i, cut_high);
+        cuts.flush();
+        take_between(k.lanes, tile, n, cut_low, cut_high, share, found);
+    });
 }
 
 }  // namespace

@@ -39,14 +39,7 @@ void load_row_as(const void* row, std::int64_t n, float scale, const float* shif
 }
 
 void load_row(const void* row, Dtype dtype, std::int64_t n, float scale, const float* shift, float* out) {
-    switch (dtype) {
-        case Dtype::f16:
-            return load_row_as<Dtype::f16>(row, n, scale, shift, out);
-        case Dtype::bf16:
-            return load_row_as<Dtype::bf16>(row, n, scale, shift, out);
-        default:
-            return load_row_as<Dtype::f32>(row, n, scale, shift, out);
-    }
+    return of_stored(dtype, [&](auto of) { return load_row_as<decltype(of)::dtype>(row, n, scale, shift, out); });
 }
 
 template <Dtype dtype>
@@ -59,14 +52,7 @@ double sum_squares_as(const void* row, std::int64_t n) {
 }
 
 double sum_squares(const void* row, Dtype dtype, std::int64_t n) {
-    switch (dtype) {
-        case Dtype::f16:
-            return sum_squares_as<Dtype::f16>(row, n);
-        case Dtype::bf16:
-            return sum_squares_as<Dtype::bf16>(row, n);
-        default:
-            return sum_squares_as<Dtype::f32>(row, n);
-    }
+    return of_stored(dtype, [&](auto of) { return sum_squares_as<decltype(of)::dtype>(row, n); });
 }
 
 struct Tile {

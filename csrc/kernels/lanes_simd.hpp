@@ -70,6 +70,7 @@ void sum_lanes(std::int64_t n, LaneTile& lanes, std::int64_t r) {
 
 template <Dtype dtype>
 std::int64_t load_lanes_as(const void* rows, std::int64_t n, std::int64_t count, LaneTile& lanes) {
+    lanes.count = count;
     transpose_tile(whole_tile<dtype>(rows, n, count, lanes.e), n, lanes.z);
     std::uint32_t bad = 0;
     for (std::int64_t r = 0; r < tile; r += Vec::width) {
@@ -93,19 +94,12 @@ std::int64_t load_lanes_as(const void* rows, std::int64_t n, std::int64_t count,
 }
 
 std::int64_t load_lanes(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, LaneTile& lanes) {
-    switch (dtype) {
-        case Dtype::f16:
-            return load_lanes_as<Dtype::f16>(rows, n, count, lanes);
-        case Dtype::bf16:
-            return load_lanes_as<Dtype::bf16>(rows, n, count, lanes);
-        default:
-            return load_lanes_as<Dtype::f32>(rows, n, count, lanes);
-    }
+    return of_stored(dtype, [&](auto of) { return load_lanes_as<decltype(of)::dtype>(rows, n, count, lanes); });
 }
 
-std::int64_t lanes_between(const LaneTile& lanes, std::int64_t n, std::int64_t count, const float* low,
-                           const float* high, std::uint32_t* rows) {
-    const std::uint32_t counted = (1u << count) - 1u;
+std::int64_t lanes_between(const LaneTile& lanes, std::int64_t n, const float* low, const float* high,
+                           std::uint32_t* rows) {
+    const std::uint32_t counted = (1u << lanes.count) - 1u;
     std::int64_t reach_low = 0;
     for (std::int64_t c = 0; c < n; ++c) {
         std::uint32_t at_low = 0, at_high = 0;
@@ -118,17 +112,6 @@ std::int64_t lanes_between(const LaneTile& lanes, std::int64_t n, std::int64_t c
         rows[c] = at_high & ~at_low & counted;
     }
     return reach_low;
-}
-
-void lane_sizes(const LaneTile& lanes, std::int64_t n, const float* cut, std::int32_t* sizes) {
-    for (std::int64_t r = 0; r < tile; r += Vec::width) {
-        const Vec least = Vec::load(cut + r), one = Vec::set(1.0f);
-        Vec size = Vec::set(0.0f);
-        for (std::int64_t c = 0; c < n; ++c) {
-            size = size + keep(lanes_at_least(Vec::load(lanes.z + c * tile + r), least), one);
-        }
-        size.store_whole(sizes + r);
-    }
 }
 
 // The sets of one model's rows.
@@ -148,6 +131,15 @@ struct LaneMembers {
                (only & lanes_equal(top1, Vec::set(static_cast<float>(c))));
     }
 };
+
+void lane_sizes(const LaneTile& lanes, std::int64_t n, const float* cut, std::int32_t* sizes) {
+    for (std::int64_t r = 0; r < tile; r += Vec::width) {
+        const LaneMembers members(lanes, cut, r);
+        Vec size = Vec::set(0.0f);
+        for (std::int64_t c = 0; c < n; ++c) size = size + keep(members.with(c), Vec::set(1.0f));
+        size.store_whole(sizes + r);
+    }
+}
 
 // The sizes of the sets and, as js does, the divergences over their unions.
 void lane_divergences(const LaneTile& student, const LaneTile& teacher, std::int64_t n, const float* cut_student,
@@ -185,10 +177,7 @@ void score_lanes(const LaneTile& student, const LaneTile* teacher, std::int64_t 
         lane_divergences(student, *teacher, n, cut_student, cut_teacher, divergence, scores);
     } else {
         lane_sizes(student, n, cut_student, scores.student_size);
-        for (std::int64_t r = 0; r < tile; ++r) {
-            scores.student_size[r] = scores.student_size[r] > 1 ? scores.student_size[r] : 1;
-            scores.teacher_size[r] = scores.overlap[r] = 0;
-        }
+        for (std::int64_t r = 0; r < tile; ++r) scores.teacher_size[r] = scores.overlap[r] = 0;
     }
     margins(student.maximum, student.second, student.sum, scores.margin);
     for (std::int64_t r = 0; r < tile; r += Vec::width) {

@@ -63,14 +63,8 @@ std::int64_t load_logits_as(const void* rows, std::int64_t n, std::int64_t count
 
 std::int64_t load_logits(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, float* z, float* maximum,
                          float* second) {
-    switch (dtype) {
-        case Dtype::f16:
-            return load_logits_as<Dtype::f16>(rows, n, count, z, maximum, second);
-        case Dtype::bf16:
-            return load_logits_as<Dtype::bf16>(rows, n, count, z, maximum, second);
-        default:
-            return load_logits_as<Dtype::f32>(rows, n, count, z, maximum, second);
-    }
+    return of_stored(dtype,
+                     [&](auto of) { return load_logits_as<decltype(of)::dtype>(rows, n, count, z, maximum, second); });
 }
 
 // Values summed in float32 before they join a sum in double.

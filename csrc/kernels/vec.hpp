@@ -552,6 +552,24 @@ inline DoubleVec exp_nonpositive(DoubleVec x) {
     return times_power_of_two(p, shifted);
 }
 
+template <ccma::Dtype stored>
+struct Stored {
+    static constexpr ccma::Dtype dtype = stored;
+};
+
+// of(Stored<dtype>), for what is compiled for each storage type.
+template <class Of>
+inline auto of_stored(ccma::Dtype dtype, const Of& of) {
+    switch (dtype) {
+        case ccma::Dtype::f16:
+            return of(Stored<ccma::Dtype::f16>());
+        case ccma::Dtype::bf16:
+            return of(Stored<ccma::Dtype::bf16>());
+        default:
+            return of(Stored<ccma::Dtype::f32>());
+    }
+}
+
 template <ccma::Dtype dtype>
 inline Vec load_stored(const void* row, std::int64_t i) {
     if constexpr (dtype == ccma::Dtype::f32) {

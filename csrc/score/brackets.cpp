@@ -152,18 +152,18 @@ std::int64_t pass_in_lanes(const Kernels& k, const Matrix& student, const Matrix
         for (std::int64_t c = 0; c < n; ++c) row[c] = tile.z[c * score_tile + r];
         logits.insert(logits.end(), row, row + n);
     };
-    const auto of_tiles = [&](std::int64_t i, std::int64_t count, const LaneTile& s, const LaneTile* t) {
-        cuts.find(s, count, q_student.low, i, low.student);
-        cuts.find(s, count, q_student.high, i, high.student);
+    const auto of_tiles = [&](std::int64_t i, const LaneTile& s, const LaneTile* t) {
+        cuts.find(s, q_student.low, i, low.student);
+        cuts.find(s, q_student.high, i, high.student);
         if (t) {
-            cuts.find(*t, count, q_teacher.low, i, low.teacher);
-            cuts.find(*t, count, q_teacher.high, i, high.teacher);
+            cuts.find(*t, q_teacher.low, i, low.teacher);
+            cuts.find(*t, q_teacher.high, i, high.teacher);
         }
         cuts.flush();
         k.lanes.score(s, t, n, high.student, high.teacher, scores);
-        put_lanes(scores, count, i, result);
-        std::uint32_t is_open = take_between(k.lanes, s, n, count, low.student, high.student, SIZE_MAX, found.student);
-        if (t) is_open |= take_between(k.lanes, *t, n, count, low.teacher, high.teacher, SIZE_MAX, found.teacher);
+        put_lanes(scores, s.count, i, result);
+        std::uint32_t is_open = take_between(k.lanes, s, n, low.student, high.student, SIZE_MAX, found.student);
+        if (t) is_open |= take_between(k.lanes, *t, n, low.teacher, high.teacher, SIZE_MAX, found.teacher);
         for_each_bit(is_open, [&](int r) {
             open.whole_rows.push_back(i + r);
             keep_row(s, r, open.student);

@@ -28,8 +28,8 @@ class Cuts {
         find(tile.maxima(), tile.log_normalizers(), tile.count(), q, begin, cut);
     }
     // Those of a tile of lanes.
-    void find(const LaneTile& tile, std::int64_t count, const Threshold& q, std::int64_t begin, float* cut) {
-        find(tile.maximum, tile.log_sum, count, q, begin, cut);
+    void find(const LaneTile& tile, const Threshold& q, std::int64_t begin, float* cut) {
+        find(tile.maximum, tile.log_sum, tile.count, q, begin, cut);
     }
     // That of one row.
     void find(const ScoredRow& row, double q, float* cut) { find(&row.maximum, &row.log_normalizer, 1, q, 0, cut); }

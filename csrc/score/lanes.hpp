@@ -25,7 +25,7 @@ inline std::int64_t load_tile(const LaneKernels& k, const Matrix& logits, std::i
     return bad < 0 ? bad : begin + bad;
 }
 
-// of_tile(begin, count, tile) for tiles of the rows [begin, end). Returns the first row that is not finite, where it
+// of_tile(begin, tile) for tiles of the rows [begin, end). Returns the first row that is not finite, where it
 // stops, or −1.
 template <class OfTile>
 std::int64_t for_each_lane_tile(const LaneKernels& k, const Matrix& logits, std::int64_t begin, std::int64_t end,
@@ -34,12 +34,12 @@ std::int64_t for_each_lane_tile(const LaneKernels& k, const Matrix& logits, std:
     for (; begin < end; begin += score_tile) {
         const std::int64_t bad = load_tile(k, logits, begin, end, *tile.get());
         if (bad >= 0) return bad;
-        of_tile(begin, std::min(end - begin, score_tile), *tile.get());
+        of_tile(begin, *tile.get());
     }
     return -1;
 }
 
-// of_tiles(begin, count, student, teacher) for tiles of both models' rows; the teacher is null where there is none.
+// of_tiles(begin, student, teacher) for tiles of both models' rows; the teacher is null where there is none.
 // Returns 2 · row, plus 1 for the teacher's, of the first row that is not finite, where it stops, or −1.
 template <class OfTiles>
 std::int64_t for_each_lane_pair(const LaneKernels& k, const Matrix& of_student, const Matrix& of_teacher,
@@ -50,7 +50,7 @@ std::int64_t for_each_lane_pair(const LaneKernels& k, const Matrix& of_student, 
         const std::int64_t bad_s = load_tile(k, of_student, begin, end, *student.get());
         const std::int64_t bad_t = with_teacher ? load_tile(k, of_teacher, begin, end, *teacher.get()) : -1;
         if (bad_s >= 0 || bad_t >= 0) return first_bad(bad_s, bad_t);
-        of_tiles(begin, std::min(end - begin, score_tile), *student.get(), with_teacher ? teacher.get() : nullptr);
+        of_tiles(begin, *student.get(), with_teacher ? teacher.get() : nullptr);
     }
     return -1;
 }
@@ -61,12 +61,12 @@ void for_each_bit(std::uint32_t rows, const Visit& visit) {
     for (; rows != 0; rows &= rows - 1) visit(__builtin_ctz(rows));
 }
 
-// Adds the scores of a tile's first `count` rows to what is found in a bracket with these cuts, values only while there
+// Adds the scores of a tile's rows to what is found in a bracket with these cuts, values only while there
 // are fewer than `most`. Returns the bits of the rows that have any between.
-inline std::uint32_t take_between(const LaneKernels& k, const LaneTile& tile, std::int64_t n, std::int64_t count,
-                                  const float* low, const float* high, std::size_t most, ScoresBetween& found) {
+inline std::uint32_t take_between(const LaneKernels& k, const LaneTile& tile, std::int64_t n, const float* low,
+                                  const float* high, std::size_t most, ScoresBetween& found) {
     std::uint32_t rows[most_lane_classes], any = 0;
-    found.at_most_low += k.between(tile, n, count, low, high, rows);
+    found.at_most_low += k.between(tile, n, low, high, rows);
     for (std::int64_t c = 0; c < n; ++c) {
         any |= rows[c];
         found.between += __builtin_popcount(rows[c]);

@@ -22,12 +22,12 @@ std::int64_t score_range(const Kernels& k, const ScoreTask& task, std::int64_t b
     TileCuts cut;
     if (in_lanes(k, n)) {
         LaneScores scores;
-        const auto of_tiles = [&](std::int64_t i, std::int64_t count, const LaneTile& s, const LaneTile* t) {
-            cuts.find(s, count, task.q_student, i, cut.student);
-            if (t) cuts.find(*t, count, task.q_teacher, i, cut.teacher);
+        const auto of_tiles = [&](std::int64_t i, const LaneTile& s, const LaneTile* t) {
+            cuts.find(s, task.q_student, i, cut.student);
+            if (t) cuts.find(*t, task.q_teacher, i, cut.teacher);
             cuts.flush();
             k.lanes.score(s, t, n, cut.student, cut.teacher, scores);
-            put_lanes(scores, count, first + i - begin, result);
+            put_lanes(scores, s.count, first + i - begin, result);
         };
         return for_each_lane_pair(k.lanes, task.student, task.teacher, begin, end, of_tiles);
     }
@@ -61,8 +61,8 @@ std::int64_t log_normalizers(const Matrix& logits, double* out, const Poll& poll
     const Kernels& k = kernels();
     const auto rows = [&](std::int64_t begin, std::int64_t end) {
         if (in_lanes(k, logits.cols)) {
-            const auto of_lanes = [&](std::int64_t i, std::int64_t count, const LaneTile& tile) {
-                std::copy_n(tile.log_sum, count, out + i);
+            const auto of_lanes = [&](std::int64_t i, const LaneTile& tile) {
+                std::copy_n(tile.log_sum, tile.count, out + i);
             };
             return bad.report_if(for_each_lane_tile(k.lanes, logits, begin, end, of_lanes));
         }

@@ -59,7 +59,7 @@ void test_tile(const Kernels& k, Dtype dtype, std::int64_t n, std::int64_t count
         high[r] = r % 5 == 4 ? HUGE_VALF : low[r] - 1.0f;
     }
     std::uint32_t between[most_lane_classes];
-    std::int64_t reach_low = k.lanes.between(tile, n, count, low, high, between);
+    std::int64_t reach_low = k.lanes.between(tile, n, low, high, between);
     for (std::int64_t c = 0; c < n; ++c) {
         std::uint32_t expected = 0;
         for (std::int64_t r = 0; r < count; ++r) {

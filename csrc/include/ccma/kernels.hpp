@@ -84,6 +84,7 @@ constexpr std::int64_t most_lane_classes = 32;
 // Some rows of logits of one model, class after class: that of class c and row r lies at c · score_tile + r. Unused
 // rows repeat the last one.
 struct LaneTile {
+    std::int64_t count;
     alignas(64) float z[most_lane_classes * score_tile];
     alignas(64) float e[most_lane_classes * score_tile];                // exp(z − maximum)
     float maximum[score_tile], second[score_tile];                      // as ScoreKernels::load_logits finds them
@@ -103,10 +104,10 @@ struct LaneKernels {
     // From `count` rows of n values, 0 < count ≤ score_tile. Returns the first that is not finite, or −1.
     std::int64_t (*load)(const void* rows, Dtype dtype, std::int64_t n, std::int64_t count, LaneTile& tile) = nullptr;
 
-    // rows[c] = the bits of those of the first `count` rows with high ≤ z_c < low, the cuts of the row, low ≥ high.
+    // rows[c] = the bits of those rows that are used with high ≤ z_c < low, the cuts of the row, low ≥ high.
     // Returns how many logits reach low.
-    std::int64_t (*between)(const LaneTile& tile, std::int64_t n, std::int64_t count, const float* low,
-                            const float* high, std::uint32_t* rows) = nullptr;
+    std::int64_t (*between)(const LaneTile& tile, std::int64_t n, const float* low, const float* high,
+                            std::uint32_t* rows) = nullptr;
 
     // With the sets of the logits that reach the cuts, or of the first most probable class where the cut is +inf. The
     // teacher may be null.
