@@ -11,8 +11,17 @@
 namespace ccma {
 namespace {
 
-// Chunks of a product that keep the threads busy, and the multiplications that one of them is worth: some 0.1 ms.
-constexpr std::int64_t enough_chunks = 16, least_products = 1 << 22;
+// Rows that meet the panels while they are in the second-level cache.
+constexpr std::int64_t rows_of_block = 112;
+
+// Panels for which rows are widened anew, and items of work that keep a thread as busy as the others.
+constexpr std::int64_t least_group = 4, largest_group = 64, items_of_thread = 4;
+
+// Widened stretches of rows lie so far apart that the rows of a tile do not fall into the same cache sets.
+constexpr std::int64_t stretch_stride = product_stretch + 16;
+
+// Multiplications that are worth a thread: some 0.1 ms.
+constexpr std::int64_t least_products = 1 << 22;
 
 }  // namespace
 
@@ -30,45 +39,61 @@ Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d)
 }
 
 void Panels::multiply(const Matrix& x, const float* scale, const float* bias, float* out, const Poll& poll) const {
-    const std::int64_t stride = row_stride(d_), block = tiles_of_block * kernels_.tile_rows;
     std::vector<float> offsets(static_cast<std::size_t>(n_panels_ * panel_cols_), 0.0f);
     if (bias) std::copy_n(bias, k_, offsets.begin());
-
-    // Where rows are few the panels are shared out too.
+    const std::int64_t block = std::max<std::int64_t>(1, rows_of_block / kernels_.tile_rows) * kernels_.tile_rows;
     const std::int64_t blocks = (x.rows + block - 1) / block;
-    const std::int64_t of_panel = std::max<std::int64_t>(1, std::min(block, x.rows) * d_ * panel_cols_);
-    const std::int64_t wanted = blocks > 0 ? (enough_chunks + blocks - 1) / blocks : 1;
-    const std::int64_t groups = std::clamp<std::int64_t>(n_panels_ * of_panel / least_products, 1, wanted);
-    const std::int64_t columns = (n_panels_ + groups - 1) / groups * panel_cols_;
-    const std::int64_t n_groups = (k_ + columns - 1) / columns;
 
-    const auto chunk = [&](std::int64_t at) {
-        const std::int64_t begin = at / n_groups * block, end = std::min(x.rows, begin + block);
-        const std::int64_t first = at % n_groups * columns, last = std::min(k_, first + columns);
-        const Scratch<float> widened(block * stride);
-        load_block(kernels_, x, scale, nullptr, begin, end, block, widened.get());
-        multiply_columns(widened.get(), stride, end - begin, first, last, offsets.data(), out + begin * k_);
+    // An item is a block of rows with a group of panels, where rows are few as small a one as keeps the threads busy.
+    const std::int64_t wanted = std::max<std::int64_t>(1, items_of_thread * num_threads() / std::max<std::int64_t>(1, blocks));
+    const std::int64_t group =
+        std::min(n_panels_, std::clamp((n_panels_ + wanted - 1) / wanted, least_group, largest_group));
+    const std::int64_t groups = (n_panels_ + group - 1) / group;
+    const std::int64_t of_item = std::min(block, x.rows) * d_ * group * panel_cols_;
+    const auto items = [&](std::int64_t begin, std::int64_t end) {
+        const Scratch<float> widened(block * stretch_stride), product(block * group * panel_cols_);
+        for (std::int64_t at = begin; at < end; ++at) {
+            const std::int64_t row = at / groups * block, panel = at % groups * group;
+            multiply_group(x, scale, row, std::min(block, x.rows - row), panel, std::min(group, n_panels_ - panel),
+                           offsets.data(), widened.get(), product.get(), out);
+        }
     };
-    parallel_for(blocks * n_groups, chunk, poll);
+    parallel_ranges(blocks * groups, 1 + least_products / (of_item + 1), items, poll);
+}
+
+void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows,
+                            std::int64_t panel, std::int64_t panels, const float* offsets, float* widened,
+                            float* product, float* out) const {
+    for (std::int64_t begin = 0; begin < d_; begin += product_stretch) {
+        const std::int64_t end = std::min(d_, begin + product_stretch);
+        for (std::int64_t i = 0; i < rows; ++i) {
+            kernels_.load_row(x.row(row + i, begin), x.dtype, end - begin, scale_of(scale, row + i), nullptr,
+                              widened + i * stretch_stride);
+        }
+        for (std::int64_t p = 0; p < panels; ++p) {
+            panel_product(kernels_, widened, stretch_stride, end - begin, rows,
+                          panels_.data() + (panel + p) * d_ * panel_cols_ + begin * panel_cols_,
+                          end == d_ ? offsets + (panel + p) * panel_cols_ : nullptr, begin > 0,
+                          product + p * rows * panel_cols_, panel_cols_);
+        }
+    }
+    for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t p = 0; p < panels; ++p) {
+            const std::int64_t column = (panel + p) * panel_cols_;
+            std::copy_n(product + (p * rows + i) * panel_cols_, std::min(panel_cols_, k_ - column),
+                        out + (row + i) * k_ + column);
+        }
+    }
 }
 
 void Panels::multiply_rows(const float* x, std::int64_t stride, std::int64_t rows, const float* offsets,
                            float* out) const {
-    multiply_columns(x, stride, rows, 0, k_, offsets, out);
-}
-
-void Panels::multiply_columns(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t first,
-                              std::int64_t last, const float* offsets, float* out) const {
-    const KMeansKernels& k = kernels_;
-    const Scratch<float> product(k.tile_rows * panel_cols_);
-    for (std::int64_t column = first; column < last; column += panel_cols_) {
-        const std::int64_t columns = std::min(panel_cols_, last - column);
-        for (std::int64_t tile = 0; tile < rows; tile += k.tile_rows) {
-            k.tile_product(x + tile * stride, stride, d_, panels_.data() + column * d_, offsets + column, product.get(),
-                           panel_cols_);
-            for (std::int64_t i = tile; i < std::min(rows, tile + k.tile_rows); ++i) {
-                std::copy_n(product.get() + (i - tile) * panel_cols_, columns, out + i * k_ + column);
-            }
+    const Scratch<float> product(rows * panel_cols_);
+    for (std::int64_t column = 0; column < k_; column += panel_cols_) {
+        whole_product(kernels_, x, stride, d_, rows, panels_.data() + column * d_, offsets + column, product.get(),
+                      panel_cols_);
+        for (std::int64_t i = 0; i < rows; ++i) {
+            std::copy_n(product.get() + i * panel_cols_, std::min(panel_cols_, k_ - column), out + i * k_ + column);
         }
     }
 }

@@ -32,4 +32,26 @@ static inline void load_block(const KMeansKernels& kernels, const Matrix& x, con
     std::fill(out + (end - begin) * stride, out + block * stride, 0.0f);
 }
 
+// out[r · out_stride + j] = the products of rows that lie `stride` apart with a panel over n ≤ product_stretch values,
+// as KMeansKernels::tile_product has it.
+static inline void panel_product(const KMeansKernels& kernels, const float* x, std::int64_t stride, std::int64_t n,
+                                 std::int64_t rows, const float* panel, const float* offset, bool adds, float* out,
+                                 std::int64_t out_stride) {
+    for (std::int64_t row = 0; row < rows; row += kernels.tile_rows) {
+        kernels.tile_product(x + row * stride, stride, n, std::min(kernels.tile_rows, rows - row), panel, offset, adds,
+                             out + row * out_stride, out_stride);
+    }
+}
+
+// The same over any number of values, in stretches: those of the panel stay in the first-level cache for all rows.
+static inline void whole_product(const KMeansKernels& kernels, const float* x, std::int64_t stride, std::int64_t n,
+                                 std::int64_t rows, const float* panel, const float* offset, float* out,
+                                 std::int64_t out_stride) {
+    for (std::int64_t begin = 0; begin < n; begin += product_stretch) {
+        const std::int64_t end = std::min(n, begin + product_stretch);
+        panel_product(kernels, x + begin, stride, end - begin, rows, panel + begin * kernels.panel_cols,
+                      end == n ? offset : nullptr, begin > 0, out, out_stride);
+    }
+}
+
 }  // namespace ccma

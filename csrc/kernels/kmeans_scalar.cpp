@@ -36,28 +36,19 @@ double sum_squares(const void* row, Dtype dtype, std::int64_t n) {
     return sum;
 }
 
-void products(const float* x, std::int64_t stride, std::int64_t n, const float* panel,
-              float (&total)[tile_rows][panel_cols]) {
-    for (auto& row : total)
-        for (float& value : row) value = 0.0f;
-    for (std::int64_t begin = 0; begin < n; begin += product_stretch) {
-        const std::int64_t end = begin + product_stretch < n ? begin + product_stretch : n;
-        float sum[tile_rows][panel_cols] = {};
-        for (std::int64_t d = begin; d < end; ++d)
-            for (std::int64_t r = 0; r < tile_rows; ++r)
-                for (std::int64_t j = 0; j < panel_cols; ++j)
-                    sum[r][j] = multiply_add(x[r * stride + d], panel[d * panel_cols + j], sum[r][j]);
-        for (std::int64_t r = 0; r < tile_rows; ++r)
-            for (std::int64_t j = 0; j < panel_cols; ++j) total[r][j] += sum[r][j];
+void tile_product(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
+                  const float* offset, bool adds, float* out, std::int64_t out_stride) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+        float sum[panel_cols] = {};
+        for (std::int64_t d = 0; d < n; ++d)
+            for (std::int64_t j = 0; j < panel_cols; ++j)
+                sum[j] = multiply_add(x[r * stride + d], panel[d * panel_cols + j], sum[j]);
+        float* to = out + r * out_stride;
+        for (std::int64_t j = 0; j < panel_cols; ++j) {
+            if (adds) sum[j] += to[j];
+            to[j] = offset ? sum[j] + offset[j] : sum[j];
+        }
     }
-}
-
-void tile_product(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                  float* out, std::int64_t out_stride) {
-    float total[tile_rows][panel_cols];
-    products(x, stride, n, panel, total);
-    for (std::int64_t r = 0; r < tile_rows; ++r)
-        for (std::int64_t j = 0; j < panel_cols; ++j) out[r * out_stride + j] = total[r][j] + offset[j];
 }
 
 std::int64_t largest(const float* values, std::int64_t n) {

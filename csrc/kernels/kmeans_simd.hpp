@@ -1,6 +1,8 @@
 // The k-means kernels over Vec. Included once by each instruction set's file.
 #pragma once
 
+#include <utility>
+
 #include "tables.hpp"
 #include "vec.hpp"
 
@@ -55,56 +57,51 @@ double sum_squares(const void* row, Dtype dtype, std::int64_t n) {
     return of_stored(dtype, [&](auto of) { return sum_squares_as<decltype(of)::dtype>(row, n); });
 }
 
-struct Tile {
-    Vec value[tile_rows][2];
-};
-
-// The products of one tile over one stretch of dimensions.
-inline __attribute__((always_inline)) void stretch_products(const float* x, std::int64_t stride, const float* panel,
-                                                            std::int64_t begin, std::int64_t end, Tile& sum) {
+template <std::int64_t rows>
+void tile_product_of(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
+                     bool adds, float* out, std::int64_t out_stride) {
+    Vec sum[rows][2];
 #pragma GCC unroll 16
-    for (std::int64_t r = 0; r < tile_rows; ++r) sum.value[r][0] = sum.value[r][1] = Vec::set(0.0f);
-    for (std::int64_t d = begin; d < end; ++d) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+        sum[r][0] = sum[r][1] = Vec::set(0.0f);
+        for (std::int64_t j = 0; j < panel_cols; j += 16) __builtin_prefetch(out + r * out_stride + j, 1);
+    }
+    for (std::int64_t d = 0; d < n; ++d) {
         const Vec left = Vec::load(panel + d * panel_cols), right = Vec::load(panel + d * panel_cols + Vec::width);
 #pragma GCC unroll 16
-        for (std::int64_t r = 0; r < tile_rows; ++r) {
+        for (std::int64_t r = 0; r < rows; ++r) {
             const Vec value = Vec::set(x[r * stride + d]);
-            sum.value[r][0] = fma(value, left, sum.value[r][0]);
-            sum.value[r][1] = fma(value, right, sum.value[r][1]);
+            sum[r][0] = fma(value, left, sum[r][0]);
+            sum[r][1] = fma(value, right, sum[r][1]);
         }
     }
-}
-
-inline __attribute__((always_inline)) void products(const float* x, std::int64_t stride, std::int64_t n,
-                                                    const float* panel, Tile& total) {
-    stretch_products(x, stride, panel, 0, n < product_stretch ? n : product_stretch, total);
-    if (n <= product_stretch) return;
-    float kept[tile_rows][2 * Vec::width];
-    for (std::int64_t begin = product_stretch;; begin += product_stretch) {
-        for (std::int64_t r = 0; r < tile_rows; ++r) {
-            total.value[r][0].store(kept[r]);
-            total.value[r][1].store(kept[r] + Vec::width);
-        }
-        if (begin >= n) break;
-        stretch_products(x, stride, panel, begin, begin + product_stretch < n ? begin + product_stretch : n, total);
-        for (std::int64_t r = 0; r < tile_rows; ++r) {
-            total.value[r][0] = total.value[r][0] + Vec::load(kept[r]);
-            total.value[r][1] = total.value[r][1] + Vec::load(kept[r] + Vec::width);
-        }
-    }
-}
-
-void tile_product(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                  float* out, std::int64_t out_stride) {
-    Tile tile;
-    products(x, stride, n, panel, tile);
 #pragma GCC unroll 16
-    for (std::int64_t r = 0; r < tile_rows; ++r) {
+    for (std::int64_t r = 0; r < rows; ++r) {
         for (std::int64_t half = 0; half < 2; ++half) {
-            (tile.value[r][half] + Vec::load(offset + half * Vec::width))
-                .store(out + r * out_stride + half * Vec::width);
+            float* to = out + r * out_stride + half * Vec::width;
+            Vec total = sum[r][half];
+            if (adds) total = total + Vec::load(to);
+            if (offset) total = total + Vec::load(offset + half * Vec::width);
+            total.store(to);
         }
     }
+}
+
+using TileProduct = void (*)(const float*, std::int64_t, std::int64_t, const float*, const float*, bool, float*,
+                             std::int64_t);
+
+template <std::size_t... less>
+void tile_product_by_rows(std::index_sequence<less...>, std::int64_t rows, const float* x, std::int64_t stride,
+                          std::int64_t n, const float* panel, const float* offset, bool adds, float* out,
+                          std::int64_t out_stride) {
+    static constexpr TileProduct of_rows[] = {tile_product_of<less + 1>...};
+    of_rows[rows - 1](x, stride, n, panel, offset, adds, out, out_stride);
+}
+
+void tile_product(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
+                  const float* offset, bool adds, float* out, std::int64_t out_stride) {
+    tile_product_by_rows(std::make_index_sequence<tile_rows>{}, rows, x, stride, n, panel, offset, adds, out,
+                         out_stride);
 }
 
 std::int64_t largest(const float* values, std::int64_t n) {

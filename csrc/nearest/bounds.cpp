@@ -77,21 +77,19 @@ void Search::load(Block& block, const Matrix& x, const float* scale, const Sketc
 
 void Search::bounds(Block& block, std::int64_t rows, std::int64_t first_panel, std::int64_t panels) const {
     const KMeansKernels& k = kernels_;
-    const std::int64_t tiles = (rows + k.tile_rows - 1) / k.tile_rows;
     for (std::int64_t p = first_panel; p < first_panel + panels; ++p) {
         const float* offset = offsets_.data() + p * panel_cols_;
         const std::int64_t panel = p * panel_cols_ * width_;
-        for (std::int64_t tile = 0; tile < tiles; ++tile) {
-            const std::int64_t row = tile * k.tile_rows;
-            float* out = block.scores.get() + row * block.columns + (p - first_panel) * panel_cols_;
-            if (by_bytes_) {
-                k.tile_product_bytes(block.bytes.get() + row * block.seen_stride, block.seen_stride, width_,
-                                     byte_panels_.data() + panel, block.starts.get() + row, block.scales.get() + row,
-                                     scales_.data() + p * panel_cols_, offset, out, block.columns);
-            } else {
-                k.tile_product(block.seen.get() + row * block.seen_stride, block.seen_stride, width_,
-                               panels_.data() + panel, offset, out, block.columns);
-            }
+        float* out = block.scores.get() + (p - first_panel) * panel_cols_;
+        if (!by_bytes_) {
+            whole_product(k, block.seen.get(), block.seen_stride, width_, rows, panels_.data() + panel, offset, out,
+                          block.columns);
+            continue;
+        }
+        for (std::int64_t row = 0; row < rows; row += k.tile_rows) {
+            k.tile_product_bytes(block.bytes.get() + row * block.seen_stride, block.seen_stride, width_,
+                                 byte_panels_.data() + panel, block.starts.get() + row, block.scales.get() + row,
+                                 scales_.data() + p * panel_cols_, offset, out + row * block.columns, block.columns);
         }
     }
 }

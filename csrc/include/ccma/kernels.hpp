@@ -142,10 +142,11 @@ struct KMeansKernels {
     // Σ x², in double; not finite exactly where a value is NaN or infinite.
     double (*sum_squares)(const void* row, Dtype dtype, std::int64_t n);
 
-    // For each row r of a tile (x + r · stride): out[r · out_stride + j] = its product with the panel's j-th row plus
-    // offset[j].
-    void (*tile_product)(const float* x, std::int64_t stride, std::int64_t n, const float* panel, const float* offset,
-                         float* out, std::int64_t out_stride);
+    // For each of the first `rows` rows of a tile, x + r · stride: out[r · out_stride + j] = its product with the
+    // panel's j-th row over n ≤ product_stretch values, plus what stood there where `adds`, plus offset[j] where that
+    // is not null.
+    void (*tile_product)(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
+                         const float* offset, bool adds, float* out, std::int64_t out_stride);
 
     // The position of the largest of n > 0 values, the first of several.
     std::int64_t (*largest)(const float* values, std::int64_t n);

@@ -30,9 +30,9 @@ class Panels {
     void multiply_rows(const float* x, std::int64_t stride, std::int64_t rows, const float* offsets, float* out) const;
 
   private:
-    // Of the columns [first, last) of `out`, first that of a panel.
-    void multiply_columns(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t first, std::int64_t last,
-                          const float* offsets, float* out) const;
+    // Of `rows` rows and some panels.
+    void multiply_group(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows, std::int64_t panel,
+                        std::int64_t panels, const float* offsets, float* widened, float* product, float* out) const;
 
     const struct KMeansKernels& kernels_;  // those whose tiles the panels were packed for
     std::int64_t k_, d_, panel_cols_, n_panels_;

@@ -18,8 +18,9 @@ struct Matrix {
     std::int64_t rows = 0;
     std::int64_t cols = 0;
 
-    const void* row(std::int64_t i) const {
-        return static_cast<const char*>(data) + static_cast<std::size_t>(i * cols) * item_size(dtype);
+    // Row i from column j on.
+    const void* row(std::int64_t i, std::int64_t j = 0) const {
+        return static_cast<const char*>(data) + static_cast<std::size_t>(i * cols + j) * item_size(dtype);
     }
 };
 
