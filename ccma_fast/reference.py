@@ -54,7 +54,7 @@ __all__ = [
     "row_thresholds",
     "sample_keys",
     "score",
-    "softmax_residual",
+    "softmax_gradient",
     "target_size_rank",
     "target_size_threshold",
     "top1",
@@ -459,34 +459,42 @@ def linear(x: Array, weight: Array, bias: Array | None = None, *, scale: Array |
 # Coverage (step 6, and the subpool of step 1)
 
 
-def softmax_residual(logits: Float32, labels: Int64, soft: Float32, weights: Float32) -> Float64:
-    """Cross-entropies w CE(t, softmax(z)) of columns of logits, and their derivatives by the logits.
+def softmax_gradient(
+    coef: Float32, x: Float32, labels: Int64, soft: Float32, offset: Float32 | None, weights: Float32
+) -> tuple[float, Float32]:
+    """Σ w CE(t, softmax(W x + o)) of rows, and its gradient by W, Σ w (softmax(W x + o) − t) xᵀ.
 
     Parameters
     ----------
-    logits : ndarray, shape (C, M), float32
-        z, a column a row of data. w (softmax(z) − t) takes its place.
+    coef : ndarray, shape (C, D), float32
+        W.
+    x : ndarray, shape (M, D), float32
     labels : ndarray, shape (n,), int64
-        Classes, one-hot targets t of the first n columns.
-    soft : ndarray, shape (C, M − n), float32
-        Targets of the other columns: probabilities, each column's summing to 1.
+        Classes, one-hot targets t of the first n rows.
+    soft : ndarray, shape (M − n, C), float32
+        Targets of the other rows: probabilities, each row's summing to 1.
+    offset : ndarray, shape (M, C), float32, or None
+        o, 0 where None.
     weights : ndarray, shape (M,), float32
         w.
 
     Returns
     -------
-    ndarray, shape (M,), float64
-        w (ln Σ exp z − t · z), nats.
+    loss : float
+        Nats.
+    gradient : ndarray, shape (C, D), float32
     """
-    z, n = logits.astype(np.float64), len(labels)
-    z -= z.max(axis=0)
-    targets = np.zeros_like(z)
-    targets[labels, np.arange(n)] = 1.0
-    targets[:, n:] = soft
-    total = np.exp(z).sum(axis=0)
-    losses: Float64 = weights * (np.log(total) - (targets * z).sum(axis=0))
-    logits[...] = weights * (np.exp(z) / total - targets)
-    return losses
+    rows, w = x.astype(np.float64), weights.astype(np.float64)
+    z = rows @ coef.astype(np.float64).T
+    if offset is not None:
+        z += offset
+    z -= z.max(axis=1, keepdims=True)
+    targets = np.concatenate([np.eye(len(coef))[labels], soft])
+    e = np.exp(z)
+    total = e.sum(axis=1)
+    loss = float(w @ (np.log(total) - (targets * z).sum(axis=1)))
+    residuals = w[:, None] * (e / total[:, None] - targets)
+    return loss, (residuals.T @ rows).astype(np.float32)
 
 
 def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:

@@ -11,31 +11,42 @@
 namespace ccma {
 namespace {
 
-// Rows that meet the panels while they are in the second-level cache.
-constexpr std::int64_t rows_of_block = 112;
-
 // Panels for which rows are widened anew, and items of work that keep a thread as busy as the others.
 constexpr std::int64_t least_group = 4, largest_group = 64, items_of_thread = 4;
 
 // Widened stretches of rows lie so far apart that the rows of a tile do not fall into the same cache sets.
 constexpr std::int64_t stretch_stride = product_stretch + 16;
 
-// Multiplications that are worth a thread: some 0.1 ms.
-constexpr std::int64_t least_products = 1 << 22;
+// Values of a row that are packed before those of the next, and values whose packing is worth a thread.
+constexpr std::int64_t turned = 16, least_packed = 1 << 17;
 
 }  // namespace
 
-Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d)
-    : kernels_(kernels().kmeans),
+Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d, Of of)
+    : kernels_(ccma::kernels().kmeans),
       k_(k),
       d_(d),
       panel_cols_(kernels_.panel_cols),
       n_panels_((k + panel_cols_ - 1) / panel_cols_) {
     panels_.assign(static_cast<std::size_t>(n_panels_ * d_ * panel_cols_), 0.0f);
-    for (std::int64_t row = 0; row < k_; ++row) {
-        float* column = panels_.data() + row / panel_cols_ * d_ * panel_cols_ + row % panel_cols_;
-        for (std::int64_t j = 0; j < d_; ++j) column[j * panel_cols_] = matrix[row * d_ + j];
-    }
+    const auto pack = [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t p = first; p < last; ++p) {
+            const std::int64_t row = p * panel_cols_, rows = std::min(panel_cols_, k_ - row);
+            for (std::int64_t begin = 0; begin < d_; begin += turned) {  // a stretch is some of these
+                float* out = panels_.data() + (panel(p, begin / product_stretch * product_stretch) - panels_.data()) +
+                             begin % product_stretch * panel_cols_;
+                const std::int64_t end = std::min(d_, begin + turned);
+                for (std::int64_t j = begin; of == Of::columns && j < end; ++j) {
+                    std::copy_n(matrix + j * k_ + row, rows, out + (j - begin) * panel_cols_);
+                }
+                for (std::int64_t i = 0; of == Of::rows && i < rows; ++i) {
+                    const float* from = matrix + (row + i) * d_;
+                    for (std::int64_t j = begin; j < end; ++j) out[(j - begin) * panel_cols_ + i] = from[j];
+                }
+            }
+        }
+    };
+    parallel_ranges(n_panels_, 1 + least_packed / (d_ * panel_cols_), pack, {});
 }
 
 void Panels::multiply(const Matrix& x, const float* scale, const float* bias, float* out, const Poll& poll) const {
@@ -45,7 +56,8 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
     const std::int64_t blocks = (x.rows + block - 1) / block;
 
     // An item is a block of rows with a group of panels, where rows are few as small a one as keeps the threads busy.
-    const std::int64_t wanted = std::max<std::int64_t>(1, items_of_thread * num_threads() / std::max<std::int64_t>(1, blocks));
+    const std::int64_t wanted =
+        std::max<std::int64_t>(1, items_of_thread * num_threads() / std::max<std::int64_t>(1, blocks));
     const std::int64_t group =
         std::min(n_panels_, std::clamp((n_panels_ + wanted - 1) / wanted, least_group, largest_group));
     const std::int64_t groups = (n_panels_ + group - 1) / group;
@@ -71,8 +83,7 @@ void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t ro
                               widened + i * stretch_stride);
         }
         for (std::int64_t p = 0; p < panels; ++p) {
-            panel_product(kernels_, widened, stretch_stride, end - begin, rows,
-                          panels_.data() + (panel + p) * d_ * panel_cols_ + begin * panel_cols_,
+            panel_product(kernels_, widened, stretch_stride, end - begin, rows, this->panel(panel + p, begin),
                           end == d_ ? offsets + (panel + p) * panel_cols_ : nullptr, begin > 0,
                           product + p * rows * panel_cols_, panel_cols_);
         }
@@ -90,8 +101,8 @@ void Panels::multiply_rows(const float* x, std::int64_t stride, std::int64_t row
                            float* out) const {
     const Scratch<float> product(rows * panel_cols_);
     for (std::int64_t column = 0; column < k_; column += panel_cols_) {
-        whole_product(kernels_, x, stride, d_, rows, panels_.data() + column * d_, offsets + column, product.get(),
-                      panel_cols_);
+        const auto panel_at = [&](std::int64_t begin) { return panel(column / panel_cols_, begin); };
+        whole_product(kernels_, x, stride, d_, rows, panel_at, offsets + column, product.get(), panel_cols_);
         for (std::int64_t i = 0; i < rows; ++i) {
             std::copy_n(product.get() + i * panel_cols_, std::min(panel_cols_, k_ - column), out + i * k_ + column);
         }

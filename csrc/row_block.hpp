@@ -11,6 +11,12 @@ namespace ccma {
 
 constexpr std::int64_t tiles_of_block = 8;
 
+// Rows that meet panels stretch by stretch while a stretch of all is in the second-level cache.
+constexpr std::int64_t rows_of_block = 112;
+
+// Multiplications that are worth a thread: some 0.1 ms.
+constexpr std::int64_t least_products = 1 << 22;
+
 // Widened rows lie so far apart that the rows of a tile do not fall into the same cache sets.
 static inline std::int64_t row_stride(std::int64_t d) { return padded(d) + 16; }
 
@@ -43,14 +49,15 @@ static inline void panel_product(const KMeansKernels& kernels, const float* x, s
     }
 }
 
-// The same over any number of values, in stretches: those of the panel stay in the first-level cache for all rows.
-static inline void whole_product(const KMeansKernels& kernels, const float* x, std::int64_t stride, std::int64_t n,
-                                 std::int64_t rows, const float* panel, const float* offset, float* out,
-                                 std::int64_t out_stride) {
+// The same over any number of values, in stretches: those of the panel, (values, panel_cols) at panel_at(begin), stay
+// in the first-level cache for all rows.
+template <class PanelAt>
+void whole_product(const KMeansKernels& kernels, const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows,
+                   const PanelAt& panel_at, const float* offset, float* out, std::int64_t out_stride) {
     for (std::int64_t begin = 0; begin < n; begin += product_stretch) {
         const std::int64_t end = std::min(n, begin + product_stretch);
-        panel_product(kernels, x + begin, stride, end - begin, rows, panel + begin * kernels.panel_cols,
-                      end == n ? offset : nullptr, begin > 0, out, out_stride);
+        panel_product(kernels, x + begin, stride, end - begin, rows, panel_at(begin), end == n ? offset : nullptr,
+                      begin > 0, out, out_stride);
     }
 }
 

@@ -20,7 +20,7 @@ from ..reference import raised_threshold as _raised_threshold
 from ..reference import row_lengths as _row_lengths
 from ..reference import row_thresholds as _row_thresholds
 from ..reference import score as _score
-from ..reference import softmax_residual
+from ..reference import softmax_gradient as _softmax_gradient
 from ..reference import target_size_threshold as _target_size_threshold
 from ..reference import top_m as _top_m
 from ..reference import weighted_kmeans as _weighted_kmeans
@@ -30,7 +30,10 @@ __all__ = [
     "ON_HOST",
     "arithmetic",
     "check_rows",
+    "combination",
     "describe",
+    "dots",
+    "inverse_factor",
     "kept",
     "linear",
     "multiplier",
@@ -40,11 +43,14 @@ __all__ = [
     "row_thresholds",
     "score",
     "score_at_sizes",
-    "softmax_residual",
+    "softmax_gradient",
     "target_size_threshold",
     "top_m",
     "weighted_kmeans",
 ]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 
 NAME = "reference"
 ON_HOST = True
@@ -90,6 +96,31 @@ weighted_kmeans = _on_whole(_weighted_kmeans)
 def multiplier(weight: npt.NDArray[np.float32]) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
     """x ↦ x Wᵀ."""
     return lambda x: _linear(x, weight)
+
+
+def softmax_gradient(
+    x: Float32, labels: Int64, soft: Float32, offset: Float32 | None = None
+) -> Callable[[Float32, Float32], tuple[float, Float32]]:
+    """(W, w) ↦ the weighted loss and its gradient."""
+    return lambda coef, weights: _softmax_gradient(coef, x, labels, soft, offset, weights)
+
+
+def inverse_factor(matrix: Float32, least: float) -> Float32:
+    """L⁻¹ of L Lᵀ."""
+    inverse: Float32 = np.linalg.inv(np.linalg.cholesky(matrix.astype(np.float64))).astype(np.float32)
+    return inverse
+
+
+def dots(stack: Float32, vector: Float32) -> npt.NDArray[np.float64]:
+    """The product of each matrix of a stack with one."""
+    products: npt.NDArray[np.float64] = np.einsum("kcd,cd->k", stack, vector, dtype=np.float64)
+    return products
+
+
+def combination(stack: Float32, factors: npt.NDArray[np.float64]) -> Float32:
+    """Σ factor · matrix."""
+    total: Float32 = np.einsum("kcd,k->cd", stack, factors).astype(np.float32)
+    return total
 
 
 def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:

@@ -201,32 +201,40 @@ class HostBackend(Backend, Protocol):
         """x ↦ x Wᵀ as :meth:`linear` has it, for many x: W, (C, D) and not empty, is packed once."""
         ...
 
-    def softmax_residual(
+    def softmax_gradient(
         self,
-        logits: npt.NDArray[np.float32],
+        x: npt.NDArray[np.float32],
         labels: npt.NDArray[np.int64],
         soft: npt.NDArray[np.float32],
-        weights: npt.NDArray[np.float32],
-    ) -> npt.NDArray[np.float64]:
-        """Weighted cross-entropies, and their derivatives in the logits' place.
+        offset: npt.NDArray[np.float32] | None = None,
+    ) -> Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32]], tuple[float, npt.NDArray[np.float32]]]:
+        """(W, w) ↦ Σ w CE(t, softmax(W x + o)), in nats, and its gradient (C, D).
 
-        See :func:`ccma_fast.reference.softmax_residual`.
+        For many W, (C, D), and weights w, (M,), both C-contiguous; see :func:`ccma_fast.reference.softmax_gradient`.
 
         Parameters
         ----------
-        logits : ndarray, shape (C, M), float32
-            A column a row of data; C-contiguous, finite, C > 0. Overwritten.
+        x : ndarray, shape (M, D), float32
+            C-contiguous and not empty.
         labels : ndarray, shape (n,), int64
-            Classes of the first n ≤ M columns.
-        soft : ndarray, shape (C, M − n), float32
-            Probabilities of the other columns' classes.
-        weights : ndarray, shape (M,), float32
-
-        Returns
-        -------
-        ndarray, shape (M,), float64
-            Nats.
+            Classes of the first n ≤ M rows.
+        soft : ndarray, shape (M − n, C), float32
+            Probabilities of the other rows' classes; C-contiguous, C > 0.
+        offset : ndarray, shape (M, C), float32, optional
+            o; C-contiguous.
         """
+        ...
+
+    def inverse_factor(self, matrix: npt.NDArray[np.float32], least: float) -> npt.NDArray[np.float32]:
+        """L⁻¹ of the symmetric matrix L Lᵀ, (D, D), whose eigenvalues are no lower than `least` but for rounding."""
+        ...
+
+    def dots(self, stack: npt.NDArray[np.float32], vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The product of each matrix of a stack (k, C, D) with one (C, D), the sum of those of their entries."""
+        ...
+
+    def combination(self, stack: npt.NDArray[np.float32], factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """Σ factor · matrix over a stack (k, C, D), (C, D)."""
         ...
 
 

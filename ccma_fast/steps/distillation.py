@@ -72,10 +72,11 @@ def distilled(
     n_folds, m = int(fold.max()) + 1, len(soft_rows)
     has_soft = soft_of_folds is not None and soft is not None and m > 0
 
-    def fit(train: npt.NDArray[np.bool_], targets: Float32 | None) -> _Fit:
-        return _Fit(x[train], labels[train], n_classes, backend, soft_rows if has_soft else None, targets)
+    def fit(train: npt.NDArray[np.bool_], targets: Float32 | None, like: _Fit | None) -> _Fit:
+        return _Fit(x[train], labels[train], n_classes, backend, soft_rows if has_soft else None, targets, like)
 
-    folds = [fit(fold != k, soft_of_folds[k] if has_soft and soft_of_folds else None) for k in range(n_folds)]
+    whole = fit(np.ones(labels.size, np.bool_), soft, None)
+    folds = [fit(fold != k, soft_of_folds[k] if has_soft and soft_of_folds else None, whole) for k in range(n_folds)]
     z: Float32 = np.empty((labels.size, n_classes), np.float32)
 
     def held_out(constants: tuple[float, float]) -> Float32:
@@ -103,7 +104,6 @@ def distilled(
         weight = simplest(sorted(candidates, key=lambda candidate: candidate.constant)).constant
         if weight:
             penalty = _best_penalty(partial(told, weight)).constant
-    whole = fit(np.ones(labels.size, np.bool_), soft)
     coef = whole.at(weight, penalty, start=folds[0].at(weight, penalty))
     return Distilled(coef, penalty, weight, whole.n_evaluations, held_out((weight, penalty)))
 
@@ -125,13 +125,16 @@ class _Fit:
         backend: Backend,
         soft_rows: Float32 | None,
         soft: Float32 | None,
+        like: _Fit | None,
     ) -> None:
         self._m = 0 if soft_rows is None else len(soft_rows)
         self._alone = SoftmaxRegression(x, labels, n_classes=n_classes, backend=backend)
         self._both = None
         if soft_rows is not None:
             rows = np.concatenate([x, soft_rows])
-            self._both = SoftmaxRegression(rows, labels, n_classes=n_classes, backend=backend, soft=soft)
+            self._both = SoftmaxRegression(
+                rows, labels, n_classes=n_classes, backend=backend, soft=soft, like=None if like is None else like._both
+            )
         self._found: dict[tuple[float, float], Float32] = {}
         self.n_evaluations = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +24,11 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Metric = Callable[[Any], Any]
 
-# Logits that are held at once on the host: few enough for the cache of a processor.
-_MOST_LOGITS = 1 << 20
-
 # Rows that tell the curvature, as a multiple of D: a sample of that size gives its large eigenvalues well enough.
 _METRIC_ROWS = 2
 
 # Solutions that share a metric: folds, and weights that differ little.
 _SHARING = 3
-
-# Columns of a matrix up to which it is factored column by column, without products.
-_SMALL_FACTOR = 24
 
 # The least eigenvalue of a metric that float32 factors, as a share of the largest entry of its diagonal.
 _LEAST_EIGENVALUE = 2.0**-12
@@ -86,42 +80,13 @@ def _pays(n_rows: int, n_soft: int, d: int, n_classes: int, soft_weight: float, 
     return d * d * (min(n_rows, _METRIC_ROWS * d) + 4 * d) < _SHARING * saved * 2 * n_rows * d * n_classes
 
 
-class _Block(NamedTuple):
-    """Some rows x of the host, and what they are to be."""
-
-    rows: slice
-    times_rows: Callable[[Float32], Float32]
-    """W ↦ W xᵀ: logits, (C, rows)."""
-    times_columns: Callable[[Float32], Float32]
-    """Residuals (C, rows) ↦ residuals · x: the gradient."""
-    labels: Int64
-    soft: Float32
-    """Shape (C, rows without a label)."""
-    offset: Float32 | None
-    """Shape (C, rows)."""
-
-
 class HostRows:
-    """Rows on the host, packed for the backend's products. Logits are transposed, a block of rows at a time."""
+    """Rows on the host, packed for the backend's products."""
 
     def __init__(self, x: Float32, labels: Int64, soft: Float32, offset: Float32 | None, backend: HostBackend) -> None:
         self._x, self._n_labels, self._backend = np.ascontiguousarray(x, np.float32), len(labels), backend
-        size = max(1, _MOST_LOGITS // len(soft))
-        self._blocks = []
-        for start in range(0, len(x), size):
-            rows = slice(start, min(len(x), start + size))
-            of_soft = slice(max(0, rows.start - len(labels)), max(0, rows.stop - len(labels)))
-            self._blocks.append(
-                _Block(
-                    rows,
-                    backend.multiplier(self._x[rows]),
-                    backend.multiplier(np.ascontiguousarray(self._x[rows].T)),
-                    labels[rows],
-                    np.ascontiguousarray(soft[:, of_soft]),
-                    None if offset is None else np.ascontiguousarray(offset[rows].T, np.float32),
-                )
-            )
-        self._n_classes = len(soft)
+        self._n_classes = soft.shape[1]
+        self._gradient = backend.softmax_gradient(self._x, labels, soft, offset)
         self._gram: dict[bool, Float32] = {}
 
     def settings(self) -> AbstractContextManager[Any]:
@@ -137,31 +102,16 @@ class HostRows:
         return np.empty((n, self._n_classes, self._x.shape[1]), np.float32)
 
     def loss_and_gradient(self, coef: Float32, weights: Float32) -> tuple[Any, Float32]:
-        """Σ w CE and its gradient, block after block; one without weights costs nothing."""
-        loss, gradient = 0.0, np.zeros_like(coef)
-        for block in self._blocks:
-            if not weights[block.rows].any():
-                continue
-            logits = block.times_rows(coef)
-            if block.offset is not None:
-                logits += block.offset
-            losses = self._backend.softmax_residual(logits, block.labels, block.soft, weights[block.rows])
-            loss += float(losses.sum())
-            gradient += block.times_columns(logits)
-        return loss, gradient
+        """Σ w CE and its gradient."""
+        return self._gradient(coef, weights)
 
     def dots(self, stack: Float32, vector: Float32) -> Float64:
-        """Products of vectors: in float32 over a class, then in float64. einsum leaves this to no other library."""
-        of_classes = np.einsum("kcd,cd->kc", stack, vector)
-        sums: Float64 = of_classes.sum(axis=1, dtype=np.float64)
-        return sums
+        """Products of vectors."""
+        return self._backend.dots(stack, vector)
 
     def combination(self, stack: Float32, factors: Float64) -> Float32:
         """Σ factor · vector, in their order."""
-        total: Float32 = np.float32(factors[0]) * stack[0]
-        for factor, vector in zip(factors[1:], stack[1:], strict=True):
-            total += np.float32(factor) * vector
-        return total
+        return self._backend.combination(stack, factors)
 
     def fetched(self, numbers: Sequence[Any]) -> Float64:
         """They are here."""
@@ -179,7 +129,7 @@ class HostRows:
         diagonal = np.einsum("ii->i", curvature)  # a view
         least = max(penalty, _LEAST_EIGENVALUE * float(diagonal.max()))
         diagonal += np.float32(least)
-        factor = np.ascontiguousarray(self._inverse_factor(curvature, least).T)
+        factor = np.ascontiguousarray(self._backend.inverse_factor(curvature, least).T)
         return self._backend.multiplier(self._backend.linear(factor, factor))
 
     def _gram_of(self, is_soft: bool) -> Float32:
@@ -193,43 +143,15 @@ class HostRows:
             self._gram[is_soft] = gram
         return self._gram[is_soft]
 
-    def _inverse_factor(self, matrix: Float32, least: float) -> Float32:
-        """L⁻¹ of a matrix L Lᵀ without eigenvalues below `least`, by halves: LAPACK's bits depend on threads."""
-        n = len(matrix)
-        if n <= _SMALL_FACTOR:
-            return _small_inverse_factor(matrix, least)
-        half, product = n // 2, self._backend.linear
-        first = self._inverse_factor(matrix[:half, :half], least)
-        below = product(np.ascontiguousarray(matrix[half:, :half]), first)
-        rest = self._inverse_factor(matrix[half:, half:] - product(below, below), least)
-        inverse = np.zeros_like(matrix)
-        inverse[:half, :half], inverse[half:, half:] = first, rest
-        rest_below = product(rest, np.ascontiguousarray(below.T))
-        inverse[half:, :half] = -product(rest_below, np.ascontiguousarray(first.T))
-        return inverse
-
-
-def _small_inverse_factor(matrix: Float32, least: float) -> Float32:
-    """The same column by column, in float64. No pivot is smaller than the least eigenvalue, but for rounding."""
-    rest, inverse = matrix.astype(np.float64), np.eye(len(matrix))
-    for k in range(len(rest)):
-        pivot = max(rest[k, k], least)
-        column = rest[k + 1 :, k].copy()
-        share = column / pivot
-        rest[k + 1 :, k + 1 :] -= np.multiply.outer(share, column)
-        inverse[k + 1 :] -= np.multiply.outer(share, inverse[k])
-        inverse[k] /= math.sqrt(pivot)
-    return inverse.astype(np.float32)
-
 
 class DeviceRows:
     """Rows on a device, by PyTorch's products and the kernels of the student's training."""
 
-    def __init__(self, x: Any, labels: Int64, soft: Float32, offset: Any, device: DeviceTraining) -> None:
-        self._device, self._n_classes = device, len(soft)
+    def __init__(self, x: Any, labels: Int64, soft: Float32, offset: Float32 | None, device: DeviceTraining) -> None:
+        self._device, self._n_classes = device, soft.shape[1]
         self._x = device.tensor(np.ascontiguousarray(x, np.float32)) if isinstance(x, np.ndarray) else x
-        self._labels, self._soft = device.tensor(labels), device.tensor(np.ascontiguousarray(soft.T))
-        self._offset = device.tensor(np.ascontiguousarray(offset)) if isinstance(offset, np.ndarray) else offset
+        self._labels, self._soft = device.tensor(labels), device.tensor(soft)
+        self._offset = None if offset is None else device.tensor(offset)
         self._gram: dict[bool, Any] = {}
 
     @contextmanager

@@ -145,6 +145,8 @@ class SoftmaxRegression:
         Probabilities, each row's summing to 1.
     offset : ndarray, shape (n + m, C), float32, optional
         A fixed part of the logits.
+    like : SoftmaxRegression, optional
+        One of nearly the same rows, whose curvature serves here as well.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class SoftmaxRegression:
         backend: Backend,
         soft: Float32 | None = None,
         offset: Float32 | None = None,
+        like: SoftmaxRegression | None = None,
     ) -> None:
         self.n_rows, self.n_columns, self.n_classes = len(x), x.shape[1], n_classes
         self._n_labels = len(labels)
@@ -168,15 +171,16 @@ class SoftmaxRegression:
         are_alike = len(labels) == self.n_rows and offset is None
         self._merged = _merged_classes(targets[0], n_classes) if are_alike else None
         if self._merged is not None:
-            targets = self._merged.labels(targets[0]), np.empty((self._merged.n_classes, 0), np.float32)
+            targets = self._merged.labels(targets[0]), np.empty((0, self._merged.n_classes), np.float32)
             offset = np.tile(self._merged.offset, (self.n_rows, 1))
+        offset = None if offset is None else np.ascontiguousarray(offset, np.float32)
         device = on_device(backend)
         self._rows: RegressionRows
         if device is None:
             self._rows = HostRows(x, *targets, offset, cast(HostBackend, backend))
         else:
             self._rows = DeviceRows(x, *targets, offset, device.training())
-        self._metrics: dict[tuple[float, float, float], Metric | None] = {}
+        self._metrics = _Metrics(self._rows) if like is None else like._metrics
         self._zero: tuple[Float32, _Point] | None = None
 
     def solve(
@@ -228,7 +232,8 @@ class SoftmaxRegression:
             if not math.isfinite(at_zero.size):
                 raise ValueError("x must be finite, got NaN or infinity")
             first = at_zero if begin is None else problem.at(rows.vector(begin))
-            found = _descend(problem, first, self._metric(penalty, soft_weight, weights), tolerance * at_zero.size)
+            metric = self._metrics.at(penalty, soft_weight, weights[: self._n_labels])
+            found = _descend(problem, first, metric, tolerance * at_zero.size)
             ratio = found.size / at_zero.size if at_zero.size else 0.0
             return Solution(np.array(on_host(found.coef)), problem.n_evaluations, unit * found.loss, ratio, merged)
 
@@ -256,17 +261,24 @@ class SoftmaxRegression:
         unit = math.ldexp(1.0, exponent - 1)
         return (weights / unit).astype(np.float32), unit
 
-    def _metric(self, penalty: float, soft_weight: float, weights: Float32) -> Metric | None:
-        """The inverse of the curvature at W = 0, of all labelled rows as if they had one weight.
+
+class _Metrics:
+    """Inverses of the curvature of some rows at W = 0."""
+
+    def __init__(self, rows: RegressionRows) -> None:
+        self._rows = rows
+        self._found: dict[tuple[float, float, float], Metric | None] = {}
+
+    def at(self, penalty: float, soft_weight: float, label_weights: Float32) -> Metric | None:
+        """That of all labelled rows as if they had one weight.
 
         Which of them a fold leaves out hardly changes it, so that it is computed once for all folds.
         """
-        of_labels = weights[: self._n_labels]
-        mean = float(of_labels.sum(dtype=np.float64)) / max(1, int(np.count_nonzero(of_labels)))
+        mean = float(label_weights.sum(dtype=np.float64)) / max(1, int(np.count_nonzero(label_weights)))
         key = penalty, soft_weight, mean
-        if key not in self._metrics:
-            self._metrics[key] = self._rows.metric(mean, soft_weight, penalty)
-        return self._metrics[key]
+        if key not in self._found:
+            self._found[key] = self._rows.metric(mean, soft_weight, penalty)
+        return self._found[key]
 
 
 def _merged_classes(labels: Int64, n_classes: int) -> _MergedClasses | None:
@@ -277,14 +289,14 @@ def _merged_classes(labels: Int64, n_classes: int) -> _MergedClasses | None:
 
 
 def _soft_targets(soft: Float32 | None, m: int, n_classes: int) -> Float32:
-    """Shape (C, m), as the logits lie."""
+    """Shape (m, C)."""
     if soft is None:
         soft = np.empty((0, n_classes), np.float32)
     if soft.shape != (m, n_classes):
         raise ValueError(
             f"soft must have shape {(m, n_classes)}, a row for each row of x without a label, got {soft.shape}"
         )
-    return np.ascontiguousarray(soft.T, np.float32)
+    return np.ascontiguousarray(soft, np.float32)
 
 
 class _Point(NamedTuple):
@@ -383,11 +395,11 @@ class _Memory:
     def __init__(self, rows: RegressionRows, metric: Metric | None, gradient: Any) -> None:
         self._rows, self._metric = rows, metric
         self._stack = rows.stack(1 + 2 * _MEMORY)
-        self._step_change = np.zeros((_MEMORY, _MEMORY))  # s_i · y_j, of i no later than j
-        self._change_change = np.zeros((_MEMORY, _MEMORY))  # y_i · M y_j
+        self._step_change = [[0.0] * _MEMORY for _ in range(_MEMORY)]  # s_i · y_j, of i no later than j
+        self._change_change = [[0.0] * _MEMORY for _ in range(_MEMORY)]  # y_i · M y_j
         self._slots: list[int] = []  # from the oldest step to the newest
         self._put_gradient(gradient)
-        self._of_gradient = rows.fetched([rows.dots(self._stack[:1], gradient)])[0]
+        self._of_gradient: list[float] = rows.fetched([rows.dots(self._stack[:1], gradient)])[0].tolist()
 
     @property
     def is_empty(self) -> bool:
@@ -412,26 +424,27 @@ class _Memory:
         change = new.gradient - old.gradient
         self._slots = [*self._slots[-(_MEMORY - 1) :], slot]
         used = stack[: 1 + 2 * len(self._slots)]
-        of_y, self._of_gradient = rows.fetched([rows.dots(used, change), rows.dots(used, new.gradient)])
+        of_y, self._of_gradient = rows.fetched([rows.dots(used, change), rows.dots(used, new.gradient)]).tolist()
         for i in self._slots:
-            self._step_change[i, slot] = of_y[1 + 2 * i]
-            self._change_change[i, slot] = self._change_change[slot, i] = of_y[2 + 2 * i]
-        if not (self._step_change[slot, slot] > 0.0 and self._change_change[slot, slot] > 0.0):
+            self._step_change[i][slot] = of_y[1 + 2 * i]
+            self._change_change[i][slot] = self._change_change[slot][i] = of_y[2 + 2 * i]
+        if not (self._step_change[slot][slot] > 0.0 and self._change_change[slot][slot] > 0.0):
             self.forget()
 
     def direction(self) -> tuple[Any, float]:
         """−H g and its slope, H by the recursion of the method, first from the newest step back and then forth."""
         slots, sy, yy, of_gradient = self._slots, self._step_change, self._change_change, self._of_gradient
-        scale = sy[slots[-1], slots[-1]] / yy[slots[-1], slots[-1]] if slots else 1.0
-        back, steps = np.zeros(_MEMORY), np.zeros(_MEMORY)
+        scale = sy[slots[-1]][slots[-1]] / yy[slots[-1]][slots[-1]] if slots else 1.0
+        back, steps = [0.0] * _MEMORY, [0.0] * _MEMORY
         for at in reversed(range(len(slots))):
             i, newer = slots[at], slots[at + 1 :]
-            back[i] = (of_gradient[1 + 2 * i] - sy[i, newer] @ back[newer]) / sy[i, i]
+            back[i] = (of_gradient[1 + 2 * i] - sum(sy[i][j] * back[j] for j in newer)) / sy[i][i]
         for at, i in enumerate(slots):
-            older = slots[:at]
-            of_change = scale * (of_gradient[2 + 2 * i] - yy[i] @ back) + sy[older, i] @ steps[older]
-            steps[i] = back[i] - of_change / sy[i, i]
-        factors = np.zeros(1 + 2 * len(slots))
-        factors[0], factors[1::2], factors[2::2] = -scale, -steps[: len(slots)], scale * back[: len(slots)]
-        used = slice(0, len(factors))
-        return self._rows.combination(self._stack[used], factors), float(factors @ of_gradient[used])
+            of_change = scale * (of_gradient[2 + 2 * i] - sum(yy[i][j] * back[j] for j in slots))
+            of_change += sum(sy[j][i] * steps[j] for j in slots[:at])
+            steps[i] = back[i] - of_change / sy[i][i]
+        factors = [-scale]
+        for i in range(len(slots)):
+            factors += [-steps[i], scale * back[i]]
+        slope = sum(factor * of_one for factor, of_one in zip(factors, of_gradient, strict=True))
+        return self._rows.combination(self._stack[: len(factors)], np.array(factors)), slope

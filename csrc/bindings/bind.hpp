@@ -7,7 +7,7 @@ namespace ccma::bindings {
 namespace py = pybind11;
 
 void bind_score(py::module_& module);
-void bind_softmax(py::module_& module);
+void bind_regression(py::module_& module);
 void bind_threshold(py::module_& module);
 void bind_kmeans(py::module_& module);
 void bind_exact_sum(py::module_& module);

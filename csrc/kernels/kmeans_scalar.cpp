@@ -36,6 +36,12 @@ double sum_squares(const void* row, Dtype dtype, std::int64_t n) {
     return sum;
 }
 
+double dot(const float* a, const float* b, std::int64_t n) {
+    double sum = 0.0;
+    for (std::int64_t d = 0; d < n; ++d) sum += static_cast<double>(a[d]) * b[d];
+    return sum;
+}
+
 void tile_product(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
                   const float* offset, bool adds, float* out, std::int64_t out_stride) {
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -118,7 +124,7 @@ float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squar
 
 }  // namespace
 
-const KMeansKernels kmeans_scalar{tile_rows, panel_cols,       load_row,  sum_squares, tile_product, largest,
-                                  reaching,  squared_distance, add_fixed, quantize,    dots_bytes};
+const KMeansKernels kmeans_scalar{tile_rows, panel_cols, load_row,         sum_squares, dot,      tile_product,
+                                  largest,   reaching,   squared_distance, add_fixed,   quantize, dots_bytes};
 
 }  // namespace ccma

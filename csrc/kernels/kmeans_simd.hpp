@@ -44,17 +44,34 @@ void load_row(const void* row, Dtype dtype, std::int64_t n, float scale, const f
     return of_stored(dtype, [&](auto of) { return load_row_as<decltype(of)::dtype>(row, n, scale, shift, out); });
 }
 
+void add_square(DoubleSum& sum, Vec x) { sum.add_product(x, x); }
+
 template <Dtype dtype>
 double sum_squares_as(const void* row, std::int64_t n) {
     DoubleSum sum;
     std::int64_t d = 0;
-    for (; d + Vec::width <= n; d += Vec::width) sum.add_square(load_stored<dtype>(row, d));
-    if (d < n) sum.add_square(load_stored_tail<dtype>(row, d, n, 0.0f));
+    for (; d + Vec::width <= n; d += Vec::width) add_square(sum, load_stored<dtype>(row, d));
+    if (d < n) add_square(sum, load_stored_tail<dtype>(row, d, n, 0.0f));
     return sum.total();
 }
 
 double sum_squares(const void* row, Dtype dtype, std::int64_t n) {
     return of_stored(dtype, [&](auto of) { return sum_squares_as<decltype(of)::dtype>(row, n); });
+}
+
+double dot(const float* a, const float* b, std::int64_t n) {
+    DoubleSum sum, other;  // that do not wait for each other
+    std::int64_t d = 0;
+    for (; d + 2 * Vec::width <= n; d += 2 * Vec::width) {
+        sum.add_product(Vec::load(a + d), Vec::load(b + d));
+        other.add_product(Vec::load(a + d + Vec::width), Vec::load(b + d + Vec::width));
+    }
+    for (; d + Vec::width <= n; d += Vec::width) sum.add_product(Vec::load(a + d), Vec::load(b + d));
+    if (d < n) {
+        sum.add_product(load_stored_tail<Dtype::f32>(a, d, n, 0.0f), load_stored_tail<Dtype::f32>(b, d, n, 0.0f));
+    }
+    sum.add(other);
+    return sum.total();
 }
 
 template <std::int64_t rows>
@@ -237,7 +254,8 @@ void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stri
     }
 }
 
-constexpr ccma::KMeansKernels kmeans_kernels{tile_rows, panel_cols,       load_row,  sum_squares, tile_product, largest,
-                                             reaching,  squared_distance, add_fixed, quantize,    dots_bytes};
+constexpr ccma::KMeansKernels kmeans_kernels{tile_rows,    panel_cols, load_row, sum_squares,      dot,
+                                             tile_product, largest,    reaching, squared_distance, add_fixed,
+                                             quantize,     dots_bytes};
 
 }  // namespace

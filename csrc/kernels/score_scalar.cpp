@@ -112,21 +112,28 @@ void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum
     }
 }
 
-void softmax_columns(float* z, std::int64_t n, double* log_norm) {
+void softmax_residuals(float* z, std::int64_t stride, std::int64_t n, const float* t, const float* weights, float* out,
+                       std::int64_t out_stride, double* losses) {
     for (std::int64_t r = 0; r < score_tile; ++r) {
         float* column = z + r;
         float top = column[0];
-        for (std::int64_t c = 1; c < n; ++c) top = std::max(top, column[c * score_tile]);
-        double sum = 0.0;
-        for (std::int64_t c = 0; c < n; ++c) sum += column[c * score_tile] = std::exp(column[c * score_tile] - top);
-        for (std::int64_t c = 0; c < n; ++c) column[c * score_tile] /= static_cast<float>(sum);
-        log_norm[r] = top + std::log(sum);
+        for (std::int64_t c = 1; c < n; ++c) top = std::max(top, column[c * stride]);
+        double sum = 0.0, of_target = 0.0;
+        for (std::int64_t c = 0; c < n; ++c) {
+            if (t) of_target += static_cast<double>(t[c * score_tile + r]) * column[c * stride];
+            sum += column[c * stride] = std::exp(column[c * stride] - top);
+        }
+        for (std::int64_t c = 0; c < n; ++c) {
+            const float p = column[c * stride] / static_cast<float>(sum);
+            out[c * out_stride + r] = weights[r] * (t ? p - t[c * score_tile + r] : p);
+        }
+        losses[r] = weights[r] * (top + std::log(sum) - of_target);
     }
 }
 
 }  // namespace
 
 const ScoreKernels score_scalar{load_logits, exp_sums,    exp_row, cuts,    margins,
-                                find,        union_pairs, js,      js_tile, softmax_columns};
+                                find,        union_pairs, js,      js_tile, softmax_residuals};
 
 }  // namespace ccma

@@ -306,35 +306,50 @@ void js_tile(float* s, float* t, const std::int64_t* sizes, const float* maximum
 }
 
 // A column a lane.
-void softmax_columns(float* z, std::int64_t n, double* log_norm) {
+template <bool has_targets>
+void softmax_residuals_of(float* z, std::int64_t stride, std::int64_t n, const float* t, const float* weights,
+                          float* out, std::int64_t out_stride, double* losses) {
     constexpr std::int64_t summed = 8;  // values in float32 before they join a sum in double
     const Vec least = Vec::set(exp_floor);
-    double sum[tile];
+    double sum[tile], of_target[tile];
     float maximum[tile];
     for (std::int64_t r = 0; r < tile; r += Vec::width) {
         Vec top = Vec::load(z + r);
-        for (std::int64_t c = 1; c < n; ++c) top = max(top, Vec::load(z + c * tile + r));
-        DoubleSum total;
+        for (std::int64_t c = 1; c < n; ++c) top = max(top, Vec::load(z + c * stride + r));
+        DoubleSum total, products;
         for (std::int64_t begin = 0; begin < n; begin += summed) {
             const std::int64_t end = begin + summed < n ? begin + summed : n;
             Vec part = Vec::set(0.0f);
             for (std::int64_t c = begin; c < end; ++c) {
-                const Vec e = exp_nonpositive(max(Vec::load(z + c * tile + r) - top, least));
-                e.store(z + c * tile + r);
+                const Vec logit = Vec::load(z + c * stride + r);
+                if constexpr (has_targets) products.add_product(Vec::load(t + c * tile + r), logit);
+                const Vec e = exp_nonpositive(max(logit - top, least));
+                e.store(z + c * stride + r);
                 part = part + e;
             }
             total.add(part);
         }
         top.store(maximum + r);
         total.store(sum + r);
-        const Vec inverse = total.inverse();
-        for (std::int64_t c = 0; c < n; ++c) (Vec::load(z + c * tile + r) * inverse).store(z + c * tile + r);
+        products.store(of_target + r);
+        const Vec inverse = total.inverse(), weight = Vec::load(weights + r);
+        for (std::int64_t c = 0; c < n; ++c) {
+            Vec p = Vec::load(z + c * stride + r) * inverse;
+            if constexpr (has_targets) p = p - Vec::load(t + c * tile + r);
+            (weight * p).store(out + c * out_stride + r);
+        }
     }
-    log_sums(sum, log_norm);
-    for (std::int64_t r = 0; r < tile; ++r) log_norm[r] += maximum[r];
+    log_sums(sum, losses);
+    for (std::int64_t r = 0; r < tile; ++r) losses[r] = weights[r] * (maximum[r] + losses[r] - of_target[r]);
+}
+
+void softmax_residuals(float* z, std::int64_t stride, std::int64_t n, const float* t, const float* weights, float* out,
+                       std::int64_t out_stride, double* losses) {
+    if (t) return softmax_residuals_of<true>(z, stride, n, t, weights, out, out_stride, losses);
+    return softmax_residuals_of<false>(z, stride, n, t, weights, out, out_stride, losses);
 }
 
 constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sums,    exp_row, cuts,    margins,
-                                           find,        union_pairs, js,      js_tile, softmax_columns};
+                                           find,        union_pairs, js,      js_tile, softmax_residuals};
 
 }  // namespace

@@ -90,11 +90,11 @@ struct DoubleSum {
         low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(x.v)));
         high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)));
     }
-    void add_square(Vec x) {
-        const __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(x.v));
-        const __m512d b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1));
-        low = _mm512_fmadd_pd(a, a, low);
-        high = _mm512_fmadd_pd(b, b, high);
+    void add_product(Vec x, Vec y) {
+        low = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x.v)),
+                              _mm512_cvtps_pd(_mm512_castps512_ps256(y.v)), low);
+        high = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)),
+                               _mm512_cvtps_pd(_mm512_extractf32x8_ps(y.v, 1)), high);
     }
     void add(const DoubleSum& other) {
         low = _mm512_add_pd(low, other.low);
@@ -308,11 +308,11 @@ struct DoubleSum {
         low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(x.v)));
         high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1)));
     }
-    void add_square(Vec x) {
-        const __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x.v));
-        const __m256d b = _mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1));
-        low = _mm256_fmadd_pd(a, a, low);
-        high = _mm256_fmadd_pd(b, b, high);
+    void add_product(Vec x, Vec y) {
+        low = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x.v)),
+                              _mm256_cvtps_pd(_mm256_castps256_ps128(y.v)), low);
+        high = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(x.v, 1)),
+                               _mm256_cvtps_pd(_mm256_extractf128_ps(y.v, 1)), high);
     }
     void add(const DoubleSum& other) {
         low = _mm256_add_pd(low, other.low);

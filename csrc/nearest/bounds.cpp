@@ -82,8 +82,8 @@ void Search::bounds(Block& block, std::int64_t rows, std::int64_t first_panel, s
         const std::int64_t panel = p * panel_cols_ * width_;
         float* out = block.scores.get() + (p - first_panel) * panel_cols_;
         if (!by_bytes_) {
-            whole_product(k, block.seen.get(), block.seen_stride, width_, rows, panels_.data() + panel, offset, out,
-                          block.columns);
+            const auto panel_at = [&](std::int64_t begin) { return panels_.data() + panel + begin * panel_cols_; };
+            whole_product(k, block.seen.get(), block.seen_stride, width_, rows, panel_at, offset, out, block.columns);
             continue;
         }
         for (std::int64_t row = 0; row < rows; row += k.tile_rows) {

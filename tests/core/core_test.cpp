@@ -18,7 +18,7 @@ int main() {
             test_scores(level);
             test_lanes(level);
             test_cumulative(level);
-            test_softmax(level);
+            test_regression(level);
             test_wide_product(level);
         }
         test_kmeans(level);

@@ -142,10 +142,9 @@ def test_one_problem_for_many_weights_and_penalties():
 
 
 @pytest.mark.usefixtures("restore_threads", "simd")
-def test_same_bits_for_any_threads(monkeypatch):
+def test_same_bits_for_any_threads():
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    monkeypatch.setattr(regression_rows, "_MOST_LOGITS", 6000)  # several blocks
-    problem, found = Problem(300, 500, 70, 30), []
+    problem, found = Problem(300, 900, 10, 1000), []  # more than one block of residuals
     for n_threads in (1, 2, 5):
         cf.set_num_threads(n_threads)
         with threadpoolctl.threadpool_limits(n_threads):
@@ -155,20 +154,11 @@ def test_same_bits_for_any_threads(monkeypatch):
         assert other[1:] == found[0][1:]
 
 
-def test_blocks_of_rows_change_rounding_alone(monkeypatch):
-    problem = Problem(33, 50, 12, 7)
-    whole = problem.solve(penalty=0.1, soft_weight=0.3, offset=problem.offset, tolerance=1e-6)
-    for n_rows in (1, 10, 33):
-        monkeypatch.setattr(regression_rows, "_MOST_LOGITS", 7 * n_rows)
-        blocks = problem.solve(penalty=0.1, soft_weight=0.3, offset=problem.offset, tolerance=1e-6)
-        np.testing.assert_allclose(blocks.coef, whole.coef, atol=1e-5)
-
-
 def test_the_metric_is_the_inverse_curvature_and_saves_evaluations(monkeypatch):
     """Of features whose variances differ as those of images do: 3,000 between the largest curvature and the penalty."""
     problem = Problem(50, 3000, 130, 10)
     problem.x *= np.geomspace(10.0, 0.1, 130, dtype=np.float32)
-    rows = regression_rows.HostRows(problem.x, problem.labels, problem.soft.T.copy(), None, CPU)
+    rows = regression_rows.HostRows(problem.x, problem.labels, problem.soft, None, CPU)
     metric = rows.metric(1.0, 0.3, 0.02)
     assert metric is not None
     sampled = problem.x[50::11].astype(np.float64)  # the rows that tell the curvature
@@ -230,18 +220,54 @@ def test_classes_without_a_label_count_as_one(backend, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize(("n_classes", "n", "m"), [(1, 3, 0), (2, 16, 1), (7, 0, 33), (300, 20, 700), (5, 0, 0)])
-def test_residuals(n_classes, n, m, backend):
-    rng = np.random.default_rng(0)
-    z = (9.0 * rng.standard_normal((n_classes, n + m))).astype(np.float32)
-    labels, weights = rng.integers(0, n_classes, n), rng.random(n + m).astype(np.float32)
-    soft = rng.dirichlet(np.ones(n_classes), m).T.astype(np.float32).copy()
-    targets = np.concatenate([np.eye(n_classes)[:, labels], soft], axis=1)
-    log_p = -reference.nonconformity(z.T).T if n + m else z
-    found = z.copy()
-    losses = choose_backend(backend).softmax_residual(found, labels, soft, weights)
-    np.testing.assert_allclose(losses, -(weights * targets * log_p).sum(axis=0), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found, weights * (np.exp(log_p) - targets), atol=1e-6)
+@pytest.mark.parametrize(
+    ("n_classes", "n", "m", "d"), [(1, 3, 0, 2), (2, 16, 1, 5), (7, 0, 33, 300), (300, 20, 700, 3), (3, 600, 40, 9)]
+)
+def test_gradients(n_classes, n, m, d, backend):
+    problem = Problem(n, m, d, n_classes)
+    coef = np.random.default_rng(1).standard_normal((n_classes, d)).astype(np.float32)
+    weights = np.concatenate([problem.label_weights, np.full(m, 0.3, np.float32)])
+    weights[(n + m) // 3 :][:300] = 0.0
+    for offset in (None, problem.offset):
+        gradient_at = choose_backend(backend).softmax_gradient(problem.x, problem.labels, problem.soft, offset)
+        loss, gradient = gradient_at(coef, weights)
+        expected = reference.softmax_gradient(coef, problem.x, problem.labels, problem.soft, offset, weights)
+        z = problem.x.astype(np.float64) @ coef.T + (0.0 if offset is None else offset)
+        log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+        targets = np.concatenate([np.eye(n_classes)[problem.labels], problem.soft])
+        assert loss == pytest.approx(-float((weights[:, None] * targets * log_p).sum()), rel=1e-5, abs=1e-5)
+        assert loss == pytest.approx(expected[0], rel=1e-6, abs=1e-6)
+        np.testing.assert_allclose(gradient, (weights[:, None] * (np.exp(log_p) - targets)).T @ problem.x, atol=1e-4)
+        np.testing.assert_allclose(gradient, expected[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_sums_of_matrices_and_the_inverse_of_a_factor(backend):
+    rng, chosen = np.random.default_rng(0), choose_backend(backend)
+    stack, factors = rng.standard_normal((5, 7, 30)).astype(np.float32), rng.standard_normal(5)
+    np.testing.assert_allclose(
+        chosen.dots(stack, stack[2]), (stack.astype(np.float64) * stack[2]).sum(axis=(1, 2)), rtol=1e-12
+    )
+    np.testing.assert_allclose(chosen.combination(stack, factors), np.tensordot(factors, stack, 1), atol=1e-5)
+    rows = rng.standard_normal((60, 40)).astype(np.float32)
+    matrix = (rows.T @ rows / 60 + 0.1 * np.eye(40)).astype(np.float32)
+    inverse = chosen.inverse_factor(matrix, 0.1)
+    np.testing.assert_allclose(inverse @ matrix @ inverse.T, np.eye(40), atol=1e-4)
+    assert not np.triu(inverse, 1).any()
+
+
+def test_a_regression_of_nearly_the_same_rows():
+    """What it takes over saves the curvature, and changes nothing beyond the tolerance."""
+    problem = Problem(60, 900, 40, 6)
+    whole = problem.regression()
+    rows = np.r_[np.arange(40), np.arange(60, 960)]
+    given: dict[str, Any] = {"n_classes": 6, "backend": CPU, "soft": problem.soft}
+    alone = SoftmaxRegression(problem.x[rows], problem.labels[:40], **given)
+    alike = SoftmaxRegression(problem.x[rows], problem.labels[:40], like=whole, **given)
+    found = [regression.solve(penalty=0.1, soft_weight=0.3, tolerance=1e-6) for regression in (alone, alike)]
+    np.testing.assert_allclose(found[1].coef, found[0].coef, atol=1e-5)
+    assert alike._rows._gram == {}
+    assert whole._rows._gram != {}
 
 
 PLAIN = Problem(6, 4, 3, 3)

@@ -8,7 +8,7 @@ and one chunk; no result depends on where the chunks end.
 from .device import NAME, ON_HOST, arithmetic, describe
 from .kmeans import kmeans_of_parts, weighted_kmeans
 from .kmeans_part import HostPart as kmeans_part
-from .products import linear, multiplier, softmax_residual
+from .products import combination, dots, inverse_factor, linear, multiplier, softmax_gradient
 from .rows import check_rows, kept, row_lengths
 from .scores import ScoresInBrackets as scores_in_brackets
 from .scores import likely_brackets, score, score_at_sizes, thresholds_in_brackets
@@ -21,7 +21,10 @@ __all__ = [
     "ON_HOST",
     "arithmetic",
     "check_rows",
+    "combination",
     "describe",
+    "dots",
+    "inverse_factor",
     "kept",
     "kmeans_of_parts",
     "kmeans_part",
@@ -36,7 +39,7 @@ __all__ = [
     "score_at_sizes",
     "scores_between",
     "scores_in_brackets",
-    "softmax_residual",
+    "softmax_gradient",
     "target_size_threshold",
     "thresholds_in_brackets",
     "top_m",

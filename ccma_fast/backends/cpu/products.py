@@ -1,4 +1,4 @@
-"""Products of rows with a matrix, and what a softmax regression makes of them."""
+"""Products of rows with a matrix, and what a softmax regression is solved by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ... import _core
 
-__all__ = ["linear", "multiplier", "softmax_residual"]
+__all__ = ["combination", "dots", "inverse_factor", "linear", "multiplier", "softmax_gradient"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -31,6 +31,24 @@ def multiplier(weight: Float32) -> Callable[[npt.NDArray[Any]], Float32]:
     return multiply
 
 
-def softmax_residual(logits: Float32, labels: Int64, soft: Float32, weights: Float32) -> Float64:
-    """Weighted cross-entropies of columns of logits, whose derivatives take their place."""
-    return _core.softmax_residual(logits, labels, soft, weights)
+def softmax_gradient(
+    x: Float32, labels: Int64, soft: Float32, offset: Float32 | None = None
+) -> Callable[[Float32, Float32], tuple[float, Float32]]:
+    """(W, w) ↦ the weighted loss and its gradient; rows and targets are packed once."""
+    gradient, targets = _core.RegressionRows(x).gradient, _core.Targets(labels, soft, offset)
+    return lambda coef, weights: gradient(targets, coef, weights)
+
+
+def inverse_factor(matrix: Float32, least: float) -> Float32:
+    """L⁻¹ of L Lᵀ, by halves and :func:`linear`'s products."""
+    return _core.inverse_factor(matrix, least)
+
+
+def dots(stack: Float32, vector: Float32) -> Float64:
+    """The product of each matrix of a stack with one, summed in float64."""
+    return _core.dots(stack, vector)
+
+
+def combination(stack: Float32, factors: Float64) -> Float32:
+    """Σ factor · matrix, in the order of the stack."""
+    return _core.combination(stack, factors.astype(np.float32))

@@ -73,9 +73,11 @@ struct ScoreKernels {
     void (*js_tile)(float* s, float* t, const std::int64_t* sizes, const float* maximum_s, const float* maximum_t,
                     double* out);
 
-    // The softmax of each of score_tile columns of n > 0 logits, z[c · score_tile + column], takes their place.
-    // `log_norm` receives ln Σ exp(z).
-    void (*softmax_columns)(float* z, std::int64_t n, double* log_norm);
+    // Of score_tile columns of n > 0 logits, z[c · stride + column], which are overwritten: out[c · out_stride +
+    // column] = w (softmax(z) − t), t[c · score_tile + column] or 0 where null, the weights w of the columns. Their
+    // losses are w (ln Σ exp z − t · z).
+    void (*softmax_residuals)(float* z, std::int64_t stride, std::int64_t n, const float* t, const float* weights,
+                              float* out, std::int64_t out_stride, double* losses);
 };
 
 // Rows of at most so many classes are scored a row a lane, where the instruction set has kernels for it.
@@ -141,6 +143,9 @@ struct KMeansKernels {
 
     // Σ x², in double; not finite exactly where a value is NaN or infinite.
     double (*sum_squares)(const void* row, Dtype dtype, std::int64_t n);
+
+    // Σ a b, in double.
+    double (*dot)(const float* a, const float* b, std::int64_t n);
 
     // For each of the first `rows` rows of a tile, x + r · stride: out[r · out_stride + j] = its product with the
     // panel's j-th row over n ≤ product_stretch values, plus what stood there where `adds`, plus offset[j] where that

@@ -5,9 +5,11 @@
 // depends on the number of threads or on how rows are cut into chunks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "ccma/kernels.hpp"
 #include "ccma/parallel.hpp"
 #include "ccma/types.hpp"
 
@@ -16,11 +18,20 @@ namespace ccma {
 // Rows of a matrix (the weights of a linear layer, directions), packed once for many chunks of rows.
 class Panels {
   public:
-    // `matrix` is (K, D) float32.
-    Panels(const float* matrix, std::int64_t k, std::int64_t d);
+    enum class Of { rows, columns };
+
+    // `matrix` is (K, D) float32, or (D, K), whose columns are packed then.
+    Panels(const float* matrix, std::int64_t k, std::int64_t d, Of of = Of::rows);
 
     std::int64_t count() const { return k_; }
     std::int64_t dimensions() const { return d_; }
+    std::int64_t panels() const { return n_panels_; }
+    const struct KMeansKernels& kernels() const { return kernels_; }
+
+    // Panel p over the stretch of values that begins at `begin`, (values, panel_cols).
+    const float* panel(std::int64_t p, std::int64_t begin) const {
+        return panels_.data() + (begin * n_panels_ + p * std::min(product_stretch, d_ - begin)) * panel_cols_;
+    }
 
     // out (M, K) = X matrixᵀ + bias (none where null).
     void multiply(const Matrix& x, const float* scale, const float* bias, float* out, const Poll& poll) const;
@@ -36,7 +47,7 @@ class Panels {
 
     const struct KMeansKernels& kernels_;  // those whose tiles the panels were packed for
     std::int64_t k_, d_, panel_cols_, n_panels_;
-    std::vector<float> panels_;  // (n_panels, D, panel_cols)
+    std::vector<float> panels_;  // stretch after stretch of D, as they are read: (n_panels, values, panel_cols)
 };
 
 // Sums over the rows of clusters in fixed point: Σ w_i x_i, (limbs, K, D), and Σ w_i, (limbs, K).
