@@ -65,8 +65,8 @@ _WIDTH, _LEAST_PRODUCTS, _LEAST_CENTROIDS = 192, 2e10, 512
 # Problems of a logistic regression for each set of labelled rows: weights of soft labels, and penalties.
 _PROBLEMS = 7
 
-# Bytes that the loss of a block of rows takes: 2²⁰ logits, as they are computed and as others are read.
-_LOSS_BYTES = 16 << 20
+# Bytes that the loss of a block of rows takes: 2²⁰ residuals, or those of 256 rows, and logits of each thread.
+_LOSS_BYTES, _LOSS_CLASS = 8 << 20, 2048
 
 # What is guessed: epochs of a head's training, evaluations of a regression, Lloyd iterations, and the share of the
 # products that directions leave.
@@ -215,6 +215,7 @@ def _regression_bytes(given: CostInputs) -> int:
     """Bytes of training student and teacher by logistic regressions, one for each fold and one for all rows.
 
     Rows lie there as they are and packed for both products, those with labels once alone and once beside the sample.
+    The regression of all rows keeps the metrics of all.
     """
     n, d, c = given.n_labelled, given.pool.n_columns + 1, given.n_classes
     n_fits = n_held_out(n, given.config.n_folds) + 1
@@ -222,8 +223,8 @@ def _regression_bytes(given: CostInputs) -> int:
     scaled = 4 * (n + n_sample) * d
     scaling = 24 * n_sample * d + picked_bytes(given.pool, 0)
     metric = 4 * d * d * (_PROBLEMS + 3) if 8 * d * d * d <= 160 * (n + n_soft) * d * c else 0
-    fit = 12 * (n + (n + n_soft if n_soft else 0)) * d + 8 * n_soft * c + metric
-    regressions = n_fits * fit + LOGISTIC_WEIGHT_BYTES * c * d + _LOSS_BYTES
+    fit = 12 * (n + (n + n_soft if n_soft else 0)) * d + 4 * n_soft * c
+    regressions = n_fits * fit + metric + LOGISTIC_WEIGHT_BYTES * c * d + _LOSS_BYTES + _LOSS_CLASS * c
     if given.teacher is None:
         return scaled + max(scaling, regressions)
     d_teacher = given.teacher.n_columns + 1
