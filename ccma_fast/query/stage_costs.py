@@ -214,7 +214,7 @@ def _soft_rows(given: CostInputs) -> int:
 def _regression_bytes(given: CostInputs) -> int:
     """Bytes of training student and teacher by logistic regressions, one for each fold and one for all rows.
 
-    Rows lie there as they are and packed for both products, those with labels once alone and once beside the sample.
+    Rows lie there as they are and packed for products, those with labels once alone and once beside the sample.
     The regression of all rows keeps the metrics of all.
     """
     n, d, c = given.n_labelled, given.pool.n_columns + 1, given.n_classes
@@ -223,7 +223,7 @@ def _regression_bytes(given: CostInputs) -> int:
     scaled = 4 * (n + n_sample) * d
     scaling = 24 * n_sample * d + picked_bytes(given.pool, 0)
     metric = 4 * d * d * (_PROBLEMS + 3) if 8 * d * d * d <= 160 * (n + n_soft) * d * c else 0
-    fit = 12 * (n + (n + n_soft if n_soft else 0)) * d + 4 * n_soft * c
+    fit = 8 * (n + (n + n_soft if n_soft else 0)) * d + 4 * n_soft * c
     regressions = n_fits * fit + metric + LOGISTIC_WEIGHT_BYTES * c * d + _LOSS_BYTES + _LOSS_CLASS * c
     if given.teacher is None:
         return scaled + max(scaling, regressions)

@@ -57,6 +57,11 @@ void tile_product(const float* x, std::int64_t stride, std::int64_t n, std::int6
     }
 }
 
+void turn_panel(const float* from, std::int64_t n, float* to) {
+    for (std::int64_t i = 0; i < panel_cols; ++i)
+        for (std::int64_t j = 0; j < panel_cols; ++j) to[j * panel_cols + i] = i < n ? from[i * panel_cols + j] : 0.0f;
+}
+
 std::int64_t largest(const float* values, std::int64_t n) {
     std::int64_t best = 0;
     for (std::int64_t j = 1; j < n; ++j)
@@ -124,7 +129,8 @@ float quantize(const float* x, std::int64_t n, std::int8_t* bytes, double* squar
 
 }  // namespace
 
-const KMeansKernels kmeans_scalar{tile_rows, panel_cols, load_row,         sum_squares, dot,      tile_product,
-                                  largest,   reaching,   squared_distance, add_fixed,   quantize, dots_bytes};
+const KMeansKernels kmeans_scalar{tile_rows,    panel_cols, load_row,  sum_squares, dot,
+                                  tile_product, turn_panel, largest,   reaching,    squared_distance,
+                                  add_fixed,    quantize,   dots_bytes};
 
 }  // namespace ccma

@@ -121,6 +121,19 @@ void tile_product(const float* x, std::int64_t stride, std::int64_t n, std::int6
                          out_stride);
 }
 
+void turn_panel(const float* from, std::int64_t n, float* to) {
+    for (std::int64_t i = 0; i < panel_cols; i += Vec::width) {
+        for (std::int64_t j = 0; j < panel_cols; j += Vec::width) {
+            Vec block[Vec::width];
+            for (std::int64_t r = 0; r < Vec::width; ++r) {
+                block[r] = i + r < n ? Vec::load(from + (i + r) * panel_cols + j) : Vec::set(0.0f);
+            }
+            transpose(block);
+            for (std::int64_t r = 0; r < Vec::width; ++r) block[r].store(to + (j + r) * panel_cols + i);
+        }
+    }
+}
+
 std::int64_t largest(const float* values, std::int64_t n) {
     std::int64_t j = 0;
     float top = values[0];
@@ -254,8 +267,8 @@ void dots_bytes(const std::int8_t* x, const std::int8_t* rows, std::int64_t stri
     }
 }
 
-constexpr ccma::KMeansKernels kmeans_kernels{tile_rows,    panel_cols, load_row, sum_squares,      dot,
-                                             tile_product, largest,    reaching, squared_distance, add_fixed,
-                                             quantize,     dots_bytes};
+constexpr ccma::KMeansKernels kmeans_kernels{tile_rows,    panel_cols, load_row,  sum_squares, dot,
+                                             tile_product, turn_panel, largest,   reaching,    squared_distance,
+                                             add_fixed,    quantize,   dots_bytes};
 
 }  // namespace

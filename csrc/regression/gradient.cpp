@@ -27,7 +27,7 @@ bool any(const float* weights, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-// One gradient, of the rows [begin, end).
+// Of one gradient, the rows [begin, end), begin that of a stretch.
 struct RegressionRows::Pass {
     const Targets& targets;
     const float* coef;  // (C, D), row_stride apart
@@ -35,43 +35,65 @@ struct RegressionRows::Pass {
     std::int64_t begin, end;
     float* residuals;  // (stretches, C, residual_stride)
     double* losses;    // (M)
-    float* sums;       // (panels of columns, C, panel_cols): the gradient so far
+    float* sums;       // (groups of panel_cols columns, C, panel_cols): adds up the gradient
 };
 
-RegressionRows::RegressionRows(const float* x, std::int64_t m, std::int64_t d)
-    : rows_(x, m, d), columns_(x, d, m, Panels::Of::columns) {}
+RegressionRows::RegressionRows(const float* x, std::int64_t m, std::int64_t d) : rows_(x, m, d) {}
 
 double RegressionRows::gradient(const Targets& targets, const float* coef, const float* weights, float* gradient,
                                 const Poll& poll) const {
     const std::int64_t m = count(), d = dimensions(), classes = targets.classes(), stride = row_stride(d);
-    const std::int64_t panel_cols = columns_.kernels().panel_cols, panels = columns_.panels();
-    const std::int64_t block =
-        std::max<std::int64_t>(1, most_residuals / (classes * product_stretch)) * product_stretch;
-    const std::int64_t stretches = (std::min(block, m) + product_stretch - 1) / product_stretch;
-    const Scratch<float> spread(classes * stride), residual(stretches * classes * residual_stride);
-    const Scratch<float> sums(panels * classes * panel_cols);
+    const std::int64_t panel_cols = rows_.kernels().panel_cols, groups = (d + panel_cols - 1) / panel_cols;
+    const std::int64_t stretches = (m + product_stretch - 1) / product_stretch, of_sums = groups * panel_cols * classes;
+    const std::int64_t of_stretch = classes * residual_stride;
+    const Scratch<float> spread(classes * stride);
     for (std::int64_t c = 0; c < classes; ++c) std::copy_n(coef + c * d, d, spread.get() + c * stride);
-    std::fill_n(sums.get(), panels * classes * panel_cols, 0.0f);
     std::vector<double> losses(static_cast<std::size_t>(m), 0.0);
 
-    for (std::int64_t begin = 0; begin < m; begin += block) {
-        const std::int64_t end = std::min(m, begin + block);
-        const Pass pass{targets, spread.get(), weights, begin, end, residual.get(), losses.data(), sums.get()};
-        const auto items = [&](std::int64_t first, std::int64_t last) {
-            for (std::int64_t row = begin + first * rows_of_item; row < begin + last * rows_of_item;
-                 row += rows_of_item) {
-                residuals(pass, row, std::min(end, row + rows_of_item));
+    // Where the sums of all stretches are no more than a block of residuals a thread does all of a stretch, which stays
+    // in its cache. Else threads share a block of them: first its residuals, then the columns of the gradient.
+    const bool by_stretch = stretches * of_sums <= most_residuals;
+    const std::int64_t parts = by_stretch ? stretches : 1;
+    const Scratch<float> sums(parts * of_sums);
+    std::fill_n(sums.get(), parts * of_sums, 0.0f);
+    if (by_stretch) {
+        const auto of_stretches = [&](std::int64_t first, std::int64_t last) {
+            const Scratch<float> residual(of_stretch);
+            for (std::int64_t s = first; s < last; ++s) {
+                const std::int64_t begin = s * product_stretch, end = std::min(m, begin + product_stretch);
+                const Pass pass{targets, spread.get(),   weights,       begin,
+                                end,     residual.get(), losses.data(), sums.get() + s * of_sums};
+                if (!any(weights, begin, end)) continue;
+                for (std::int64_t row = begin; row < end; row += rows_of_item)
+                    residuals(pass, row, std::min(end, row + rows_of_item));
+                add_products(pass, 0, groups);
             }
         };
-        const auto of_panels = [&](std::int64_t first, std::int64_t last) { add_products(pass, first, last - first); };
-        parallel_ranges((end - begin + rows_of_item - 1) / rows_of_item,
-                        1 + least_products / (classes * d * rows_of_item), items, poll);
-        parallel_ranges(panels, 1 + least_products / (classes * (end - begin) * panel_cols), of_panels, poll);
+        parallel_ranges(stretches, 1 + least_products / (2 * classes * d * product_stretch), of_stretches, poll);
+    } else {
+        const std::int64_t block = std::max<std::int64_t>(1, most_residuals / of_stretch);
+        const Scratch<float> residual(std::min(block, stretches) * of_stretch);
+        for (std::int64_t s = 0; s < stretches; s += block) {
+            const std::int64_t begin = s * product_stretch, end = std::min(m, begin + block * product_stretch);
+            const Pass pass{targets, spread.get(), weights, begin, end, residual.get(), losses.data(), sums.get()};
+            const auto items = [&](std::int64_t first, std::int64_t last) {
+                for (std::int64_t row = begin + first * rows_of_item; row < begin + last * rows_of_item;
+                     row += rows_of_item)
+                    residuals(pass, row, std::min(end, row + rows_of_item));
+            };
+            const auto of_groups = [&](std::int64_t first, std::int64_t last) { add_products(pass, first, last); };
+            parallel_ranges((end - begin + rows_of_item - 1) / rows_of_item,
+                            1 + least_products / (classes * d * rows_of_item), items, poll);
+            parallel_ranges(groups, 1 + least_products / (classes * (end - begin) * panel_cols), of_groups, poll);
+        }
     }
     for (std::int64_t c = 0; c < classes; ++c) {
         for (std::int64_t column = 0; column < d; column += panel_cols) {
-            std::copy_n(sums.get() + column * classes + c * panel_cols, std::min(panel_cols, d - column),
-                        gradient + c * d + column);
+            float* out = gradient + c * d + column;
+            const std::int64_t columns = std::min(panel_cols, d - column), at = column * classes + c * panel_cols;
+            std::copy_n(sums.get() + at, columns, out);
+            for (std::int64_t s = 1; s < parts; ++s)
+                for (std::int64_t j = 0; j < columns; ++j) out[j] += sums.get()[s * of_sums + at + j];
         }
     }
     return std::accumulate(losses.begin(), losses.end(), 0.0);
@@ -101,22 +123,32 @@ void RegressionRows::residuals(const Pass& pass, std::int64_t begin, std::int64_
     }
 }
 
-void RegressionRows::add_products(const Pass& pass, std::int64_t panel, std::int64_t panels) const {
-    const KMeansKernels& k = columns_.kernels();
-    const std::int64_t classes = pass.targets.classes(), of_panel = classes * k.panel_cols;
+// Σ w (p − t) xᵀ of the groups [first, last) of columns.
+void RegressionRows::add_products(const Pass& pass, std::int64_t first, std::int64_t last) const {
+    const KMeansKernels& k = rows_.kernels();
+    const std::int64_t classes = pass.targets.classes();
+    const Scratch<float> turned(product_stretch * k.panel_cols);
     const float* residuals = pass.residuals;
     for (std::int64_t begin = pass.begin; begin < pass.end; begin += product_stretch) {
         const std::int64_t end = std::min(pass.end, begin + product_stretch);
         if (any(pass.weights, begin, end)) {
-            for (std::int64_t c = 0; c < classes; c += rows_of_block) {
-                for (std::int64_t p = panel; p < panel + panels; ++p) {
-                    panel_product(k, residuals + c * residual_stride, residual_stride, end - begin,
-                                  std::min(rows_of_block, classes - c), columns_.panel(p, begin), nullptr, true,
-                                  pass.sums + p * of_panel + c * k.panel_cols, k.panel_cols);
-                }
+            for (std::int64_t group = first; group < last; ++group) {
+                columns(begin, end, group * k.panel_cols, turned.get());
+                panel_product(k, residuals, residual_stride, end - begin, classes, turned.get(), nullptr, true,
+                              pass.sums + group * classes * k.panel_cols, k.panel_cols);
             }
         }
         residuals += classes * residual_stride;
+    }
+}
+
+// panel_cols columns of the rows [begin, end), from column `first` on, (rows, panel_cols).
+void RegressionRows::columns(std::int64_t begin, std::int64_t end, std::int64_t first, float* out) const {
+    const KMeansKernels& k = rows_.kernels();
+    const std::int64_t stretch = first / product_stretch * product_stretch;
+    for (std::int64_t row = begin; row < end; row += k.panel_cols) {
+        k.turn_panel(rows_.panel(row / k.panel_cols, stretch) + (first - stretch) * k.panel_cols,
+                     std::min(k.panel_cols, dimensions() - first), out + (row - begin) * k.panel_cols);
     }
 }
 

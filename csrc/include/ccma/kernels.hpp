@@ -153,6 +153,9 @@ struct KMeansKernels {
     void (*tile_product)(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
                          const float* offset, bool adds, float* out, std::int64_t out_stride);
 
+    // to[j · panel_cols + i] = from[i · panel_cols + j] for i < n ≤ panel_cols, 0 for i from n to panel_cols − 1.
+    void (*turn_panel)(const float* from, std::int64_t n, float* to);
+
     // The position of the largest of n > 0 values, the first of several.
     std::int64_t (*largest)(const float* values, std::int64_t n);
 

@@ -34,7 +34,7 @@ class Targets {
     std::vector<float> offsets_;  // (tiles, C, score_tile)
 };
 
-// Rows x, (M, D), packed for both products that a gradient takes.
+// Rows x, (M, D), packed for the products that a gradient takes.
 class RegressionRows {
   public:
     RegressionRows(const float* x, std::int64_t m, std::int64_t d);
@@ -50,9 +50,10 @@ class RegressionRows {
   private:
     struct Pass;
     void residuals(const Pass& pass, std::int64_t begin, std::int64_t end) const;
-    void add_products(const Pass& pass, std::int64_t panel, std::int64_t panels) const;
+    void add_products(const Pass& pass, std::int64_t first, std::int64_t last) const;
+    void columns(std::int64_t begin, std::int64_t end, std::int64_t first, float* out) const;
 
-    Panels rows_, columns_;  // x and xᵀ
+    Panels rows_;
 };
 
 // out[i] = Σ_j stack[i][j] · vector[j] in double, of `count` vectors of n values.
