@@ -11,8 +11,8 @@
 namespace ccma {
 namespace {
 
-// Panels for which rows are widened anew, and items of work that keep a thread as busy as the others.
-constexpr std::int64_t least_group = 4, largest_group = 64, items_of_thread = 4;
+// Panels for which rows are widened anew, and items of work that keep the threads busy.
+constexpr std::int64_t least_group = 8, largest_group = 64, enough_items = 16;
 
 // Widened stretches of rows lie so far apart that the rows of a tile do not fall into the same cache sets.
 constexpr std::int64_t stretch_stride = product_stretch + 16;
@@ -33,8 +33,8 @@ Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d, Of of)
         for (std::int64_t p = first; p < last; ++p) {
             const std::int64_t row = p * panel_cols_, rows = std::min(panel_cols_, k_ - row);
             for (std::int64_t begin = 0; begin < d_; begin += turned) {  // a stretch is some of these
-                float* out = panels_.data() + (panel(p, begin / product_stretch * product_stretch) - panels_.data()) +
-                             begin % product_stretch * panel_cols_;
+                const std::int64_t at = begin % product_stretch;
+                float* out = panels_.data() + place(p, begin - at) + at * panel_cols_;
                 const std::int64_t end = std::min(d_, begin + turned);
                 for (std::int64_t j = begin; of == Of::columns && j < end; ++j) {
                     std::copy_n(matrix + j * k_ + row, rows, out + (j - begin) * panel_cols_);
@@ -55,9 +55,8 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
     const std::int64_t block = std::max<std::int64_t>(1, rows_of_block / kernels_.tile_rows) * kernels_.tile_rows;
     const std::int64_t blocks = (x.rows + block - 1) / block;
 
-    // An item is a block of rows with a group of panels, where rows are few as small a one as keeps the threads busy.
-    const std::int64_t wanted =
-        std::max<std::int64_t>(1, items_of_thread * num_threads() / std::max<std::int64_t>(1, blocks));
+    // An item is a block of rows with a group of panels, a smaller one where there are few blocks.
+    const std::int64_t wanted = std::max<std::int64_t>(1, enough_items / std::max<std::int64_t>(1, blocks));
     const std::int64_t group =
         std::min(n_panels_, std::clamp((n_panels_ + wanted - 1) / wanted, least_group, largest_group));
     const std::int64_t groups = (n_panels_ + group - 1) / group;
@@ -65,8 +64,8 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
     const auto items = [&](std::int64_t begin, std::int64_t end) {
         const Scratch<float> widened(block * stretch_stride), product(block * group * panel_cols_);
         for (std::int64_t at = begin; at < end; ++at) {
-            const std::int64_t row = at / groups * block, panel = at % groups * group;
-            multiply_group(x, scale, row, std::min(block, x.rows - row), panel, std::min(group, n_panels_ - panel),
+            const std::int64_t row = at / groups * block, first = at % groups * group;
+            multiply_group(x, scale, row, std::min(block, x.rows - row), first, std::min(group, n_panels_ - first),
                            offsets.data(), widened.get(), product.get(), out);
         }
     };
@@ -74,7 +73,7 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
 }
 
 void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows,
-                            std::int64_t panel, std::int64_t panels, const float* offsets, float* widened,
+                            std::int64_t first, std::int64_t panels, const float* offsets, float* widened,
                             float* product, float* out) const {
     for (std::int64_t begin = 0; begin < d_; begin += product_stretch) {
         const std::int64_t end = std::min(d_, begin + product_stretch);
@@ -83,14 +82,14 @@ void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t ro
                               widened + i * stretch_stride);
         }
         for (std::int64_t p = 0; p < panels; ++p) {
-            panel_product(kernels_, widened, stretch_stride, end - begin, rows, this->panel(panel + p, begin),
-                          end == d_ ? offsets + (panel + p) * panel_cols_ : nullptr, begin > 0,
+            panel_product(kernels_, widened, stretch_stride, end - begin, rows, panel(first + p, begin),
+                          end == d_ ? offsets + (first + p) * panel_cols_ : nullptr, begin > 0,
                           product + p * rows * panel_cols_, panel_cols_);
         }
     }
     for (std::int64_t i = 0; i < rows; ++i) {
         for (std::int64_t p = 0; p < panels; ++p) {
-            const std::int64_t column = (panel + p) * panel_cols_;
+            const std::int64_t column = (first + p) * panel_cols_;
             std::copy_n(product + (p * rows + i) * panel_cols_, std::min(panel_cols_, k_ - column),
                         out + (row + i) * k_ + column);
         }

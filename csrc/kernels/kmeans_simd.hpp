@@ -1,8 +1,6 @@
 // The k-means kernels over Vec. Included once by each instruction set's file.
 #pragma once
 
-#include <utility>
-
 #include "tables.hpp"
 #include "vec.hpp"
 
@@ -104,21 +102,16 @@ void tile_product_of(const float* x, std::int64_t stride, std::int64_t n, const 
     }
 }
 
-using TileProduct = void (*)(const float*, std::int64_t, std::int64_t, const float*, const float*, bool, float*,
-                             std::int64_t);
-
-template <std::size_t... less>
-void tile_product_by_rows(std::index_sequence<less...>, std::int64_t rows, const float* x, std::int64_t stride,
-                          std::int64_t n, const float* panel, const float* offset, bool adds, float* out,
-                          std::int64_t out_stride) {
-    static constexpr TileProduct of_rows[] = {tile_product_of<less + 1>...};
-    of_rows[rows - 1](x, stride, n, panel, offset, adds, out, out_stride);
+template <std::int64_t most>
+void tile_product_up_to(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
+                        const float* offset, bool adds, float* out, std::int64_t out_stride) {
+    if (rows == most) return tile_product_of<most>(x, stride, n, panel, offset, adds, out, out_stride);
+    if constexpr (most > 1) tile_product_up_to<most - 1>(x, stride, n, rows, panel, offset, adds, out, out_stride);
 }
 
 void tile_product(const float* x, std::int64_t stride, std::int64_t n, std::int64_t rows, const float* panel,
                   const float* offset, bool adds, float* out, std::int64_t out_stride) {
-    tile_product_by_rows(std::make_index_sequence<tile_rows>{}, rows, x, stride, n, panel, offset, adds, out,
-                         out_stride);
+    tile_product_up_to<tile_rows>(x, stride, n, rows, panel, offset, adds, out, out_stride);
 }
 
 void turn_panel(const float* from, std::int64_t n, float* to) {

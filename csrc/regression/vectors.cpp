@@ -28,7 +28,7 @@ void combination(const float* stack, std::int64_t count, const float* factors, s
             for (std::int64_t j = begin; j < end; ++j) out[j] += factors[i] * vector[j];
         }
     };
-    parallel_ranges(n, std::max<std::int64_t>(1, least_values / (4 * count)), sums, poll);
+    parallel_ranges(n, std::max<std::int64_t>(1, least_values / count), sums, poll);
 }
 
 }  // namespace ccma

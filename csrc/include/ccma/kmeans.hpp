@@ -25,24 +25,23 @@ class Panels {
 
     std::int64_t count() const { return k_; }
     std::int64_t dimensions() const { return d_; }
-    std::int64_t panels() const { return n_panels_; }
     const struct KMeansKernels& kernels() const { return kernels_; }
 
     // Panel p over the stretch of values that begins at `begin`, (values, panel_cols).
-    const float* panel(std::int64_t p, std::int64_t begin) const {
-        return panels_.data() + (begin * n_panels_ + p * std::min(product_stretch, d_ - begin)) * panel_cols_;
-    }
+    const float* panel(std::int64_t p, std::int64_t begin) const { return panels_.data() + place(p, begin); }
 
     // out (M, K) = X matrixᵀ + bias (none where null).
     void multiply(const Matrix& x, const float* scale, const float* bias, float* out, const Poll& poll) const;
 
-    // The same for `rows` float32 rows that lie `stride` apart, with room for whole tiles; `offsets` has room for whole
-    // panels.
+    // The same for `rows` float32 rows that lie `stride` apart; `offsets` has room for whole panels.
     void multiply_rows(const float* x, std::int64_t stride, std::int64_t rows, const float* offsets, float* out) const;
 
   private:
-    // Of `rows` rows and some panels.
-    void multiply_group(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows, std::int64_t panel,
+    std::int64_t place(std::int64_t p, std::int64_t begin) const {
+        return (begin * n_panels_ + p * std::min(product_stretch, d_ - begin)) * panel_cols_;
+    }
+    // Of `rows` rows and some panels, from `row` and `first` on.
+    void multiply_group(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows, std::int64_t first,
                         std::int64_t panels, const float* offsets, float* widened, float* product, float* out) const;
 
     const struct KMeansKernels& kernels_;  // those whose tiles the panels were packed for
