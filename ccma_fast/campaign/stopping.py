@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter
 from collections.abc import Sequence
@@ -62,4 +63,4 @@ def is_stable(agreements: Sequence[Agreement]) -> bool | None:
     None, where it is too early to tell: there are fewer than three.
     """
     last = agreements[-_N_PAIRS:]
-    return sum(found.kappa for found in last) / _N_PAIRS >= _LEAST_KAPPA if len(last) == _N_PAIRS else None
+    return math.fsum(found.kappa for found in last) / _N_PAIRS >= _LEAST_KAPPA if len(last) == _N_PAIRS else None

@@ -435,16 +435,23 @@ class _Memory:
         """−H g and its slope, H by the recursion of the method, first from the newest step back and then forth."""
         slots, sy, yy, of_gradient = self._slots, self._step_change, self._change_change, self._of_gradient
         scale = sy[slots[-1]][slots[-1]] / yy[slots[-1]][slots[-1]] if slots else 1.0
+        # No `sum`: since Python 3.12 it rounds sums of floats otherwise.
         back, steps = [0.0] * _MEMORY, [0.0] * _MEMORY
         for at in reversed(range(len(slots))):
-            i, newer = slots[at], slots[at + 1 :]
-            back[i] = (of_gradient[1 + 2 * i] - sum(sy[i][j] * back[j] for j in newer)) / sy[i][i]
+            i, along = slots[at], of_gradient[1 + 2 * slots[at]]
+            for j in slots[at + 1 :]:
+                along -= sy[i][j] * back[j]
+            back[i] = along / sy[i][i]
         for at, i in enumerate(slots):
-            of_change = scale * (of_gradient[2 + 2 * i] - sum(yy[i][j] * back[j] for j in slots))
-            of_change += sum(sy[j][i] * steps[j] for j in slots[:at])
-            steps[i] = back[i] - of_change / sy[i][i]
-        factors = [-scale]
+            along = of_gradient[2 + 2 * i]
+            for j in slots:
+                along -= yy[i][j] * back[j]
+            along *= scale
+            for j in slots[:at]:
+                along += sy[j][i] * steps[j]
+            steps[i] = back[i] - along / sy[i][i]
+        factors, slope = [-scale], -scale * of_gradient[0]
         for i in range(len(slots)):
             factors += [-steps[i], scale * back[i]]
-        slope = sum(factor * of_one for factor, of_one in zip(factors, of_gradient, strict=True))
+            slope += factors[-2] * of_gradient[1 + 2 * i] + factors[-1] * of_gradient[2 + 2 * i]
         return self._rows.combination(self._stack[: len(factors)], np.array(factors)), slope

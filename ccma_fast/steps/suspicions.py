@@ -366,4 +366,4 @@ def _coin_evidence(more: int, less: int) -> float:
     n = more + less
     if more <= less:
         return 0.0
-    return n * math.log(2.0) - sum(k * math.log(n / k) for k in (more, less) if k)
+    return n * math.log(2.0) - math.fsum(k * math.log(n / k) for k in (more, less) if k)

@@ -283,9 +283,9 @@ class _HostEpochs:
                 return float(_loss(parameters, dropped, target, gradient))
 
         split = values.tensor_split(n_pieces), target.tensor_split(n_pieces)
-        total = sum(self._map(piece_loss, zip(*split, self._of_pieces, self._drawn.streams, strict=False)))
+        total = math.fsum(self._map(piece_loss, zip(*split, self._of_pieces, self._drawn.streams, strict=False)))
         torch.sum(self._of_pieces[:n_pieces], dim=0, out=self._head.gradient)
-        return float(total)
+        return total
 
 
 class _DeviceEpochs:
