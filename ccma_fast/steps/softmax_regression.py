@@ -180,7 +180,7 @@ class SoftmaxRegression:
             self._rows = HostRows(x, *targets, offset, cast(HostBackend, backend))
         else:
             self._rows = DeviceRows(x, *targets, offset, device.training())
-        self._metrics = _Metrics(self._rows) if like is None else like._metrics
+        self._metrics: _Metrics = _Metrics(self._rows) if like is None else like._metrics
         self._zero: tuple[Float32, _Point] | None = None
 
     def solve(
