@@ -52,6 +52,9 @@ _LOSS_PRECISION = 1e-6
 # Evaluations without progress after which float32 has said all it can.
 _PATIENCE = 30
 
+# ‖∇F‖ beyond which float32 cannot hold its square: such a gradient cannot be descended, and such a one is none.
+_MOST_GRADIENT, _LEAST_GRADIENT = 2.0**63, 2.0**-74
+
 # Halvings of a step that does not lower F, at most.
 _MOST_TRIALS = 20
 
@@ -161,6 +164,8 @@ class SoftmaxRegression:
         like: SoftmaxRegression | None = None,
     ) -> None:
         self.n_rows, self.n_columns, self.n_classes = len(x), x.shape[1], n_classes
+        if not self.n_rows:
+            raise ValueError(f"x must have rows, got shape {tuple(x.shape)}")
         self._n_labels = len(labels)
         if offset is not None and offset.shape != (self.n_rows, n_classes):
             raise ValueError(f"offset must have shape {(self.n_rows, n_classes)}, got {offset.shape}")
@@ -215,7 +220,8 @@ class SoftmaxRegression:
         Raises
         ------
         ValueError
-            A shape or a weight that does not fit; numbers that are not finite.
+            A shape or a weight that does not fit; numbers of rows with a weight that are not finite, or too large for
+            float32.
         """
         weights, unit = self._weights(penalty, soft_weight, label_weights)
         penalty, soft_weight = penalty / unit, soft_weight / unit
@@ -231,10 +237,12 @@ class SoftmaxRegression:
             at_zero = self._zero[1]
             if not math.isfinite(at_zero.size):
                 raise ValueError("x must be finite, got NaN or infinity")
+            if at_zero.size > _MOST_GRADIENT:
+                raise ValueError(f"x must be smaller: the gradient at W = 0 is {at_zero.size:.1e}, float32 takes 1e19")
             first = at_zero if begin is None else problem.at(rows.vector(begin))
             metric = self._metrics.at(penalty, soft_weight, weights[: self._n_labels])
-            found = _descend(problem, first, metric, tolerance * at_zero.size)
-            ratio = found.size / at_zero.size if at_zero.size else 0.0
+            found = _descend(problem, first, metric, max(tolerance * at_zero.size, _LEAST_GRADIENT))
+            ratio = found.size / at_zero.size if found.size > _LEAST_GRADIENT else 0.0
             return Solution(np.array(on_host(found.coef)), problem.n_evaluations, unit * found.loss, ratio, merged)
 
     def _begin(self, start: Float32 | None) -> Float32 | None:

@@ -22,14 +22,16 @@ const float* scale_of(const OptionalArray& scale, std::int64_t rows) {
 
 const float* float_matrix(const py::array& array, const char* name) {
     const Matrix view = matrix(array, name);
-    if (view.dtype != Dtype::f32 || view.rows == 0) {
+    if (view.dtype != Dtype::f32 || view.rows == 0 || view.cols == 0) {
         throw py::type_error(std::string(name) + " must be float32 and not empty");
     }
     return static_cast<const float*>(view.data);
 }
 
 Panels make_panels(const py::array& matrix_) {
-    return Panels(float_matrix(matrix_, "matrix"), matrix_.shape(0), matrix_.shape(1));
+    const float* values = float_matrix(matrix_, "matrix");
+    const std::int64_t k = matrix_.shape(0), d = matrix_.shape(1);
+    return without_lock([&] { return Panels(values, k, d); });
 }
 
 template <class Packed>

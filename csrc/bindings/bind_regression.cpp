@@ -9,7 +9,9 @@ namespace {
 
 RegressionRows make_rows(const py::array& x) {
     if (x.ndim() != 2 || x.size() == 0) throw py::type_error("x must be a matrix, not empty");
-    return RegressionRows(exact<float>(x, {x.shape(0), x.shape(1)}, "x"), x.shape(0), x.shape(1));
+    const std::int64_t m = x.shape(0), d = x.shape(1);
+    const float* values = exact<float>(x, {m, d}, "x");
+    return without_lock([&] { return RegressionRows(values, m, d); });
 }
 
 Targets make_targets(const py::array& labels, const py::array& soft, const std::optional<py::array>& offset) {
@@ -19,8 +21,9 @@ Targets make_targets(const py::array& labels, const py::array& soft, const std::
     for (std::int64_t i = 0; i < n; ++i) {
         if (of_rows[i] < 0 || of_rows[i] >= classes) throw py::value_error("labels must name classes");
     }
-    return Targets(of_rows, n, exact<float>(soft, {m - n, classes}, "soft"),
-                   offset ? exact<float>(*offset, {m, classes}, "offset") : nullptr, m, classes);
+    const float* of_soft = exact<float>(soft, {m - n, classes}, "soft");
+    const float* fixed = offset ? exact<float>(*offset, {m, classes}, "offset") : nullptr;
+    return without_lock([&] { return Targets(of_rows, n, of_soft, fixed, m, classes); });
 }
 
 py::tuple gradient(const RegressionRows& rows, const Targets& targets, const py::array& coef,

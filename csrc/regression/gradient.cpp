@@ -10,16 +10,14 @@
 namespace ccma {
 namespace {
 
-// Residuals that are held at once.
-constexpr std::int64_t most_residuals = 1 << 20;
+// Residuals that are held at once, and those of a stretch that stay in a thread's cache.
+constexpr std::int64_t most_residuals = 1 << 20, few_residuals = 1 << 16;
 
 // Rows whose logits are computed together: whole tiles and panels, few enough for the second-level cache.
 constexpr std::int64_t rows_of_item = 64;
 static_assert(rows_of_item % score_tile == 0 && product_stretch % rows_of_item == 0);
 
-// The residuals of a stretch of rows lie class after class, so far apart that those of a tile do not fall into the same
-// cache sets.
-constexpr std::int64_t residual_stride = product_stretch + 16;
+std::int64_t up_to(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 bool any(const float* weights, std::int64_t begin, std::int64_t end) {
     return std::any_of(weights + begin, weights + end, [](float w) { return w != 0.0f; });
@@ -33,9 +31,10 @@ struct RegressionRows::Pass {
     const float* coef;  // (C, D), row_stride apart
     const float* weights;
     std::int64_t begin, end;
-    float* residuals;  // (stretches, C, residual_stride)
-    double* losses;    // (M)
-    float* sums;       // (groups of panel_cols columns, C, panel_cols): adds up the gradient
+    std::int64_t stride;  // of the residuals of a class
+    float* residuals;     // (stretches, C, stride)
+    double* losses;       // (M)
+    float* sums;          // (groups of panel_cols columns, C, panel_cols): adds up the gradient
 };
 
 RegressionRows::RegressionRows(const float* x, std::int64_t m, std::int64_t d) : rows_(x, m, d) {}
@@ -45,14 +44,17 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
     const std::int64_t m = count(), d = dimensions(), classes = targets.classes(), stride = row_stride(d);
     const std::int64_t panel_cols = rows_.kernels().panel_cols, groups = (d + panel_cols - 1) / panel_cols;
     const std::int64_t stretches = (m + product_stretch - 1) / product_stretch, of_sums = groups * panel_cols * classes;
+    // The residuals of a stretch lie class after class, so far apart that those of a tile do not fall into the same
+    // cache sets.
+    const std::int64_t residual_stride = std::min(product_stretch, up_to(m, rows_of_item)) + 16;
     const std::int64_t of_stretch = classes * residual_stride;
     const Scratch<float> spread(classes * stride);
     for (std::int64_t c = 0; c < classes; ++c) std::copy_n(coef + c * d, d, spread.get() + c * stride);
     std::vector<double> losses(static_cast<std::size_t>(m), 0.0);
 
-    // Where the sums of all stretches are no more than a block of residuals a thread does all of a stretch, which stays
-    // in its cache. Else threads share a block of them: first its residuals, then the columns of the gradient.
-    const bool by_stretch = stretches * of_sums <= most_residuals;
+    // A thread does all of a stretch, whose rows stay in its cache, where there is room for the sums of each. Else
+    // threads share a block of stretches: first its residuals, then the columns of the gradient.
+    const bool by_stretch = of_stretch <= few_residuals && stretches * of_sums <= most_residuals;
     const std::int64_t parts = by_stretch ? stretches : 1;
     const Scratch<float> sums(parts * of_sums);
     std::fill_n(sums.get(), parts * of_sums, 0.0f);
@@ -61,8 +63,9 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
             const Scratch<float> residual(of_stretch);
             for (std::int64_t s = first; s < last; ++s) {
                 const std::int64_t begin = s * product_stretch, end = std::min(m, begin + product_stretch);
-                const Pass pass{targets, spread.get(),   weights,       begin,
-                                end,     residual.get(), losses.data(), sums.get() + s * of_sums};
+                const Pass pass{targets,        spread.get(),  weights,
+                                begin,          end,           residual_stride,
+                                residual.get(), losses.data(), sums.get() + s * of_sums};
                 if (!any(weights, begin, end)) continue;
                 for (std::int64_t row = begin; row < end; row += rows_of_item)
                     residuals(pass, row, std::min(end, row + rows_of_item));
@@ -75,7 +78,8 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
         const Scratch<float> residual(std::min(block, stretches) * of_stretch);
         for (std::int64_t s = 0; s < stretches; s += block) {
             const std::int64_t begin = s * product_stretch, end = std::min(m, begin + block * product_stretch);
-            const Pass pass{targets, spread.get(), weights, begin, end, residual.get(), losses.data(), sums.get()};
+            const Pass pass{targets,         spread.get(),   weights,       begin,     end,
+                            residual_stride, residual.get(), losses.data(), sums.get()};
             const auto items = [&](std::int64_t first, std::int64_t last) {
                 for (std::int64_t row = begin + first * rows_of_item; row < begin + last * rows_of_item;
                      row += rows_of_item)
@@ -102,24 +106,26 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
 void RegressionRows::residuals(const Pass& pass, std::int64_t begin, std::int64_t end) const {
     const KMeansKernels& k = rows_.kernels();
     const std::int64_t classes = pass.targets.classes(), stride = row_stride(dimensions()), at = begin - pass.begin;
-    float* out = pass.residuals + at / product_stretch * classes * residual_stride + at % product_stretch;
+    // Whole panels and tiles.
+    const std::int64_t of_class = up_to(end - begin, std::max(k.panel_cols, score_tile));
+    float* out = pass.residuals + at / product_stretch * classes * pass.stride + at % product_stretch;
     if (!any(pass.weights, begin, end)) {
-        for (std::int64_t c = 0; c < classes; ++c) std::fill_n(out + c * residual_stride, rows_of_item, 0.0f);
+        for (std::int64_t c = 0; c < classes; ++c) std::fill_n(out + c * pass.stride, end - begin, 0.0f);
         return;
     }
-    const Scratch<float> logits(classes * rows_of_item);
+    const Scratch<float> logits(classes * of_class);
     float* z = logits.get();
-    if (end - begin < rows_of_item) std::fill_n(z, classes * rows_of_item, 0.0f);
+    if (k.panel_cols < score_tile) std::fill_n(z, classes * of_class, 0.0f);  // tiles that no panel fills
     for (std::int64_t c = 0; c < classes; c += rows_of_block) {
         for (std::int64_t row = begin; row < end; row += k.panel_cols) {
             const auto panel_at = [&](std::int64_t at) { return rows_.panel(row / k.panel_cols, at); };
             whole_product(k, pass.coef + c * stride, stride, dimensions(), std::min(rows_of_block, classes - c),
-                          panel_at, nullptr, z + c * rows_of_item + row - begin, rows_of_item);
+                          panel_at, nullptr, z + c * of_class + row - begin, of_class);
         }
     }
     for (std::int64_t row = begin; row < end; row += score_tile) {
-        pass.targets.residuals(row, std::min(score_tile, end - row), pass.weights + row, z + row - begin, rows_of_item,
-                               out + row - begin, residual_stride, pass.losses + row);
+        pass.targets.residuals(row, std::min(score_tile, end - row), pass.weights + row, z + row - begin, of_class,
+                               out + row - begin, pass.stride, pass.losses + row);
     }
 }
 
@@ -134,11 +140,11 @@ void RegressionRows::add_products(const Pass& pass, std::int64_t first, std::int
         if (any(pass.weights, begin, end)) {
             for (std::int64_t group = first; group < last; ++group) {
                 columns(begin, end, group * k.panel_cols, turned.get());
-                panel_product(k, residuals, residual_stride, end - begin, classes, turned.get(), nullptr, true,
+                panel_product(k, residuals, pass.stride, end - begin, classes, turned.get(), nullptr, true,
                               pass.sums + group * classes * k.panel_cols, k.panel_cols);
             }
         }
-        residuals += classes * residual_stride;
+        residuals += classes * pass.stride;
     }
 }
 

@@ -270,6 +270,26 @@ def test_a_regression_of_nearly_the_same_rows():
     assert whole._rows._gram != {}
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_numbers_at_the_ends_of_float32(backend):
+    """What float32 cannot multiply is refused, and a gradient whose square it cannot tell from zero is none."""
+    problem = Problem(60, 0, 7, 3)
+    problem.x *= np.float32(1e20)
+    with pytest.raises(
+        ValueError, match=r"^x must be smaller: the gradient at W = 0 is \d.*e\+20, float32 takes 1e19$"
+    ):
+        problem.solve(choose_backend(backend), penalty=0.1)
+    problem.x *= np.float32(1e-20) * np.float32(1e-25)
+    found = problem.solve(choose_backend(backend), penalty=0.1)
+    assert (found.n_evaluations, found.gradient_ratio) == (1, 0.0)
+    assert not found.coef.any()
+
+
+def test_no_rows():
+    with pytest.raises(ValueError, match=r"^x must have rows, got shape \(0, 3\)$"):
+        Problem(0, 0, 3, 4).regression()
+
+
 PLAIN = Problem(6, 4, 3, 3)
 
 
