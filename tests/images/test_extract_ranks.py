@@ -492,6 +492,8 @@ from ccma_fast.system.ranks import Ranks
 
 def encode(batch):
     time.sleep(0.01)
+    if waits and os.fstat(log).st_size >= 90:  # some 30 images, fewer than are each rank's
+        time.sleep(600)
     os.write(log, "".join(f"{grey}\\n" for grey in batch[:, 0].int().tolist() if grey).encode())
     return batch
 
@@ -516,14 +518,14 @@ def work(rank, size, port, images, out, is_command):
         ranks.close()
 
 for line in sys.stdin:
-    size, given, log, errors = json.loads(line)
+    size, given, log, errors, victim = json.loads(line)
     log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     errors = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     children = []
     for rank in range(size):
         pid = os.fork()
         if pid == 0:
-            code = 2
+            code, waits = 2, rank == victim
             os.dup2(errors, 2)
             try:
                 work(rank, size, *given)
@@ -549,7 +551,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def jobs() -> Iterator[Callable[..., tuple[list[int], Callable[[], list[int]]]]]:
-    """Starts ranks as processes, and returns their ids and what waits for their exit codes."""
+    """Starts ranks as processes, and returns their ids and what waits for their exit codes.
+
+    A victim embeds some images and then waits to be killed.
+    """
     command = [sys.executable, "-W", "ignore", "-c", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         stdin, stdout = server.stdin, server.stdout
@@ -557,10 +562,11 @@ def jobs() -> Iterator[Callable[..., tuple[list[int], Callable[[], list[int]]]]]
         assert stdout is not None
 
         def start(
-            size: int, images: Path, out: Path, *, is_command: bool = False
+            size: int, images: Path, out: Path, *, is_command: bool = False, victim: int = -1
         ) -> tuple[list[int], Callable[[], list[int]]]:
             given = [free_port(), str(images), str(out), is_command]
-            stdin.write(json.dumps([size, given, str(images.parent / "log"), str(images.parent / "errors")]) + "\n")
+            files = [str(images.parent / name) for name in ("log", "errors")]
+            stdin.write(json.dumps([size, given, *files, victim]) + "\n")
             stdin.flush()
             return json.loads(stdout.readline()), lambda: json.loads(stdout.readline())
 
@@ -577,7 +583,7 @@ def test_a_killed_rank_ends_all_and_loses_no_finished_shard(
     _, wait = jobs(1, images, tmp_path / "whole")
     assert wait() == [0]
     log.write_text("")
-    pids, wait = jobs(3, images, out)
+    pids, wait = jobs(3, images, out, victim=victim)
     begin = time.monotonic()
     while len(log.read_text().split()) < 30 and time.monotonic() < begin + 60:
         time.sleep(0.005)
