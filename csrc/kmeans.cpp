@@ -14,9 +14,6 @@ namespace {
 // Panels for which rows are widened anew, and items of work that keep the threads busy.
 constexpr std::int64_t least_group = 8, largest_group = 64, enough_items = 16;
 
-// Widened stretches of rows lie so far apart that the rows of a tile do not fall into the same cache sets.
-constexpr std::int64_t stretch_stride = product_stretch + 16;
-
 // Values of a row that are packed before those of the next, and values whose packing is worth a thread.
 constexpr std::int64_t turned = 16, least_packed = 1 << 17;
 
@@ -36,10 +33,13 @@ Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d, Of of)
                 const std::int64_t at = begin % product_stretch;
                 float* out = panels_.data() + place(p, begin - at) + at * panel_cols_;
                 const std::int64_t end = std::min(d_, begin + turned);
-                for (std::int64_t j = begin; of == Of::columns && j < end; ++j) {
-                    std::copy_n(matrix + j * k_ + row, rows, out + (j - begin) * panel_cols_);
+                if (of == Of::columns) {
+                    for (std::int64_t j = begin; j < end; ++j) {
+                        std::copy_n(matrix + j * k_ + row, rows, out + (j - begin) * panel_cols_);
+                    }
+                    continue;
                 }
-                for (std::int64_t i = 0; of == Of::rows && i < rows; ++i) {
+                for (std::int64_t i = 0; i < rows; ++i) {
                     const float* from = matrix + (row + i) * d_;
                     for (std::int64_t j = begin; j < end; ++j) out[(j - begin) * panel_cols_ + i] = from[j];
                 }
@@ -52,8 +52,7 @@ Panels::Panels(const float* matrix, std::int64_t k, std::int64_t d, Of of)
 void Panels::multiply(const Matrix& x, const float* scale, const float* bias, float* out, const Poll& poll) const {
     std::vector<float> offsets(static_cast<std::size_t>(n_panels_ * panel_cols_), 0.0f);
     if (bias) std::copy_n(bias, k_, offsets.begin());
-    const std::int64_t block = std::max<std::int64_t>(1, rows_of_block / kernels_.tile_rows) * kernels_.tile_rows;
-    const std::int64_t blocks = (x.rows + block - 1) / block;
+    const std::int64_t block = rows_of_block(kernels_), blocks = (x.rows + block - 1) / block;
 
     // An item is a block of rows with a group of panels, a smaller one where there are few blocks.
     const std::int64_t wanted = std::max<std::int64_t>(1, enough_items / std::max<std::int64_t>(1, blocks));
@@ -62,7 +61,7 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
     const std::int64_t groups = (n_panels_ + group - 1) / group;
     const std::int64_t of_item = std::min(block, x.rows) * d_ * group * panel_cols_;
     const auto items = [&](std::int64_t begin, std::int64_t end) {
-        const Scratch<float> widened(block * stretch_stride), product(block * group * panel_cols_);
+        const Scratch<float> widened(block * row_stride(product_stretch)), product(block * group * panel_cols_);
         for (std::int64_t at = begin; at < end; ++at) {
             const std::int64_t row = at / groups * block, first = at % groups * group;
             multiply_group(x, scale, row, std::min(block, x.rows - row), first, std::min(group, n_panels_ - first),
@@ -75,14 +74,15 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
 void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows,
                             std::int64_t first, std::int64_t panels, const float* offsets, float* widened,
                             float* product, float* out) const {
+    const std::int64_t stride = row_stride(product_stretch);
     for (std::int64_t begin = 0; begin < d_; begin += product_stretch) {
         const std::int64_t end = std::min(d_, begin + product_stretch);
         for (std::int64_t i = 0; i < rows; ++i) {
             kernels_.load_row(x.row(row + i, begin), x.dtype, end - begin, scale_of(scale, row + i), nullptr,
-                              widened + i * stretch_stride);
+                              widened + i * stride);
         }
         for (std::int64_t p = 0; p < panels; ++p) {
-            panel_product(kernels_, widened, stretch_stride, end - begin, rows, panel(first + p, begin),
+            panel_product(kernels_, widened, stride, end - begin, rows, panel(first + p, begin),
                           end == d_ ? offsets + (first + p) * panel_cols_ : nullptr, begin > 0,
                           product + p * rows * panel_cols_, panel_cols_);
         }

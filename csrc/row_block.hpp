@@ -11,14 +11,16 @@ namespace ccma {
 
 constexpr std::int64_t tiles_of_block = 8;
 
-// Rows that meet panels stretch by stretch while a stretch of all is in the second-level cache.
-constexpr std::int64_t rows_of_block = 112;
-
 // Multiplications that are worth a thread: some 0.1 ms.
 constexpr std::int64_t least_products = 1 << 22;
 
 // Widened rows lie so far apart that the rows of a tile do not fall into the same cache sets.
 static inline std::int64_t row_stride(std::int64_t d) { return padded(d) + 16; }
+
+// Rows, whole tiles, that meet panels stretch by stretch while a stretch of all is in the second-level cache.
+static inline std::int64_t rows_of_block(const KMeansKernels& kernels) {
+    return 112 / kernels.tile_rows * kernels.tile_rows;
+}
 
 static inline float scale_of(const float* scale, std::int64_t i) { return scale ? scale[i] : 1.0f; }
 

@@ -52,7 +52,8 @@ _LOSS_PRECISION = 1e-6
 # Evaluations without progress after which float32 has said all it can.
 _PATIENCE = 30
 
-# ‖∇F‖ beyond which float32 cannot hold its square: such a gradient cannot be descended, and such a one is none.
+# ‖∇F‖ whose square float32 cannot hold, which is an error, and ‖∇F‖ whose square it cannot tell from zero, which ends a
+# search.
 _MOST_GRADIENT, _LEAST_GRADIENT = 2.0**63, 2.0**-74
 
 # Halvings of a step that does not lower F, at most.

@@ -77,10 +77,7 @@ void tile_product_of(const float* x, std::int64_t stride, std::int64_t n, const 
                      bool adds, float* out, std::int64_t out_stride) {
     Vec sum[rows][2];
 #pragma GCC unroll 16
-    for (std::int64_t r = 0; r < rows; ++r) {
-        sum[r][0] = sum[r][1] = Vec::set(0.0f);
-        for (std::int64_t j = 0; j < panel_cols; j += 16) __builtin_prefetch(out + r * out_stride + j, 1);
-    }
+    for (std::int64_t r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = Vec::set(0.0f);
     for (std::int64_t d = 0; d < n; ++d) {
         const Vec left = Vec::load(panel + d * panel_cols), right = Vec::load(panel + d * panel_cols + Vec::width);
 #pragma GCC unroll 16

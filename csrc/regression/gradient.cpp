@@ -44,9 +44,7 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
     const std::int64_t m = count(), d = dimensions(), classes = targets.classes(), stride = row_stride(d);
     const std::int64_t panel_cols = rows_.kernels().panel_cols, groups = (d + panel_cols - 1) / panel_cols;
     const std::int64_t stretches = (m + product_stretch - 1) / product_stretch, of_sums = groups * panel_cols * classes;
-    // The residuals of a stretch lie class after class, so far apart that those of a tile do not fall into the same
-    // cache sets.
-    const std::int64_t residual_stride = std::min(product_stretch, up_to(m, rows_of_item)) + 16;
+    const std::int64_t residual_stride = row_stride(std::min(product_stretch, up_to(m, rows_of_item)));
     const std::int64_t of_stretch = classes * residual_stride;
     const Scratch<float> spread(classes * stride);
     for (std::int64_t c = 0; c < classes; ++c) std::copy_n(coef + c * d, d, spread.get() + c * stride);
@@ -67,8 +65,7 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
                                 begin,          end,           residual_stride,
                                 residual.get(), losses.data(), sums.get() + s * of_sums};
                 if (!any(weights, begin, end)) continue;
-                for (std::int64_t row = begin; row < end; row += rows_of_item)
-                    residuals(pass, row, std::min(end, row + rows_of_item));
+                residuals(pass, begin, end);
                 add_products(pass, 0, groups);
             }
         };
@@ -81,9 +78,7 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
             const Pass pass{targets,         spread.get(),   weights,       begin,     end,
                             residual_stride, residual.get(), losses.data(), sums.get()};
             const auto items = [&](std::int64_t first, std::int64_t last) {
-                for (std::int64_t row = begin + first * rows_of_item; row < begin + last * rows_of_item;
-                     row += rows_of_item)
-                    residuals(pass, row, std::min(end, row + rows_of_item));
+                residuals(pass, begin + first * rows_of_item, std::min(end, begin + last * rows_of_item));
             };
             const auto of_groups = [&](std::int64_t first, std::int64_t last) { add_products(pass, first, last); };
             parallel_ranges((end - begin + rows_of_item - 1) / rows_of_item,
@@ -103,7 +98,12 @@ double RegressionRows::gradient(const Targets& targets, const float* coef, const
     return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
+// Of rows from that of an item on.
 void RegressionRows::residuals(const Pass& pass, std::int64_t begin, std::int64_t end) const {
+    for (; begin < end; begin += rows_of_item) item_residuals(pass, begin, std::min(end, begin + rows_of_item));
+}
+
+void RegressionRows::item_residuals(const Pass& pass, std::int64_t begin, std::int64_t end) const {
     const KMeansKernels& k = rows_.kernels();
     const std::int64_t classes = pass.targets.classes(), stride = row_stride(dimensions()), at = begin - pass.begin;
     // Whole panels and tiles.
@@ -116,11 +116,12 @@ void RegressionRows::residuals(const Pass& pass, std::int64_t begin, std::int64_
     const Scratch<float> logits(classes * of_class);
     float* z = logits.get();
     if (k.panel_cols < score_tile) std::fill_n(z, classes * of_class, 0.0f);  // tiles that no panel fills
-    for (std::int64_t c = 0; c < classes; c += rows_of_block) {
+    const std::int64_t block = rows_of_block(k);
+    for (std::int64_t c = 0; c < classes; c += block) {
         for (std::int64_t row = begin; row < end; row += k.panel_cols) {
             const auto panel_at = [&](std::int64_t at) { return rows_.panel(row / k.panel_cols, at); };
-            whole_product(k, pass.coef + c * stride, stride, dimensions(), std::min(rows_of_block, classes - c),
-                          panel_at, nullptr, z + c * of_class + row - begin, of_class);
+            whole_product(k, pass.coef + c * stride, stride, dimensions(), std::min(block, classes - c), panel_at,
+                          nullptr, z + c * of_class + row - begin, of_class);
         }
     }
     for (std::int64_t row = begin; row < end; row += score_tile) {

@@ -50,6 +50,7 @@ class RegressionRows {
   private:
     struct Pass;
     void residuals(const Pass& pass, std::int64_t begin, std::int64_t end) const;
+    void item_residuals(const Pass& pass, std::int64_t begin, std::int64_t end) const;
     void add_products(const Pass& pass, std::int64_t first, std::int64_t last) const;
     void columns(std::int64_t begin, std::int64_t end, std::int64_t first, float* out) const;
 
