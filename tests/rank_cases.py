@@ -31,7 +31,7 @@ import torch
 import torch.distributed as dist
 
 from ccma_fast.errors import RankError
-from ccma_fast.system import rank_wire, rank_work
+from ccma_fast.system import rank_meeting, rank_wire, rank_work
 from ccma_fast.system.ranks import Ranks, Traffic, ranks_of_environment
 
 SILENCE = 3.0
@@ -330,10 +330,16 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
         ranks.close()
     found["other version"] = failure(lambda: ranks_again(identity={"ccma_fast": "0.2.0" if rank == 2 else "0.1.0"}))
     found["more said"] = failure(lambda: ranks_again(identity={"instruction set": "avx2"} if rank else {}))
-    # Who comes when the others have given up hears that.
+    # Who comes when the others have given up hears that; and the first rank stays for one that is slow to read it.
+    store = dist.distributed_c10d._get_default_store()
     if rank == 1:
-        time.sleep(1.5)
-    found["did not come"] = failure(lambda: ranks_again(arrival=60.0 if rank == 2 else 1.0))
+        store.wait(["given up"])
+    soon = rank_meeting.SHORTEST_POLL
+    rank_meeting.SHORTEST_POLL = 4.0 if rank == 2 else soon
+    found["did not come"] = failure(lambda: ranks_again(silence=0.5, arrival=3.0 if rank == 0 else 60.0))
+    rank_meeting.SHORTEST_POLL = soon
+    if rank == 0:
+        store.set("given up", "")
 
     with closing(ranks_again()) as ranks:
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import RankError
 from .rank_exchange import Worker
-from .rank_meeting import gathered, reaching
+from .rank_meeting import gathered, longest_meeting, reaching
 
 __all__ = ["number_of", "store_of_launched"]
 
@@ -45,7 +45,7 @@ def store_of_launched(size: int, silence: float, arrival: float) -> tuple[Any, i
     worker = Worker(threading.Condition(), "ccma_fast arrival")
     try:
         step = partial(_store_with_all, rank, size, os.environ["MASTER_ADDR"], port, arrival)
-        return worker.answer(step, arrival + silence), rank
+        return worker.answer(step, longest_meeting(arrival, silence)), rank
     finally:
         worker.end(0)
 

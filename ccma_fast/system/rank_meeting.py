@@ -19,7 +19,17 @@ import numpy as np
 from ..errors import RankError
 from .rank_board import Board
 
-__all__ = ["CONNECT_SECONDS", "Meeting", "Member", "check_alike", "gathered", "meet", "name_of", "reaching"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "Meeting",
+    "Member",
+    "check_alike",
+    "gathered",
+    "longest_meeting",
+    "meet",
+    "name_of",
+    "reaching",
+]
 
 # Longer than any wait; the store takes no more milliseconds than an int holds.
 NO_LIMIT = timedelta(days=20)
@@ -136,6 +146,11 @@ def gathered(
         while not store.check(told) and time.monotonic() < end:
             time.sleep(SHORTEST_POLL)
     raise RankError(**json.loads(found))
+
+
+def longest_meeting(arrival: float, silence: float) -> float:
+    """Seconds after which ranks that gather for `arrival` seconds have no store that answers."""
+    return arrival + LINGER + silence
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from ..errors import RankError
 from .pickled import packed, unpacked
 from .rank_exchange import Exchange, OrderError, Worker
 from .rank_launch import number_of, store_of_launched
-from .rank_meeting import CONNECT_SECONDS, Meeting, Member, check_alike, meet, name_of
+from .rank_meeting import CONNECT_SECONDS, Meeting, Member, check_alike, longest_meeting, meet, name_of
 from .rank_watch import Released, Watch
 from .rank_wire import Wire
 
@@ -76,7 +76,7 @@ class _Link:
         self._worker = Worker(self._condition, "ccma_fast messages")
         try:
             meeting: Meeting = self._worker.answer(
-                lambda: meet(group, rank, size, member, arrival), arrival + member.silence
+                lambda: meet(group, rank, size, member, arrival), longest_meeting(arrival, member.silence)
             )
             check_alike(meeting.members)
         except BaseException:
