@@ -27,6 +27,9 @@ if not HAS_GPU:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The key-value store of torch.distributed looks up the names of who connects to it, and serves nobody meanwhile.
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
+
 import ccma_fast as cf  # noqa: E402
 from ccma_fast import _core, strategies  # noqa: E402
 from ccma_fast.backends.choose import choose_backend  # noqa: E402

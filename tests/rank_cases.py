@@ -277,7 +277,7 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
 
     def raise_on_rank_1() -> None:
         with ranks.guarded():
-            ranks.broadcast()
+            together(ranks)
             if rank == 1:
                 raise ValueError("no number: row 7 of x.npy")
             for _ in range(3):
@@ -321,6 +321,7 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
 
         found["late"] = failure(late)
     ranks = ranks_again()
+    together(ranks)
     if rank == 2:
         ranks.close()
         found["ended"] = ""
@@ -330,20 +331,12 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
         ranks.close()
     found["other version"] = failure(lambda: ranks_again(identity={"ccma_fast": "0.2.0" if rank == 2 else "0.1.0"}))
     found["more said"] = failure(lambda: ranks_again(identity={"instruction set": "avx2"} if rank else {}))
-    # Who comes when the others have given up hears that; and the first rank stays for one that is slow to read it.
-    store = dist.distributed_c10d._get_default_store()
-    if rank == 1:
-        store.wait(["given up"])
-    soon = rank_meeting.SHORTEST_POLL
-    rank_meeting.SHORTEST_POLL = 4.0 if rank == 2 else soon
-    found["did not come"] = failure(lambda: ranks_again(silence=0.5, arrival=3.0 if rank == 0 else 60.0))
-    rank_meeting.SHORTEST_POLL = soon
-    if rank == 0:
-        store.set("given up", "")
+    found["did not come"] = did_not_come(rank)
 
     with closing(ranks_again()) as ranks:
 
         def unpicklable() -> None:
+            together(ranks)
             with ranks.guarded():
                 ranks.broadcast((lambda: 0) if rank == 0 else None)
 
@@ -358,6 +351,33 @@ def failures(rank: int, ready: Any) -> dict[str, str]:
         raised(quit_well)
         assert ranks.broadcast("all is well" if rank == 0 else None) == "all is well"
     return found
+
+
+def together(ranks: Ranks) -> None:
+    """Waits until no rank is on its way to the others, where it could hear of a failure too."""
+    ranks.gather(0)
+    ranks.broadcast()
+
+
+def did_not_come(rank: int) -> str:
+    """What ranks hear of rank 1, which comes when the others have given up; rank 2 is slow to read that they have.
+
+    However busy the machine is: who has to be there before does so, and what may take time has seconds.
+    """
+    store = dist.distributed_c10d._get_default_store()
+    arrival, soon = 60.0, rank_meeting.SHORTEST_POLL
+    if rank == 0:
+        arrival = 1.0
+        store.wait([f"ccma_fast/meetings/{store.add('ccma_fast/meetings/0', 0) + 1}/member/2"])
+    if rank == 1:
+        store.wait(["given up"])
+    if rank == 2:
+        rank_meeting.SHORTEST_POLL = 3.0
+    text = failure(lambda: Ranks.of_group(silence=0.5, arrival=arrival))
+    rank_meeting.SHORTEST_POLL = soon
+    if rank == 0:
+        store.set("given up", "")
+    return text
 
 
 @case(3)
@@ -524,10 +544,14 @@ def torchrun(say: Callable[[str], None]) -> None:
 def run(name: str) -> list[dict[str, Any]]:
     """What each rank of a case came to: its result or error, seconds until then since the signal, and the exit code."""
     case = CASES[name]
-    with socket.socket() as free, TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with socket.socket() as listener, TemporaryDirectory() as folder:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        if case.launched and case.store == "first rank":
+            # It serves the store itself.
+            listener.close()
+        else:
+            listener.listen()
         pipes = [os.pipe() for _ in range(case.size)]
         children = []
         for rank in range(case.size):
@@ -536,21 +560,30 @@ def run(name: str) -> list[dict[str, Any]]:
                 for other, ends in enumerate(pipes):
                     for end in ends[: 1 if other == rank else 2]:
                         os.close(end)
-                _rank(case, rank, port, folder, pipes[rank][1])
+                _rank(case, rank, port, listener, folder, pipes[rank][1])
                 if case.whole_exit:
                     sys.exit(0)
                 os._exit(0)
             children.append(child)
         for _, write in pipes:
             os.close(write)
-        server = _server(port) if case.store == "another process" else None
+        server = _served(port, listener) if case.store == "another process" else None
+        listener.close()
         results = _followed(case, children, [os.fdopen(read) for read, _ in pipes])
         del server
     return results
 
 
-def _server(port: int) -> Any:
-    return dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+def _served(port: int, listener: socket.socket) -> Any:
+    """The store, at an address of IPv4: of others it looks up the names, for which a busy name server takes seconds."""
+    return dist.TCPStore(
+        "127.0.0.1",
+        port,
+        is_master=True,
+        timeout=timedelta(seconds=LIMIT),
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
 
 
 def _followed(case: Case, children: list[int], lines: list[Any]) -> list[dict[str, Any]]:
@@ -591,12 +624,15 @@ def _followed(case: Case, children: list[int], lines: list[Any]) -> list[dict[st
     return results
 
 
-def _rank(case: Case, rank: int, port: int, folder: str, pipe: int) -> None:
+def _rank(case: Case, rank: int, port: int, listener: socket.socket, folder: str, pipe: int) -> None:
+    serves = case.store == "first rank" and rank == 0
+    if not serves:
+        listener.close()
     if case.launched:
         of_rank = {"RANK": rank, "WORLD_SIZE": case.launched, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in of_rank.items()})
     else:
-        _init_group(case, rank, port, folder)
+        _init_group(case, rank, port, listener if serves else None, folder)
     try:
         result = {"result": case.function(rank, lambda: os.write(pipe, b"ready\n") and None)}
     except RankError as error:
@@ -608,14 +644,15 @@ def _rank(case: Case, rank: int, port: int, folder: str, pipe: int) -> None:
         dist.destroy_process_group()
 
 
-def _init_group(case: Case, rank: int, port: int, folder: str) -> None:
+def _init_group(case: Case, rank: int, port: int, listener: socket.socket | None, folder: str) -> None:
     limit = timedelta(seconds=LIMIT)
     store: Any
     if case.store == "file":
         store = dist.FileStore(f"{folder}/store", case.size)
+    elif listener is None:
+        store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=limit, wait_for_workers=False)
     else:
-        first = case.store == "first rank" and rank == 0
-        store = dist.TCPStore("127.0.0.1", port, is_master=first, timeout=limit, wait_for_workers=False)
+        store = _served(port, listener)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=case.size, timeout=limit)
 
 

@@ -93,7 +93,7 @@ def test_failures(found):
         f"{names[2]}: ccma_fast 0.2.0, but {names[0]}: 0.1.0; expected the same on all ranks"
     )
     assert first["more said"].startswith(f"{names[1]}: instruction set avx2, but {names[0]}: not given; expected")
-    assert first["did not come"] == (f"rank 1 of 3 did not come within 3 s; there were {names[0]}, {names[2]}")
+    assert first["did not come"] == (f"rank 1 of 3 did not come within 1 s; there were {names[0]}, {names[2]}")
     assert first["unpicklable elsewhere"].startswith(f"{names[0]}: ")
 
 
