@@ -65,7 +65,7 @@ void Panels::multiply(const Matrix& x, const float* scale, const float* bias, fl
         for (std::int64_t at = begin; at < end; ++at) {
             const std::int64_t row = at / groups * block, first = at % groups * group;
             multiply_group(x, scale, row, std::min(block, x.rows - row), first, std::min(group, n_panels_ - first),
-                           offsets.data(), widened.get(), product.get(), out);
+                           offsets.data(), widened.get(), product.get(), out + row * k_);
         }
     };
     parallel_ranges(blocks * groups, 1 + least_products / (of_item + 1), items, poll);
@@ -83,7 +83,7 @@ void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t ro
         }
         for (std::int64_t p = 0; p < panels; ++p) {
             panel_product(kernels_, widened, stride, end - begin, rows, panel(first + p, begin),
-                          end == d_ ? offsets + (first + p) * panel_cols_ : nullptr, begin > 0,
+                          offsets && end == d_ ? offsets + (first + p) * panel_cols_ : nullptr, begin > 0,
                           product + p * rows * panel_cols_, panel_cols_);
         }
     }
@@ -91,8 +91,18 @@ void Panels::multiply_group(const Matrix& x, const float* scale, std::int64_t ro
         for (std::int64_t p = 0; p < panels; ++p) {
             const std::int64_t column = (first + p) * panel_cols_;
             std::copy_n(product + (p * rows + i) * panel_cols_, std::min(panel_cols_, k_ - column),
-                        out + (row + i) * k_ + column);
+                        out + i * k_ + column);
         }
+    }
+}
+
+void Panels::multiply_block(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows,
+                            float* out) const {
+    const std::int64_t group = std::min(n_panels_, largest_group);
+    const Scratch<float> widened(rows * row_stride(product_stretch)), product(rows * group * panel_cols_);
+    for (std::int64_t first = 0; first < n_panels_; first += group) {
+        multiply_group(x, scale, row, rows, first, std::min(group, n_panels_ - first), nullptr, widened.get(),
+                       product.get(), out);
     }
 }
 

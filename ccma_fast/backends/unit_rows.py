@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Coverage", "Kernel", "UnitRows"]
+from ..pool.rows import Rows
+
+__all__ = ["Coverage", "Kernel", "ListedCoverage", "ListingBackend", "UnitRows", "listing"]
 
 
 class Kernel(NamedTuple):
@@ -41,6 +43,58 @@ class Coverage(Protocol):
         -------
         ndarray, shape (n,), int64
             Candidates in the order of selection; fewer than `n_picks` where no gain is positive any more.
+        """
+        ...
+
+
+class ListedCoverage(Protocol):
+    """State of a greedy coverage on the host, of which every pair of rows with a gain is listed."""
+
+    def gain(self, row: int) -> float:
+        """What a row gains: Σ_i w_i · max(0, k(s_ij) − k(s_i)) in float64, of terms in float32, by ascending rows i."""
+        ...
+
+    def take(self, closed: npt.NDArray[np.bool_] | None = None) -> int:
+        """The open row of largest gain (ties: the first), which is open no more; −1 where no gain is positive.
+
+        Parameters
+        ----------
+        closed : ndarray, shape (N,), bool, optional
+            Rows that are not taken; closed in later calls too.
+        """
+        ...
+
+    def cover(self, row: int) -> None:
+        """Select a row."""
+        ...
+
+
+class ListingBackend(Protocol):
+    """A backend on the host with a greedy coverage over listed pairs of rows."""
+
+    def listed_coverage(
+        self,
+        rows: Rows,
+        scale: npt.NDArray[np.float32],
+        near: npt.NDArray[np.float32],
+        kernel: Kernel,
+        weights: npt.NDArray[np.float32],
+        open_rows: npt.NDArray[np.bool_],
+        most_pairs: int,
+    ) -> ListedCoverage | None:
+        """The start of a greedy coverage of all rows by some; None where there are too many pairs to be listed.
+
+        Parameters
+        ----------
+        rows, scale : Rows, shape (N, D), N > 0, and ndarray, shape (N,), float32
+            Rows, and what each is multiplied with to have unit length.
+        near : ndarray, shape (N,), float32
+            s, the similarity of each row to the most similar of those that cover already.
+        kernel : Kernel
+        weights : ndarray, shape (N,), float32
+        open_rows : ndarray, shape (N,), bool
+            Those that may be selected.
+        most_pairs : int
         """
         ...
 
@@ -84,3 +138,8 @@ class UnitRows(Protocol):
     def most_similar(self, picks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
         ...
+
+
+def listing(backend: Any) -> ListingBackend | None:
+    """The backend where it lists pairs of rows."""
+    return cast(ListingBackend, backend) if hasattr(backend, "listed_coverage") else None

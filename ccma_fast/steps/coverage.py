@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Backend, on_device, on_host
-from ..backends.unit_rows import Kernel, UnitRows
+from ..backends.unit_rows import Kernel, ListedCoverage, UnitRows, listing
 from ..pool.checked import check_lengths
 from ..pool.rows import Rows, to_float32
-from .nearer_pairs import NearerPairs, positions
 
-__all__ = ["HostUnitRows", "Limits", "squared_distances", "unit_rows"]
+__all__ = ["HostUnitRows", "Limits", "most_pair_bytes", "squared_distances", "unit_rows"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -30,8 +29,11 @@ _SQUARE = 1024
 # Candidates of one product.
 _BATCH = 1024
 
-# Candidates whose gains are evaluated together: by lists of pairs, by products first, and at most.
-_LISTED, _FIRST_EVALUATED, _MOST_EVALUATED = 8, 64, 1024
+# Candidates whose gains are evaluated together: first, and at most.
+_FIRST_EVALUATED, _MOST_EVALUATED = 64, 1024
+
+# Pairs of rows that are listed at most, and bytes of one.
+_MOST_PAIRS, _PAIR = 1 << 24, 10
 
 # Share of pairs with a gain from which on the kernel is computed densely, for all pairs.
 _DENSE = 0.25
@@ -73,6 +75,11 @@ class HostUnitRows:
     backend : Backend
         Computes lengths and products.
 
+    Attributes
+    ----------
+    scale : ndarray, shape (N,), float32
+        What each row is multiplied with.
+
     Raises
     ------
     ValueError
@@ -82,30 +89,30 @@ class HostUnitRows:
     def __init__(self, rows: Rows, backend: Backend) -> None:
         self.n_rows = rows.n_rows
         self.backend = backend
-        self._rows = rows
-        self._scale = np.empty(rows.n_rows, np.float32)
+        self.rows = rows
+        self.scale = np.empty(rows.n_rows, np.float32)
         for start, chunk in rows.chunks():
             lengths = backend.row_lengths(chunk)
             check_lengths(rows, start, lengths, directions=True)
-            self._scale[start : start + len(chunk)] = 1.0 / lengths
+            self.scale[start : start + len(chunk)] = 1.0 / lengths
             del chunk  # before the next is read
 
     def take(self, indices: Int64) -> Float32:
         """Some rows, shape (M, D), float32."""
-        unit: Float32 = to_float32(self._rows.take(indices)) * self._scale[indices, None]
+        unit: Float32 = to_float32(self.rows.take(indices)) * self.scale[indices, None]
         return unit
 
     def between(self, start: int, stop: int) -> Float32:
         """Rows start to stop − 1, shape (stop − start, D), float32."""
-        unit: Float32 = to_float32(self._rows.read(start, stop)) * self._scale[start:stop, None]
+        unit: Float32 = to_float32(self.rows.read(start, stop)) * self.scale[start:stop, None]
         return unit
 
     def similarities(self, others: Float32) -> Iterator[tuple[slice, Float32]]:
         """Cosine similarities s of all rows to `others`, shape (M, D), unit rows too: (rows, (m, M) float32) pieces."""
-        step = min(self._rows.chunk_rows(), _BLOCK // max(1, len(others)))
-        for start, chunk in self._rows.chunks(max(_SUM_ROWS, step - step % _SUM_ROWS)):
+        step = min(self.rows.chunk_rows(), _BLOCK // max(1, len(others)))
+        for start, chunk in self.rows.chunks(max(_SUM_ROWS, step - step % _SUM_ROWS)):
             part = slice(start, start + len(chunk))
-            yield part, self.backend.linear(chunk, others, scale=self._scale[part])
+            yield part, self.backend.linear(chunk, others, scale=self.scale[part])
             del chunk  # before the next is read
 
     def nearest(self, others: HostUnitRows, least: float) -> Float32:
@@ -125,7 +132,7 @@ class HostUnitRows:
         weights: Float32 | None,
     ) -> HostCoverage:
         """The start of a greedy coverage of all rows, see :class:`ccma_fast.backends.protocol.UnitRows`."""
-        return HostCoverage(_Coverage(self, self.nearest(covered, least), kernel, weights), candidates, self.n_rows)
+        return HostCoverage(self, self.nearest(covered, least), candidates, kernel, weights)
 
     def most_similar(self, picks: Int64) -> Int64:
         """Position in `picks` of the most similar row, for each row, shape (N,); ties: the first."""
@@ -133,104 +140,142 @@ class HostUnitRows:
 
 
 class HostCoverage:
-    """Candidates and their bounds, see :class:`ccma_fast.backends.protocol.Coverage`."""
+    """Candidates and their gains, see :class:`ccma_fast.backends.protocol.Coverage`.
 
-    def __init__(self, coverage: _Coverage, candidates: Int64, n_rows: int) -> None:
-        self._coverage, self._rows = coverage, candidates
-        self._is_all = candidates.size == n_rows
-        gains = coverage.bounds() if self._is_all else coverage.gains(candidates)
-        # A sentinel behind the last candidate, with a bound below all.
-        self._bounds = np.append(gains, -np.inf)
-        self._limits: Limits | None = None
+    Parameters
+    ----------
+    pool : HostUnitRows, shape (N, D)
+    near : ndarray, shape (N,), float32
+        Similarity of each row to the most similar of those that cover already; kept up to date until pairs are listed.
+    candidates : ndarray, shape (n,), int64
+        Rows, ascending.
+    kernel : Kernel
+    weights : ndarray, shape (N,), float32, optional
+    """
+
+    def __init__(
+        self, pool: HostUnitRows, near: Float32, candidates: Int64, kernel: Kernel, weights: Float32 | None
+    ) -> None:
+        self._products = ByProducts(pool, near, candidates, kernel, weights)
+        self._listed: ListedCoverage | None = None
+        self._start()
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the pairs of rows with a gain are listed, so that no gain takes a product."""
+        return self._listed is not None
 
     def choose(self, n_picks: int, limits: Limits | None = None) -> Int64:
         """See :meth:`ccma_fast.backends.protocol.Coverage.choose`; within `limits` where there are any."""
-        self._limits = limits
         chosen: list[int] = []
-        while len(chosen) < n_picks and (best := self._best()) >= 0:
-            self._bounds[best] = -np.inf
-            if limits is not None and not limits.admits(int(self._rows[best])):
+        while len(chosen) < n_picks:
+            gains = self._products if self._listed is None else self._listed
+            if (best := gains.take(None if limits is None else limits.closed)) < 0:
+                break
+            row = int(self._products.rows[best])
+            if limits is not None and not limits.admits(row):
                 continue
-            self._coverage.add(int(self._rows[best]))
+            gains.cover(row)
             chosen.append(best)
             # Selected rows leave fewer pairs with a gain: try again to list them after the same work without lists.
-            if self._is_all and self._coverage.n_evaluated > self._rows.size // 2:
-                np.minimum(self._bounds[:-1], self._coverage.bounds(), out=self._bounds[:-1])
+            if self._listed is None and self._products.n_evaluated > self._products.rows.size // 2:
+                self._start()
         return np.asarray(chosen, np.int64)
 
-    def _best(self) -> int:
-        """The candidate of largest gain (ties: the first), or −1 where no gain is positive."""
-        if self._coverage.is_listed and self._rows.size > _LISTED:
-            # Most often the few of largest bounds tell, which are found without sorting all.
-            leading = np.argpartition(-self._bounds, _LISTED)
-            first = leading[:_LISTED]
-            best, best_gain = self._evaluated(first[first < self._rows.size])
-            bound = float(self._bounds[leading[_LISTED]])
-            if bound <= 0.0 or bound < best_gain:
-                return best
+    def _start(self) -> None:
+        if self._products.is_all:
+            self._listed = self._products.listed()
+        if self._listed is None:
+            self._products.bound()
+
+
+class ByProducts:
+    """Σ_i w_i · k(s_i), s_i the similarity of row i to the nearest already-selected row, and the gains of candidates.
+
+    Parameters
+    ----------
+    pool, near, candidates, kernel, weights
+        As of :class:`HostCoverage`.
+    """
+
+    def __init__(
+        self, pool: HostUnitRows, near: Float32, candidates: Int64, kernel: Kernel, weights: Float32 | None
+    ) -> None:
+        self._pool, self._near, self._kernel = pool, near, kernel
+        self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
+        self._added: list[int] = []  # selected rows that are not yet in `near`
+        self.rows = candidates
+        self.is_all = candidates.size == pool.n_rows
+        """Whether all rows are candidates."""
+        # A sentinel behind the last candidate, with a bound below all.
+        self._bounds = np.append(np.full(candidates.size, np.inf), -np.inf)
+        self.n_evaluated = 0
+        """Candidates whose gain was computed since :meth:`bound` was."""
+
+    def cover(self, row: int) -> None:
+        """Select one more row."""
+        self._added.append(row)
+
+    def listed(self) -> ListedCoverage | None:
+        """The same by pairs of rows, all of which are candidates; None where there are too many pairs."""
+        backend = listing(self._pool.backend)
+        if backend is None or not self._pool.n_rows:
+            return None
+        self._cover_added()
+        is_open = self._bounds[:-1] > -np.inf
+        rows, scale = self._pool.rows, self._pool.scale
+        return backend.listed_coverage(rows, scale, self._near, self._kernel, self._weights, is_open, _MOST_PAIRS)
+
+    def bound(self) -> None:
+        """Bounds all gains anew, from above."""
+        gains = self._bounds_of_all() if self.is_all else self.gains(self.rows)
+        np.minimum(self._bounds[:-1], gains, out=self._bounds[:-1])
+        self.n_evaluated = 0
+
+    def take(self, closed: npt.NDArray[np.bool_] | None = None) -> int:
+        """The candidate of largest gain (ties: the first), once; −1 where no gain is positive.
+
+        By submodularity earlier gains are bounds, and those of largest bound are evaluated first.
+        """
         order = np.argsort(-self._bounds, kind="stable")
         best, best_gain = -1, 0.0
         start, size = 0, _FIRST_EVALUATED
         while True:
-            stop = min(start + size, self._rows.size)
-            candidate, gain = self._evaluated(order[start:stop])
+            stop = min(start + size, self.rows.size)
+            candidate, gain = self._best_of(order[start:stop], closed)
             following = int(order[stop])
             bound = float(self._bounds[following])
             if gain > best_gain or (gain == best_gain and candidate < best):
                 best, best_gain = candidate, gain
             if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
-                return best
+                break
             start, size = stop, min(2 * size, _MOST_EVALUATED)
+        if best >= 0:
+            self._bounds[best] = -np.inf
+        return best
 
-    def _evaluated(self, candidates: Int64) -> tuple[int, float]:
+    def _best_of(self, candidates: Int64, closed: npt.NDArray[np.bool_] | None) -> tuple[int, float]:
         """That of largest gain among some candidates (ties: the first) and its gain; −1 where none is positive."""
         candidates = np.sort(candidates)
-        gains = self._coverage.gains(self._rows[candidates])
-        if self._limits is not None:
-            gains[self._limits.closed[self._rows[candidates]]] = -np.inf
+        gains = self.gains(self.rows[candidates])
+        gains[self._bounds[candidates] == -np.inf] = -np.inf
+        if closed is not None:
+            gains[closed[self.rows[candidates]]] = -np.inf
         self._bounds[candidates] = gains
         first = int(gains.argmax())
         return (int(candidates[first]), float(gains[first])) if gains[first] > 0.0 else (-1, 0.0)
 
-
-class _Coverage:
-    """Σ_i w_i · k(s_i), s_i the similarity of row i to the nearest already-selected row, and the gains of others."""
-
-    def __init__(self, pool: HostUnitRows, near: Float32, kernel: Kernel, weights: Float32 | None) -> None:
-        self._pool, self._near, self._kernel = pool, near, kernel
-        self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
-        self._added: list[int] = []  # selected rows that are not yet in `near`
-        self._pairs: NearerPairs | None = None
-        self.n_evaluated = 0
-        """Rows whose gain was computed by products since :meth:`bounds` was."""
-
-    @property
-    def is_listed(self) -> bool:
-        """Whether the pairs of rows with a gain are listed, so that no gain takes a product."""
-        return self._pairs is not None
-
-    def add(self, row: int) -> None:
-        """Select one more row."""
-        if self._pairs is None:
-            self._added.append(row)
-        else:
-            i, similarity = self._pairs.of(row)
-            self._near[i] = np.maximum(self._near[i], similarity)
-
     def gains(self, rows: Int64) -> Float64:
         """Marginal gain of each of `rows`, shape (M,); each is summed in the same order whatever else is in `rows`."""
         gains = np.zeros(rows.size)
-        if self._pairs is not None:
-            listed = [self._pairs.of(row) for row in rows.tolist()]
-            i, similarity = (np.concatenate(parts) for parts in zip(*listed, strict=True))
-            j = np.repeat(np.arange(rows.size), [len(part) for part, _ in listed])
-            gained = self._kernel(np.maximum(similarity, self._near[i])) - self._kernel(self._near[i])
-            return gains + np.bincount(j, gained * self._weights[i], minlength=rows.size)
         for start in range(0, rows.size, _BATCH):
             others = rows[start : start + _BATCH]
             self._add_products(others, gains[start : start + _BATCH])
         self.n_evaluated += rows.size
         return gains
+
+    def _cover_added(self) -> None:
+        self._add_products(np.empty(0, np.int64), np.empty(0))
 
     def _add_products(self, rows: Int64, gains: Float64) -> None:
         # The rows added last are columns of the same product: no pass over the pool of their own.
@@ -241,55 +286,55 @@ class _Coverage:
                 np.maximum(self._near[part], similarity[:, column], out=self._near[part])
             self._add_gains(gains, similarity[:, len(added) :], part)
 
-    def bounds(self) -> Float64:
+    def _bounds_of_all(self) -> Float64:
         """Upper bounds, tight up to rounding, of the gain of each row of the pool, shape (N,).
 
-        Each pair of rows is multiplied once, for the gains of both. The pairs with a gain are listed if they are few.
+        Each pair of rows is multiplied once, for the gains of both.
         """
         n = self._pool.n_rows
         gains = np.zeros(n)
-        self._add_products(np.empty(0, np.int64), gains[:0])
-        self.n_evaluated, pairs = 0, NearerPairs(n, _SQUARE)
+        self._cover_added()
         for start in range(0, n, _SQUARE):
             rows = slice(start, min(start + _SQUARE, n))
             unit = self._pool.between(rows.start, rows.stop)
             for other in range(0, start + 1, _SQUARE):
                 columns = slice(other, min(other + _SQUARE, n))
                 similarity = self._pool.backend.linear(unit, self._pool.between(columns.start, columns.stop))
-                kept = pairs if pairs.is_open else None
-                self._add_gains(gains[columns], similarity, rows, kept, columns.start)
+                self._add_gains(gains[columns], similarity, rows)
                 if other < start:
-                    self._add_gains(gains[rows], similarity.T, columns, kept, rows.start)
-                pairs.seen(similarity.size * (1 + (other < start)))
-        self._pairs = pairs.complete()
+                    self._add_gains(gains[rows], similarity.T, columns)
         return gains * (1.0 + _ROUNDING)
 
-    def _add_gains(
-        self,
-        gains: Float64,
-        similarity: Float32,
-        rows: slice,
-        pairs: NearerPairs | None = None,
-        first_candidate: int = 0,
-    ) -> None:
-        """Adds Σ_i w_i · max(0, k(s_ij) − k(s_i)) over some rows i to the gain of each column j, and lists pairs."""
+    def _add_gains(self, gains: Float64, similarity: Float32, rows: slice) -> None:
+        """Adds Σ_i w_i · max(0, k(s_ij) − k(s_i)) over some rows i to the gain of each column j."""
         near, weights = self._near[rows, None], self._weights[rows, None]
         covered = self._kernel(near)
         for start in range(0, len(similarity), _SUM_ROWS):
             piece = slice(start, start + _SUM_ROWS)
             part = similarity[piece]
             nearer = part > near[piece]
-            if pairs is None and np.count_nonzero(nearer) > _DENSE * nearer.size:
+            if np.count_nonzero(nearer) > _DENSE * nearer.size:
                 gained = self._kernel(np.maximum(part, near[piece]))
                 gained -= covered[piece]
                 gained *= weights[piece]
                 gains += gained.sum(axis=0, dtype=np.float64)
             else:
                 # Few rows are nearer to a candidate than to a selected row: compute the kernel of those alone.
-                i, j = positions(nearer)
-                nearest = part[i, j]
-                if pairs is not None:
-                    pairs.add(i, j, nearest, first_row=rows.start + start, first_candidate=first_candidate)
-                gained = self._kernel(nearest) - covered[piece][i, 0]
+                i, j = _positions(nearer)
+                gained = self._kernel(part[i, j]) - covered[piece][i, 0]
                 gained *= weights[piece][i, 0]
                 gains += np.bincount(j, gained, minlength=gains.size)
+
+
+def _positions(mask: npt.NDArray[np.bool_]) -> tuple[Int64, Int64]:
+    """numpy.nonzero of a matrix that lies in memory by rows or by columns, a column's rows ascending; far faster."""
+    if mask.flags.c_contiguous:
+        i, j = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    else:
+        j, i = np.divmod(np.flatnonzero(mask.T), mask.shape[0])
+    return i, j
+
+
+def most_pair_bytes(n_rows: int) -> int:
+    """Bytes of the listed pairs of so many rows, at most."""
+    return _PAIR * min(n_rows * n_rows, _MOST_PAIRS)

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, module) {
     ccma::bindings::bind_exact_sum(module);
     ccma::bindings::bind_mapped(module);
     ccma::bindings::bind_regression(module);
+    ccma::bindings::bind_coverage(module);
 
     module.def("num_threads", &ccma::num_threads);
     module.def("set_num_threads", &ccma::set_num_threads, py::arg("n"));

@@ -17,7 +17,7 @@ from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.unit_rows import Kernel
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import coverage, nearer_pairs, representatives
+from ccma_fast.steps import coverage, representatives
 from ccma_fast.steps.trained import Trained
 from ccma_fast.strategies import herding
 
@@ -365,7 +365,7 @@ def test_the_size_of_blocks_changes_no_choice(
 ) -> None:
     x, labels = either
     small_blocks.setattr(coverage, "_DENSE", dense)
-    small_blocks.setattr(nearer_pairs, "_MOST_PAIRS", most_pairs)
+    small_blocks.setattr(coverage, "_MOST_PAIRS", most_pairs)
     kernel = np.exp(2.0 * similarities(x) - 2.0)
     assert choose("max-herding", make_round(x, labels, 12)) == exhaustive_greedy(kernel, labels, 12)
 
@@ -380,8 +380,8 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(
 
     labelled = coverage.HostUnitRows(RowSubset(state.features, state.labelled), state.backend)
 
-    def covered(least: float) -> coverage._Coverage:
-        return coverage._Coverage(unit, unit.nearest(labelled, least), Kernel.gaussian(1.0), weights)
+    def covered(least: float) -> coverage.ByProducts:
+        return coverage.ByProducts(unit, unit.nearest(labelled, least), np.arange(400), Kernel.gaussian(1.0), weights)
 
     together = covered(0.0).gains(state.unlabelled)
     for dense in (0.0, 1.0):
@@ -390,20 +390,18 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(
         alone = [covered(0.0).gains(np.array([row]))[0] for row in state.unlabelled[:50]]
         np.testing.assert_array_equal(alone, together[:50])
     # Bounds are bounds, and tight.
-    known = covered(0.0)
-    bounds = known.bounds()[state.unlabelled]
+    bounds = covered(0.0)._bounds_of_all()[state.unlabelled]
     assert (bounds >= together).all()
     np.testing.assert_allclose(bounds, together, rtol=1e-5)
     # Gains by listed pairs are those by products, also beside rows selected since.
-    assert known.is_listed
-    np.testing.assert_allclose(known.gains(state.unlabelled), together, rtol=1e-9)
-    np.testing.assert_array_equal(known.gains(state.unlabelled[7:8]), known.gains(state.unlabelled)[7:8])
-    for row in state.unlabelled[:3].tolist():
-        known.add(row)
-    by_products = covered(0.0)
-    for row in state.unlabelled[:3].tolist():
-        by_products.add(row)
-    np.testing.assert_allclose(known.gains(state.unlabelled), by_products.gains(state.unlabelled), rtol=1e-6, atol=1e-6)
+    by_products, listed = covered(0.0), covered(0.0).listed()
+    assert listed is not None
+    for row in (None, *state.unlabelled[:3].tolist()):
+        if row is not None:
+            listed.cover(row)
+            by_products.cover(row)
+        gains = [listed.gain(row) for row in state.unlabelled.tolist()]
+        np.testing.assert_allclose(gains, by_products.gains(state.unlabelled), rtol=1e-6, atol=1e-6)
 
 
 def test_pairs_are_listed_once_selected_rows_leave_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,17 +411,12 @@ def test_pairs_are_listed_once_selected_rows_leave_few(monkeypatch: pytest.Monke
     monkeypatch.setattr(coverage, "_SQUARE", 100)
     picks = {}
     for most_pairs in (0, 20_000, 360_000):
-        monkeypatch.setattr(nearer_pairs, "_MOST_PAIRS", most_pairs)
+        monkeypatch.setattr(coverage, "_MOST_PAIRS", most_pairs)
         near = np.full(600, -1.0, np.float32)
-        known = coverage._Coverage(unit, near, Kernel(), None)
-        start = coverage.HostCoverage(known, np.arange(600), 600)
-        assert known.is_listed == (most_pairs == 360_000)
+        start = coverage.HostCoverage(unit, near, np.arange(600), Kernel(), None)
+        assert start.is_listed == (most_pairs == 360_000)
         picks[most_pairs] = start.choose(60).tolist()
-        assert known.is_listed == (most_pairs > 0)
-        # What is listed stands: every row's similarity to the nearest pick.
-        similarity = similarities(x)[:, picks[most_pairs]].max(axis=1)
-        known.gains(np.arange(1))
-        np.testing.assert_allclose(near, similarity, atol=1e-6)
+        assert start.is_listed == (most_pairs > 0)
     assert picks[0] == picks[20_000] == picks[360_000]
 
 

@@ -5,6 +5,7 @@ The names are those of :class:`ccma_fast.backends.protocol.PartedBackend`, the c
 and one chunk; no result depends on where the chunks end.
 """
 
+from .coverage import listed_coverage
 from .device import NAME, ON_HOST, arithmetic, describe
 from .kmeans import kmeans_of_parts, weighted_kmeans
 from .kmeans_part import HostPart as kmeans_part
@@ -30,6 +31,7 @@ __all__ = [
     "kmeans_part",
     "likely_brackets",
     "linear",
+    "listed_coverage",
     "multiplier",
     "prediction_sets",
     "raised_threshold",

@@ -13,9 +13,8 @@ from ...backends.protocol import on_host
 from ...backends.unit_rows import Kernel
 from ...config import CCMAConfig
 from ...pool.rows import Rows
-from ...steps.coverage import HostUnitRows, unit_rows
+from ...steps.coverage import HostUnitRows, most_pair_bytes, unit_rows
 from ...steps.greedy import greedy_coverage, limited_coverage
-from ...steps.nearer_pairs import most_pair_bytes
 from ...steps.quotas import class_quotas
 from ..cost_inputs import CostInputs
 from ..picks import Picks, Tally, best_of_classes, class_sizes, filled

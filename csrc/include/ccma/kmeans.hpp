@@ -33,6 +33,9 @@ class Panels {
     // out (M, K) = X matrixᵀ + bias (none where null).
     void multiply(const Matrix& x, const float* scale, const float* bias, float* out, const Poll& poll) const;
 
+    // Of `rows` rows of x from `row` on, no more than rows_of_block: out (rows, K).
+    void multiply_block(const Matrix& x, const float* scale, std::int64_t row, std::int64_t rows, float* out) const;
+
     // The same for `rows` float32 rows that lie `stride` apart; `offsets` has room for whole panels.
     void multiply_rows(const float* x, std::int64_t stride, std::int64_t rows, const float* offsets, float* out) const;
 
