@@ -12,7 +12,17 @@ import numpy.typing as npt
 from ..system.file_integrity import FileInUse, file_under, reading
 from ..system.mapped_pages import Pages
 from .array_like import as_array, check_unmasked, is_missing
-from .rows import BFLOAT16_BITS, STORAGE_TYPES, Chunk, FileRow, Rows, check_matrix, to_storage
+from .rows import (
+    BFLOAT16_BITS,
+    STORAGE_TYPES,
+    Chunk,
+    FileRow,
+    Places,
+    Rows,
+    check_matrix,
+    sliced_around,
+    to_storage,
+)
 
 __all__ = ["ArrayRows", "KeptRows", "ReadRows", "kept", "rows_of_array", "rows_of_array_like", "stacked"]
 
@@ -82,6 +92,9 @@ class ArrayRows(Rows):
             taken = self._taken(indices)
             self.check()
         return self._chunk(taken)
+
+    def around(self, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+        return sliced_around(self, indices)
 
     def _taken(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         ends = np.flatnonzero(np.diff(indices) != 1)

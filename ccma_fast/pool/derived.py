@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .rows import Chunk, Rows
+from ..system.file_integrity import reading
+from .rows import Chunk, Places, Rows
 
 __all__ = ["AllBut", "DerivedRows", "LinearRows", "RowMask", "RowSubset", "Runs", "rows_where"]
 
@@ -132,6 +133,9 @@ class RowSubset(Rows):
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         return self.rows.take(self.indices[indices])
 
+    def around(self, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+        return self.rows.around(self.indices[indices])
+
     def row_number(self, row: int) -> int:
         return self.rows.row_number(int(self.indices[np.array([row])][0]))
 
@@ -237,6 +241,18 @@ class LinearRows(DerivedRows):
         self.weight, self.bias, self.unit = weight, bias, unit
         self._backend = backend
 
+    def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        with reading():
+            chunk, places = self.source.around(indices)
+            product = self._product(chunk)[places]
+            del chunk
+            if not isinstance(places, slice):
+                self.source.release(int(indices[0]), int(indices[-1]) + 1)
+        return product
+
     def _product(self, chunk: Chunk) -> Chunk:
-        scale = (1.0 / self._backend.row_lengths(chunk)).astype(np.float32) if self.unit else None
+        scale = None
+        if self.unit:
+            with np.errstate(divide="ignore"):  # a row of zeros among those that are wanted
+                scale = (1.0 / self._backend.row_lengths(chunk)).astype(np.float32)
         return self._backend.linear(chunk, self.weight, self.bias, scale=scale)

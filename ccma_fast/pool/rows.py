@@ -20,18 +20,24 @@ from .shard_names import ShardFile
 
 __all__ = [
     "BFLOAT16_BITS",
+    "READ_OVER",
     "STORAGE_TYPES",
     "Chunk",
     "FileRow",
+    "Places",
     "RowId",
     "Rows",
     "check_matrix",
     "in_step",
+    "sliced_around",
     "to_float32",
     "to_storage",
 ]
 
 Chunk = npt.NDArray[Any]
+
+Places = slice | npt.NDArray[np.int64]
+"""What selects rows of a chunk."""
 
 # None where a column of ids has a gap.
 RowId = str | None
@@ -42,6 +48,9 @@ STORAGE_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 # Large enough to hide the cost of a call, small enough to leave memory to others.
 _CHUNK_BYTES = 32 << 20
+
+READ_OVER = 32
+"""Rather than that rows are copied, one more is read for so many that are wanted."""
 
 
 def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
@@ -146,6 +155,14 @@ class Rows(ABC):
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         """The rows at `indices`, in that order, as a C-contiguous array in a storage type."""
 
+    def around(self, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+        """A chunk that holds the rows at `indices`, and where: an array of places where it holds others too.
+
+        Stored rows that lie among few others are not copied. What holds of :meth:`slice` then holds of the chunk, of
+        the rows from the first to the last of `indices`.
+        """
+        return self.take(indices), slice(None)
+
     def row_number(self, row: int) -> int:
         """The number of row `row` in the caller's own matrix, from which these rows may be taken."""
         return row
@@ -225,6 +242,15 @@ class Rows(ABC):
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.float32().astype(np.float32 if dtype is None else dtype)
+
+
+def sliced_around(rows: Rows, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+    """:meth:`Rows.around` of rows of which a slice costs less than a copy."""
+    if indices.size:
+        first, last = int(indices[0]), int(indices[-1])
+        if 0 <= (last + 1 - first) - indices.size <= indices.size // READ_OVER and (np.diff(indices) > 0).all():
+            return rows.slice(first, last + 1), indices - first
+    return rows.take(indices), slice(None)
 
 
 def in_step(*rows: Rows, chunk_size: int | None = None) -> Iterator[tuple[int, tuple[Chunk, ...]]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .rows import Chunk, FileRow, Rows
+from .rows import Chunk, FileRow, Places, Rows, sliced_around
 
 __all__ = ["ShardedRows"]
 
@@ -77,6 +77,9 @@ class ShardedRows(Rows):
             here = shard_of == shard
             taken[here] = self._shards[shard].take(indices[here] - self._starts[shard])
         return taken
+
+    def around(self, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+        return sliced_around(self, indices)
 
     def row_number(self, row: int) -> int:
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES, WEIGHT_BYTES
-from ..pool.rows import Rows
+from ..pool.rows import READ_OVER, Rows
 from ..steps.pool_sample import sample_size
 from ..steps.selection import n_held_out
 from ..system.mapped_pages import SCATTERED_BYTES
@@ -151,7 +151,11 @@ def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
     """Bytes of a chunk of n of the scored rows of a source."""
     if given.n_scored < given.n_left or given.n_left < given.n_unlabelled:
         return picked_bytes(rows, n)
-    return selected_bytes(given, rows, n) + n * COUNTED_ROW * given.leaves_rows_out
+    # Products of a head are formed with the few rows that are left out, too, rather than of a copy without them.
+    n_out = given.pool.n_rows - given.n_unlabelled
+    is_read_over = bool(given.head) and rows in given.computed and n_out <= given.n_unlabelled // READ_OVER
+    read = rows.resident_bytes(n) if is_read_over else selected_bytes(given, rows, n)
+    return read + n * COUNTED_ROW * given.leaves_rows_out
 
 
 def logits_bytes(given: CostInputs) -> int:

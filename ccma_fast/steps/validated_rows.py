@@ -12,7 +12,7 @@ from ..backends.protocol import Backend
 from ..checks import LEAST_LENGTH
 from ..pool.checked import check_lengths
 from ..pool.derived import RowSubset
-from ..pool.rows import Chunk, Rows
+from ..pool.rows import Chunk, Places, Rows
 
 __all__ = ["LazilyValidatedRows", "validated_rows"]
 
@@ -63,19 +63,26 @@ class LazilyValidatedRows(Rows):
         return self._source.chunk_rows(chunk_size)
 
     def slice(self, start: int, stop: int) -> Chunk:
-        return self._validated(self._source.slice(start, stop), range(start, stop))
+        chunk = self._source.slice(start, stop)
+        self._validate(self._backend.row_lengths(chunk), range(start, stop))
+        return chunk
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
-        return self._validated(self._source.take(indices), indices)
+        chunk = self._source.take(indices)
+        self._validate(self._backend.row_lengths(chunk), indices)
+        return chunk
 
-    def _validated(self, chunk: Chunk, numbers: Sequence[int] | npt.NDArray[np.int64]) -> Chunk:
-        lengths = self._backend.row_lengths(chunk)
+    def around(self, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+        chunk, places = self._source.around(indices)
+        self._validate(self._backend.row_lengths(chunk)[places], indices)
+        return chunk, places
+
+    def _validate(self, lengths: npt.NDArray[np.float64], numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
         if not (np.isfinite(lengths) & (lengths >= self._least)).all():
             if self._refuse is not None:
                 self._refuse()
             read = RowSubset(self._source, np.asarray(numbers, np.int64))
             check_lengths(read, 0, lengths, directions=self._least > 0.0)
-        return chunk
 
     def row_number(self, row: int) -> int:
         return self._source.row_number(row)

@@ -30,7 +30,7 @@ from ..keys import is_of_another_role
 from ..manifest_file import check_shards, former_ids, ids_of_shard, read_manifest
 from ..open import open_file
 from ..parquet_file import opened
-from ..rows import BFLOAT16_BITS, Chunk, RowId, Rows
+from ..rows import BFLOAT16_BITS, Chunk, Places, RowId, Rows, sliced_around
 from ..shard_names import ShardFile, check_names, natural_order, pattern_of
 from ..sharded import ShardedRows
 from .arrow import files_of_dataset
@@ -235,6 +235,9 @@ class _Shard(Rows):
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
         self._compared()
         return self._counted(self._rows.take(indices))
+
+    def around(self, indices: npt.NDArray[np.int64]) -> tuple[Chunk, Places]:
+        return sliced_around(self, indices)
 
     def _compared(self) -> None:
         if self._compare is not None:
