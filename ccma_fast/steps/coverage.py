@@ -156,6 +156,7 @@ class HostCoverage:
     def __init__(
         self, pool: HostUnitRows, near: Float32, candidates: Int64, kernel: Kernel, weights: Float32 | None
     ) -> None:
+        self._n_rows = pool.n_rows
         self._products = ByProducts(pool, near, candidates, kernel, weights)
         self._listed: ListedCoverage | None = None
         self._start()
@@ -170,20 +171,19 @@ class HostCoverage:
         chosen: list[int] = []
         while len(chosen) < n_picks:
             gains = self._products if self._listed is None else self._listed
-            if (best := gains.take(None if limits is None else limits.closed)) < 0:
+            if (row := gains.take(None if limits is None else limits.closed)) < 0:
                 break
-            row = int(self._products.rows[best])
             if limits is not None and not limits.admits(row):
                 continue
             gains.cover(row)
-            chosen.append(best)
+            chosen.append(row)
             # Selected rows leave fewer pairs with a gain: try again to list them after the same work without lists.
-            if self._listed is None and self._products.n_evaluated > self._products.rows.size // 2:
+            if self._listed is None and self._products.of_pairs and self._products.n_evaluated > self._n_rows // 2:
                 self._start()
-        return np.asarray(chosen, np.int64)
+        return np.searchsorted(self._products.rows, np.asarray(chosen, np.int64))
 
     def _start(self) -> None:
-        if self._products.is_all:
+        if self._products.of_pairs:
             self._listed = self._products.listed()
         if self._listed is None:
             self._products.bound()
@@ -205,8 +205,8 @@ class ByProducts:
         self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
         self._added: list[int] = []  # selected rows that are not yet in `near`
         self.rows = candidates
-        self.is_all = candidates.size == pool.n_rows
-        """Whether all rows are candidates."""
+        self.of_pairs = 2 * candidates.size >= pool.n_rows
+        """Whether so many rows are candidates that a product for each two rows takes less than all gains by themselves."""
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(np.full(candidates.size, np.inf), -np.inf)
         self.n_evaluated = 0
@@ -217,23 +217,24 @@ class ByProducts:
         self._added.append(row)
 
     def listed(self) -> ListedCoverage | None:
-        """The same by pairs of rows, all of which are candidates; None where there are too many pairs."""
+        """The same by pairs of rows; None where there are too many."""
         backend = listing(self._pool.backend)
         if backend is None or not self._pool.n_rows:
             return None
         self._cover_added()
-        is_open = self._bounds[:-1] > -np.inf
+        is_open = np.zeros(self._pool.n_rows, np.bool_)
+        is_open[self.rows] = self._bounds[:-1] > -np.inf
         rows, scale = self._pool.rows, self._pool.scale
         return backend.listed_coverage(rows, scale, self._near, self._kernel, self._weights, is_open, _MOST_PAIRS)
 
     def bound(self) -> None:
         """Bounds all gains anew, from above."""
-        gains = self._bounds_of_all() if self.is_all else self.gains(self.rows)
+        gains = self._bounds_of_all()[self.rows] if self.of_pairs else self.gains(self.rows)
         np.minimum(self._bounds[:-1], gains, out=self._bounds[:-1])
         self.n_evaluated = 0
 
     def take(self, closed: npt.NDArray[np.bool_] | None = None) -> int:
-        """The candidate of largest gain (ties: the first), once; −1 where no gain is positive.
+        """The row of largest gain among the candidates (ties: the first), once; −1 where no gain is positive.
 
         By submodularity earlier gains are bounds, and those of largest bound are evaluated first.
         """
@@ -250,9 +251,10 @@ class ByProducts:
             if bound <= 0.0 or bound < best_gain or (bound == best_gain and following > best):
                 break
             start, size = stop, min(2 * size, _MOST_EVALUATED)
-        if best >= 0:
-            self._bounds[best] = -np.inf
-        return best
+        if best < 0:
+            return best
+        self._bounds[best] = -np.inf
+        return int(self.rows[best])
 
     def _best_of(self, candidates: Int64, closed: npt.NDArray[np.bool_] | None) -> tuple[int, float]:
         """That of largest gain among some candidates (ties: the first) and its gain; −1 where none is positive."""

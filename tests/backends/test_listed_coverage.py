@@ -55,16 +55,18 @@ def picks(
     most_pairs: int,
     kernel: Kernel | None = None,
     limits: Quotas | None = None,
+    candidates: np.ndarray | None = None,
 ) -> list[int]:
     monkeypatch.setattr(coverage, "_MOST_PAIRS", most_pairs)
+    candidates = np.arange(len(x)) if candidates is None else candidates
     rows, known = (coverage.HostUnitRows(open_rows(of, "x"), CPU) for of in (x, covered))
-    start = rows.coverage(known, -1.0, np.arange(len(x)), kernel or Kernel(), weights)
-    assert start.is_listed == bool(most_pairs)
+    start = rows.coverage(known, -1.0, candidates, kernel or Kernel(), weights)
+    assert start.is_listed == (most_pairs > 0 and 2 * candidates.size >= len(x))
     if limits is not None:
         return limited_coverage(rows, known, 40, limits, weights=weights, least=-1.0).tolist()
     rng = np.random.default_rng(0)
     chosen = greedy_coverage(
-        rows, known, np.arange(len(x)), 40, kernel=kernel or Kernel(), rng=rng, weights=weights, least=-1.0
+        rows, known, candidates, 40, kernel=kernel or Kernel(), rng=rng, weights=weights, least=-1.0
     )
     return chosen.tolist()
 
@@ -94,6 +96,21 @@ def test_the_picks_are_those_of_the_reference(
     unit = [reference.unit_rows(rows.astype(np.float64)) for rows in (x, covered)]
     expected = reference.greedy_coverage(unit[0], unit[1], 40, weights.astype(np.float64))
     assert picks(x, covered, weights, monkeypatch, most_pairs=x.size**2) == expected.tolist()
+
+
+@pytest.mark.parametrize("share", [2, 3, 10])
+def test_only_candidates_are_picked(
+    pool: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    x, covered, weights = pool
+    most = np.flatnonzero(np.arange(len(x)) % share)
+    few = np.setdiff1d(np.arange(len(x)), most)
+    for candidates in (most, few):
+        found = [
+            picks(x, covered, weights, monkeypatch, most_pairs=pairs, candidates=candidates) for pairs in (0, x.size**2)
+        ]
+        assert found[0] == found[1]
+        assert np.isin(found[0], candidates).all()
 
 
 def test_limits_hold(pool: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
