@@ -20,18 +20,24 @@ _PACKAGE = __name__.partition(".")[0]
 
 def environment() -> dict[str, Any]:
     """Versions of the package and of what does its arithmetic, the kind of machine, and the number of threads."""
-    from importlib.metadata import version  # slow to import
-
     return {
-        "package": {"version": version("ccma-fast"), "sha256": package_digest()},
+        "package": {"version": _version("ccma-fast"), "sha256": package_digest()},
         "versions": {
             "numpy": np.__version__,
-            "torch": version("torch"),
+            "torch": _version("torch"),
             "python": platform.python_version(),
             "machine": platform.machine(),
         },
         "threads": thread_count(),
     }
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """The version of an installed package, which is read from its files once."""
+    from importlib.metadata import version  # slow to import
+
+    return version(package)
 
 
 @functools.cache

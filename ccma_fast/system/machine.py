@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import resource
@@ -20,6 +21,7 @@ _USUAL = {True: ("sys/fs/cgroup/memory",), False: ("sys/fs/cgroup", "sys/fs/cgro
 # Page cache of a group, which the system reclaims before it kills a process. The first names are
 # version 1's, which count the groups below; version 2's always do.
 _RECLAIMABLE = (("total_inactive_file", "inactive_file"), ("total_active_file", "active_file"))
+_OF_STAT = ("hierarchical_memory_limit", *_RECLAIMABLE[0], *_RECLAIMABLE[1])
 
 
 class MachineMemory(NamedTuple):
@@ -43,10 +45,10 @@ def machine_memory(root: Path = Path("/")) -> MachineMemory:
         Where ``proc`` and ``sys`` are.
     """
     whole, left = _of_machine(root)
-    status = _numbers(root / "proc/self/status", unit=1024)
     for limit, taken in _TAKEN.items():
         most = resource.getrlimit(limit)[0]
         if most != resource.RLIM_INFINITY:
+            status = _numbers(root / "proc/self/status", (taken,), unit=1024)
             whole, left = min(whole, most), min(left, most - status.get(taken, 0))
     for most, used in _of_groups(root):
         whole, left = min(whole, most), min(left, most - used)
@@ -54,7 +56,7 @@ def machine_memory(root: Path = Path("/")) -> MachineMemory:
 
 
 def _of_machine(root: Path) -> tuple[int, int]:
-    told = _numbers(root / "proc/meminfo", unit=1024)
+    told = _numbers(root / "proc/meminfo", ("MemTotal", "MemAvailable"), unit=1024)
     whole = told.get("MemTotal", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return whole, told.get("MemAvailable", whole)
 
@@ -64,7 +66,8 @@ def _of_groups(root: Path) -> Iterator[tuple[int, int]]:
     for folder, is_first in _groups(root):
         names = ("memory.limit_in_bytes",) if is_first else ("memory.max", "memory.high")
         limits = [limit for name in names if (limit := _number(folder / name)) is not None]
-        stat = _numbers(folder / "memory.stat")
+        # Version 2's tells of no limit, and takes the system long to make.
+        stat = _numbers(folder / "memory.stat", _OF_STAT) if is_first or limits else {}
         # What groups above allow that a container does not see.
         limits += [stat[name] for name in ("hierarchical_memory_limit",) if name in stat]
         if limits:
@@ -73,10 +76,18 @@ def _of_groups(root: Path) -> Iterator[tuple[int, int]]:
             yield min(limits), max(0, used - of_files)
 
 
-def _groups(root: Path) -> Iterator[tuple[Path, bool]]:
+def _groups(root: Path) -> tuple[tuple[Path, bool], ...]:
     """The folders of this process's groups and of all above them, and whether they are of version 1."""
-    paths = dict(_group_paths(root))
-    mounts = [(point, inside, first) for point, inside, first in _mounts(root) if first in paths]
+    return _groups_told(root, _text(root / "proc/self/cgroup"), _text(root / "proc/self/mountinfo"))
+
+
+@functools.lru_cache(maxsize=1)  # they change hardly ever, and are asked for in every query
+def _groups_told(root: Path, of_groups: str, of_mounts: str) -> tuple[tuple[Path, bool], ...]:
+    return tuple(_folders(root, dict(_group_paths(of_groups)), list(_mounts(root, of_mounts))))
+
+
+def _folders(root: Path, paths: dict[bool, str], mounts: list[tuple[Path, str, bool]]) -> Iterator[tuple[Path, bool]]:
+    mounts = [(point, inside, first) for point, inside, first in mounts if first in paths]
     told = {first for *_, first in mounts}
     mounts += [(root / point, "/", first) for first in set(paths) - told for point in _USUAL[first]]
     for point, inside, first in mounts:
@@ -88,19 +99,18 @@ def _groups(root: Path) -> Iterator[tuple[Path, bool]]:
                 yield folder, first
 
 
-def _group_paths(root: Path) -> Iterator[tuple[bool, str]]:
+def _group_paths(told: str) -> Iterator[tuple[bool, str]]:
     """Whether of version 1, and the path of this process's group in the hierarchy that counts memory."""
-    lines = _lines(root / "proc/self/cgroup")
-    for number, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
+    for number, controllers, path in (line.split(":", 2) for line in told.splitlines() if line.count(":") > 1):
         if "memory" in controllers.split(","):
             yield True, path
         elif number == "0" and not controllers:
             yield False, path
 
 
-def _mounts(root: Path) -> Iterator[tuple[Path, str, bool]]:
+def _mounts(root: Path, told: str) -> Iterator[tuple[Path, str, bool]]:
     """Where hierarchies that may count memory are mounted, which of their groups is, and whether of version 1."""
-    for line in _lines(root / "proc/self/mountinfo"):
+    for line in told.splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.partition(" ")
         is_first = kind == "cgroup" and "memory" in options.split(" ")[-1].split(",")
@@ -114,20 +124,21 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def _lines(file: Path) -> list[str]:
+def _text(file: Path) -> str:
+    """What a file holds; nothing where there is none."""
     try:
-        return file.read_text(errors="replace").splitlines()
+        return file.read_bytes().decode(errors="replace")
     except OSError:
-        return []
+        return ""
 
 
 def _number(file: Path) -> int | None:
     """The number in a file; None where there is no file or no limit."""
-    text = "".join(_lines(file)).strip()
+    text = _text(file).strip()
     return int(text) if text.isdecimal() else None
 
 
-def _numbers(file: Path, unit: int = 1) -> dict[str, int]:
-    """The numbers of a file that has a name and a number in each line."""
-    parts = (line.replace(":", " ").split() for line in _lines(file))
-    return {part[0]: int(part[1]) * unit for part in parts if len(part) > 1 and part[1].isdecimal()}
+def _numbers(file: Path, names: tuple[str, ...], unit: int = 1) -> dict[str, int]:
+    """Those numbers of a file that has a name and a number in each line."""
+    found = re.findall(rf"^({'|'.join(names)})(?::|[ \t])[ \t]*([0-9]+)\b", _text(file), re.MULTILINE)
+    return {name: int(number) * unit for name, number in found}

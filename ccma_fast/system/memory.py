@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 import threading
@@ -66,7 +67,7 @@ class Memory:
 def resident() -> int:
     """Resident memory of this process, mapped files included, in bytes; 0 where the system does not tell."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 
@@ -74,15 +75,22 @@ def resident() -> int:
 def _most_resident() -> int:
     """The most that :func:`resident` has ever been."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        status = Path("/proc/self/status").read_bytes()
     except OSError:
         return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
+    found = re.search(rb"^VmHWM:\s*(\d+)", status, re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
+
+
+@functools.cache
+def _trimming() -> Any:
+    """The function of the C library that :func:`_trim` calls; None where that has no such function."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
 
 
 def _trim() -> None:
     """Return freed memory that the allocator keeps to the system: up to 64 MB, or more where it is fragmented."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    trim = _trimming()
     if trim is not None:
         trim(ctypes.c_size_t(0))
 
