@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +30,8 @@ if not HAS_GPU:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Temporary files lie in memory where that has room, so that nothing waits for a disk, unless TMPDIR says where. Some are
-# libraries, which have to be loaded from there.
+# Temporary files lie in memory where that has room, so that nothing waits for a disk, unless TMPDIR says where. Some of
+# them are libraries, which have to be loaded from there.
 IN_MEMORY, ROOM = Path("/dev/shm"), 6 << 30
 if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK | os.X_OK):
     _found = os.statvfs(IN_MEMORY)
@@ -162,18 +164,22 @@ def run_python() -> Callable[..., str]:
     return run
 
 
-# Forks a process for each script that it reads, and prints how that ended.
+# Forks a process for each script that it reads, and prints how that ended; or its id, where it has an input to read.
 FORK_SERVER = """
 import json, os, sys, traceback
 import numpy, torch, ccma_fast
 for line in sys.stdin:
-    script, arguments, out, error = json.loads(line)
+    script, arguments, given, out, error = json.loads(line)
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            for number, file in ((1, out), (2, error)):
-                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            if given:
+                os.dup2(os.open(given, os.O_RDONLY), 0)
+                sys.stdin = open(0, closefd=False)
+            os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+            if error:
+                os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
             sys.argv = ["-c", *arguments]
             exec(script, {"__name__": "__main__"})
             code = 0
@@ -182,31 +188,62 @@ for line in sys.stdin:
         finally:
             sys.stdout.flush()
             os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    print(pid if given else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
 @pytest.fixture(scope="session")
-def run_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """As `run_python`, from a small process that has imported PyTorch once: that takes longer than many a script.
-
-    The memory of a script is its own: the most that it ever had starts at what the small process has.
-    """
-    out, error = (tmp_path_factory.mktemp("forked") / name for name in ("out", "error"))
+def fork_server() -> Iterator[Callable[..., int]]:
+    """A small process that has imported PyTorch once, which takes longer than many a script, and forks others."""
     command = [sys.executable, "-W", "ignore", "-c", FORK_SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         stdin, stdout = server.stdin, server.stdout
 
-        def run(script: str, *args: str) -> str:
-            stdin.write(json.dumps([script, args, str(out), str(error)]) + "\n")
+        def ask(*request: Any) -> int:
+            stdin.write(json.dumps(request) + "\n")
             stdin.flush()
-            assert stdout.readline() == "0\n", error.read_text()
-            return out.read_text()
+            return int(stdout.readline())
 
-        yield run
+        yield ask
         server.kill()  # quicker than its own way out
+
+
+@pytest.fixture(scope="session")
+def run_forked(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[..., int]) -> Callable[..., str]:
+    """As `run_python`, from `fork_server`.
+
+    The memory of a script is its own: the most that it ever had starts at what the small process has.
+    """
+    out, error = (tmp_path_factory.mktemp("forked") / name for name in ("out", "error"))
+
+    def run(script: str, *args: str) -> str:
+        assert fork_server(script, args, None, str(out), str(error)) == 0, error.read_text()
+        return out.read_text()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_forked(
+    tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[..., int]
+) -> Callable[..., AbstractContextManager[SimpleNamespace]]:
+    """As `subprocess.Popen` with pipes, from `fork_server`; what was started is killed when its context is left."""
+
+    @contextmanager
+    def start(script: str, *args: str) -> Iterator[SimpleNamespace]:
+        pipes = [str(tmp_path_factory.mktemp("pipes") / name) for name in ("in", "out")]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        pid = fork_server(script, args, *pipes, None)
+        with open(pipes[0], "w") as stdin, open(pipes[1]) as stdout:
+            try:
+                yield SimpleNamespace(pid=pid, stdin=stdin, stdout=stdout)
+            finally:
+                os.kill(pid, signal.SIGKILL)
+
+    return start
 
 
 @pytest.fixture

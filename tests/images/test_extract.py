@@ -490,9 +490,7 @@ def test_images_that_are_added_join_behind(images: Path, hub: str, tmp_path: Pat
 class Forked:
     """A process that a server forked: importing the libraries takes longer than the work."""
 
-    def __init__(self, server: subprocess.Popen[str], out: Path) -> None:
-        assert server.stdin is not None
-        assert server.stdout is not None
+    def __init__(self, server: Any, out: Path) -> None:
         self._ended = out.with_suffix(".ended")
         self._ended.unlink(missing_ok=True)
         server.stdin.write(f"{out}\n")
@@ -578,8 +576,10 @@ def survive(start: Callable[[Path], Any], out: Callable[[int], Path], kills: int
 KILL_SERVER = """
 import importlib, os, pathlib, sys, time
 encoders, extract = map(importlib.import_module, ("ccma_fast.images.encoders", "ccma_fast.images.extract"))
-for name in ("torch.utils.data", "torchvision.transforms", "pyarrow.parquet", "PIL.Image", "tqdm", "torch.hub"):
+for name in ("torch.utils.data", "torchvision.transforms", "pyarrow.dataset", "pyarrow.parquet", "tqdm", "torch.hub"):
     importlib.import_module(name)
+importlib.import_module("pyarrow").array([""])  # imports pandas, where it is: once, not in each process
+importlib.import_module("PIL.Image").init()
 embed = encoders.Encoder.embed
 def slow(self, *args, **kwargs):
     time.sleep(0.03)
@@ -605,15 +605,9 @@ for line in sys.stdin:
 """
 
 
-def test_three_kills(images: Path, hub: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILL_SERVER, str(broken(images, tmp_path)), f"{hub}:tiny"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            survive(
-                lambda out: Forked(server, out), lambda i: tmp_path / f"pool{i}", kills=3, n_shards=(N + 4 + 1) // 2
-            )
-        finally:
-            server.kill()
+def test_three_kills(start_forked: Callable[..., Any], images: Path, hub: str, tmp_path: Path) -> None:
+    with start_forked(KILL_SERVER, str(broken(images, tmp_path)), f"{hub}:tiny") as server:
+        survive(lambda out: Forked(server, out), lambda i: tmp_path / f"pool{i}", kills=3, n_shards=(N + 4 + 1) // 2)
 
 
 @pytest.mark.slow

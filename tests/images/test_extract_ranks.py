@@ -485,7 +485,8 @@ SERVER = (
     + """
 import json, os, time
 import torch.distributed as dist
-import pyarrow.parquet
+import pyarrow.dataset, pyarrow.parquet
+from PIL import Image
 import ccma_fast as cf
 from ccma_fast.cli import main
 from ccma_fast.system.ranks import Ranks
@@ -517,6 +518,8 @@ def work(rank, size, port, images, out, is_command):
     if ranks is not None:
         ranks.close()
 
+pyarrow.array([""])  # imports pandas, where it is: once, not in each process
+Image.init()
 for line in sys.stdin:
     size, given, log, errors, victim = json.loads(line)
     log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -550,28 +553,23 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> Iterator[Callable[..., tuple[list[int], Callable[[], list[int]]]]]:
+def jobs(start_forked: Callable[..., Any]) -> Iterator[Callable[..., tuple[list[int], Callable[[], list[int]]]]]:
     """Starts ranks as processes, and returns their ids and what waits for their exit codes.
 
     A victim embeds some images and then waits to be killed.
     """
-    command = [sys.executable, "-W", "ignore", "-c", SERVER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        stdin, stdout = server.stdin, server.stdout
-        assert stdin is not None
-        assert stdout is not None
+    with start_forked(SERVER) as server:
 
         def start(
             size: int, images: Path, out: Path, *, is_command: bool = False, victim: int = -1
         ) -> tuple[list[int], Callable[[], list[int]]]:
             given = [free_port(), str(images), str(out), is_command]
             files = [str(images.parent / name) for name in ("log", "errors")]
-            stdin.write(json.dumps([size, given, *files, victim]) + "\n")
-            stdin.flush()
-            return json.loads(stdout.readline()), lambda: json.loads(stdout.readline())
+            server.stdin.write(json.dumps([size, given, *files, victim]) + "\n")
+            server.stdin.flush()
+            return json.loads(server.stdout.readline()), lambda: json.loads(server.stdout.readline())
 
         yield start
-        server.kill()
 
 
 @pytest.mark.parametrize(("victim", "then"), [(0, 1), (2, 2)])
