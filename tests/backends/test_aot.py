@@ -36,12 +36,12 @@ def assert_good(kernels: list[dict[str, Any]]) -> None:
 
 
 def test_kernels_for_hopper(run_forked: Callable[..., str], tmp_path: Path) -> None:
-    """A score and a product; ``pytest -m slow`` compiles all, for every generation."""
+    """A product of wide rows; ``pytest -m slow`` compiles all, for every generation."""
     printed = run_forked(
         "import json, os, sys\n"
         "os.environ |= {'TRITON_INTERPRET': '0', 'TRITON_CACHE_DIR': sys.argv[1]}\n"
         "from ccma_fast.kernels import aot\n"
-        "for variant in list(aot.variants((9, 0)))[::80]:\n"
+        "for variant in [one for one in aot.variants((9, 0)) if one.is_wide and "linear" in one.kernel.__name__][:1]:\n"
         "    print(json.dumps({'capability': (9, 0), **aot.measure(variant, (9, 0))}))\n",
         str(tmp_path),
     )

@@ -38,10 +38,12 @@ time.sleep(60)
 RUN = """
 import json, sys, time
 from pathlib import Path
+from bench.gpu import runner
 from bench.gpu.runner import Part, run
+runner._GRACE = 0.3
 out = Path(sys.argv[1])
 command = lambda name, script: [sys.executable, "-c", script, str(out / "gpu.jsonl"), name]
-parts = [Part(name, 2.0, command(name, sys.argv[3] + script)) for name, script in json.loads(sys.argv[2]).items()]
+parts = [Part(name, 1.2, command(name, sys.argv[3] + script)) for name, script in json.loads(sys.argv[2]).items()]
 parts += [Part("missing", 3.0, ["no such program"]), Part("long", 1e4, ["true"])]
 run(parts, out, deadline=time.monotonic() + 60)
 import bench.gpu.__main__
