@@ -41,7 +41,7 @@ def test_kernels_for_hopper(run_forked: Callable[..., str], tmp_path: Path) -> N
         "import json, os, sys\n"
         "os.environ |= {'TRITON_INTERPRET': '0', 'TRITON_CACHE_DIR': sys.argv[1]}\n"
         "from ccma_fast.kernels import aot\n"
-        "for variant in [one for one in aot.variants((9, 0)) if one.is_wide and "linear" in one.kernel.__name__][:1]:\n"
+        "for variant in [one for one in aot.variants((9, 0)) if one.is_wide and 'linear' in one.kernel.__name__][:1]:\n"
         "    print(json.dumps({'capability': (9, 0), **aot.measure(variant, (9, 0))}))\n",
         str(tmp_path),
     )
