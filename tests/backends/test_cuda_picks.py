@@ -51,9 +51,18 @@ def assert_picks_of_the_core(**given: object) -> None:
     np.testing.assert_array_equal(found.represents, expected.represents)
 
 
-@pytest.mark.parametrize(("small", "block_bytes"), [(1 << 24, 200), (150, 16 << 20)])
 # At cold start the order of picks is that of confidences: none so near 1 that their rounding decides.
-@pytest.mark.parametrize(("is_cold", "temperature"), [(False, 0.01), (True, 0.05)], ids=["trust", "cold"])
+@pytest.mark.parametrize(
+    ("is_cold", "temperature", "small", "block_bytes"),
+    [
+        (False, 0.01, 1 << 24, 200),
+        (True, 0.05, 150, 16 << 20),
+        *(
+            pytest.param(*of, marks=pytest.mark.slow)
+            for of in ((False, 0.01, 150, 16 << 20), (True, 0.05, 1 << 24, 200))
+        ),
+    ],
+)
 def test_the_picks_of_the_core(is_cold, temperature, small, block_bytes, monkeypatch):
     """Wherever the clusterings run, and however many classes are read at once."""
     monkeypatch.setattr(query_picks, "_SMALL", small)

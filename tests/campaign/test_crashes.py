@@ -164,7 +164,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
-    assert killed(tmp_path, 12, seed=0) >= 1
+    assert killed(tmp_path, 8, seed=0) >= 1
 
 
 @pytest.mark.slow

@@ -337,7 +337,7 @@ def test_the_same_bytes_in_any_process(tmp_path: Path, own: ModuleType, workers:
     assert made(source, own, workers) == made(source, own, 0)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_crash_costs_the_image_that_it_is_of(
     tmp_path: Path, own: ModuleType, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:

@@ -97,6 +97,12 @@ def pool(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def large_pool(tmp_path_factory):
+    """The folder of a pool of three times the rows."""
+    return make_pool(tmp_path_factory.mktemp("large"), 180_000, logits=False)
+
+
+@pytest.fixture(scope="module")
 def small_pool(tmp_path_factory):
     """The folder of a pool whose heads are soon trained."""
     return make_pool(tmp_path_factory.mktemp("small"), 6_000, n_classes=20, logits=False)
@@ -262,9 +268,8 @@ def test_the_forecast_of_a_whole_query_holds(whole_pool, run_forked, shape):
     ],
     ids=["ridge", "first by coverage", "default"],
 )
-def test_memory_does_not_grow_with_the_pool(pool, tmp_path, run_forked, asked):
+def test_memory_does_not_grow_with_the_pool(pool, large_pool, run_forked, asked):
     """Three times the rows under a limit that keeps no logits: no more than 32 bytes for each row more."""
-    large_pool = make_pool(tmp_path, 180_000, logits=False)
     small, large = (measured(run_forked, folder, limit="512MB", **asked) for folder in (pool, large_pool))
     # The allocator keeps some of what was freed, of arrays that are smaller than 32 MiB.
     assert large["rose"] - small["rose"] < 32 * 120_000 + (32 << 20)
