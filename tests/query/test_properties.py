@@ -143,7 +143,7 @@ def test_select_covers(x, budget, seed):
 
 @pytest.mark.filterwarnings("ignore::ccma_fast.TeacherWarning")  # arbitrary logits may look like probabilities
 @given(pools, st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_select_queries(x, data):
     assume((np.abs(x).max(axis=1) > 0).all())
     n, n_classes = len(x), data.draw(st.integers(2, 6))
