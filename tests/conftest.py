@@ -193,10 +193,11 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[Callable[..., int]]:
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
     """A small process that has imported PyTorch once, which takes longer than many a script, and forks others."""
     command = [sys.executable, "-W", "ignore", "-c", FORK_SERVER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    folder = tmp_path_factory.mktemp("server")  # a test's own is gone before the next
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         stdin, stdout = server.stdin, server.stdout

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import ccma_fast as cf
 from ccma_fast.research.run_folder import read_results
 
-SCRIPT = """
-import sys
-import numpy as np
-import ccma_fast as cf
+FORK = multiprocessing.get_context("fork")
 
-rng = np.random.default_rng(0)
-y = rng.integers(4, size=700)
-x = (rng.standard_normal((700, 8)) + 2 * np.eye(4, 8)[y]).astype(np.float32)
-teacher = cf.Teacher(x[:500] + 1, np.eye(4, 8), temperature=0.1)
-cf.simulate(
-    x[:500], y[:500], test_features=x[500:], test_labels=y[500:], strategies=["ccma", "random", "margins"],
-    seeds=[1, 2], rounds=4, teacher=teacher, out=sys.argv[1], progress=False,
-)
-"""
+
+def simulated(out: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=700)
+    x = (rng.standard_normal((700, 8)) + 2 * np.eye(4, 8)[y]).astype(np.float32)
+    cf.simulate(
+        x[:500], y[:500], test_features=x[500:], test_labels=y[500:], strategies=["ccma", "random", "margins"],
+        seeds=[1, 2], rounds=4, teacher=cf.Teacher(x[:500] + 1, np.eye(4, 8), temperature=0.1), out=out, progress=False,
+    )  # fmt: skip
+
+
+class Forked:
+    """A run in a process that has imported everything; as `subprocess.Popen`."""
+
+    def __init__(self, out: Path) -> None:
+        self._process = FORK.Process(target=simulated, args=(out,))
+        self._process.start()
+        self.kill = self._process.kill
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.join()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
 
 
 def test_three_kills(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    survive(lambda out: [sys.executable, str(script), str(out)], tmp_path, kills=3, n_rounds=6 * 5)
+    survive(Forked, tmp_path, kills=3, n_rounds=6 * 5)
 
 
 @pytest.mark.slow
@@ -57,13 +77,17 @@ def test_twenty_kills_of_the_command(tmp_path: Path, jobs: int) -> None:
     command += ["--strategies", "ccma", "margins", "badge", "--rounds", "30"]
     for name, file in options.items():
         command += [f"--{name}", str(tmp_path / f"{file}.npy")]
-    survive(lambda out: [*command, "--out", str(out)], tmp_path, kills=20, n_rounds=6 * 31)
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL, text=True)
+
+    survive(start, tmp_path, kills=20, n_rounds=6 * 31)
 
 
-def survive(command: Callable[[Path], list[str]], folder: Path, *, kills: int, n_rounds: int) -> None:
-    """Start the command over and over, kill it until it was killed so often, and compare what it ends with."""
+def survive(start: Callable[[Path], Any], folder: Path, *, kills: int, n_rounds: int) -> None:
+    """Start a run over and over, kill it until it was killed so often, and compare what it ends with."""
     undisturbed = folder / "undisturbed"
-    with at_work(command(undisturbed), undisturbed, "rounds/*.jsonl") as child:
+    with at_work(start, undisturbed, "rounds/*.jsonl") as child:
         begin = time.monotonic()
         assert child.wait(timeout=300) == 0
         seconds = time.monotonic() - begin
@@ -73,7 +97,7 @@ def survive(command: Callable[[Path], list[str]], folder: Path, *, kills: int, n
     number, out = 0, folder / "killed 0"
     while len(died_at) < kills:
         # One in four is killed at the beginning, the others at work.
-        with at_work(command(out), out, "run.json" if rng.random() < 0.25 else "rounds/*.jsonl") as child:
+        with at_work(start, out, "run.json" if rng.random() < 0.25 else "rounds/*.jsonl") as child:
             time.sleep(rng.uniform(0.0, 0.4 * seconds))
             child.kill()
             code = child.wait(timeout=60)
@@ -84,7 +108,7 @@ def survive(command: Callable[[Path], list[str]], folder: Path, *, kills: int, n
             check_equal(out, undisturbed)
             number += 1
             out = folder / f"killed {number}"
-    with at_work(command(out), out, "run.json") as child:
+    with at_work(start, out, "run.json") as child:
         assert child.wait(timeout=300) == 0
     check_equal(out, undisturbed)
     # They did not all die before or after the work.
@@ -92,7 +116,7 @@ def survive(command: Callable[[Path], list[str]], folder: Path, *, kills: int, n
     print(f"killed after {died_at} of {n_rounds} rounds, in {number + 1} folders")
 
 
-def at_work(command: list[str], out: Path, sign: str) -> subprocess.Popen[str]:
+def at_work(start: Callable[[Path], Any], out: Path, sign: str) -> Any:
     """A process that has just written one of those files, or ended.
 
     It writes run.json anew when it takes the folder, and a file of rounds after every round.
@@ -102,7 +126,7 @@ def at_work(command: list[str], out: Path, sign: str) -> subprocess.Popen[str]:
         return max((path.stat().st_mtime_ns for path in out.glob(sign)), default=0)
 
     before = written()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True)
+    child = start(out)
     deadline = time.monotonic() + 60
     while written() == before and child.poll() is None:
         assert time.monotonic() < deadline
