@@ -9,7 +9,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -30,13 +29,13 @@ if not HAS_GPU:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Temporary files lie in memory where that has room, so that nothing waits for a disk, unless TMPDIR says where. Some of
-# them are libraries, which have to be loaded from there.
+# Temporary files lie in memory where that has room, so that nothing waits for a disk, unless pytest was told where.
+# Some of them are libraries, which have to be loaded from there.
 IN_MEMORY, ROOM = Path("/dev/shm"), 6 << 30
-if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK | os.X_OK):
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK | os.X_OK):
     _found = os.statvfs(IN_MEMORY)
     if _found.f_bavail * _found.f_frsize >= ROOM and not _found.f_flag & os.ST_NOEXEC:
-        os.environ["TMPDIR"], tempfile.tempdir = str(IN_MEMORY), None
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
 
 # The key-value store of torch.distributed looks up the names of who connects to it, and serves nobody meanwhile.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,14 @@ for library in ("h5py", "pyarrow", "safetensors"):
 def table(*arguments: str) -> list[tuple[str, str, dict[str, int]]]:
     """Writer or reader, fault, and how often it ended how."""
     cells = Path(__file__).with_name("fault_cells.py")
+    temporary = os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()  # where everybody may read
     done = subprocess.run(
-        [sys.executable, str(cells), *arguments], capture_output=True, text=True, timeout=1800, check=False
+        [sys.executable, str(cells), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+        env={**os.environ, "TMPDIR": temporary},
     )
     assert done.returncode == 0, done.stderr
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
