@@ -440,10 +440,10 @@ class TestAnnotators:
         assert [task.image for task in campaign.assign("ana").tasks] == [*images[2:4]]
 
     def test_an_assignment_ends_with_the_batch_of_each_image(self, campaign: cf.Campaign) -> None:
-        expiring = campaign.next(3, expires=timedelta(seconds=1.5)).images
+        expiring = campaign.next(3, expires=timedelta(seconds=2)).images
         lasting = campaign.next(2).images
         assert len(campaign.assign("ana").tasks) == 5
-        time.sleep(1.6)
+        time.sleep(2.1)
         again = campaign.next(N - 2).images
         assert {*expiring} <= {*again}
         assert {task.image for task in campaign.assign("ben").tasks} == {*again}
