@@ -48,11 +48,10 @@ class Coverage(Protocol):
 
 
 class ListedCoverage(Protocol):
-    """State of a greedy coverage on the host, of which every pair of rows with a gain is listed."""
+    """State of a greedy coverage on the host, of which every pair of rows with a gain is listed.
 
-    def gain(self, row: int) -> float:
-        """What a row gains: Σ_i w_i · max(0, k(s_ij) − k(s_i)) in float64, of terms in float32, by ascending rows i."""
-        ...
+    What row j gains is Σ_i w_i · max(0, k(s_ij) − k(s_i)), of terms in float32.
+    """
 
     def take(self, closed: npt.NDArray[np.bool_] | None = None) -> int:
         """The open row of largest gain (ties: the first), which is open no more; −1 where no gain is positive.
@@ -81,6 +80,7 @@ class ListingBackend(Protocol):
         weights: npt.NDArray[np.float32],
         open_rows: npt.NDArray[np.bool_],
         most_pairs: int,
+        sum_rows: int,
     ) -> ListedCoverage | None:
         """The start of a greedy coverage of all rows by some; None where there are too many pairs to be listed.
 
@@ -95,6 +95,8 @@ class ListingBackend(Protocol):
         open_rows : ndarray, shape (N,), bool
             Those that may be selected.
         most_pairs : int
+        sum_rows : int
+            So many rows i are added up at a time, in float64; the sums then join the gain.
         """
         ...
 

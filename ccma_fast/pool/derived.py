@@ -13,6 +13,9 @@ from .rows import Chunk, Places, Rows
 
 __all__ = ["AllBut", "DerivedRows", "LinearRows", "RowMask", "RowSubset", "Runs", "rows_where"]
 
+# Columns for each product from which on products are copied rather than rows.
+_LEAST_COLUMNS = 4
+
 RowMask = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 """A mask, shape (N,), or distinct row numbers in any order: what indexes an array of N rows."""
 
@@ -242,6 +245,9 @@ class LinearRows(DerivedRows):
         self._backend = backend
 
     def take(self, indices: npt.NDArray[np.int64]) -> Chunk:
+        # Products without those of other rows are a copy, which has to be far smaller than one of the rows.
+        if not self.reads_over(self.source.n_columns, self.n_columns):
+            return super().take(indices)
         with reading():
             chunk, places = self.source.around(indices)
             product = self._product(chunk)[places]
@@ -250,9 +256,14 @@ class LinearRows(DerivedRows):
                 self.source.release(int(indices[0]), int(indices[-1]) + 1)
         return product
 
+    @staticmethod
+    def reads_over(n_columns: int, n_products: int) -> bool:
+        """Whether rows that lie among few others are read with them, not copied."""
+        return _LEAST_COLUMNS * n_products <= n_columns
+
     def _product(self, chunk: Chunk) -> Chunk:
         scale = None
         if self.unit:
-            with np.errstate(divide="ignore"):  # a row of zeros among those that are wanted
+            with np.errstate(divide="ignore", over="ignore"):  # other rows than those that are wanted may be zero
                 scale = (1.0 / self._backend.row_lengths(chunk)).astype(np.float32)
         return self._backend.linear(chunk, self.weight, self.bias, scale=scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..pool.class_limits import LOGISTIC_WEIGHT_BYTES, WEIGHT_BYTES
+from ..pool.derived import LinearRows
 from ..pool.rows import READ_OVER, Rows
 from ..steps.pool_sample import sample_size
 from ..steps.selection import n_held_out
@@ -151,11 +152,16 @@ def _read_bytes(given: CostInputs, rows: Rows, n: int) -> int:
     """Bytes of a chunk of n of the scored rows of a source."""
     if given.n_scored < given.n_left or given.n_left < given.n_unlabelled:
         return picked_bytes(rows, n)
-    # Products of a head are formed with the few rows that are left out, too, rather than of a copy without them.
+    if given.leaves_rows_out and _is_read_over(given, rows):
+        return rows.resident_bytes(n) + n * (4 * given.n_classes + COUNTED_ROW)
+    return selected_bytes(given, rows, n) + n * COUNTED_ROW * given.leaves_rows_out
+
+
+def _is_read_over(given: CostInputs, rows: Rows) -> bool:
+    """Whether products are formed of the few rows that are left out, too, and then copied without these."""
     n_out = given.pool.n_rows - given.n_unlabelled
-    is_read_over = bool(given.head) and rows in given.computed and n_out <= given.n_unlabelled // READ_OVER
-    read = rows.resident_bytes(n) if is_read_over else selected_bytes(given, rows, n)
-    return read + n * COUNTED_ROW * given.leaves_rows_out
+    is_product = bool(given.head) and rows in given.computed and LinearRows.reads_over(rows.n_columns, given.n_classes)
+    return is_product and n_out <= given.n_unlabelled // READ_OVER
 
 
 def logits_bytes(given: CostInputs) -> int:

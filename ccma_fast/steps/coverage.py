@@ -32,8 +32,8 @@ _BATCH = 1024
 # Candidates whose gains are evaluated together: first, and at most.
 _FIRST_EVALUATED, _MOST_EVALUATED = 64, 1024
 
-# Pairs of rows that are listed at most, and bytes of one.
-_MOST_PAIRS, _PAIR = 1 << 24, 10
+# Pairs of rows that are listed at most, and bytes of one: as the core finds it, and in the list.
+_MOST_PAIRS, _PAIR = 12 << 20, 6 + 8
 
 # Share of pairs with a gain from which on the kernel is computed densely, for all pairs.
 _DENSE = 0.25
@@ -206,7 +206,7 @@ class ByProducts:
         self._added: list[int] = []  # selected rows that are not yet in `near`
         self.rows = candidates
         self.of_pairs = 2 * candidates.size >= pool.n_rows
-        """Whether so many rows are candidates that a product for each two rows takes less than all gains by themselves."""
+        """Whether most rows are candidates: a product for each two rows takes less than the gains by themselves."""
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(np.full(candidates.size, np.inf), -np.inf)
         self.n_evaluated = 0
@@ -225,7 +225,9 @@ class ByProducts:
         is_open = np.zeros(self._pool.n_rows, np.bool_)
         is_open[self.rows] = self._bounds[:-1] > -np.inf
         rows, scale = self._pool.rows, self._pool.scale
-        return backend.listed_coverage(rows, scale, self._near, self._kernel, self._weights, is_open, _MOST_PAIRS)
+        return backend.listed_coverage(
+            rows, scale, self._near, self._kernel, self._weights, is_open, _MOST_PAIRS, _SUM_ROWS
+        )
 
     def bound(self) -> None:
         """Bounds all gains anew, from above."""

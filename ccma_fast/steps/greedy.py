@@ -54,12 +54,19 @@ def greedy_coverage(
     ndarray, shape (n_picks,), int64
         Rows of `pool` in the order of selection; ties go to the lower index.
 
+    Raises
+    ------
+    ValueError
+        Similarities count as they are, no row covers, and `least` is not finite.
+
     Notes
     -----
     Lazy greedy, exact (Minoux 1978): by submodularity an earlier marginal gain is an upper bound, and only candidates
     whose bound reaches the best gain so far are evaluated again. Time is O(n · N); memory is some bytes per row of the
     pool and some blocks of similarities.
     """
+    if kernel.kind == "similarity" and not covered.n_rows and least == -np.inf:
+        raise ValueError("least must be finite where no row covers yet: every gain would be infinite")
     chosen = candidates[pool.coverage(covered, least, candidates, kernel, weights).choose(n_picks)]
     if chosen.size < n_picks:
         rest = np.setdiff1d(candidates, chosen, assume_unique=True)

@@ -43,12 +43,13 @@ py::list complete(const py::object& self) {
 }
 
 std::unique_ptr<ListedCoverage> make_coverage(const NearerPairs& pairs, const py::array& covered,
-                                              const py::array& weights, const py::array& open) {
+                                              const py::array& weights, const py::array& open, std::int64_t sum_rows) {
     if (!pairs.is_complete()) throw py::value_error("pairs must be complete");
+    if (sum_rows < 1) throw py::value_error("sum_rows must be positive");
     const std::int64_t n = pairs.rows();
     const float *of_rows = exact<float>(covered, {n}, "covered"), *factors = exact<float>(weights, {n}, "weights");
     const bool* choice = exact<bool>(open, {n}, "open");
-    return without_lock([&] { return std::make_unique<ListedCoverage>(pairs, of_rows, factors, choice); });
+    return without_lock([&] { return std::make_unique<ListedCoverage>(pairs, of_rows, factors, choice, sum_rows); });
 }
 
 void check_row(const NearerPairs& pairs, std::int64_t row) {
@@ -81,7 +82,7 @@ void bind_coverage(py::module_& module) {
              "the similarities of all pairs, in parts, in whose place a function of them may be put");
     py::class_<ListedCoverage>(module, "ListedCoverage", "The greedy choice by listed pairs.")
         .def(py::init(&make_coverage), py::arg("pairs"), py::arg("covered"), py::arg("weights"), py::arg("open"),
-             py::keep_alive<1, 2>())
+             py::arg("sum_rows"), py::keep_alive<1, 2>())
         .def("gain", &gain, py::arg("row"), "what a row gains")
         .def("take", &take, py::arg("closed") = py::none(), "the open row of largest gain, once; -1 where none is left")
         .def("cover", &cover, py::arg("row"), "has a row cover others");

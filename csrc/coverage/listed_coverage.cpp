@@ -4,8 +4,12 @@
 
 namespace ccma {
 
-ListedCoverage::ListedCoverage(const NearerPairs& pairs, const float* covered, const float* weights, const bool* open)
-    : pairs_(pairs), covered_(covered, covered + pairs.rows()), weights_(weights, weights + pairs.rows()) {
+ListedCoverage::ListedCoverage(const NearerPairs& pairs, const float* covered, const float* weights, const bool* open,
+                               std::int64_t sum_rows)
+    : pairs_(pairs),
+      covered_(covered, covered + pairs.rows()),
+      weights_(weights, weights + pairs.rows()),
+      sum_rows_(sum_rows) {
     for (std::int64_t j = 0; j < pairs.rows(); ++j) {
         if (open[j]) heap_.push_back({gain(j), j});
     }
@@ -14,12 +18,16 @@ ListedCoverage::ListedCoverage(const NearerPairs& pairs, const float* covered, c
 
 double ListedCoverage::gain(std::int64_t j) const {
     const NearerPairs::Of of = pairs_.of(j);
-    double sum = 0.0;
-    for (std::int64_t p = 0; p < of.count; ++p) {
-        const std::size_t i = static_cast<std::size_t>(of.rows[p]);
-        sum += (std::max(of.values[p], covered_[i]) - covered_[i]) * weights_[i];
+    double total = 0.0;
+    for (std::int64_t p = 0; p < of.count;) {
+        double sum = 0.0;
+        for (const std::int64_t end = (of.rows[p] / sum_rows_ + 1) * sum_rows_; p < of.count && of.rows[p] < end; ++p) {
+            const std::size_t i = static_cast<std::size_t>(of.rows[p]);
+            sum += (std::max(of.values[p], covered_[i]) - covered_[i]) * weights_[i];
+        }
+        total += sum;
     }
-    return sum;
+    return total;
 }
 
 std::int64_t ListedCoverage::take(const bool* closed) {

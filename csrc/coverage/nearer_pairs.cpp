@@ -15,11 +15,6 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-// Products of some rows from `row` on with `others` rows, a square from `first_other` on.
-struct NearerPairs::Block {
-    std::int64_t row, rows, first_other, others;
-};
-
 NearerPairs::NearerPairs(const float* near, std::int64_t n, std::int64_t most)
     : near_(near, near + n), most_(most), found_(at((n + square - 1) / square)) {}
 
@@ -28,7 +23,9 @@ bool NearerPairs::add(const Panels& others, std::int64_t first_other, const Matr
     const std::int64_t k = others.count(), size = rows_of_block(others.kernels());
     const std::int64_t blocks = (square + size - 1) / size;  // of a square, the last one smaller
     const std::int64_t items = (x.rows + square - 1) / square * blocks;
-    n_seen_ += 2 * x.rows * k - (first == first_other ? std::min(k, x.rows) * k : 0);
+    state_ = State::closed;
+    const bool is_diagonal = first == first_other;  // of its first square
+    n_seen_ += 2 * x.rows * k - (is_diagonal ? std::min(k, x.rows) * k : 0);
     const double share = 2.0 * static_cast<double>(n_seen_) / static_cast<double>(rows()) / static_cast<double>(rows());
     const std::int64_t most = static_cast<std::int64_t>(static_cast<double>(most_) * std::min(1.0, share));
     std::vector<Found> of_others(at(items)), of_rows(at(items));
@@ -40,9 +37,11 @@ bool NearerPairs::add(const Panels& others, std::int64_t first_other, const Matr
             const std::int64_t stop = std::min({row + size, (item / blocks + 1) * square, x.rows});
             if (row >= stop) continue;
             others.multiply_block(x, scale, row, stop - row, products.get());
-            Found &of_other = of_others[at(item)], &of_row = of_rows[at(item)];
-            list({first + row, stop - row, first_other, k}, products.get(), of_other, of_row);
-            n_found += static_cast<std::int64_t>(of_other.rows.size() + of_row.rows.size());
+            const Block block{first + row, stop - row, first_other, k};
+            of_others[at(item)] = list(block, products.get(), false);
+            // The diagonal square has both (i, j) and (j, i).
+            if (!is_diagonal || item >= blocks) of_rows[at(item)] = list(block, products.get(), true);
+            n_found += static_cast<std::int64_t>(of_others[at(item)].values.size() + of_rows[at(item)].values.size());
         }
     };
     const std::int64_t products = size * k * others.dimensions();
@@ -56,65 +55,73 @@ bool NearerPairs::add(const Panels& others, std::int64_t first_other, const Matr
         found_[at(first_other / square)].push_back(std::move(of_others[at(item)]));
         found_[at(first / square + item / blocks)].push_back(std::move(of_rows[at(item)]));
     }
+    state_ = State::open;
     return true;
 }
 
-void NearerPairs::list(const Block& block, const float* products, Found& of_others, Found& of_rows) const {
+NearerPairs::Found NearerPairs::list(const Block& block, const float* products, bool rows_gain) const {
     const KMeansKernels& kernel = kernels().kmeans;
     const std::int64_t k = block.others;
-    const float *near_rows = near_.data() + block.row, *near_others = near_.data() + block.first_other;
     const std::vector<float> nothing(at(k), 0.0f);
     std::vector<std::int32_t> index(at(k + row_padding));
     std::vector<float> bounds(at(k + row_padding));
-    Found others, rows;  // with room to spare
-    const auto append = [&](Found& found, std::int64_t m, const float* values) {
-        for (std::int64_t j = 0; j < m; ++j) found.values.push_back(values[index[at(j)]]);
-    };
-    const bool is_diagonal = block.row / square == block.first_other / square;
+    Found found{block, rows_gain, {}, {}, {}};  // with room to spare
     for (std::int64_t r = 0; r < block.rows; ++r) {
         const float* of_row = products + r * k;
-        const std::int32_t row = static_cast<std::int32_t>(block.row + r);
-        const float above = std::nextafter(near_rows[r], std::numeric_limits<float>::infinity());
-        std::int64_t m = kernel.reaching(of_row, nothing.data(), k, 0.0f, above, index.data(), bounds.data());
-        others.rows.insert(others.rows.end(), at(m), row);
-        others.others.insert(others.others.end(), index.begin(), index.begin() + m);
-        append(others, m, of_row);
-        if (is_diagonal) continue;  // it has both (i, j) and (j, i)
         // s − near is no smaller than the least float above 0 exactly where s > near: a difference has the right sign.
-        m = kernel.reaching(of_row, near_others, k, -1.0f, std::numeric_limits<float>::denorm_min(), index.data(),
-                            bounds.data());
-        rows.others.insert(rows.others.end(), at(m), static_cast<std::uint16_t>(row % square));
-        for (std::int64_t j = 0; j < m; ++j) {
-            rows.rows.push_back(static_cast<std::int32_t>(block.first_other + index[at(j)]));
-        }
-        append(rows, m, of_row);
+        const std::int64_t m =
+            rows_gain
+                ? kernel.reaching(of_row, near_.data() + block.first_other, k, -1.0f,
+                                  std::numeric_limits<float>::denorm_min(), index.data(), bounds.data())
+                : kernel.reaching(of_row, nothing.data(), k, 0.0f,
+                                  std::nextafter(near_[at(block.row + r)], std::numeric_limits<float>::infinity()),
+                                  index.data(), bounds.data());
+        found.counts.push_back(static_cast<std::int32_t>(m));
+        found.others.insert(found.others.end(), index.begin(), index.begin() + m);
+        for (std::int64_t j = 0; j < m; ++j) found.values.push_back(of_row[index[at(j)]]);
     }
-    of_others = others;
-    of_rows = rows;
+    return Found(static_cast<const Found&>(found));  // without it
 }
 
 void NearerPairs::complete() {
+    state_ = State::closed;
     for (std::size_t number = 0; number < found_.size(); ++number) {
         const std::int64_t count = std::min(square, rows() - static_cast<std::int64_t>(number) * square);
+        // (j in its square, i, s) of each pair, candidates by ascending rows.
+        const auto each = [&](const Found& part, const auto& take) {
+            std::size_t p = 0;
+            for (std::size_t r = 0; r < part.counts.size(); ++r) {
+                const std::int64_t row = part.block.row + static_cast<std::int64_t>(r);
+                for (const std::size_t end = p + at(part.counts[r]); p < end; ++p) {
+                    const std::int64_t other = part.others[p];
+                    if (part.rows_gain) {
+                        take(row % square, part.block.first_other + other, part.values[p]);
+                    } else {
+                        take(other, row, part.values[p]);
+                    }
+                }
+            }
+        };
         Listed listed;
         listed.starts.assign(at(count + 1), 0);
         for (const Found& part : found_[number])
-            for (const std::uint16_t j : part.others) ++listed.starts[j + 1u];
+            each(part, [&](std::int64_t j, std::int64_t, float) { ++listed.starts[at(j + 1)]; });
         std::partial_sum(listed.starts.begin(), listed.starts.end(), listed.starts.begin());
         std::vector<std::int64_t> next(listed.starts.begin(), listed.starts.end() - 1);
         listed.rows.resize(at(listed.starts.back()));
         listed.values.resize(at(listed.starts.back()));
         for (Found& part : found_[number]) {
-            for (std::size_t p = 0; p < part.rows.size(); ++p) {
-                const std::size_t to = at(next[part.others[p]]++);
-                listed.rows[to] = part.rows[p];
-                listed.values[to] = part.values[p];
-            }
+            each(part, [&](std::int64_t j, std::int64_t i, float value) {
+                const std::size_t to = at(next[at(j)]++);
+                listed.rows[to] = static_cast<std::int32_t>(i);
+                listed.values[to] = value;
+            });
             part = {};
         }
         listed_.push_back(std::move(listed));
     }
     found_.clear();
+    state_ = State::complete;
 }
 
 NearerPairs::Of NearerPairs::of(std::int64_t j) const {

@@ -146,7 +146,7 @@ def test_bad_calls_of_the_core() -> None:
     with pytest.raises(TypeError, match="scale"):
         pairs.add(panels, 0, x[:5], one[:4], 0)
     with pytest.raises(ValueError, match="pairs must be complete"):
-        _core.ListedCoverage(pairs, near, one, one > 0)
+        _core.ListedCoverage(pairs, near, one, one > 0, 256)
     few = _core.NearerPairs(near, 10)
     assert not few.add(panels, 0, x, one, 0)
     for call in (few.complete, lambda: few.add(panels, 0, x, one, 0)):
@@ -159,7 +159,7 @@ def test_bad_calls_of_the_core() -> None:
     with pytest.raises(ValueError, match="complete"):
         pairs.complete()
     assert sum(map(len, values)) == 9_000_000
-    listed = _core.ListedCoverage(pairs, near, one, one > 0)
+    listed = _core.ListedCoverage(pairs, near, one, one > 0, 256)
     del pairs  # what it works on stays
     for row in (-1, 3000):
         for call in (listed.gain, listed.cover):
@@ -171,3 +171,12 @@ def test_bad_calls_of_the_core() -> None:
     assert listed.gain(2) == pytest.approx(expected[2], rel=1e-5)
     closed = np.arange(3000) != 5
     assert [listed.take(closed), listed.take(closed)] == [5, -1]
+
+
+def test_similarities_need_an_end_where_nothing_covers(
+    pool: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    x, _, _ = pool
+    rows, none = (coverage.HostUnitRows(open_rows(of, "x"), CPU) for of in (x, x[:0]))
+    with pytest.raises(ValueError, match="least must be finite where no row covers"):
+        greedy_coverage(rows, none, np.arange(len(x)), 5, kernel=Kernel(), rng=np.random.default_rng(0))

@@ -118,7 +118,7 @@ void test_choice(const Rows& rows, const std::string& what, std::int64_t most_pi
     for (std::int64_t i = 0; i < rows.n; ++i) open[at(i)] = i % 5 != 3, closed[at(i)] = i % 7 == 2;
     NearerPairs pairs(rows.near.data(), rows.n, rows.n * rows.n);
     rows.list(pairs, 4);
-    ListedCoverage coverage(pairs, rows.near.data(), weights.data(), open.get());
+    ListedCoverage coverage(pairs, rows.near.data(), weights.data(), open.get(), rows.n);
     std::vector<std::int64_t> picks;
     const std::int64_t n_picks = std::min(rows.n, most_picks);
     while (static_cast<std::int64_t>(picks.size()) < n_picks) {

@@ -15,8 +15,8 @@ from ccma_fast.pool.rows import READ_OVER, Rows
 from ccma_fast.steps.validated_rows import validated_rows
 
 CPU = choose_backend("cpu")
-N, D = 500, 6
-FEW, MANY = np.array([0, 7, 250, 499]), np.arange(0, N, 10)
+N, D = 500, 24
+FEW, MANY = np.array([0, 7, 250, 400, 499]), np.arange(0, N, 10)
 
 
 def in_file(x: np.ndarray, folder: Path) -> Rows:
@@ -46,10 +46,13 @@ def x(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.parametrize("stored", STORED)
 @pytest.mark.parametrize("unit", [False, True])
-def test_products_are_those_of_the_rows_that_are_wanted(x: np.ndarray, tmp_path: Path, stored: str, unit: bool) -> None:
-    weight = np.arange(3.0 * D, dtype=np.float32).reshape(3, D)
+@pytest.mark.parametrize("n_products", [D // 4, D // 4 + 1])
+def test_products_are_those_of_the_rows_that_are_wanted(
+    x: np.ndarray, tmp_path: Path, stored: str, unit: bool, n_products: int
+) -> None:
+    weight = np.arange(n_products * D, dtype=np.float32).reshape(n_products, D)
     expected = LinearRows(open_rows(x, "x"), "z", CPU, weight, unit=unit).float32()
-    x[FEW] = [[np.nan], [np.inf], [0.0], [1e38]]  # what was never asked for is not refused, and not warned of
+    x[FEW] = [[np.nan], [np.inf], [0.0], [1e38], [1e-42]]  # what was never asked for is not refused, and not warned of
     rows = STORED[stored](x, tmp_path)
     for missing in (FEW, np.union1d(FEW, MANY)):
         wanted = AllBut(N, missing)
@@ -58,7 +61,7 @@ def test_products_are_those_of_the_rows_that_are_wanted(x: np.ndarray, tmp_path:
         np.testing.assert_array_equal(products.take(wanted[:]), expected[wanted[:]])
     for row in FEW[:2].tolist():
         with pytest.raises(ValueError, match="x must be finite"):
-            products.take(np.delete(np.arange(N), FEW[FEW != row]))
+            products.take(np.delete(np.arange(N), np.setdiff1d(FEW, row)))
 
 
 def test_a_slice_is_taken_where_rows_are_nearly_consecutive(x: np.ndarray) -> None:
@@ -82,7 +85,7 @@ def test_a_slice_is_taken_where_rows_are_nearly_consecutive(x: np.ndarray) -> No
 
 def test_a_file_that_has_changed_is_refused(x: np.ndarray, tmp_path: Path) -> None:
     rows = in_file(x, tmp_path)
-    products = LinearRows(rows, "z", CPU, np.eye(D, dtype=np.float32))
+    products = LinearRows(rows, "z", CPU, np.eye(3, D, dtype=np.float32))
     np.save(tmp_path / "x.npy", 2 * x[:-1])
     with pytest.raises(FileReadError):
         products.take(np.arange(1, N))

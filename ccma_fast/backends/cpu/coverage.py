@@ -13,7 +13,7 @@ __all__ = ["listed_coverage"]
 
 Float32 = npt.NDArray[np.float32]
 
-# Squares of pairs that are looked at together: some work for many threads.
+# Squares of pairs that are looked at together, some work for many threads; pairs are counted after each.
 _SQUARES = 4
 
 
@@ -25,10 +25,11 @@ def listed_coverage(
     weights: Float32,
     open_rows: npt.NDArray[np.bool_],
     most_pairs: int,
+    sum_rows: int,
 ) -> ListedCoverage | None:
     """Lists the pairs (i, j) of rows with s_ij > s_i, a product for each two rows; None where they are too many."""
     pairs, n, square = _core.NearerPairs(near, most_pairs), rows.n_rows, _core.NearerPairs.SQUARE
-    step = max(1, min(_SQUARES, rows.chunk_rows() // square)) * square
+    step = _SQUARES * square
     for first_other in range(0, n, square):
         part = slice(first_other, min(first_other + square, n))
         others = _core.Panels(to_float32(rows.read(part.start, part.stop)) * scale[part, None])
@@ -39,4 +40,4 @@ def listed_coverage(
     for similarity in pairs.complete():
         if kernel.kind != "similarity":
             similarity[:] = kernel(similarity)
-    return _core.ListedCoverage(pairs, kernel(near), weights, open_rows)
+    return _core.ListedCoverage(pairs, kernel(near), weights, open_rows, sum_rows)

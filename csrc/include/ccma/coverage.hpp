@@ -24,8 +24,9 @@ class NearerPairs {
     NearerPairs(const float* near, std::int64_t n, std::int64_t most);
 
     std::int64_t rows() const { return static_cast<std::int64_t>(near_.size()); }
-    bool is_open() const { return !found_.empty(); }  // pairs can be added: they are not too many, nor complete
-    bool is_complete() const { return !listed_.empty(); }
+    // Whether pairs can be added: they are not too many, nor complete, and nothing failed on the way.
+    bool is_open() const { return state_ == State::open; }
+    bool is_complete() const { return state_ == State::complete; }
 
     // Lists pairs of the rows of `others`, at most a square from row `first_other` on, with those of x, x · scale from
     // row `first` on, in both directions. Both begin at a multiple of `square`, and first_other ≤ first. Every pair is
@@ -51,9 +52,16 @@ class NearerPairs {
     std::vector<float>& values(std::int64_t number) { return listed_[static_cast<std::size_t>(number)].values; }
 
   private:
-    // Pairs as they are found: of the j-th row of a square the row i.
+    enum class State { open, closed, complete };
+    // Products of some rows from `row` on with `others` rows, a square from `first_other` on.
+    struct Block {
+        std::int64_t row, rows, first_other, others;
+    };
+    // Pairs of a block as they are found, row after row: how many each row has, their rows of the square, and s.
     struct Found {
-        std::vector<std::int32_t> rows;
+        Block block;
+        bool rows_gain;  // rather than those of the square gain from them
+        std::vector<std::int32_t> counts;
         std::vector<std::uint16_t> others;
         std::vector<float> values;
     };
@@ -62,11 +70,11 @@ class NearerPairs {
         std::vector<std::int32_t> rows;
         std::vector<float> values;
     };
-    struct Block;
-    void list(const Block& block, const float* products, Found& of_others, Found& of_rows) const;
+    Found list(const Block& block, const float* products, bool rows_gain) const;
 
     std::vector<float> near_;
     std::int64_t most_, n_found_ = 0, n_seen_ = 0;
+    State state_ = State::open;
     std::vector<std::vector<Found>> found_;  // of each square
     std::vector<Listed> listed_;
 };
@@ -75,12 +83,13 @@ class NearerPairs {
 class ListedCoverage {
   public:
     // `pairs` is complete, and outlives this. covered (N) is c of the rows selected before; only rows of `open` (N) are
-    // chosen.
-    ListedCoverage(const NearerPairs& pairs, const float* covered, const float* weights, const bool* open);
+    // chosen. Gains are added up over `sum_rows` rows i at a time, whose sums then join the total.
+    ListedCoverage(const NearerPairs& pairs, const float* covered, const float* weights, const bool* open,
+                   std::int64_t sum_rows);
 
     const NearerPairs& pairs() const { return pairs_; }
 
-    // What row j gains, summed by ascending i.
+    // What row j gains, summed in double by ascending i.
     double gain(std::int64_t j) const;
 
     // Takes the row of largest gain (ties: the first) from those that are open and not `closed` (N, or null), or
@@ -102,6 +111,7 @@ class ListedCoverage {
 
     const NearerPairs& pairs_;
     std::vector<float> covered_, weights_;
+    std::int64_t sum_rows_;
     std::vector<Bound> heap_;
 };
 
