@@ -9,9 +9,10 @@ import torch
 
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.protocol import BracketingBackend, DeviceBackend, HostBackend
+from ccma_fast.backends.unit_rows import ListingBackend
 from ccma_fast.pool.open import open_rows
 
-PROTOCOLS = {"reference": HostBackend, "cpu": BracketingBackend, "cuda": DeviceBackend}
+PROTOCOLS = {"reference": [HostBackend], "cpu": [BracketingBackend, ListingBackend], "cuda": [DeviceBackend]}
 
 
 def names_of(protocol: type) -> set[str]:
@@ -23,15 +24,15 @@ def names_of(protocol: type) -> set[str]:
 @pytest.mark.parametrize("backend", PROTOCOLS)
 def test_a_backend_hands_on_the_names_of_the_protocol(backend):
     chosen = choose_backend(backend)
-    assert set(chosen.__all__) == names_of(PROTOCOLS[backend])
+    assert set(chosen.__all__) == set().union(*map(names_of, PROTOCOLS[backend]))
     assert all(hasattr(chosen, name) for name in chosen.__all__)
     assert backend == chosen.NAME
     assert chosen.ON_HOST is (backend != "cuda")
 
 
-@pytest.mark.parametrize("backend", PROTOCOLS)
-def test_a_backend_is_called_as_the_protocol_says(backend):
-    chosen, protocol = choose_backend(backend), PROTOCOLS[backend]
+@pytest.mark.parametrize(("backend", "protocol"), [(name, of) for name, some in PROTOCOLS.items() for of in some])
+def test_a_backend_is_called_as_the_protocol_says(backend, protocol):
+    chosen = choose_backend(backend)
     for name in sorted(names_of(protocol) - {"NAME", "ON_HOST"}):
         expected = list(inspect.signature(getattr(protocol, name)).parameters.values())[1:]
         found = inspect.signature(getattr(chosen, name)).parameters.values()
