@@ -156,7 +156,6 @@ class HostCoverage:
     def __init__(
         self, pool: HostUnitRows, near: Float32, candidates: Int64, kernel: Kernel, weights: Float32 | None
     ) -> None:
-        self._n_rows = pool.n_rows
         self._products = ByProducts(pool, near, candidates, kernel, weights)
         self._listed: ListedCoverage | None = None
         self._start()
@@ -178,13 +177,12 @@ class HostCoverage:
             gains.cover(row)
             chosen.append(row)
             # Selected rows leave fewer pairs with a gain: try again to list them after the same work without lists.
-            if self._listed is None and self._products.of_pairs and self._products.n_evaluated > self._n_rows // 2:
+            if self._listed is None and self._products.have_taken_a_pass:
                 self._start()
         return np.searchsorted(self._products.rows, np.asarray(chosen, np.int64))
 
     def _start(self) -> None:
-        if self._products.of_pairs:
-            self._listed = self._products.listed()
+        self._listed = self._products.listed()
         if self._listed is None:
             self._products.bound()
 
@@ -205,21 +203,25 @@ class ByProducts:
         self._weights = np.ones(pool.n_rows, np.float32) if weights is None else weights
         self._added: list[int] = []  # selected rows that are not yet in `near`
         self.rows = candidates
-        self.of_pairs = 2 * candidates.size >= pool.n_rows
-        """Whether most rows are candidates: a product for each two rows takes less than the gains by themselves."""
+        # Where most rows are candidates, a product for each two rows takes less than the gains by themselves.
+        self._of_pairs = 2 * candidates.size >= pool.n_rows
         # A sentinel behind the last candidate, with a bound below all.
         self._bounds = np.append(np.full(candidates.size, np.inf), -np.inf)
-        self.n_evaluated = 0
-        """Candidates whose gain was computed since :meth:`bound` was."""
+        self._n_evaluated = 0  # candidates whose gain was computed since all were bounded
+
+    @property
+    def have_taken_a_pass(self) -> bool:
+        """Whether gains have taken the products of each two rows since :meth:`bound` did."""
+        return self._of_pairs and self._n_evaluated > self._pool.n_rows // 2
 
     def cover(self, row: int) -> None:
         """Select one more row."""
         self._added.append(row)
 
     def listed(self) -> ListedCoverage | None:
-        """The same by pairs of rows; None where there are too many."""
+        """The same by pairs of rows; None where there are too many, or few candidates."""
         backend = listing(self._pool.backend)
-        if backend is None or not self._pool.n_rows:
+        if backend is None or not self._of_pairs or not self._pool.n_rows:
             return None
         self._cover_added()
         is_open = np.zeros(self._pool.n_rows, np.bool_)
@@ -231,9 +233,9 @@ class ByProducts:
 
     def bound(self) -> None:
         """Bounds all gains anew, from above."""
-        gains = self._bounds_of_all()[self.rows] if self.of_pairs else self.gains(self.rows)
+        gains = self._bounds_of_all()[self.rows] if self._of_pairs else self.gains(self.rows)
         np.minimum(self._bounds[:-1], gains, out=self._bounds[:-1])
-        self.n_evaluated = 0
+        self._n_evaluated = 0
 
     def take(self, closed: npt.NDArray[np.bool_] | None = None) -> int:
         """The row of largest gain among the candidates (ties: the first), once; −1 where no gain is positive.
@@ -275,7 +277,7 @@ class ByProducts:
         for start in range(0, rows.size, _BATCH):
             others = rows[start : start + _BATCH]
             self._add_products(others, gains[start : start + _BATCH])
-        self.n_evaluated += rows.size
+        self._n_evaluated += rows.size
         return gains
 
     def _cover_added(self) -> None:

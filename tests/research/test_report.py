@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import itertools
 import math
 import os
 import re
@@ -700,12 +699,6 @@ HOSTILE = ('<script>alert("x")</script>', "_hidden a&amp;b {curly}'\"", "$\\frac
 
 def test_hostile_names_are_text(write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_only(monkeypatch)
-    files = itertools.count()
-
-    def some_files(figure: Any, title: str, png: Callable[..., bytes] = report._png) -> bytes:
-        return png(figure, title) if next(files) < 2 else b"a picture"
-
-    monkeypatch.setattr(report, "_png", some_files)
     run = made_up_run(HOSTILE, seeds=(1, 10), rounds=1, n_pool=60)
     run.results.record["<b>"] = {"<i>": "</pre><script>"}
     write(replace(run, pool_map=None), baseline=HOSTILE[0])
