@@ -37,6 +37,10 @@ WEIGHT_BYTES = 48
 LOGISTIC_WEIGHT_BYTES = 240
 
 
+# Bytes that every machine has, which is therefore not asked: a process with NumPy in it takes more.
+_ALWAYS_THERE = 16 << 20
+
+
 def check_class_count(name: str, value: Any) -> int:
     """A given number of classes, from 2 to 2²⁰."""
     return check_integer(name, value, minimum=2, maximum=MOST_CLASSES)
@@ -76,8 +80,8 @@ def inferred_count(labels: npt.NDArray[Any], n_rows: int, name: str) -> int:
 
 def check_trainable(n_classes: int, n_columns: int, weight_bytes: int) -> None:
     """The weights of a head, each of which takes so many bytes, can be trained in the memory of this machine."""
-    needed, there = weight_bytes * n_classes * (n_columns + 1), machine_memory().whole
-    if needed > there:
+    needed = weight_bytes * n_classes * (n_columns + 1)
+    if needed > _ALWAYS_THERE and needed > (there := machine_memory().whole):
         raise ValueError(
             f"a head of {n_classes} classes on {n_columns} columns takes {needed / 1e9:.3g} GB to be trained, and this "
             f"machine has {there / 1e9:.3g} GB; expected fewer classes, or a student= of your own"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["MachineMemory", "machine_memory"]
+__all__ = ["MachineMemory", "machine_memory", "read_at_once"]
 
 # The line of /proc/self/status that counts against each resource limit.
 _TAKEN = {resource.RLIMIT_AS: "VmSize", resource.RLIMIT_DATA: "VmData"}
@@ -48,7 +48,7 @@ def machine_memory(root: Path = Path("/")) -> MachineMemory:
     for limit, taken in _TAKEN.items():
         most = resource.getrlimit(limit)[0]
         if most != resource.RLIM_INFINITY:
-            status = _numbers(root / "proc/self/status", (taken,), unit=1024)
+            status = _numbers(os.path.join(root, "proc/self/status"), (taken,), unit=1024)
             whole, left = min(whole, most), min(left, most - status.get(taken, 0))
     for most, used in _of_groups(root):
         whole, left = min(whole, most), min(left, most - used)
@@ -56,7 +56,7 @@ def machine_memory(root: Path = Path("/")) -> MachineMemory:
 
 
 def _of_machine(root: Path) -> tuple[int, int]:
-    told = _numbers(root / "proc/meminfo", ("MemTotal", "MemAvailable"), unit=1024)
+    told = _numbers(os.path.join(root, "proc/meminfo"), ("MemTotal", "MemAvailable"), unit=1024)
     whole = told.get("MemTotal", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return whole, told.get("MemAvailable", whole)
 
@@ -65,25 +65,27 @@ def _of_groups(root: Path) -> Iterator[tuple[int, int]]:
     """The limit of every group that this process is in, and what is used there and cannot be taken back."""
     for folder, is_first in _groups(root):
         names = ("memory.limit_in_bytes",) if is_first else ("memory.max", "memory.high")
-        limits = [limit for name in names if (limit := _number(folder / name)) is not None]
+        limits = [limit for name in names if (limit := _number(f"{folder}/{name}")) is not None]
         # Version 2's tells of no limit, and takes the system long to make.
-        stat = _numbers(folder / "memory.stat", _OF_STAT) if is_first or limits else {}
+        stat = _numbers(f"{folder}/memory.stat", _OF_STAT) if is_first or limits else {}
         # What groups above allow that a container does not see.
         limits += [stat[name] for name in ("hierarchical_memory_limit",) if name in stat]
         if limits:
-            used = _number(folder / ("memory.usage_in_bytes" if is_first else "memory.current")) or 0
+            used = _number(f"{folder}/memory.{'usage_in_bytes' if is_first else 'current'}") or 0
             of_files = sum(next((stat[name] for name in names if name in stat), 0) for names in _RECLAIMABLE)
             yield min(limits), max(0, used - of_files)
 
 
-def _groups(root: Path) -> tuple[tuple[Path, bool], ...]:
+def _groups(root: Path) -> tuple[tuple[str, bool], ...]:
     """The folders of this process's groups and of all above them, and whether they are of version 1."""
-    return _groups_told(root, _text(root / "proc/self/cgroup"), _text(root / "proc/self/mountinfo"))
+    told = (_text(os.path.join(root, "proc/self", name)) for name in ("cgroup", "mountinfo"))
+    return _groups_told(root, *told)
 
 
 @functools.lru_cache(maxsize=1)  # they change hardly ever, and are asked for in every query
-def _groups_told(root: Path, of_groups: str, of_mounts: str) -> tuple[tuple[Path, bool], ...]:
-    return tuple(_folders(root, dict(_group_paths(of_groups)), list(_mounts(root, of_mounts))))
+def _groups_told(root: Path, of_groups: str, of_mounts: str) -> tuple[tuple[str, bool], ...]:
+    folders = _folders(root, dict(_group_paths(of_groups)), list(_mounts(root, of_mounts)))
+    return tuple((str(folder), is_first) for folder, is_first in folders)
 
 
 def _folders(root: Path, paths: dict[bool, str], mounts: list[tuple[Path, str, bool]]) -> Iterator[tuple[Path, bool]]:
@@ -124,21 +126,27 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def _text(file: Path) -> str:
+def read_at_once(file: str) -> bytes:
+    """What a small file of the system holds: several are read in every stage of a query, so without a buffer."""
+    with open(file, "rb", buffering=0) as opened:
+        return opened.read()
+
+
+def _text(file: str) -> str:
     """What a file holds; nothing where there is none."""
     try:
-        return file.read_bytes().decode(errors="replace")
+        return read_at_once(file).decode(errors="replace")
     except OSError:
         return ""
 
 
-def _number(file: Path) -> int | None:
+def _number(file: str) -> int | None:
     """The number in a file; None where there is no file or no limit."""
     text = _text(file).strip()
     return int(text) if text.isdecimal() else None
 
 
-def _numbers(file: Path, names: tuple[str, ...], unit: int = 1) -> dict[str, int]:
+def _numbers(file: str, names: tuple[str, ...], unit: int = 1) -> dict[str, int]:
     """Those numbers of a file that has a name and a number in each line."""
     found = re.findall(rf"^({'|'.join(names)})(?::|[ \t])[ \t]*([0-9]+)\b", _text(file), re.MULTILINE)
     return {name: int(number) * unit for name, number in found}

@@ -9,11 +9,10 @@ import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..checks import check_integer
-from .machine import machine_memory
+from .machine import machine_memory, read_at_once
 
 __all__ = ["LEAST_LIMIT", "Memory", "PeakMemory", "check_memory_limit", "resident"]
 
@@ -67,7 +66,7 @@ class Memory:
 def resident() -> int:
     """Resident memory of this process, mapped files included, in bytes; 0 where the system does not tell."""
     try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(read_at_once("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 
@@ -75,7 +74,7 @@ def resident() -> int:
 def _most_resident() -> int:
     """The most that :func:`resident` has ever been."""
     try:
-        status = Path("/proc/self/status").read_bytes()
+        status = read_at_once("/proc/self/status")
     except OSError:
         return 0
     found = re.search(rb"^VmHWM:\s*(\d+)", status, re.MULTILINE)

@@ -169,6 +169,7 @@ def test_true_among_numbers_is_no_class(call: Callable[[Any], Any]) -> None:
 
 def test_a_head_that_no_memory_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_limits, "machine_memory", lambda: MachineMemory(240 * 5 * 100, 0))
+    monkeypatch.setattr(class_limits, "_ALWAYS_THERE", 0)
     known = with_one(99)
     assert cf.ActiveLearner(X, labels=known).labels.max() == 99
     learner = cf.ActiveLearner(X, labels=np.where(np.arange(N) < 9, TRUTH, -1))

@@ -219,7 +219,7 @@ print(cf.select(f"{folder}/x.npy", 20, labels=labels, class_names=names, config=
 def limited_group():
     """A control group of this machine, below that of this process, of 1.2 GB; nothing else is in it."""
     paths = dict(machine._group_paths(Path("/proc/self/cgroup").read_text()))
-    mounts = {is_first: folder for folder, is_first in reversed(machine._groups(Path("/")))}
+    mounts = {is_first: Path(folder) for folder, is_first in reversed(machine._groups(Path("/")))}
     for is_first, limit in ((True, "memory.limit_in_bytes"), (False, "memory.max")):
         folder = mounts.get(is_first)
         if is_first not in paths or folder is None or not folder.is_dir():
