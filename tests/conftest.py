@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -17,11 +18,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
+
+def _has_gpu() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")  # without its driver no GPU can be used: seconds earlier than PyTorch is imported
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 # Where no GPU is, its kernels run on the processor, which has to be said before Triton is first imported.
-HAS_GPU = torch.cuda.is_available()
+HAS_GPU = _has_gpu()
 if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 
@@ -73,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None):  # workers, which inherit this, share the cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("CCMA_NUM_THREADS", "1")
+        return  # this process runs no test, and an import of PyTorch in it would delay all workers
     if not HAS_GPU:
         runpy.run_path(str(Path(__file__).with_name("interpreter.py")))["prepare"]()
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.base import is_classifier
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.metrics import accuracy_score, roc_auc_score
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import ccma_fast as cf
+
+# scikit-learn is imported by the tests: it takes seconds, and every worker of a run imports every module of tests.
 
 Data = tuple[np.ndarray, np.ndarray]
 HEADS = {"logistic": cf.LogisticHead(penalty=0.1), "linear": cf.LinearHead(max_epochs=20)}
@@ -27,6 +23,8 @@ def data() -> Data:
 
 @each_head
 def test_the_score_is_the_accuracy(head, data: Data) -> None:
+    from sklearn.metrics import accuracy_score
+
     x, y = data
     head.fit(x, y)
     weights = np.random.default_rng(1).random(160)
@@ -44,6 +42,10 @@ def test_the_score_is_the_accuracy(head, data: Data) -> None:
 @each_head
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_cross_validation(head, n_classes: int, data: Data) -> None:
+    from sklearn.base import is_classifier
+    from sklearn.metrics import accuracy_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
     x, y = data[0], data[1] % n_classes
     assert is_classifier(head)
     scores = cross_val_score(head, x, y, cv=3)
@@ -54,6 +56,9 @@ def test_cross_validation(head, n_classes: int, data: Data) -> None:
 
 @each_head
 def test_ranking_of_two_classes(head, data: Data) -> None:
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_score
+
     x, y = data[0], data[1] % 2
     head.fit(x, y)
     z, p = head.decision_function(x), head.predict_proba(x)
@@ -65,6 +70,11 @@ def test_ranking_of_two_classes(head, data: Data) -> None:
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_constants_are_searched_and_probabilities_calibrated(n_classes: int, data: Data) -> None:
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     x, y = data[0], data[1] % n_classes
     search = GridSearchCV(
         make_pipeline(StandardScaler(), cf.LogisticHead()),
