@@ -70,7 +70,9 @@ C = 200
 SMALL = 15e6
 
 
-def make_pool(folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=None, dtype=np.float16, logits=True):
+def make_pool(
+    folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=None, dtype=np.float16, logits=True, shards=True
+):
     """A pool on disk, in files and shards, with logits where asked; every 100th row labelled, or as many as given."""
     rng = np.random.default_rng(0)
     truth = rng.integers(n_classes, size=n)
@@ -82,7 +84,8 @@ def make_pool(folder, n, d_student=256, d_teacher=320, n_classes=C, n_labelled=N
         for i, start in enumerate(range(0, n, 25_000)):
             part = truth[start : start + 25_000]
             file[start : start + 25_000] = centres[part] + noise[: part.size]
-            np.save(folder / name / f"part-{i}.npy", file[start : start + 25_000])
+            if shards:
+                np.save(folder / name / f"part-{i}.npy", file[start : start + 25_000])
         if name == "v":
             np.save(folder / "t.npy", centres)
     every = 100 if n_labelled is None else n // n_labelled
@@ -99,13 +102,19 @@ def pool(tmp_path_factory):
 @pytest.fixture(scope="module")
 def large_pool(tmp_path_factory):
     """The folder of a pool of three times the rows."""
-    return make_pool(tmp_path_factory.mktemp("large"), 180_000, logits=False)
+    return make_pool(tmp_path_factory.mktemp("large"), 180_000, logits=False, shards=False)
+
+
+@pytest.fixture(scope="module")
+def pool_of_few_classes(tmp_path_factory):
+    """The folder of a pool of as many rows, whose default heads are soon trained."""
+    return make_pool(tmp_path_factory.mktemp("few"), 60_000, n_classes=20, logits=False, shards=False)
 
 
 @pytest.fixture(scope="module")
 def small_pool(tmp_path_factory):
     """The folder of a pool whose heads are soon trained."""
-    return make_pool(tmp_path_factory.mktemp("small"), 6_000, n_classes=20, logits=False)
+    return make_pool(tmp_path_factory.mktemp("small"), 6_000, n_classes=20, logits=False, shards=False)
 
 
 def measured(
@@ -177,6 +186,10 @@ SHAPES = {
 # Those whose stages are the ones of others, otherwise stored, labelled or limited; the default head takes the longest.
 LIKE_OTHERS = {
     "default",
+    "default, two folds",
+    "distributed, published",
+    "a tenth, published",
+    "a tenth first by the teacher",
     "published",
     "first by default",
     "default, in memory",
@@ -197,6 +210,14 @@ LIKE_OTHERS = {
     "shape", [pytest.param(shape, marks=pytest.mark.slow) if shape in LIKE_OTHERS else shape for shape in SHAPES]
 )
 def test_the_forecast_holds(pool, run_forked, shape):
+    check_forecast(run_forked, pool, shape)
+
+
+def test_the_forecast_of_the_default_head_holds(pool_of_few_classes, run_forked):
+    check_forecast(run_forked, pool_of_few_classes, "default, two folds")
+
+
+def check_forecast(run_forked, pool, shape):
     found = measured(run_forked, pool, **SHAPES[shape])
     expected = found["report"]["plan"]["total"]
     if expected["peak_memory"] != pytest.approx(found["peak"], rel=0.25, abs=SMALL):
