@@ -130,6 +130,8 @@ class RowSubset(Rows):
 
     def _ends(self, start: int, stop: int) -> tuple[int, int]:
         """The first and the last of row numbers."""
+        if isinstance(self.indices, np.ndarray):
+            return int(self.indices[start]), int(self.indices[stop - 1])
         first, last = self.indices[np.array([start, stop - 1])].tolist()
         return first, last
 

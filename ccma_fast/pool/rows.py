@@ -62,8 +62,10 @@ def to_float32(chunk: Chunk) -> npt.NDArray[np.float32]:
 
 def to_storage(values: npt.NDArray[Any]) -> Chunk:
     """Real numbers as a C-contiguous array: float32 and float16 as they are, other types as float32."""
+    if values.dtype in STORAGE_TYPES:
+        return np.ascontiguousarray(values)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
-        return np.ascontiguousarray(values, dtype=None if values.dtype in STORAGE_TYPES else np.float32)
+        return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def check_matrix(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
