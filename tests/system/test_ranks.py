@@ -110,6 +110,10 @@ def test_ranks_that_do_nothing(found):
     assert third["end"] == f"{names[2]} has done nothing for 1 s, but the end of the ranks waits for it"
 
 
+def test_ranks_that_work_are_waited_for(found):
+    assert [(rank.get("traceback", rank.get("error")), rank["exit"]) for rank in found["working 3"]] == [(None, 0)] * 3
+
+
 def test_ranks_that_did_not_come(found):
     here = [f"rank {rank} on host {HOST}" for rank in range(2)]
     errors = {rank["error"] for rank in found["last_missing 2"]}
