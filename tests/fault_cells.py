@@ -1,4 +1,7 @@
-"""Faults against every writer and reader, one process for each: ``python tests/fault_cells.py [all]`` prints the table.
+"""Faults against every writer and reader, one process for each: ``python tests/fault_cells.py`` prints the table.
+
+With ``all`` each meets all faults at every place; else one place is tried for each, and every other fault of readers.
+Named writers and readers are tried alone.
 
 A cell holds if, after the fault, there is the right result or a clear error, what was there before is whole, nobody
 died of a signal that was not sent, and the same call succeeds when the fault is gone.
@@ -7,6 +10,7 @@ died of a signal that was not sent, and the same call succeeds when the fault is
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import io
 import json
@@ -96,6 +100,11 @@ def write_loop(folder: Path, second: bool) -> None:
     learner.save(file)
 
 
+@functools.cache
+def results(second: bool) -> Any:
+    return simulated(None, second)
+
+
 def simulated(folder: Path | None, second: bool) -> Any:
     import ccma_fast as cf
 
@@ -151,8 +160,8 @@ def write_pool(folder: Path, second: bool) -> None:
 
 WRITERS: dict[str, Callable[[Path, bool], object]] = {
     "ActiveLearner.save": write_loop,
-    "Results.to_csv": lambda folder, second: simulated(None, second).to_csv(folder / "results.csv"),
-    "Results.to_parquet": lambda folder, second: simulated(None, second).to_parquet(folder / "results.parquet"),
+    "Results.to_csv": lambda folder, second: results(second).to_csv(folder / "results.csv"),
+    "Results.to_parquet": lambda folder, second: results(second).to_parquet(folder / "results.parquet"),
     "select --out csv": picks("picks.csv"),
     "select --out json": picks("picks.json"),
     "select --out npy": picks("picks.npy"),
@@ -505,11 +514,13 @@ def reader_cell(name: str, fault: str, folder: Path, n: int) -> str:
     return {0: "right", 3: "error"}[code]
 
 
-def cells(every: bool) -> Iterator[tuple[str, str, str]]:
+def cells(every: bool, chosen: list[str]) -> Iterator[tuple[str, str, str]]:
     """Writer or reader, fault, and what came of each try: `every` of them, or the places in turn, one for each."""
     # Readers first: of the writers, extract brings PyTorch, and every later fork takes longer.
     for turn, name in enumerate(READERS):
-        for fault in CHANGES:
+        for i, fault in enumerate(CHANGES):
+            if (chosen and name not in chosen) or not (every or (turn + i) % 2):
+                continue
             for where in ("", MIDDLE):
                 if (name, fault + where) in LEFT_OUT or (where and fault in ("EIO", "short read")):
                     continue
@@ -522,7 +533,7 @@ def cells(every: bool) -> Iterator[tuple[str, str, str]]:
                 for n in numbers if every else some[turn % len(some) :][:1]:
                     yield name, fault + where, reader_cell(name, fault + where, INPUTS / "reading", n)
     for turn, (name, write) in enumerate(WRITERS.items()):
-        if name == "report" and not every:  # whose pictures take seconds each time
+        if name not in (chosen or WRITERS) or (name == "report" and not every):  # whose pictures take seconds each time
             continue
         folder = INPUTS / name.replace(" ", "-")
         for version in ("old", "new"):
@@ -537,7 +548,8 @@ def main() -> None:
     """Starts itself again with the shim, where a C compiler is; prints a line of JSON for each cell, then the table."""
     os.environ["OMP_NUM_THREADS"] = "1"
     compiler = shutil.which("cc")
-    if compiler and "FAULT_SHIM" not in os.environ:
+    every, chosen = "all" in sys.argv, [name for name in sys.argv[1:] if name != "all"]
+    if compiler and "FAULT_SHIM" not in os.environ and chosen != ["extract"]:  # which is no reader
         source, shim = INPUTS / "shim.c", INPUTS / "shim.so"
         source.write_text(SHIM)
         subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
@@ -546,7 +558,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     simulated(INPUTS / "run1", False)
     simulated(INPUTS / "run2", True)
-    for (name, fault), group in groupby(cells("all" in sys.argv), lambda cell: cell[:2]):
+    for (name, fault), group in groupby(cells(every, chosen), lambda cell: cell[:2]):
         print(json.dumps([name, fault, Counter(result for *_, result in group)]), flush=True)
 
 

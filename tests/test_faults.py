@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,21 @@ for library in ("h5py", "pyarrow", "safetensors"):
     pytest.importorskip(library)
 
 
+CELLS = Path(__file__).with_name("fault_cells.py")
+# Writers and readers that need no PyTorch, whose import takes seconds.
+WITHOUT_TORCH = (
+    *("ActiveLearner.save", "Results.to_csv", "Results.to_parquet", "simulate"),
+    *("select --out csv", "select --out json", "select --out npy"),
+    *("npy", "hdf5", "hdf5 in chunks", "parquet", "arrow", "safetensors", "shard of a folder", "tar", "class names"),
+    *("labels csv", "labels parquet", "image png", "image jpeg", "saved loop"),
+)
+
+
 def table(*arguments: str) -> list[tuple[str, str, dict[str, int]]]:
     """Writer or reader, fault, and how often it ended how."""
-    cells = Path(__file__).with_name("fault_cells.py")
     temporary = os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()  # where everybody may read
     done = subprocess.run(
-        [sys.executable, str(cells), *arguments],
+        [sys.executable, str(CELLS), *arguments],
         capture_output=True,
         text=True,
         timeout=1800,
@@ -28,7 +38,11 @@ def table(*arguments: str) -> list[tuple[str, str, dict[str, int]]]:
         env={**os.environ, "TMPDIR": temporary},
     )
     assert done.returncode == 0, done.stderr
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    return lines(done.stdout)
+
+
+def lines(printed: str) -> list[tuple[str, str, dict[str, int]]]:
+    return [tuple(json.loads(line)) for line in printed.splitlines()]
 
 
 def check(found: list[tuple[str, str, dict[str, int]]]) -> None:
@@ -40,8 +54,11 @@ def check(found: list[tuple[str, str, dict[str, int]]]) -> None:
     assert [cell for cell in found if any(result.startswith("FAILED") for result in cell[2])] == []
 
 
-def test_faults() -> None:
-    check(table())
+def test_faults(run_forked: Callable[..., str]) -> None:
+    script = f"import runpy; runpy.run_path({str(CELLS)!r}, run_name='__main__')"
+    of_extract = lines(run_forked(script, "extract"))
+    assert len(of_extract) == 4
+    check(table(*WITHOUT_TORCH) + of_extract)
 
 
 @pytest.mark.slow
