@@ -1077,10 +1077,10 @@ def test_numpy_numbers_are_written_as_numbers(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        {"seeds": [7]},
+        pytest.param({"seeds": [7]}, marks=pytest.mark.slow),
         {"seeds": [9, 3]},
         {"rounds": 1},
-        {"strategies": ["margins"]},
+        pytest.param({"strategies": ["margins"]}, marks=pytest.mark.slow),
         {"strategies": ["ccma:kappa=5", "random"]},
         {"seeds": [3], "rounds": 1, "strategies": ["random"]},
     ],
@@ -1365,7 +1365,8 @@ EXCEPTIONS = [
     ("is_unsendable", Exception, "Unsendable('secret')", "secret"),
     ("decodes", UnicodeError, "UnicodeDecodeError", "can't decode byte"),
 ]
-PLAIN = ("looks_up", "stops", "divides")  # from a worker as that of `test_an_error_in_a_worker`
+# From a worker as that of `test_an_error_in_a_worker`, or as one that is not made again for another reason.
+PLAIN = ("looks_up", "stops", "divides", "is_unlucky")
 
 
 @pytest.mark.parametrize(
