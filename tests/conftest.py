@@ -59,13 +59,16 @@ from ccma_fast.pool.open import open_rows  # noqa: E402
 from ccma_fast.steps.trained import Trained  # noqa: E402
 
 # The same examples in every run, and no time limit for one of them: machines differ, and a red run must be repeatable.
-settings.register_profile(
-    "repeatable",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+# `--hypothesis-profile=many` tries more of them.
+for _profile, _n_examples in (("repeatable", 35), ("many", 200)):
+    settings.register_profile(
+        _profile,
+        max_examples=_n_examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
 settings.load_profile("repeatable")
 
 # The core looks at CCMA_SIMD when it is first asked for: to be done before a test sets the instruction set.

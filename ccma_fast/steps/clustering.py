@@ -363,6 +363,6 @@ def shares(mass: Float64, n_rows: Int64, total: int) -> Int64:
             worth = np.where(share < n_rows, mass / (share + 1), -1.0)
             share[int(worth.argmax())] += 1
         else:
-            worth = np.where(share > 1, mass / share, np.inf)
+            worth = np.where(share > 1, mass / np.maximum(share, 1), np.inf)
             share[int(worth.argmin())] -= 1
     return share

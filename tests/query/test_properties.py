@@ -9,7 +9,7 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 import ccma_fast as cf
 from ccma_fast import _core, reference
@@ -110,7 +110,6 @@ def test_representatives(data, n, n_clusters):
     st.data(),
     st.sampled_from(["k-means||", "k-means++", "random"]),
 )
-@settings(max_examples=60)
 def test_weighted_kmeans(x, data, init):
     k = data.draw(st.integers(1, len(x)))
     weights = data.draw(hnp.arrays(np.float32, len(x), elements=st.floats(0, 10, width=32)))
@@ -131,7 +130,6 @@ pools = hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 6)),
 
 
 @given(pools, st.integers(1, 70), st.integers(0, 3))
-@settings(max_examples=60)
 def test_select_covers(x, budget, seed):
     assume((np.abs(x).max(axis=1) > 0).all())
     picks = cf.select(x, budget, random_state=seed, backend="cpu")
@@ -143,7 +141,6 @@ def test_select_covers(x, budget, seed):
 
 @pytest.mark.filterwarnings("ignore::ccma_fast.TeacherWarning")  # arbitrary logits may look like probabilities
 @given(pools, st.data())
-@settings(max_examples=40)
 def test_select_queries(x, data):
     assume((np.abs(x).max(axis=1) > 0).all())
     n, n_classes = len(x), data.draw(st.integers(2, 6))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccma_fast.research.metrics import accuracy, macro_auroc, macro_f1
@@ -25,7 +25,6 @@ def outcomes(draw: st.DrawFn) -> tuple[Any, Any, Any]:
     return scores, rng.integers(n_classes, size=n_rows), labels
 
 
-@settings(max_examples=50)
 @given(outcomes())
 def test_accuracy(outcome: tuple[Any, Any, Any]) -> None:
     from sklearn.metrics import accuracy_score
@@ -34,7 +33,6 @@ def test_accuracy(outcome: tuple[Any, Any, Any]) -> None:
     assert accuracy(predicted, labels) == pytest.approx(accuracy_score(labels, predicted), abs=1e-12)
 
 
-@settings(max_examples=50)
 @given(outcomes())
 def test_macro_f1(outcome: tuple[Any, Any, Any]) -> None:
     from sklearn.metrics import f1_score
@@ -44,7 +42,6 @@ def test_macro_f1(outcome: tuple[Any, Any, Any]) -> None:
     assert macro_f1(predicted, labels) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=50)
 @given(outcomes())
 def test_macro_auroc(outcome: tuple[Any, Any, Any]) -> None:
     from sklearn.metrics import roc_auc_score

@@ -147,10 +147,10 @@ def test_same_bits_for_any_threads():
     threadpoolctl = pytest.importorskip("threadpoolctl")
     for problem in (Problem(300, 1700, 200, 30), Problem(300, 600, 10, 1000)):
         found = []
-        for n_threads in (1, 2, 5):
+        for n_threads in (1, 5):
             cf.set_num_threads(n_threads)
             with threadpoolctl.threadpool_limits(n_threads):
-                found.append(problem.solve(penalty=0.01, soft_weight=0.3, tolerance=1e-2))
+                found.append(problem.solve(penalty=0.01, soft_weight=0.3, tolerance=5e-2))
         for other in found[1:]:
             np.testing.assert_array_equal(other.coef, found[0].coef)
             assert other[1:] == found[0][1:]

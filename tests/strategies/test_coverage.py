@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ccma_fast as cf
@@ -324,7 +324,6 @@ def test_uncertainty_herding_is_pure_coverage_where_nothing_can_be_calibrated(
 
 
 @given(data=st.data())
-@settings(max_examples=60)
 def test_each_lazy_choice_is_one_that_exhaustive_search_could_make(data: st.DataObject) -> None:
     n, d = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 4))
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))

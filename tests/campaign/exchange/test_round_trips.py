@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccma_fast.campaign.exchange.answer import CANNOT_TELL, NO_CLASS
@@ -43,7 +43,6 @@ def assignments(draw: st.DrawFn, names: st.SearchStrategy[str] = NAMES) -> Assig
 
 
 @given(assignments(), st.data())
-@settings(max_examples=40)
 def test_csv(assignment: Assignment, data: st.DataObject) -> None:
     choices = st.sampled_from((*assignment.classes, CANNOT_TELL, NO_CLASS))
     said = [data.draw(choices) for _ in assignment.tasks]
@@ -71,7 +70,6 @@ def test_csv(assignment: Assignment, data: st.DataObject) -> None:
     st.sampled_from(["", "photos", "a b/ü#%", "https://host/a%20b", "s3://b/c"]),
     st.data(),
 )
-@settings(max_examples=40)
 def test_label_studio(assignment: Assignment, person: str, images: str, data: st.DataObject) -> None:
     choices = st.sampled_from((*assignment.classes, CANNOT_TELL, NO_CLASS))
     said = [data.draw(choices) for _ in assignment.tasks]
@@ -96,7 +94,6 @@ def test_label_studio(assignment: Assignment, person: str, images: str, data: st
 
 
 @given(assignments(), st.sampled_from(["", "/photos", "/a b/ü#%"]), st.booleans(), st.data())
-@settings(max_examples=40)
 def test_fiftyone(assignment: Assignment, images: str, numbered: bool, data: st.DataObject) -> None:
     names = [*assignment.classes, CANNOT_TELL, NO_CLASS]
     said = [data.draw(st.sampled_from(names)) for _ in assignment.tasks]
@@ -115,7 +112,6 @@ def test_fiftyone(assignment: Assignment, images: str, numbered: bool, data: st.
 
 
 @given(assignments(XML_NAMES), st.data())
-@settings(max_examples=40)
 def test_cvat(assignment: Assignment, data: st.DataObject) -> None:
     choices = st.sampled_from((*assignment.classes, CANNOT_TELL, NO_CLASS))
     said = [data.draw(choices) for _ in assignment.tasks]
