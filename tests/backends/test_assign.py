@@ -9,6 +9,7 @@ from ccma_fast.kernels import _configs, halves, kmeans_assign, kmeans_centroids
 
 from ccma_fast.backends.cuda.device import device
 
+from ..combinations import thinned
 from .tensor_cores import AMPERE, HOPPER, adversarial_row
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -42,12 +43,16 @@ def assert_nearest(x: torch.Tensor, centroids: np.ndarray, scale: np.ndarray | N
     return n_open
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("n_rows", "n_columns", "k"),
-    [(1, 1, 1), (5, 3, 2), (131, 64, 3), (40, 65, 255), (70, 20, 256), (30, 9, 257), (9, 768, 3), (20, 130, 515)],
+    ("shape", "dtype"),
+    thinned(
+        2,
+        [(1, 1, 1), (5, 3, 2), (131, 64, 3), (40, 65, 255), (70, 20, 256), (30, 9, 257), (9, 768, 3), (20, 130, 515)],
+        list(DTYPES),
+    ),
 )
-def test_labels_are_exact(n_rows, n_columns, k, dtype):
+def test_labels_are_exact(shape, dtype):
+    n_rows, n_columns, k = shape
     rng = np.random.default_rng(n_columns)
     x = on_device(rng.standard_normal((n_rows, n_columns)) / n_columns**0.5, dtype)
     centroids = (rng.standard_normal((k, n_columns)) / n_columns**0.5).astype(np.float32)
@@ -91,8 +96,9 @@ NEVER_SETTLED = {"triples", "equal", "same", "huge", "least"}
 SETTLED = {"far", "pairs", "near", "between", "tiny"}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", ["beyond", "lengths", *sorted(NEVER_SETTLED | SETTLED)])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), thinned(2, ["beyond", "lengths", *sorted(NEVER_SETTLED | SETTLED)], ["float32", "bfloat16"])
+)
 def test_what_16_bits_cannot_settle(kind, dtype):
     x, centroids = hard(kind)
     x = np.where(np.abs(x) < 2.0**-126, 0.0, x)  # of which Triton's interpreter reads bfloat16 wrongly
@@ -133,7 +139,7 @@ def test_bounds_hold():
     assert 0 < (kmeans_assign.nearest(x, None, lengths, prepared).labels != exact).sum() < 100
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.slow)])
 def test_chunks_strides_and_company_do_not_matter(dtype, monkeypatch):
     """The same bits for rows one at a time, in other chunks, and among other rows."""
     rng = np.random.default_rng(3)

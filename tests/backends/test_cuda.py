@@ -341,8 +341,15 @@ def test_the_same_picks_as_the_core(blobs, partly_labelled, acquisition, monkeyp
     assert found.report.top1_disagreement == pytest.approx(expected.report.top1_disagreement, nan_ok=True)
 
 
-@pytest.mark.parametrize("acquisition", ["trust", "delta"])
-@pytest.mark.parametrize("with_teacher", [False, True], ids=["alone", "teacher"])
+@pytest.mark.parametrize(
+    ("with_teacher", "acquisition"),
+    [
+        (True, "trust"),
+        (True, "delta"),
+        (False, "trust"),
+        pytest.param(False, "delta", marks=pytest.mark.slow),  # without a teacher as the one before
+    ],
+)
 def test_the_same_picks_as_the_core_where_one_class_is_labelled(blobs, acquisition, with_teacher):
     x, y = blobs(60, 20, 4)
     labels = np.where((np.arange(60) % 4 == 0) & (y == 1), y, -1)

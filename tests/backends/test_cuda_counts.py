@@ -141,7 +141,7 @@ BUDGETS = {
 }
 
 
-@pytest.mark.parametrize("n_rows", [pytest.param(60, marks=pytest.mark.slow), 180])
+@pytest.mark.parametrize("n_rows", [pytest.param(60, marks=pytest.mark.slow), 120])
 @pytest.mark.parametrize("kind", BUDGETS)
 def test_what_a_query_costs_the_host_does_not_grow_with_the_pool(card, blobs, partly_labelled, kind, n_rows):
     rng = np.random.default_rng(5)
@@ -170,7 +170,7 @@ def test_what_a_query_costs_the_host_does_not_grow_with_the_pool(card, blobs, pa
     assert counts.synchronisations.total() <= synchronisations
 
 
-@pytest.mark.parametrize("n_rows", [pytest.param(30, marks=pytest.mark.slow), 90])
+@pytest.mark.parametrize("n_rows", [pytest.param(30, marks=pytest.mark.slow), 60])
 def test_what_the_default_query_costs_the_host(card, blobs, partly_labelled, monkeypatch, n_rows):
     """Training waits twice for each evaluation of a loss, however many rows there are; the rest as with others."""
     for name in (distillation, teacher_correction):

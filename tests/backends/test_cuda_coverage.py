@@ -17,6 +17,8 @@ from ccma_fast.steps import coverage, distillation, teacher_correction
 from ccma_fast.steps.coverage import unit_rows
 from ccma_fast.steps.greedy import greedy_coverage
 
+from ..combinations import thinned
+
 CUDA, CPU = choose_backend("cuda"), choose_backend("cpu")
 KERNELS = {"similarity": Kernel(), "gaussian": Kernel.gaussian(0.7), "ball": Kernel("ball", 0.5)}
 LEAST = {"similarity": -1.0, "gaussian": -np.inf, "ball": 0.5}
@@ -52,11 +54,10 @@ def picks_of(
 
 
 @pytest.mark.usefixtures("small_batches")
-@pytest.mark.parametrize("kind", KERNELS)
-@pytest.mark.parametrize(("n_rows", "n_covered"), [(150, 3), (40, 0)])
-def test_the_picks_of_the_cpu(n_rows, n_covered, kind):
+@pytest.mark.parametrize(("n_rows", "kind"), thinned(2, [150, 40], list(KERNELS)))
+def test_the_picks_of_the_cpu(n_rows, kind):
     """Differences are counted, and none is allowed: no two candidates add as much but for rounding."""
-    rng = np.random.default_rng(n_rows)
+    rng, n_covered = np.random.default_rng(n_rows), {150: 3, 40: 0}[n_rows]
     x, covered = (rng.standard_normal((m, 7)).astype(np.float32) for m in (n_rows, n_covered))
     candidates = np.arange(n_rows) if n_rows == 40 else np.sort(rng.choice(n_rows, 25, replace=False))
     expected = picks_of(CPU, x, covered, candidates, 6, kind)
@@ -102,7 +103,9 @@ def test_what_a_row_adds_has_the_same_bits_in_any_company(monkeypatch, has_gpu):
     assert torch.equal(gains([30]), together[[30]])
 
 
-@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "gaussian" else ()) for kind in KERNELS]
+)
 def test_how_wide_a_window_is_changes_no_pick(kind, monkeypatch):
     """Nor how many picks are launched at once, and where a window's similarities would be too many, it is narrower."""
     rng = np.random.default_rng(8)
@@ -150,10 +153,10 @@ def test_a_query_picks_what_the_cpu_picks(teacher, monkeypatch):
     for module in (distillation, teacher_correction):
         monkeypatch.setattr(module, "TOLERANCE", 0.3)  # few evaluations: the interpreter is slow
     rng = np.random.default_rng(5)
-    y = np.arange(60) % 3
-    x = (rng.standard_normal((3, 8))[y] + rng.standard_normal((60, 8))).astype(np.float32)
-    v = (rng.standard_normal((3, 6))[y] + 0.5 * rng.standard_normal((60, 6))).astype(np.float32)
-    labels = np.where(np.arange(60) < 12, y, -1)
+    y = np.arange(42) % 3
+    x = (rng.standard_normal((3, 8))[y] + rng.standard_normal((42, 8))).astype(np.float32)
+    v = (rng.standard_normal((3, 6))[y] + 0.5 * rng.standard_normal((42, 6))).astype(np.float32)
+    labels = np.where(np.arange(42) < 12, y, -1)
     given = cf.Teacher(v, rng.standard_normal((3, 6)).astype(np.float32)) if teacher else None
     config = cf.CCMAConfig(max_epochs=5)
     expected, found = (

@@ -15,6 +15,8 @@ from ccma_fast.backends.cuda.device import device
 from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 
+from ..combinations import thinned
+
 CUDA, CPU = choose_backend("cuda"), choose_backend("cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -60,8 +62,7 @@ def test_sums_of_clusters(k, length, monkeypatch):
         assert torch.equal(whole, in_chunks)
 
 
-@pytest.mark.parametrize("init", ["k-means||", "k-means++", "random"])
-@pytest.mark.parametrize("unit", [True, False])
+@pytest.mark.parametrize(("unit", "init"), thinned(2, [True, False], ["k-means||", "k-means++", "random"]))
 def test_the_same_clusterings_as_the_core(blobs, init, unit):
     """Same seeds, same start, same labels: the differences are counted, and none is allowed."""
     x, _ = blobs(80, 24, 8, seed=2, distance=0.8)
@@ -86,13 +87,13 @@ def test_the_same_clusterings_as_the_core(blobs, init, unit):
 
 
 def test_chunks_storage_and_place_do_not_matter(monkeypatch):
-    x = torch.from_numpy(np.random.default_rng(1).standard_normal((70, 12)).astype(np.float32)).bfloat16()
-    rows = np.random.default_rng(2).permutation(70)[:40]
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((50, 12)).astype(np.float32)).bfloat16()
+    rows = np.random.default_rng(2).permutation(50)[:26]
 
     def run(source: object, chunk_size: int | None = None) -> cf.KMeans:
         subset = RowSubset(open_rows(source, "x"), rows)
         return CUDA.weighted_kmeans(
-            subset, 4, max_iter=2, random_state=np.random.default_rng(0), unit=True, chunk_size=chunk_size
+            subset, 3, max_iter=2, random_state=np.random.default_rng(0), unit=True, chunk_size=chunk_size
         )
 
     expected = run(x)

@@ -13,6 +13,8 @@ from ccma_fast import _core, reference
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.pool.open import open_rows
 
+from ..combinations import thinned
+
 pytestmark = pytest.mark.processor
 
 CPU = choose_backend("cpu")
@@ -44,8 +46,8 @@ def test_assignment_and_update_at_every_edge(simd_levels, n_columns):
     cases = []
     for n_rows in ROWS:
         for k in CLUSTERS:
-            # Of wide rows every other pair.
-            if k > n_rows or (n_columns > 64 and (ROWS.index(n_rows) + CLUSTERS.index(k)) % 2):
+            # Of rows that fill a vector every other pair.
+            if k > n_rows or (n_columns > 8 and (ROWS.index(n_rows) + CLUSTERS.index(k)) % 2):
                 continue
             init = x[rng.permutation(n_rows)[:k]]
             init = init + rng.normal(scale=0.1 / n_columns**0.5, size=init.shape).astype(np.float32)
@@ -60,9 +62,10 @@ def test_assignment_and_update_at_every_edge(simd_levels, n_columns):
             assert found.n_iter == 1
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("n_columns", [3, 16, 65, 384])
+@pytest.mark.parametrize(
+    ("n_columns", "dtype", "offset"),
+    thinned(2, [3, 16, 65, 384], [torch.float32, torch.float16, torch.bfloat16], [0.0, 1e3]),
+)
 def test_storage_types_and_data_far_from_the_origin(simd, n_columns, dtype, offset):
     rng = np.random.default_rng(n_columns)
     tensor = torch.from_numpy(offset + rng.standard_normal((300, n_columns)) / n_columns**0.5).to(dtype)

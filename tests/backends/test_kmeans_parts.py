@@ -181,7 +181,7 @@ _ON_DEVICE = {
     "unit": {"unit": True, "kind": "bfloat16", "chunk_size": 64},
     "zeros": {"weights": "zeros", "init": "random"},
     "any size": {"weights": "any size", "kind": "any length", "init": "random"},
-    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 60, 80]},
+    "seeded anew": {"weights": "zeros", "unit": True, "start": [5, 5, 5, 40, 55]},
     "sample": {"method": "sample", "weights": "random"},
     "two-level": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random", "init": "random"},
     "two-level of k-means||": {"method": "two-level", "unit": True, "kind": "equal", "weights": "random"},
@@ -196,14 +196,14 @@ SLOW_ON_DEVICE = {"unit", "any size", "two-level of k-means||"}
 def test_rows_on_devices(dealing, name, monkeypatch):
     """Several parts, all of them on the device that is here, or interpreted."""
     monkeypatch.setattr(clustering, "KMEANS_SAMPLE_ROWS", 4)
-    monkeypatch.setitem(globals(), "N", 90)
+    monkeypatch.setitem(globals(), "N", 60)
     rng = np.random.default_rng(5)
     given = {"kind": "any", "weights": "none", **_ON_DEVICE[name]}
     x, w = rows_of(given.pop("kind"), rng), weights_of(given.pop("weights"), rng)
     if "start" in given:  # equal centroids leave two clusters without rows
         start = np.asarray(open_rows(x, "x").float32())[given.pop("start")]
         given["init"] = start / np.linalg.norm(start, axis=1, keepdims=True)
-    n_clusters = len(given["init"]) if isinstance(given.get("init"), np.ndarray) else 9
+    n_clusters = len(given["init"]) if isinstance(given.get("init"), np.ndarray) else 6
     deals = dealing.dealt(N, 3, rng)
     assert_same(dealing, deals, x, n_clusters, w, backend=CUDA, max_iter=2, **given)
 

@@ -134,7 +134,7 @@ def test_sets_are_the_references(simd_levels, shape, rule):
     for dtype, scale in (("float32", 0.01), ("float32", 3.0), ("float16", 3.0), ("bfloat16", 3.0), ("float32", 40.0)):
         tensor = logits_of(n_rows, n_classes, dtype, scale)
         s = cf.nonconformity_scores(tensor, **arguments)
-        for q in (0.3, 0.9, 0.999, 1.2):
+        for q in (0.3, 0.999, 1.2):
             expected = cf.prediction_sets(tensor, q, backend="reference", **arguments)
             filled = ~(s <= q).any(axis=1)
             np.testing.assert_array_equal(expected[~filled], (s <= q)[~filled])
@@ -305,7 +305,7 @@ def test_thresholds_of_rows_reach_the_score(simd_levels, n_classes, rng):
 def test_sets_cover_as_often_as_promised(score, alpha):
     """At least 1 − α over many calibration sets, for every score; no more than chance above it where randomised."""
     rng = np.random.default_rng(17)
-    n, n_test, repetitions = 60, 100, 150
+    n, n_test, repetitions = 60, 100, 60
     covered = np.empty(repetitions)
     for k in range(repetitions):
         z, y = posteriors(rng, n + n_test, 6)
