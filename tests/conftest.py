@@ -92,6 +92,11 @@ def pytest_configure(config: pytest.Config) -> None:
         runpy.run_path(str(Path(__file__).with_name("interpreter.py")))["prepare"]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The images first: a worker that begins with them keeps them, and no other imports their libraries for seconds."""
+    items.sort(key=lambda item: Path(__file__).with_name("images") not in item.path.parents)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Each worker has whole files, so that what their tests share is made once; who is done takes of the others'."""

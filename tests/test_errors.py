@@ -538,7 +538,12 @@ def test_without_the_extension(run_forked):
 @pytest.mark.parametrize(
     ("variable", "value", "text"),
     [
-        ("CCMA_NUM_THREADS", "0", "CCMA_NUM_THREADS must be an integer from 1 to 1024, got '0'"),
+        pytest.param(
+            "CCMA_NUM_THREADS",
+            "0",
+            "CCMA_NUM_THREADS must be an integer from 1 to 1024, got '0'",
+            marks=pytest.mark.slow,
+        ),
         ("CCMA_NUM_THREADS", "two", "CCMA_NUM_THREADS must be an integer from 1 to 1024, got 'two'"),
         ("CCMA_SIMD", "sse", "CCMA_SIMD must be one of 'scalar', 'avx2', 'avx512', 'avx512_vnni', got 'sse'"),
     ],

@@ -224,7 +224,7 @@ def test_what_the_caller_takes_for_whole(
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-@pytest.mark.parametrize("most", [1234, None])
+@pytest.mark.parametrize("most", [1234, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_limit_of_the_caller_holds_in_other_processes(
     tmp_path: Path, own: ModuleType, monkeypatch: pytest.MonkeyPatch, most: int | None
 ) -> None:
@@ -331,7 +331,7 @@ def test_a_thumbnail_does_not_end_its_image() -> None:
 SHADES = ["10", "20", "30", "40", "50", "60", "80", "90"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_bytes_in_any_process(tmp_path: Path, own: ModuleType, workers: int) -> None:
     source = pictures(tmp_path, [*SHADES, "none"])
     assert made(source, own, workers) == made(source, own, 0)
@@ -420,7 +420,7 @@ with Decoders(own_of_decode.sleeps, [[0], [1]], lambda item: None, 2) as decoder
 """
 
 
-@pytest.mark.parametrize("how", ["kill", "interrupt", "terminate"])
+@pytest.mark.parametrize("how", ["kill", "interrupt", pytest.param("terminate", marks=pytest.mark.slow)])
 def test_no_process_outlives_its_caller(own: ModuleType, tmp_path: Path, how: str) -> None:
     """A script, without the guard that multiprocessing asks for, whose decoders would sleep for minutes."""
     (tmp_path / "script.py").write_text(SCRIPT)

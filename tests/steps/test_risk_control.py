@@ -72,7 +72,7 @@ def test_the_theorem_by_all_audits_of_a_small_pool(n_scores: int) -> None:
     rng = np.random.default_rng(n_scores)
     audits = [np.array(rows) for rows in combinations(range(n_rows), n_audit)]
     worst = labelled = 0
-    for _ in range(12):
+    for _ in range(6):
         scores = rng.permutation(n_rows).astype(np.float32) % n_scores
         is_wrong = np.zeros(n_rows, np.bool_)
         # As many as are just not refuted make the promise hardest to keep.

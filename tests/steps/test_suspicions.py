@@ -238,7 +238,7 @@ def test_rows_where_the_models_disagree_do_not_look_like_two_exchanged_classes()
     published = {"acquisition": "delta", "head": "published", "calibration": "target_size"}
     config = cf.CCMAConfig(**published, max_epochs=25, kmeans_max_iter=5)
     accused = 0
-    for seed in range(3):
+    for seed in range(2):
         x, y, v, t = two_classes(seed, spread=4.0)
         teacher = cf.Teacher(v, t)
         learner = cf.ActiveLearner(x, teacher=teacher, config=config, random_state=seed)
@@ -249,7 +249,7 @@ def test_rows_where_the_models_disagree_do_not_look_like_two_exchanged_classes()
         known = learner.labels >= 0
         z = ArrayRows((reference.unit_rows(v[known]) @ reference.unit_rows(t).T / 0.03).astype(np.float32), "z")
         accused += bool(suspicions("the teacher", z, y[known], None, temperature=0.03).texts)
-    assert accused == 3  # by the labelled rows alone
+    assert accused == 2  # by the labelled rows alone
 
 
 def made_up(n: int, n_classes: int, quality: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -260,7 +260,7 @@ def made_up(n: int, n_classes: int, quality: float, rng: np.random.Generator) ->
     return z, y
 
 
-@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 60), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 60), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n_classes", [2, 3, 10, 100])
 @pytest.mark.parametrize("n", [5, 20, 50, 200])
 def test_honest_teachers_are_not_accused(n: int, n_classes: int, seeds: range) -> None:

@@ -306,11 +306,10 @@ ENABLED = "faulthandler.enable()"
     ("before", "after"),
     [
         ("", ""),
-        (ENABLED, ENABLED),
         ("", f"rows.float32(); {ENABLED}"),
         *(
             pytest.param(*rest, marks=pytest.mark.slow)
-            for rest in ((ENABLED, ""), ("", ENABLED), (ENABLED, f"rows.float32(); {ENABLED}"))
+            for rest in ((ENABLED, ENABLED), (ENABLED, ""), ("", ENABLED), (ENABLED, f"rows.float32(); {ENABLED}"))
         ),
     ],
 )
@@ -322,7 +321,12 @@ def test_faulthandler_may_be_enabled_at_any_time(tmp_path: Path, before: str, af
 
 
 @pytest.mark.parametrize(
-    "after", ["", "faulthandler.enable()", "rows.float32(); faulthandler.enable(); rows.float32()"]
+    "after",
+    [
+        "",
+        pytest.param("faulthandler.enable()", marks=pytest.mark.slow),
+        "rows.float32(); faulthandler.enable(); rows.float32()",
+    ],
 )
 def test_faults_of_others_end_the_process_as_ever(tmp_path: Path, after: str) -> None:
     """Also in the same map, where the user reads it."""
