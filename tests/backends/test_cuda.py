@@ -18,6 +18,8 @@ from ccma_fast.pool.derived import RowSubset
 from ccma_fast.pool.open import open_rows
 from ccma_fast.reference import Cumulative
 
+from ..combinations import thinned
+
 CUDA, CPU = choose_backend("cuda"), choose_backend("cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 INF = math.inf
@@ -77,9 +79,12 @@ def test_scores_and_sets_agree_with_the_reference(n_classes, has_gpu):
     assert_agree(CUDA.score(open_rows(student, "s")), reference.score(z_s))
 
 
-@pytest.mark.parametrize("n_classes", [2, 257, 4097])
-@pytest.mark.parametrize(("q_s", "q_t"), [(INF, INF), (-INF, -1.0), (INF, -1.0), (1e-300, 1e300)])
-def test_thresholds_that_admit_everything_or_nothing(n_classes, q_s, q_t):
+@pytest.mark.parametrize(
+    ("n_classes", "thresholds"),
+    thinned(2, [2, 257, 4097], [(INF, INF), (-INF, -1.0), (INF, -1.0), (1e-300, 1e300)]),
+)
+def test_thresholds_that_admit_everything_or_nothing(n_classes, thresholds):
+    q_s, q_t = thresholds
     z_s, z_t = (logits_of(9 if n_classes < 1000 else 2, n_classes, seed=seed).numpy() for seed in (0, 1))
     assert_agree(CUDA.score(open_rows(z_s, "s"), open_rows(z_t, "t"), q_s, q_t), reference.score(z_s, z_t, q_s, q_t))
     np.testing.assert_array_equal(cf.prediction_sets(z_s, q_s, backend="cuda"), reference.prediction_sets(z_s, q_s))
@@ -101,8 +106,7 @@ def test_degenerate_rows(n_classes):
         np.testing.assert_array_equal(cf.prediction_sets(z_s, q, backend="cuda"), reference.prediction_sets(z_s, q))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_classes", [31, 37, 40, 1000])
+@pytest.mark.parametrize(("n_classes", "dtype"), thinned(2, [31, 37, 40, 1000], list(DTYPES)))
 def test_padding_and_the_lowest_logits_of_each_type(n_classes, dtype):
     """Rows at the lower end of their type, where what stands for absent classes must not be taken for one."""
     lowest = torch.finfo(DTYPES[dtype]).min
@@ -194,13 +198,17 @@ def test_target_size_threshold_is_exact(n_rows, n_classes, dtype):
     assert_is_order_statistic(logits_of(n_rows, n_classes, dtype), min(3.0, 0.6 * n_classes))
 
 
-@pytest.mark.parametrize("collect", [40, None])
 @pytest.mark.parametrize(
-    ("kind", "size"),
-    [("equal", 1), ("two values", 5.5), ("ties", 0.5), ("hidden", 10), ("spread", 1e-9), ("spread", 3)],
+    ("matrix", "collect"),
+    thinned(
+        2,
+        [("equal", 1), ("two values", 5.5), ("ties", 0.5), ("hidden", 10), ("spread", 1e-9), ("spread", 3)],
+        [40, None],
+    ),
 )
-def test_hard_matrices(monkeypatch, kind, collect, size):
+def test_hard_matrices(monkeypatch, matrix, collect):
     """Ends at the right number, also where one pass can keep a handful of scores only."""
+    kind, size = matrix
     if collect is not None:
         monkeypatch.setattr(cuda_thresholds, "_COLLECT", collect)
     rng = np.random.default_rng(7)
@@ -249,9 +257,11 @@ def test_both_thresholds_and_the_scores_under_them():
 # Rows and products
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n_rows", "n_columns", "n_classes"), [(1, 1, 2), (130, 65, 10), (7, 200, 70), (3, 768, 5)])
-def test_products_are_no_worse_than_those_of_float32(n_rows, n_columns, n_classes, dtype):
+@pytest.mark.parametrize(
+    ("shape", "dtype"), thinned(2, [(1, 1, 2), (130, 65, 10), (7, 200, 70), (3, 768, 5)], list(DTYPES))
+)
+def test_products_are_no_worse_than_those_of_float32(shape, dtype):
+    n_rows, n_columns, n_classes = shape
     rng = np.random.default_rng(n_columns)
     x = logits_of(n_rows, n_columns, dtype)
     weight = rng.standard_normal((n_classes, n_columns)) * 10.0 ** rng.uniform(-6, 3, (n_classes, 1))

@@ -104,9 +104,10 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize(
-    ("acquisition", "backend", "make", "budget"), thinned(3, list(ACQUISITIONS), BACKENDS, list(DEGENERATE), [7, 100])
+    ("acquisition", "by", "make"), thinned(4, list(ACQUISITIONS), list(product(BACKENDS, [7, 100])), list(DEGENERATE))
 )
-def test_degenerate_pools(pool, acquisition, backend, make, budget):
+def test_degenerate_pools(pool, acquisition, by, make):
+    backend, budget = by
     x = DEGENERATE[make](pool.x[:120])
     labels = np.where(np.arange(120) % 9 == 0, pool.y[:120], -1)
     at_most_3 = np.minimum(labels, 3)
@@ -374,8 +375,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "backend", "budget"), thinned(3, list(CONFIGS), BACKENDS, [1, 20]))
-def test_configurations(pool, partly_labelled, backend, name, budget):
+@pytest.mark.parametrize(("name", "by"), thinned(4, list(CONFIGS), list(product(BACKENDS, [1, 20]))))
+def test_configurations(pool, partly_labelled, name, by):
+    backend, budget = by
     labels = partly_labelled(pool.y, 40)
     config = replace(CONFIGS[name], max_epochs=5)
     picks = cf.select(pool.x, budget, labels=labels, teacher=pool.teacher, config=config, backend=backend)
