@@ -21,17 +21,20 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, PngImagePlugin
 
+import ccma_fast as cf
 from ccma_fast.images import decoder_processes
 from ccma_fast.images.decode import PICTURES, UnreadableImageError, decoded, formats_read, read_image, to_rgb
 from ccma_fast.images.decoder_processes import Decoders
+from ccma_fast.images.encoders import Encoder
 from ccma_fast.images.image_files import suffixes_of_images
 from ccma_fast.images.preprocessing import preprocessed
 from ccma_fast.images.sources import open_images
+from ccma_fast.pool.open import open_rows
 from ccma_fast.system.machine import MachineMemory
 
 # What a caller may have: a plugin of Pillow, a preprocessing, a data set. None needs PyTorch, which takes seconds.
 OWN = '''
-import os, signal, time
+import os, signal, sys, time
 import numpy as np
 from PIL import Image, ImageFile
 
@@ -73,6 +76,11 @@ def register():
 
 def small(image):
     return np.asarray(image.resize((3, 3)), np.float32)
+
+
+def tensor(image):
+    """In the caller's process, which has PyTorch."""
+    return sys.modules["torch"].from_numpy(small(image)) if "torch" in sys.modules else small(image)
 
 
 def limit(image):
@@ -335,6 +343,24 @@ SHADES = ["10", "20", "30", "40", "50", "60", "80", "90"]
 def test_the_same_bytes_in_any_process(tmp_path: Path, own: ModuleType, workers: int) -> None:
     source = pictures(tmp_path, [*SHADES, "none"])
     assert made(source, own, workers) == made(source, own, 0)
+
+
+def test_what_processes_cannot_read_is_listed_and_shifts_no_row(
+    tmp_path: Path, own: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool that is extracted with them is that of one process."""
+    description = {"library": "none", "model": "mean", "weights": "none", "weights_sha256": "0"}
+    encoder = Encoder(None, own.tensor, lambda batch: batch.flatten(1), description, "cpu")
+    monkeypatch.setattr(importlib.import_module("ccma_fast.images.extract"), "vision_encoder", lambda *_, **__: encoder)
+    pictures(tmp_path, [*SHADES[:3], "none", *SHADES[3:]])
+    given: dict[str, Any] = {"batch_size": 2, "shard_size": 3, "progress": False}
+    pools = []
+    for workers in (0, 2):
+        found = cf.extract(tmp_path, tmp_path / f"pool{workers}", workers=workers, **given)
+        assert (found.n_rows, list(found.skipped)) == (len(SHADES), ["003.own"])
+        pools.append(open_rows(found.student, "x").float32())
+    np.testing.assert_array_equal(pools[1], pools[0])
+    np.testing.assert_array_equal(pools[0][:, 0], np.array(SHADES, np.float32))
 
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])

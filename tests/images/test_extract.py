@@ -374,7 +374,8 @@ def broken(images: Path, work: Path) -> Path:
 BROKEN = {"a/0000a.png", "a/0007a.jpg", "b/empty.png", "a/0002a.png"}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+# Other processes import torchvision for seconds, unless they have a preprocessing without it as in `test_decode.py`.
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_unreadable_images_are_listed_and_shift_no_row(
     images: Path,
     hub: str,

@@ -190,6 +190,9 @@ LIKE_OTHERS = {
     "distributed, published",
     "a tenth, published",
     "a tenth first by the teacher",
+    "a tenth by ready-made logits",
+    "apart, first by coverage",
+    "one class by coverage",
     "published",
     "first by default",
     "default, in memory",
@@ -284,7 +287,8 @@ def test_the_forecast_of_a_whole_query_holds(whole_pool, run_forked, shape):
     "asked",
     [
         {"config": {**QUICK, "head": "ridge"}},
-        {"config": QUICK, "labels": False, "teacher": False},
+        # As of the clustering below, which measures what NumPy allocates for one.
+        pytest.param({"config": QUICK, "labels": False, "teacher": False}, marks=pytest.mark.slow),
         pytest.param({"config": QUICK}, marks=pytest.mark.slow),
     ],
     ids=["ridge", "first by coverage", "default"],
