@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -10,7 +11,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,9 +93,21 @@ def pytest_configure(config: pytest.Config) -> None:
         runpy.run_path(str(Path(__file__).with_name("interpreter.py")))["prepare"]()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules and tests stay to the end: no garbage is looked for among them, which takes seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The images first: a worker that begins with them keeps them, and no other imports their libraries for seconds."""
-    items.sort(key=lambda item: Path(__file__).with_name("images") not in item.path.parents)
+    images = Path(__file__).with_name("images")
+    items.sort(key=lambda item: images not in item.path.parents)
 
 
 @pytest.hookimpl(optionalhook=True)
