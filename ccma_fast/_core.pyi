@@ -10,6 +10,7 @@ _Float32 = npt.NDArray[np.float32]
 _Float64 = npt.NDArray[np.float64]
 _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
+_UInt64 = npt.NDArray[np.uint64]
 _Bool = npt.NDArray[np.bool_]
 _Threshold = float | _Float64  # of all rows, or of each
 _RowScores = tuple[_Float32, _Float32, _Float32, _Float32, _Int32, _Int32, _Int32, _Int32, _Int32]
@@ -75,6 +76,22 @@ class ListedCoverage:
 
 class Targets:
     def __init__(self, labels: _Int64, soft: _Float32, offset: _Float32 | None = None) -> None: ...
+
+class HeadTraining:
+    def __init__(
+        self,
+        x: _Float32,
+        labels: _Int64,
+        start: _Float32,
+        *,
+        epsilon: float,
+        momentum: float,
+        kept: float,
+        below: int,
+    ) -> None: ...
+    def step(self, chosen: _Int64 | None, streams: _UInt64, rate: float, spread: float, decay: float) -> float: ...
+    def keep(self) -> None: ...
+    def kept(self) -> tuple[_Float32, _Float64]: ...
 
 class RegressionRows:
     def __init__(self, x: _Float32) -> None: ...

@@ -39,6 +39,7 @@ __all__ = [
     "draw",
     "drawn_unit",
     "draws",
+    "dropout_gradient",
     "greedy_coverage",
     "in_units",
     "kmeans_init",
@@ -495,6 +496,38 @@ def softmax_gradient(
     loss = float(w @ (np.log(total) - (targets * z).sum(axis=1)))
     residuals = w[:, None] * (e / total[:, None] - targets)
     return loss, (residuals.T @ rows).astype(np.float32)
+
+
+def dropout_gradient(
+    parameters: Float64, x: Float64, labels: Int64, stays: npt.NDArray[np.bool_]
+) -> tuple[float, Float64]:
+    """Σ CE(y, softmax(W x̃ + b)) of rows x̃ whose values were dropped but for those that stay, and its gradient.
+
+    Parameters
+    ----------
+    parameters : ndarray, shape (C · D + C,), float64
+        W (C, D), then b.
+    x : ndarray, shape (n, D), float64
+    labels : ndarray, shape (n,), int64
+    stays : ndarray, shape (n, D), bool
+
+    Returns
+    -------
+    loss : float
+        Nats.
+    gradient : ndarray, shape (C · D + C,), float64
+    """
+    n, d = x.shape
+    n_classes = parameters.size // (d + 1)
+    weight, bias = parameters[:-n_classes].reshape(n_classes, d), parameters[-n_classes:]
+    dropped = np.where(stays, x, 0.0)
+    z = dropped @ weight.T + bias
+    z -= z.max(axis=1, keepdims=True)
+    e = np.exp(z)
+    total = e.sum(axis=1)
+    loss = float((np.log(total) - z[np.arange(n), labels]).sum())
+    residuals = e / total[:, None] - np.eye(n_classes)[labels]
+    return loss, np.concatenate([(residuals.T @ dropped).ravel(), residuals.sum(axis=0)])
 
 
 def unit_rows(x: Array | Rows, *, name: str = "X") -> Float64:

@@ -37,11 +37,11 @@ KMeansKernels with_products_of_bytes(KMeansKernels table) {
 
 const std::array<Kernels, 4>& tables() {
     static const std::array<Kernels, 4> all{
-        Kernels{score_scalar, threshold_scalar, kmeans_scalar, {}},
+        Kernels{score_scalar, threshold_scalar, kmeans_scalar, head_scalar, {}},
 #if defined(CCMA_X86)
-        Kernels{score_avx2, threshold_avx2, kmeans_avx2, lanes_avx2},
-        Kernels{score_avx512, threshold_avx512, kmeans_avx512, lanes_avx512},
-        Kernels{score_avx512, threshold_avx512, with_products_of_bytes(kmeans_avx512), lanes_avx512},
+        Kernels{score_avx2, threshold_avx2, kmeans_avx2, head_avx2, lanes_avx2},
+        Kernels{score_avx512, threshold_avx512, kmeans_avx512, head_avx512, lanes_avx512},
+        Kernels{score_avx512, threshold_avx512, with_products_of_bytes(kmeans_avx512), head_avx512, lanes_avx512},
 #endif
     };
     return all;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -29,20 +29,11 @@ class DeviceTraining(Protocol):
         """An array on the device."""
         ...
 
-    def stream_states(
-        self, n_rows: int, n_columns: int, streams: Sequence[np.random.Generator]
-    ) -> npt.NDArray[np.int64]:
-        """What :meth:`dropout` of (n_rows, n_columns) values takes from the generators, which are advanced.
-
-        Shape (P, 4): one generator for each piece of ``torch.tensor_split``.
-        """
-        ...
-
     def dropout(self, values: Any, keep: int, states: Any) -> Any:
         """A copy of `values` (n, D) with dropout of keep probability `keep` / 2¹⁶, unscaled.
 
         An element is zeroed where its 16 random bits are not below `keep`. The bits are those that the generators of
-        `states`, a tensor, would draw, four values of a piece from each 64 bits, the lowest first.
+        `states`, an int64 tensor, draw, see :mod:`ccma_fast.backends.dropout_streams`.
         """
         ...
 

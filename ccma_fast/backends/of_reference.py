@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..pool.arrays import kept
 from ..pool.checked import check_rows as check_rows_by_lengths
 from ..pool.rows import BFLOAT16_BITS, Rows, to_float32
+from ..reference import dropout_gradient as _dropout_gradient
 from ..reference import linear as _linear
 from ..reference import prediction_sets as _prediction_sets
 from ..reference import raised_threshold as _raised_threshold
@@ -24,6 +25,8 @@ from ..reference import softmax_gradient as _softmax_gradient
 from ..reference import target_size_threshold as _target_size_threshold
 from ..reference import top_m as _top_m
 from ..reference import weighted_kmeans as _weighted_kmeans
+from .dropout_streams import generator, random_bits
+from .host_training import Normalization
 
 __all__ = [
     "NAME",
@@ -33,6 +36,7 @@ __all__ = [
     "combination",
     "describe",
     "dots",
+    "head_training",
     "inverse_factor",
     "kept",
     "linear",
@@ -121,6 +125,47 @@ def combination(stack: Float32, factors: npt.NDArray[np.float64]) -> Float32:
     """Σ factor · matrix."""
     total: Float32 = np.einsum("kcd,k->cd", stack, factors).astype(np.float32)
     return total
+
+
+class _HeadTraining:
+    """A linear head's training in float64, see :class:`ccma_fast.backends.host_training.HostTraining`."""
+
+    def __init__(self, x: Float32, labels: Int64, start: Float32, normalization: Normalization) -> None:
+        self._x, self._labels, self._of = x.astype(np.float64), labels, normalization
+        self._parameters = start.astype(np.float64)
+        self._first, self._second = np.zeros_like(self._parameters), np.zeros_like(self._parameters)
+        self._moments = np.stack([np.zeros(x.shape[1]), np.ones(x.shape[1])])
+        self.keep()
+
+    def step(
+        self, chosen: Int64 | None, streams: npt.NDArray[np.uint64], rate: float, spread: float, decay: float
+    ) -> float:
+        """A step of AdamW with PyTorch's constants."""
+        x, labels = (self._x, self._labels) if chosen is None else (self._x[chosen], self._labels[chosen])
+        mean, variance = x.mean(axis=0), x.var(axis=0)
+        n = len(x)
+        self._moments += self._of.momentum * (np.stack([mean, variance * (n / (n - 1))]) - self._moments)
+        values = (x - mean) / (np.sqrt(variance + self._of.epsilon) * self._of.kept)
+        pieces = np.array_split(values, len(streams))
+        bits = [random_bits(generator(state), piece.shape) for state, piece in zip(streams, pieces, strict=True)]
+        loss, gradient = _dropout_gradient(self._parameters, values, labels, np.concatenate(bits) < self._of.below)
+        gradient /= n
+        self._first += 0.1 * (gradient - self._first)
+        self._second += 0.001 * (gradient**2 - self._second)
+        self._parameters *= 1.0 - decay
+        self._parameters -= rate * self._first / (spread * np.sqrt(self._second) + 1e-8)
+        return loss
+
+    def keep(self) -> None:
+        """Remember the parameters and moments."""
+        self._kept = self._parameters.astype(np.float32), self._moments.copy()
+
+    def kept(self) -> tuple[Float32, npt.NDArray[np.float64]]:
+        """What was remembered."""
+        return self._kept
+
+
+head_training = _HeadTraining
 
 
 def check_rows(rows: Rows, *, directions: bool = False, chunk_size: int | None = None) -> None:

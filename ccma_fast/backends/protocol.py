@@ -16,6 +16,7 @@ from ..pool.derived import Runs
 from ..pool.rows import Rows
 from ..reference import Cumulative, KMeans, RowScores
 from .device_training import DeviceTraining
+from .host_training import HostTraining, Normalization
 from .parts import Parts
 from .unit_rows import UnitRows
 
@@ -195,7 +196,7 @@ class Backend(Protocol):
 
 
 class HostBackend(Backend, Protocol):
-    """A backend on the host, with what a softmax regression is solved by there."""
+    """A backend on the host, with what students are trained by there."""
 
     def multiplier(self, weight: npt.NDArray[np.float32]) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
         """x ↦ x Wᵀ as :meth:`linear` has it, for many x: W, (C, D) and not empty, is packed once."""
@@ -235,6 +236,19 @@ class HostBackend(Backend, Protocol):
 
     def combination(self, stack: npt.NDArray[np.float32], factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """Σ factor · matrix over a stack (k, C, D), (C, D)."""
+        ...
+
+    def head_training(
+        self,
+        x: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.int64],
+        start: npt.NDArray[np.float32],
+        normalization: Normalization,
+    ) -> HostTraining:
+        """State of one training of a linear head, on rows (n, D), C-contiguous, and their classes, n ≥ 2.
+
+        `start`, (C · D + C,), has the first weights (C, D), then intercepts. Every step reads `x` and `labels`.
+        """
         ...
 
 

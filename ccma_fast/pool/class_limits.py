@@ -28,9 +28,9 @@ MOST_CLASSES = 2**20
 # Number of classes that may be inferred in a pool of any size.
 _FEW_CLASSES = 10_000
 
-# Bytes for each weight of a head in training: its gradient, the moments of AdamW, the best weights so far, and the
-# float64 numbers of the affine map that it becomes.
-WEIGHT_BYTES = 48
+# Bytes for each weight of a head in training: its first value, its value, the moments of AdamW and its best value so
+# far; then the best one and the float64 numbers of the affine map that it becomes.
+WEIGHT_BYTES = 32
 
 # The same of a logistic regression: the 21 vectors of its solver and the points that it is between, and what was found
 # for each fold and constant.

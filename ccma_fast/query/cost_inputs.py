@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ..config import CCMAConfig
 from ..pool.rows import Rows
 from ..system.memory import Memory
 
-__all__ = ["CostInputs", "ImportCost"]
-
-
-class ImportCost(NamedTuple):
-    """What the import of PyTorch takes."""
-
-    seconds: float | None
-    n_bytes: int
-    """Resident memory that stays."""
+__all__ = ["CostInputs"]
 
 
 @dataclass(frozen=True)

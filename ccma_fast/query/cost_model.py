@@ -50,9 +50,9 @@ from ..steps.pool_sample import sample_size
 from ..steps.suspicions import sampled_rows
 from .acquisitions.acquisition import Acquisition, scores_teacher
 from .cold_start_costs import cover_cost, teacher_first_cost
-from .cost_inputs import CostInputs, ImportCost
+from .cost_inputs import CostInputs
 from .inputs import Inputs
-from .plan import IMPORT, Plan, StagePlan
+from .plan import Plan, StagePlan
 from .rank_plan import RANKS, RankCost, RankPlan, RankStagePlan, Seconds
 from .rates import Rates
 from .scores import class_type
@@ -89,8 +89,8 @@ from .wire_costs import (
 
 __all__ = ["cost_inputs_of", "forecast"]
 
-# Resident memory that libraries, threads and the allocator take once something runs, and PyTorch once it trains.
-_OVERHEAD, _TRAINER = 4 << 20, 12 << 20
+# Resident memory that libraries, threads and the allocator take once something runs.
+_OVERHEAD = 4 << 20
 
 # Bytes per labelled row's logit in the sanity checks: in float32, and in float64 beside its exponential and copies.
 _SUSPECTED_LOGIT = 40
@@ -154,18 +154,17 @@ def forecast(
     acquisition: Acquisition,
     rates: Rates | None = None,
     *,
-    importing: ImportCost | None = None,
     network: Network | None = None,
 ) -> Plan:
-    """The plan of a query, with seconds where the machine's rates are given, and an import where there will be one.
+    """The plan of a query, with seconds where the machine's rates are given.
 
     On several ranks it is a :class:`~ccma_fast.query.rank_plan.RankPlan`; `rates` are those of each, and `network` is
     what is between them.
     """
     if given.n_ranks > 1:
-        return _forecast_of_ranks(given, acquisition, rates, importing, network or Network())
+        return _forecast_of_ranks(given, acquisition, rates, network or Network())
     stages, held = {}, _OVERHEAD
-    for name, cost in _stage_costs(given, acquisition, importing):
+    for name, cost in _stage_costs(given, acquisition):
         stage = _stage_plan(given, cost, held)
         if rates is not None:
             work = cost.work.plus(cost.alone)
@@ -179,12 +178,11 @@ def _forecast_of_ranks(
     given: CostInputs,
     acquisition: Acquisition,
     rates: Rates | None,
-    importing: ImportCost | None,
     network: Network,
 ) -> RankPlan:
     n_ranks = given.n_ranks
     stages, held, held_of_other = {}, _OVERHEAD, _OVERHEAD
-    for name, cost in [*_stage_costs(given, acquisition, importing), (RANKS, StageCost({}, 0, wire=outcome(given)))]:
+    for name, cost in [*_stage_costs(given, acquisition), (RANKS, StageCost({}, 0, wire=outcome(given)))]:
         whole = _stage_plan(given, cost, held)
         wire = cost.wire.plus(READ_COUNTS) if cost.wire.commands else cost.wire
         exchanged, messages = int(wire.bytes_exchanged(n_ranks)), int(wire.messages(n_ranks))
@@ -214,18 +212,9 @@ def _forecast_of_ranks(
     return RankPlan(given.memory.limit, stages, n_ranks, network)
 
 
-def _stage_costs(
-    given: CostInputs, acquisition: Acquisition, importing: ImportCost | None
-) -> Iterator[tuple[str, StageCost]]:
+def _stage_costs(given: CostInputs, acquisition: Acquisition) -> Iterator[tuple[str, StageCost]]:
     """Every stage, in the order in which they run."""
     yield "check", _check_cost(given)
-    if importing is not None:
-        n_bytes = importing.n_bytes
-        taking = Work(seconds_known=importing.seconds or 0.0)
-        yield (
-            IMPORT,
-            StageCost({}, n_bytes, alone=taking, keeps=n_bytes, memory_of_other=n_bytes, keeps_of_other=n_bytes),
-        )
     if not given.budget:
         return
     if given.cold:
@@ -318,15 +307,14 @@ def _posteriors_cost(given: CostInputs) -> StageCost:
         if given.teacher is not None:
             read[given.teacher] = read.get(given.teacher, 0) + n_sample + given.n_labelled
             wire = wire.plus(fetched(given, given.teacher, n_sample), fetched(given, given.teacher, given.n_labelled))
-    trainer = _TRAINER if given.head == "published" else 0
     retained = int((_RETAINED_REGRESSIONS if given.is_logistic else _RETAINED) * training)
     memory: float = training
     work = Work()
     if is_kept:
         memory = max(training, retained + logits + max(computed_chunk(given, rows) for rows in given.computed))
         work = Work(products=posterior_work(given, given.n_scored).products)
-    keeps = trainer + (logits if is_kept else 0) + retained
-    return StageCost(read, trainer + memory, work, keeps, alone=training_work(given, 1.0), wire=wire)
+    keeps = retained + (logits if is_kept else 0)
+    return StageCost(read, memory, work, keeps, alone=training_work(given, 1.0), wire=wire)
 
 
 def _score_bytes(given: CostInputs, acquisition: Acquisition) -> int:

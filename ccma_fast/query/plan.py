@@ -8,10 +8,7 @@ from typing import Any
 from ..system import display
 from .stage_totals import StageTotals
 
-__all__ = ["IMPORT", "Plan", "StagePlan", "passes_text"]
-
-IMPORT = "import"
-"""The stage in which PyTorch is imported, where it is needed."""
+__all__ = ["Plan", "StagePlan", "passes_text"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,7 @@ class Plan(StageTotals):
         return "\n".join(lines)
 
     def _limit(self, size: str) -> str:
-        beyond = ", and PyTorch itself" if IMPORT in self.stages else ""
-        return f"memory_limit {size}, and at most 32 bytes a row{beyond}"
+        return f"memory_limit {size}, and at most 32 bytes a row"
 
     def __repr__(self) -> str:
         return display.line("Plan", self._summary(), f"{len(self.stages)} stages", "print it for all")

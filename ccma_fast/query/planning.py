@@ -13,7 +13,6 @@ from .cost_model import cost_inputs_of, forecast
 from .plan import Plan
 from .rates import machine_rates
 from .select import validation_of
-from .torch_import import is_missing, planned_import
 from .wire_costs import MOST_RANKS, Network
 
 __all__ = ["plan"]
@@ -45,9 +44,8 @@ def plan(
     """Expected cost of :func:`ccma_fast.select` with the same arguments: passes, bytes, memory, seconds of each stage.
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell, and this machine's rates are
-    measured on a small part of the pool, in under a second. Where PyTorch is needed and not imported yet, another
-    process imports it. :mod:`ccma_fast.query.cost_model` tells how costs follow from shapes. Every report has bytes and
-    memory too, beside what was measured.
+    measured on a small part of the pool, in under a second. :mod:`ccma_fast.query.cost_model` tells how
+    costs follow from shapes. Every report has bytes and memory too, beside what was measured.
 
     Parameters
     ----------
@@ -83,7 +81,6 @@ def plan(
     True
     """
     n_ranks, network = _planned_ranks(ranks, network_gbit_s, network_latency_ms)
-    was_missing = is_missing()  # on a GPU the check of the arguments imports it
     arguments = checked_arguments(
         features,
         budget,
@@ -106,10 +103,8 @@ def plan(
     inputs = inputs_of(arguments)
     acquisition = ACQUISITIONS[inputs.acquisition]
     given = cost_inputs_of(inputs, acquisition, validation_of(inputs, acquisition).lazy, n_ranks=n_ranks)
-    # Ranks have imported it before they meet.
-    importing = planned_import(given, arguments.backend) if was_missing and n_ranks == 1 else None
     rates = machine_rates(given, arguments.backend)
-    return forecast(given, acquisition, rates, importing=importing, network=network)
+    return forecast(given, acquisition, rates, network=network)
 
 
 def _planned_ranks(ranks: int | None, gbit_s: float | None, latency_ms: float | None) -> tuple[int, Network]:

@@ -43,7 +43,6 @@ from .settings import RowNumbers
 from .stage_clock import StageClock
 from .subpool import diverse_subpool
 from .thresholds import NO_CUTS, thresholds
-from .torch_import import import_torch
 from .validation import Validation, planned_validation
 
 __all__ = ["query", "select", "validation_of"]
@@ -337,8 +336,7 @@ def _selection(arguments: Arguments, *, explain: bool = False) -> Selection:
             given = cost_inputs_of(inputs, acquisition, validation.lazy)
             x_labelled = validation.validate_up_front(inputs.pool, inputs.labelled, inputs.rows.pending)
             report = first_report(inputs, arguments.random_state)
-        importing = import_torch(given, arguments.backend, clock)
-        report.plan = forecast(given, acquisition, importing=importing)
+        report.plan = forecast(given, acquisition)
         rows: RowNumbers = inputs.unlabelled
         evidence = Evidence()
         if inputs.budget == 0:

@@ -69,6 +69,12 @@ _PROBLEMS = 7
 # Bytes that the loss of a block of rows takes: 2²⁰ residuals, or those of 256 rows, and logits of each thread.
 _LOSS_BYTES, _LOSS_CLASS = 8 << 20, 2048
 
+# Rows and columns of a block of a head's batch, and what classes are padded by at most.
+_BLOCK, _CLASSES = 64, 31
+
+# Products that take as long as an epoch's look at an input does, and at least each of the two uses of one that stays.
+_DROPPED, _STAYING = 10.0, 50.0
+
 # What is guessed: epochs of a head's training, evaluations of a regression, Lloyd iterations, and the share of the
 # products that directions leave.
 _EPOCHS, _EVALUATIONS, _ITERATIONS, _SHARE_ALONG = 60, 7, 10, 0.2
@@ -84,8 +90,6 @@ class Work(NamedTuple):
     read: float = 0.0
     scored: float = 0.0
     clusterings: float = 0.0
-    seconds_known: float = 0.0
-    """What takes so long by itself."""
 
     def plus(self, other: Work) -> Work:
         """The sum of two."""
@@ -98,7 +102,7 @@ class Work(NamedTuple):
     def seconds(self, rates: Rates) -> float:
         """At the rates of a machine."""
         of_rates = self.products / rates.products + self.read / rates.read + self.scored / rates.scored
-        return of_rates + self.clusterings * _CLUSTERING_SECONDS + self.seconds_known
+        return of_rates + self.clusterings * _CLUSTERING_SECONDS
 
 
 class StageCost(NamedTuple):
@@ -205,14 +209,14 @@ def posterior_work(given: CostInputs, n: float) -> Work:
 
 
 def training_bytes(given: CostInputs) -> int:
-    """Bytes of training a head: embeddings, a batch's doubles and probabilities, weights with AdamW's moments."""
+    """Bytes of training a head: embeddings, a batch in blocks and its probabilities, weights with AdamW's moments."""
     if not given.head:
         return 0
     if given.is_logistic:
         return _regression_bytes(given)
     n, d, c = given.n_labelled, given.pool.n_columns, given.n_classes
-    batch = min(n, given.config.batch_size)
-    return 8 * n * d + 32 * batch * d + 16 * batch * c + WEIGHT_BYTES * c * d
+    batch = min(n, given.config.batch_size) + _BLOCK
+    return 8 * n * d + 4 * batch * (d + _BLOCK) + 4 * batch * (c + _CLASSES) + WEIGHT_BYTES * (c + _CLASSES) * d
 
 
 def _soft_rows(given: CostInputs) -> int:
@@ -246,7 +250,7 @@ def _regression_bytes(given: CostInputs) -> int:
 
 
 def training_work(given: CostInputs, share: float) -> Work:
-    """Work of training heads on `share` times the labelled rows; on one thread, at half the rate of a product."""
+    """Work of training heads on `share` times the labelled rows."""
     if not given.head:
         return Work()
     if given.is_logistic:
@@ -254,8 +258,9 @@ def training_work(given: CostInputs, share: float) -> Work:
         rows = given.n_labelled + _soft_rows(given)
         of_evaluation = 2.0 * rows * given.pool.n_columns * given.n_classes
         return Work(products=share * n_fits * _EVALUATIONS * of_evaluation)
-    epochs = min(given.config.max_epochs, _EPOCHS)
-    return Work(products=4.0 * share * epochs * given.n_labelled * given.pool.n_columns * given.n_classes)
+    epochs, kept = min(given.config.max_epochs, _EPOCHS), 1.0 - given.config.dropout
+    of_value = _DROPPED + 2.0 * kept * max(_STAYING, given.n_classes)
+    return Work(products=share * epochs * given.n_labelled * given.pool.n_columns * of_value)
 
 
 def clustering_cost(

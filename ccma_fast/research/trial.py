@@ -16,7 +16,7 @@ from ..config import CCMAConfig
 from ..pool.arrays import kept
 from ..pool.derived import RowSubset
 from ..steps.student import has_two_classes, student_logits
-from ..steps.train import load_libraries, train
+from ..steps.train import train
 from ..steps.trained import Trained
 from ..strategies.registry import Round, pick
 from .evaluation import evaluate_sets, evaluate_student
@@ -42,7 +42,6 @@ def run_trial(study: Study, label: str, seed: int, done: Sequence[RoundRecord]) 
     contender = next(contender for contender in study.contenders if contender.label == label)
     # Loaded here, once in a process, so that no stage of the first trial is charged for it.
     _ = study.backend
-    load_libraries(study.student, contender.config)
     known = np.full(study.labels.size, -1, dtype=np.int64)
     for before in done:
         known[before.picks] = study.labels[before.picks]

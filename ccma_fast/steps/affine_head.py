@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.choose import choose_backend
+from ..backends.dropout_streams import DROPOUT_STEPS, random_bits
 from ..backends.protocol import Backend
 from ..pool.array_like import as_array, row_weights, uncoerced
 from ..pool.arrays import KeptRows
@@ -18,7 +19,6 @@ from ..pool.derived import LinearRows
 from ..pool.open import open_rows
 from ..pool.rows import Chunk, Rows, to_float32
 from .student import ChunkedStudent, ProbabilityRows, check_two_classes
-from .training import DROPOUT_STEPS, random_bits
 
 __all__ = ["AffineHead"]
 

@@ -66,11 +66,10 @@ class LinearHead(AffineHead):
 
     Notes
     -----
-    :meth:`fit` trains on the CPU, whatever PyTorch is set to. A batch is cut into pieces of at most 1024 rows, each
-    with a stream of random numbers and a gradient of its own, and the gradients are added in order: the package's
-    threads share the pieces, and the result does not depend on how many there are. A query by the backend "cuda" trains
-    on its device, with the same initial weights, batches and dropped inputs, so that only sums round differently; it
-    checks for early stopping every 16 epochs, and the epochs beyond the last one change nothing.
+    :meth:`fit` trains on the CPU, on the package's threads, and no result depends on how many there are. The inputs
+    that dropout zeroes take no time: its products add up those that stay. A query by the backend "cuda" trains on its
+    device, with the same initial weights, batches and dropped inputs, so that only sums round differently; it checks
+    for early stopping every 16 epochs, and the epochs beyond the last one change nothing.
 
     Examples
     --------

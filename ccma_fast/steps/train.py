@@ -29,7 +29,7 @@ from .teacher_correction import corrected, read_teacher
 from .teacher_rows import TeacherRows
 from .trained import Choice, HeldOut, Trained
 
-__all__ = ["is_logistic", "load_libraries", "train"]
+__all__ = ["is_logistic", "train"]
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -39,12 +39,6 @@ Int64 = npt.NDArray[np.int64]
 def is_logistic(student: Any, config: CCMAConfig) -> bool:
     """Whether the default student of a configuration is meant, and is not the published one."""
     return student is None and config.head != "published"
-
-
-def load_libraries(student: Any, config: CCMAConfig) -> None:
-    """Import PyTorch where :func:`train` will, which takes seconds: whoever times the training calls this before."""
-    if isinstance(student, LinearHead) or (student is None and not is_logistic(student, config)):
-        import torch  # noqa: F401
 
 
 def train(

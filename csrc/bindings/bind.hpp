@@ -8,6 +8,7 @@ namespace py = pybind11;
 
 void bind_score(py::module_& module);
 void bind_regression(py::module_& module);
+void bind_head(py::module_& module);
 void bind_threshold(py::module_& module);
 void bind_kmeans(py::module_& module);
 void bind_coverage(py::module_& module);

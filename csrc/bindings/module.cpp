@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, module) {
     ccma::bindings::bind_mapped(module);
     ccma::bindings::bind_regression(module);
     ccma::bindings::bind_coverage(module);
+    ccma::bindings::bind_head(module);
 
     module.def("num_threads", &ccma::num_threads);
     module.def("set_num_threads", &ccma::set_num_threads, py::arg("n"));

@@ -49,6 +49,7 @@ inline Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vec::Mask at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
 inline Vec::Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
@@ -216,6 +217,40 @@ inline void add_bit_difference(std::int64_t* sums, DoubleVec a, DoubleVec b) {
     _mm512_storeu_si512(sums, _mm512_add_epi64(_mm512_loadu_si512(sums), difference));
 }
 
+// A vector of whole numbers of 64 bits.
+struct WordVec {
+    static constexpr int width = 8;
+    __m512i v;
+
+    static WordVec set(std::uint64_t x) { return {_mm512_set1_epi64(static_cast<long long>(x))}; }
+    static WordVec load(const std::uint64_t* p) { return {_mm512_loadu_si512(p)}; }
+    void store(std::uint64_t* p) const { _mm512_storeu_si512(p, v); }
+};
+
+inline WordVec operator+(WordVec a, WordVec b) { return {_mm512_add_epi64(a.v, b.v)}; }
+inline WordVec operator-(WordVec a, WordVec b) { return {_mm512_sub_epi64(a.v, b.v)}; }
+inline WordVec operator&(WordVec a, WordVec b) { return {_mm512_and_si512(a.v, b.v)}; }
+inline WordVec operator|(WordVec a, WordVec b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline WordVec operator^(WordVec a, WordVec b) { return {_mm512_xor_si512(a.v, b.v)}; }
+template <int n>
+inline WordVec left(WordVec a) {
+    return {_mm512_slli_epi64(a.v, n)};
+}
+template <int n>
+inline WordVec right(WordVec a) {
+    return {_mm512_srli_epi64(a.v, n)};
+}
+inline WordVec left(WordVec a, WordVec n) { return {_mm512_sllv_epi64(a.v, n.v)}; }
+inline WordVec right(WordVec a, WordVec n) { return {_mm512_srlv_epi64(a.v, n.v)}; }
+// The product of the lower halves.
+inline WordVec times_half(WordVec a, WordVec b) { return {_mm512_mul_epu32(a.v, b.v)}; }
+// 1 in the lanes where a < b.
+inline WordVec is_less(WordVec a, WordVec b) { return {_mm512_maskz_set1_epi64(_mm512_cmplt_epu64_mask(a.v, b.v), 1)}; }
+// Which fourths of eight words are below a limit under 2¹⁶, a bit each.
+inline std::uint32_t fourths_below(const WordVec* words, std::uint32_t limit) {
+    return _mm512_cmplt_epu16_mask(words[0].v, _mm512_set1_epi16(static_cast<short>(limit)));
+}
+
 #else  // AVX2, FMA and F16C
 
 struct Vec {
@@ -259,6 +294,7 @@ inline Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline Vec sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 inline Vec::Mask at_least(Vec a, Vec b) {
     return static_cast<Vec::Mask>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)));
@@ -428,6 +464,48 @@ inline void add_bit_difference(std::int64_t* sums, DoubleVec a, DoubleVec b) {
     const __m256i difference = _mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v));
     __m256i* at = reinterpret_cast<__m256i*>(sums);
     _mm256_storeu_si256(at, _mm256_add_epi64(_mm256_loadu_si256(at), difference));
+}
+
+// A vector of whole numbers of 64 bits.
+struct WordVec {
+    static constexpr int width = 4;
+    __m256i v;
+
+    static WordVec set(std::uint64_t x) { return {_mm256_set1_epi64x(static_cast<long long>(x))}; }
+    static WordVec load(const std::uint64_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+    void store(std::uint64_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+};
+
+inline WordVec operator+(WordVec a, WordVec b) { return {_mm256_add_epi64(a.v, b.v)}; }
+inline WordVec operator-(WordVec a, WordVec b) { return {_mm256_sub_epi64(a.v, b.v)}; }
+inline WordVec operator&(WordVec a, WordVec b) { return {_mm256_and_si256(a.v, b.v)}; }
+inline WordVec operator|(WordVec a, WordVec b) { return {_mm256_or_si256(a.v, b.v)}; }
+inline WordVec operator^(WordVec a, WordVec b) { return {_mm256_xor_si256(a.v, b.v)}; }
+template <int n>
+inline WordVec left(WordVec a) {
+    return {_mm256_slli_epi64(a.v, n)};
+}
+template <int n>
+inline WordVec right(WordVec a) {
+    return {_mm256_srli_epi64(a.v, n)};
+}
+inline WordVec left(WordVec a, WordVec n) { return {_mm256_sllv_epi64(a.v, n.v)}; }
+inline WordVec right(WordVec a, WordVec n) { return {_mm256_srlv_epi64(a.v, n.v)}; }
+// The product of the lower halves.
+inline WordVec times_half(WordVec a, WordVec b) { return {_mm256_mul_epu32(a.v, b.v)}; }
+// 1 in the lanes where a < b.
+inline WordVec is_less(WordVec a, WordVec b) {
+    const WordVec upper = WordVec::set(std::uint64_t{1} << 63);
+    return right<63>(WordVec{_mm256_cmpgt_epi64((b ^ upper).v, (a ^ upper).v)});
+}
+// Which fourths of eight words are below a limit under 2¹⁶, a bit each.
+inline std::uint32_t fourths_below(const WordVec* words, std::uint32_t limit) {
+    const __m256i upper = _mm256_set1_epi16(static_cast<short>(0x8000));
+    const __m256i least = _mm256_set1_epi16(static_cast<short>(limit ^ 0x8000));
+    const __m256i first = _mm256_cmpgt_epi16(least, _mm256_xor_si256(words[0].v, upper));
+    const __m256i second = _mm256_cmpgt_epi16(least, _mm256_xor_si256(words[1].v, upper));
+    const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(first, second), 0xd8);
+    return static_cast<std::uint32_t>(_mm256_movemask_epi8(both));
 }
 
 #endif

@@ -14,8 +14,9 @@ import ccma_fast as cf
 from ccma_fast.backends.choose import choose_backend
 from ccma_fast.backends.cuda import graphs
 from ccma_fast.backends.cuda.device import device
+from ccma_fast.backends.dropout_streams import random_bits, stream_states
 from ccma_fast.pool.open import open_rows
-from ccma_fast.steps import training as head_training
+from ccma_fast.steps import training_draws, training_on_device
 from ccma_fast.steps.linear_head import LinearHead
 from ccma_fast.steps.out_of_fold import out_of_fold_scores, refits
 
@@ -39,10 +40,10 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
     values = torch.from_numpy(1.0 + np.random.default_rng(0).random((n, d), dtype=np.float32))
     training = CUDA.training()
     for _ in range(2):
-        states = torch.from_numpy(training.stream_states(n, d, of_device)).to(device())
+        states = torch.from_numpy(stream_states(n, d, of_device).view(np.int64)).to(device())
         found = training.dropout(values.to(device()), keep, states).cpu()
         masks = [
-            head_training.random_bits(rng, tuple(piece.shape)) < keep
+            random_bits(rng, tuple(piece.shape)) < keep
             for rng, piece in zip(of_host, values.tensor_split(n_pieces), strict=True)
         ]
         assert torch.equal(found, values * torch.from_numpy(np.concatenate(masks)))
@@ -51,8 +52,8 @@ def test_the_dropped_inputs_are_those_of_the_host(n, d, n_pieces):
 @pytest.mark.parametrize("batch_size", [4096, 10, 25])
 def test_the_same_head_as_on_the_cpu(batch_size, monkeypatch):
     """Differences are those of rounding; shuffled batches, a last row that joins the rest, several pieces a batch."""
-    monkeypatch.setattr(head_training, "_PIECE_ROWS", 16)
-    monkeypatch.setattr(head_training._DeviceEpochs, "CHECK_EVERY", 3)
+    monkeypatch.setattr(training_draws, "_PIECE_ROWS", 16)
+    monkeypatch.setattr(training_on_device._Epochs, "CHECK_EVERY", 3)
     x, y = blobs_of(51, 9, 4)
     expected, found = (
         LinearHead(max_epochs=7, dropout=0.5, batch_size=batch_size, random_state=3).fit_rows(
@@ -69,7 +70,7 @@ def test_the_same_head_as_on_the_cpu(batch_size, monkeypatch):
 
 @pytest.mark.parametrize(("patience", "unseen"), [(1, 16), (4, 1), (4, 3), (4, 16)])
 def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeypatch):
-    monkeypatch.setattr(head_training._DeviceEpochs, "CHECK_EVERY", unseen)
+    monkeypatch.setattr(training_on_device._Epochs, "CHECK_EVERY", unseen)
     x, y = blobs_of(20, 5, 2)
     head = LinearHead(max_epochs=30, patience=patience, min_gain=100.0).fit_rows(open_rows(x, "X"), y, CUDA)
     first = LinearHead(max_epochs=1).fit_rows(open_rows(x, "X"), y, CUDA)
@@ -81,9 +82,9 @@ def test_what_is_trained_after_the_end_changes_nothing(patience, unseen, monkeyp
 def test_products_keep_the_digits_of_float32(monkeypatch):
     matmul = torch.backends.cuda.matmul
     seen = []
-    epoch = head_training._DeviceEpochs._epoch
+    epoch = training_on_device._Epochs._epoch
     monkeypatch.setattr(
-        head_training._DeviceEpochs, "_epoch", lambda self: seen.append(matmul.allow_tf32) or epoch(self)
+        training_on_device._Epochs, "_epoch", lambda self: seen.append(matmul.allow_tf32) or epoch(self)
     )
     x, y = blobs_of(8, 4, 2)
     before = matmul.allow_tf32
@@ -118,16 +119,16 @@ def test_an_epoch_takes_nothing_from_the_host_and_tells_it_nothing(card, batch_s
     """So that it can be recorded; the host copies the numbers of several epochs at once, and asks as seldom."""
     x, y = blobs_of(50, 6, 3)
     epochs = []
-    epoch = head_training._DeviceEpochs._epoch
+    epoch = training_on_device._Epochs._epoch
 
     def counted(self: object) -> None:
         with card.counted() as counts:
             epoch(self)
         epochs.append(counts)
 
-    monkeypatch.setattr(head_training._DeviceEpochs, "_epoch", counted)
+    monkeypatch.setattr(training_on_device._Epochs, "_epoch", counted)
     costs = []
-    monkeypatch.setattr(head_training._DeviceEpochs, "CHECK_EVERY", 3)
+    monkeypatch.setattr(training_on_device._Epochs, "CHECK_EVERY", 3)
     for max_epochs in (3, 6):
         with card.counted() as counts:
             LinearHead(max_epochs=max_epochs, patience=100, batch_size=batch_size).fit_rows(open_rows(x, "X"), y, CUDA)
@@ -213,7 +214,7 @@ def test_adamw_is_that_of_pytorch(n):
             [expected], [gradient / 7], *([of] for of in moments), [], [n_steps],
             foreach=False, amsgrad=False, maximize=False, **settings,
         )  # fmt: skip
-        factors = torch.tensor(head_training._step_factors(0.02, step), dtype=torch.float64, device=device())
+        factors = torch.tensor(training_draws.step_factors(0.02, step), dtype=torch.float64, device=device())
         CUDA.training().adamw(parameters, gradient.to(device()), first, second, factors, 7, 0.02 * 0.3)
     assert n_steps == 3
     np.testing.assert_allclose(parameters.cpu(), expected, rtol=1e-5, atol=1e-6)

@@ -34,6 +34,7 @@ inline std::vector<float> random_values(std::int64_t n, double scale, unsigned s
 void test_scores(SimdLevel level);
 void test_lanes(SimdLevel level);
 void test_regression(SimdLevel level);
+void test_head(SimdLevel level);
 void test_coverage(SimdLevel level);
 void test_cumulative(SimdLevel level);
 void test_wide_product(SimdLevel level);

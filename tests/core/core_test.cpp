@@ -19,6 +19,7 @@ int main() {
             test_lanes(level);
             test_cumulative(level);
             test_regression(level);
+            test_head(level);
             test_coverage(level);
             test_wide_product(level);
         }

@@ -398,34 +398,3 @@ def test_the_picks_do_not_depend_on_chunks_files_and_limits(small_pool, tmp_path
     expected = picks(np.array(x), np.array(v))
     assert picks(x, v, chunk_size=2048, memory_limit="512MB") == expected
     assert picks(tmp_path / "x", tmp_path / "v") == expected
-
-
-IMPORTING = """
-import json, sys
-import numpy as np, ccma_fast as cf
-rng = np.random.default_rng(0)
-x, labels = rng.standard_normal((200, 8), dtype=np.float32), np.full(200, -1)
-labels[:8] = np.arange(8) % 2
-for config in ({}, {"head": "published"}):
-    call = {"labels": labels, "config": cf.CCMAConfig(**config)}
-    planned = cf.plan(x, 3, **call).to_dict()
-    assert "torch" not in sys.modules
-    report = cf.select(x, 3, **call).report.to_dict()
-    print(json.dumps([planned, report, cf.plan(x, 3, **call).to_dict(), "torch" in sys.modules]))
-"""
-
-
-def test_the_import_of_pytorch_is_a_stage_where_it_is_needed(run_python):
-    """And the plan has it tried elsewhere, so that what it tells stays true."""
-    without, needed = map(json.loads, run_python(IMPORTING).splitlines())
-    *found, is_imported = without
-    assert not is_imported
-    assert not any("import" in of_query["stages"] for of_query in found)
-    plan, report, after, is_imported = needed
-    assert is_imported
-    for of_query in (plan, report):
-        assert list(of_query["stages"])[:3] == ["check", "import", "subpool"]
-    assert "import" not in after["stages"]
-    assert plan["stages"]["import"]["seconds"] > 0.0
-    peaks = [of_query["stages"]["coverage"]["peak_memory"] for of_query in (plan, report["plan"], report)]
-    assert min(peaks) > 0.5 * max(peaks) > 20e6

@@ -11,9 +11,9 @@ import pytest
 import ccma_fast as cf
 from ccma_fast import strategies
 from ccma_fast.backends.choose import choose_backend
+from ccma_fast.backends.dropout_streams import DROPOUT_STEPS, random_bits
 from ccma_fast.pool.open import open_rows
 from ccma_fast.steps.train import train
-from ccma_fast.steps.training import DROPOUT_STEPS, random_bits
 from ccma_fast.strategies.uncertainty_herding import calibrated_temperature
 
 pytestmark = pytest.mark.processor

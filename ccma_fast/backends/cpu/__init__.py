@@ -16,6 +16,7 @@ from .scores import likely_brackets, score, score_at_sizes, thresholds_in_bracke
 from .sets import prediction_sets
 from .sorting import top_m
 from .thresholds import raised_threshold, row_thresholds, scores_between, target_size_threshold
+from .training import head_training
 
 __all__ = [
     "NAME",
@@ -25,6 +26,7 @@ __all__ = [
     "combination",
     "describe",
     "dots",
+    "head_training",
     "inverse_factor",
     "kept",
     "kmeans_of_parts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,16 +12,13 @@ import torch
 
 from ...kernels import adamw, cross_entropy, dropout
 from ...pool.rows import Rows
+from ..dropout_streams import n_draws
 from .device import device
 from .graphs import repeated
 from .reader import Reader
 from .transfers import Uploads
 
 __all__ = ["Training", "training"]
-
-Int64 = npt.NDArray[np.int64]
-
-_WORD = (1 << 64) - 1
 
 
 class Training:
@@ -54,22 +51,11 @@ class Training:
         """An array on the device, copied without synchronisation."""
         return self._upload(array)
 
-    def stream_states(self, n_rows: int, n_columns: int, streams: Sequence[np.random.Generator]) -> Int64:
-        """What :meth:`dropout` of so many values takes from the generators, which are advanced."""
-        states = np.empty((len(streams), 4), np.uint64)
-        for i, stream in enumerate(streams):
-            bits = stream.bit_generator
-            assert isinstance(bits, np.random.PCG64), "numpy.random.default_rng makes these"
-            of = bits.state["state"]
-            states[i] = [of["state"] >> 64, of["state"] & _WORD, of["inc"] >> 64, of["inc"] & _WORD]
-            bits.advance(_draws(n_rows // len(streams) + (i < n_rows % len(streams)), n_columns))
-        return states.view(np.int64)
-
     def dropout(self, values: torch.Tensor, keep: int, states: torch.Tensor) -> torch.Tensor:
         """`values` with dropout of keep probability `keep` / 2¹⁶, see :class:`DeviceTraining`."""
-        n_draws = _draws(-(-len(values) // len(states)), values.shape[1])
-        if n_draws > self._n_draws:
-            self._n_draws, self._jumps = n_draws, dropout.jumps(n_draws, self.device)
+        n = n_draws(-(-len(values) // len(states)) * values.shape[1])
+        if n > self._n_draws:
+            self._n_draws, self._jumps = n, dropout.jumps(n, self.device)
         dropped: torch.Tensor = dropout.dropout(values, states, keep, self._jumps)
         return dropped
 
@@ -85,11 +71,6 @@ class Training:
     def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
         """What does the same with one launch, see :func:`ccma_fast.backends.cuda.graphs.repeated`."""
         return repeated(work, self.device)
-
-
-def _draws(n_rows: int, n_columns: int) -> int:
-    """Number of 64-bit draws for `n_rows` rows."""
-    return -(-n_rows * n_columns // 4)
 
 
 def training() -> Training:

@@ -194,10 +194,54 @@ struct KMeansKernels {
                                const float* offset, float* out, std::int64_t out_stride) = nullptr;
 };
 
+// Rows of values of which some are used, at most 64 each, those whose bit is set.
+struct ChosenValues {
+    const std::uint64_t* bits;  // of row r bits[r · bits_stride]
+    std::int64_t bits_stride;
+    const float* x;  // value j of row r lies at r · row_stride + j · stride
+    std::int64_t row_stride, stride;
+};
+
+// Columns that are added up at a time, as many vectors as registers hold, and what their number is padded to.
+constexpr std::int64_t most_chosen = 112, chosen_padding = 16;
+
+// A step of AdamW: m ← m + 0.1 (g − m), v ← 0.999 v + 0.001 g², p ← (1 − decay) p − rate m / (spread √v + 10⁻⁸).
+struct AdamW {
+    float rate, spread, decay;
+};
+
+// The states of a PCG64 generator after its next draws, one after the other, and the step by so many draws:
+// state ↦ factor · state + increment, modulo 2¹²⁸.
+constexpr int draw_lanes = 8;
+struct DrawLanes {
+    std::uint64_t high[draw_lanes], low[draw_lanes];
+    std::uint64_t factor_high, factor_low, increment_high, increment_low;
+};
+
+struct HeadKernels {
+    // Bit i of words[w] tells whether the i-th of 64 values is below `limit`, 0 < limit < 2¹⁶: each is a fourth of a
+    // draw, the lowest first. Sixteen draws are taken for each of the words.
+    void (*draw_below)(DrawLanes& lanes, std::uint32_t limit, std::int64_t count, std::uint64_t* words);
+
+    // out[r · out_stride + c] += Σ_j x_rj · matrix[j · stride + c] over the values chosen of `rows` rows, in the order
+    // of j, for n ≤ most_chosen columns, padded to whole vectors.
+    void (*add_chosen)(const ChosenValues& values, std::int64_t rows, const float* matrix, std::int64_t stride,
+                       std::int64_t n, float* out, std::int64_t out_stride);
+
+    // Turns n > 0 logits of a row, followed by room for whole vectors, into exp(z − maximum) / Σ exp(z − maximum) and
+    // zeros. Returns that sum.
+    double (*softmax_row)(float* z, std::int64_t n, float* maximum);
+
+    // A step of n parameters, a multiple of chosen_padding, by gradient · scale.
+    void (*adamw)(const float* gradient, float scale, std::int64_t n, const AdamW& factors, float* parameters,
+                  float* first, float* second);
+};
+
 struct Kernels {
     ScoreKernels score;
     ThresholdKernels threshold;
     KMeansKernels kmeans;
+    HeadKernels head;
     LaneKernels lanes;
 };
 
