@@ -511,7 +511,7 @@ def _sklearn_regression(x: Float32, y: Int64, n_classes: int) -> Trained:
 
 
 HEADS = {
-    OURS: Contender(_ours_head, "torch, NumPy"),
+    OURS: Contender(_ours_head, ""),
     "plain torch": Contender(_torch_head, "torch"),
 }
 

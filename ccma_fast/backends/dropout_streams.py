@@ -54,7 +54,11 @@ def stream_states(n_rows: int, n_columns: int, streams: Sequence[np.random.Gener
 def generator(state: npt.NDArray[np.uint64]) -> np.random.Generator:
     """A generator of a state and an increment, (4,)."""
     bits = np.random.PCG64()
-    words = [int(word) for word in state]
-    of = {"state": words[0] << 64 | words[1], "inc": words[2] << 64 | words[3]}
-    bits.state = {"bit_generator": "PCG64", "state": of, "has_uint32": 0, "uinteger": 0}
+    high, low, increment_high, increment_low = (int(word) for word in state)
+    bits.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": high << 64 | low, "inc": increment_high << 64 | increment_low},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
     return np.random.Generator(bits)
