@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.tempering import tempered
+
 __all__ = ["likeliest_temperature", "log_likelihoods", "log_loss", "smoothed_temperature"]
 
 Float64 = npt.NDArray[np.float64]
@@ -47,19 +49,17 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
         In proportion to s. Infinite where uniform guessing is likeliest, and where no row is wrong 1e-6, or less where
         logits differ by less than 1e-3.
     """
-    s = similarities - similarities.max(axis=1, keepdims=True)
+    s = np.array(similarities.T, order="C")
+    s -= s.max(axis=0)
     if not s.any():
         return math.inf
     smoothing = pseudo_rows / (labels.size + pseudo_rows)
-    true = (1.0 - smoothing) * s[np.arange(labels.size), labels].sum() + smoothing * np.median(s, axis=1).sum()
+    true = (1.0 - smoothing) * s[labels, np.arange(labels.size)].sum() + smoothing * _medians(s).sum()
 
     def slope(beta: float) -> tuple[float, float]:
         """The derivative, and how fast it falls."""
-        e = np.exp(beta * s)
-        e /= e.sum(axis=1, keepdims=True)
-        e *= s
-        mean = e.sum(axis=1)
-        return float(true - mean.sum()), float(np.einsum("ic,ic->", e, s) - mean @ mean)
+        mean, variance = tempered(s, beta)
+        return float(true) - mean, variance
 
     low, high = _EVEN / -float(s.min()), _CERTAIN / -float(s.max(where=s < 0.0, initial=-math.inf))
     if slope(low)[0] <= 0.0:
@@ -75,6 +75,16 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
             return 1.0 / (beta + step)
         beta = beta + step if low < beta + step < high else math.sqrt(low * high)
     return 1.0 / math.sqrt(low * high)
+
+
+def _medians(s: Float64) -> Float64:
+    """The median of each column; `np.median` takes three times as long for small ones."""
+    k = len(s) // 2
+    if len(s) % 2:
+        odd: Float64 = np.partition(s, k, axis=0)[k]
+        return odd
+    middle: Float64 = np.partition(s, (k - 1, k), axis=0)[k - 1 : k + 1]
+    return 0.5 * (middle[0] + middle[1])
 
 
 def smoothed_temperature(logits: npt.NDArray[Any], labels: Int64) -> float:

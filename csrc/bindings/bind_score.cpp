@@ -3,6 +3,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "ccma/score.hpp"
+#include "ccma/temperature.hpp"
 
 namespace ccma::bindings {
 namespace {
@@ -101,9 +102,19 @@ py::tuple prediction_sets(const py::array& logits, const py::object& q) {
     return py::make_tuple(sets, bad);
 }
 
+py::tuple tempered(const py::array& s, double beta) {
+    if (s.ndim() != 2 || s.shape(0) == 0) throw py::type_error("s must be a matrix of classes and rows");
+    const std::int64_t classes = s.shape(0), rows = s.shape(1);
+    const double* values = exact<double>(s, {classes, rows}, "s");
+    const Tempered found = without_lock([&] { return ccma::tempered(values, rows, classes, beta, signal_poll()); });
+    return py::make_tuple(found.mean, found.variance);
+}
+
 }  // namespace
 
 void bind_score(py::module_& module) {
+    module.def("tempered", &tempered, py::arg("s"), py::arg("beta"),
+               "sums over rows of the mean and the variance of s (C, n), at most 0, under softmax(beta · s) of a row");
     module.def("score", &score, py::arg("student"), py::arg("teacher"), py::arg("q_student"), py::arg("q_teacher"),
                "((delta, divergence, margin, confidence, student_top1, teacher_top1, student_size, teacher_size, "
                "overlap), first bad row or -1, it is the teacher's)");

@@ -131,9 +131,23 @@ void softmax_residuals(float* z, std::int64_t stride, std::int64_t n, const floa
     }
 }
 
+void tempered(const double* s, std::int64_t stride, std::int64_t n, double beta, double* mean, double* variance) {
+    for (std::int64_t r = 0; r < tempered_tile; ++r) {
+        double sum = 0.0, first = 0.0, second = 0.0;
+        for (std::int64_t c = 0; c < n; ++c) {
+            const double value = s[c * stride + r], e = std::exp(beta * value);
+            sum += e;
+            first += e * value;
+            second += e * value * value;
+        }
+        mean[r] = first / sum;
+        variance[r] = second / sum - mean[r] * mean[r];
+    }
+}
+
 }  // namespace
 
-const ScoreKernels score_scalar{load_logits, exp_sums,    exp_row, cuts,    margins,
-                                find,        union_pairs, js,      js_tile, softmax_residuals};
+const ScoreKernels score_scalar{load_logits, exp_sums, exp_row,           cuts,    margins, find, union_pairs,
+                                js,          js_tile,  softmax_residuals, tempered};
 
 }  // namespace ccma

@@ -349,7 +349,24 @@ void softmax_residuals(float* z, std::int64_t stride, std::int64_t n, const floa
     return softmax_residuals_of<false>(z, stride, n, t, weights, out, out_stride, losses);
 }
 
-constexpr ccma::ScoreKernels score_kernels{load_logits, exp_sums,    exp_row, cuts,    margins,
-                                           find,        union_pairs, js,      js_tile, softmax_residuals};
+void tempered(const double* s, std::int64_t stride, std::int64_t n, double beta, double* mean, double* variance) {
+    const DoubleVec factor = DoubleVec::set(beta), least = DoubleVec::set(double_exp_floor);
+    for (std::int64_t r = 0; r < ccma::tempered_tile; r += DoubleVec::width) {
+        DoubleVec sum = DoubleVec::set(0.0), first = sum, second = sum;
+        for (std::int64_t c = 0; c < n; ++c) {
+            const DoubleVec value = DoubleVec::load(s + c * stride + r);
+            const DoubleVec e = exp_nonpositive(max(factor * value, least)), product = e * value;
+            sum = sum + e;
+            first = first + product;
+            second = fma(product, value, second);
+        }
+        const DoubleVec of_column = first / sum;
+        of_column.store(mean + r);
+        (second / sum - of_column * of_column).store(variance + r);
+    }
+}
+
+constexpr ccma::ScoreKernels score_kernels{
+    load_logits, exp_sums, exp_row, cuts, margins, find, union_pairs, js, js_tile, softmax_residuals, tempered};
 
 }  // namespace

@@ -1,12 +1,15 @@
 // Scores, at known thresholds and in brackets, and prediction sets.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "ccma/parallel.hpp"
 #include "ccma/score.hpp"
 #include "ccma/simd.hpp"
+#include "ccma/temperature.hpp"
 #include "ccma/threshold.hpp"
 #include "checks.hpp"
 
@@ -77,9 +80,39 @@ void test_rows_alone(const Matrix& student, const Matrix& teacher, double q, con
     }
 }
 
+// Moments of logits under a temperature against plain loops.
+void test_tempered(SimdLevel level) {
+    for (const std::int64_t rows : {1, 7, 8, 9, 300}) {
+        for (const std::int64_t classes : {1, 2, 10, 200}) {
+            const std::vector<float> logits = random_values(rows * classes, 3.0, 4);
+            std::vector<double> s(logits.size());
+            double mean = 0.0, variance = 0.0;
+            for (std::int64_t r = 0; r < rows; ++r) {
+                const auto at = [&](std::int64_t c) { return static_cast<std::size_t>(c * rows + r); };
+                double top = logits[at(0)], sum = 0.0, first = 0.0, second = 0.0;
+                for (std::int64_t c = 1; c < classes; ++c) top = std::max<double>(top, logits[at(c)]);
+                for (std::int64_t c = 0; c < classes; ++c) {
+                    s[at(c)] = logits[at(c)] - top;
+                    const double e = std::exp(1.5 * s[at(c)]);
+                    sum += e;
+                    first += e * s[at(c)];
+                    second += e * s[at(c)] * s[at(c)];
+                }
+                mean += first / sum;
+                variance += second / sum - first / sum * first / sum;
+            }
+            set_num_threads(3);
+            const Tempered found = tempered(s.data(), rows, classes, 1.5, {});
+            check(close(found.mean, mean, 1e-12) && close(found.variance, variance, 1e-10),
+                  std::string(name(level)) + " tempered, " + std::to_string(rows) + " rows");
+        }
+    }
+}
+
 }  // namespace
 
 void test_scores(SimdLevel level) {
+    test_tempered(level);
     for (const std::int64_t c : {2, 3, 8, 10, 15, 16, 17, 31, 32, 33, 100, 257}) {
         for (const std::int64_t m : {0, 1, 2, 33}) {
             const std::vector<float> s = random_values(m * c, 3.0, 1), t = random_values(m * c, 3.0, 2);

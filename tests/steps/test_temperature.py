@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from ccma_fast.steps import temperature
 from ccma_fast.steps.temperature import likeliest_temperature
 
 KINDS = {
@@ -42,3 +43,9 @@ def test_the_derivative_changes_its_sign(kind: str, seed: int) -> None:
         assert slope(1e6 * float(-s.min())) <= 0.0
     else:
         assert slope(1.00001 * tau) > 0.0 > slope(0.99999 * tau)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 10, 11])
+def test_medians(n_classes):
+    s = np.random.default_rng(0).standard_normal((n_classes, 9))
+    np.testing.assert_array_equal(temperature._medians(s), np.median(s, axis=0))

@@ -26,6 +26,9 @@ constexpr std::int64_t score_tile = 16;
 // Pairs of logits of a row whose divergence is computed beside those of other rows.
 constexpr std::int64_t most_lane_pairs = 32;
 
+// Rows of logits whose moments under a temperature are computed together.
+constexpr std::int64_t tempered_tile = 8;
+
 // How many logits of a row reach cuts.
 struct AboveCuts {
     float cut_student, cut_teacher;
@@ -78,6 +81,10 @@ struct ScoreKernels {
     // losses are w (ln Σ exp z − t · z).
     void (*softmax_residuals)(float* z, std::int64_t stride, std::int64_t n, const float* t, const float* weights,
                               float* out, std::int64_t out_stride, double* losses);
+
+    // Of tempered_tile columns of n > 0 values s ≤ 0, s[c · stride + column], the mean and the variance under
+    // softmax(beta · s), of columns whose largest value is 0.
+    void (*tempered)(const double* s, std::int64_t stride, std::int64_t n, double beta, double* mean, double* variance);
 };
 
 // Rows of at most so many classes are scored a row a lane, where the instruction set has kernels for it.
