@@ -64,13 +64,15 @@ struct Batch {
 // Parameters lie as the products read them: a row of classes for each column of x, then one of intercepts.
 class HeadTraining::State {
   public:
+    const std::int64_t n, d, classes;
+
     State(const float* x, const std::int64_t* labels, std::int64_t n, std::int64_t d, std::int64_t classes,
           const float* start, const BatchNorm& norm, const Dropout& dropout)
-        : x_(x),
-          labels_(labels),
-          n(n),
+        : n(n),
           d(d),
           classes(classes),
+          x_(x),
+          labels_(labels),
           words_(blocks(d)),
           stride_(class_stride(classes)),
           group_(group_of(classes)),
@@ -91,16 +93,7 @@ class HeadTraining::State {
 
     double step(const Batch& batch, const DropoutStream* streams, std::int64_t n_streams, const AdamW& factors,
                 const Poll& poll) {
-        if (batch.count > room_) {
-            room_ = batch.count;
-            values_ = Scratch<float>(blocks(room_) * words_ * block * block);
-            mask_ = Scratch<std::uint64_t>(room_ * words_);
-            residuals_ = Scratch<float>(room_ * stride_);
-            losses_.resize(static_cast<std::size_t>(room_));
-            normalize(batch, poll);
-        } else if (batch.chosen) {
-            normalize(batch, poll);
-        }
+        if (batch.chosen || !is_normalized_) normalize(batch, poll);
         for (std::size_t i = 0; i < moments_.size(); ++i) moments_[i] += norm_.momentum * (of_batch_[i] - moments_[i]);
 
         const double of_columns_kept = dropout_.kept * std::max(of_staying, static_cast<double>(stride_));
@@ -141,10 +134,18 @@ class HeadTraining::State {
     }
 
     void normalize(const Batch& batch, const Poll& poll) {
+        if (batch.count > room_) {
+            values_ = Scratch<float>(blocks(batch.count) * words_ * block * block);
+            mask_ = Scratch<std::uint64_t>(batch.count * words_);
+            residuals_ = Scratch<float>(batch.count * stride_);
+            losses_.resize(static_cast<std::size_t>(batch.count));
+            room_ = batch.count;
+        }
         const auto of_words = [&](std::int64_t first, std::int64_t last) {
             for (std::int64_t word = first; word < last; ++word) normalize_columns(batch, word);
         };
         parallel_ranges(words_, 1 + least_products / (4 * batch.count * block), of_words, poll);
+        is_normalized_ = true;
     }
 
     void normalize_columns(const Batch& batch, std::int64_t word) {
@@ -241,16 +242,12 @@ class HeadTraining::State {
 
     const float* x_;
     const std::int64_t* labels_;
-
-  public:
-    const std::int64_t n, d, classes;
-
-  private:
     std::int64_t words_, stride_, group_;
     BatchNorm norm_;
     Dropout dropout_;
     Scratch<float> parameters_, first_, second_, kept_parameters_;
     std::vector<double> moments_, of_batch_, kept_moments_;  // means and variances (2, D), running and of the batch
+    bool is_normalized_ = false;                             // a batch was, which for all rows is done once
     std::int64_t room_ = 0;                                  // for rows in what follows
     Scratch<float> values_{0};                               // normalised
     Scratch<std::uint64_t> mask_{0};                         // (rows, words)
