@@ -80,11 +80,10 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
 def _medians(s: Float64) -> Float64:
     """The median of each column; `np.median` takes three times as long for small ones."""
     k = len(s) // 2
-    if len(s) % 2:
-        odd: Float64 = np.partition(s, k, axis=0)[k]
-        return odd
-    middle: Float64 = np.partition(s, (k - 1, k), axis=0)[k - 1 : k + 1]
-    return 0.5 * (middle[0] + middle[1])
+    lower = k - 1 if len(s) % 2 == 0 else k
+    middle: Float64 = np.partition(s, (lower, k), axis=0)
+    medians: Float64 = 0.5 * (middle[lower] + middle[k])
+    return medians
 
 
 def smoothed_temperature(logits: npt.NDArray[Any], labels: Int64) -> float:
