@@ -19,7 +19,7 @@ from ..pool.tensors import TensorRows
 from .core import load_core
 from .protocol import Backend, DeviceBackend
 
-__all__ = ["BACKENDS", "backend_for_small", "choose_backend"]
+__all__ = ["BACKENDS", "backend_for_small", "choose_backend", "host_backend"]
 
 # The module of each backend, imported when it is first asked for: PyTorch and Triton are optional, and the C++ core
 # may not be built.
@@ -85,6 +85,20 @@ def backend_for_small(backend: Backend) -> Backend:
         load_core()
     except ImportError:
         return backend
+    return _load("cpu")
+
+
+def host_backend() -> Backend:
+    """The backend for what is always done on the host: the C++ core, or the reference where there is none.
+
+    Also where ``CCMA_BACKEND`` is "reference".
+    """
+    if os.environ.get("CCMA_BACKEND") == "reference":
+        return _load("reference")
+    try:
+        load_core()
+    except ImportError:
+        return _load("reference")
     return _load("cpu")
 
 

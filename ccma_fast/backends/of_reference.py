@@ -131,7 +131,7 @@ class _HeadTraining:
     """A linear head's training in float64, see :class:`ccma_fast.backends.host_training.HostTraining`."""
 
     def __init__(self, x: Float32, labels: Int64, start: Float32, normalization: Normalization) -> None:
-        self._x, self._labels, self._of = x.astype(np.float64), labels, normalization
+        self._x, self._labels, self._normalization = x.astype(np.float64), labels, normalization
         self._parameters = start.astype(np.float64)
         self._first, self._second = np.zeros_like(self._parameters), np.zeros_like(self._parameters)
         self._moments = np.stack([np.zeros(x.shape[1]), np.ones(x.shape[1])])
@@ -144,11 +144,11 @@ class _HeadTraining:
         x, labels = (self._x, self._labels) if chosen is None else (self._x[chosen], self._labels[chosen])
         mean, variance = x.mean(axis=0), x.var(axis=0)
         n = len(x)
-        self._moments += self._of.momentum * (np.stack([mean, variance * (n / (n - 1))]) - self._moments)
-        values = (x - mean) / (np.sqrt(variance + self._of.epsilon) * self._of.kept)
+        self._moments += self._normalization.momentum * (np.stack([mean, variance * (n / (n - 1))]) - self._moments)
+        values = (x - mean) / (np.sqrt(variance + self._normalization.epsilon) * self._normalization.kept)
         pieces = np.array_split(values, len(streams))
         bits = [random_bits(generator(state), piece.shape) for state, piece in zip(streams, pieces, strict=True)]
-        loss, gradient = _dropout_gradient(self._parameters, values, labels, np.concatenate(bits) < self._of.below)
+        loss, gradient = _dropout_gradient(self._parameters, values, labels, np.concatenate(bits) < self._normalization.below)
         gradient /= n
         self._first += 0.1 * (gradient - self._first)
         self._second += 0.001 * (gradient**2 - self._second)

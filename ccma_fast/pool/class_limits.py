@@ -28,14 +28,13 @@ MOST_CLASSES = 2**20
 # Number of classes that may be inferred in a pool of any size.
 _FEW_CLASSES = 10_000
 
-# Bytes for each weight of a head in training: its first value, its value, the moments of AdamW and its best value so
-# far; then the best one and the float64 numbers of the affine map that it becomes.
+# Bytes for each weight of a head in training, 30 where it was measured: while the best values become an affine map in
+# float64. Before, its first value, its value, the moments of AdamW and its best value so far take 20.
 WEIGHT_BYTES = 32
 
 # The same of a logistic regression: the 21 vectors of its solver and the points that it is between, and what was found
 # for each fold and constant.
 LOGISTIC_WEIGHT_BYTES = 240
-
 
 # Bytes that every machine has, which is therefore not asked: a process with NumPy in it takes more.
 _ALWAYS_THERE = 16 << 20

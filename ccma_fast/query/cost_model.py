@@ -8,7 +8,6 @@ What is read, in rows of each source (n labelled, U selectable, M scored, κ · 
 - check: the labelled rows of every source that the posteriors are computed from, the pending rows of the features, and
   all rows of every other source. Where a user's own estimator is fitted, or not every selectable row is scored, all
   rows of every source. Excluded rows are never read.
-- import: of PyTorch, where it is needed and not there yet; takes time and memory, and reads nothing of the pool.
 - subpool: its clustering reads U rows once for their lengths, once for the directions it compares along, twice for the
   assignment to its start and two times in each iteration (update and assignment).
 - posteriors: a sample of the pool and of the teacher, and the teacher's labelled rows, where the default student is

@@ -44,8 +44,8 @@ def plan(
     """Expected cost of :func:`ccma_fast.select` with the same arguments: passes, bytes, memory, seconds of each stage.
 
     Nothing of the query runs. The arguments are checked as far as shapes and labels tell, and this machine's rates are
-    measured on a small part of the pool, in under a second. :mod:`ccma_fast.query.cost_model` tells how
-    costs follow from shapes. Every report has bytes and memory too, beside what was measured.
+    measured on a small part of the pool, in under a second. :mod:`ccma_fast.query.cost_model` tells how costs follow
+    from shapes. Every report has bytes and memory too, beside what was measured.
 
     Parameters
     ----------

@@ -72,8 +72,9 @@ _LOSS_BYTES, _LOSS_CLASS = 8 << 20, 2048
 # Rows and columns of a block of a head's batch, and what classes are padded by at most.
 _BLOCK, _CLASSES = 64, 31
 
-# Products that take as long as an epoch's look at an input does, and at least each of the two uses of one that stays.
-_DROPPED, _STAYING = 10.0, 50.0
+# Products that take as long as to draw, in an epoch, whether an input stays, and as each of the two products of one that
+# does with a class; of classes there are at least so many. As `csrc/head/training.cpp` has it, at the rate of a product.
+_DROPPED, _STAYING, _FEWEST = 10.0, 2.0, 25
 
 # What is guessed: epochs of a head's training, evaluations of a regression, Lloyd iterations, and the share of the
 # products that directions leave.
@@ -259,7 +260,7 @@ def training_work(given: CostInputs, share: float) -> Work:
         of_evaluation = 2.0 * rows * given.pool.n_columns * given.n_classes
         return Work(products=share * n_fits * _EVALUATIONS * of_evaluation)
     epochs, kept = min(given.config.max_epochs, _EPOCHS), 1.0 - given.config.dropout
-    of_value = _DROPPED + 2.0 * kept * max(_STAYING, given.n_classes)
+    of_value = _DROPPED + 2.0 * kept * _STAYING * max(_FEWEST, given.n_classes)
     return Work(products=share * epochs * given.n_labelled * given.pool.n_columns * of_value)
 
 

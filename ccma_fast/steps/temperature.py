@@ -19,6 +19,9 @@ Int64 = npt.NDArray[np.int64]
 # from which on no row is in doubt: exp(−1000) is 0. In units of the logits, whose scale may be any.
 _EVEN, _CERTAIN = 1e-6, 1e3
 
+# The largest gap: float64 holds its square.
+_LARGEST = 1e150
+
 # Where no row is wrong a smaller temperature is never less likely; this one is small for cosines as for logits.
 _LEAST_TEMPERATURE = 1e-6
 
@@ -49,10 +52,13 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
         In proportion to s. Infinite where uniform guessing is likeliest, and where no row is wrong 1e-6, or less where
         logits differ by less than 1e-3.
     """
-    s = np.array(similarities.T, order="C")
+    s = np.array(similarities.T, np.float64, order="C")
     s -= s.max(axis=0)
     if not s.any():
         return math.inf
+    least = float(s.min(initial=0.0))
+    if not -least < _LARGEST:
+        raise ValueError(f"logits of a row must be finite and differ by less than {_LARGEST}, got {-least}")
     smoothing = pseudo_rows / (labels.size + pseudo_rows)
     true = (1.0 - smoothing) * s[labels, np.arange(labels.size)].sum() + smoothing * _medians(s).sum()
 
@@ -61,7 +67,7 @@ def likeliest_temperature(similarities: Float64, labels: Int64, *, pseudo_rows: 
         mean, variance = tempered(s, beta)
         return float(true) - mean, variance
 
-    low, high = _EVEN / -float(s.min()), _CERTAIN / -float(s.max(where=s < 0.0, initial=-math.inf))
+    low, high = _EVEN / -least, _CERTAIN / -float(s.max(where=s < 0.0, initial=-math.inf))
     if slope(low)[0] <= 0.0:
         return math.inf
     if true == 0.0:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..backends.choose import backend_for_small, choose_backend
+from ..backends.choose import host_backend
 from ..backends.dropout_streams import DROPOUT_STEPS
 from ..backends.host_training import Normalization
 from ..backends.protocol import Backend, HostBackend, on_device
@@ -58,7 +58,7 @@ def train_head(
     recipe = Recipe(**constants)
     draws = Draws(rows.n_rows, rows.n_columns, n_classes, recipe.batch_size, random_state)
     if backend is None:
-        backend = backend_for_small(choose_backend("auto"))
+        backend = host_backend()
     on = on_device(backend)
     if on is None:
         best = _train_on_host(rows, labels, draws, recipe, cast(HostBackend, backend))
@@ -72,7 +72,9 @@ def _train_on_host(
 ) -> tuple[Float32, Float64, int, float]:
     """As :func:`train_on_device`."""
     x = np.ascontiguousarray(rows.float32())
-    if not np.isfinite(x.sum(dtype=np.float64)):  # no sum of finite float32 values overflows
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        is_finite = np.isfinite(x.sum(dtype=np.float64))  # no sum of finite float32 values overflows
+    if not is_finite:
         check_rows(rows, reference.row_lengths)
     kept = 1.0 - recipe.dropout
     normalization = Normalization(BATCH_NORM_EPS, BATCH_NORM_MOMENTUM, kept, round(kept * DROPOUT_STEPS))

@@ -16,8 +16,8 @@ HeadTraining make_training(const py::array& x, const py::array& labels, const py
     for (std::int64_t i = 0; i < n; ++i) {
         if (of_rows[i] < 0 || of_rows[i] >= classes) throw py::value_error("labels must name classes");
     }
-    if (n < 2 || !(kept > 0.0 && kept <= 1.0) || below < 1 || below > 1 << 16) {
-        throw py::value_error("there must be two rows, and dropout must leave something");
+    if (n < 2 || !(kept > 0.0 && kept <= 1.0) || below < 0 || below > 1 << 16) {
+        throw py::value_error("there must be two rows, and dropout must leave some values");
     }
     return HeadTraining(exact<float>(x, {n, d}, "x"), of_rows, n, d, classes, parameters, {epsilon, momentum},
                         {kept, static_cast<std::uint32_t>(below)});

@@ -123,13 +123,14 @@ double softmax_row(float* z, std::int64_t n, float* maximum) {
     *maximum = largest_lane(top);
     top = Vec::set(*maximum);
     LongSum sum;
+    // What is not a number stays so: the second operand of a maximum is taken then.
     for (std::int64_t c = 0; c < whole; c += Vec::width) {
-        const Vec e = exp_nonpositive(max(Vec::load(z + c) - top, floor));
+        const Vec e = exp_nonpositive(max(floor, Vec::load(z + c) - top));
         e.store(z + c);
         sum.add(e);
     }
     if (rest > 0) {
-        const Vec e = keep(used, exp_nonpositive(max(Vec::load(z + whole) - top, floor)));
+        const Vec e = keep(used, exp_nonpositive(max(floor, Vec::load(z + whole) - top)));
         e.store(z + whole);
         sum.add(e);
     }

@@ -139,10 +139,14 @@ def test_states_say_what_generators_draw(n, d, n_pieces):
     assert n_draws(5) == 2
 
 
-def test_logits_too_large_for_float32_are_no_loss_of_zero():
-    """What overflows says so: training stops, with whatever it had."""
-    x, labels, start, normalization = problem(8, 3, 2, kept=1.0)
-    training = choose_backend("cpu").head_training(x, labels, np.float32(3e38) * np.sign(start), normalization)
+@pytest.mark.parametrize(("n_classes", "value"), [(2, 3e38), (2, np.nan), (20, np.nan)])
+def test_logits_that_float32_does_not_hold_give_no_small_loss(n_classes, value, simd):
+    x, labels, start, normalization = problem(8, 3, n_classes, kept=1.0)
+    if np.isnan(value):
+        start[3] = value  # of a class that no row need have
+    else:
+        start[:] = np.float32(value) * np.sign(start)
+    training = choose_backend("cpu").head_training(x, labels, start, normalization)
     loss = training.step(None, stream_states(8, 3, streams_of(1)), 0.01, 1.0, 0.0)
     assert not loss <= 1e30
 
@@ -155,7 +159,7 @@ def test_logits_too_large_for_float32_are_no_loss_of_zero():
         ({"x": np.ones((3, 0), np.float32)}, TypeError),
         ({"x": np.ones((1, 2), np.float32), "labels": np.array([0])}, ValueError),
         ({"start": np.zeros(7, np.float32)}, TypeError),
-        ({"below": 0}, ValueError),
+        ({"below": -1}, ValueError),
         ({"below": 2**16 + 1}, ValueError),
         ({"kept": 0.0}, ValueError),
     ],

@@ -68,6 +68,34 @@ def test_constant_columns_are_harmless(data):
     assert (head.predict(x) == y).mean() > 0.99
 
 
+def test_a_dropout_that_leaves_nothing(data):
+    """Of 2¹⁶ random numbers none is small enough: the intercepts alone are learnt."""
+    head = cf.LinearHead(dropout=0.999999, max_epochs=3).fit(*data)
+    assert np.isfinite(head.coef_).all()
+    assert head.n_iter_ == 3
+
+
+@pytest.mark.parametrize("rows", [[1], [1, 2]])
+def test_infinities_of_both_signs(rows):
+    x = np.ones((4, 2), np.float32)
+    x[rows, 0] = [np.inf, -np.inf][: len(rows)]
+    with pytest.raises(ValueError, match="got NaN or infinity at row 1$"):
+        cf.LinearHead().fit(x, [0, 1, 0, 1])
+
+
+def test_fitting_is_the_hosts_work_whatever_queries_run_on(data, monkeypatch):
+    heads = []
+    for name in ("cuda", "cpu", "auto"):
+        monkeypatch.setenv("CCMA_BACKEND", name)
+        heads.append(cf.LinearHead(max_epochs=2).fit(*data))
+    for head in heads[1:]:
+        np.testing.assert_array_equal(head.coef_, heads[0].coef_)
+    monkeypatch.setenv("CCMA_BACKEND", "reference")
+    reference_head = cf.LinearHead(max_epochs=2).fit(*data)
+    np.testing.assert_allclose(reference_head.coef_, heads[0].coef_, atol=1e-4)
+    assert not np.array_equal(reference_head.coef_, heads[0].coef_)
+
+
 def test_classes_without_a_label(data):
     x, y = data
     head = cf.LinearHead(7, max_epochs=60).fit(x, np.where(y < 2, y, 5))

@@ -49,3 +49,9 @@ def test_the_derivative_changes_its_sign(kind: str, seed: int) -> None:
 def test_medians(n_classes):
     s = np.random.default_rng(0).standard_normal((n_classes, 9))
     np.testing.assert_array_equal(temperature._medians(s), np.median(s, axis=0))
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan, -1e200])
+def test_logits_that_have_no_temperature(value):
+    with pytest.raises(ValueError, match=r"^logits of a row must be finite and differ by less than 1e\+150, got "):
+        likeliest_temperature(np.array([[0.0, 1.0, value], [1.0, 0.0, 0.5]]), np.array([0, 0]))

@@ -13,7 +13,7 @@ struct DropoutStream {
 };
 
 // Bits of the values of a piece of a batch, row after row of d values. A value stays where its 16 random bits are below
-// `below`, 0 < below ≤ 2¹⁶: four values take those of a draw, the lowest first.
+// `below` ≤ 2¹⁶: four values take those of a draw, the lowest first.
 class DroppedValues {
   public:
     // From row `row` of the piece on.

@@ -17,7 +17,7 @@ struct BatchNorm {
 
 struct Dropout {
     double kept;          // share of the values that stays, and by which they are divided
-    std::uint32_t below;  // a value stays where its 16 random bits are below this, 0 < below ≤ 2¹⁶
+    std::uint32_t below;  // a value stays where its 16 random bits are below this, at most 2¹⁶
 };
 
 // The state of one training. Rows x (n, D) and their classes, `labels`, are read, not copied, as long as it lives.
@@ -33,8 +33,8 @@ class HeadTraining {
     std::int64_t dimensions() const;
     std::int64_t classes() const;
 
-    // A step by the rows `chosen`, `count` > 1 of them, or by all where that is null, always the one or always the
-    // other. Returns the sum of their cross-entropies before it, in nats. The batch is cut into as many pieces as there
+    // A step by the rows `chosen`, `count` > 1 of them, or by all n where that is null: in all steps, or in none.
+    // Returns the sum of their cross-entropies before it, in nats. The batch is cut into as many pieces as there
     // are streams, the first ones a row longer where it must be; each stream draws for its piece, row after row, four
     // values from 64 bits, the lowest first.
     double step(const std::int64_t* chosen, std::int64_t count, const DropoutStream* streams, std::int64_t n_streams,

@@ -226,7 +226,7 @@ struct DrawLanes {
 };
 
 struct HeadKernels {
-    // Bit i of words[w] tells whether the i-th of 64 values is below `limit`, 0 < limit < 2¹⁶: each is a fourth of a
+    // Bit i of words[w] tells whether the i-th of 64 values is below `limit` < 2¹⁶: each is a fourth of a
     // draw, the lowest first. Sixteen draws are taken for each of the words.
     void (*draw_below)(DrawLanes& lanes, std::uint32_t limit, std::int64_t count, std::uint64_t* words);
 
