@@ -95,6 +95,13 @@ def test_fitting_is_the_hosts_work_whatever_queries_run_on(data, monkeypatch):
     np.testing.assert_allclose(reference_head.coef_, heads[0].coef_, atol=1e-4)
     assert not np.array_equal(reference_head.coef_, heads[0].coef_)
 
+    def not_built():
+        raise ImportError("not built")
+
+    monkeypatch.delenv("CCMA_BACKEND")
+    monkeypatch.setattr("ccma_fast.backends.choose.load_core", not_built)
+    np.testing.assert_array_equal(cf.LinearHead(max_epochs=2).fit(*data).coef_, reference_head.coef_)
+
 
 def test_classes_without_a_label(data):
     x, y = data
