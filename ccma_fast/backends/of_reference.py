@@ -148,7 +148,8 @@ class _HeadTraining:
         values = (x - mean) / (np.sqrt(variance + self._normalization.epsilon) * self._normalization.kept)
         pieces = np.array_split(values, len(streams))
         bits = [random_bits(generator(state), piece.shape) for state, piece in zip(streams, pieces, strict=True)]
-        loss, gradient = _dropout_gradient(self._parameters, values, labels, np.concatenate(bits) < self._normalization.below)
+        stays = np.concatenate(bits) < self._normalization.below
+        loss, gradient = _dropout_gradient(self._parameters, values, labels, stays)
         gradient /= n
         self._first += 0.1 * (gradient - self._first)
         self._second += 0.001 * (gradient**2 - self._second)

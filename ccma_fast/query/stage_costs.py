@@ -72,8 +72,8 @@ _LOSS_BYTES, _LOSS_CLASS = 8 << 20, 2048
 # Rows and columns of a block of a head's batch, and what classes are padded by at most.
 _BLOCK, _CLASSES = 64, 31
 
-# Products that take as long as to draw, in an epoch, whether an input stays, and as each of the two products of one that
-# does with a class; of classes there are at least so many. As `csrc/head/training.cpp` has it, at the rate of a product.
+# What an input takes in an epoch, in products: to draw whether it stays and, where it does, two with each class,
+# at least so many of them. See `csrc/head/training.cpp`.
 _DROPPED, _STAYING, _FEWEST = 10.0, 2.0, 25
 
 # What is guessed: epochs of a head's training, evaluations of a regression, Lloyd iterations, and the share of the

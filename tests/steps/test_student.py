@@ -79,7 +79,7 @@ def test_a_dropout_that_leaves_nothing(data):
 def test_infinities_of_both_signs(rows):
     x = np.ones((4, 2), np.float32)
     x[rows, 0] = [np.inf, -np.inf][: len(rows)]
-    with pytest.raises(ValueError, match="got NaN or infinity at row 1$"):
+    with pytest.raises(ValueError, match=r"got NaN or infinity at row 1$"):
         cf.LinearHead().fit(x, [0, 1, 0, 1])
 
 
