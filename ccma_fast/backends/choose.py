@@ -79,13 +79,7 @@ def choose_backend(backend: str = "auto", *read: Rows | None) -> Backend:
 
 def backend_for_small(backend: Backend) -> Backend:
     """The backend for what is too little work for the device of `backend`: the C++ core where it was built."""
-    if backend.ON_HOST:
-        return backend
-    try:
-        load_core()
-    except ImportError:
-        return backend
-    return _load("cpu")
+    return backend if backend.ON_HOST else _built_core() or backend
 
 
 def host_backend() -> Backend:
@@ -93,12 +87,15 @@ def host_backend() -> Backend:
 
     Also where ``CCMA_BACKEND`` is "reference".
     """
-    if os.environ.get("CCMA_BACKEND") == "reference":
-        return _load("reference")
+    core = None if os.environ.get("CCMA_BACKEND") == "reference" else _built_core()
+    return core or _load("reference")
+
+
+def _built_core() -> Backend | None:
     try:
         load_core()
     except ImportError:
-        return _load("reference")
+        return None
     return _load("cpu")
 
 
